@@ -1,0 +1,103 @@
+// swift-tools-version: 6.2
+// The rooms of slimtad and the walls between them: the layers are explained in README.md, "Where things are".
+// A target lists all that it may import; SwiftPM is told (Makefile) that any other import is an error.
+
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
+
+/// A target of ours: a folder of Sources/ with the settings that all share.
+func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+/// The tests of one target.
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(
+        name: "\(name)Tests", dependencies: [.init(stringLiteral: name), "TestKit"] + dependencies,
+        swiftSettings: settings)
+}
+
+let package = Package(
+    name: "slimtad",
+    products: [.executable(name: "slimtad", targets: ["slimtad"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-log.git", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.2"),
+        .package(url: "https://github.com/LebJe/TOMLKit.git", from: "0.6.0"),
+    ],
+    targets: [
+        // C: module maps and shims
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CGDBM", providers: [.apt(["libgdbm-dev"])]),
+        .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
+        .systemLibrary(name: "CUnbound", pkgConfig: "libunbound", providers: [.apt(["libunbound-dev"])]),
+        .systemLibrary(name: "CCrypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
+        .target(name: "CLinux"),
+
+        // 0: values
+        room("SlimtaMail", [nioCore]),
+
+        // 1: protocols and rules without I/O
+        room("SlimtaSMTP", ["SlimtaMail", nioCore]),
+        room("SlimtaQueue", ["SlimtaMail", nioCore, heap, deque, logging]),
+        room("SlimtaPolicy", ["SlimtaMail", nioCore]),
+
+        // 2: one library of the system each
+        room("SlimtaTLS", ["COpenSSL", nioCore]),
+        room("SlimtaDNS", ["CUnbound"]),
+        room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore]),
+        room("SlimtaSystem", ["CSystemd", "CLinux", logging]),
+
+        // 3: where mail comes in and goes out
+        room("SlimtaEdge", ["SlimtaMail", "SlimtaSMTP", "SlimtaTLS", "CCrypt", nioCore, nioPosix, logging]),
+        room(
+            "SlimtaRelay",
+            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, logging]),
+
+        // 4: slimta.conf
+        room("SlimtaConfiguration", ["SlimtaMail", toml]),
+
+        // 5: the composition root
+        .executableTarget(
+            name: "slimtad",
+            dependencies: [
+                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS", "SlimtaStorage",
+                "SlimtaSystem", "SlimtaEdge", "SlimtaRelay", "SlimtaConfiguration", argumentParser, logging, nioCore,
+                nioPosix,
+            ],
+            swiftSettings: settings),
+
+        .target(name: "TestKit", dependencies: [nioCore], path: "Tests/TestKit", swiftSettings: settings),
+        tests("SlimtaMail", [nioCore]),
+        tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
+        tests("SlimtaQueue", ["SlimtaMail", nioCore]),
+        tests("SlimtaPolicy", ["SlimtaMail", nioCore]),
+        tests("SlimtaTLS", [nioCore, nioPosix, nioEmbedded]),
+        tests("SlimtaDNS"),
+        tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", nioCore]),
+        tests("SlimtaSystem", [logging]),
+        tests("SlimtaEdge", ["SlimtaMail", "SlimtaSMTP", nioCore, nioPosix, nioEmbedded]),
+        tests(
+            "SlimtaRelay",
+            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, nioEmbedded]),
+        tests("SlimtaConfiguration", ["SlimtaMail"]),
+    ]
+)

@@ -1,0 +1,2 @@
+// The few Linux calls that Swift's Glibc does not show.
+#pragma once

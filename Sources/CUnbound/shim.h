@@ -1,0 +1,3 @@
+// libunbound for SlimtaDNS: validating, caching, asynchronous DNS.
+#pragma once
+#include <unbound.h>

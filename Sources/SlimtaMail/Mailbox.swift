@@ -1,0 +1,48 @@
+// An address as it came in: kept octet for octet, compared octet for octet. Made by MailboxParser.
+
+/// A mailbox (RFC 5321 section 4.1.2, with RFC 6531): local part and domain, as they were given.
+package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
+    /// The whole address, as given, without angle brackets and source route.
+    package let text: String
+    /// The offset of the octet behind the "@" that separates local part and domain.
+    private let domainOffset: Int
+
+    /// An address whose parts were already checked: from the parser, or from our own store.
+    package init(localPart: String, domain: String) {
+        text = localPart + "@" + domain
+        domainOffset = localPart.utf8.count + 1
+    }
+
+    /// What is before the "@", quotes included.
+    package var localPart: Substring { text[..<text.utf8.index(text.startIndex, offsetBy: domainOffset - 1)] }
+
+    /// What is behind the "@": a domain name, or an address literal in brackets.
+    package var domain: Substring { text[text.utf8.index(text.startIndex, offsetBy: domainOffset)...] }
+
+    /// The domain with ASCII letters in lower case: for comparison and grouping.
+    package var foldedDomain: String { String(domain).asciiLowercased() }
+
+    /// Whether an octet above 127 is in it: it then needs SMTPUTF8 (RFC 6531).
+    package var needsSMTPUTF8: Bool { !text.utf8.allSatisfy { $0 < 0x80 } }
+
+    package var description: String { text }
+
+    // Octets, not characters: String's == would call canonically equivalent addresses the same.
+    package static func == (a: Mailbox, b: Mailbox) -> Bool {
+        a.domainOffset == b.domainOffset && a.text.utf8.elementsEqual(b.text.utf8)
+    }
+
+    package func hash(into hasher: inout Hasher) {
+        var text = text
+        text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+    }
+}
+
+extension String {
+    /// ASCII letters in lower case, everything else unchanged.
+    package func asciiLowercased() -> String {
+        guard utf8.contains(where: { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0) }) else { return self }
+        return String(
+            decoding: utf8.map { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0) ? $0 | 0x20 : $0 }, as: UTF8.self)
+    }
+}

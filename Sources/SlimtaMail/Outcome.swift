@@ -1,0 +1,42 @@
+// What an attempt came to, for one recipient: made by a relay, recorded by the queue, told in bounces and logs.
+
+/// The result of one attempt for one recipient. Temporary or permanent is in the type.
+package struct Outcome: Hashable, Sendable {
+    package enum Result: Hashable, Sendable {
+        /// The next hop took responsibility.
+        case delivered
+        /// To be tried again.
+        case temporary
+        /// Never to be tried again: the sender is told.
+        case permanent
+    }
+
+    package var result: Result
+    /// What the remote host said, or what we say where none said anything.
+    package var reply: Reply
+    /// Whether `reply` came from the remote host; false: it is ours (DNS, connection, timeout).
+    package var isRemote: Bool
+    /// The host that it was about, such as "mx.example.com[192.0.2.1]:25"; nil if it came to none.
+    package var relay: String?
+    /// The host's name alone, for Remote-MTA.
+    package var remoteHost: String?
+    /// TLS towards it; nil in clear.
+    package var tls: TLSDescription?
+
+    package init(
+        _ result: Result, _ reply: Reply, isRemote: Bool = false, relay: String? = nil, remoteHost: String? = nil,
+        tls: TLSDescription? = nil
+    ) {
+        self.result = result
+        self.reply = reply
+        self.isRemote = isRemote
+        self.relay = relay
+        self.remoteHost = remoteHost
+        self.tls = tls
+    }
+
+    /// The result that a reply's code says: 2xx delivered, 5xx permanent, anything else temporary.
+    package static func result(of reply: Reply) -> Result {
+        reply.isPositive ? .delivered : reply.isPermanent ? .permanent : .temporary
+    }
+}

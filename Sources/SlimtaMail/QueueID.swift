@@ -1,0 +1,68 @@
+// The name of an envelope in the queue: in the 250 reply, in Received, in every log line, as the key of its records.
+
+/// Identifies one envelope in the queue: 48 bits of milliseconds since the epoch, then 80 random bits.
+///
+/// Ids sort by the time of acceptance. Printed as 32 lower-case hex digits, as slimta printed its ids.
+package struct QueueID: Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// The first eight octets, big-endian: the time and 16 random bits.
+    package let high: UInt64
+    /// The last eight octets, big-endian.
+    package let low: UInt64
+
+    /// An id from its two halves, as they were stored.
+    package init(high: UInt64, low: UInt64) {
+        self.high = high
+        self.low = low
+    }
+
+    /// A new id for a message accepted at `time`.
+    package init(at time: Timestamp) {
+        var random = SystemRandomNumberGenerator()
+        let milliseconds = UInt64(truncatingIfNeeded: time.milliseconds) & 0xFFFF_FFFF_FFFF
+        high = milliseconds << 16 | (random.next() & 0xFFFF)
+        low = random.next()
+    }
+
+    /// The id that `description` printed; nil if `text` is not 32 hex digits.
+    package init?(_ text: some StringProtocol) {
+        var halves: (UInt64, UInt64) = (0, 0)
+        var count = 0
+        for octet in text.utf8 {
+            let digit: UInt64
+            switch octet {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = UInt64(octet - UInt8(ascii: "0"))
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = UInt64(octet - UInt8(ascii: "a") + 10)
+            case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = UInt64(octet - UInt8(ascii: "A") + 10)
+            default: return nil
+            }
+            if count < 16 { halves.0 = halves.0 << 4 | digit } else { halves.1 = halves.1 << 4 | digit }
+            count += 1
+            if count > 32 { return nil }
+        }
+        guard count == 32 else { return nil }
+        (high, low) = halves
+    }
+
+    /// The time of acceptance that is part of the id.
+    package var time: Timestamp { Timestamp(milliseconds: Int64(high >> 16)) }
+
+    package var description: String {
+        String(unsafeUninitializedCapacity: 32) { digits in
+            var index = 0
+            for half in [high, low] {
+                var shift = 60
+                while shift >= 0 {
+                    let digit = UInt8(truncatingIfNeeded: half >> UInt64(shift)) & 0xF
+                    digits[index] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+                    index += 1
+                    shift -= 4
+                }
+            }
+            return 32
+        }
+    }
+
+    package static func < (a: QueueID, b: QueueID) -> Bool {
+        a.high == b.high ? a.low < b.low : a.high < b.high
+    }
+}

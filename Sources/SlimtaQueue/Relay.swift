@@ -1,0 +1,26 @@
+// The contract between the queue and what makes attempts. The queue's driver calls it; SlimtaRelay implements it.
+
+package import SlimtaMail
+
+/// One attempt to be made: an envelope, and which of its recipients are still to be delivered.
+package struct Delivery: Sendable {
+    package var envelope: Envelope
+    package var message: Message
+    /// Indices into `envelope.recipients`; never empty, ascending.
+    package var recipients: [Int]
+
+    package init(envelope: Envelope, message: Message, recipients: [Int]) {
+        self.envelope = envelope
+        self.message = message
+        self.recipients = recipients
+    }
+}
+
+/// Makes attempts. Retries and bounces are the queue's business, not a relay's.
+package protocol Relay: Sendable {
+    /// Makes one attempt and says what came of it: one outcome for each of `delivery.recipients`, in that order.
+    ///
+    /// Returns when every recipient's outcome is known; a cancelled task makes it return soon, with temporary
+    /// outcomes for what was not finished.
+    func attempt(_ delivery: Delivery) async -> [Outcome]
+}
