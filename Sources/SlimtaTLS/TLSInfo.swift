@@ -21,7 +21,9 @@ package struct TLSInfo: Hashable, Sendable {
 
 /// The oldest version of TLS that is spoken. What is older than 1.2 is never spoken (RFC 8996).
 package enum TLSMinimum: Sendable {
+    // swift-format-ignore: AlwaysUseLowerCamelCase
     case v1_2
+    // swift-format-ignore: AlwaysUseLowerCamelCase
     case v1_3
 }
 
