@@ -31,7 +31,7 @@ package struct DotStuffer: Sendable {
     package mutating func append(_ chunk: ByteBuffer, to out: inout ByteBuffer) throws(ContentError) {
         let error: ContentError? = chunk.withUnsafeReadableBytes { octets in
             if octets.isEmpty { return nil }
-            if memchr(octets.baseAddress, 0, octets.count) != nil { return .nul }
+            if octets.firstOffset(of: 0, within: octets.count) != nil { return .nul }
             if !allowsEightBit, octets.hasEightBit { return .eightBit }
             return stuff(octets, to: &out)
         }

@@ -285,6 +285,7 @@ extension SMTPClientMachine {
             return outcome
         }
         exchange = Self.noExchange
+        deadlineBegins()
         return outcomes
     }
 

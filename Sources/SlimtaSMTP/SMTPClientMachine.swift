@@ -72,6 +72,11 @@ package struct SMTPClientMachine: Sendable {
         package var outcome: Outcome
         /// TLS was begun and failed, and the session may be tried without.
         package var mayRetryInClear: Bool
+
+        package init(outcome: Outcome, mayRetryInClear: Bool) {
+            self.outcome = outcome
+            self.mayRetryInClear = mayRetryInClear
+        }
     }
 
     /// What happens to a session from outside.

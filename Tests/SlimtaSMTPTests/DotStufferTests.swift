@@ -53,7 +53,7 @@ struct DotStufferTests {
 
     /// A reader of RFC 5321 gets back what went in, at any size and cut, and sees one message.
     @Test(arguments: 0..<50) func undone(_ seed: UInt64) throws {
-        var random = SplitMix(seed: seed)
+        var random = ClientTestGenerator(seed: seed)
         let alphabet: [[UInt8]] = [[0x0D, 0x0A], [0x2E], [0x61], [0xFF], Array("..".utf8), Array("\r\n.\r\n".utf8)]
         let content = (0..<Int.random(in: 0..<2000, using: &random)).flatMap { _ in
             alphabet.randomElement(using: &random)!
@@ -75,7 +75,7 @@ struct DotStufferTests {
 }
 
 /// A generator with a seed, so that a failure can be repeated.
-struct SplitMix: RandomNumberGenerator {
+struct ClientTestGenerator: RandomNumberGenerator {
     var state: UInt64
 
     init(seed: UInt64) { state = seed }

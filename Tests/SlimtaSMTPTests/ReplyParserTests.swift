@@ -57,7 +57,8 @@ struct ReplyParserTests {
     }
 
     @Test(arguments: [
-        ("\r\n", ReplyError.notAReply), ("25\r\n", .notAReply), ("25x OK\r\n", .notAReply), ("150 wait\r\n", .notAReply),
+        ("\r\n", ReplyError.notAReply), ("25\r\n", .notAReply), ("25x OK\r\n", .notAReply),
+        ("150 wait\r\n", .notAReply),
         ("600 x\r\n", .notAReply), ("000 x\r\n", .notAReply), ("250_x\r\n", .notAReply), ("2500 x\r\n", .notAReply),
         ("HTTP/1.1 400 Bad Request\r\n", .notAReply), (" 250 x\r\n", .notAReply), ("-25 x\r\n", .notAReply),
         ("250-x\r\n251 x\r\n", .codeChanged), ("250-x\r\n550-x\r\n", .codeChanged), ("250-x\r\nx\r\n", .notAReply),
