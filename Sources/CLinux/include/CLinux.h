@@ -1,2 +1,3 @@
 // The few Linux calls that Swift's Glibc does not show.
 #pragma once
+#include "CLinuxStorage.h"
