@@ -20,7 +20,7 @@ enum Fixture {
         try TLSServerContext(certificateFile: pair.certificateFile, keyFile: pair.keyFile, minimum: minimum)
     }
 
-    static func opportunistic(newest: Version = .v1_3) throws(TLSError) -> TLSClientContext {
+    static func opportunistic(newest: Version = .tls13) throws(TLSError) -> TLSClientContext {
         let context = try TLSClientContext(minimum: .v1_2, verifies: false)
         newest.limit(context.context)
         return context
@@ -29,14 +29,14 @@ enum Fixture {
 
 /// The newest version that a context speaks: there is no setting for it but in tests.
 enum Version: String, CaseIterable, CustomTestStringConvertible {
-    case v1_2 = "TLSv1.2"
-    case v1_3 = "TLSv1.3"
+    case tls12 = "TLSv1.2"
+    case tls13 = "TLSv1.3"
 
     var testDescription: String { rawValue }
 
     func limit(_ context: TLSContext) {
         let setMaximum: CInt = 124
-        precondition(openSSLControl(context.pointer, setMaximum, self == .v1_2 ? 0x0303 : 0x0304, nil) == 1)
+        precondition(openSSLControl(context.pointer, setMaximum, self == .tls12 ? 0x0303 : 0x0304, nil) == 1)
     }
 }
 
@@ -177,7 +177,7 @@ final class Pair {
     }
 
     /// An established connection, as opportunistic TLS makes it.
-    convenience init(cut: Cut = .whole, newest: Version = .v1_3) throws {
+    convenience init(cut: Cut = .whole, newest: Version = .tls13) throws {
         try self.init(server: Fixture.server(), client: Fixture.opportunistic(newest: newest), cut: cut)
         try run()
     }

@@ -26,7 +26,7 @@ import Testing
 
     @Test func minimumVersion() throws {
         let pair = try Pair(
-            server: Fixture.server(minimum: .v1_3), client: Fixture.opportunistic(newest: .v1_2))
+            server: Fixture.server(minimum: .v1_3), client: Fixture.opportunistic(newest: .tls12))
         try pair.run()
         #expect(pair.server.recorder.entries == [.error(.handshake), .inactive])
         #expect(pair.client.recorder.entries == [.error(.handshake), .inactive])
@@ -109,7 +109,7 @@ import Testing
         #expect(String(buffer: pair.server.recorder.data) == "hello")
         #expect(String(buffer: pair.client.recorder.data) == "hello")
         // 1.3: hello; hello ... finished; finished + words; ticket + words. 1.2 ends with the server as well.
-        #expect(writes == (version == .v1_3 ? 4 : 5))
+        #expect(writes == (version == .tls13 ? 4 : 5))
     }
 
     @Test func oneFlushIsOneWrite() throws {
@@ -382,6 +382,33 @@ import Testing
         #expect(throws: ChannelError.ioOnClosedChannel) { try written.wait() }
     }
 
+    /// Every engine is gone with its channel.
+    @Test func nothingIsLeft() throws {
+        let server = try Fixture.server()
+        let client = try Fixture.opportunistic()
+        for round in 0..<1000 {
+            weak var handler: TLSHandler?
+            weak var engine: TLSEngine?
+            do {
+                let pair = try Pair(server: server, client: client)
+                handler = try pair.server.channel.pipeline.syncOperations.handler(type: TLSHandler.self)
+                engine = handler?.engine
+                // Some end before the handshake, some in it, some after it.
+                if round % 4 > 0 { try pair.server.channel.writeInbound(pair.client.sent()) }
+                if round % 4 > 1 { try pair.run() }
+                if round % 4 > 2 { try pair.client.channel.close().wait() }
+                try pair.run()
+                #expect(engine != nil)
+                for end in [pair.server, pair.client] {
+                    if end.channel.isActive { _ = try end.channel.finish() }
+                    end.channel.embeddedEventLoop.run()
+                }
+            }
+            try #require(handler == nil)
+            try #require(engine == nil)
+        }
+    }
+
     // MARK: Hostile peers
 
     @Test(
@@ -460,7 +487,7 @@ import Testing
     // MARK: Verification
 
     private static func verify(
-        _ pair: Certificates.Pair, trust: Certificates.Pair, host: String, version: Version = .v1_3
+        _ pair: Certificates.Pair, trust: Certificates.Pair, host: String, version: Version = .tls13
     ) throws -> Pair {
         let client = try TLSClientContext(verifies: true, trustFile: trust.certificateFile)
         version.limit(client.context)
@@ -536,7 +563,7 @@ import Testing
     }
 
     /// Opportunistic TLS takes what there is: the other choice is clear text.
-    @Test(arguments: [Version.v1_2, .v1_3])
+    @Test(arguments: Version.allCases)
     func opportunisticTakesEverything(version: Version) throws {
         let expired = try Fixture.certificates.issued(
             "other.example.com", by: Fixture.authority, days: -1, key: .rsa(bits: 2048))
