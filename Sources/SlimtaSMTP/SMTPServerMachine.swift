@@ -387,7 +387,7 @@ package struct SMTPServerMachine: Sendable {
     }
 
     private mutating func authenticate(
-        _ name: String, _ initialResponse: [UInt8]?, _ output: inout ByteBuffer
+        _ name: String, _ initialResponse: InitialResponse?, _ output: inout ByteBuffer
     ) -> Action? {
         guard configuration.authentication != .none else {
             refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), &output)
@@ -409,7 +409,8 @@ package struct SMTPServerMachine: Sendable {
         var decoded: [UInt8]?
         if let initialResponse {
             // "=" is the empty initial response (RFC 4954 section 4).
-            decoded = initialResponse == [UInt8(ascii: "=")] ? [] : Base64.decode(initialResponse)
+            let base64 = initialResponse.base64
+            decoded = base64 == [UInt8(ascii: "=")] ? [] : Base64.decode(base64)
             guard decoded != nil else {
                 refuse(.invalidResponse, &output)
                 return nil
