@@ -199,11 +199,12 @@ package struct SMTPServerMachine: Sendable {
         finish(with: reply, &output)
     }
 
-    /// The time for what the session waits for is over.
+    /// The time for what the session waits for is over. Nothing happens if the session has ended meanwhile.
     package mutating func deadlinePassed(_ output: inout ByteBuffer) {
-        if case .tlsHandshake = phase {
-            // Nobody could read a reply.
-        } else {
+        switch phase {
+        case .closing, .closed: return
+        case .tlsHandshake: break  // Nobody could read a reply.
+        case .command, .authenticating, .checkingPassword, .checkingRoom, .data, .dataEnded, .storing:
             write(Reply(421, .init(4, 4, 2), "\(configuration.hostname) Connection timed out"), &output)
         }
         enter(.closing(.timeout))
@@ -425,7 +426,11 @@ package struct SMTPServerMachine: Sendable {
     ) -> Action? {
         var exchange = exchange
         switch line {
-        case .tooLong, .malformed:
+        case .tooLong:
+            enter(.command)
+            refuse(Reply(500, .init(5, 5, 6), "Authentication exchange line is too long"), &output)
+            return nil
+        case .malformed:
             enter(.command)
             refuse(.invalidResponse, &output)
             return nil
