@@ -154,7 +154,11 @@ def test_handshake_timeout(limited):
         wire.ehlo()
         assert wire.ask("STARTTLS").startswith("220 ")
         _drip(wire, b"\x16")
-        assert not wire.socket.recv(512).startswith(b"4")
+        try:
+            octets = wire.socket.recv(512)
+        except ConnectionResetError:
+            octets = b""  # the last drip met a connection that was closed already
+        assert not octets.startswith(b"4")
 
 
 def size_body(total):
