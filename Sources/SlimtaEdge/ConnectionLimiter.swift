@@ -28,8 +28,10 @@ package final class ConnectionLimiter: Sendable {
             let octets: [UInt8]
             switch address {
             // sin_addr is at offset 4 of its socket address, sin6_addr at 8.
-            case .v4(let v4): octets = SocketAddress.v4(v4).withSockAddr { address, _ in [UInt8](octetsOf: address, 4..<8) }
-            case .v6(let v6): octets = SocketAddress.v6(v6).withSockAddr { address, _ in [UInt8](octetsOf: address, 8..<24) }
+            case .v4(let v4):
+                octets = SocketAddress.v4(v4).withSockAddr { address, _ in [UInt8](octetsOf: address, 4..<8) }
+            case .v6(let v6):
+                octets = SocketAddress.v6(v6).withSockAddr { address, _ in [UInt8](octetsOf: address, 8..<24) }
             case .unixDomainSocket, nil: return nil
             }
             let isMapped = octets.starts(with: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF])

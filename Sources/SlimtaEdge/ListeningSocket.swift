@@ -33,7 +33,8 @@ package struct ListeningSocket: Hashable, Sendable {
     }
 
     private init(_ family: CInt, address: String) throws(BindError) {
-        descriptor = socket(family, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        descriptor = socket(
+            family, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw BindError(address: address, errorNumber: errno) }
     }
 

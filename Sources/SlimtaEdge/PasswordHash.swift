@@ -20,7 +20,9 @@ package struct PasswordHash: Hashable, Sendable {
     package init(hashing password: [UInt8]) {
         var setting = [CChar](repeating: 0, count: Int(CRYPT_GENSALT_OUTPUT_SIZE))
         guard crypt_gensalt_rn("$y$", 0, nil, 0, &setting, CRYPT_GENSALT_OUTPUT_SIZE) != nil,
-            let hash = Self.hash(password, setting: String(decoding: setting.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+            let hash = Self.hash(
+                password,
+                setting: String(decoding: setting.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
         else { preconditionFailure("libxcrypt has no yescrypt") }
         text = hash
     }

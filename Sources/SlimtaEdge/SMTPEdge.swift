@@ -72,7 +72,8 @@ extension Reply {
 package final class SMTPEdge: Sendable {
     private struct State {
         var settings: SMTPEdgeSettings
-        var listeners: [any Channel] = []
+        /// By the address as configured.
+        var listeners: [String: [any Channel]] = [:]
         var sessions: [ObjectIdentifier: any Channel] = [:]
         var isDraining = false
     }
@@ -98,7 +99,9 @@ package final class SMTPEdge: Sendable {
     package func setSettings(_ settings: SMTPEdgeSettings) { state.withLock { $0.settings = settings } }
 
     /// Accepts connections on `socket`, which is bound and listening; the edge owns it from now on.
-    package func accept(on socket: ListeningSocket) async throws {
+    ///
+    /// - Parameter address: the address as configured, for ``stopAccepting(on:)``.
+    package func accept(on socket: ListeningSocket, address: String) async throws {
         let listener = try await ServerBootstrap(group: group)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try self.accepted(channel) }
@@ -106,7 +109,13 @@ package final class SMTPEdge: Sendable {
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
             .withBoundSocket(socket.descriptor)
             .get()
-        state.withLock { $0.listeners.append(listener) }
+        state.withLock { $0.listeners[address, default: []].append(listener) }
+    }
+
+    /// Accepts no more connections on one address; sessions go on.
+    package func stopAccepting(on address: String) async {
+        let listeners = state.withLock { $0.listeners.removeValue(forKey: address) } ?? []
+        for listener in listeners { try? await listener.close() }
     }
 
     private func accepted(_ channel: any Channel) throws {
@@ -164,8 +173,8 @@ package final class SMTPEdge: Sendable {
     package func drain() async {
         let (listeners, sessions) = state.withLock { state in
             state.isDraining = true
-            defer { state.listeners = [] }
-            return (state.listeners, Array(state.sessions.values))
+            defer { state.listeners = [:] }
+            return (state.listeners.values.joined(), Array(state.sessions.values))
         }
         for listener in listeners { try? await listener.close() }
         for session in sessions { session.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain) }

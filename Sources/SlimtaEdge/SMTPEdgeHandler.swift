@@ -50,7 +50,9 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// The session's name in logs.
     private var sessionText: String { String(session, radix: 16) }
 
-    private func log(_ level: Logger.Level, _ message: Logger.Message, _ fields: @autoclosure () -> Logger.Metadata = [:]) {
+    private func log(
+        _ level: Logger.Level, _ message: Logger.Message, _ fields: @autoclosure () -> Logger.Metadata = [:]
+    ) {
         guard logger.logLevel <= level else { return }
         var metadata = fields()
         metadata["session"] = "\(sessionText)"

@@ -8,7 +8,8 @@ extension Mailbox {
     /// - Parameter allowsUTF8: whether octets above 127 are allowed (RFC 6531); they must be valid UTF-8.
     package init?(parsing octets: Span<UInt8>, allowsUTF8: Bool) {
         var scanner = MailboxScanner(allowsUTF8: allowsUTF8)
-        guard let at = scanner.localPart(in: octets), at > 0, at <= 64, scanner.skip(UInt8(ascii: "@"), in: octets) else { return nil }
+        guard let at = scanner.localPart(in: octets), at > 0, at <= 64, scanner.skip(UInt8(ascii: "@"), in: octets)
+        else { return nil }
         let domain = scanner.offset
         guard scanner.domainOrLiteral(in: octets), scanner.offset == octets.count, octets.count - domain <= 255 else {
             return nil
@@ -84,9 +85,10 @@ private struct MailboxScanner {
         var labels = 0
         repeat {
             let start = offset
-            while offset < octets.count, isLetterDigit(octets[offset]) || octets[offset] == UInt8(ascii: "-")
-                // Underscores are not letters of host names, and are in use in real domains all the same.
-                || octets[offset] == UInt8(ascii: "_")
+            while offset < octets.count,
+                isLetterDigit(octets[offset]) || octets[offset] == UInt8(ascii: "-")
+                    // Underscores are not letters of host names, and are in use in real domains all the same.
+                    || octets[offset] == UInt8(ascii: "_")
             { offset += 1 }
             guard offset > start, offset - start <= 63 || allowsUTF8, octets[start] != UInt8(ascii: "-"),
                 octets[offset - 1] != UInt8(ascii: "-")

@@ -1,7 +1,6 @@
 // A point in time: what the queue stores, what schedules are made of. Used by every target.
 // Machines are handed a Timestamp; only drivers ask the clock (`Timestamp.now()`).
 
-
 import Glibc
 
 /// A point in wall-clock time, in milliseconds since 1970-01-01T00:00:00Z.

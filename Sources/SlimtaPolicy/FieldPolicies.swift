@@ -42,7 +42,8 @@ package struct ReceivedPolicy: QueuePolicy {
             field += " (local)"
         } else {
             // An address literal (section 4.1.3): IPv6 has a tag.
-            field += client.address.utf8.contains(UInt8(ascii: ":"))
+            field +=
+                client.address.utf8.contains(UInt8(ascii: ":"))
                 ? " ([IPv6:\(client.address)])" : " ([\(client.address)])"
         }
         field += "\r\n\tby \(context.hostname) (slimtad) with \(client.protocolWord)"

@@ -127,7 +127,8 @@ package struct NoticeBuilder: Sendable {
         head.writeImmutableBuffer(original)
         head.writeString("\r\n--\(boundary)--\r\n")
         let envelope = Envelope(
-            id: id, sender: nil, recipients: [sender], received: now, body: encoding == "8bit" ? .eightBitMIME : .sevenBit,
+            id: id, sender: nil, recipients: [sender], received: now,
+            body: encoding == "8bit" ? .eightBitMIME : .sevenBit,
             smtpUTF8: isUTF8, client: ClientInfo(address: "", name: hostname, protocolWord: "LOCAL"))
         return Notice(envelope: envelope, message: Message(head: head))
     }
@@ -159,7 +160,8 @@ package struct NoticeBuilder: Sendable {
 
 /// What came from elsewhere, as part of a line of ours: no control characters, not longer than a line may be.
 private func oneLine(_ text: String) -> String {
-    let clean = String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 32 || $0.value == 127 ? " " : $0 }))
+    let clean = String(
+        String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 32 || $0.value == 127 ? " " : $0 }))
     return clean.utf8.count <= 800 ? clean : String(clean.prefix(400)) + "..."
 }
 

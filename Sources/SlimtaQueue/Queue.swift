@@ -63,6 +63,9 @@ package final class Queue: Sendable {
     /// How many envelopes are queued.
     package var count: Int { state.withLock { $0.machine.count } }
 
+    /// How many attempts are being made.
+    package var attemptsInFlight: Int { state.withLock { $0.machine.inFlight } }
+
     /// Takes effect for what begins from now on.
     package func reconfigure(_ configuration: Configuration, relay: any Relay) {
         state.withLock {

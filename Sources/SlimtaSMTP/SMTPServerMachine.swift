@@ -360,7 +360,9 @@ package struct SMTPServerMachine: Sendable {
         var lines = ["\(configuration.hostname) Hello \(name)", "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES"]
         lines.append("SMTPUTF8")
         if configuration.tls == .startTLS, tls == nil { lines.append("STARTTLS") }
-        if offersAuthentication { lines.append("AUTH " + configuration.mechanisms.map(\.rawValue).joined(separator: " ")) }
+        if offersAuthentication {
+            lines.append("AUTH " + configuration.mechanisms.map(\.rawValue).joined(separator: " "))
+        }
         lines.append("SIZE \(configuration.messageSize)")
         return lines
     }
@@ -559,7 +561,8 @@ package struct SMTPServerMachine: Sendable {
                 Submission(
                     sender: transaction.mail.sender, recipients: unique(transaction.recipients),
                     body: reader.hasEightBit ? .eightBitMIME : transaction.mail.body,
-                    smtpUTF8: transaction.mail.smtpUTF8, clientName: clientName ?? "", protocolWord: protocolWord(
+                    smtpUTF8: transaction.mail.smtpUTF8, clientName: clientName ?? "",
+                    protocolWord: protocolWord(
                         isUTF8: transaction.mail.smtpUTF8), tls: tls, login: user?.login))
         }
     }
