@@ -47,8 +47,10 @@ import Testing
         file.set("bob", hash: other, senders: nil)
         #expect(file.text == "# who may send\n\nalice:\(Self.hash.text)\nbob:\(other.text):bob@x.test,@y.test\n")
         #expect(UsersFile(file.text).users["bob"]?.hash == other)
-        #expect(file.delete("alice"))
-        #expect(!file.delete("alice"))
+        let wasThere = file.delete("alice")
+        let isThere = file.delete("alice")
+        #expect(wasThere)
+        #expect(!isThere)
         #expect(UsersFile(file.text).users.keys.sorted() == ["bob"])
     }
 
