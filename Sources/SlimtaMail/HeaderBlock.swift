@@ -21,7 +21,8 @@ package struct HeaderBlock: Sendable {
     /// Whether the header ended as RFC 5322 wants: at an empty line, or at the end of the octets. False if it was cut
     /// off by a line that is no field; that line then is at `end`.
     package let isWellFormed: Bool
-    /// Whether the end of the header was seen. False: the octets ended within it.
+    /// Whether the end of the header was seen. False: the octets ended within it, perhaps within the line at `end`, of
+    /// which more octets could make a field or the empty line.
     package let isComplete: Bool
 
     /// Scans the readable octets of `buffer`, lines ended by CRLF. Linear, and stops at the first empty line.
@@ -31,18 +32,18 @@ package struct HeaderBlock: Sendable {
             var offset = 0
             while offset < octets.count {
                 let next = endOfLine(in: octets, from: offset)
+                // Only a whole line can say that it is no field.
+                let isWhole = octets[next - 1] == UInt8(ascii: "\n")
                 let first = octets[offset]
-                if first == UInt8(ascii: "\r") || first == UInt8(ascii: "\n") {
-                    return (fields, next, true, true)
-                }
+                if isEmpty(octets, offset..<next) { return (fields, next, true, true) }
                 if first == UInt8(ascii: " ") || first == UInt8(ascii: "\t") {
                     // A folded line belongs to the field before it; there is none before the first.
-                    guard let field = fields.popLast() else { return (fields, offset, false, true) }
+                    guard let field = fields.popLast() else { return (fields, offset, false, isWhole) }
                     fields.append(Field(name: field.name, range: field.range.lowerBound..<next))
                 } else if let name = fieldName(in: octets, offset..<next) {
                     fields.append(Field(name: name, range: offset..<next))
                 } else {
-                    return (fields, offset, false, true)
+                    return (fields, offset, false, isWhole)
                 }
                 offset = next
             }
@@ -77,6 +78,15 @@ private func endOfLine(in octets: UnsafeRawBufferPointer, from offset: Int) -> I
         let found = memchr(base + offset, Int32(UInt8(ascii: "\n")), octets.count - offset)
     else { return octets.count }
     return UnsafeRawPointer(found) - base + 1
+}
+
+/// Whether the line is nothing but its end: CRLF, or LF in what did not come over SMTP.
+private func isEmpty(_ octets: UnsafeRawBufferPointer, _ line: Range<Int>) -> Bool {
+    switch line.count {
+    case 1: octets[line.lowerBound] == UInt8(ascii: "\n")
+    case 2: octets[line.lowerBound] == UInt8(ascii: "\r") && octets[line.lowerBound + 1] == UInt8(ascii: "\n")
+    default: false
+    }
 }
 
 /// The name of the field that the line is: printable octets without colon, then blanks (obsolete, RFC 5322 section

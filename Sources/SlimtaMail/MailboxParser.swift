@@ -4,18 +4,18 @@
 extension Mailbox {
     /// The mailbox that is all of `octets`: `local-part "@" ( domain / address-literal )`; nil if it is none.
     ///
-    /// Limits of RFC 5321 section 4.5.3.1: 64 octets of local part, 255 of domain.
-    /// - Parameter allowsUTF8: whether octets above 127 are allowed (RFC 6531); they must be valid UTF-8.
+    /// Limits of RFC 5321 section 4.5.3.1: 64 octets of local part, 256 of path, which are 254 without its brackets.
+    /// - Parameter allowsUTF8: whether octets above 127 are allowed (RFC 6531); they must be valid UTF-8, and no control
+    ///   characters.
     package init?(parsing octets: Span<UInt8>, allowsUTF8: Bool) {
         var scanner = MailboxScanner(allowsUTF8: allowsUTF8)
-        guard let at = scanner.localPart(in: octets), at > 0, at <= 64, scanner.skip(UInt8(ascii: "@"), in: octets)
+        guard octets.count <= 254, let at = scanner.localPart(in: octets), at <= 64,
+            scanner.skip(UInt8(ascii: "@"), in: octets)
         else { return nil }
         let domain = scanner.offset
-        guard scanner.domainOrLiteral(in: octets), scanner.offset == octets.count, octets.count - domain <= 255 else {
-            return nil
-        }
-        guard let localPart = String(validating: octets.extracting(0..<at)),
-            let domainText = String(validating: octets.extracting(domain..<octets.count))
+        guard scanner.domainOrLiteral(in: octets), scanner.offset == octets.count else { return nil }
+        guard let localPart = String(validating: octets.extracting(0..<at)), !localPart.hasControls,
+            let domainText = String(validating: octets.extracting(domain..<octets.count)), !domainText.hasControls
         else { return nil }
         self.init(localPart: localPart, domain: domainText)
     }
@@ -90,9 +90,11 @@ private struct MailboxScanner {
                     // Underscores are not letters of host names, and are in use in real domains all the same.
                     || octets[offset] == UInt8(ascii: "_")
             { offset += 1 }
-            guard offset > start, offset - start <= 63 || allowsUTF8, octets[start] != UInt8(ascii: "-"),
-                octets[offset - 1] != UInt8(ascii: "-")
-            else { return false }
+            guard offset > start, octets[start] != UInt8(ascii: "-"), octets[offset - 1] != UInt8(ascii: "-") else {
+                return false
+            }
+            // A label with UTF-8 in it must fit as an A-label, which is made where it is looked up.
+            guard offset - start <= 63 || containsEightBit(octets.extracting(start..<offset)) else { return false }
             labels += 1
         } while skip(UInt8(ascii: "."), in: octets)
         return labels > 0
@@ -189,6 +191,12 @@ private func isIPv6(_ octets: Span<UInt8>) -> Bool {
     return elided ? groups <= 7 : groups == 8
 }
 
+/// Whether an octet above 127 is among `octets`.
+private func containsEightBit(_ octets: Span<UInt8>) -> Bool {
+    for index in octets.indices where octets[index] >= 0x80 { return true }
+    return false
+}
+
 private func isHexadecimal(_ octets: Span<UInt8>) -> Bool {
     for index in octets.indices {
         switch octets[index] {
@@ -206,5 +214,13 @@ extension String {
     package init?(validating octets: Span<UInt8>) {
         guard let utf8 = try? UTF8Span(validating: octets) else { return nil }
         self.init(copying: utf8)
+    }
+
+    /// Whether there is a character in it that ends a line for some program or steers a terminal: the controls of ASCII,
+    /// those above it (U+0080 to U+009F), and Unicode's own line and paragraph separators.
+    package var hasControls: Bool {
+        unicodeScalars.contains { scalar in
+            scalar.value < 32 || (127...159).contains(scalar.value) || (0x2028...0x2029).contains(scalar.value)
+        }
     }
 }
