@@ -1,5 +1,5 @@
 // OpenSSL for SlimtaTLS: the headers, and what Swift cannot import (macros that cast or call) as static inline
-// functions and constants. Each has the name of what it stands for, behind a C.
+// functions and constants. Each has the name of what it stands for, behind a C_.
 #pragma once
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -36,7 +36,11 @@ static inline void C_BIO_set_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
 
 static inline void C_BIO_clear_retry_flags(BIO *bio) { BIO_clear_retry_flags(bio); }
 
-// The reason alone: ERR_GET_REASON is an inline function, ERR_GET_LIB too, but these two are macros of macros.
-static inline int C_ERR_is(unsigned long code, int library, int reason) {
-    return ERR_GET_LIB(code) == library && ERR_GET_REASON(code) == reason;
+static inline int C_ERR_is(unsigned long error, int library, int reason) {
+    return ERR_GET_LIB(error) == library && ERR_GET_REASON(error) == reason;
+}
+
+// The errno that an error stands for; 0 if it is OpenSSL's own.
+static inline int C_ERR_errno(unsigned long error) {
+    return ERR_SYSTEM_ERROR(error) ? ERR_GET_REASON(error) : 0;
 }

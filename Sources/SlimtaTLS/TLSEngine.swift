@@ -19,7 +19,7 @@ final class TLSEngine {
         case ended
     }
 
-    private let ssl: OpaquePointer
+    let ssl: OpaquePointer
     /// Kept because a setting of the peer's name can fail, and must then fail the handshake.
     private let refusal: TLSError?
     private let verification: TLSVerification

@@ -1,6 +1,7 @@
 // Why TLS did not work: made wherever SlimtaTLS calls OpenSSL, shown in logs and bounces by edges and relays.
 
 import COpenSSL
+import Glibc
 
 /// Why a context could not be made, or why a connection cannot go on in TLS.
 ///
@@ -51,7 +52,13 @@ package struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
             var flags: CInt = 0
             let error = ERR_get_error_all(nil, nil, nil, &data, &flags)
             guard error != 0 else { break }
-            var reason = ERR_reason_error_string(error).map { String(cString: $0) } ?? "error \(error)"
+            let errno = C_ERR_errno(error)
+            var reason =
+                if errno != 0 {
+                    String(cString: strerror(errno))
+                } else {
+                    ERR_reason_error_string(error).map { String(cString: $0) } ?? "error \(error)"
+                }
             if let data, flags & ERR_TXT_STRING != 0 {
                 let detail = String(cString: data)
                 if !detail.isEmpty { reason += " (\(detail))" }

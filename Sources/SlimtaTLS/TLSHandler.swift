@@ -58,7 +58,7 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
     /// How many reads in a row may make OpenSSL answer (key updates) while the peer does not read answers.
     private static let unreadAnswersLimit = 16
 
-    private let engine: TLSEngine
+    let engine: TLSEngine
     private var state = State.idle
     /// Written by the handlers behind and not yet encrypted.
     private var pending: [(plaintext: ByteBuffer, promise: EventLoopPromise<Void>?)] = []
