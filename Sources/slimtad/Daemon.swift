@@ -29,6 +29,8 @@ final class Daemon {
     private let limiter: ConnectionLimiter
     private var edges: [String: SMTPEdge] = [:]
     private var relays: RelaySet?
+    /// Relays of earlier configurations.
+    private var retired: [RelaySet] = []
     private var queue: Queue?
     private var intake: Intake?
 
@@ -188,7 +190,8 @@ final class Daemon {
             for address in edge.listen where bound.contains(address) { await accept(running, edge, address) }
         }
         logger.notice("reloaded", metadata: ["file": "\(file.path)"])
-        await oldRelays?.retire()
+        // Attempts that have begun with the old relays end with them.
+        if let oldRelays { retired.append(oldRelays) }
     }
 
     // MARK: Stop
@@ -220,7 +223,7 @@ final class Daemon {
 
     private func close() async {
         await storage.close()
-        await relays?.close()
+        for relays in retired + [relays].compactMap(\.self) { await relays.close() }
         await passwordThreads.shutdown()
         try? await group.shutdownGracefully()
         logger.notice("stopped")

@@ -33,7 +33,10 @@ final class Intake: Submissions {
         settings.withLock { $0 = Settings(policies: policies, hostname: hostname) }
     }
 
-    func refusal(size: Int?) -> Reply? { storage.hasRoom(for: size ?? 0) ? nil : Reply(storing: .full) }
+    func refusal(size: Int?) -> Reply? {
+        let status = storage.status()
+        return status.isFull || status.freeOctets < UInt64(size ?? 0) ? Reply(storing: .full) : nil
+    }
 
     func beginSpool(_ id: QueueID) -> any SpoolWriter { storage.beginSpool(id) }
 
