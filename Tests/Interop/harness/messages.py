@@ -27,7 +27,9 @@ def lf(octets):
 def prepended(arrived, sent):
     """What stands above `sent` in `arrived`, which must end with it octet for octet: a list of (name, value)."""
     assert arrived.endswith(sent), f"not as sent:\n{arrived!r}\ndoes not end with\n{sent!r}"
-    return fields(arrived[: len(arrived) - len(sent)])
+    above = arrived[: len(arrived) - len(sent)]
+    assert (b"\r\n" in above) == (b"\r\n" in sent) or not above, f"two kinds of line ends:\n{arrived!r}"
+    return fields(above)
 
 
 def fields(header):

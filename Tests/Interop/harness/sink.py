@@ -70,22 +70,18 @@ class Sink(Program):
         super().kill()
 
     def _open_files(self):
-        links = pathlib.Path(f"/proc/{self.process.pid}/fd")
+        """Dumps that smtp-sink has open."""
+        if self.process.poll() is not None:
+            return set()
         found = set()
-        if self.process.poll() is None:
-            for link in links.iterdir():
-                try:
-                    found.add(pathlib.Path(os.readlink(link)))
-                except FileNotFoundError:
-                    pass  # closed meanwhile
+        for link in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir():
+            try:
+                target = pathlib.Path(os.readlink(link))
+            except FileNotFoundError:
+                continue  # closed meanwhile
+            if target.parent == self.folder:
+                found.add(target)
         return found
-
-    def wait_for(self, count, timeout=20.0):
-        """At least `count` transactions."""
-        return wait_until(
-            lambda: (found := self.transactions()) and len(found) >= count and found,
-            timeout, f"{count} messages at {self.name} (has {len(self.transactions())})",
-        )
 
 
 def parse_dump(dump):
