@@ -1,7 +1,9 @@
 """The harness itself, without slimtad: if these fail, nothing that the other tests say is worth anything."""
 
+import os
 import pathlib
 import smtplib
+import stat
 import tomllib
 
 import dns.resolver
@@ -47,6 +49,7 @@ def test_sink(place):
         assert len(sink.transactions()) == 1, "what is not finished must not count"
         sink.kill()
         client.close()
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode), "only dumps are removed, not what else it had open"
     assert (arrived.sender, arrived.recipients) == ("a@x.test", ["b@y.test", "c@y.test"])
     assert arrived.content == b"Subject: x\n\n.\ntext\n"
     assert len(sink.transactions()) == 1

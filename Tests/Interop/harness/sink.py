@@ -83,6 +83,12 @@ class Sink(Program):
                 found.add(target)
         return found
 
+    def wait_for(self, count, timeout=20.0):
+        """At least `count` transactions."""
+        return wait_until(
+            lambda: len(found := self.transactions()) >= count and found, timeout,
+            f"{count} messages at {self.name}")
+
 
 def parse_dump(dump):
     """What a dump file of smtp-sink says: X- fields, smtp-sink's own Received of three lines, the content, an empty
