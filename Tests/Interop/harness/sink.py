@@ -57,9 +57,13 @@ class Sink(Program):
     def transactions(self):
         """Those that came to their end, in no order. What smtp-sink still writes at it has open; what was broken off
         it deletes."""
+        paths = sorted(self.folder.iterdir())  # before asking what is open: one that is finished meanwhile is whole
         unfinished = self._open_files()
-        paths = [path for path in sorted(self.folder.iterdir()) if path not in unfinished]
-        return [parse_dump(path.read_bytes()) for path in paths]
+        found = []
+        for path in paths:
+            if path not in unfinished and path.exists():
+                found.append(parse_dump(path.read_bytes()))
+        return found
 
     def kill(self):
         """SIGKILL; an unfinished dump goes as if the transaction had been broken off."""
@@ -71,7 +75,7 @@ class Sink(Program):
 
     def _open_files(self):
         """Dumps that smtp-sink has open."""
-        if self.process.poll() is not None:
+        if self.process is None or self.process.poll() is not None:
             return set()
         found = set()
         for link in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir():
