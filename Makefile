@@ -34,7 +34,7 @@ lint:
 	python3 Tests/walls.py
 
 run:
-	.ci/deps build
+	.ci/deps run
 	swift build $(SWIFT_FLAGS) --configuration $(CONFIGURATION)
 	etc/run-here .build/$(CONFIGURATION)/slimtad
 
