@@ -2,10 +2,11 @@
 
 import dataclasses
 import pathlib
+import shutil
 import ssl
 import subprocess
 
-from .machine import give, must_exist
+from .machine import GROUP, IS_ROOT, must_exist
 
 
 @dataclasses.dataclass
@@ -36,7 +37,8 @@ def make_certificate(folder, name, *addresses):
          "-keyout", certificate.key, "-out", certificate.chain],
         check=True, capture_output=True,
     )
-    for path in (certificate.chain, certificate.key):
-        give(path)
-    certificate.key.chmod(0o600)
+    # As an installation has it: root's, and readable for the group that slimtad's user is in.
+    certificate.key.chmod(0o640)
+    if IS_ROOT:
+        shutil.chown(certificate.key, group=GROUP)
     return certificate
