@@ -3,6 +3,8 @@
 What was started is stopped after the test whatever happened; the folder stays if the test failed, and its path is told.
 """
 
+import re
+
 import pytest
 
 from harness.machine import SLIMTAD, Place
@@ -16,8 +18,8 @@ def pytest_configure(config):
     if not SLIMTAD.exists():
         pytest.exit(f"no daemon at {SLIMTAD}: run `make build` first", returncode=1)
     version = run_slimtad("--version")
-    if version.returncode != 0 or "slimtad" not in (version.stdout + version.stderr + SLIMTAD.name):
-        pytest.exit(f"{SLIMTAD} --version ended with {version.returncode}: {version.stderr}", returncode=1)
+    if version.returncode != 0 or not re.match(r"slimtad \d+\.\d+", version.stdout):
+        pytest.exit(f"{SLIMTAD} --version: {version.returncode} {version.stdout}{version.stderr}", returncode=1)
 
 
 @pytest.hookimpl(hookwrapper=True)

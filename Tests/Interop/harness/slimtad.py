@@ -70,6 +70,7 @@ class Slimtad(Program):
         self.address = new_address()
         self.folder = place.folder(name)
         self.state = place.folder(f"{name}/state")
+        self.state.chmod(0o700)
         self.runtime = place.folder(f"{name}/run")
         self.users = self.folder / "users"
         self.certificate = make_certificate(self.folder, HOSTNAME, self.address)
