@@ -102,7 +102,7 @@ final class HostLookup: Sendable {
     }
 
     private static func addresses(_ all: [ResolvedAddress], port: Int) -> Addresses {
-        let addresses = all.compactMap { try? SocketAddress(ipAddress: $0.text, port: port) }
+        let addresses = all.compactMap { try? SocketAddress(ipAddress: $0.text, port: port).unmapped }
         return addresses.isEmpty ? .none : .found(addresses)
     }
 

@@ -14,7 +14,7 @@ package struct OwnAddresses: Sendable {
     /// - Parameter listeners: the addresses that the edges listen on, wildcards (0.0.0.0 and ::) included.
     package init(listeners: [SocketAddress]) {
         let wildcards = listeners.filter { Self.isUnspecified($0) }
-        exact = Set(listeners).subtracting(wildcards)
+        exact = Set(listeners.map(\.unmapped)).subtracting(wildcards)
         ports = Set(wildcards.compactMap(\.port))
         // Without the list, loopback is still known.
         let devices = (try? System.enumerateDevices()) ?? []
@@ -23,6 +23,7 @@ package struct OwnAddresses: Sendable {
 
     /// Whether a connection to `address` ends here.
     func contains(_ address: SocketAddress) -> Bool {
+        let address = address.unmapped
         if exact.contains(address) { return true }
         guard let port = address.port, ports.contains(port), let ip = address.ipAddress else { return false }
         return Self.isLoopback(address) || machine.contains(ip)

@@ -1,5 +1,6 @@
 // What is written and synced together: encoded frames, what they change, and who waits for it.
 
+import NIOCore
 import SlimtaMail
 import SlimtaQueue
 

@@ -2,6 +2,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import Synchronization
 
 /// One checkpoint. Belongs to the checkpoint's thread.
 final class CheckpointPlan {
@@ -140,7 +141,8 @@ final class CheckpointPlan {
         next.firstSegment = upTo + 1
         next.checkpointed = max(old.checkpointed, checkpointed)
         next.nextGeneration += 2
-        let leaving = Set(items.lazy.filter { $0.moves && !$0.entry.envelope.isJournal }.map(\.entry.envelope.generation))
+        let sources = items.lazy.filter { $0.moves && !$0.entry.envelope.isJournal }
+        let leaving = Set(sources.map(\.entry.envelope.generation))
         let live = core.index.withLock { $0.live }
         next.generations.removeAll { info in
             guard info.kind == .contents else { return wantsBase && states != nil }
@@ -289,8 +291,12 @@ final class CheckpointPlan {
             value.truncate(to: start)
             var older = entry
             older.state = .none
-            let isStored = (try? states.withState(older) { record.encode(state: $0, into: value) }) ?? nil
-            if isStored == nil {
+            var isStored = false
+            try? states.withState(older) { octets in
+                record.encode(state: octets, into: value)
+                isStored = true
+            }
+            if !isStored {
                 value.truncate(to: start)
                 try encodeInitial(entry, record, due, constants)
             }
@@ -318,12 +324,7 @@ final class CheckpointPlan {
     private func copyStates(to builder: GenerationBuilder) throws {
         let taken = Set(items.map(\.slot))
         for info in old.metas {
-            let file: File
-            do throws(SystemError) {
-                file = try core.fileSystem.open("\(core.paths.queue)/\(info.name)", .read)
-            } catch where error.isMissing {
-                continue
-            }
+            guard let file = try core.fileSystem.openIfPresent("\(core.paths.queue)/\(info.name)") else { continue }
             defer { core.fileSystem.close(file) }
             try ValueScan.run(
                 core.fileSystem, file, salt: info.salt,

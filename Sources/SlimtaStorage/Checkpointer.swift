@@ -32,7 +32,8 @@ final class Checkpointer: Sendable {
     let state: Mutex<State>
     var wake: Event { journal.checkpointer }
 
-    init(_ core: StorageCore, _ journal: Journal, _ housekeeper: Housekeeper, _ superblock: Superblock, needsBase: Bool) {
+    init(_ core: StorageCore, _ journal: Journal, _ housekeeper: Housekeeper, _ superblock: Superblock, needsBase: Bool)
+    {
         self.core = core
         self.journal = journal
         self.housekeeper = housekeeper

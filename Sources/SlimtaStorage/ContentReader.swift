@@ -4,6 +4,7 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import Synchronization
 
 /// Reads envelopes. Belongs to one thread.
 struct ContentReader {
@@ -54,9 +55,7 @@ struct ContentReader {
         if entry.envelope.isJournal {
             return try use(try field(entry.envelope, RecordTag.envelope, entry.id))
         }
-        let result = try sealed(entry.envelope.generation).fetch(.envelope, entry.id) { try use($0.payload) }
-        guard let result else { throw FileFailure.damaged("the envelope is missing") }
-        return result
+        return try sealed(entry.envelope.generation).fetch(.envelope, entry.id) { try use($0.payload) }
     }
 
     /// Calls `use` with the message's octets that are kept beside the envelope.
@@ -66,9 +65,7 @@ struct ContentReader {
         if entry.envelope.isJournal {
             return try use(try field(entry.envelope, RecordTag.body, nil))
         }
-        let result = try sealed(entry.envelope.generation).fetch(.body, body?.id ?? entry.id) { try use($0.payload) }
-        guard let result else { throw FileFailure.damaged("the message is missing") }
-        return result
+        return try sealed(entry.envelope.generation).fetch(.body, body?.id ?? entry.id) { try use($0.payload) }
     }
 
     /// Calls `use` with the newest state; nil: it is as it was accepted.
@@ -77,16 +74,12 @@ struct ContentReader {
     ) throws -> Result? {
         if entry.state.isJournal { return try use(try field(entry.state, RecordTag.state, entry.id)) }
         guard entry.meta != 0 else { return nil }
-        let result = try sealed(entry.meta).fetch(.meta, entry.id) { try use(try MetaRecord.decode($0.payload).state) }
-        guard let result else { throw FileFailure.damaged("the state is missing") }
-        return result
+        return try sealed(entry.meta).fetch(.meta, entry.id) { try use(try MetaRecord.decode($0.payload).state) }
     }
 
     /// Calls `use` with the sealed record of an envelope's state.
     func withMeta<Result>(_ entry: IndexEntry, _ use: (MetaRecord) throws -> Result) throws -> Result {
-        let result = try sealed(entry.meta).fetch(.meta, entry.id) { try use(try MetaRecord.decode($0.payload).0) }
-        guard let result else { throw FileFailure.damaged("the state is missing") }
-        return result
+        try sealed(entry.meta).fetch(.meta, entry.id) { try use(try MetaRecord.decode($0.payload).0) }
     }
 
     private func sealed(_ number: UInt32) throws -> Generation {
@@ -99,7 +92,7 @@ struct ContentReader {
         guard let segment = core.segment(location.segment) else { throw FileFailure.retired }
         var cursor = InputCursor(try frames.frame(segment, at: location.offset).payload)
         var found: UnsafeRawBufferPointer?
-        while let field = try cursor.field() where found == nil || tag == RecordTag.state {
+        while found == nil || tag == RecordTag.state, let field = try cursor.field() {
             guard field.tag == tag else { continue }
             if let id {
                 var inner = field.cursor

@@ -232,7 +232,9 @@ enum StateCodec {
                 state.isWarned = flags & 2 != 0
             case 5:
                 var recipient = field.cursor
-                guard let fate = RecipientState.Fate(rawValue: try recipient.number()) else { throw FormatError("fate") }
+                guard let fate = RecipientState.Fate(rawValue: try recipient.number()) else {
+                    throw FormatError("fate")
+                }
                 let length: UInt32 = try recipient.number()
                 let reply = try recipient.octets(Int(length))
                 state.recipients.append(

@@ -75,6 +75,16 @@ extension FileSystem {
         do { try remove(path) } catch { if !error.isMissing { throw error } }
     }
 
+    /// Opens a file to be read; nil if there is none.
+    func openIfPresent(_ path: String) throws(SystemError) -> File? {
+        do {
+            return try open(path, .read)
+        } catch {
+            if error.isMissing { return nil }
+            throw error
+        }
+    }
+
     /// Writes a whole new file, replacing one of that name, durable with its name: `directory` is synced.
     func replace(_ name: String, in directory: String, with octets: [UInt8]) throws(SystemError) {
         let temporary = "\(directory)/\(name).tmp"

@@ -139,7 +139,9 @@ struct SegmentHeader: Equatable {
                     == crc32c(0, UnsafeRawBufferPointer(rebasing: part.prefix(size - 4)))
             else { continue }
             let found = part.number(at: 8, as: UInt32.self)
-            if found == version { return .header(SegmentHeader(number: part.number(at: 16), salt: part.number(at: 24))) }
+            if found == version {
+                return .header(SegmentHeader(number: part.number(at: 16), salt: part.number(at: 24)))
+            }
             newer = found
         }
         return newer.map { .newer($0) } ?? .unreadable

@@ -80,29 +80,38 @@ final class Generation: @unchecked Sendable {
     /// Whether a read has found it damaged.
     var isDamaged: Bool { lock.withLock { _ in salvage != nil } }
 
-    /// Calls `body` with the value; nil if the file has none. Throws if the value is there and unreadable.
+    /// Calls `body` with a value that the file was given; throws if it cannot be read.
     func fetch<Result>(
         _ kind: ValueKind, _ id: QueueID, _ body: (StoredValue) throws -> Result
-    ) throws(FileFailure) -> Result? {
+    ) throws(FileFailure) -> Result {
         let key = StoredValue.key(kind, id)
-        return try lock.withLock { _ throws(FileFailure) in
-            if isRetired { throw .retired }
-            if salvage == nil {
-                do throws(FileFailure) { return try fetchIndexed(key, body) } catch {
-                    // GDBM cannot read it, or it is not what was stored. The value itself may be whole: look for it.
-                    if case .system(let problem) = error, !problem.isMissing { throw error }
-                    try scanForSalvage()
-                }
-            }
-            guard let place = salvage?[key], let file = salvageFile else {
-                throw .damaged("\(path): a record is unreadable")
-            }
-            do {
-                let octets = try fileSystem.read(file, count: place.size, at: place.offset)
-                return try octets.withUnsafeBytes { try body(try StoredValue($0, salt: info.salt)) }
+        var found: Result?
+        // The value does not leave through `withLock`, which would want it to belong to nobody else.
+        try lock.withLock { _ throws(FileFailure) in found = try read(key, body) }
+        return found!
+    }
+
+    private func read<Result>(
+        _ key: InlineKey, _ body: (StoredValue) throws -> Result
+    ) throws(FileFailure) -> Result {
+        if isRetired { throw .retired }
+        if salvage == nil {
+            do throws(FileFailure) {
+                if let found = try readIndexed(key, body) { return found }
             } catch {
-                throw FileFailure(error)
+                if case .system(let problem) = error, !problem.isMissing { throw error }
             }
+            // GDBM cannot read it, does not find it, or finds something else. The value itself may be whole.
+            try scanForSalvage()
+        }
+        guard let place = salvage?[key], let file = salvageFile else {
+            throw .damaged("\(path): a record is unreadable")
+        }
+        do {
+            let octets = try fileSystem.read(file, count: place.size, at: place.offset)
+            return try octets.withUnsafeBytes { try body(try StoredValue($0, salt: info.salt)) }
+        } catch {
+            throw FileFailure(error)
         }
     }
 
@@ -114,7 +123,7 @@ final class Generation: @unchecked Sendable {
         }
     }
 
-    private func fetchIndexed<Result>(
+    private func readIndexed<Result>(
         _ key: InlineKey, _ body: (StoredValue) throws -> Result
     ) throws(FileFailure) -> Result? {
         let handle = try open()

@@ -140,7 +140,9 @@ final class GenerationBuilder {
             try FileFailure.check(result, "next key", temporary)
         }
         try FileFailure.check(result, "first key", temporary)
-        guard found == info.records + 1 else { throw .damaged("\(temporary): \(found) records, not \(info.records + 1)") }
+        guard found == info.records + 1 else {
+            throw .damaged("\(temporary): \(found) records, not \(info.records + 1)")
+        }
     }
 
     private func closeQuietly() {

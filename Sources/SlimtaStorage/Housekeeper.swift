@@ -170,7 +170,8 @@ final class Housekeeper: Sendable {
     private func open(_ path: String, _ header: SegmentHeader) throws(SystemError) -> File {
         do throws(SystemError) {
             return try open(path, header, .direct)
-        } catch where error.code == 22 {  // EINVAL: it can be opened so, and not be written
+        } catch {
+            guard error.code == 22 else { throw error }  // EINVAL: it can be opened so, and not be written
             return try open(path, header, .write)
         }
     }
@@ -200,7 +201,8 @@ final class Housekeeper: Sendable {
             var offset = 0
             while offset < size {
                 let count = min(zeros.count, size - offset)
-                try core.fileSystem.write(file, UnsafeRawBufferPointer(rebasing: zeros.octets.prefix(count)), at: offset)
+                let piece = UnsafeRawBufferPointer(rebasing: zeros.octets.prefix(count))
+                try core.fileSystem.write(file, piece, at: offset)
                 core.fileSystem.writeBehind(file.descriptor, from: offset, count: count)
                 offset += count
             }

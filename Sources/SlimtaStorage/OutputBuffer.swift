@@ -2,6 +2,7 @@
 // everything of the storage is written down.
 
 import CLinux
+import Glibc
 import NIOCore
 
 /// A growing buffer of encoded records.

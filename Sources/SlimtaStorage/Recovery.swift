@@ -4,6 +4,7 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import Synchronization
 
 /// What is read at a start. Belongs to one thread.
 final class Recovery {
@@ -86,15 +87,9 @@ final class Recovery {
 
     private func readSuperblock() throws {
         let path = core.paths.superblock
-        let octets: [UInt8]
-        do throws(SystemError) {
-            let file = try core.fileSystem.open(path, .read)
-            defer { core.fileSystem.close(file) }
-            octets = try core.fileSystem.read(file, count: 2 * Superblock.slotSize, at: 0)
-        } catch where error.isMissing {
-            try begin()
-            return
-        }
+        guard let file = try core.fileSystem.openIfPresent(path) else { return try begin() }
+        defer { core.fileSystem.close(file) }
+        let octets = try core.fileSystem.read(file, count: 2 * Superblock.slotSize, at: 0)
         var readings: [Superblock] = []
         var newer: UInt32?
         octets.withUnsafeBytes { octets in
@@ -221,10 +216,7 @@ final class Recovery {
         var isAnyLost = false
         for info in superblock.metas {
             let path = "\(core.paths.queue)/\(info.name)"
-            let file: File
-            do throws(SystemError) {
-                file = try core.fileSystem.open(path, .read)
-            } catch where error.isMissing {
+            guard let file = try core.fileSystem.openIfPresent(path) else {
                 isAnyLost = true
                 continue
             }
@@ -269,11 +261,12 @@ final class Recovery {
     }
 
     private func bodySlot(_ id: QueueID, _ spool: SpoolReference?) -> UInt32 {
-        if let slot = bodySlots[id], core.index.withLock({ $0.bodies[Int(slot)].id == id && $0.bodies[Int(slot)].count > 0 })
-        {
-            return slot
+        let known = bodySlots[id]
+        let slot = core.index.withLock { index in
+            // It may have been freed since, and be another one's.
+            if let known, index.bodies[Int(known)].id == id, index.bodies[Int(known)].count > 0 { return known }
+            return index.addBody(id, spool: spool)
         }
-        let slot = core.index.withLock { $0.addBody(id, spool: spool) }
         bodySlots[id] = slot
         return slot
     }

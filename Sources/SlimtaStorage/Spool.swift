@@ -223,7 +223,8 @@ final class FileSpoolWriter: SpoolWriter {
 
     private func write(_ bytes: ByteBuffer) -> StorageError? {
         let fileSystem = storage.core.fileSystem
-        var (file, length, synced, crc, failure) = state.withLock { ($0.file, $0.length, $0.synced, $0.crc, $0.failure) }
+        var (file, failure) = state.withLock { ($0.file, $0.failure) }
+        var (length, synced, crc) = state.withLock { ($0.length, $0.synced, $0.crc) }
         if let failure { return failure }
         if state.withLock({ $0.isOver }) { return .closed }
         do throws(SystemError) {

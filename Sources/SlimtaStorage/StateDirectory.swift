@@ -29,7 +29,7 @@ final class StateLock: Sendable {
             throw .system("chown \(directory)")
         }
         try check(root, directory, owner)
-        return try lock(directory, owner, isExclusive: true)
+        return try lock(directory, owner)
     }
 
     /// Takes the lock for reading; nil while a daemon runs.
@@ -59,7 +59,7 @@ final class StateLock: Sendable {
     }
 
     private static func lock(
-        _ directory: String, _ owner: (uid: UInt32, gid: UInt32)?, isExclusive: Bool
+        _ directory: String, _ owner: (uid: UInt32, gid: UInt32)?
     ) throws(StorageOpenError) -> StateLock {
         let path = "\(directory)/lock"
         let options = SLIMTA_OPEN_WRITE | SLIMTA_OPEN_CREATE | SLIMTA_OPEN_REUSE

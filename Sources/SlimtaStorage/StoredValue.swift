@@ -77,7 +77,9 @@ struct StoredValue {
 
     static func key(_ kind: ValueKind, _ id: QueueID) -> InlineKey { InlineKey(kind: kind, id: id) }
 
-    private static func crc(_ octets: UnsafeRawBufferPointer, _ payload: UnsafeRawBufferPointer, _ salt: UInt64) -> UInt32 {
+    private static func crc(
+        _ octets: UnsafeRawBufferPointer, _ payload: UnsafeRawBufferPointer, _ salt: UInt64
+    ) -> UInt32 {
         crc32c(crc32c(crc32c(salt: salt), UnsafeRawBufferPointer(rebasing: octets.prefix(28))), payload)
     }
 }

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import SlimtaConfiguration
+import SlimtaEdge
 import SlimtaSystem
 import SlimtaTLS
 

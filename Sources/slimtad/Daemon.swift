@@ -204,14 +204,14 @@ final class Daemon {
         queue.drain()
         for edge in edges.values { await edge.drain() }
         let end = ContinuousClock.now + file.values.daemon.drainTimeout
-        let isHurried = Mutex(false)
+        let hurry = Hurry()
         await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask {
                 for await signal in signals where signal == .terminate || signal == .interrupt {
-                    return isHurried.withLock { $0 = true }
+                    return hurry.isAsked.store(true, ordering: .relaxed)
                 }
             }
-            while ContinuousClock.now < end, !isHurried.withLock({ $0 }),
+            while ContinuousClock.now < end, !hurry.isAsked.load(ordering: .relaxed),
                 queue.attemptsInFlight > 0 || edges.values.contains(where: { $0.sessionCount > 0 })
             {
                 try? await Task.sleep(for: .milliseconds(20))
@@ -228,4 +228,9 @@ final class Daemon {
         try? await group.shutdownGracefully()
         logger.notice("stopped")
     }
+}
+
+/// Whether a second signal asked not to wait any longer.
+private final class Hurry: Sendable {
+    let isAsked = Atomic(false)
 }

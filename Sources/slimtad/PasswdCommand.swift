@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Glibc
+import SlimtaConfiguration
 import SlimtaEdge
 import SlimtaSystem
 
@@ -57,16 +58,17 @@ struct PasswdCommand: ParsableCommand {
     }
 
     private func read(_ path: String) throws(Failure) -> UsersFile {
+        let octets: [UInt8]
         do throws(SystemError) {
-            let octets = try SecureFile.read(path, maximum: 64 << 20, mustNotBeReadableByOthers: false)
-            guard let text = String(validating: octets, as: UTF8.self) else {
-                throw Failure(.configuration, "\(path) is not UTF-8")
-            }
-            return UsersFile(text)
+            octets = try SecureFile.read(path, maximum: 64 << 20, mustNotBeReadableByOthers: false)
         } catch {
             guard error.code == .notFound else { throw Failure(error) }
             return UsersFile()
         }
+        guard let text = String(validating: octets, as: UTF8.self) else {
+            throw Failure(.configuration, "\(path) is not UTF-8")
+        }
+        return UsersFile(text)
     }
 
     private func password() throws(Failure) -> [UInt8] {

@@ -9,12 +9,13 @@ import SlimtaDNS
 import SlimtaQueue
 import SlimtaRelay
 import SlimtaSMTP
+import SlimtaSystem
 
 /// `[relay]`, every `[[route]]`, and what they stand on.
 final class RelaySet: Sendable {
     /// What the queue makes attempts with.
     let relay: any Relay
-    private let resolver: Resolver
+    private let resolver: SlimtaDNS.Resolver
     private let threads: NIOThreadPool
     private let closers: [@Sendable () async -> Void]
 
@@ -40,7 +41,7 @@ final class RelaySet: Sendable {
                 case .smtp(let host, let login):
                     let credentials = login.map {
                         SASLClient.Credentials(
-                            login: $0.username, password: secrets.passwords[$0.passwordFile] ?? [])
+                            username: $0.username, password: secrets.passwords[$0.passwordFile] ?? "")
                     }
                     let relay = try FixedHostRelay(
                         options, host: host.host, port: host.port, credentials: credentials, resolver: resolver,

@@ -23,7 +23,7 @@ struct RunCommand: ParsableCommand {
     func run() {
         let (file, pipe) = orExit { () throws(Failure) in
             umask(0o077)
-            do throws(SystemError) { try Signals.block() } catch { throw Failure(error) }
+            try system { () throws(SystemError) in try Signals.block() }
             let file = try parseConfiguration()
             return (file, try daemonizeIfAsked())
         }
@@ -33,8 +33,10 @@ struct RunCommand: ParsableCommand {
             // With --daemonize standard error is gone: the process that was started says it.
             pipe?.failed(status: error.status, message: error.message)
             say(error.message)
-            exit(error.status.rawValue)
+            Glibc.exit(error.status.rawValue)
         }
+        // There are threads now, and nothing more to do for this one.
+        while true { pause() }
     }
 
     private func parseConfiguration() throws(Failure) -> ConfigurationFile {
@@ -44,53 +46,46 @@ struct RunCommand: ParsableCommand {
 
     private func daemonizeIfAsked() throws(Failure) -> ReadinessPipe? {
         guard daemonize else { return nil }
-        do throws(SystemError) { return try Daemonizer.daemonize() } catch { throw Failure(error) }
+        return try system { () throws(SystemError) in try Daemonizer.daemonize() }
     }
 
-    /// The rest of the phases; returns only by throwing.
     private func start(_ file: ConfigurationFile, _ pipe: ReadinessPipe?) throws(Failure) {
         let level = LogHandlers.install(
             target: file.values.log.target.handlerTarget, level: file.values.log.level.loggerLevel,
             isDaemonized: daemonize)
         let logger = Logger(label: "slimtad")
-        do throws(SystemError) {
-            // A second slimtad with the same file is turned away here. The lock lives as long as the process.
-            let lock = try pidFile.map { path throws(SystemError) in try PIDFile(absolute(path)) }
-            _ = try FileLimits.raise()
-            let identity =
-                Privileges.isRoot
-                ? try Privileges.lookUp(user: file.values.daemon.user, group: file.values.daemon.group) : nil
-
-            let secrets = try loadSecrets(file)
-            let listeners = try bindListeners(file)
-            let storage = try openStorage(file, identity, logger)
-            try dropPrivileges(to: identity, logger)
-            let signals = try Signals.stream()
-            let daemon = Daemon(
-                file: file, secrets: secrets, listeners: listeners, storage: storage, level: level, logger: logger)
-
-            // From here on there are threads: the main one has nothing more to do.
-            Task {
-                do throws(Failure) {
-                    try await daemon.run(signals) {
-                        pipe?.ready()
-                    }
-                    lock?.remove()
-                    exit(ExitStatus.success.rawValue)
-                } catch {
-                    pipe?.failed(status: error.status, message: error.message)
-                    logger.critical("cannot run", metadata: ["error": "\(error.message)"])
-                    exit(error.status.rawValue)
-                }
-            }
-            while true { pause() }
-        } catch let error as SystemError {
-            throw Failure(error)
-        } catch let error as Failure {
-            throw error
-        } catch {
-            throw Failure(.system, "\(error)")
+        // A second slimtad with the same file is turned away here. The lock lives as long as the process.
+        let lock = try pidFile.map { path throws(Failure) in
+            try system { () throws(SystemError) in try PIDFile(absolute(path)) }
         }
+        let identity = try system { () throws(SystemError) in
+            _ = try FileLimits.raise()
+            return Privileges.isRoot
+                ? try Privileges.lookUp(user: file.values.daemon.user, group: file.values.daemon.group) : nil
+        }
+        let secrets = try loadSecrets(file)
+        let listeners = try bindListeners(file)
+        let storage = try openStorage(file, identity, logger)
+        try dropPrivileges(to: identity, logger)
+        let signals = try system { () throws(SystemError) in try Signals.stream() }
+        let daemon = Daemon(
+            file: file, secrets: secrets, listeners: listeners, storage: storage, level: level, logger: logger)
+        Task {
+            do throws(Failure) {
+                try await daemon.run(signals) { pipe?.ready() }
+                lock?.remove()
+                Glibc.exit(ExitStatus.success.rawValue)
+            } catch {
+                pipe?.failed(status: error.status, message: error.message)
+                logger.critical("cannot run", metadata: ["error": "\(error.message)"])
+                Glibc.exit(error.status.rawValue)
+            }
+        }
+    }
+
+    /// Calls the system; what it refuses is the end.
+    private func system<Result>(_ body: () throws(SystemError) -> Result) throws(Failure) -> Result {
+        do throws(SystemError) { return try body() } catch { throw Failure(error) }
     }
 
     private func loadSecrets(_ file: ConfigurationFile) throws(Failure) -> Secrets { try Secrets.load(file) }

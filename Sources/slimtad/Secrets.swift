@@ -12,7 +12,7 @@ struct Secrets: Sendable {
     /// nil: no edge has AUTH.
     var users: UsersFile?
     /// The relays' passwords by the reference that names them.
-    var passwords: [String: [UInt8]] = [:]
+    var passwords: [String: String] = [:]
     /// What is not as it should be and need not keep slimtad from running.
     var warnings: [String] = []
 
@@ -47,11 +47,16 @@ struct Secrets: Sendable {
         }
         for relay in [file.values.relay] + file.values.routes.map(\.relay) {
             guard case .smtp(_, let login?) = relay.type, secrets.passwords[login.passwordFile] == nil else { continue }
+            let octets: [UInt8]
             do throws(SystemError) {
-                secrets.passwords[login.passwordFile] = try SecureFile.secret(login.passwordFile)
+                octets = try SecureFile.secret(login.passwordFile)
             } catch {
                 throw Failure(.configuration, "password_file: \(error)")
             }
+            guard let password = String(validating: octets, as: UTF8.self) else {
+                throw Failure(.configuration, "password_file: \(login.passwordFile) is not UTF-8")
+            }
+            secrets.passwords[login.passwordFile] = password
         }
         return secrets
     }

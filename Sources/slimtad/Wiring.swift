@@ -55,14 +55,14 @@ extension Configuration {
             delivers: queue.deliver, hostname: hostname)
     }
 
-    func makeResolver() throws(DNSError) -> Resolver {
+    func makeResolver() throws(DNSError) -> SlimtaDNS.Resolver {
         let mode: DNSSECMode =
             switch dns.dnssec {
             case .auto: .auto
             case .required: .required
             case .off: .off
             }
-        return try Resolver(servers: dns.servers.map { ($0.host, $0.port) }, dnssec: mode)
+        return try SlimtaDNS.Resolver(servers: dns.servers.map { ($0.host, $0.port) }, dnssec: mode)
     }
 }
 
