@@ -51,7 +51,9 @@ class Sink(Program):
              f"{self.address}:{MX_PORT}", "100"],
             env=LIBRARIES,
         )
-        self.wait_until(lambda: greets(self.address, MX_PORT), what="smtp-sink's greeting")
+        # With "-q CONNECT" there is no greeting; smtp-sink is ready for connections as soon as it has become USER.
+        ready = is_open if "CONNECT" in self.options else greets
+        self.wait_until(lambda: ready(self.address, MX_PORT), what="smtp-sink's port")
         return self
 
     def transactions(self):
@@ -106,6 +108,12 @@ def parse_dump(dump):
         values["X-Client-Proto"], values["X-Helo-Args"], values["X-Mail-Args"],
         [value for name, value in fields if name == "X-Rcpt-Args"], content[:-1],
     )
+
+
+def is_open(address, port):
+    """Whether something accepts connections there."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as client:
+        return client.connect_ex((address, port)) == 0
 
 
 def greets(address, port):
