@@ -55,7 +55,8 @@ final class RelaySet: Sendable {
             }
 
             let routes = try values.routes.map { route in
-                Router.Route(matches: { domain in route.domains.contains { $0.matches(domain) } }, try make(route.relay))
+                Router.Route(
+                    matches: { domain in route.domains.contains { $0.matches(domain) } }, try make(route.relay))
             }
             relay = Router(routes, otherwise: try make(values.relay))
             threads.start()
