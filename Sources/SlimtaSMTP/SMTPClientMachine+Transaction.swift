@@ -215,11 +215,16 @@ extension SMTPClientMachine {
     private mutating func replied(toDataWith reply: Reply, into out: inout ByteBuffer) -> Action? {
         if reply.code == 354 {
             deadlineBegins()
-            if parser.hasUnread { return unsolicited() }
             guard exchange.accepted.isEmpty else {
                 state = .content
+                // A server that changes its mind in the same breath.
+                if parser.hasUnread {
+                    guard let next = try? parser.next() else { return unsolicited() }
+                    return replied(toContentWith: next, isWhole: false)
+                }
                 return .sendContent(allowsEightBit: extensions.eightBitMIME)
             }
+            if parser.hasUnread { return unsolicited() }
             // RFC 2920 section 3.1: the server takes data for nobody. The only way out is to send none; what it
             // says to that is of no account.
             out.writeStaticString(".\r\n")

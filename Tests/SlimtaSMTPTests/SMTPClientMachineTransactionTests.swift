@@ -238,7 +238,15 @@ struct SMTPClientMachineTransactionTests {
             outcomes: [protocolErrorOutcome("334 in reply to DATA"), remoteOutcome(550, "c")], isReusable: false),
         Case(
             replies: "250 a\r\n550 b\r\n250 c\r\n354 d\r\n250 e\r\n",
-            outcomes: [remoteOutcome(550, "b"), protocolErrorOutcome("more replies than commands")], isReusable: false),
+            outcomes: [remoteOutcome(550, "b"), protocolErrorOutcome("250 in reply to the message")],
+            isReusable: false),
+        Case(
+            replies: "250 a\r\n550 b\r\n250 c\r\n354 d\r\n25",
+            outcomes: [remoteOutcome(550, "b"), protocolErrorOutcome("more replies than commands")],
+            isReusable: false),
+        Case(
+            replies: "250 a\r\n550 b\r\n250 c\r\n354 d\r\n552 e\r\n",
+            outcomes: [remoteOutcome(550, "b"), remoteOutcome(552, "e")], isReusable: false),
         Case(
             replies: "250 a\r\n550 b\r\n250 c\r\n354 d\r\n421 e\r\n",
             outcomes: [remoteOutcome(550, "b"), remoteOutcome(421, "e")], isReusable: false),
