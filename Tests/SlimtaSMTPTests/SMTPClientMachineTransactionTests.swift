@@ -79,6 +79,17 @@ struct SMTPClientMachineTransactionTests {
         }
     }
 
+    /// Content of which not all was seen: declared where that is possible, and else found out while it is sent.
+    @Test(arguments: [(["8BITMIME"], " BODY=8BITMIME"), ([], "")]) func perhapsEightBit(
+        _ offer: [String], _ parameters: String
+    ) {
+        var dialog = ClientDialog(offering: offer)
+        var transaction = SMTPTransaction(to: 1)
+        transaction.eightBit = .perhaps
+        #expect(dialog.begin(transaction) == .wait)
+        #expect(dialog.said() == "MAIL FROM:<a@client.test>\(parameters)\r\n")
+    }
+
     static let noSMTPUTF8 = Outcome(
         .permanent, Reply(550, EnhancedStatus(5, 6, 7), "the server does not support SMTPUTF8"))
 
