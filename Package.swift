@@ -99,7 +99,10 @@ let package = Package(
         tests("SlimtaEdge", ["SlimtaMail", "SlimtaSMTP", nioCore, nioPosix, nioEmbedded]),
         tests(
             "SlimtaRelay",
-            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, nioEmbedded]),
+            [
+                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, nioEmbedded,
+                logging,
+            ]),
         tests("SlimtaConfiguration", ["SlimtaMail"]),
     ]
 )

@@ -20,7 +20,7 @@ LONGEST_FILE = 800
 IMPORT = re.compile(
     r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:package|internal|private|fileprivate|public)\s+)?import\s+"
     r"(?:(?:struct|class|enum|protocol|func|var|let|typealias)\s+)?(\w+)")
-OPEN_ACCESS = re.compile(r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:\w+\s+)*?(public|open)\s+(?!\()")
+OPEN_ACCESS = re.compile(r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:public|open)(?:\(set\))?\s+(?:final|static|class|struct|enum|func|var|let|init|protocol|typealias|extension|actor|subscript|override|mutating|import)\b")
 UNCHECKED = re.compile(r"@unchecked\s+Sendable")
 
 breaches = []

@@ -10,13 +10,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <syslog.h>
 #include <unistd.h>
 
 // ---- daemon ----
@@ -131,11 +131,9 @@ bool linux_has_identity(uid_t uid, gid_t gid) {
     gid_t real_gid, effective_gid, saved_gid;
     if (getresuid(&real_uid, &effective_uid, &saved_uid) != 0) return false;
     if (getresgid(&real_gid, &effective_gid, &saved_gid) != 0) return false;
-    // An invalid id changes nothing and still tells the present one.
-    uid_t file_uid = (uid_t)setfsuid((uid_t)-1);
-    gid_t file_gid = (gid_t)setfsgid((gid_t)-1);
-    return real_uid == uid && effective_uid == uid && saved_uid == uid && file_uid == uid && real_gid == gid
-        && effective_gid == gid && saved_gid == gid && file_gid == gid;
+    // The file system's ids follow the effective ones.
+    return real_uid == uid && effective_uid == uid && saved_uid == uid && real_gid == gid && effective_gid == gid
+        && saved_gid == gid;
 }
 
 bool linux_can_regain_root(void) {
@@ -215,4 +213,11 @@ int linux_raise_file_limit(uint64_t *limit) {
     if (setrlimit(RLIMIT_NOFILE, &files) != 0) return errno;
     *limit = files.rlim_cur;
     return 0;
+}
+
+// ---- syslog ----
+
+void linux_syslog(int priority, const char *line) {
+    openlog("slimtad", LOG_PID, LOG_MAIL);  // again and again does no harm: it only remembers these
+    syslog(priority, "%s", line);
 }

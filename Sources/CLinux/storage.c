@@ -51,7 +51,8 @@ int64_t slimta_pread(int fd, void *octets, size_t count, int64_t offset) {
     size_t done = 0;
     while (done < count) {
         ssize_t n = RETRIED(pread(fd, (char *)octets + done, count - done, offset + (int64_t)done));
-        if (n < 0) return -errno;
+        // Past the page cache, what follows the last piece of a file that ends anywhere cannot even be asked for.
+        if (n < 0) return errno == EINVAL && done > 0 ? (int64_t)done : -errno;
         if (n == 0) break;
         done += (size_t)n;
     }
@@ -285,6 +286,8 @@ int slimta_thread_start(uint64_t *thread, const char *name, void (*body)(void *)
 }
 
 int slimta_thread_join(uint64_t thread) { return -pthread_join((pthread_t)thread, NULL); }
+
+void slimta_thread_detach(uint64_t thread) { pthread_detach((pthread_t)thread); }
 
 int64_t slimta_monotonic_milliseconds(void) {
     struct timespec time;

@@ -9,8 +9,11 @@ package struct PasswordHash: Hashable, Sendable {
 
     /// A hash as it stands in a file; nil if libxcrypt cannot verify with it.
     package init?(_ text: String) {
-        guard text.utf8.allSatisfy({ (33...126).contains($0) && $0 != UInt8(ascii: ":") }), text.utf8.count <= 383,
-            crypt_checksalt(text) == CRYPT_SALT_OK || crypt_checksalt(text) == CRYPT_SALT_TOO_CHEAP
+        // The methods of before "$" are as good as clear text.
+        let usable = [CRYPT_SALT_OK, CRYPT_SALT_METHOD_LEGACY, CRYPT_SALT_TOO_CHEAP]
+        guard text.hasPrefix("$"), text.utf8.count <= 383,
+            text.utf8.allSatisfy({ (33...126).contains($0) && $0 != UInt8(ascii: ":") }),
+            usable.contains(crypt_checksalt(text))
         else { return nil }
         self.text = text
     }

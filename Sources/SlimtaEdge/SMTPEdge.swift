@@ -125,12 +125,8 @@ package final class SMTPEdge: Sendable {
             logger.info(
                 "too many connections",
                 metadata: ["client": "\(Self.text(channel.remoteAddress))", "edge": "\(settings.name)"])
-            if settings.server.tls != .immediate {
-                // Best effort: the client that cannot take this at once gets a closed connection.
-                channel.writeAndFlush(
-                    ByteBuffer(string: "421 4.7.0 \(settings.server.hostname) Too many connections\r\n"), promise: nil)
-            }
-            channel.close(promise: nil)
+            try channel.pipeline.syncOperations.addHandler(
+                TurnAway(saying: settings.server.tls == .immediate ? nil : settings.server.hostname))
             return
         }
         let id = ObjectIdentifier(channel)
@@ -186,5 +182,22 @@ package final class SMTPEdge: Sendable {
     /// Ends all sessions now.
     package func closeSessions() async {
         for session in state.withLock({ Array($0.sessions.values) }) { try? await session.close() }
+    }
+}
+
+/// The whole session of a connection that is one too many.
+private final class TurnAway: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    /// Our name; nil where TLS comes first, and a reply could not be read.
+    private let hostname: String?
+
+    init(saying hostname: String?) { self.hostname = hostname }
+
+    func channelActive(context: ChannelHandlerContext) {
+        guard let hostname else { return context.close(promise: nil) }
+        let reply = ByteBuffer(string: "421 4.7.0 \(hostname) Too many connections\r\n")
+        context.writeAndFlush(wrapOutboundOut(reply)).assumeIsolated().whenComplete { _ in context.close(promise: nil) }
     }
 }

@@ -4,7 +4,8 @@
 import Glibc
 internal import NIOCore
 
-/// Reads one message's data, whatever way the octets were cut. Costs three memchr a line and one copy.
+/// Reads one message's data, whatever way the octets were cut: of two faults, the first is the one that is told. Costs
+/// two memchr a line and one copy.
 struct DataReader {
     /// Why the data is refused. It is read to its end all the same: what is behind it are commands, what is in it not.
     enum Fault: Equatable {
@@ -51,6 +52,7 @@ struct DataReader {
         var offset = 0
         // What is good and not yet copied begins here.
         var start = 0
+        var ends = TextEnds(octets)
         while offset < octets.count {
             switch position {
             case .lineStart:
@@ -72,7 +74,7 @@ struct DataReader {
                 }
             case .afterDotCR:
                 if octets[offset] == UInt8(ascii: "\n") { return (offset + 1, true) }
-                fault = fault ?? .bareLineEnd
+                found(.bareLineEnd)
                 position = .inLine
             case .afterCR:
                 if octets[offset] == UInt8(ascii: "\n") {
@@ -81,11 +83,12 @@ struct DataReader {
                     offset += 1
                     position = .lineStart
                 } else {
-                    fault = fault ?? .bareLineEnd
+                    append(octets, start..<max(start, offset - 1), to: &content)
+                    found(.bareLineEnd)
                     position = .inLine
                 }
             case .inLine:
-                offset = endOfText(octets, from: offset)
+                offset = ends.next(from: offset)
                 if offset < octets.count {
                     offset += 1
                     if octets[offset - 1] == UInt8(ascii: "\r") {
@@ -97,7 +100,8 @@ struct DataReader {
                         }
                     } else {
                         // A bare LF begins no line: a dot behind it ends nothing.
-                        fault = fault ?? .bareLineEnd
+                        append(octets, start..<(offset - 1), to: &content)
+                        found(.bareLineEnd)
                     }
                 }
             }
@@ -106,26 +110,12 @@ struct DataReader {
         return (octets.count, false)
     }
 
-    /// The offset of the next CR, LF or NUL, or the end.
-    private func endOfText(_ octets: UnsafeRawBufferPointer, from offset: Int) -> Int {
-        guard let base = octets.baseAddress, offset < octets.count else { return octets.count }
-        var end = octets.count
-        if let found = memchr(base + offset, Int32(UInt8(ascii: "\n")), end - offset) {
-            end = UnsafeRawPointer(found) - base
-        }
-        if let found = memchr(base + offset, Int32(UInt8(ascii: "\r")), end - offset) {
-            end = UnsafeRawPointer(found) - base
-        }
-        if let found = memchr(base + offset, 0, end - offset) { end = UnsafeRawPointer(found) - base }
-        return end
-    }
+    /// What came before was counted already, so that the fault does not depend on how the octets were cut.
+    private mutating func found(_ fault: Fault) { self.fault = self.fault ?? fault }
 
     private mutating func append(_ octets: UnsafeRawBufferPointer, _ range: Range<Int>, to content: inout ByteBuffer) {
         guard !range.isEmpty, fault == nil else { return }
-        guard size + range.count <= limit else {
-            fault = .tooLarge
-            return
-        }
+        guard size + range.count <= limit else { return found(.tooLarge) }
         size += range.count
         let slice = UnsafeRawBufferPointer(rebasing: octets[range])
         if !hasEightBit { hasEightBit = containsEightBit(slice) }
@@ -134,12 +124,36 @@ struct DataReader {
 
     private mutating func appendCR(to content: inout ByteBuffer) {
         guard fault == nil else { return }
-        guard size < limit else {
-            fault = .tooLarge
-            return
-        }
+        guard size < limit else { return found(.tooLarge) }
         size += 1
         content.writeInteger(UInt8(ascii: "\r"))
+    }
+}
+
+/// Finds the CR, LF and NUL among octets. Where each of them is next is kept: else octets that are nothing but CR would
+/// be searched through for a LF from every one of them.
+private struct TextEnds {
+    private let octets: UnsafeRawBufferPointer
+    private var carriageReturn = -1
+    private var lineFeed = -1
+    private var null = -1
+
+    init(_ octets: UnsafeRawBufferPointer) { self.octets = octets }
+
+    /// The offset of the next CR, LF or NUL, or the end.
+    mutating func next(from offset: Int) -> Int {
+        if carriageReturn < offset { carriageReturn = find(UInt8(ascii: "\r"), from: offset) }
+        if lineFeed < offset { lineFeed = find(UInt8(ascii: "\n"), from: offset) }
+        if null < offset { null = find(0, from: offset) }
+        return min(carriageReturn, lineFeed, null)
+    }
+
+    private func find(_ octet: UInt8, from offset: Int) -> Int {
+        guard let base = octets.baseAddress, let found = memchr(base + offset, Int32(octet), octets.count - offset)
+        else {
+            return octets.count
+        }
+        return UnsafeRawPointer(found) - base
     }
 }
 

@@ -10,7 +10,9 @@ package enum SASLMechanism: String, CaseIterable, Sendable {
 }
 
 /// A login and a password to be checked. Never printed.
-package struct Credentials: Equatable, Sendable, CustomStringConvertible, CustomDebugStringConvertible {
+package struct Credentials: Equatable, Sendable, CustomStringConvertible, CustomDebugStringConvertible,
+    CustomReflectable
+{
     /// The authentication identity.
     package let login: String
     /// The octets of the password, valid UTF-8 without NUL.
@@ -23,6 +25,7 @@ package struct Credentials: Equatable, Sendable, CustomStringConvertible, Custom
 
     package var description: String { "credentials of \(login)" }
     package var debugDescription: String { description }
+    package var customMirror: Mirror { Mirror(self, children: ["login": login]) }
 }
 
 /// One AUTH exchange.
@@ -94,7 +97,7 @@ struct SASLServer {
 
     /// A login: up to 255 octets of UTF-8 without control characters, since it goes into logs.
     private static func identity(_ octets: ArraySlice<UInt8>) -> String? {
-        guard octets.count <= 255, octets.allSatisfy({ $0 >= 32 && $0 != 127 }) else { return nil }
-        return String(validating: Array(octets).span)
+        guard octets.count <= 255, let login = String(validating: octets.span), !login.hasControls else { return nil }
+        return login
     }
 }

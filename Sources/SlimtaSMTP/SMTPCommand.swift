@@ -8,8 +8,8 @@ package enum SMTPCommand: Equatable, Sendable {
     case ehlo(String)
     case helo(String)
     case startTLS
-    /// RFC 4954: the mechanism's name in upper case, and the base64 of the initial response if there was one.
-    case auth(mechanism: String, initialResponse: [UInt8]?)
+    /// RFC 4954: the mechanism's name in upper case, and the initial response if there was one.
+    case auth(mechanism: String, initialResponse: InitialResponse?)
     case mail(MailCommand)
     case rcpt(RecipientPath)
     case data
@@ -19,6 +19,18 @@ package enum SMTPCommand: Equatable, Sendable {
     case expn
     case help
     case quit
+}
+
+/// The initial response of AUTH, as it came. It may hold a password, and is never printed.
+package struct InitialResponse: Equatable, Sendable, CustomStringConvertible, CustomDebugStringConvertible,
+    CustomReflectable
+{
+    /// What should be base64, or "=".
+    package let base64: [UInt8]
+
+    package var description: String { "initial response" }
+    package var debugDescription: String { description }
+    package var customMirror: Mirror { Mirror(self, children: []) }
 }
 
 /// MAIL with its parameters.
@@ -135,7 +147,7 @@ extension SMTPCommand {
             guard argument[index] != UInt8(ascii: " ") else { throw .badArgument }
             response.append(argument[index])
         }
-        return .auth(mechanism: mechanism, initialResponse: response)
+        return .auth(mechanism: mechanism, initialResponse: InitialResponse(base64: response))
     }
 }
 

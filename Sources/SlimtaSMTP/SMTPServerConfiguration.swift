@@ -67,13 +67,15 @@ package struct AuthenticatedUser: Equatable, Sendable {
         self.senders = senders
     }
 
-    /// Whether the login may send as `sender`, compared without regard to ASCII case.
+    /// Whether the login may send as `sender`, compared octet for octet but for ASCII case.
     func maySend(as sender: String) -> Bool {
         guard !senders.isEmpty else { return true }
-        let sender = sender.asciiLowercased()
+        let sender = sender.asciiLowercased().utf8
         return senders.contains { allowed in
-            let allowed = allowed.asciiLowercased()
-            return allowed.hasPrefix("@") ? sender.hasSuffix(allowed) : Array(sender.utf8) == Array(allowed.utf8)
+            let allowed = allowed.asciiLowercased().utf8
+            // An "@" of the local part is in quotes, behind which is another "@": the suffix is the whole domain.
+            let compared = allowed.first == UInt8(ascii: "@") ? sender.suffix(allowed.count) : sender[...]
+            return compared.elementsEqual(allowed)
         }
     }
 }

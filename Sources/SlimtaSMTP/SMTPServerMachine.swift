@@ -206,11 +206,12 @@ package struct SMTPServerMachine: Sendable {
         finish(with: reply, &output)
     }
 
-    /// The time for what the session waits for is over.
+    /// The time for what the session waits for is over. Nothing happens if the session has ended meanwhile.
     package mutating func deadlinePassed(_ output: inout ByteBuffer) {
-        if case .tlsHandshake = phase {
-            // Nobody could read a reply.
-        } else {
+        switch phase {
+        case .closing, .closed: return
+        case .tlsHandshake: break  // Nobody could read a reply.
+        case .command, .authenticating, .checkingPassword, .checkingRoom, .data, .dataEnded, .storing:
             write(Reply(421, .init(4, 4, 2), "\(configuration.hostname) Connection timed out"), &output)
         }
         enter(.closing(.timeout))
@@ -306,7 +307,7 @@ package struct SMTPServerMachine: Sendable {
 
     private static func isHTTP(_ line: ByteBuffer) -> Bool {
         line.withUnsafeReadableBytes { octets in
-            ["GET ", "POST ", "PUT ", "HEAD ", "OPTIONS ", "CONNECT ", "DELETE ", "PATCH "]
+            ["GET ", "POST ", "PUT ", "HEAD ", "OPTIONS ", "CONNECT ", "DELETE ", "PATCH ", "TRACE "]
                 .contains { octets.starts(with: $0.utf8) }
         }
     }
@@ -396,7 +397,7 @@ package struct SMTPServerMachine: Sendable {
     }
 
     private mutating func authenticate(
-        _ name: String, _ initialResponse: [UInt8]?, _ output: inout ByteBuffer
+        _ name: String, _ initialResponse: InitialResponse?, _ output: inout ByteBuffer
     ) -> Action? {
         guard configuration.authentication != .none else {
             refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), &output)
@@ -418,7 +419,8 @@ package struct SMTPServerMachine: Sendable {
         var decoded: [UInt8]?
         if let initialResponse {
             // "=" is the empty initial response (RFC 4954 section 4).
-            decoded = initialResponse == [UInt8(ascii: "=")] ? [] : Base64.decode(initialResponse)
+            let base64 = initialResponse.base64
+            decoded = base64 == [UInt8(ascii: "=")] ? [] : Base64.decode(base64)
             guard decoded != nil else {
                 refuse(.invalidResponse, &output)
                 return nil
@@ -433,7 +435,11 @@ package struct SMTPServerMachine: Sendable {
     ) -> Action? {
         var exchange = exchange
         switch line {
-        case .tooLong, .malformed:
+        case .tooLong:
+            enter(.command)
+            refuse(Reply(500, .init(5, 5, 6), "Authentication exchange line is too long"), &output)
+            return nil
+        case .malformed:
             enter(.command)
             refuse(.invalidResponse, &output)
             return nil

@@ -10,10 +10,12 @@ import Synchronization
 struct ContentReader {
     let core: StorageCore
     private let frames: FrameReader
+    private let isReadOnly: Bool
 
-    /// `windowSize` octets of the journal are read at a time.
-    init(_ core: StorageCore, windowSize: Int) {
+    /// `windowSize` octets of the journal are read at a time. `isReadOnly`: damage is told, and nothing moved aside.
+    init(_ core: StorageCore, windowSize: Int, isReadOnly: Bool = false) {
         self.core = core
+        self.isReadOnly = isReadOnly
         frames = FrameReader(core.fileSystem, windowSize: windowSize)
     }
 
@@ -108,7 +110,7 @@ struct ContentReader {
     private func damaged(_ entry: IndexEntry, _ failure: FileFailure) -> StorageError {
         var kept: String?
         var description = failure.description
-        if entry.envelope.isJournal, let segment = core.segment(entry.envelope.segment),
+        if !isReadOnly, entry.envelope.isJournal, let segment = core.segment(entry.envelope.segment),
             let octets = try? frames.frameOctets(segment, at: entry.envelope.offset)
         {
             let size = FrameHeader(octets).map { min($0.frameSize, octets.count) } ?? OutputBuffer.page

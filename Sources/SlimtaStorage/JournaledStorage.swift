@@ -81,6 +81,10 @@ package final class JournaledStorage: QueueStorage {
     /// The journal goes on in a new segment: nothing is ever written behind a tail.
     private func start(_ recovery: Recovery) throws {
         let housekeeper = Housekeeper(core, free: recovery.freeFiles)
+        for segment in recovery.emptySegments {
+            _ = core.catalog.withLock { $0.segments.removeValue(forKey: segment.number) }
+            housekeeper.recycle(segment)
+        }
         let segment = try housekeeper.makeSegment(recovery.nextSegment)
         let number = recovery.expected + Self.numberGap
         try core.fileSystem.writeAbort(segment, recovery.torn + [recovery.expected...(number - 1)], number: number)
@@ -180,10 +184,10 @@ package final class JournaledStorage: QueueStorage {
             journal.commit(QueueCommit()) { _ in continuation.resume() }
         }
         _ = try? await checkpoint()
+        // Joining blocks, so it is done on a thread of its own.
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-            // Joining blocks, so it is done on a thread of its own.
             do throws(SystemError) {
-                _ = try Thread("storage-close") {
+                try Thread.detached("storage-close") {
                     self.halt()
                     continuation.resume()
                 }
@@ -214,6 +218,11 @@ package final class JournaledStorage: QueueStorage {
         for thread in running.threads { thread.join() }
         running.pool.stop()
         lock.withLock { $0 = nil }
+    }
+
+    /// Calls `body` with the journal, while it runs: for tests.
+    func running<Result: Sendable>(_ body: (Journal) -> Result) -> Result? {
+        running.withLock { $0?.journal }.map(body)
     }
 
     /// What the storage is doing.

@@ -24,6 +24,8 @@ final class Recovery {
     private(set) var superblock = Superblock()
     /// The segments that count, oldest first.
     private(set) var segments: [Segment] = []
+    /// Segments that were made ready and never used.
+    private(set) var emptySegments: [Segment] = []
     private(set) var freeFiles: [String] = []
     private(set) var unneededFiles: [String] = []
     /// The next frame's number, had nothing been lost.
@@ -43,6 +45,7 @@ final class Recovery {
     private var domainNumbers: [[DomainRun]: UInt32] = [:]
     private var bodySlots: [QueueID: UInt32] = [:]
     private var mayDelete = false
+    private var isNew = false
 
     init(_ core: StorageCore, isReadOnly: Bool = false) {
         self.core = core
@@ -53,6 +56,7 @@ final class Recovery {
     func run(withJournal: Bool = true) throws {
         if !isReadOnly { try makeDirectories() }
         try readSuperblock()
+        if isReadOnly && isNew { return }
         try listFiles(withJournal)
         try readStates()
         if withJournal { try readJournal() }
@@ -123,7 +127,7 @@ final class Recovery {
         guard found.isEmpty else {
             throw StorageOpenError.damaged("\(core.paths.superblock) is missing, but there is a queue beside it")
         }
-        mayDelete = true
+        (mayDelete, isNew) = (true, true)
         if !isReadOnly { try core.fileSystem.writeNew(superblock, in: core.paths) }
     }
 
@@ -316,6 +320,10 @@ final class Recovery {
                 report(gap.segment, gap.from, gap.to) { .tornTail(segment: $0, offset: $1, quarantine: $2) }
             }
         }
+        if scan.gaps.isEmpty, scan.tail == nil {
+            emptySegments = segments.filter { $0.end == SegmentHeader.space }
+            segments.removeAll { $0.end == SegmentHeader.space }
+        }
         if let (segment, offset) = scan.tail {
             report(segment, offset, segment.size) { .tornTail(segment: $0, offset: $1, quarantine: $2) }
         }
@@ -454,7 +462,7 @@ final class Recovery {
     private func findUnneededSpool() throws {
         let used = core.index.withLock { $0.spooled }
         for directory in try core.fileSystem.list(core.paths.spool) where directory.utf8.count == 2 {
-            for name in try core.fileSystem.list("\(core.paths.spool)/\(directory)") {
+            for name in (try? core.fileSystem.list("\(core.paths.spool)/\(directory)")) ?? [] {
                 guard let id = QueueID(name), !used.contains(id) else { continue }
                 unneededFiles.append("\(core.paths.spool)/\(directory)/\(name)")
             }

@@ -47,6 +47,11 @@ struct Thread: Sendable {
         self.handle = handle
     }
 
+    /// Starts one that nobody waits for.
+    static func detached(_ name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
+        slimta_thread_detach(try Thread(name, body).handle)
+    }
+
     /// Waits for its end. To be called once.
     func join() { _ = slimta_thread_join(handle) }
 

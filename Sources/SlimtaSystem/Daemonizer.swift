@@ -18,6 +18,11 @@ package enum Daemonizer {
         guard threads <= 1 else {
             throw SystemError(.failed, "cannot become a daemon: there are already \(threads) threads")
         }
+        return try fork()
+    }
+
+    /// The forks alone.
+    static func fork() throws(SystemError) -> ReadinessPipe {
         var descriptor: Int32 = -1
         let error = linux_daemonize(&descriptor, ExitStatus.unavailable.rawValue)
         guard error == 0 else { throw SystemError("cannot become a daemon", number: error, code: .failed) }

@@ -1,6 +1,7 @@
 // Where log events go: standard error or the journal. Installed once by the composition root; the level can be changed
 // at reload.
 
+import CLinux
 import CSystemd
 import Glibc
 package import Logging
@@ -12,6 +13,7 @@ package enum LogTarget: Hashable, Sendable {
     case auto
     case journal
     case standardError
+    // Where there is no journal, it is standard error, and for a daemon that nobody sees, syslog.
 }
 
 /// Installs the log handlers of the process.
@@ -23,18 +25,31 @@ package enum LogHandlers {
     @discardableResult
     package static func install(target: LogTarget, level: Logger.Level, isDaemonized: Bool = false) -> SharedLogLevel {
         let shared = SharedLogLevel(level)
-        switch target {
+        switch sink(
+            target, isDaemonized: isDaemonized, hasJournal: hasJournal, isStarted: isJournal(STDERR_FILENO))
+        {
         case .journal: LoggingSystem.bootstrap { _ in JournalLogHandler(level: shared) }
         case .standardError: LoggingSystem.bootstrap { _ in LineLogHandler(level: shared) }
-        case .auto:
-            if isDaemonized || isJournal(STDERR_FILENO) {
-                LoggingSystem.bootstrap { _ in JournalLogHandler(level: shared) }
-            } else {
-                LoggingSystem.bootstrap { _ in LineLogHandler(level: shared) }
-            }
+        case .syslog: LoggingSystem.bootstrap { _ in LineLogHandler(level: shared, sink: .syslog, style: .bare) }
         }
         return shared
     }
+
+    enum Sink {
+        case journal, standardError, syslog
+    }
+
+    /// What `target` comes to here. `isStarted`: by systemd, with standard error connected to the journal.
+    static func sink(_ target: LogTarget, isDaemonized: Bool, hasJournal: Bool, isStarted: Bool) -> Sink {
+        switch target {
+        case .standardError: .standardError
+        case .auto where !isDaemonized && !isStarted: .standardError
+        case .auto, .journal: hasJournal ? .journal : isDaemonized ? .syslog : .standardError
+        }
+    }
+
+    /// Whether there is a journal to write to: sd_journal_sendv(3) says nothing if there is none.
+    static var hasJournal: Bool { access("/run/systemd/journal/socket", W_OK) == 0 }
 
     /// Whether `descriptor` is the stream to the journal that systemd made ($JOURNAL_STREAM, systemd.exec(5)).
     static func isJournal(_ descriptor: Int32) -> Bool {
@@ -64,30 +79,39 @@ package final class SharedLogLevel: Sendable {
 ///
 /// On a terminal the level is coloured; if the descriptor is the journal's, its priority prefix stands for the time.
 package struct LineLogHandler: LogHandler {
+    /// Where lines go.
+    package enum Sink: Sendable {
+        case descriptor(Int32)
+        /// syslog(3), facility mail; it adds time and level itself.
+        case syslog
+    }
+
     /// What is at the other end, as far as it changes the line.
     package enum Style: Sendable {
         case plain
         case terminal
         case journal
+        /// Neither time nor level.
+        case bare
     }
 
     package var metadata: Logger.Metadata = [:]
     package var metadataProvider: Logger.MetadataProvider?
     private let shared: SharedLogLevel
     private var own: Logger.Level?
-    private let descriptor: Int32
+    private let sink: Sink
     private let style: Style
 
     /// Standard error, in the style that fits what it is connected to.
     package init(level: SharedLogLevel) {
         let style: Style =
             LogHandlers.isJournal(STDERR_FILENO) ? .journal : isatty(STDERR_FILENO) == 1 ? .terminal : .plain
-        self.init(level: level, descriptor: STDERR_FILENO, style: style)
+        self.init(level: level, sink: .descriptor(STDERR_FILENO), style: style)
     }
 
-    package init(level: SharedLogLevel, descriptor: Int32, style: Style) {
+    package init(level: SharedLogLevel, sink: Sink, style: Style) {
         shared = level
-        self.descriptor = descriptor
+        self.sink = sink
         self.style = style
     }
 
@@ -107,9 +131,17 @@ package struct LineLogHandler: LogHandler {
         let line = Self.line(
             event, LogFields(event, logger: metadata, provider: metadataProvider), style: style,
             seconds: now.tv_sec, milliseconds: now.tv_nsec / 1_000_000)
-        // One call, so that lines of several threads (and processes) stay whole. What cannot be written is lost:
-        // there is nowhere to say it.
-        while write(descriptor, line, line.count) < 0, errno == EINTR {}
+        switch sink {
+        case .descriptor(let descriptor):
+            // One call, so that lines of several threads (and processes) stay whole. What cannot be written is lost:
+            // there is nowhere to say it.
+            while write(descriptor, line, line.count) < 0, errno == EINTR {}
+        case .syslog:
+            // The line's end becomes the string's; there is no other NUL in it.
+            (line.dropLast() + [0]).withUnsafeBufferPointer { text in
+                text.withMemoryRebound(to: CChar.self) { linux_syslog(Int32(event.level.priority), $0.baseAddress) }
+            }
+        }
     }
 
     static func line(_ event: LogEvent, _ fields: LogFields, style: Style, seconds: Int, milliseconds: Int) -> [UInt8] {
@@ -117,6 +149,7 @@ package struct LineLogHandler: LogHandler {
         line.reserveCapacity(256)
         switch style {
         case .journal: line.append(contentsOf: "<\(event.level.priority)>".utf8)
+        case .bare: break
         case .plain, .terminal:
             LogTime.append(seconds: seconds, milliseconds: milliseconds, to: &line)
             line.append(UInt8(ascii: " "))
@@ -125,7 +158,7 @@ package struct LineLogHandler: LogHandler {
         case .terminal:
             line.append(contentsOf: "\u{1B}[\(event.level.colour)m\(event.level.rawValue)\u{1B}[0m ".utf8)
         case .plain: line.append(contentsOf: "\(event.level.rawValue) ".utf8)
-        case .journal: break
+        case .journal, .bare: break
         }
         LogText.append(message: event.message.description, to: &line)
         for field in fields.fields { LogText.append(key: field.key, value: field.value, to: &line) }

@@ -58,6 +58,7 @@ final class Daemon {
         announceReady(ready)
         await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await queue.run() }
+            if let relays { tasks.addTask { [logger] in await relays.sayValidation(logger) } }
             if let interval = ServiceManager.watchdogInterval { tasks.addTask { await Self.feedWatchdog(interval) } }
             loop: for await signal in signals {
                 switch signal {

@@ -55,7 +55,8 @@ final class RelaySet: Sendable {
             }
 
             let routes = try values.routes.map { route in
-                Router.Route(matches: { domain in route.domains.contains { $0.matches(domain) } }, try make(route.relay))
+                Router.Route(
+                    matches: { domain in route.domains.contains { $0.matches(domain) } }, try make(route.relay))
             }
             relay = Router(routes, otherwise: try make(values.relay))
             threads.start()
@@ -67,8 +68,15 @@ final class RelaySet: Sendable {
         }
     }
 
-    /// What DNS validation turned out to be able to do on this network; waits until that is known.
-    var validation: ValidationState { get async { await resolver.validation } }
+    /// Says once whether DNS answers can be validated on this network, when that is known.
+    func sayValidation(_ logger: Logger) async {
+        switch await resolver.validation {
+        case .working: logger.info("DNS answers are validated (DNSSEC)")
+        case .off: logger.info("DNS answers are not validated, as configured")
+        case .unavailable(let reason):
+            logger.notice("DNS answers cannot be validated on this network", metadata: ["reason": "\(reason)"])
+        }
+    }
 
     /// Ends all connections; attempts that still wait get temporary outcomes.
     func close() async {

@@ -23,6 +23,7 @@ struct RunCommand: ParsableCommand {
     func run() {
         let (file, pipe) = orExit { () throws(Failure) in
             umask(0o077)
+            StandardStreams.fill()
             try system { () throws(SystemError) in try Signals.block() }
             let file = try parseConfiguration()
             return (file, try daemonizeIfAsked())
@@ -63,19 +64,27 @@ struct RunCommand: ParsableCommand {
             return Privileges.isRoot
                 ? try Privileges.lookUp(user: file.values.daemon.user, group: file.values.daemon.group) : nil
         }
-        let secrets = try loadSecrets(file)
-        let listeners = try bindListeners(file)
-        let storage = try openStorage(file, identity, logger)
-        try dropPrivileges(to: identity, logger)
-        let signals = try system { () throws(SystemError) in try Signals.stream() }
-        let daemon = Daemon(
-            file: file, secrets: secrets, listeners: listeners, storage: storage, level: level, logger: logger)
+        let daemon: Daemon
+        let signals: AsyncStream<Signal>
+        do throws(Failure) {
+            let secrets = try loadSecrets(file)
+            let listeners = try bindListeners(file)
+            let storage = try openStorage(file, identity, logger)
+            try dropPrivileges(to: identity, logger)
+            signals = try system { () throws(SystemError) in try Signals.stream() }
+            daemon = Daemon(
+                file: file, secrets: secrets, listeners: listeners, storage: storage, level: level, logger: logger)
+        } catch {
+            lock?.remove()
+            throw error
+        }
         Task {
             do throws(Failure) {
                 try await daemon.run(signals) { pipe?.ready() }
                 lock?.remove()
                 Glibc.exit(ExitStatus.success.rawValue)
             } catch {
+                lock?.remove()
                 pipe?.failed(status: error.status, message: error.message)
                 logger.critical("cannot run", metadata: ["error": "\(error.message)"])
                 Glibc.exit(error.status.rawValue)

@@ -20,7 +20,7 @@ int linux_thread_count(void);
 // Sets the real, effective and saved ids (of all threads), groups first.
 int linux_set_identity(uid_t uid, gid_t gid, const gid_t *groups, size_t count);
 
-// Whether real, effective, saved (and file system) ids are all these.
+// Whether real, effective and saved ids are all these.
 bool linux_has_identity(uid_t uid, gid_t gid);
 
 // Whether root's ids can be had again: tries each way. Must not be called with a process that may go on if true.
@@ -52,3 +52,6 @@ int linux_lock_file(int descriptor);
 
 // Raises the soft limit of open files to the hard one, and says what it is now.
 int linux_raise_file_limit(uint64_t *limit);
+
+// syslog(3), facility mail, as slimtad[PID].
+void linux_syslog(int priority, const char *line);
