@@ -556,3 +556,15 @@ def test_log_tells_the_story(one_mx, sink):
         assert "2.0.0" in attempt["status"]
     accepted = [event for event in one_mx.events(queue_id=queue_id) if event not in attempts]
     assert len(accepted) >= 1 and accepted[0]["sender"] == SENDER
+
+
+def test_dnssec_that_cannot_work_is_told_once(nameserver, sink, make_slimtad):
+    """[dns] dnssec = "auto" with a name server that knows no DNSSEC: said at the start, and mail goes on."""
+    nameserver.add_mx("one.test", sink.address)
+    nameserver.start()
+    slimtad = make_slimtad(nameserver, dns={"dnssec": "auto"}).start()
+    slimtad.submit(message(), "a@one.test")
+    slimtad.submit(message(), "b@one.test")
+    sink.wait_for(2, timeout=40)
+    said = [line for line in slimtad.log.splitlines() if "cannot be validated" in line]
+    assert len(said) == 1, said
