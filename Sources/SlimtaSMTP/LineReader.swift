@@ -15,32 +15,54 @@ struct LineReader {
         case tooLong
     }
 
+    private enum State {
+        case reading
+        /// What comes belongs to a line that is refused, up to its CRLF: a bare LF does not end it, and nothing in it is
+        /// a command. What is said of it at its end; nil: that was said when it began.
+        case discarding(Line?)
+    }
+
+    private var state = State.reading
     /// Octets of the buffer that are known to hold no LF: so that a slow line is not scanned again and again.
     private var scanned = 0
-    /// A line was too long, and its end has not come yet.
-    private var isDiscarding = false
 
     /// The next line of `input`, at most `limit` octets with its CRLF; nil if its end is not there yet.
     mutating func next(_ input: inout ByteBuffer, limit: Int) -> Line? {
-        guard let length = lengthOfLine(input) else {
-            scanned = input.readableBytes
-            if scanned >= limit {
-                // Keep the last octet: it may be the CR of the line's end.
-                input.moveReaderIndex(forwardBy: scanned - 1)
-                scanned = 1
-                isDiscarding = true
+        while let length = lengthOfLine(input) {
+            let endsWithCRLF =
+                length >= 2
+                && input.getInteger(at: input.readerIndex + length - 2, as: UInt8.self) == UInt8(ascii: "\r")
+            let line = input.readSlice(length: length)?.getSlice(at: 0, length: max(length - 2, 0))
+            scanned = 0
+            switch state {
+            case .discarding(let report):
+                guard endsWithCRLF else { continue }
+                state = .reading
+                if let report { return report }
+            case .reading:
+                // Said at once: a client that ends its lines with LF alone would wait for ever.
+                if !endsWithCRLF { state = .discarding(nil) }
+                if length > limit { return .tooLong }
+                guard let line, endsWithCRLF, !hasControl(line) else { return .malformed }
+                return .line(line)
             }
-            return nil
         }
-        scanned = 0
-        defer { input.moveReaderIndex(forwardBy: length) }
-        if isDiscarding || length > limit {
-            isDiscarding = false
-            return .tooLong
+        scanned = input.readableBytes
+        switch state {
+        case .discarding: drop(&input)
+        case .reading:
+            guard scanned >= limit else { break }
+            state = .discarding(.tooLong)
+            drop(&input)
         }
-        let line = input.getSlice(at: input.readerIndex, length: max(length - 2, 0))
-        guard let line, length >= 2, endsWithCRLF(input, length), !hasControl(line) else { return .malformed }
-        return .line(line)
+        return nil
+    }
+
+    /// Forgets what came of a refused line, but for the last octet: it may be the CR of the line's end.
+    private mutating func drop(_ input: inout ByteBuffer) {
+        guard input.readableBytes > 1 else { return }
+        input.moveReaderIndex(forwardBy: input.readableBytes - 1)
+        scanned = 1
     }
 
     private func lengthOfLine(_ input: ByteBuffer) -> Int? {
@@ -50,10 +72,6 @@ struct LineReader {
             else { return nil }
             return UnsafeRawPointer(found) - base + 1
         }
-    }
-
-    private func endsWithCRLF(_ input: ByteBuffer, _ length: Int) -> Bool {
-        input.getInteger(at: input.readerIndex + length - 2, as: UInt8.self) == UInt8(ascii: "\r")
     }
 
     /// A CR within a line, or a NUL: another server would read such a line otherwise.

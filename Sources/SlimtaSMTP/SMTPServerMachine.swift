@@ -116,6 +116,7 @@ package struct SMTPServerMachine: Sendable {
     private var transaction: Transaction?
     private var errors = 0
     private var isDraining = false
+    private var refusals: [Reply] = []
 
     /// Who authenticated; for the driver's log.
     package private(set) var user: AuthenticatedUser?
@@ -140,6 +141,12 @@ package struct SMTPServerMachine: Sendable {
 
     /// How many octets have come and could not be taken yet: the driver stops reading when it is much.
     package var unreadCount: Int { input.readableBytes }
+
+    /// The 5xx replies since the last call: for the driver's log.
+    package mutating func takeRefusals() -> [Reply] {
+        defer { if !refusals.isEmpty { refusals = [] } }
+        return refusals
+    }
 
     // MARK: Events
 
@@ -600,6 +607,7 @@ package struct SMTPServerMachine: Sendable {
     /// Writes a 5xx reply; too many of them end the session.
     private mutating func refuse(_ reply: Reply, _ output: inout ByteBuffer) {
         write(reply, &output)
+        refusals.append(reply)
         errors += 1
         guard errors >= configuration.errors else { return }
         write(Reply(421, .init(4, 7, 0), "\(configuration.hostname) Too many errors"), &output)

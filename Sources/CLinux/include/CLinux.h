@@ -1,2 +1,5 @@
-// The few Linux calls that Swift's Glibc does not show.
+// The few Linux calls that Swift's Glibc does not show: one header per concern.
 #pragma once
+
+#include "CLinuxProcess.h"
+#include "CLinuxStorage.h"

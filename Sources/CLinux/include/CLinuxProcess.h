@@ -1,0 +1,57 @@
+// Calls about the process itself, for SlimtaSystem: the double fork, identity, capabilities, signals, limits.
+// Each returns 0 (or what it says) on success and an errno value on failure; none touches Swift's runtime.
+#pragma once
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+// Becomes a daemon: fork, setsid, fork, umask 077, chdir /, standard input, output and error to /dev/null.
+//
+// Returns in the daemon only, with the write end of the readiness pipe in *readiness. The first process waits until
+// something is said there: one octet, the exit status, then text for its standard error. It exits with that status, or
+// with `died` if the daemon ends without a word. To be called while the process has one thread.
+int linux_daemonize(int *readiness, int died);
+
+// The number of threads of this process; 0 if /proc does not tell.
+int linux_thread_count(void);
+
+// Sets the real, effective and saved ids (of all threads), groups first.
+int linux_set_identity(uid_t uid, gid_t gid, const gid_t *groups, size_t count);
+
+// Whether real, effective and saved ids are all these.
+bool linux_has_identity(uid_t uid, gid_t gid);
+
+// Whether root's ids can be had again: tries each way. Must not be called with a process that may go on if true.
+bool linux_can_regain_root(void);
+
+// Gives up all capabilities of this thread: ambient, inheritable, permitted, effective.
+int linux_clear_capabilities(void);
+
+// Whether this thread has no permitted and no effective capability.
+bool linux_has_no_capabilities(void);
+
+// PR_SET_NO_NEW_PRIVS: no execve gives more rights than there are.
+int linux_set_no_new_privileges(void);
+
+// PR_SET_DUMPABLE 1: a change of ids clears it, and without it a crash report has no symbols.
+int linux_set_dumpable(void);
+
+// A descriptor (close-on-exec) that reads the signals of `set`, which must be blocked in all threads.
+int linux_signal_descriptor(const sigset_t *set, int *descriptor);
+
+// Waits for the next signal: its number, or a negative errno value.
+int linux_next_signal(int descriptor);
+
+// Sets the disposition to SIG_IGN.
+int linux_ignore_signal(int number);
+
+// flock(LOCK_EX | LOCK_NB): EWOULDBLOCK if another open file has it.
+int linux_lock_file(int descriptor);
+
+// Raises the soft limit of open files to the hard one, and says what it is now.
+int linux_raise_file_limit(uint64_t *limit);
+
+// syslog(3), facility mail, as slimtad[PID].
+void linux_syslog(int priority, const char *line);

@@ -1,0 +1,223 @@
+// Calls about the process itself: see CLinuxProcess.h.
+#define _GNU_SOURCE
+#include "CLinuxProcess.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <unistd.h>
+
+// ---- daemon ----
+
+static void write_all(int descriptor, const char *bytes, size_t count) {
+    while (count > 0) {
+        ssize_t written = write(descriptor, bytes, count);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) return;
+        bytes += written;
+        count -= (size_t)written;
+    }
+}
+
+// The first process: waits for the daemon's word, passes it on, never returns.
+static void wait_for_daemon(int descriptor, int died) {
+    char buffer[4096];
+    size_t count = 0;
+    while (count < sizeof buffer) {
+        ssize_t got = read(descriptor, buffer + count, sizeof buffer - count);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) break;
+        count += (size_t)got;
+        if (buffer[0] == 0) _exit(0);  // ready: nothing more to hear
+    }
+    if (count == 0) {
+        static const char text[] = "slimtad: the daemon ended before it was ready; its log may say why\n";
+        write_all(STDERR_FILENO, text, sizeof text - 1);
+        _exit(died);
+    }
+    if (count > 1) {
+        write_all(STDERR_FILENO, buffer + 1, count - 1);
+        if (buffer[count - 1] != '\n') write_all(STDERR_FILENO, "\n", 1);
+    }
+    _exit((unsigned char)buffer[0]);
+}
+
+// In a child that cannot go on: tells the first process, and ends.
+static void fail(int descriptor, const char *call, int error) {
+    char text[256];
+    text[0] = 71;  // EX_OSERR
+    int count = snprintf(text + 1, sizeof text - 1, "slimtad: cannot become a daemon: %s: %s\n", call, strerror(error));
+    if (count > 0) write_all(descriptor, text, 1 + ((size_t)count < sizeof text - 1 ? (size_t)count : sizeof text - 2));
+    _exit(71);
+}
+
+int linux_daemonize(int *readiness, int died) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return errno;
+    fflush(NULL);  // else both processes would write what is buffered
+
+    pid_t child = fork();
+    if (child < 0) {
+        int error = errno;
+        close(ends[0]);
+        close(ends[1]);
+        return error;
+    }
+    if (child > 0) {
+        close(ends[1]);
+        while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {}
+        wait_for_daemon(ends[0], died);
+    }
+
+    close(ends[0]);
+    if (setsid() < 0) fail(ends[1], "setsid", errno);
+    // The second fork: what is not a session's leader cannot get a controlling terminal by opening one.
+    child = fork();
+    if (child < 0) fail(ends[1], "fork", errno);
+    if (child > 0) _exit(0);
+
+    umask(077);
+    if (chdir("/") != 0) fail(ends[1], "chdir", errno);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0) fail(ends[1], "open /dev/null", errno);
+    // If a standard descriptor was closed, the pipe may have its number: move the pipe out of the way first.
+    int pipe_end = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
+    if (pipe_end < 0) fail(ends[1], "fcntl", errno);
+    if (ends[1] > STDERR_FILENO) close(ends[1]);
+    for (int standard = STDIN_FILENO; standard <= STDERR_FILENO; standard++) {
+        // dup2 onto itself would leave close-on-exec set
+        if (null == standard ? fcntl(null, F_SETFD, 0) < 0 : dup2(null, standard) < 0) fail(pipe_end, "dup2", errno);
+    }
+    if (null > STDERR_FILENO) close(null);
+    *readiness = pipe_end;
+    return 0;
+}
+
+int linux_thread_count(void) {
+    DIR *tasks = opendir("/proc/self/task");
+    if (tasks == NULL) return 0;
+    int count = 0;
+    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
+        if (entry->d_name[0] != '.') count++;
+    }
+    closedir(tasks);
+    return count;
+}
+
+// ---- identity ----
+
+int linux_set_identity(uid_t uid, gid_t gid, const gid_t *groups, size_t count) {
+    // Groups first: without root's uid they could no longer be changed.
+    if (setgroups(count, groups) != 0) return errno;
+    if (setresgid(gid, gid, gid) != 0) return errno;
+    if (setresuid(uid, uid, uid) != 0) return errno;
+    return 0;
+}
+
+bool linux_has_identity(uid_t uid, gid_t gid) {
+    uid_t real_uid, effective_uid, saved_uid;
+    gid_t real_gid, effective_gid, saved_gid;
+    if (getresuid(&real_uid, &effective_uid, &saved_uid) != 0) return false;
+    if (getresgid(&real_gid, &effective_gid, &saved_gid) != 0) return false;
+    // The file system's ids follow the effective ones.
+    return real_uid == uid && effective_uid == uid && saved_uid == uid && real_gid == gid && effective_gid == gid
+        && saved_gid == gid;
+}
+
+bool linux_can_regain_root(void) {
+    const uid_t keep_uid = (uid_t)-1;
+    const gid_t keep_gid = (gid_t)-1;
+    gid_t root_group = 0;
+    return setuid(0) == 0 || seteuid(0) == 0 || setresuid(keep_uid, 0, keep_uid) == 0
+        || setresuid(keep_uid, keep_uid, 0) == 0 || setgid(0) == 0 || setegid(0) == 0
+        || setresgid(keep_gid, keep_gid, 0) == 0 || setgroups(1, &root_group) == 0;
+}
+
+// ---- capabilities: raw calls, for which libcap would be one more library ----
+
+int linux_clear_capabilities(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+    memset(none, 0, sizeof none);
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 && errno != EINVAL) return errno;
+    if (syscall(SYS_capset, &header, none) != 0) return errno;
+    return 0;
+}
+
+bool linux_has_no_capabilities(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+    if (syscall(SYS_capget, &header, data) != 0) return false;
+    for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
+        if (data[i].permitted != 0 || data[i].effective != 0) return false;
+    }
+    return true;
+}
+
+int linux_set_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : errno; }
+
+int linux_set_dumpable(void) { return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0 ? 0 : errno; }
+
+// ---- signals ----
+
+int linux_signal_descriptor(const sigset_t *set, int *descriptor) {
+    *descriptor = signalfd(-1, set, SFD_CLOEXEC);
+    return *descriptor >= 0 ? 0 : errno;
+}
+
+int linux_next_signal(int descriptor) {
+    struct signalfd_siginfo info;
+    for (;;) {
+        ssize_t got = read(descriptor, &info, sizeof info);
+        if (got == (ssize_t)sizeof info) return (int)info.ssi_signo;
+        if (got >= 0) return -EIO;
+        if (errno != EINTR) return -errno;
+    }
+}
+
+int linux_ignore_signal(int number) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_IGN;
+    sigemptyset(&action.sa_mask);
+    return sigaction(number, &action, NULL) == 0 ? 0 : errno;
+}
+
+// ---- files ----
+
+int linux_lock_file(int descriptor) {
+    while (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EINTR) return errno;
+    }
+    return 0;
+}
+
+int linux_raise_file_limit(uint64_t *limit) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) return errno;
+    *limit = files.rlim_cur;
+    if (files.rlim_cur == files.rlim_max) return 0;
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) != 0) return errno;
+    *limit = files.rlim_cur;
+    return 0;
+}
+
+// ---- syslog ----
+
+void linux_syslog(int priority, const char *line) {
+    openlog("slimtad", LOG_PID, LOG_MAIL);  // again and again does no harm: it only remembers these
+    syslog(priority, "%s", line);
+}

@@ -1,0 +1,104 @@
+// [[edge]], and what makes an edge an open relay or useless. Called by `Configuration.parse`.
+
+extension Configuration {
+    static func readEdges(_ tables: [Section], hasTLS: Bool) -> [Edge] {
+        var edges: [Edge] = []
+        var names: [String: String] = [:]
+        var listeners: [(address: ListenAddress, path: String)] = []
+        for table in tables {
+            let edge = Edge(table, &listeners)
+            if table.isSound("name"), let other = names.updateValue(table.path, forKey: edge.name) {
+                table.report(
+                    "name", "found \(KeyPath.quoted(edge.name)), which \(other) has", "allowed is a name of its own")
+            }
+            edge.check(table, hasTLS: hasTLS)
+            edges.append(edge)
+        }
+        return edges
+    }
+}
+
+extension Configuration.Edge {
+    fileprivate init(_ table: Section, _ listeners: inout [(address: ListenAddress, path: String)]) {
+        name =
+            table.required("name", "a name such as \"submission\"")?
+            .text("up to 64 letters, digits and any of \"-_.\"") { name in
+                (1...64).contains(name.utf8.count) && name.utf8.allSatisfy(Setting.isNameOctet) ? name : nil
+            } ?? ""
+        type = table.required("type", "\"smtp\"")?.choice() ?? .smtp
+        listen =
+            table.required("listen", "a list such as [\"[::]:587\"]")?
+            .list(of: "addresses", mayBeEmpty: false) { Self.listenAddress($0, &listeners) } ?? []
+        tls = table["tls"]?.choice() ?? .starttls
+        auth = table["auth"]?.choice() ?? .required
+        if let text = table["banner"]?.text(Self.bannerRule, { Self.isBanner($0) ? $0 : nil }) { banner = text }
+        trustedNetworks =
+            table["trusted_networks"]?.list(of: "networks", mayBeEmpty: true, Self.trustedNetwork) ?? []
+        plaintextAuth = table["plaintext_auth"]?.bool() ?? false
+        table.refuseUnknownKeys()
+    }
+
+    private static func listenAddress(
+        _ setting: Setting, _ listeners: inout [(address: ListenAddress, path: String)]
+    ) -> ListenAddress? {
+        let allowed = "\"host:port\", \"[v6]:port\", \"unix:/path\" or \"systemd:NAME\""
+        guard let address = setting.text(allowed, ListenAddress.init) else { return nil }
+        if let other = listeners.first(where: { $0.address.overlaps(address) }) {
+            let what = other.address == address ? "is" : "takes in or is part of"
+            setting.mistakes.report(
+                setting.path, "found \(setting.shown), which \(what) \(other.path)", "allowed is each address once")
+            return nil
+        }
+        listeners.append((address, setting.path))
+        return address
+    }
+
+    private static let bannerRule =
+        "\"220 \" and up to 400 printable ASCII characters, with {hostname} where the host's name is to be"
+
+    private static func isBanner(_ text: String) -> Bool {
+        guard text.hasPrefix("220 "), (5...404).contains(text.utf8.count),
+            text.utf8.allSatisfy({ (0x20...0x7E).contains($0) })
+        else { return false }
+        // Another word in braces would go out as it is.
+        let rest = text.replacing("{hostname}", with: "")
+        return !rest.utf8.contains(UInt8(ascii: "{")) && !rest.utf8.contains(UInt8(ascii: "}"))
+    }
+
+    private static func trustedNetwork(_ setting: Setting) -> NetworkRange? {
+        let allowed = "a network such as \"192.0.2.0/24\", \"2001:db8::/32\", or an address"
+        let network = setting.text(
+            allowed, didYouMean: { NetworkRange.enclosing($0)?.description }, { NetworkRange($0) })
+        guard let network else { return nil }
+        // No organisation's network is wider than 10.0.0.0/8 or fc00::/7: half of the world is as open as all of it.
+        guard network.prefixLength >= (network.base.isIPv4 ? 8 : 7) else {
+            return setting.refuse("that trusts the whole world and makes an open relay; allowed are your own networks")
+        }
+        return network
+    }
+
+    /// What each value allows and all together do not.
+    fileprivate func check(_ table: Section, hasTLS: Bool) {
+        if tls != .cleartext, table.isSound("tls"), !hasTLS {
+            table.report(
+                "tls", "found \"\(tls.rawValue)\" without a certificate",
+                "allowed is \"none\", or a table [tls] with certificate and key")
+        }
+        if auth != .off, tls == .cleartext, !plaintextAuth, table.isSound("auth", "tls", "plaintext_auth") {
+            table.report(
+                "auth", "found \"\(auth.rawValue)\" with tls = \"none\", so that no client could authenticate",
+                "allowed is auth with TLS, or with plaintext_auth = true on a loopback address")
+        }
+        guard !isLoopbackOnly, table.isSound("listen") else { return }
+        if plaintextAuth, table.isSound("plaintext_auth") {
+            table.report(
+                "plaintext_auth", "found true on an edge that others can reach",
+                "allowed is true only if all of listen is loopback or unix:")
+        }
+        if auth != .required, trustedNetworks.isEmpty, table.isSound("auth", "trusted_networks") {
+            table.report(
+                "auth", "found \"\(auth.rawValue)\" on an edge that others can reach: an open relay",
+                "allowed is \"required\", or trusted_networks that say who may send without it")
+        }
+    }
+}

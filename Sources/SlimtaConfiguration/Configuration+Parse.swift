@@ -1,0 +1,178 @@
+// slimta.conf, from its text to values: each table in turn, then what must fit together. Called by the composition
+// root, at start, at reload and by `slimtad check`.
+
+extension Configuration {
+    /// Reads the text of slimta.conf. `file` is its name for messages.
+    ///
+    /// Throws all mistakes at once: what is not TOML, unknown keys, wrong types, values out of range, and what is
+    /// dangerous together.
+    package static func parse(_ text: String, file: String) throws(ConfigurationErrors) -> Configuration {
+        guard text.utf8.count <= TOMLDocument.maximumSize else {
+            let size = Size.text(TOMLDocument.maximumSize)
+            throw ConfigurationErrors(errors: [
+                ConfigurationError(
+                    file: file, line: 1, keyPath: "", found: "the file is too long", allowed: "allowed is up to \(size)"
+                )
+            ])
+        }
+        let document = TOMLDocument(text)
+        let mistakes = Mistakes(file: file, document: document)
+        for problem in document.problems { mistakes.report(problem) }
+
+        var configuration = Configuration(edges: [])
+        if let root = document.root { configuration.read(Section("", root, mistakes)) }
+        guard mistakes.errors.isEmpty else { throw ConfigurationErrors(errors: mistakes.sorted) }
+        return configuration
+    }
+
+    private mutating func read(_ root: Section) {
+        hostname = root["hostname"]?.text("a domain name such as \"mail.example.com\"") { name in
+            DomainName.fold(name).flatMap { DomainName.looksLikeAddress($0) ? nil : name }
+        }
+        daemon.read(root.section("daemon"))
+        log.read(root.section("log"))
+        let tls = root.section("tls")
+        if tls.exists { self.tls = TLS(tls) }
+        let edges = root.sections("edge")
+        self.edges = Self.readEdges(
+            edges, hasTLS: tls.exists || !root.mistakes.document.isTellingAbsence(ofTable: "tls"))
+        if !root.has("edge"), root.mistakes.document.isTellingAbsence(ofTable: "edge") {
+            root.report("edge", "missing", "required is at least one table [[edge]]")
+        }
+        limits.read(root.section("limits"))
+        auth.read(root.section("auth"))
+        queue.read(root.section("queue"))
+        (relay, routes) = RelayReader.read(root.section("relay"), routes: root.sections("route"))
+        dns.read(root.section("dns"))
+        root.refuseUnknownKeys()
+    }
+}
+
+extension Setting {
+    /// An absolute path.
+    func absolutePath() -> String? {
+        text("an absolute path") { Self.isAbsolutePath($0) ? $0 : nil }
+    }
+
+    /// A file whose content is not for everybody's eyes: an absolute path or a systemd credential.
+    func fileReference() -> String? {
+        text("an absolute path, or \"credential:NAME\" for a systemd credential") { text in
+            if Self.isAbsolutePath(text) { return text }
+            let name = text.dropFirst("credential:".count)
+            guard text.hasPrefix("credential:"), (1...255).contains(name.utf8.count), name != ".", name != "..",
+                name.utf8.allSatisfy({ (0x21...0x7E).contains($0) && $0 != UInt8(ascii: "/") })
+            else { return nil }
+            return text
+        }
+    }
+
+    /// The name of a user or group, not root's: to drop to root would be not to drop.
+    fileprivate func account(_ kind: String) -> String? {
+        text("the name of a \(kind), not root") { name in
+            let isName = (1...32).contains(name.utf8.count) && name.utf8.first != UInt8(ascii: "-")
+            return isName && name != "root" && name.utf8.allSatisfy(Self.isNameOctet) ? name : nil
+        }
+    }
+
+    /// Bare keys' octets and the dot.
+    static func isNameOctet(_ octet: UInt8) -> Bool { KeyPath.isBareOctet(octet) || octet == UInt8(ascii: ".") }
+
+    private static func isAbsolutePath(_ text: String) -> Bool {
+        text.utf8.first == UInt8(ascii: "/") && (2...4095).contains(text.utf8.count)
+            && text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
+    }
+}
+
+extension Configuration.Daemon {
+    fileprivate mutating func read(_ table: Section) {
+        user = table["user"]?.account("user") ?? user
+        group = table["group"]?.account("group") ?? group
+        stateDirectory = table["state_directory"]?.absolutePath()
+        runtimeDirectory = table["runtime_directory"]?.absolutePath()
+        drainTimeout = table["drain_timeout"]?.duration(.seconds(0) ... .hours(1)) ?? drainTimeout
+        table.refuseUnknownKeys()
+    }
+}
+
+extension Configuration.Log {
+    fileprivate mutating func read(_ table: Section) {
+        level = table["level"]?.choice() ?? level
+        target = table["target"]?.choice() ?? target
+        table.refuseUnknownKeys()
+    }
+}
+
+extension Configuration.TLS {
+    fileprivate init(_ table: Section) {
+        certificate = table.required("certificate", "the path of a PEM file")?.fileReference() ?? ""
+        key = table.required("key", "the path of a PEM file")?.fileReference() ?? ""
+        minimum = table["minimum"]?.choice() ?? .tls12
+        table.refuseUnknownKeys()
+    }
+}
+
+extension Configuration.Limits {
+    fileprivate mutating func read(_ table: Section) {
+        messageSize = table["message_size"]?.size(1...16 << 30) ?? messageSize
+        recipients = table["recipients"]?.integer(1...1_000_000) ?? recipients
+        connections = table["connections"]?.integer(1...1_000_000) ?? connections
+        connectionsPerAddress = table["connections_per_address"]?.integer(1...1_000_000) ?? connectionsPerAddress
+        errors = table["errors"]?.integer(1...1000) ?? errors
+        commandTimeout = table["command_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? commandTimeout
+        dataTimeout = table["data_timeout"]?.duration(.seconds(1) ... .days(1)) ?? dataTimeout
+        handshakeTimeout = table["handshake_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? handshakeTimeout
+        receivedHops = table["received_hops"]?.integer(1...1000) ?? receivedHops
+        table.refuseUnknownKeys()
+    }
+}
+
+extension Configuration.Auth {
+    fileprivate mutating func read(_ table: Section) {
+        backend = table["backend"]?.choice() ?? backend
+        users = table["users"]?.absolutePath() ?? users
+        mechanisms =
+            table["mechanisms"]?.distinctList(of: "\"PLAIN\", \"LOGIN\"", mayBeEmpty: false) { element in
+                if let name = element.string, name.hasPrefix("SCRAM-") {
+                    return element.refuse("it is not available yet; allowed is \"PLAIN\", \"LOGIN\"")
+                }
+                return element.choice(of: Mechanism.self)
+            } ?? mechanisms
+        table.refuseUnknownKeys()
+    }
+}
+
+extension Configuration.Queue {
+    fileprivate mutating func read(_ table: Section) {
+        policies =
+            table["policies"]?.distinctList(of: "policies", mayBeEmpty: true) { $0.choice(of: Policy.self) } ?? policies
+        retry =
+            table["retry"]?.list(of: "durations", mayBeEmpty: false) { $0.duration(.seconds(1) ... .days(30)) } ?? retry
+        let lifetime: ClosedRange<Duration> = .seconds(1) ... .days(365)
+        expire = table["expire"]?.duration(lifetime) ?? expire
+        if let setting = table["warn"] {
+            warn = setting.string == "never" ? nil : setting.duration(lifetime, or: ", or \"never\"")
+        }
+        deliver = table["deliver"]?.bool() ?? deliver
+        minimumFree = table["minimum_free"]?.size(0...16 << 40) ?? minimumFree
+        table.refuseUnknownKeys()
+    }
+}
+
+extension Configuration.DNS {
+    fileprivate mutating func read(_ table: Section) {
+        servers =
+            table["servers"]?.distinctList(of: "name servers", mayBeEmpty: true) { element in
+                element.text("an IP address with or without a port, such as \"127.0.0.1:53\", \"[::1]:53\"") { text in
+                    if let address = IPAddress(text) { return HostPort(host: address.description, port: 53) }
+                    return HostPort(text, defaultPort: 53).flatMap { $0.address == nil ? nil : $0 }
+                }
+            } ?? servers
+        dnssec = table["dnssec"]?.choice() ?? dnssec
+        table.refuseUnknownKeys()
+    }
+}
+
+extension Duration {
+    static func hours(_ number: Int) -> Duration { .seconds(number * 3600) }
+    static func days(_ number: Int) -> Duration { .seconds(number * 86400) }
+}

@@ -1,0 +1,43 @@
+// Key paths as messages show them: `edge[1].listen[0]`. The line index and the reader of the values meet in these
+// texts, so both make them here.
+
+enum KeyPath {
+    /// `key` within the table at `path`; the root's path is empty.
+    static func joining(_ path: String, _ key: String) -> String {
+        let key = isBare(key) ? key : quoted(key)
+        return path.isEmpty ? key : "\(path).\(key)"
+    }
+
+    /// Element `index` of the array at `path`.
+    static func element(_ path: String, _ index: Int) -> String { "\(path)[\(index)]" }
+
+    /// TOML's bare keys.
+    static func isBareOctet(_ octet: UInt8) -> Bool {
+        switch octet {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "-"):
+            true
+        default: false
+        }
+    }
+
+    private static func isBare(_ key: String) -> Bool { !key.isEmpty && key.utf8.allSatisfy(isBareOctet) }
+
+    /// In quotes, on one line, and no longer than a message bears.
+    static func quoted(_ text: String) -> String {
+        var quoted = "\""
+        for scalar in text.unicodeScalars.prefix(80) {
+            switch scalar {
+            case "\"", "\\": quoted += "\\\(scalar)"
+            case "\n": quoted += "\\n"
+            case "\r": quoted += "\\r"
+            case "\t": quoted += "\\t"
+            case _ where scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value):
+                let digits = String(scalar.value, radix: 16)
+                quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+            default: quoted.unicodeScalars.append(scalar)
+            }
+        }
+        return quoted + (text.unicodeScalars.count > 80 ? "...\"" : "\"")
+    }
+}

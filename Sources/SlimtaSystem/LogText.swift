@@ -1,0 +1,117 @@
+// Text of log lines: what a client sends can end up here, so nothing that it sends may begin a line, a field or a
+// terminal's escape sequence. Used by both log handlers.
+
+import Glibc
+import Logging
+
+/// Renders messages and fields.
+enum LogText {
+    /// Appends the message; what is not printable is escaped.
+    static func append(message: String, to line: inout [UInt8]) {
+        appendEscaped(message, to: &line, quoted: false)
+    }
+
+    /// Appends ` key=value`, the value in quotes if it is empty or has blanks, quotes, `=` or what must be escaped.
+    static func append(key: String, value: String, to line: inout [UInt8]) {
+        line.append(UInt8(ascii: " "))
+        for octet in key.utf8 { line.append(isKeyOctet(octet) ? octet : UInt8(ascii: "_")) }
+        line.append(UInt8(ascii: "="))
+        if !value.isEmpty, value.utf8.allSatisfy(isBareOctet) {
+            line.append(contentsOf: value.utf8)
+        } else {
+            line.append(UInt8(ascii: "\""))
+            appendEscaped(value, to: &line, quoted: true)
+            line.append(UInt8(ascii: "\""))
+        }
+    }
+
+    private static func appendEscaped(_ text: String, to line: inout [UInt8], quoted: Bool) {
+        for scalar in text.unicodeScalars {
+            switch scalar.value {
+            case 0x22 where quoted: line.append(contentsOf: #"\""#.utf8)
+            case 0x5C: line.append(contentsOf: #"\\"#.utf8)
+            case 0x0A: line.append(contentsOf: #"\n"#.utf8)
+            case 0x0D: line.append(contentsOf: #"\r"#.utf8)
+            case 0x09: line.append(contentsOf: #"\t"#.utf8)
+            case 0x00..<0x20, 0x7F: appendHex("\\x", scalar.value, 2, to: &line)
+            // C1 controls (CSI is one of them), line and paragraph separators, and what turns text around or hides it
+            case 0x80..<0xA0, 0x2028, 0x2029, 0x200B...0x200F, 0x202A...0x202E, 0x2060...0x2069, 0xFEFF:
+                appendHex("\\u", scalar.value, 4, to: &line)
+            default: line.append(contentsOf: UTF8.encode(scalar).unsafelyUnwrapped)
+            }
+        }
+    }
+
+    private static func appendHex(_ prefix: String, _ value: UInt32, _ digits: Int, to line: inout [UInt8]) {
+        line.append(contentsOf: prefix.utf8)
+        for digit in (0..<digits).reversed() {
+            let nibble = UInt8(truncatingIfNeeded: value >> UInt32(digit * 4)) & 0xF
+            line.append(nibble < 10 ? UInt8(ascii: "0") + nibble : UInt8(ascii: "a") + nibble - 10)
+        }
+    }
+
+    private static func isBareOctet(_ octet: UInt8) -> Bool {
+        octet > 0x20 && octet < 0x7F && octet != UInt8(ascii: "\"") && octet != UInt8(ascii: "=")
+            && octet != UInt8(ascii: "\\")
+    }
+
+    private static func isKeyOctet(_ octet: UInt8) -> Bool {
+        switch octet {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "-"):
+            true
+        default: false
+        }
+    }
+}
+
+/// The fields of one event, in the order in which they are shown.
+struct LogFields {
+    private(set) var fields: [(key: String, value: String)]
+
+    /// Fields of the event hide those of the logger, and those hide the provider's.
+    init(_ event: LogEvent, logger: Logger.Metadata, provider: Logger.MetadataProvider?) {
+        var merged = provider?.get() ?? [:]
+        merged.merge(logger) { $1 }
+        if let metadata = event.metadata { merged.merge(metadata) { $1 } }
+        if let error = event.error, merged["error"] == nil { merged["error"] = .string("\(error)") }
+        fields = merged.map { ($0.key, "\($0.value)") }
+        fields.sort { (Self.rank($0.key), $0.key) < (Self.rank($1.key), $1.key) }
+    }
+
+    /// The fields of a message's story come first, in the order in which it is told.
+    private static func rank(_ key: String) -> Int {
+        order.firstIndex(of: key) ?? order.count
+    }
+
+    private static let order = [
+        "edge", "session", "queue_id", "client", "sender", "recipient", "relay", "tls", "status", "delay",
+    ]
+}
+
+/// `2026-01-31T23:59:59.123Z`.
+enum LogTime {
+    /// Appends the time, in UTC (RFC 3339).
+    static func append(seconds: Int, milliseconds: Int, to line: inout [UInt8]) {
+        var time = time_t(seconds)
+        var fields = tm()
+        gmtime_r(&time, &fields)
+        append(Int(fields.tm_year) + 1900, 4, "-", to: &line)
+        append(Int(fields.tm_mon) + 1, 2, "-", to: &line)
+        append(Int(fields.tm_mday), 2, "T", to: &line)
+        append(Int(fields.tm_hour), 2, ":", to: &line)
+        append(Int(fields.tm_min), 2, ":", to: &line)
+        append(Int(fields.tm_sec), 2, ".", to: &line)
+        append(milliseconds, 3, "Z", to: &line)
+    }
+
+    private static func append(_ value: Int, _ digits: Int, _ end: Unicode.Scalar, to line: inout [UInt8]) {
+        var divisor = 1
+        for _ in 1..<digits { divisor *= 10 }
+        while divisor > 0 {
+            line.append(UInt8(ascii: "0") + UInt8(value / divisor % 10))
+            divisor /= 10
+        }
+        line.append(UInt8(ascii: end))
+    }
+}

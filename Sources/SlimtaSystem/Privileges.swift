@@ -1,0 +1,130 @@
+// Giving up root. Called once by the composition root, after ports and secrets and before any thread exists:
+// capabilities and prctl flags are a thread's own.
+
+import CLinux
+import Glibc
+
+/// Who the process is to be.
+package struct Identity: Hashable, Sendable {
+    /// The user's name.
+    package let name: String
+    package let uid: UInt32
+    package let gid: UInt32
+    /// All groups, `gid` among them.
+    package let groups: [UInt32]
+
+    package init(name: String, uid: UInt32, gid: UInt32, groups: [UInt32]) {
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+    }
+}
+
+/// Rights of the process: what it has, and how it gives them up for good.
+package enum Privileges {
+    /// Whether the process runs as root and has something to drop.
+    package static var isRoot: Bool { geteuid() == 0 }
+
+    /// Finds user and group in the system's databases. Throws `.notFound` if one does not exist.
+    package static func lookUp(user: String, group: String) throws(SystemError) -> Identity {
+        let (uid, _) = try passwordEntry(user)
+        let gid = try groupEntry(group)
+        return Identity(name: user, uid: uid, gid: gid, groups: try groupList(user, gid))
+    }
+
+    /// Becomes `identity` for good: groups, gid, uid, in that order; no capability is left, no execve can bring one
+    /// back, and each way back to root was tried and is closed.
+    ///
+    /// A process that is not root can only "become" itself. Throws `.notPermitted` if anything is not as it must be:
+    /// the process must then end.
+    package static func drop(to identity: Identity) throws(SystemError) {
+        guard identity.uid != 0, identity.gid != 0, !identity.groups.contains(0) else {
+            throw SystemError(.notPermitted, "will not run as \(identity.name): it has root's user or group id")
+        }
+        if isRoot {
+            let error = linux_set_identity(identity.uid, identity.gid, identity.groups, identity.groups.count)
+            guard error == 0 else {
+                throw SystemError("cannot become user \(identity.name)", number: error, code: .notPermitted)
+            }
+            guard Set(try currentGroups()) == Set(identity.groups) else {
+                throw SystemError(.notPermitted, "the supplementary groups are not those of \(identity.name)")
+            }
+        }
+        guard linux_has_identity(identity.uid, identity.gid) else {
+            throw SystemError(.notPermitted, "cannot become user \(identity.name): not started as root")
+        }
+        try renounce()
+    }
+
+    /// Gives up what is left beyond an ordinary user's rights: capabilities such as the one to bind low ports.
+    ///
+    /// For a process that was started as an ordinary user; `drop` calls it as well. As root it throws.
+    package static func renounce() throws(SystemError) {
+        try check(linux_clear_capabilities(), "cannot give up capabilities")
+        try check(linux_set_no_new_privileges(), "cannot set no_new_privs")
+        guard linux_has_no_capabilities(), !linux_can_regain_root() else {
+            throw SystemError(.notPermitted, "root's rights could be regained")
+        }
+        // The change of ids cleared it; without it Swift's crash report has addresses instead of names.
+        try check(linux_set_dumpable(), "cannot make crash reports possible")
+    }
+
+    private static func check(_ error: Int32, _ what: String) throws(SystemError) {
+        if error != 0 { throw SystemError(what, number: error, code: .notPermitted) }
+    }
+
+    // The _r calls want a buffer of unknown size: grown until it does.
+    private static func passwordEntry(_ user: String) throws(SystemError) -> (uid: UInt32, gid: UInt32) {
+        var size = 1024
+        while true {
+            var entry = passwd()
+            var found: UnsafeMutablePointer<passwd>?
+            var buffer = [CChar](repeating: 0, count: size)
+            let error = getpwnam_r(user, &entry, &buffer, size, &found)
+            if error == ERANGE, size < 1 << 20 {
+                size *= 2
+                continue
+            }
+            guard error == 0 else { throw SystemError("cannot look up user \(user)", number: error, code: .failed) }
+            guard found != nil else { throw SystemError(.notFound, "there is no user \(user)") }
+            return (entry.pw_uid, entry.pw_gid)
+        }
+    }
+
+    private static func groupEntry(_ name: String) throws(SystemError) -> UInt32 {
+        var size = 1024
+        while true {
+            var entry = group()
+            var found: UnsafeMutablePointer<group>?
+            var buffer = [CChar](repeating: 0, count: size)
+            let error = getgrnam_r(name, &entry, &buffer, size, &found)
+            if error == ERANGE, size < 1 << 20 {
+                size *= 2
+                continue
+            }
+            guard error == 0 else { throw SystemError("cannot look up group \(name)", number: error, code: .failed) }
+            guard found != nil else { throw SystemError(.notFound, "there is no group \(name)") }
+            return entry.gr_gid
+        }
+    }
+
+    private static func groupList(_ user: String, _ gid: UInt32) throws(SystemError) -> [UInt32] {
+        var groups = [gid_t](repeating: 0, count: 64)
+        while groups.count <= 1 << 16 {
+            var count = Int32(groups.count)
+            if getgrouplist(user, gid, &groups, &count) >= 0 { return Array(groups.prefix(Int(count))) }
+            groups = [gid_t](repeating: 0, count: max(Int(count), groups.count * 2))
+        }
+        throw SystemError(.failed, "user \(user) is in too many groups")
+    }
+
+    private static func currentGroups() throws(SystemError) -> [UInt32] {
+        let count = getgroups(0, nil)
+        guard count >= 0 else { throw SystemError("cannot read the groups", number: errno) }
+        var groups = [gid_t](repeating: 0, count: Int(count))
+        let got = getgroups(count, &groups)
+        guard got >= 0 else { throw SystemError("cannot read the groups", number: errno) }
+        return Array(groups.prefix(Int(got)))
+    }
+}

@@ -1,0 +1,292 @@
+// slimta.conf as it should be: defaults, every key, inheritance.
+
+import SlimtaMail
+import Testing
+
+@testable import SlimtaConfiguration
+
+@Suite struct DefaultTests {
+    /// The contract, without the keys whose features do not exist yet, and the sample that we ship.
+    @Test(arguments: ["../shared/slimta.conf", "etc/slimta.conf"])
+    func fileSaysTheDefaults(path: String) throws {
+        check(try Configuration.parse(try readFile(path), file: path))
+    }
+
+    /// What the files show behind "#" is what their absence means: with all of it said, nothing changes.
+    @Test(arguments: ["../shared/slimta.conf", "etc/slimta.conf"])
+    func commentedKeysAreTheDefaults(path: String) throws {
+        let isDefault = #"^# [a-z_]+ = "#
+        let notYet = [
+            "proxy_protocol", "# hostname", "# host ", "# username", "# password_file", "# path", "# domains",
+        ]
+        var isExample = false
+        let lines = try readFile(path).split(separator: "\n", omittingEmptySubsequences: false).map { line -> String in
+            // A commented table is an example, as is what follows a sentence about a type.
+            if line.hasPrefix("# [[") || line.hasPrefix("# With type") { isExample = true }
+            if line.hasPrefix("[") { isExample = false }
+            guard !isExample, line.firstMatch(of: try! Regex(isDefault)) != nil,
+                !notYet.contains(where: { line.contains($0) })
+            else { return String(line) }
+            return String(line.dropFirst(2).replacing(#""SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "#, with: ""))
+        }
+        #expect(lines.contains { $0.hasPrefix("connections_per_destination") })
+        var said = try Configuration.parse(lines.joined(separator: "\n"), file: path)
+        #expect(said.daemon.stateDirectory == Configuration.Daemon.defaultStateDirectory)
+        #expect(said.daemon.runtimeDirectory == Configuration.Daemon.defaultRuntimeDirectory)
+        (said.daemon.stateDirectory, said.daemon.runtimeDirectory) = (nil, nil)
+        #expect(said == (try Configuration.parse(try readFile(path), file: path)))
+    }
+
+    private func check(_ configuration: Configuration) {
+        #expect(configuration.hostname == nil)
+        let daemon = configuration.daemon
+        #expect(daemon.user == "slimtad")
+        #expect(daemon.group == "slimtad")
+        #expect(daemon.stateDirectory == nil)
+        #expect(daemon.runtimeDirectory == nil)
+        #expect(daemon.drainTimeout == .seconds(30))
+        #expect(configuration.log.level == .info)
+        #expect(configuration.log.target == .auto)
+        #expect(configuration.tls?.certificate == "/etc/slimta/tls/fullchain.pem")
+        #expect(configuration.tls?.key == "/etc/slimta/tls/key.pem")
+        #expect(configuration.tls?.minimum == .tls12)
+
+        #expect(configuration.edges.map(\.name) == ["submission", "submissions"])
+        #expect(
+            configuration.edges.map(\.listen) == [
+                [.tcp(HostPort(host: "::", port: 587))], [.tcp(HostPort(host: "::", port: 465))],
+            ])
+        #expect(configuration.edges.map(\.tls) == [.starttls, .immediate])
+        for edge in configuration.edges {
+            #expect(edge.type == .smtp)
+            #expect(edge.auth == .required)
+            #expect(edge.banner == "220 {hostname} ESMTP Mail Gateway")
+            #expect(edge.greeting(hostname: "a.example") == "220 a.example ESMTP Mail Gateway")
+            #expect(edge.trustedNetworks.isEmpty)
+            #expect(!edge.plaintextAuth)
+            #expect(!edge.isLoopbackOnly)
+        }
+
+        let limits = configuration.limits
+        #expect(limits.messageSize == 52_428_800)
+        #expect(limits.recipients == 1000)
+        #expect(limits.connections == 10000)
+        #expect(limits.connectionsPerAddress == 100)
+        #expect(limits.errors == 10)
+        #expect(limits.commandTimeout == .seconds(300))
+        #expect(limits.dataTimeout == .seconds(600))
+        #expect(limits.handshakeTimeout == .seconds(30))
+        #expect(limits.receivedHops == 50)
+
+        #expect(configuration.auth.backend == .file)
+        #expect(configuration.auth.users == "/etc/slimta/users")
+        #expect(configuration.auth.mechanisms == [.plain, .login])
+
+        let queue = configuration.queue
+        #expect(queue.policies == [.date, .messageID, .received, .domainSplit])
+        #expect(queue.retry == [60, 300, 900, 1800, 3600, 7200, 14400].map { .seconds($0) })
+        #expect(queue.expire == .seconds(432_000))
+        #expect(queue.warn == .seconds(14400))
+        #expect(queue.deliver)
+        #expect(queue.minimumFree == 104_857_600)
+
+        let relay = configuration.relay
+        #expect(relay.type == .mx)
+        #expect(relay.port == 25)
+        #expect(relay.tls == .opportunistic)
+        #expect(relay.connectTimeout == .seconds(30))
+        #expect(relay.commandTimeout == .seconds(300))
+        #expect(relay.dataTimeout == .seconds(600))
+        #expect(relay.idleTimeout == .seconds(30))
+        #expect(relay.connections == 500)
+        #expect(relay.connectionsPerDestination == 20)
+        #expect(relay.sourceAddresses.isEmpty)
+
+        #expect(configuration.dns.servers.isEmpty)
+        #expect(configuration.dns.dnssec == .auto)
+        #expect(configuration.routes.isEmpty)
+    }
+}
+
+@Suite struct ValueTests {
+    @Test func everyKeyIsRead() throws {
+        let configuration = try Configuration.parse(
+            """
+            hostname = "Mail.Example.com"
+            [daemon]
+            user = "nobody"
+            group = "nogroup"
+            state_directory = "/s"
+            runtime_directory = "/r"
+            drain_timeout = "0s"
+            [log]
+            level = "debug"
+            target = "stderr"
+            [tls]
+            certificate = "credential:cert"
+            key = "/k"
+            minimum = "1.3"
+            [[edge]]
+            name = "a"
+            type = "smtp"
+            listen = ["127.0.0.1:25", "[::1]:25", "localhost:26", "unix:/run/s"]
+            tls = "none"
+            auth = "optional"
+            banner = "220 hello"
+            trusted_networks = ["10.0.0.0/8", "2001:db8::1"]
+            plaintext_auth = true
+            [[edge]]
+            name = "b"
+            type = "smtp"
+            listen = ["systemd:smtp.socket"]
+            [limits]
+            message_size = 1000
+            recipients = 1
+            connections = 2
+            connections_per_address = 3
+            errors = 4
+            command_timeout = "5s"
+            data_timeout = "6m"
+            handshake_timeout = "7s"
+            received_hops = 8
+            [auth]
+            backend = "file"
+            users = "/u"
+            mechanisms = ["LOGIN"]
+            [queue]
+            policies = ["recipient_split"]
+            retry = ["1s"]
+            expire = "2d"
+            warn = "never"
+            deliver = false
+            minimum_free = "10MB"
+            [relay]
+            type = "smtp"
+            tls = "required"
+            connect_timeout = "1s"
+            command_timeout = "2s"
+            data_timeout = "3s"
+            idle_timeout = "0s"
+            connections = 4
+            connections_per_destination = 5
+            source_addresses = ["192.0.2.1", "2001:DB8::1"]
+            host = "Smart.example:587"
+            username = "u"
+            password_file = "credential:p"
+            [dns]
+            servers = ["127.0.0.1", "[::1]:5353", "::1"]
+            dnssec = "required"
+            """, file: "f")
+
+        #expect(configuration.hostname == "Mail.Example.com")
+        #expect(
+            configuration.daemon
+                == .init(
+                    user: "nobody", group: "nogroup", stateDirectory: "/s", runtimeDirectory: "/r",
+                    drainTimeout: .zero))
+        #expect(configuration.log == .init(level: .debug, target: .standardError))
+        #expect(configuration.tls == .init(certificate: "credential:cert", key: "/k", minimum: .tls13))
+        #expect(
+            configuration.edges[0]
+                == .init(
+                    name: "a",
+                    listen: [
+                        .tcp(HostPort(host: "127.0.0.1", port: 25)), .tcp(HostPort(host: "::1", port: 25)),
+                        .tcp(HostPort(host: "localhost", port: 26)), .unix(path: "/run/s"),
+                    ], tls: .cleartext, auth: .optional, banner: "220 hello",
+                    trustedNetworks: [
+                        try #require(NetworkRange("10.0.0.0/8")), try #require(NetworkRange("2001:db8::1/128")),
+                    ], plaintextAuth: true))
+        // tls and auth: what is not said is the safe thing
+        #expect(configuration.edges[1] == .init(name: "b", listen: [.systemd(name: "smtp.socket")]))
+        #expect(
+            configuration.limits
+                == .init(
+                    messageSize: 1000, recipients: 1, connections: 2, connectionsPerAddress: 3, errors: 4,
+                    commandTimeout: .seconds(5), dataTimeout: .seconds(360), handshakeTimeout: .seconds(7),
+                    receivedHops: 8))
+        #expect(configuration.auth == .init(backend: .file, users: "/u", mechanisms: [.login]))
+        #expect(
+            configuration.queue
+                == .init(
+                    policies: [.recipientSplit], retry: [.seconds(1)], expire: .seconds(172_800), warn: nil,
+                    deliver: false, minimumFree: 10_000_000))
+        #expect(
+            configuration.relay
+                == .init(
+                    type: .smtp(
+                        host: HostPort(host: "smart.example", port: 587),
+                        login: .init(username: "u", passwordFile: "credential:p")),
+                    tls: .required, connectTimeout: .seconds(1), commandTimeout: .seconds(2),
+                    dataTimeout: .seconds(3), idleTimeout: .zero, connections: 4, connectionsPerDestination: 5,
+                    sourceAddresses: [
+                        try #require(IPAddress("192.0.2.1")), try #require(IPAddress("2001:db8::1")),
+                    ]))
+        #expect(
+            configuration.dns
+                == .init(
+                    servers: [
+                        HostPort(host: "127.0.0.1", port: 53), HostPort(host: "::1", port: 5353),
+                        HostPort(host: "::1", port: 53),
+                    ], dnssec: .required))
+    }
+
+    @Test func routesInheritFromRelay() throws {
+        let configuration = try Configuration.parse(
+            edge + """
+                [relay]
+                type = "smtp"
+                host = "smart.example:587"
+                username = "u"
+                password_file = "/p"
+                connect_timeout = "3s"
+                [[route]]
+                domains = ["A.example", "*.b.example"]
+                host = "[2001:db8::1]:25"
+                [[route]]
+                domains = ["c.example"]
+                connections = 7
+                [[route]]
+                domains = ["d.example"]
+                type = "maildir"
+                path = "/m"
+                [[route]]
+                domains = ["e.example"]
+                type = "mx"
+                [[route]]
+                domains = ["*"]
+                type = "blackhole"
+                """, file: "f")
+        func relay(_ domain: String) -> Configuration.Relay { configuration.relay(for: domain) }
+
+        let smart = HostPort(host: "smart.example", port: 587)
+        let login = Configuration.Relay.Login(username: "u", passwordFile: "/p")
+        #expect(configuration.relay.type == .smtp(host: smart, login: login))
+        // The password is smart.example's: another host must not see it.
+        #expect(relay("a.example").type == .smtp(host: HostPort(host: "2001:db8::1", port: 25), login: nil))
+        #expect(relay("x.b.example") == relay("a.example"))
+        #expect(relay("b.example").type == .blackhole)
+        #expect(relay("c.example").type == .smtp(host: smart, login: login))
+        #expect(relay("c.example").connections == 7)
+        #expect(relay("d.example").type == .maildir(path: "/m"))
+        #expect(relay("e.example").type == .mx)
+        for route in configuration.routes { #expect(route.relay.connectTimeout == .seconds(3)) }
+    }
+
+    @Test func withoutRouteItIsTheRelay() throws {
+        let configuration = try Configuration.parse(edge, file: "f")
+        #expect(configuration.relay(for: "any.example") == configuration.relay)
+        #expect(configuration.tls == nil)
+    }
+
+    /// TOML has more than one way to say it.
+    @Test(arguments: [
+        "limits.errors = 7\n\(edge)",
+        "limits = { errors = 7, \"recipients\" = 0x10 }\n\(edge)",
+        "\u{FEFF}[limits]\r\n'errors' = 7\r\n\r\n\(edge)",
+        "[\"limits\"] # comment\n\"err\\u006frs\" = 0b111 # [x]\n\(edge)",
+    ])
+    func otherSpellings(text: String) throws {
+        #expect(try Configuration.parse(text, file: "f").limits.errors == 7)
+    }
+}

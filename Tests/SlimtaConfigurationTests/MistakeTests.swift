@@ -1,0 +1,288 @@
+// slimta.conf as it should not be: each mistake with its line, its path, what is allowed and what was meant.
+
+import Testing
+
+@testable import SlimtaConfiguration
+
+@Suite struct MistakeTests {
+    struct Case: CustomTestStringConvertible {
+        var text: String
+        var errors: [String]
+
+        init(_ text: String, _ errors: String...) {
+            self.text = text
+            self.errors = errors
+        }
+
+        var testDescription: String { text }
+    }
+
+    /// Appended to a sound edge of seven lines: the first line here is line 8.
+    @Test(arguments: [
+        // unknown keys
+        Case(
+            "[limits]\nmesage_size = 5",
+            """
+            9: limits.mesage_size: unknown key; allowed in limits are command_timeout, connections, \
+            connections_per_address, data_timeout, errors, handshake_timeout, message_size, received_hops, recipients; \
+            did you mean "message_size"?
+            """),
+        Case(
+            "[log]\nfile = \"x\"",
+            "9: log.file: unknown key; allowed in log are level, target"),
+        Case(
+            "[lgo]\nlevel = 1\n",
+            """
+            8: lgo: unknown key; allowed outside tables are auth, daemon, dns, edge, hostname, limits, log, queue, \
+            relay, route, tls; did you mean "log"?
+            """),
+        Case(
+            "[log]\n\"a b\".c = 1",
+            "9: log.\"a b\": unknown key; allowed in log are level, target"),
+        Case(
+            "[[edge]]\nname = \"h\"\ntype = \"http\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"none\"\nauth = \"none\"\npath = \"/\"",
+            "10: edge[1].type: found \"http\"; allowed is \"smtp\"",
+            """
+            14: edge[1].path: unknown key; allowed in edge[1] are auth, banner, listen, name, plaintext_auth, tls, \
+            trusted_networks, type
+            """),
+        Case(
+            "[log]\nlevel.x = 1",
+            """
+            9: log.level: found a table; allowed is "trace", "debug", "info", "notice", "warning", "error"
+            """),
+
+        // wrong types
+        Case("[limits]\nerrors = \"7\"", "9: limits.errors: found \"7\"; allowed is a number from 1 to 1000"),
+        Case("[limits]\nerrors = 7.5", "9: limits.errors: found the number 7.5; allowed is a number from 1 to 1000"),
+        Case("[queue]\ndeliver = \"yes\"", "9: queue.deliver: found \"yes\"; allowed is true, false"),
+        Case("[queue]\nretry = \"1m\"", "9: queue.retry: found \"1m\"; allowed is a list of durations, at least one"),
+        Case(
+            "[queue]\nretry = []", "9: queue.retry: found an empty list; allowed is a list of durations, at least one"),
+        Case(
+            "[queue]\nretry = [\n  \"1m\", # first\n  5,\n]",
+            """
+            11: queue.retry[1]: found the number 5; allowed is a duration such as "30s", "5m", "4h", "5d", from 1s to 30d
+            """),
+        Case("[[log]]\nlevel = \"info\"", "8: log: found a list of tables; allowed is one table, [log]"),
+        Case(
+            "plaintext_auth = 1979-05-27 07:32:00",
+            "8: edge[0].plaintext_auth: found a date or time; allowed is true, false"),
+        Case(
+            "[dns]\nservers = [[\"127.0.0.1\"]]",
+            """
+            9: dns.servers[0]: found a list; allowed is an IP address with or without a port, such as \
+            "127.0.0.1:53", "[::1]:53"
+            """),
+        Case("[route]\ndomains = [\"*\"]", "8: route: found a table; allowed is a table [[route]] for each route"),
+
+        // words
+        Case(
+            "[log]\nlevel = \"WARN\"",
+            """
+            9: log.level: found "WARN"; allowed is "trace", "debug", "info", "notice", "warning", "error"
+            """),
+        Case(
+            "[log]\nlevel = \"Debug\"",
+            """
+            9: log.level: found "Debug"; allowed is "trace", "debug", "info", "notice", "warning", "error"; \
+            did you mean "debug"?
+            """),
+        Case(
+            "[auth]\nmechanisms = [\"PLAIN\", \"SCRAM-SHA-256\"]",
+            """
+            9: auth.mechanisms[1]: found "SCRAM-SHA-256"; it is not available yet; allowed is "PLAIN", "LOGIN"
+            """),
+        Case(
+            "[auth]\nmechanisms = [\"PLAIN\", \"PLAIN\"]",
+            "9: auth.mechanisms[1]: found \"PLAIN\" a second time; allowed is each once"),
+        Case(
+            "[queue]\npolicies = [\"date\", \"date\"]",
+            "9: queue.policies[1]: found \"date\" a second time; allowed is each once"),
+        Case(
+            "[relay]\ntype = \"lmtp\"",
+            "9: relay.type: found \"lmtp\"; allowed is \"mx\", \"smtp\", \"maildir\", \"blackhole\"; did you mean \"smtp\"?"
+        ),
+        Case(
+            "[tls]\ncertificate = \"/c\"\nkey = \"/k\"\nminimum = 1.2",
+            "11: tls.minimum: found the number 1.2; allowed is \"1.2\", \"1.3\""),
+
+        // texts
+        Case(
+            "[daemon]\nuser = \"root\"\nstate_directory = \"queue\"",
+            "9: daemon.user: found \"root\"; allowed is the name of a user, not root",
+            "10: daemon.state_directory: found \"queue\"; allowed is an absolute path"),
+        Case(
+            "banner = \"hello\\r\\n\"",
+            """
+            8: edge[0].banner: found "hello\\r\\n"; allowed is "220 " and up to 400 printable ASCII characters, with \
+            {hostname} where the host's name is to be
+            """),
+        Case(
+            "banner = \"220 {host}\"",
+            """
+            8: edge[0].banner: found "220 {host}"; allowed is "220 " and up to 400 printable ASCII characters, with \
+            {hostname} where the host's name is to be
+            """),
+        Case(
+            "[tls]\ncertificate = \"credential:../x\"",
+            "8: tls.key: missing; required is the path of a PEM file",
+            """
+            9: tls.certificate: found "credential:../x"; allowed is an absolute path, or "credential:NAME" for a \
+            systemd credential
+            """),
+        Case(
+            "[relay]\nsource_addresses = [\"0.0.0.0\"]",
+            "9: relay.source_addresses[0]: found \"0.0.0.0\"; allowed is an IP address of this machine, without a port"),
+
+        // relays and routes
+        Case(
+            "[relay]\ntype = \"smtp\"",
+            """
+            8: relay.host: missing; required with type "smtp" is a host such as "mail.example.com:587"
+            """),
+        Case(
+            "[relay]\ntype = \"maildir\"\nport = 25",
+            "8: relay.path: missing; required with type \"maildir\" is an absolute path",
+            "10: relay.port: found with type \"maildir\"; allowed is it with type \"mx\" only"),
+        Case(
+            "[relay]\nhost = \"a.example:25\"\nusername = \"u\"",
+            "9: relay.host: found with type \"mx\"; allowed is it with type \"smtp\" only",
+            "10: relay.username: found with type \"mx\"; allowed is it with type \"smtp\" only"),
+        Case(
+            "[[route]]\ndomains = [\"*\"]\ntype = \"smtp\"\nhost = \"a.example:25\"\nusername = \"u\"",
+            "12: route[0].username: found without password_file; allowed are both or none"),
+        Case(
+            "[[route]]\ntype = \"smtp\"\nhost = \"a.example\"\ntls = \"none\"\nusername = \"u\"\npassword_file = \"/p\"",
+            "8: route[0].domains: missing; required is a list such as [\"example.net\", \"*.example.org\"]",
+            """
+            10: route[0].host: found "a.example"; allowed is a host with its port, such as "mail.example.com:587", \
+            "[2001:db8::1]:25"
+            """,
+            """
+            11: route[0].tls: found a login with tls = "none": the password would be readable; allowed is "required" \
+            or "opportunistic" with a login
+            """),
+        Case(
+            "[relay]\ntls = \"none\"\n[[route]]\ndomains = [\"*\"]\ntype = \"smtp\"\nhost = \"a.example:25\"\nusername = \"u\"\npassword_file = \"/p\"",
+            """
+            14: route[0].username: found a login with tls = "none": the password would be readable; allowed is \
+            "required" or "opportunistic" with a login
+            """),
+        Case(
+            "[[route]]\ndomains = [\"a.example\", \"*.*\", \"b_c\"]\n[[route]]\ndomains = [\"A.example\"]",
+            "9: route[0].domains[1]: found \"*.*\"; allowed is \"example.net\", \"*.example.org\" for all below it, or \"*\"",
+            "9: route[0].domains[2]: found \"b_c\"; allowed is \"example.net\", \"*.example.org\" for all below it, or \"*\"",
+            "11: route[1].domains[0]: found \"A.example\", which route[0].domains[0] takes; allowed is each once"),
+
+        // edges among each other
+        Case(
+            "[[edge]]\nname = \"in\"\ntype = \"smtp\"\nlisten = [\"127.0.0.1:2525\", \"0.0.0.0:2525\"]\ntls = \"none\"\nauth = \"none\"",
+            "9: edge[1].name: found \"in\", which edge[0] has; allowed is a name of its own",
+            """
+            11: edge[1].listen[0]: found "127.0.0.1:2525", which is edge[0].listen[0]; allowed is each address once
+            """,
+            """
+            11: edge[1].listen[1]: found "0.0.0.0:2525", which takes in or is part of edge[0].listen[0]; allowed is \
+            each address once
+            """),
+        Case(
+            "[[edge]]",
+            "8: edge[1].name: missing; required is a name such as \"submission\"",
+            "8: edge[1].type: missing; required is \"smtp\"",
+            "8: edge[1].listen: missing; required is a list such as [\"[::]:587\"]",
+            """
+            8: edge[1].tls: found "starttls" without a certificate; allowed is "none", or a table [tls] with \
+            certificate and key
+            """),
+    ])
+    func afterASoundEdge(_ given: Case) {
+        #expect(mistakes(edge + given.text) == given.errors)
+    }
+
+    /// In the place of the sound edge's tls and auth: line 4 is listen, line 5 tls, line 6 auth.
+    @Test(arguments: [
+        Case(
+            "listen = [\"[::]:25\"]\ntls = \"none\"\nauth = \"none\"",
+            """
+            6: edge[0].auth: found "none" on an edge that others can reach: an open relay; allowed is "required", or \
+            trusted_networks that say who may send without it
+            """),
+        Case(
+            "listen = [\"127.0.0.1:25\", \"systemd:x\"]\ntls = \"starttls\"\nauth = \"optional\"\n[tls]\ncertificate = \"/c\"\nkey = \"/k\"",
+            """
+            6: edge[0].auth: found "optional" on an edge that others can reach: an open relay; allowed is "required", \
+            or trusted_networks that say who may send without it
+            """),
+        Case(
+            "listen = [\"192.0.2.1:25\"]\ntls = \"none\"\nauth = \"none\"\ntrusted_networks = [\"0.0.0.0/0\", \"::/0\", \"128.0.0.0/1\"]",
+            """
+            7: edge[0].trusted_networks[0]: found "0.0.0.0/0"; that trusts the whole world and makes an open relay; \
+            allowed are your own networks
+            """,
+            """
+            7: edge[0].trusted_networks[1]: found "::/0"; that trusts the whole world and makes an open relay; \
+            allowed are your own networks
+            """,
+            """
+            7: edge[0].trusted_networks[2]: found "128.0.0.0/1"; that trusts the whole world and makes an open relay; \
+            allowed are your own networks
+            """),
+        Case(
+            "listen = [\"127.0.0.1:25\"]\ntls = \"none\"\nauth = \"none\"\ntrusted_networks = [\"10.1.2.3/8\", \"local\"]",
+            """
+            7: edge[0].trusted_networks[0]: found "10.1.2.3/8"; allowed is a network such as "192.0.2.0/24", \
+            "2001:db8::/32", or an address; did you mean "10.0.0.0/8"?
+            """,
+            """
+            7: edge[0].trusted_networks[1]: found "local"; allowed is a network such as "192.0.2.0/24", \
+            "2001:db8::/32", or an address
+            """),
+        Case(
+            "listen = [\"127.0.0.1:25\"]\ntls = \"none\"\nauth = \"required\"",
+            """
+            6: edge[0].auth: found "required" with tls = "none", so that no client could authenticate; allowed is \
+            auth with TLS, or with plaintext_auth = true on a loopback address
+            """),
+        Case(
+            "listen = [\"[::]:25\"]\ntls = \"none\"\nauth = \"required\"\nplaintext_auth = true",
+            """
+            7: edge[0].plaintext_auth: found true on an edge that others can reach; allowed is true only if all of \
+            listen is loopback or unix:
+            """),
+        Case(
+            "listen = [\"127.0.0.1:25\"]\ntls = \"immediate\"\nauth = \"required\"",
+            """
+            5: edge[0].tls: found "immediate" without a certificate; allowed is "none", or a table [tls] with \
+            certificate and key
+            """),
+        // What is wrong itself leads to no conclusion.
+        Case(
+            "listen = [\"[::]:25\", \"x\"]\ntls = \"none\"\nauth = \"nnoe\"",
+            """
+            4: edge[0].listen[1]: found "x"; allowed is "host:port", "[v6]:port", "unix:/path" or "systemd:NAME"
+            """,
+            "6: edge[0].auth: found \"nnoe\"; allowed is \"required\", \"optional\", \"none\"; did you mean \"none\"?"),
+    ])
+    func edgesAlone(_ given: Case) {
+        #expect(mistakes("[[edge]]\nname = \"in\"\ntype = \"smtp\"\n" + given.text) == given.errors)
+    }
+
+    @Test func noEdgeAtAll() {
+        #expect(mistakes("") == ["1: edge: missing; required is at least one table [[edge]]"])
+    }
+
+    @Test func theFileIsNamed() {
+        let errors = #expect(throws: ConfigurationErrors.self) {
+            try Configuration.parse("x = 1\n" + edge + "y = 1", file: "/etc/slimta/slimta.conf")
+        }
+        let lines = errors?.description.split(separator: "\n").map { $0.prefix { $0 != ";" } }
+        #expect(
+            lines == ["/etc/slimta/slimta.conf:1: x: unknown key", "/etc/slimta/slimta.conf:9: edge[0].y: unknown key"])
+    }
+
+    @Test func tooLong() {
+        let comment = "#" + String(repeating: " ", count: 1 << 20)
+        #expect(mistakes(edge + comment) == ["1: the file is too long; allowed is up to 1MiB"])
+    }
+}
