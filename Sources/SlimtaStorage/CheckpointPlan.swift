@@ -317,7 +317,9 @@ final class CheckpointPlan {
                 id: entry.id, due: first, recipients: Array(repeating: RecipientState(), count: count)),
             tag: RecordTag.state, into: state)
         // Without the tag and length that the field of the record has itself.
-        record.encode(state: UnsafeRawBufferPointer(rebasing: state.octets.dropFirst(5)), into: value)
+        withExtendedLifetime(state) {
+            record.encode(state: UnsafeRawBufferPointer(rebasing: state.octets.dropFirst(5)), into: value)
+        }
     }
 
     /// Copies to a new base what is still the truth in the old files, as it is.

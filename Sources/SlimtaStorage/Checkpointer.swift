@@ -188,7 +188,7 @@ final class Checkpointer: Sendable {
         let file = try core.fileSystem.open(core.paths.superblock, .write)
         defer { core.fileSystem.close(file) }
         for start in [0, Superblock.slotSize] {
-            try core.fileSystem.write(file, slot.octets, at: start)
+            try core.fileSystem.write(file, slot, at: start)
             try core.fileSystem.syncData(file)
         }
     }

@@ -54,6 +54,7 @@ struct ContentReader {
 
     /// Calls `use` with the record of the envelope.
     func withEnvelope<Result>(_ entry: IndexEntry, _ use: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
+        defer { withExtendedLifetime(frames) {} }
         if entry.envelope.isJournal {
             return try use(try field(entry.envelope, RecordTag.envelope, entry.id))
         }
@@ -64,6 +65,7 @@ struct ContentReader {
     func withBody<Result>(
         _ entry: IndexEntry, _ body: IndexBody?, _ use: (UnsafeRawBufferPointer) throws -> Result
     ) throws -> Result {
+        defer { withExtendedLifetime(frames) {} }
         if entry.envelope.isJournal {
             return try use(try field(entry.envelope, RecordTag.body, nil))
         }
@@ -74,6 +76,7 @@ struct ContentReader {
     func withState<Result>(
         _ entry: IndexEntry, _ use: (UnsafeRawBufferPointer) throws -> Result
     ) throws -> Result? {
+        defer { withExtendedLifetime(frames) {} }
         if entry.state.isJournal { return try use(try field(entry.state, RecordTag.state, entry.id)) }
         guard entry.meta != 0 else { return nil }
         return try sealed(entry.meta).fetch(.meta, entry.id) { try use(try MetaRecord.decode($0.payload).state) }
@@ -108,6 +111,7 @@ struct ContentReader {
 
     /// Moves what is left of an unreadable record aside.
     private func damaged(_ entry: IndexEntry, _ failure: FileFailure) -> StorageError {
+        defer { withExtendedLifetime(frames) {} }
         var kept: String?
         var description = failure.description
         if !isReadOnly, entry.envelope.isJournal, let segment = core.segment(entry.envelope.segment),

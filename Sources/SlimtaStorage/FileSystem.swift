@@ -102,6 +102,12 @@ extension FileSystem {
         try syncDirectory(directory)
     }
 
+    /// Writes what `buffer` holds, or the first `count` octets of it.
+    func write(_ file: File, _ buffer: OutputBuffer, count: Int? = nil, at offset: Int) throws(SystemError) {
+        // The parameter is what keeps the memory while it is written.
+        try write(file, UnsafeRawBufferPointer(rebasing: buffer.octets.prefix(count ?? buffer.count)), at: offset)
+    }
+
     /// Writes `octets` at the beginning.
     func write(_ file: File, _ octets: [UInt8], at offset: Int = 0) throws(SystemError) {
         var failure: SystemError?

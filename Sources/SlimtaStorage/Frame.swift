@@ -12,7 +12,8 @@ enum FrameType: UInt8 {
     case state = 2
     /// Envelopes that leave the queue.
     case remove = 3
-    /// Says how far the journal is durable, nothing else.
+    /// Says how far the journal is durable, nothing else. It has the number of the frame that comes next: it is written
+    /// without a sync, so it may be lost, and its loss must not look like one.
     case marker = 4
     /// The first frame of a segment that follows a failure or a torn tail: frames of that range do not count.
     case abort = 5

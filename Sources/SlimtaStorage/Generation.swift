@@ -190,6 +190,7 @@ enum ValueScan {
     ) throws {
         let size = try fileSystem.size(file)
         let memory = AlignedMemory(windowSize)
+        defer { withExtendedLifetime(memory) {} }
         var start = 0
         var filled = 0
         var position = 0

@@ -182,7 +182,7 @@ final class Housekeeper: Sendable {
             guard try core.fileSystem.size(file) == core.options.segmentSize else {
                 throw SystemError(call: "size", path: path, code: 27)  // EFBIG: of another configuration
             }
-            try core.fileSystem.write(file, header.encode().octets, at: 0)
+            try core.fileSystem.write(file, header.encode(), at: 0)
             try core.fileSystem.sync(file)
         } catch {
             core.fileSystem.close(file)
@@ -201,8 +201,7 @@ final class Housekeeper: Sendable {
             var offset = 0
             while offset < size {
                 let count = min(zeros.count, size - offset)
-                let piece = UnsafeRawBufferPointer(rebasing: zeros.octets.prefix(count))
-                try core.fileSystem.write(file, piece, at: offset)
+                try core.fileSystem.write(file, zeros, count: count, at: offset)
                 core.fileSystem.writeBehind(file.descriptor, from: offset, count: count)
                 offset += count
             }

@@ -132,7 +132,6 @@ extension Journal {
         let start = FrameHeader.begin(.marker, number: state.next, durable: state.durable, into: page)
         FrameHeader.end(start, salt: state.current.header.salt, in: page)
         page.pad(to: OutputBuffer.page)
-        state.next += 1
         state.told = state.durable
         let offset = state.position
         state.position += OutputBuffer.page
@@ -140,7 +139,7 @@ extension Journal {
     }
 
     private func mark(_ page: OutputBuffer, _ segment: Segment, _ offset: Int) {
-        do { try core.fileSystem.write(segment.file, page.octets, at: offset) } catch { fail([], error) }
+        do { try core.fileSystem.write(segment.file, page, at: offset) } catch { fail([], error) }
     }
 
     /// Writes a batch, syncs it, applies it, and tells who waits.
@@ -164,7 +163,7 @@ extension Journal {
             batch.reseal(salt: segment.header.salt)
             batch.buffer.pad(to: OutputBuffer.page)
             do throws(SystemError) {
-                try core.fileSystem.write(segment.file, batch.buffer.octets, at: position)
+                try core.fileSystem.write(segment.file, batch.buffer, at: position)
                 try core.fileSystem.syncData(segment.file)
             } catch {
                 fail([batch], error)
@@ -307,7 +306,7 @@ extension FileSystem {
         }
         FrameHeader.end(start, salt: segment.header.salt, in: page)
         page.pad(to: OutputBuffer.page)
-        try write(segment.file, page.octets, at: SegmentHeader.space)
+        try write(segment.file, page, at: SegmentHeader.space)
         try syncData(segment.file)
     }
 }

@@ -113,7 +113,8 @@ struct JournalScan {
             }
             if isComplete(place) { return }
             guard let next = try search(segment, from: offset + 8) else {
-                if place == segments.count - 1, try looksTorn(segment, start) { tail = (segment, start) }
+                let isLast = firstNumbers.dropFirst(place + 1).allSatisfy { $0 == nil }
+                if isLast, try looksTorn(segment, start) { tail = (segment, start) }
                 return
             }
             skipped = start
@@ -143,6 +144,10 @@ struct JournalScan {
         guard let type = FrameType(rawValue: header.type) else {
             throw StorageOpenError.newerFormat(
                 "\(segment.file.path): a record of type \(header.type), which this version does not know")
+        }
+        if type == .marker {
+            durable = max(durable, header.durable)
+            return
         }
         // Frames of a failed commit do not count, nor do they say anything.
         if isAborted(header.number) { return }

