@@ -12,7 +12,7 @@ package final class Resolver: Sendable {
     /// Where Debian's dns-root-data keeps the keys of the root zone.
     private static let trustAnchorFile = "/usr/share/dns/root.key"
 
-    private let inbox: ResolverInbox
+    let inbox: ResolverInbox
 
     /// A resolver that asks `servers`, or those of /etc/resolv.conf if that is empty.
     ///
@@ -22,7 +22,10 @@ package final class Resolver: Sendable {
         try self.init(servers: servers, dnssec: dnssec, trustAnchorFile: Self.trustAnchorFile)
     }
 
-    init(servers: [(address: String, port: Int)], dnssec: DNSSECMode, trustAnchorFile: String) throws(DNSError) {
+    /// After a failed probe the next one is made when something is asked `probeInterval` seconds later.
+    init(
+        servers: [(address: String, port: Int)], dnssec: DNSSECMode, trustAnchorFile: String, probeInterval: Int = 60
+    ) throws(DNSError) {
         inbox = try ResolverInbox()
         let hasAnchor = access(trustAnchorFile, R_OK) == 0
         let noAnchor = "no trust anchor in \(trustAnchorFile) (package dns-root-data)"
@@ -41,7 +44,9 @@ package final class Resolver: Sendable {
             validating = try UnboundContext(servers: servers, trustAnchorFile: trustAnchorFile)
         case .off: plain = try UnboundContext(servers: servers, trustAnchorFile: nil)
         }
-        try ResolverLoop(inbox: inbox, validating: validating, plain: plain, state: state).start()
+        try ResolverLoop(
+            inbox: inbox, validating: validating, plain: plain, state: state, probeInterval: probeInterval
+        ).start()
     }
 
     deinit { inbox.beginClosing() }

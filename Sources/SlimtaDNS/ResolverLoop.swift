@@ -33,9 +33,6 @@ final class ResolverLoop {
         }
     }
 
-    /// How many seconds after a failed probe the next one is made, if something is asked then.
-    private static let probeInterval = 60
-
     private let inbox: ResolverInbox
     private var validating: UnboundContext?
     /// Where questions go while validation does not work; nil: nowhere.
@@ -43,13 +40,19 @@ final class ResolverLoop {
     private var phase: Phase
     private var asked: [ObjectIdentifier: Asked] = [:]
     private var probe: Asked?
-    /// Of the monotonic clock, in seconds.
-    private var nextProbe = 0
+    /// How many seconds after a failed probe the next one is made, if something is asked then.
+    private let probeInterval: Int
+    /// When, of the monotonic clock in seconds; nil: not at all.
+    private var nextProbe: Int?
 
     /// Asks `validating` if validation turns out to work, else `plain`. One of them is given; with `plain` alone,
     /// `state` says why.
-    init(inbox: ResolverInbox, validating: UnboundContext?, plain: UnboundContext?, state: ValidationState) {
+    init(
+        inbox: ResolverInbox, validating: UnboundContext?, plain: UnboundContext?, state: ValidationState,
+        probeInterval: Int
+    ) {
         self.inbox = inbox
+        self.probeInterval = probeInterval
         self.validating = validating
         self.plain = plain
         if validating == nil, let plain {
@@ -166,9 +169,10 @@ final class ResolverLoop {
         let unanswered = asked.values
         asked = [:]
         for question in unanswered { question.context.cancel(question.id) }
+        if case .probing = phase { inbox.found(.unavailable("the resolver has ended")) }
         let waiting = settle(.refusing(error))
         for query in unanswered.compactMap(\.query) + waiting { query.answer(.failure(error)) }
-        nextProbe = .max
+        nextProbe = nil
     }
 
     // MARK: The probe
@@ -186,7 +190,7 @@ final class ResolverLoop {
     }
 
     private func probeAgainIfDue() {
-        if probe == nil, nextProbe > 0, Self.now() >= nextProbe { beginProbe() }
+        if probe == nil, let nextProbe, Self.now() >= nextProbe { beginProbe() }
     }
 
     private func probed(_ answer: DNSQuery.Answer) {
@@ -194,7 +198,7 @@ final class ResolverLoop {
         switch answer {
         case .success(let answer) where answer.isSecure:
             guard let validating else { return }
-            nextProbe = 0
+            nextProbe = nil
             inbox.found(.working)
             for query in settle(.asking(validating)) { ask(query) }
             return
@@ -203,7 +207,7 @@ final class ResolverLoop {
         case .failure(.temporary(let text)): reason = "no answer for the root: \(text)"
         case .failure(.bogus(let text)): reason = text
         }
-        nextProbe = Self.now() + Self.probeInterval
+        nextProbe = Self.now() + probeInterval
         inbox.found(.unavailable(reason))
         let next: Phase =
             if let plain { .asking(plain) } else { .refusing(.temporary("DNSSEC validation does not work: \(reason)")) }

@@ -53,6 +53,9 @@ final class UnboundContext {
         ("outgoing-range:", "256"),
         ("num-queries-per-thread:", "1024"),
         ("outgoing-num-tcp:", "16"),
+        // A server that was gone for a while is noticed when it is back. Else it is left alone for minutes.
+        ("infra-host-ttl:", "60"),
+        ("infra-keep-probing:", "yes"),
         ("msg-cache-size:", "4m"),
         ("rrset-cache-size:", "8m"),
     ]

@@ -12,9 +12,8 @@ import Testing
     /// Runs the command with `input` to the end of its output, which is the result.
     private static func openSSL(_ arguments: [String], input: String) async throws -> String {
         let process = Process()
-        // A peer that waits for ever is a failure of the test, not the end of all tests.
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
-        process.arguments = ["20", "/usr/bin/openssl"] + arguments
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
+        process.arguments = arguments
         let (standardInput, standardOutput) = (Pipe(), Pipe())
         process.standardInput = standardInput
         process.standardOutput = standardOutput
@@ -22,6 +21,13 @@ import Testing
         try process.run()
         try standardInput.fileHandleForWriting.write(contentsOf: Data(input.utf8))
         try standardInput.fileHandleForWriting.close()
+        // A peer that waits for ever is a failure of the test, not the end of all tests. SIGKILL, because the process
+        // may have been born with all other signals blocked.
+        let watchdog = Task {
+            try await Task.sleep(for: .seconds(20))
+            kill(process.processIdentifier, SIGKILL)
+        }
+        defer { watchdog.cancel() }
         return await withCheckedContinuation { continuation in
             Thread {
                 let output = standardOutput.fileHandleForReading.readDataToEndOfFile()

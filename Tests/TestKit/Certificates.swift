@@ -1,8 +1,9 @@
 // Certificates for tests of TLS, made by the openssl command in a folder of their own.
 
 import Foundation
+import Synchronization
 
-/// A folder of certificates and keys; it is deleted with the object.
+/// A folder of certificates and keys; it is deleted with the object, or when the tests end.
 package final class Certificates: Sendable {
     package struct Failure: Error {
         package let text: String
@@ -30,10 +31,18 @@ package final class Certificates: Sendable {
     }
 
     private let folder: URL
+    private static let folders = Mutex<[URL]>([])
+    private static let deletion: Void = {
+        atexit {
+            for folder in Certificates.folders.withLock({ $0 }) { try? FileManager.default.removeItem(at: folder) }
+        }
+    }()
 
     package init() throws {
         folder = FileManager.default.temporaryDirectory.appendingPathComponent("certificates-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        Self.folders.withLock { [folder] in $0.append(folder) }
+        Self.deletion
     }
 
     deinit { try? FileManager.default.removeItem(at: folder) }

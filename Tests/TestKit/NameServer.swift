@@ -13,22 +13,23 @@ package final class NameServer: Sendable {
 
     package let port: Int
     private let process: Process
-    private let folder: URL
+    private let lifeline = Pipe()
 
     /// Starts a server with `records` in the format of zone files, such as "example.com. 300 IN MX 10 mx.example.com.".
     ///
     /// Questions for the domains in `refusing`, and below, get REFUSED, which a resolver reports as SERVFAIL; those for
     /// the domains in `silent` get no answer at all. `serverOptions` are more lines for unbound.conf's server clause,
-    /// `clauses` are other clauses, which are then asked for what is not in `records`.
+    /// `clauses` are other clauses, which are then asked for what is not in `records`. Without a `port` it is a free one.
     package init(
         records: [String], refusing: [String] = [], silent: [String] = [], serverOptions: [String] = [],
-        clauses: [String] = []
+        clauses: [String] = [], port: Int? = nil
     ) throws {
-        port = try Self.freePort()
-        folder = FileManager.default.temporaryDirectory.appendingPathComponent("nameserver-\(UUID().uuidString)")
+        self.port = try port ?? Self.freePort()
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("nameserver-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         var lines = [
-            "server:", "  interface: 127.0.0.1@\(port)", "  port: \(port)", "  access-control: 127.0.0.0/8 allow",
+            "server:", "  interface: 127.0.0.1@\(self.port)", "  port: \(self.port)",
+            "  access-control: 127.0.0.0/8 allow",
             "  username: \"\"", "  chroot: \"\"", "  directory: \"\(folder.path)\"", "  pidfile: \"\"",
             "  do-daemonize: no", "  use-syslog: no", "  logfile: \"unbound.log\"", "  verbosity: 0",
             "  num-threads: 1", "  module-config: \"iterator\"",
@@ -45,30 +46,32 @@ package final class NameServer: Sendable {
         try Data((lines.joined(separator: "\n") + "\n").utf8).write(to: configuration)
 
         process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        // The server ends when the pipe does: with `stop`, and also if the tests crash. It may have been born with all
+        // signals blocked but SIGKILL.
+        process.arguments = [
+            "-c", "/usr/sbin/unbound -d -p -c \"$0\"/unbound.conf & cat > /dev/null; kill -KILL $!; wait; rm -r \"$0\"",
+            folder.path,
+        ]
+        process.standardInput = lifeline
+        process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
-        process.executableURL = URL(fileURLWithPath: "/usr/sbin/unbound")
-        process.arguments = ["-d", "-p", "-c", configuration.path]
         try process.run()
         for _ in 0..<500 {
-            guard process.isRunning else {
-                throw Failure(text: "unbound ended with status \(process.terminationStatus)")
-            }
-            if Self.canConnect(to: port) { return }
+            if Self.canConnect(to: self.port) { return }
             usleep(10_000)
         }
+        let log = (try? String(contentsOf: folder.appendingPathComponent("unbound.log"), encoding: .utf8)) ?? "no log"
         stop()
-        throw Failure(text: "unbound does not answer on port \(port)")
+        throw Failure(text: "unbound does not answer on port \(self.port): \(log)")
     }
 
     deinit { stop() }
 
     /// Ends the server; it does not answer any more when this returns.
     package func stop() {
-        if process.isRunning {
-            process.terminate()
-            process.waitUntilExit()
-        }
-        try? FileManager.default.removeItem(at: folder)
+        try? lifeline.fileHandleForWriting.close()
+        process.waitUntilExit()
     }
 
     /// A port of 127.0.0.1 that nobody used a moment ago, neither for TCP nor for UDP.
