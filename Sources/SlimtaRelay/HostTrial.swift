@@ -12,7 +12,7 @@ struct OutgoingMessage: Sendable {
     let sender: Mailbox?
     let content: OutgoingContent
     let size: Int
-    let isEightBit: Bool
+    let eightBit: SMTPTransaction.EightBit
     let needsSMTPUTF8: Bool
 
     init(_ delivery: Delivery) {
@@ -21,9 +21,10 @@ struct OutgoingMessage: Sendable {
         content = OutgoingContent(fields: envelope.prependedFields, message: delivery.message)
         size = envelope.prependedFields.readableBytes + delivery.message.size
         let head = delivery.message.head
-        isEightBit =
+        let isEightBit =
             head.withUnsafeReadableBytes(\.hasEightBit)
             || envelope.prependedFields.withUnsafeReadableBytes(\.hasEightBit)
+        eightBit = isEightBit ? .yes : delivery.message.rest == nil ? .no : .perhaps
         // Only what came in with SMTPUTF8 has to go out with it; 8-bit octets in other headers are a fault that RFC 6152
         // lets pass.
         needsSMTPUTF8 =
@@ -124,7 +125,7 @@ struct HostTrial {
         guard tried < Self.maximumHosts, tried == 0 || .now() < end, !Task.isCancelled else { return nil }
         tried += 1
         let transaction = SMTPTransaction(
-            sender: message.sender, recipients: recipients, size: message.size, isEightBit: message.isEightBit,
+            sender: message.sender, recipients: recipients, size: message.size, eightBit: message.eightBit,
             needsSMTPUTF8: message.needsSMTPUTF8)
         let job = SMTPJob(host: host, transaction: transaction, content: message.content)
         switch await pool.deliver(job) {

@@ -66,8 +66,11 @@ final class MaildirFile: Sendable {
 
     deinit {
         close(descriptor)
-        unlink("\(directory)/tmp/\(name)")
+        discard()
     }
+
+    /// Deletes the file in tmp.
+    func discard() { unlink("\(directory)/tmp/\(name)") }
 
     func write(_ bytes: ByteBuffer) throws(MaildirError) {
         let error: CInt? = bytes.withUnsafeReadableBytes { write($0) }

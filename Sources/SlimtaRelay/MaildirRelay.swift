@@ -59,17 +59,24 @@ package final class MaildirRelay: Relay {
             try file.write(message.head)
             return file
         }
-        if let reader = message.rest?.makeReader() {
-            while true {
-                let part: ByteBuffer?
-                do { part = try await reader.next(262_144) } catch {
-                    throw MaildirError("read", "the stored message", error: nil)
-                }
-                guard let part else { break }
-                try await onThread { () throws(MaildirError) in try file.write(part) }
-            }
+        do throws(MaildirError) {
+            if let reader = message.rest?.makeReader() { try await copy(reader, to: file) }
+            try await onThread { () throws(MaildirError) in try file.publish() }
+        } catch {
+            try? await onThread { () throws(MaildirError) in file.discard() }
+            throw error
         }
-        try await onThread { () throws(MaildirError) in try file.publish() }
+    }
+
+    private func copy(_ reader: any SpoolReader, to file: MaildirFile) async throws(MaildirError) {
+        while true {
+            let part: ByteBuffer?
+            do { part = try await reader.next(262_144) } catch {
+                throw MaildirError("read", "the stored message", error: nil)
+            }
+            guard let part else { return }
+            try await onThread { () throws(MaildirError) in try file.write(part) }
+        }
     }
 
     private func onThread<Value: Sendable>(

@@ -11,17 +11,24 @@ package struct SMTPTransaction: Hashable, Sendable {
     package var recipients: [Mailbox]
     /// The size of the content in octets, without dot-stuffing.
     package var size: Int
-    /// Whether the content is known to have octets above 127.
-    package var isEightBit: Bool
+    /// Whether the content has octets above 127.
+    package enum EightBit: Hashable, Sendable {
+        case no
+        case yes
+        /// Not all of it was seen: it is declared as if it had, and is found out while it is sent.
+        case perhaps
+    }
+
+    package var eightBit: EightBit
     /// Whether the content may go to a server with SMTPUTF8 only: its header has octets above 127, and it came in
     /// with SMTPUTF8.
     package var needsSMTPUTF8: Bool
 
-    package init(sender: Mailbox?, recipients: [Mailbox], size: Int, isEightBit: Bool, needsSMTPUTF8: Bool) {
+    package init(sender: Mailbox?, recipients: [Mailbox], size: Int, eightBit: EightBit, needsSMTPUTF8: Bool) {
         self.sender = sender
         self.recipients = recipients
         self.size = size
-        self.isEightBit = isEightBit
+        self.eightBit = eightBit
         self.needsSMTPUTF8 = needsSMTPUTF8
     }
 }
@@ -110,7 +117,7 @@ extension SMTPClientMachine {
         }
         let isInternational = transaction.needsSMTPUTF8 || transaction.sender?.needsSMTPUTF8 ?? false
         if !extensions.smtpUTF8, isInternational { return Self.withoutSMTPUTF8 }
-        if !extensions.eightBitMIME, transaction.isEightBit { return Self.withoutEightBitMIME }
+        if !extensions.eightBitMIME, transaction.eightBit == .yes { return Self.withoutEightBitMIME }
         return nil
     }
 
@@ -151,7 +158,7 @@ extension SMTPClientMachine {
             out.writeStaticString(" SIZE=")
             out.writeString(String(transaction.size))
         }
-        if extensions.eightBitMIME, transaction.isEightBit { out.writeStaticString(" BODY=8BITMIME") }
+        if extensions.eightBitMIME, transaction.eightBit != .no { out.writeStaticString(" BODY=8BITMIME") }
         if extensions.smtpUTF8 {
             let isInternational =
                 transaction.needsSMTPUTF8 || transaction.sender?.needsSMTPUTF8 ?? false
@@ -215,11 +222,16 @@ extension SMTPClientMachine {
     private mutating func replied(toDataWith reply: Reply, into out: inout ByteBuffer) -> Action? {
         if reply.code == 354 {
             deadlineBegins()
-            if parser.hasUnread { return unsolicited() }
             guard exchange.accepted.isEmpty else {
                 state = .content
+                // A server that changes its mind in the same breath.
+                if parser.hasUnread {
+                    guard let next = try? parser.next() else { return unsolicited() }
+                    return replied(toContentWith: next, isWhole: false)
+                }
                 return .sendContent(allowsEightBit: extensions.eightBitMIME)
             }
+            if parser.hasUnread { return unsolicited() }
             // RFC 2920 section 3.1: the server takes data for nobody. The only way out is to send none; what it
             // says to that is of no account.
             out.writeStaticString(".\r\n")
@@ -290,7 +302,7 @@ extension SMTPClientMachine {
     }
 
     static let noExchange = Exchange(
-        SMTPTransaction(sender: nil, recipients: [], size: 0, isEightBit: false, needsSMTPUTF8: false))
+        SMTPTransaction(sender: nil, recipients: [], size: 0, eightBit: .no, needsSMTPUTF8: false))
 }
 
 extension Mailbox {

@@ -40,7 +40,7 @@ package final class JournaledStorage: QueueStorage {
     /// Takes the state directory: phase `openStorage`, which may run as root.
     ///
     /// Makes the directory (0700, of `owner`) if it is missing; refuses one that is a symbolic link, belongs to somebody
-    /// else or is open to others; takes `lock`. Touches nothing else, and starts no thread. `owner` nil: who we are.
+    /// else or can be written by others; takes `lock`. Touches nothing else, and starts no thread. `owner` nil: who we are.
     package static func open(
         directory: String, owner: (uid: UInt32, gid: UInt32)?, options: StorageOptions,
         report: @escaping @Sendable (StorageEvent) -> Void

@@ -53,9 +53,11 @@ final class StateLock: Sendable {
         guard info.uid == expected else {
             throw .unsafe("\(directory) belongs to user \(info.uid), not \(expected)")
         }
-        guard info.mode & 0o077 == 0 else {
-            throw .unsafe("\(directory) is open to others (mode \(String(info.mode & 0o7777, radix: 8)), not 700)")
+        // What others could write into may be no queue of ours; what they could only read is closed to them.
+        guard info.mode & 0o022 == 0 else {
+            throw .unsafe("\(directory) can be written by others (mode \(String(info.mode & 0o7777, radix: 8)))")
         }
+        if info.mode & 0o055 != 0, slimta_fchmod(root, 0o700) < 0 { throw .system("chmod \(directory)") }
     }
 
     private static func lock(

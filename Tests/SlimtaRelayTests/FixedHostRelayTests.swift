@@ -52,7 +52,7 @@ struct FixedHostRelayTests {
         }
         #expect(server.connections == 1)
         #expect(server.contents == Array(repeating: Self.sent, count: 5))
-        let mail = "MAIL FROM:<sender@client.test>" + (extensions.isEmpty ? "" : " SIZE=81")
+        let mail = "MAIL FROM:<sender@client.test>" + (extensions.isEmpty ? "" : " SIZE=65")
         #expect(
             server.lines == ["EHLO client.test"]
                 + Array(repeating: [mail, "RCPT TO:<a@x.test>", "RCPT TO:<b@y.test>", "DATA"], count: 5).flatMap(\.self)

@@ -68,8 +68,8 @@ struct MXRelayTests {
         }
         #expect(sink.messages.count == 3)
         let message = try #require(sink.messages.first)
-        #expect(message.mail == "FROM:<sender@client.test>")
-        #expect(message.recipients == ["TO:<one@a.test>", "TO:<two@A.TEST>"])
+        #expect(message.mail == "<sender@client.test>")
+        #expect(message.recipients == ["<one@a.test>", "<two@A.TEST>"])
         #expect(message.content == ("Received: here\n" + Fixture.text.replacing("\r\n", with: "\n")))
         #expect(relay.connectionCount == 1)
         await relay.shutDown()
@@ -96,7 +96,8 @@ struct MXRelayTests {
         let relay = try world.relay()
         let outcomes = await relay.attempt(Delivery(to: ["one@a.test", "two@a.test"]))
         #expect(outcomes.map(\.result) == [result, result])
-        #expect(sink.messages.count == (result == .delivered ? 1 : 0))
+        // What it refuses at the end it has dumped already.
+        if !options.contains(".") { #expect(sink.messages.count == (result == .delivered ? 1 : 0)) }
         await relay.shutDown()
         #expect(relay.connectionCount == 0)
         await world.end()
@@ -226,16 +227,6 @@ struct MXRelayTests {
         await world.end()
     }
 
-    @Test func noNameServer() async throws {
-        let resolver = try Fixture.resolver(try NameServer.freePort())
-        let relay = try MXRelay(
-            RelayOptions(hostname: "client.test"), resolver: resolver, own: OwnAddresses(listeners: []),
-            group: Fixture.group, logger: Fixture.logger)
-        let outcomes = await relay.attempt(Delivery(to: ["b@a.test"]))
-        #expect(outcomes.map(\.reply.status) == [EnhancedStatus(4, 4, 3)])
-        await resolver.close()
-    }
-
     /// An exchanger that DNS cannot find is no reason not to use another.
     @Test func oneOfTwoIsUnknown() async throws {
         let world = try MailWorld(
@@ -256,7 +247,7 @@ struct MXRelayTests {
             Delivery(to: ["b@[127.0.1.1]", "c@[IPv6:::1]", "d@[ipv6:::1]", "e@[127.0.1.1]"]))
         #expect(outcomes.map(\.result) == [.delivered, .delivered, .delivered, .delivered])
         #expect(outcomes.map(\.remoteHost) == ["[127.0.1.1]", "[::1]", "[::1]", "[127.0.1.1]"])
-        #expect(sink.messages.map(\.recipients) == [["TO:<b@[127.0.1.1]>", "TO:<e@[127.0.1.1]>"]])
+        #expect(sink.messages.map(\.recipients) == [["<b@[127.0.1.1]>", "<e@[127.0.1.1]>"]])
         #expect(six.messages.count == 1)
         six.stop()
         await world.end()
@@ -304,7 +295,7 @@ struct MXRelayTests {
         delivery.recipients = [0, 1, 2, 4]
         let outcomes = await (try world.relay()).attempt(delivery)
         #expect(outcomes.map(\.result) == [.delivered, .temporary, .permanent, .delivered])
-        #expect(one.messages.map(\.recipients) == [["TO:<1@a.test>", "TO:<5@a.test>"]])
+        #expect(one.messages.map(\.recipients) == [["<1@a.test>", "<5@a.test>"]])
         #expect(two.messages.isEmpty)
         await world.end()
     }
@@ -316,7 +307,7 @@ struct MXRelayTests {
         let outcomes = await (try world.relay()).attempt(Delivery(to: recipients))
         #expect(outcomes.count == 250 && outcomes.allSatisfy { $0.result == .delivered })
         #expect(sink.messages.map(\.recipients.count).sorted() == [50, 100, 100])
-        #expect(Set(sink.messages.flatMap(\.recipients)) == Set(recipients.map { "TO:<\($0)>" }))
+        #expect(Set(sink.messages.flatMap(\.recipients)) == Set(recipients.map { "<\($0)>" }))
         await world.end()
     }
 
@@ -352,7 +343,7 @@ struct MXRelayTests {
         if outcomes[0].result == .delivered {
             let isEightBit = !content.utf8.allSatisfy { $0 < 0x80 }
             #expect(
-                sink.messages.map(\.mail) == ["FROM:<sender@client.test>" + (isEightBit ? " BODY=8BITMIME" : "")])
+                sink.messages.map(\.mail) == ["<sender@client.test>" + (isEightBit ? " BODY=8BITMIME" : "")])
         }
         await world.end()
     }
@@ -367,7 +358,20 @@ struct MXRelayTests {
         #expect(outcomes[1].reply.status == EnhancedStatus(5, 6, 7))
         #expect(new.lines.contains("MAIL FROM:<sender@client.test> SMTPUTF8"))
         #expect(new.lines.contains("RCPT TO:<j\u{F6}rg@a.test>"))
-        #expect(old.messages.map(\.recipients) == [["TO:<jo@b.test>"]])
+        #expect(old.messages.map(\.recipients) == [["<jo@b.test>"]])
         await world.end()
+    }
+}
+
+/// By itself, because it takes as long as libunbound tries.
+struct DeadNameServerTests {
+    @Test func noNameServer() async throws {
+        let resolver = try Fixture.resolver(try NameServer.freePort())
+        let relay = try MXRelay(
+            RelayOptions(hostname: "client.test"), resolver: resolver, own: OwnAddresses(listeners: []),
+            group: Fixture.group, logger: Fixture.logger)
+        let outcomes = await relay.attempt(Delivery(to: ["b@a.test"]))
+        #expect(outcomes.map(\.reply.status) == [EnhancedStatus(4, 4, 3)])
+        await resolver.close()
     }
 }

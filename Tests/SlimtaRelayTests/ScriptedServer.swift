@@ -105,18 +105,14 @@ final class ScriptedServer: Sendable {
             return text
         }
 
-        /// Whether a whole message was there.
+        /// Whether a whole message was there, and nothing behind it.
         private func content() -> Bool {
-            let octets = Array(input.readableBytesView)
             let end = Array("\r\n.\r\n".utf8)
-            let length: Int
-            if octets.starts(with: ".\r\n".utf8) {
-                length = 3
-            } else if let start = octets.indices.first(where: { octets[$0...].starts(with: end) }) {
-                length = start + end.count
-            } else {
+            let octets = input.readableBytesView
+            guard octets.suffix(end.count).elementsEqual(end) || octets.elementsEqual(".\r\n".utf8) else {
                 return false
             }
+            let length = input.readableBytes
             let text = input.readString(length: length)!
             log.state.withLock { $0.contents.append(text) }
             return true

@@ -43,7 +43,8 @@ final class Sink: Sendable {
 
     func stop() {
         if process.isRunning {
-            process.terminate()
+            // A thread of Dispatch blocks SIGTERM, and its children inherit that.
+            kill(process.processIdentifier, SIGKILL)
             process.waitUntilExit()
         }
         Fixture.removeFolder(folder)
@@ -75,9 +76,15 @@ final class Sink: Sendable {
         }
     }
 
+    /// A file of /proc says that it is empty, so it has to be read to its end.
+    private static func readAll(_ path: String) -> String {
+        let data = try? FileHandle(forReadingAtPath: path)?.readToEnd()
+        return String(decoding: (data ?? nil) ?? Data(), as: UTF8.self)
+    }
+
     /// Whether something listens, found out without connecting: a connection would count.
     private static func isListening(_ address: String, _ port: Int) -> Bool {
-        let sockets = Fixture.read("/proc/net/tcp") + Fixture.read("/proc/net/tcp6")
+        let sockets = Self.readAll("/proc/net/tcp") + Self.readAll("/proc/net/tcp6")
         let hex = String(port, radix: 16, uppercase: true)
         let suffix = ":" + String(repeating: "0", count: 4 - hex.count) + hex
         return sockets.split(separator: "\n").contains { line in

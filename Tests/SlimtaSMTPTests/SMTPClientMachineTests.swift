@@ -62,7 +62,7 @@ extension SMTPTransaction {
         self.init(
             sender: Mailbox(localPart: "a", domain: "client.test"),
             recipients: names.prefix(count).map { Mailbox(localPart: $0, domain: "server.test") }, size: size,
-            isEightBit: isEightBit, needsSMTPUTF8: needsSMTPUTF8)
+            eightBit: isEightBit ? .yes : .no, needsSMTPUTF8: needsSMTPUTF8)
     }
 }
 

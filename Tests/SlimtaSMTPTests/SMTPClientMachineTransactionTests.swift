@@ -79,6 +79,17 @@ struct SMTPClientMachineTransactionTests {
         }
     }
 
+    /// Content of which not all was seen: declared where that is possible, and else found out while it is sent.
+    @Test(arguments: [(["8BITMIME"], " BODY=8BITMIME"), ([], "")]) func perhapsEightBit(
+        _ offer: [String], _ parameters: String
+    ) {
+        var dialog = ClientDialog(offering: offer)
+        var transaction = SMTPTransaction(to: 1)
+        transaction.eightBit = .perhaps
+        #expect(dialog.begin(transaction) == .wait)
+        #expect(dialog.said() == "MAIL FROM:<a@client.test>\(parameters)\r\n")
+    }
+
     static let noSMTPUTF8 = Outcome(
         .permanent, Reply(550, EnhancedStatus(5, 6, 7), "the server does not support SMTPUTF8"))
 
@@ -238,7 +249,15 @@ struct SMTPClientMachineTransactionTests {
             outcomes: [protocolErrorOutcome("334 in reply to DATA"), remoteOutcome(550, "c")], isReusable: false),
         Case(
             replies: "250 a\r\n550 b\r\n250 c\r\n354 d\r\n250 e\r\n",
-            outcomes: [remoteOutcome(550, "b"), protocolErrorOutcome("more replies than commands")], isReusable: false),
+            outcomes: [remoteOutcome(550, "b"), protocolErrorOutcome("250 in reply to the message")],
+            isReusable: false),
+        Case(
+            replies: "250 a\r\n550 b\r\n250 c\r\n354 d\r\n25",
+            outcomes: [remoteOutcome(550, "b"), protocolErrorOutcome("more replies than commands")],
+            isReusable: false),
+        Case(
+            replies: "250 a\r\n550 b\r\n250 c\r\n354 d\r\n552 e\r\n",
+            outcomes: [remoteOutcome(550, "b"), remoteOutcome(552, "e")], isReusable: false),
         Case(
             replies: "250 a\r\n550 b\r\n250 c\r\n354 d\r\n421 e\r\n",
             outcomes: [remoteOutcome(550, "b"), remoteOutcome(421, "e")], isReusable: false),
