@@ -11,7 +11,7 @@ import time
 import pytest
 
 from harness.certificate import make_certificate
-from harness.machine import IS_ROOT, SLIMTAD, SUBMISSION, USER, new_address, wait_until
+from harness.machine import IS_ROOT, SLIMTAD, SUBMISSION, new_address, wait_until
 from harness.messages import message
 from harness.slimtad import (
     CANNOT_CREATE, CONFIGURATION, LOGIN, NOT_PERMITTED, PASSWORD, TEMPORARY, run_slimtad)

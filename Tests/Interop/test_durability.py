@@ -111,3 +111,11 @@ def test_log_cannot_be_forged(make_slimtad):
         assert wire.ask(b"Subject: x\r\n\r\n.").startswith("250 2.6.0 ")
     assert slimtad.events(status="9.9.9") == []
     assert slimtad.events(queue_id="forged") == []
+
+
+def test_open_state_directory_is_closed(make_slimtad):
+    """One that somebody made with mkdir and the usual umask."""
+    slimtad = make_slimtad()
+    slimtad.state.chmod(0o755)
+    slimtad.start()
+    assert slimtad.state.stat().st_mode & 0o777 == 0o700

@@ -81,6 +81,7 @@ def test_commands_where_tls_is_expected_are_cut_off(slimtad):
         assert not answer.startswith((b"220", b"250")), answer
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
 def test_tls_1_1_is_refused(slimtad):
     """[tls] minimum: 1.2."""
     context = slimtad.certificate.trusting_context()

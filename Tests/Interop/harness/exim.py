@@ -8,7 +8,7 @@ import ctypes.util
 import pathlib
 import pwd
 
-from .machine import DEBIAN, IS_ROOT, MX_PORT, USER, Program, new_address
+from .machine import DEBIAN, MX_PORT, USER, Program, new_address
 from .sink import greets
 
 CONFIGURATION = """\

@@ -12,8 +12,7 @@ import socket
 import subprocess
 
 from .certificate import make_certificate
-from .machine import (
-    GROUP, IS_ROOT, SLIMTAD, SUBMISSION, SUBMISSIONS, USER, NotReady, Program, give, must_exist, new_address, wait_until)
+from .machine import GROUP, IS_ROOT, SLIMTAD, SUBMISSION, SUBMISSIONS, USER, Program, must_exist, new_address
 from .sink import greets
 
 HOSTNAME = "mail.slimtad.test"
