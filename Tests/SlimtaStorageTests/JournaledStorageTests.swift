@@ -131,15 +131,25 @@ import Testing
     @Test func anUnsafeDirectoryIsRefused() throws {
         let manager = FileManager.default
         try manager.createDirectory(atPath: directory.path, withIntermediateDirectories: false)
-        try manager.setAttributes([.posixPermissions: 0o750], ofItemAtPath: directory.path)
-        #expect(throws: StorageOpenError.self) { try JournaledStorage.scratch(directory) }
-        try manager.setAttributes([.posixPermissions: 0o700], ofItemAtPath: directory.path)
+        for mode in [0o770, 0o702, 0o777] {
+            try manager.setAttributes([.posixPermissions: mode], ofItemAtPath: directory.path)
+            #expect(throws: StorageOpenError.self) { try JournaledStorage.scratch(directory) }
+        }
         let link = ScratchDirectory()
         try manager.createSymbolicLink(atPath: link.path, withDestinationPath: directory.path)
         #expect(throws: StorageOpenError.unsafe("\(link.path) is not a directory of its own")) {
             try JournaledStorage.scratch(link)
         }
         #expect(try manager.contentsOfDirectory(atPath: directory.path).isEmpty)
+    }
+
+    @Test func aReadableDirectoryIsClosedToOthers() throws {
+        let manager = FileManager.default
+        try manager.createDirectory(atPath: directory.path, withIntermediateDirectories: false)
+        try manager.setAttributes([.posixPermissions: 0o755], ofItemAtPath: directory.path)
+        try JournaledStorage.scratch(directory).halt()
+        let attributes = try manager.attributesOfItem(atPath: directory.path)
+        #expect(attributes[.posixPermissions] as? Int == 0o700)
     }
 
     @Test func allIsPrivate() async throws {
