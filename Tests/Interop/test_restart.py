@@ -69,7 +69,7 @@ def test_restarted_again_and_again(nameserver, place, make_slimtad):
 
 
 def test_killed_amid_acceptance_and_delivery(nameserver, place, make_slimtad):
-    """Four times SIGKILL while sessions submit and the MX takes: what got its 250 arrives. A second copy only where
+    """Six times SIGKILL while sessions submit and the MX takes: what got its 250 arrives. A second copy only where
     the MX's 250 and the kill crossed: at most one for each connection that was open then."""
     mx = PythonMX(place).start()
     nameserver.add_mx("one.test", mx.address)
@@ -96,7 +96,7 @@ def test_killed_amid_acceptance_and_delivery(nameserver, place, make_slimtad):
         thread.start()
     try:
         generator = random.Random(2)
-        for _ in range(4):
+        for _ in range(6):
             before = len(accepted)
             wait_until(lambda: len(accepted) > before + 20, what="accepted messages")
             time.sleep(generator.random() * 0.3)
@@ -114,7 +114,7 @@ def test_killed_amid_acceptance_and_delivery(nameserver, place, make_slimtad):
 
     slimtad.wait_until(lambda: not missing(), timeout=60, what="everything that was accepted")
     copies = [parsed(found.content)["subject"] for found in mx.messages]
-    assert len(copies) - len(set(copies)) <= 4 * 4, "more second copies than attempts were in flight"
+    assert len(copies) - len(set(copies)) <= 6 * 4, "more second copies than attempts were in flight"
 
 
 def test_sigterm_lets_a_session_finish(one_mx, sink):
