@@ -18,7 +18,7 @@ struct LineReader {
     private enum State {
         case reading
         /// What comes belongs to a line that is refused, up to its CRLF: a bare LF does not end it, and nothing in it is
-        /// a command. What is said of it at its end; nil: that was said when it began.
+        /// a command. What is said of it at its first LF; nil: that was said.
         case discarding(Line?)
     }
 
@@ -36,11 +36,10 @@ struct LineReader {
             scanned = 0
             switch state {
             case .discarding(let report):
-                guard endsWithCRLF else { continue }
-                state = .reading
+                // Said at the first LF: a client that ends its lines with LF alone would wait for ever.
+                state = endsWithCRLF ? .reading : .discarding(nil)
                 if let report { return report }
             case .reading:
-                // Said at once: a client that ends its lines with LF alone would wait for ever.
                 if !endsWithCRLF { state = .discarding(nil) }
                 if length > limit { return .tooLong }
                 guard let line, endsWithCRLF, !hasControl(line) else { return .malformed }

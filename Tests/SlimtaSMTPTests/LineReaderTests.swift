@@ -15,28 +15,33 @@ import Testing
         ("A\r\nB\r\nC", ["A", "B"], "C"),
         ("A\r\nB\r", ["A"], "B\r"),
         (" A \r\n", [" A "], ""),
-        // ends that are none
-        ("A\n", ["malformed"], ""),
-        ("\n", ["malformed"], ""),
-        ("A\nB\r\n", ["malformed", "B"], ""),
-        ("A\n\r\n", ["malformed", ""], ""),
+        // ends that are none: said at once, and what follows up to CRLF is no command
+        ("A\n", ["malformed"], "-"),
+        ("\n", ["malformed"], "-"),
+        ("A\nB\r\nC\r\n", ["malformed", "C"], ""),
+        ("A\nB\nC\n\r\nD\r\n", ["malformed", "D"], ""),
+        ("A\n\r\nB\r\n", ["malformed", "B"], ""),
+        ("A\nB\rC\r\r\nD\r\n", ["malformed", "D"], ""),
+        ("A\n0123456789abcdef0123456789abcdef\r\nB\r\n", ["malformed", "B"], ""),
+        ("A\nB", ["malformed"], "-"),
         ("A\r\r\n", ["malformed"], ""),
         ("A\rB\r\n", ["malformed"], ""),
         ("\rA\r\n", ["malformed"], ""),
         ("A\r", [], "A\r"),
-        ("A\rQUIT\n", ["malformed"], ""),
+        ("A\rQUIT\nNOOP\r\nB\r\n", ["malformed", "B"], ""),
         ("A\0\r\n", ["malformed"], ""),
         ("\0\r\nB\r\n", ["malformed", "B"], ""),
-        ("A\r\0\n", ["malformed"], ""),
+        ("A\r\0\nB\r\n", ["malformed"], ""),
         // limits: 16 octets with CRLF
         ("0123456789abc\r\nB\r\n", ["0123456789abc", "B"], ""),
         ("0123456789abcd\r\nB\r\n", ["0123456789abcd", "B"], ""),
         ("0123456789abcde\r\nB\r\n", ["too long", "B"], ""),
         ("0123456789abcdef\r\nB\r\n", ["too long", "B"], ""),
         ("0123456789abcdef0123456789abcdef\r\nB\r\n", ["too long", "B"], ""),
-        ("0123456789abcdef0123456789abcdef\nB\r\n", ["too long", "B"], ""),
-        ("0123456789abcde\nB\r\n", ["malformed", "B"], ""),
-        ("0123456789abcdef\nB\r\n", ["too long", "B"], ""),
+        ("0123456789abcdef0123456789abcdef\nB\r\nC\r\n", ["too long", "C"], ""),
+        ("0123456789abcdef0123456789abcdef\n", ["too long"], "-"),
+        ("0123456789abcde\nB\r\nC\r\n", ["malformed", "C"], ""),
+        ("0123456789abcdef\nB\r\nC\r\n", ["too long", "C"], ""),
         ("0123456789abcd\r\r\nB\r\n", ["too long", "B"], ""),
         ("0123456789abc\0\r\nB\r\n", ["malformed", "B"], ""),
         ("0123456789abcdef0123456789abcdef\r\n0123456789abcdef\r\nB\r\n", ["too long", "too long", "B"], ""),
@@ -86,27 +91,40 @@ import Testing
                 }
             }
         }
-        // Of a line that is too long and not at its end, what is kept depends on the cuts.
-        let open = chunks.flatMap(\.readableBytesView).split(separator: 10, omittingEmptySubsequences: false).last ?? []
-        return lines + ["rest " + (open.count < limit ? String(buffer: input) : "-")]
+        // Of a line that is refused and not at its end, what is kept depends on the cuts.
+        let octets = chunks.flatMap(\.readableBytesView)
+        let isRefused = openLine(octets).count >= limit || openLine(octets).contains(10)
+        return lines + ["rest " + (isRefused ? "-" : String(buffer: input))]
+    }
+
+    /// What is behind the last CRLF, bare LFs included.
+    private static func openLine(_ octets: [UInt8]) -> [UInt8] {
+        let end = octets.indices.dropFirst().last { octets[$0] == 10 && octets[$0 - 1] == 13 }
+        return Array(octets[(end.map { $0 + 1 } ?? 0)...])
     }
 
     private static func slowRead(_ octets: [UInt8], limit: Int) -> [String] {
         var lines: [String] = []
         var line: [UInt8] = []
+        // Whether the line has a bare LF already, which was told then.
+        var isTold = false
         for octet in octets {
             line.append(octet)
-            guard octet == UInt8(ascii: "\n") else { continue }
+            guard octet == 10 else { continue }
+            let isEnd = line.dropLast().last == 13
             let text = line.dropLast(2)
-            if line.count > limit {
-                lines.append("too long")
-            } else if line.count < 2 || line[line.count - 2] != 13 || text.contains(13) || text.contains(0) {
-                lines.append("malformed")
-            } else {
-                lines.append(String(decoding: text, as: UTF8.self))
+            if !isTold {
+                if line.count > limit {
+                    lines.append("too long")
+                } else if !isEnd || text.contains(13) || text.contains(0) {
+                    lines.append("malformed")
+                } else {
+                    lines.append(String(decoding: text, as: UTF8.self))
+                }
             }
-            line = []
+            isTold = !isEnd
+            if isEnd { line = [] }
         }
-        return lines + ["rest " + (line.count < limit ? String(decoding: line, as: UTF8.self) : "-")]
+        return lines + ["rest " + (line.count < limit && !isTold ? String(decoding: line, as: UTF8.self) : "-")]
     }
 }

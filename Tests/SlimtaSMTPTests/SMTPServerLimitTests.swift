@@ -56,7 +56,7 @@ import Testing
             "FOO\r\n", "EHLO\r\n", "DATA\r\n", "MAIL FROM:<a>\r\n", "MAIL FROM:<a@x.org> X\r\n",
             "AUTH PLAIN AHUAeA==\r\n",
             "AUTH PLAIN *\r\n", "AUTH X\r\n", "AUTH PLAIN\r\n*\r\n", "RCPT TO:<a@b>\r\n", "EXPN x\r\n",
-            "STARTTLS x\r\n", "NOOP\n",
+            "STARTTLS x\r\n", "NO\rOP\r\n",
             "MAIL FROM:<a@x.org> SIZE=99999999\r\n", String(repeating: "x", count: 20000) + "\r\n",
             "MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n\n\r\n.\r\n",
         ]

@@ -233,7 +233,8 @@ import Testing
     @Test func badLines() throws {
         #expect(
             try transcript(
-                "EHLO c\nNOOP\r\r\nNO\0OP\r\n\r\n NOOP\r\nNOOP\r\nBANNER_\r\nMAIL\r\nRCPT\r\nAUTH\r\nQUIT now\r\n")
+                "EHLO c\nMAIL FROM:<evil@x.org>\nEHLO c\r\nNOOP\r\r\nNO\0OP\r\n\r\n NOOP\r\nNOOP\r\nBANNER_\r\nMAIL\r\nRCPT\r\nAUTH\r\nQUIT now\r\n"
+            )
                 == [
                     greeting, "S: 500 5.5.2 Syntax error, lines must end with CRLF",
                     "S: 500 5.5.2 Syntax error, lines must end with CRLF",
