@@ -135,6 +135,8 @@ int slimta_list(const char *path, void *context, void (*each)(void *, const char
 
 int slimta_flock(int fd, int exclusive) { return RESULT(flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB)); }
 
+int slimta_unlock(int fd) { return RESULT(flock(fd, LOCK_UN)); }
+
 int slimta_write_behind(int fd, int64_t offset, int64_t count) {
     return RESULT(sync_file_range(
         fd, offset, count, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));

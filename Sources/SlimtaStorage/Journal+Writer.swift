@@ -10,7 +10,7 @@ extension Journal {
         case write(Batch)
         case refuse([Waiting])
         case rotate
-        case mark(OutputBuffer, Segment, Int)
+        case mark(OutputBuffer, UInt64, Segment, Int)
         case restart(Segment, reason: String, from: UInt64)
         case sleep(Duration?)
         case end
@@ -24,7 +24,7 @@ extension Journal {
             case .write(let batch): write(batch)
             case .refuse(let refused): refuse(refused)
             case .rotate: rotate()
-            case .mark(let page, let segment, let offset): mark(page, segment, offset)
+            case .mark(let page, let durable, let segment, let offset): mark(page, durable, segment, offset)
             case .restart(let segment, let reason, let from): restart(segment, reason, from)
             case .sleep(let duration):
                 hasRested = !wake.wait(duration)
@@ -132,14 +132,18 @@ extension Journal {
         let start = FrameHeader.begin(.marker, number: state.next, durable: state.durable, into: page)
         FrameHeader.end(start, salt: state.current.header.salt, in: page)
         page.pad(to: OutputBuffer.page)
-        state.told = state.durable
         let offset = state.position
         state.position += OutputBuffer.page
-        return .mark(page, state.current, offset)
+        return .mark(page, state.durable, state.current, offset)
     }
 
-    private func mark(_ page: OutputBuffer, _ segment: Segment, _ offset: Int) {
-        do { try core.fileSystem.write(segment.file, page, at: offset) } catch { fail([], error) }
+    private func mark(_ page: OutputBuffer, _ durable: UInt64, _ segment: Segment, _ offset: Int) {
+        do throws(SystemError) {
+            try core.fileSystem.write(segment.file, page, at: offset)
+            state.withLock { $0.told = max($0.told, durable) }
+        } catch {
+            fail([], error)
+        }
     }
 
     /// Writes a batch, syncs it, applies it, and tells who waits.

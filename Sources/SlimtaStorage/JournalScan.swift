@@ -146,18 +146,18 @@ struct JournalScan {
                 "\(segment.file.path): a record of type \(header.type), which this version does not know")
         }
         if type == .marker {
+            // It has no number of its own; what it says was durable stands before it.
             durable = max(durable, header.durable)
+            if header.durable >= expected {
+                noteGap(to: header.durable, segment, offset, skipped)
+                expected = header.durable + 1
+            }
             return
         }
         // Frames of a failed commit do not count, nor do they say anything.
         if isAborted(header.number) { return }
         durable = max(durable, header.durable)
-        if header.number > expected, !areAborted(expected..<header.number) {
-            gaps.append(
-                JournalGap(
-                    first: expected, last: header.number - 1, segment: skipped == nil ? nil : segment,
-                    from: skipped ?? offset, to: offset))
-        }
+        if header.number > expected { noteGap(to: header.number - 1, segment, offset, skipped) }
         guard header.number >= expected else { return }
         expected = header.number + 1
         frames += 1
@@ -171,6 +171,15 @@ struct JournalScan {
                     to: offset + header.frameSize))
             durable = max(durable, header.number)
         }
+    }
+
+    /// Frames from `expected` to `last` are not there, though they stood before `offset`.
+    private mutating func noteGap(to last: UInt64, _ segment: Segment, _ offset: Int, _ skipped: Int?) {
+        guard !areAborted(expected..<last + 1) else { return }
+        gaps.append(
+            JournalGap(
+                first: expected, last: last, segment: skipped == nil ? nil : segment, from: skipped ?? offset,
+                to: offset))
     }
 
     /// The next whole frame of this segment behind `from`.

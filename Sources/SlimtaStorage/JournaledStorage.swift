@@ -81,14 +81,15 @@ package final class JournaledStorage: QueueStorage {
     /// The journal goes on in a new segment: nothing is ever written behind a tail.
     private func start(_ recovery: Recovery) throws {
         let housekeeper = Housekeeper(core, free: recovery.freeFiles)
-        for segment in recovery.emptySegments {
-            _ = core.catalog.withLock { $0.segments.removeValue(forKey: segment.number) }
-            housekeeper.recycle(segment)
-        }
         let segment = try housekeeper.makeSegment(recovery.nextSegment)
         let number = recovery.expected + Self.numberGap
         try core.fileSystem.writeAbort(segment, recovery.torn + [recovery.expected...(number - 1)], number: number)
         core.catalog.withLock { $0.segments[segment.number] = segment }
+        // Only now: there is always a segment that counts.
+        for empty in recovery.emptySegments {
+            _ = core.catalog.withLock { $0.segments.removeValue(forKey: empty.number) }
+            housekeeper.recycle(empty)
+        }
         let pool = BlockingPool()
         let spool = SpoolStorage(core: core, pool: pool, delete: { housekeeper.delete($0) })
         let journal = Journal(

@@ -8,7 +8,11 @@ final class StateLock: Sendable {
     private let descriptor: Int32
 
     private init(_ descriptor: Int32) { self.descriptor = descriptor }
-    deinit { _ = slimta_close(descriptor) }
+    deinit {
+        // Unlocked, not only closed: a child that is just being made may have the descriptor until its exec.
+        _ = slimta_unlock(descriptor)
+        _ = slimta_close(descriptor)
+    }
 
     /// Makes the directory if it is missing, refuses one that is not what we trust, and takes the lock.
     static func take(

@@ -42,6 +42,7 @@ int slimta_fchown(int fd, uint32_t uid, uint32_t gid);
 int slimta_space(const char *path, struct slimta_space *space);
 int slimta_list(const char *path, void *context, void (*each)(void *context, const char *name));
 int slimta_flock(int fd, int exclusive);
+int slimta_unlock(int fd);
 // Starts the write-out of a range and waits for what was started before: the final sync then has little to do.
 int slimta_write_behind(int fd, int64_t offset, int64_t count);
 int slimta_drop_cache(int fd);
