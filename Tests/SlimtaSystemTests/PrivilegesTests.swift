@@ -39,7 +39,7 @@ struct PrivilegesTests {
             pthread_join(thread, nil)
             // Dumpable: the files of the process in /proc are the user's, not root's.
             var status = stat()
-            #expect(stat("/proc/self/status", &status) == 0)
+            #expect(stat("/proc/thread-self/status", &status) == 0)
             #expect(status.st_uid == nobody.uid)
         }
     }

@@ -43,7 +43,7 @@ import Testing
             // SIGXFSZ: a file that may not grow
             var limit = rlimit(rlim_cur: 1, rlim_max: 1)
             #expect(setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0)
-            let file = open("/tmp", O_TMPFILE_WRITE, 0o600)
+            let file = open("/tmp", temporaryFileForWriting, 0o600)
             #expect(write(file, "xx", 2) == 1)
             #expect(write(file, "x", 1) == -1)
             #expect(errno == EFBIG)
@@ -51,7 +51,7 @@ import Testing
     }
 }
 
-private let O_TMPFILE_WRITE: Int32 = O_WRONLY | O_DIRECTORY | 0o20_000_000
+private let temporaryFileForWriting: Int32 = O_WRONLY | O_DIRECTORY | 0o20_000_000
 
 /// tgkill(2), which Swift's Glibc does not show.
 private let sendToThread = unsafeBitCast(
