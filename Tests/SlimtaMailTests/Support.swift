@@ -1,13 +1,6 @@
-// What the tests of this target share: test vectors, and real programs to compare with.
+// What the tests of this target share: real programs to compare with.
 
 import Foundation
-
-/// The octets of a file of the shared test vectors.
-func vector(_ path: String) throws -> [UInt8] { try Array(Data(contentsOf: vectors.appending(path: path))) }
-
-/// The shared test vectors: beside the package.
-let vectors = URL(filePath: #filePath).deletingLastPathComponent()
-    .appending(path: "../../../shared/vectors").standardizedFileURL
 
 /// What a real program writes when it is given `input`; throws if it fails.
 func output(of program: String, _ arguments: [String], zone: String = "UTC", input: [UInt8]) throws -> String {

@@ -1,26 +1,12 @@
-// What the tests of this target share: test vectors, and real programs to compare with.
+// What the tests of this target share: real programs to compare with.
 
 import Foundation
-
-/// The octets of a file of the shared test vectors.
-func vector(_ path: String) throws -> [UInt8] { try Array(Data(contentsOf: vectors.appending(path: path))) }
-
-/// What a JSON file of the shared test vectors says; its keys are in snake case.
-func vector<Value: Decodable>(_ type: Value.Type, _ path: String) throws -> Value {
-    let decoder = JSONDecoder()
-    decoder.keyDecodingStrategy = .convertFromSnakeCase
-    return try decoder.decode(type, from: Data(vector(path)))
-}
 
 /// The octets that pairs of hexadecimal digits are.
 func octets(hex: String) -> [UInt8] {
     let digits = Array(hex)
     return stride(from: 0, to: digits.count, by: 2).map { UInt8(String(digits[$0...$0 + 1]), radix: 16)! }
 }
-
-/// The shared test vectors: beside the package.
-let vectors = URL(filePath: #filePath).deletingLastPathComponent()
-    .appending(path: "../../../shared/vectors").standardizedFileURL
 
 /// What a real program writes when it is given `input`; throws if it fails.
 func output(of program: String, _ arguments: [String], input: [UInt8]) throws -> String {
