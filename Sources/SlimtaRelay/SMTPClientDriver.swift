@@ -9,6 +9,9 @@ import SlimtaSMTP
 import SlimtaTLS
 
 /// Lives on its channel's event loop.
+///
+/// A write can fail at once, and then calls back into here before it returns. So whatever a write needs to be true is
+/// made true before it, and it comes last.
 final class SMTPClientDriver: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -104,8 +107,9 @@ final class SMTPClientDriver: ChannelInboundHandler {
             reply.resume(returning: false)
             return
         }
+        sender = reply
         context.writeAndFlush(wrapOutboundOut(out), promise: nil)
-        if context.channel.isWritable { reply.resume(returning: true) } else { sender = reply }
+        if context.channel.isWritable { letSenderGoOn() }
     }
 
     /// The content is complete.
@@ -120,8 +124,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
         }
         stuffer = nil
         machine.contentSent()
-        context.writeAndFlush(wrapOutboundOut(out), promise: nil)
         armDeadline()
+        context.writeAndFlush(wrapOutboundOut(out), promise: nil)
     }
 
     /// The rest of the content cannot be had.
@@ -139,8 +143,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        pool.connected(
-            id, SMTPConnection(eventLoop: context.eventLoop, driver: NIOLoopBound(self, eventLoop: context.eventLoop)))
+        pool.connected(id, connection(context))
         settings.logger.debug("connected", metadata: ["relay": "\(label)"])
         if let job, job.isCancelled {
             end(.cancelled)
@@ -183,9 +186,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        guard context.channel.isWritable, let sender else { return }
-        self.sender = nil
-        sender.resume(returning: true)
+        if context.channel.isWritable { letSenderGoOn() }
     }
 
     // MARK: The machine
@@ -270,17 +271,18 @@ final class SMTPClientDriver: ChannelInboundHandler {
             contentFailed(Self.outcome(of: error))
             return
         }
-        flush(&out)
-        context.writeAndFlush(wrapOutboundOut(octets), promise: nil)
         if content.message.rest == nil {
             machine.contentSent()
         } else {
             self.stuffer = stuffer
-            job.tell(
-                .wantsRest(
-                    SMTPConnection(
-                        eventLoop: context.eventLoop, driver: NIOLoopBound(self, eventLoop: context.eventLoop))))
+            job.tell(.wantsRest(connection(context)))
         }
+        flush(&out)
+        context.writeAndFlush(wrapOutboundOut(octets), promise: nil)
+    }
+
+    private func connection(_ context: ChannelHandlerContext) -> SMTPConnection {
+        SMTPConnection(eventLoop: context.eventLoop, driver: NIOLoopBound(self, eventLoop: context.eventLoop))
     }
 
     // MARK: Ends
@@ -333,6 +335,12 @@ final class SMTPClientDriver: ChannelInboundHandler {
             pool.failed(id, job, decorated(failure.outcome))
         }
         close()
+    }
+
+    private func letSenderGoOn() {
+        let sender = sender
+        self.sender = nil
+        sender?.resume(returning: true)
     }
 
     private func stopSending() {

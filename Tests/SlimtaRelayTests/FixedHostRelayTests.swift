@@ -145,7 +145,65 @@ struct FixedHostRelayTests {
         #expect(outcomes.map(\.result) == [.permanent])
     }
 
+    /// A write that fails at once calls back while it is made.
+    @Test(arguments: [ScriptedServer.Step.reset, .close]) func brokenInTheMiddle(_ end: ScriptedServer.Step)
+        async throws
+    {
+        let server = try await ScriptedServer(
+            Self.ehlo + [
+                .send("250-x\r\n250 PIPELINING\r\n"), .expect("MAIL"), .expect("RCPT"), .expect("DATA"),
+                .send("250 a\r\n250 b\r\n354 c\r\n"), .expect("Received"), end,
+            ])
+        let relay = try Self.relay(server)
+        let chunks = (0..<200).map { _ in ByteBuffer(repeating: 0x61, count: 65_536) }
+        for _ in 0..<10 {
+            let large = await relay.attempt(Delivery("head\r\n", to: ["a@x.test"], rest: SpooledOctets(chunks)))
+            #expect(large.map(\.result) == [.temporary] && large[0].reply.status == EnhancedStatus(4, 4, 2))
+            let small = await relay.attempt(Delivery(to: ["a@x.test"]))
+            #expect(small.map(\.result) == [.temporary] && small[0].reply.status == EnhancedStatus(4, 4, 2))
+        }
+        await relay.shutDown()
+        #expect(relay.connectionCount == 0)
+    }
+
     // MARK: Servers that go away
+
+    /// Servers that end sessions anywhere, under load: every attempt comes to an end, nothing that was called
+    /// delivered is missing, and no connection is left over.
+    @Test(arguments: 0..<4) func anyEnd(_ seed: UInt64) async throws {
+        var random = Seeded(state: seed)
+        let once: [ScriptedServer.Step] = [
+            .expect("MAIL"), .send("250 a\r\n"), .expect("RCPT"), .send("250 b\r\n"), .expect("DATA"),
+            .send("354 c\r\n"), .expectContent, .send("250 d\r\n"),
+        ]
+        let scripts = (0..<120).map { _ in
+            let whole = Self.ehlo + [.send("250 x\r\n")] + once + once + once
+            let ends: [[ScriptedServer.Step]] = [[.close], [.reset], [.send("421 bye\r\n"), .close], [.send("x\r\n")]]
+            return Array(whole.prefix(Int.random(in: 0...whole.count, using: &random)))
+                + ends.randomElement(using: &random)!
+        }
+        let server = try await ScriptedServer(all: scripts + [[Self.greeting, .serve(["PIPELINING"])]])
+        let relay = try Self.relay(server, Self.options { $0.connectionsPerDestination = 5 })
+        let delivered = await withTaskGroup(of: Int.self) { group in
+            for _ in 0..<300 {
+                group.addTask {
+                    let outcomes = await relay.attempt(Delivery(to: ["a@x.test"]))
+                    #expect(outcomes.count == 1 && outcomes[0].result != .permanent)
+                    return outcomes.count { $0.result == .delivered }
+                }
+            }
+            return await group.reduce(0, +)
+        }
+        #expect(server.contents.count >= delivered)
+        #expect(server.contents.allSatisfy { $0 == Self.sent })
+        #expect(delivered > 0)
+        await relay.shutDown()
+        #expect(relay.connectionCount == 0)
+        // And it still works.
+        let fresh = try Self.relay(server)
+        while await fresh.attempt(Delivery(to: ["a@x.test"])).map(\.result) != [.delivered] {}
+        await fresh.shutDown()
+    }
 
     @Test(arguments: [[ScriptedServer.Step.close], [.send("421 too many\r\n"), .close]])
     func idleConnectionThatIsDead(_ end: [ScriptedServer.Step]) async throws {

@@ -1,5 +1,6 @@
 // A server that follows a script, for what no real server does: hostile dialogs and TLS that fails.
 
+import Glibc
 import NIOCore
 import NIOPosix
 import SlimtaTLS
@@ -17,6 +18,8 @@ final class ScriptedServer: Sendable {
         /// TLS from here on.
         case startTLS(TLSServerContext)
         case close
+        /// Ends the connection with a TCP reset.
+        case reset
         /// From here on every command gets a friendly answer, as from any server without extensions.
         case serve([String])
     }
@@ -49,7 +52,11 @@ final class ScriptedServer: Sendable {
     var peers: [String] { log.state.withLock { $0.peers } }
     var mostOpen: Int { log.state.withLock { $0.mostOpen } }
 
-    init(at ip: String = "127.0.0.1", port: Int = 0, _ scripts: [Step]...) async throws {
+    convenience init(at ip: String = "127.0.0.1", port: Int = 0, _ scripts: [Step]...) async throws {
+        try await self.init(at: ip, port: port, all: scripts)
+    }
+
+    init(at ip: String = "127.0.0.1", port: Int = 0, all scripts: [[Step]]) async throws {
         let log = log
         channel = try await ServerBootstrap(group: Fixture.group)
             .serverChannelOption(.backlog, value: 1000)
@@ -137,6 +144,11 @@ final class ScriptedServer: Sendable {
                 case .startTLS(let tls):
                     try? context.pipeline.syncOperations.addHandler(TLSHandler(server: tls), position: .first)
                 case .close:
+                    context.close(promise: nil)
+                    return
+                case .reset:
+                    (context.channel as? any SocketOptionProvider)?
+                        .setSoLinger(linger(l_onoff: 1, l_linger: 0)).whenComplete { _ in }
                     context.close(promise: nil)
                     return
                 case .serve(let extensions):

@@ -1,5 +1,6 @@
 // What goes out behind 354: transparent, ended once, and never an end of line that is none.
 
+import Foundation
 import NIOCore
 import SlimtaSMTP
 import Testing
@@ -41,6 +42,34 @@ struct DotStufferTests {
         #expect(throws: expected) { try Self.stuff(octets.map { [$0] }) }
         for cut in octets.indices {
             #expect(throws: expected) { try Self.stuff([Array(octets[..<cut]), Array(octets[cut...])]) }
+        }
+    }
+
+    /// Threat 1: what public scanners send to find servers that end a message too early never leaves here.
+    @Test func smuggling() throws {
+        struct Vectors: Decodable {
+            struct Sequence: Decodable {
+                let id: String
+                let hex: String
+            }
+
+            let sequences: [Sequence]
+        }
+        let root = URL(fileURLWithPath: #filePath)
+            .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        let file = root.appendingPathComponent("../shared/vectors/smtp-smuggling/sequences.json")
+        let sequences = try JSONDecoder().decode(Vectors.self, from: Data(contentsOf: file)).sequences
+        #expect(sequences.count >= 12)
+        for sequence in sequences {
+            var digits = sequence.hex[...]
+            var octets: [UInt8] = []
+            while !digits.isEmpty {
+                octets.append(try #require(UInt8(digits.prefix(2), radix: 16)))
+                digits = digits.dropFirst(2)
+            }
+            let message = Array("S: x\r\n\r\ntext".utf8) + octets + Array("MAIL FROM:<a@b>\r\n".utf8)
+            #expect(throws: ContentError.self, "\(sequence.id)") { try Self.stuff([message]) }
+            #expect(throws: ContentError.self, "\(sequence.id)") { try Self.stuff(message.map { [$0] }) }
         }
     }
 
