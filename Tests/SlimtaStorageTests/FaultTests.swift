@@ -161,6 +161,29 @@ private let noSpace: Int32 = 28
         await again.close()
     }
 
+    @Test func theReserveGetsACheckpointThroughOnAFullDisk() async throws {
+        var options = smallOptions()
+        options.reserveSize = 8192
+        let storage = try storage(options)
+        let envelope = try await storage.accept()
+        try await eventually("the reserve is made") { disk.content("/q/reserve") != nil }
+        let isGivenUp = Mutex(false)
+        disk.fault.withLock {
+            $0 = { call, path in
+                if call == "unlink", path == "/q/reserve" { isGivenUp.withLock { $0 = true } }
+                return call == "open" && path.contains("gdbm.tmp") && !isGivenUp.withLock { $0 } ? noSpace : nil
+            }
+        }
+        try await storage.checkpoint()
+        #expect(isGivenUp.withLock { $0 })
+        #expect(storage.core.index.withLock { $0.inJournal } == 0)
+        #expect(try await storage.load(envelope.id).envelope == envelope)
+        heal()
+        try await storage.accept()
+        try await eventually("the reserve is made again") { disk.content("/q/reserve") != nil }
+        await storage.close()
+    }
+
     @Test func aFailedSpoolFileIsTold() async throws {
         let storage = try storage()
         fail("write", "spool/tmp", noSpace)

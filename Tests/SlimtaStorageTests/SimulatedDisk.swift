@@ -67,6 +67,8 @@ final class SimulatedDisk: FileSystem {
     private let state: Mutex<State>
     /// errno for an operation on a path; nil: it works.
     let fault = Mutex<(@Sendable (_ call: String, _ path: String) -> Int32?)?>(nil)
+    /// Syncs of these paths do nothing and say that all is well.
+    let lies = Mutex<(@Sendable (_ path: String) -> Bool)?>(nil)
     /// Called after every operation, with what is on the disk then.
     let observer = Mutex<(@Sendable (_ call: String, Image) -> Void)?>(nil)
 
@@ -278,9 +280,10 @@ final class SimulatedDisk: FileSystem {
     func syncData(_ file: File) throws(SystemError) { try sync(file) }
 
     func sync(_ file: File) throws(SystemError) {
+        let isLie = lies.withLock { $0 }?(file.path) ?? false
         try perform("sync", file.path) { state throws(SystemError) in
             let node = state.files[file.descriptor]!
-            state.image.nodes[node]!.durable = state.image.nodes[node]!.content
+            if !isLie { state.image.nodes[node]!.durable = state.image.nodes[node]!.content }
             if let raw = state.image.nodes[node]!.raw {
                 Glibc.close(raw)
                 state.image.nodes[node]!.raw = nil
@@ -289,7 +292,9 @@ final class SimulatedDisk: FileSystem {
     }
 
     func syncDirectory(_ path: String) throws(SystemError) {
+        let isLie = lies.withLock { $0 }?(path) ?? false
         try perform("sync", path) { state throws(SystemError) in
+            if isLie { return }
             guard let directory = state.image.directories[path] else {
                 throw SystemError(call: "sync", path: path, code: ENOENT)
             }
