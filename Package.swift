@@ -67,7 +67,9 @@ let package = Package(
         room("SlimtaSystem", ["CSystemd", "CLinux", logging]),
 
         // 3: where mail comes in and goes out
-        room("SlimtaEdge", ["SlimtaMail", "SlimtaSMTP", "SlimtaTLS", "CCrypt", nioCore, nioPosix, logging]),
+        room(
+            "SlimtaEdge",
+            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "CCrypt", nioCore, nioPosix, logging]),
         room(
             "SlimtaRelay",
             ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, logging]),
@@ -97,7 +99,10 @@ let package = Package(
         tests("SlimtaEdge", ["SlimtaMail", "SlimtaSMTP", nioCore, nioPosix, nioEmbedded]),
         tests(
             "SlimtaRelay",
-            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, nioEmbedded]),
+            [
+                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, nioEmbedded,
+                logging,
+            ]),
         tests("SlimtaConfiguration", ["SlimtaMail"]),
     ]
 )

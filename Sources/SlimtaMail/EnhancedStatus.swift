@@ -17,7 +17,7 @@ package struct EnhancedStatus: Hashable, Sendable, CustomStringConvertible {
 
     /// Parses the code at the start of `text` ("5.1.1" or "5.1.1 text"), nil if there is none.
     ///
-    /// Subject and detail have one to three digits (RFC 3463 section 2).
+    /// The class has one digit, subject and detail have one to three without leading zeros (RFC 3463 section 2).
     package init?(prefixOf text: some StringProtocol) {
         let word = text.utf8.prefix { $0 != UInt8(ascii: " ") }
         var parts: [UInt16] = []
@@ -27,7 +27,7 @@ package struct EnhancedStatus: Hashable, Sendable, CustomStringConvertible {
             switch octet {
             case UInt8(ascii: "0")...UInt8(ascii: "9"):
                 digits += 1
-                guard digits <= 3 else { return nil }
+                guard digits <= 3, digits == 1 || value > 0 else { return nil }
                 value = value * 10 + UInt16(octet - UInt8(ascii: "0"))
             case UInt8(ascii: "."):
                 guard digits > 0, parts.count < 2 else { return nil }

@@ -1,7 +1,6 @@
 // A point in time: what the queue stores, what schedules are made of. Used by every target.
 // Machines are handed a Timestamp; only drivers ask the clock (`Timestamp.now()`).
 
-
 import Glibc
 
 /// A point in wall-clock time, in milliseconds since 1970-01-01T00:00:00Z.
@@ -14,14 +13,18 @@ package struct Timestamp: Hashable, Comparable, Sendable {
     package init(milliseconds: Int64) { self.milliseconds = milliseconds }
 
     /// Whole seconds since the epoch, rounded down.
-    package var seconds: Int64 { milliseconds >= 0 ? milliseconds / 1000 : (milliseconds - 999) / 1000 }
+    package var seconds: Int64 {
+        let (quotient, remainder) = milliseconds.quotientAndRemainder(dividingBy: 1000)
+        return remainder < 0 ? quotient - 1 : quotient
+    }
 
     package static func < (a: Timestamp, b: Timestamp) -> Bool { a.milliseconds < b.milliseconds }
 
-    /// Later by `duration`; stays at the last representable time instead of overflowing.
+    /// Later by `duration`, or earlier if that is negative; stays at the last or first representable time instead of
+    /// overflowing.
     package static func + (a: Timestamp, duration: Duration) -> Timestamp {
         let (sum, overflow) = a.milliseconds.addingReportingOverflow(duration.milliseconds)
-        return Timestamp(milliseconds: overflow ? .max : sum)
+        return Timestamp(milliseconds: overflow ? (duration < .zero ? .min : .max) : sum)
     }
 
     /// The time from `b` to `a`.

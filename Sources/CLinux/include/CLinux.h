@@ -2,3 +2,4 @@
 #pragma once
 
 #include "CLinuxProcess.h"
+#include "CLinuxStorage.h"

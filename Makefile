@@ -1,0 +1,66 @@
+# Builds, tests, runs and installs slimtad. `make run` and `make test` need nothing but a Swift toolchain on Debian 12:
+# what else is missing they install (.ci/deps).
+#
+#   make build      .build/debug/slimtad; CONFIGURATION=release for .build/release/slimtad
+#   make test       unit tests, then the interop tests with real programs; the last line counts both
+#   make lint       formatting, and the walls between the targets
+#   make run        try it: a slimtad of your own in .run/
+#   make bench      measure the release build
+#   make install    into DESTDIR, below PREFIX (/usr/local); `make uninstall` takes it away again
+#   make clean      remove all that was built, fetched and run here
+
+CONFIGURATION = debug
+PREFIX = /usr/local
+DESTDIR =
+SYSCONFDIR = /etc/slimta
+UNITDIR = /lib/systemd/system
+
+# An import that Package.swift does not allow is an error.
+SWIFT_FLAGS = --explicit-target-dependency-import-check error
+
+.PHONY: build test lint bench run install uninstall clean
+
+build:
+	.ci/deps build
+	swift build $(SWIFT_FLAGS) --configuration $(CONFIGURATION)
+
+test:
+	.ci/deps test
+	.ci/test $(SWIFT_FLAGS)
+
+lint:
+	.ci/deps test
+	swift format lint --strict --recursive Package.swift Sources Tests
+	python3 Tests/walls.py
+
+run:
+	.ci/deps run
+	swift build $(SWIFT_FLAGS) --configuration $(CONFIGURATION)
+	etc/run-here .build/$(CONFIGURATION)/slimtad
+
+# The load generator and the peers that slimtad is measured against are not part of this repository.
+BENCH = ../shared/bench/bench.py
+bench:
+	.ci/deps build
+	swift build $(SWIFT_FLAGS) --configuration release
+	@test -x $(BENCH) || { echo "make bench: no $(BENCH) beside this repository, nothing to measure with" >&2; exit 1; }
+	BENCH_STATE="$(CURDIR)/.build/bench" SLIMTAD="$(CURDIR)/.build/release/slimtad" \
+	    python3 $(BENCH) run --peer slimtad --scenario S1
+
+install:
+	.ci/deps build
+	swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
+	install -D -m 755 .build/release/slimtad "$(DESTDIR)$(PREFIX)/sbin/slimtad"
+	install -d -m 755 "$(DESTDIR)$(SYSCONFDIR)"
+	test -e "$(DESTDIR)$(SYSCONFDIR)/slimta.conf" || \
+	    install -m 644 etc/slimta.conf "$(DESTDIR)$(SYSCONFDIR)/slimta.conf"
+	install -d -m 755 "$(DESTDIR)$(UNITDIR)"
+	sed 's|/usr/sbin/slimtad|$(PREFIX)/sbin/slimtad|g' systemd/slimtad.service >"$(DESTDIR)$(UNITDIR)/slimtad.service"
+	chmod 644 "$(DESTDIR)$(UNITDIR)/slimtad.service"
+
+# The configuration, the users and the queue stay: they are the operator's.
+uninstall:
+	rm -f "$(DESTDIR)$(PREFIX)/sbin/slimtad" "$(DESTDIR)$(UNITDIR)/slimtad.service"
+
+clean:
+	rm -rf .build .venv .run Package.resolved Tests/Interop/__pycache__ Tests/Interop/harness/__pycache__

@@ -1,0 +1,87 @@
+// What a lookup gives: values for the relay and, later, for policies.
+
+/// The records of one name and type.
+package struct DNSAnswer<Record: Sendable & Hashable>: Hashable, Sendable {
+    /// In no particular order; empty if the name exists and has no records of this type (NODATA).
+    package let records: [Record]
+    /// Whether DNSSEC proved the answer, the empty one too.
+    package let security: DNSSECState
+    /// For how many more seconds the answer holds.
+    package let ttl: UInt32
+    /// The name that CNAME records led to, in lower case and without the dot at its end; nil if there were none.
+    package let canonicalName: String?
+
+    package init(records: [Record], security: DNSSECState, ttl: UInt32, canonicalName: String? = nil) {
+        self.records = records
+        self.security = security
+        self.ttl = ttl
+        self.canonicalName = canonicalName
+    }
+}
+
+/// What DNSSEC says of an answer that it does not call forged.
+package enum DNSSECState: Hashable, Sendable {
+    /// Signed, all the way down from the root.
+    case secure
+    /// Not signed, or nobody checks.
+    case insecure
+}
+
+/// Why there is no answer.
+package enum DNSError: Error, Hashable, Sendable {
+    /// The name does not exist (NXDOMAIN), or that at the end of its CNAME records does not.
+    case noSuchName
+    /// Nobody could answer: no server reached, SERVFAIL, a lookup cancelled. Another time may be better.
+    case temporary(String)
+    /// DNSSEC says that the answer is forged.
+    case bogus(String)
+    /// The name asked for is none: a label of no or more than 63 octets, more than 253 in all, or octets other than
+    /// letters, digits, hyphens and underscores. A name beyond ASCII has to be converted first (RFC 5891).
+    case invalidName
+}
+
+/// A mail exchange (RFC 1035 section 3.3.9).
+package struct MXRecord: Hashable, Sendable {
+    /// The lowest is to be tried first.
+    package let preference: UInt16
+    /// A host in lower case without the dot at its end; empty for the root, which says "no mail here" (RFC 7505).
+    package let exchange: String
+
+    package init(preference: UInt16, exchange: String) {
+        self.preference = preference
+        self.exchange = exchange
+    }
+}
+
+/// An IP address of a host.
+package struct ResolvedAddress: Hashable, Sendable {
+    /// As in "192.0.2.1" or "2001:db8::1".
+    package let text: String
+    package let isIPv6: Bool
+
+    package init(text: String, isIPv6: Bool) {
+        self.text = text
+        self.isIPv6 = isIPv6
+    }
+}
+
+/// What is done about DNSSEC.
+package enum DNSSECMode: Sendable {
+    /// Answers are validated if that works on this network, which is tried at start. If not, they are not, and
+    /// ``Resolver/validation`` says why. It is tried again from time to time; where it has worked once, it stays.
+    case auto
+    /// Answers are validated. As long as that does not work on this network, every lookup fails with
+    /// ``DNSError/temporary(_:)``. Domains that are provably not signed are still ``DNSSECState/insecure``.
+    case required
+    /// Nothing.
+    case off
+}
+
+/// Whether answers are validated, and why not.
+package enum ValidationState: Hashable, Sendable {
+    case working
+    /// As configured.
+    case off
+    /// It was asked for and does not work, for this reason.
+    case unavailable(String)
+}

@@ -1,0 +1,122 @@
+// DNS lookups for the relay: validating, caching, asynchronous, by libunbound. One is made at start and at reload, after
+// privileges are dropped and never before a fork: it has threads.
+
+import Glibc
+
+/// Looks names up.
+///
+/// Lookups do not block and may be made from any task, any number at a time. They take as long as libunbound tries, some
+/// tens of seconds if no server answers: a shorter limit is the caller's business. Cancelling the task ends a lookup at
+/// once with ``DNSError/temporary(_:)``. Answers are cached for their TTL, CNAME records are followed.
+package final class Resolver: Sendable {
+    /// Where Debian's dns-root-data keeps the keys of the root zone.
+    private static let trustAnchorFile = "/usr/share/dns/root.key"
+
+    let inbox: ResolverInbox
+
+    /// A resolver that asks `servers`, or those of /etc/resolv.conf if that is empty.
+    ///
+    /// Throws ``DNSError/temporary(_:)`` with the reason if an address or resolv.conf is wrong, or if `dnssec` is
+    /// `required` and there is no trust anchor.
+    package convenience init(servers: [(address: String, port: Int)], dnssec: DNSSECMode) throws(DNSError) {
+        try self.init(servers: servers, dnssec: dnssec, trustAnchorFile: Self.trustAnchorFile)
+    }
+
+    /// After a failed probe the next one is made when something is asked `probeInterval` seconds later.
+    init(
+        servers: [(address: String, port: Int)], dnssec: DNSSECMode, trustAnchorFile: String, probeInterval: Int = 60
+    ) throws(DNSError) {
+        inbox = try ResolverInbox()
+        let hasAnchor = access(trustAnchorFile, R_OK) == 0
+        let noAnchor = "no trust anchor in \(trustAnchorFile) (package dns-root-data)"
+        var (validating, plain): (UnboundContext?, UnboundContext?)
+        var state = ValidationState.off
+        switch dnssec {
+        case .auto:
+            plain = try UnboundContext(servers: servers, trustAnchorFile: nil)
+            if hasAnchor {
+                validating = try UnboundContext(servers: servers, trustAnchorFile: trustAnchorFile)
+            } else {
+                state = .unavailable(noAnchor)
+            }
+        case .required:
+            guard hasAnchor else { throw .temporary(noAnchor) }
+            validating = try UnboundContext(servers: servers, trustAnchorFile: trustAnchorFile)
+        case .off: plain = try UnboundContext(servers: servers, trustAnchorFile: nil)
+        }
+        try ResolverLoop(
+            inbox: inbox, validating: validating, plain: plain, state: state, probeInterval: probeInterval
+        ).start()
+    }
+
+    deinit { inbox.beginClosing() }
+
+    /// Ends the threads, and with them all lookups that are not finished. Returns when they have ended.
+    package func close() async {
+        inbox.beginClosing()
+        await inbox.waitUntilClosed()
+    }
+
+    /// Whether answers are validated; waits until that is known, which is a lookup's time after start.
+    package var validation: ValidationState {
+        get async { await inbox.validation }
+    }
+
+    // MARK: Lookups
+
+    /// The mail exchanges of `domain` (RFC 5321 section 5.1).
+    ///
+    /// Exchanges whose name cannot be that of a host are left out; if no other is left, that is an error.
+    package func mx(_ domain: String) async throws(DNSError) -> DNSAnswer<MXRecord> {
+        try await lookup(domain, .mx) { data in
+            guard data.count > 2, let exchange = DNSName.parse(data[2...]) else { return nil }
+            return MXRecord(preference: UInt16(data[0]) << 8 | UInt16(data[1]), exchange: exchange)
+        }
+    }
+
+    /// The IPv4 addresses of `host`.
+    package func a(_ host: String) async throws(DNSError) -> DNSAnswer<ResolvedAddress> {
+        try await lookup(host, .a) { Self.address($0, AF_INET, count: 4) }
+    }
+
+    /// The IPv6 addresses of `host`.
+    package func aaaa(_ host: String) async throws(DNSError) -> DNSAnswer<ResolvedAddress> {
+        try await lookup(host, .aaaa) { Self.address($0, AF_INET6, count: 16) }
+    }
+
+    private static func address(_ data: [UInt8], _ family: CInt, count: Int) -> ResolvedAddress? {
+        guard data.count == count else { return nil }
+        let text = withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(INET6_ADDRSTRLEN)) { text in
+            inet_ntop(family, data, text.baseAddress, socklen_t(text.count)).map { String(cString: $0) }
+        }
+        return text.map { ResolvedAddress(text: $0, isIPv6: family == AF_INET6) }
+    }
+
+    private func lookup<Record>(
+        _ name: String, _ type: UnboundContext.RecordType, parse: ([UInt8]) -> Record?
+    ) async throws(DNSError) -> DNSAnswer<Record> {
+        guard let name = DNSName.normalized(name) else { throw .invalidName }
+        let answer = try await ask(DNSQuery(name: name, type: type)).get()
+        let records = answer.records.compactMap(parse)
+        // Not an empty answer: that would say that there are none.
+        guard !records.isEmpty || answer.records.isEmpty else { throw .temporary("no usable \(type) record") }
+        var canonicalName: String?
+        if let text = answer.canonicalName {
+            canonicalName = DNSName.normalized(text)
+            guard canonicalName != nil else { throw .temporary("CNAME to what is no host name") }
+        }
+        return DNSAnswer(
+            records: records, security: answer.isSecure ? .secure : .insecure, ttl: answer.ttl,
+            canonicalName: canonicalName)
+    }
+
+    private func ask(_ query: DNSQuery) async -> DNSQuery.Answer {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                if query.wait(continuation) { inbox.ask(query) }
+            }
+        } onCancel: {
+            if query.cancel() { inbox.forget(query) }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+// How many connections there may be, in all and from one address. All edges share one; sessions enter and leave it.
+
+import Glibc
+internal import NIOCore
+import Synchronization
+
+/// Counts connections.
+package final class ConnectionLimiter: Sendable {
+    /// `[limits] connections` and `connections_per_address`.
+    package struct Limits: Hashable, Sendable {
+        package var total: Int
+        /// From one IPv4 address or one IPv6 /64: the smallest network that a customer gets.
+        package var perAddress: Int
+
+        package init(total: Int, perAddress: Int) {
+            self.total = total
+            self.perAddress = perAddress
+        }
+    }
+
+    /// What connections are counted by.
+    struct Source: Hashable, Sendable {
+        private let isIPv6: Bool
+        private let network: UInt64
+
+        /// nil for what has no address, such as a UNIX socket: that is not limited by address.
+        init?(_ address: SocketAddress?) {
+            let octets: [UInt8]
+            switch address {
+            // sin_addr is at offset 4 of its socket address, sin6_addr at 8.
+            case .v4(let v4):
+                octets = SocketAddress.v4(v4).withSockAddr { address, _ in [UInt8](octetsOf: address, 4..<8) }
+            case .v6(let v6):
+                octets = SocketAddress.v6(v6).withSockAddr { address, _ in [UInt8](octetsOf: address, 8..<24) }
+            case .unixDomainSocket, nil: return nil
+            }
+            let isMapped = octets.starts(with: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF])
+            isIPv6 = octets.count == 16 && !isMapped
+            network = (isMapped ? octets[12...] : octets.prefix(8)).reduce(0) { $0 << 8 | UInt64($1) }
+        }
+    }
+
+    private struct State {
+        var limits: Limits
+        var total = 0
+        var bySource: [Source: Int] = [:]
+    }
+
+    private let state: Mutex<State>
+
+    package init(_ limits: Limits) { state = Mutex(State(limits: limits)) }
+
+    /// Takes effect for connections that come from now on.
+    package func setLimits(_ limits: Limits) { state.withLock { $0.limits = limits } }
+
+    /// How many connections there are.
+    package var count: Int { state.withLock { $0.total } }
+
+    /// Counts a connection; false, and not counted, if there are too many.
+    func enter(_ source: Source?) -> Bool {
+        state.withLock { state in
+            guard state.total < state.limits.total else { return false }
+            if let source {
+                guard state.bySource[source, default: 0] < state.limits.perAddress else { return false }
+                state.bySource[source, default: 0] += 1
+            }
+            state.total += 1
+            return true
+        }
+    }
+
+    /// A counted connection is gone.
+    func leave(_ source: Source?) {
+        state.withLock { state in
+            state.total -= 1
+            guard let source, let count = state.bySource[source] else { return }
+            state.bySource[source] = count > 1 ? count - 1 : nil
+        }
+    }
+}
+
+extension [UInt8] {
+    /// Octets of a socket address.
+    fileprivate init(octetsOf address: UnsafePointer<sockaddr>, _ range: Range<Int>) {
+        self = Array(UnsafeRawBufferPointer(start: UnsafeRawPointer(address) + range.lowerBound, count: range.count))
+    }
+}

@@ -1,0 +1,65 @@
+// Password hashes of crypt(3): what the users file holds. FileCredentials verifies with it, `slimtad passwd` makes them.
+
+internal import CCrypt
+import Glibc
+
+/// A password hash in the form of crypt(5): yescrypt, bcrypt, sha512crypt and whatever else libxcrypt knows.
+package struct PasswordHash: Hashable, Sendable {
+    package let text: String
+
+    /// A hash as it stands in a file; nil if libxcrypt cannot verify with it.
+    package init?(_ text: String) {
+        // The methods of before "$" are as good as clear text.
+        let usable = [CRYPT_SALT_OK, CRYPT_SALT_METHOD_LEGACY, CRYPT_SALT_TOO_CHEAP]
+        guard text.hasPrefix("$"), text.utf8.count <= 383,
+            text.utf8.allSatisfy({ (33...126).contains($0) && $0 != UInt8(ascii: ":") }),
+            usable.contains(crypt_checksalt(text))
+        else { return nil }
+        self.text = text
+    }
+
+    /// The hash of `password` with a new salt, by yescrypt at libxcrypt's default cost. Takes tens of milliseconds and
+    /// megabytes on purpose.
+    package init(hashing password: [UInt8]) {
+        var setting = [CChar](repeating: 0, count: Int(CRYPT_GENSALT_OUTPUT_SIZE))
+        guard crypt_gensalt_rn("$y$", 0, nil, 0, &setting, CRYPT_GENSALT_OUTPUT_SIZE) != nil,
+            let hash = Self.hash(
+                password,
+                setting: String(decoding: setting.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+        else { preconditionFailure("libxcrypt has no yescrypt") }
+        text = hash
+    }
+
+    /// A hash that no password has, as costly to verify with as this one: for logins that do not exist.
+    package func unmatchable() -> PasswordHash {
+        // The last part is the digest; another one has the same cost.
+        guard let end = text.lastIndex(of: "$") else { return self }
+        let digest = text[text.index(after: end)...]
+        let other = String(digest.reversed().map { $0 == "." ? "/" : "." as Character })
+        return PasswordHash(String(text[...end]) + other) ?? self
+    }
+
+    /// Whether `password` is the one that was hashed. As slow as the hash was made; constant time beyond that.
+    package func matches(_ password: [UInt8]) -> Bool {
+        guard let hash = Self.hash(password, setting: text) else { return false }
+        let a = Array(hash.utf8)
+        let b = Array(text.utf8)
+        guard a.count == b.count else { return false }
+        var difference: UInt8 = 0
+        for index in a.indices { difference |= a[index] ^ b[index] }
+        return difference == 0
+    }
+
+    private static func hash(_ password: [UInt8], setting: String) -> String? {
+        guard password.count <= Int(CRYPT_MAX_PASSPHRASE_SIZE), !password.contains(0) else { return nil }
+        let phrase = password.map { CChar(bitPattern: $0) } + [0]
+        return withUnsafeTemporaryAllocation(of: crypt_data.self, capacity: 1) { data in
+            // Cleared before, as crypt_r asks; and after, since the password was in it.
+            let size = MemoryLayout<crypt_data>.size
+            memset(data.baseAddress!, 0, size)
+            defer { explicit_bzero(data.baseAddress!, size) }
+            guard let hash = crypt_rn(phrase, setting, data.baseAddress!, CInt(size)) else { return nil }
+            return String(cString: hash)
+        }
+    }
+}

@@ -1,0 +1,104 @@
+// Where the header fields of a message are. Octets are never changed here: policies look fields up by name, and the
+// edge removes whole fields (Bcc) by their ranges.
+
+import Glibc
+package import NIOCore
+
+/// The header of a message (RFC 5322 section 2.2) as ranges of its octets.
+package struct HeaderBlock: Sendable {
+    /// One field: its name and all of its lines.
+    package struct Field: Hashable, Sendable {
+        /// The name, without the colon and blanks before it. Offsets into the scanned octets.
+        package let name: Range<Int>
+        /// The field with its folded lines and its last CRLF.
+        package let range: Range<Int>
+    }
+
+    /// The fields in their order.
+    package let fields: [Field]
+    /// The offset behind the header and the empty line that ends it: where the body begins.
+    package let end: Int
+    /// Whether the header ended as RFC 5322 wants: at an empty line, or at the end of the octets. False if it was cut
+    /// off by a line that is no field; that line then is at `end`.
+    package let isWellFormed: Bool
+    /// Whether the end of the header was seen. False: the octets ended within it, perhaps within the line at `end`, of
+    /// which more octets could make a field or the empty line.
+    package let isComplete: Bool
+
+    /// Scans the readable octets of `buffer`, lines ended by CRLF. Linear, and stops at the first empty line.
+    package init(scanning buffer: ByteBuffer) {
+        (fields, end, isWellFormed, isComplete) = buffer.withUnsafeReadableBytes { octets in
+            var fields: [Field] = []
+            var offset = 0
+            while offset < octets.count {
+                let next = endOfLine(in: octets, from: offset)
+                // Only a whole line can say that it is no field.
+                let isWhole = octets[next - 1] == UInt8(ascii: "\n")
+                let first = octets[offset]
+                if isEmpty(octets, offset..<next) { return (fields, next, true, true) }
+                if first == UInt8(ascii: " ") || first == UInt8(ascii: "\t") {
+                    // A folded line belongs to the field before it; there is none before the first.
+                    guard let field = fields.popLast() else { return (fields, offset, false, isWhole) }
+                    fields.append(Field(name: field.name, range: field.range.lowerBound..<next))
+                } else if let name = fieldName(in: octets, offset..<next) {
+                    fields.append(Field(name: name, range: offset..<next))
+                } else {
+                    return (fields, offset, false, isWhole)
+                }
+                offset = next
+            }
+            return (fields, offset, true, false)
+        }
+    }
+
+    /// The fields named `name` (lower case) in `buffer`, which is what was scanned.
+    package func fields(named name: StaticString, in buffer: ByteBuffer) -> [Field] {
+        buffer.withUnsafeReadableBytes { octets in fields.filter { matches(name, octets, $0.name) } }
+    }
+
+    /// Whether there is a field named `name` (lower case).
+    package func has(_ name: StaticString, in buffer: ByteBuffer) -> Bool {
+        buffer.withUnsafeReadableBytes { octets in fields.contains { matches(name, octets, $0.name) } }
+    }
+}
+
+private func matches(_ name: StaticString, _ octets: UnsafeRawBufferPointer, _ range: Range<Int>) -> Bool {
+    guard range.count == name.utf8CodeUnitCount else { return false }
+    for (index, offset) in range.enumerated() {
+        var octet = octets[offset]
+        if (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(octet) { octet |= 0x20 }
+        guard octet == name.utf8Start[index] else { return false }
+    }
+    return true
+}
+
+/// The offset behind the next LF, or the end.
+private func endOfLine(in octets: UnsafeRawBufferPointer, from offset: Int) -> Int {
+    guard let base = octets.baseAddress,
+        let found = memchr(base + offset, Int32(UInt8(ascii: "\n")), octets.count - offset)
+    else { return octets.count }
+    return UnsafeRawPointer(found) - base + 1
+}
+
+/// Whether the line is nothing but its end: CRLF, or LF in what did not come over SMTP.
+private func isEmpty(_ octets: UnsafeRawBufferPointer, _ line: Range<Int>) -> Bool {
+    switch line.count {
+    case 1: octets[line.lowerBound] == UInt8(ascii: "\n")
+    case 2: octets[line.lowerBound] == UInt8(ascii: "\r") && octets[line.lowerBound + 1] == UInt8(ascii: "\n")
+    default: false
+    }
+}
+
+/// The name of the field that the line is: printable octets without colon, then blanks (obsolete, RFC 5322 section
+/// 4.5.8, and seen), then a colon.
+private func fieldName(in octets: UnsafeRawBufferPointer, _ line: Range<Int>) -> Range<Int>? {
+    var end = line.lowerBound
+    while end < line.upperBound, (33...126).contains(octets[end]), octets[end] != UInt8(ascii: ":") { end += 1 }
+    guard end > line.lowerBound else { return nil }
+    var colon = end
+    while colon < line.upperBound, octets[colon] == UInt8(ascii: " ") || octets[colon] == UInt8(ascii: "\t") {
+        colon += 1
+    }
+    guard colon < line.upperBound, octets[colon] == UInt8(ascii: ":") else { return nil }
+    return line.lowerBound..<end
+}

@@ -1,0 +1,130 @@
+// The contract of policies, and the chain that runs them between an edge and the storage. The composition root builds
+// the chain from `[queue] policies`; the submission path runs it on each message.
+
+internal import NIOCore
+package import SlimtaMail
+
+/// A message on its way into the queue: what policies look at and change.
+package struct PolicyMail: Sendable {
+    /// One at first; policies that split make more. They share the message.
+    package var envelopes: [Envelope]
+    /// The content as the client sent it.
+    package private(set) var message: Message
+    /// The header of `message`.
+    package private(set) var header: HeaderBlock
+
+    package init(envelope: Envelope, message: Message) {
+        envelopes = [envelope]
+        self.message = message
+        header = HeaderBlock(scanning: message.head)
+    }
+
+    /// Whether the client sent a field named `name` (lower case).
+    package func has(_ name: StaticString) -> Bool { header.has(name, in: message.head) }
+
+    /// Removes whole fields. The rest of the content stays as it is, octet for octet.
+    mutating func remove(_ fields: [HeaderBlock.Field]) {
+        guard !fields.isEmpty else { return }
+        let kept = message.head.withUnsafeReadableBytes { octets in
+            var kept = ByteBufferAllocator().buffer(capacity: octets.count)
+            var offset = 0
+            for field in fields {
+                kept.writeBytes(octets[offset..<field.range.lowerBound])
+                offset = field.range.upperBound
+            }
+            kept.writeBytes(octets[offset...])
+            return kept
+        }
+        message.head = kept
+        header = HeaderBlock(scanning: kept)
+    }
+}
+
+/// What policies know besides the message.
+package struct PolicyContext: Sendable {
+    /// Our name.
+    package var hostname: String
+    /// The time of acceptance.
+    package var now: Timestamp
+    /// What the local zone adds to UTC, in seconds.
+    package var zoneOffset: Int
+
+    package init(hostname: String, now: Timestamp, zoneOffset: Int) {
+        self.hostname = hostname
+        self.now = now
+        self.zoneOffset = zoneOffset
+    }
+}
+
+/// Thrown by a policy that does not let a message in: what the client is told.
+package struct PolicyRefusal: Error, Hashable, Sendable {
+    /// A 4xx or 5xx reply.
+    package let reply: Reply
+
+    package init(_ reply: Reply) { self.reply = reply }
+}
+
+/// Runs between an edge and the storage. May change or split envelopes, prepend fields, or refuse the message.
+package protocol QueuePolicy: Sendable {
+    func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal)
+}
+
+/// Policies in their order.
+package struct PolicyChain: Sendable {
+    private let policies: [any QueuePolicy]
+
+    /// - Parameter policies: as configured. ``ReceivedPolicy`` runs last wherever it stands, since its field names the
+    ///   queue id, and a lone recipient, of each envelope that the others make.
+    /// - Parameter receivedHops: the most Received fields that a message may have (RFC 5321 section 6.3).
+    package init(_ policies: [any QueuePolicy], receivedHops: Int) {
+        self.policies =
+            [HeaderCheck(receivedHops: receivedHops), BccRemoval()] + policies.filter { !($0 is ReceivedPolicy) }
+            + policies.filter { $0 is ReceivedPolicy }
+    }
+
+    /// Runs all policies on a message that has just been submitted.
+    package func apply(
+        to envelope: Envelope, _ message: Message, _ context: PolicyContext
+    ) throws(PolicyRefusal) -> PolicyMail {
+        var mail = PolicyMail(envelope: envelope, message: message)
+        for policy in policies { try policy.apply(to: &mail, context) }
+        return mail
+    }
+}
+
+/// Refuses what has no header that we could work on, and what has gone in circles. Always first.
+struct HeaderCheck: QueuePolicy {
+    let receivedHops: Int
+
+    func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
+        if !mail.header.isComplete, mail.message.rest != nil {
+            throw PolicyRefusal(Reply(552, .init(5, 3, 4), "Message header is too large"))
+        }
+        if mail.header.fields(named: "received", in: mail.message.head).count > receivedHops {
+            throw PolicyRefusal(Reply(554, .init(5, 4, 6), "Too many hops, this message is in a loop"))
+        }
+        if mail.header.fields.isEmpty, !mail.header.isWellFormed {
+            // The content begins with its body: what is prepended needs the empty line that ends a header.
+            mail.envelopes[0].prependedFields.writeStaticString("\r\n")
+        }
+    }
+}
+
+/// Removes Bcc fields: the other recipients are not to see them (RFC 5322 section 3.6.3). Always second.
+struct BccRemoval: QueuePolicy {
+    func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
+        let head = mail.message.head
+        let fields = mail.header.fields(named: "bcc", in: head) + mail.header.fields(named: "resent-bcc", in: head)
+        mail.remove(fields.sorted { $0.range.lowerBound < $1.range.lowerBound })
+    }
+}
+
+extension Envelope {
+    /// Puts `field`, which ends with CRLF, on top of the header.
+    mutating func prepend(_ field: String) {
+        var fields = ByteBufferAllocator().buffer(capacity: field.utf8.count + prependedFields.readableBytes)
+        fields.writeString(field)
+        fields.writeImmutableBuffer(prependedFields)
+        prependedFields = fields
+    }
+}

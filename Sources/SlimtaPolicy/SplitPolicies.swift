@@ -1,0 +1,52 @@
+// The policies that split: domain_split, recipient_split. The envelopes that they make share the message, are stored in
+// one commit, and from then on have fates of their own.
+
+internal import SlimtaMail
+
+/// `domain_split`: an envelope for each recipient domain, in the order of their first recipients.
+package struct DomainSplitPolicy: QueuePolicy {
+    package init() {}
+
+    package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
+        mail.envelopes = mail.envelopes.flatMap { envelope -> [Envelope] in
+            guard envelope.recipients.count > 1 else { return [envelope] }
+            var groups: [[Mailbox]] = []
+            var group: [String: Int] = [:]
+            for recipient in envelope.recipients {
+                let domain = recipient.foldedDomain
+                if let index = group[domain] {
+                    groups[index].append(recipient)
+                } else {
+                    group[domain] = groups.count
+                    groups.append([recipient])
+                }
+            }
+            return envelope.split(into: groups, context)
+        }
+    }
+}
+
+/// `recipient_split`: an envelope for each recipient.
+package struct RecipientSplitPolicy: QueuePolicy {
+    package init() {}
+
+    package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
+        mail.envelopes = mail.envelopes.flatMap { envelope in
+            envelope.split(into: envelope.recipients.map { [$0] }, context)
+        }
+    }
+}
+
+extension Envelope {
+    /// An envelope for each group of recipients. The first keeps the id, which the client is told; the others get ids
+    /// of their own.
+    fileprivate func split(into groups: [[Mailbox]], _ context: PolicyContext) -> [Envelope] {
+        guard groups.count > 1 else { return [self] }
+        return groups.enumerated().map { index, recipients in
+            var envelope = self
+            envelope.recipients = recipients
+            if index > 0 { envelope.id = QueueID(at: context.now) }
+            return envelope
+        }
+    }
+}

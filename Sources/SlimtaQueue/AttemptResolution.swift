@@ -1,0 +1,118 @@
+// What follows from an attempt: new states, what leaves the queue, whom to tell. A function of values; the queue's driver
+// calls it with a relay's outcomes and makes what it says durable in one commit.
+
+package import SlimtaMail
+
+/// What is to be recorded after an attempt, and told.
+package struct AttemptResolution: Sendable {
+    /// One recipient, for the log.
+    package struct Event: Hashable, Sendable {
+        package enum Kind: String, Sendable {
+            case delivered, deferred, bounced, expired
+        }
+
+        package let kind: Kind
+        package let recipient: Mailbox
+        package let outcome: Outcome
+    }
+
+    /// The whole commit: the new state or the removal, and notices with it (RFC 5321 section 6.1: a failure and the
+    /// notice of it become durable together).
+    package var commit: QueueCommit
+    /// The new state; nil: the envelope leaves the queue.
+    package var state: EnvelopeState?
+    /// Notices that go into the queue with the commit.
+    package var notices: [Notice]
+    package var events: [Event]
+
+    /// - Parameters:
+    ///   - stored: the envelope as it was when the attempt began.
+    ///   - outcomes: one for each pending recipient of `stored.state`, in that order.
+    ///   - isFinal: false if the attempt was cut short by our own stop: what was not delivered is then due as before.
+    package init(
+        _ stored: StoredEnvelope, outcomes: [Outcome], isFinal: Bool = true, now: Timestamp, schedule: RetrySchedule,
+        notices builder: NoticeBuilder
+    ) {
+        let envelope = stored.envelope
+        var state = stored.state
+        let pending = state.pending
+        precondition(outcomes.count == pending.count, "an outcome for each pending recipient")
+        if isFinal { state.attempts += 1 }
+        let next = schedule.nextAttempt(after: state.attempts, received: envelope.received, now: now)
+
+        events = []
+        var failures: [NoticeBuilder.Recipient] = []
+        var delays: [NoticeBuilder.Recipient] = []
+        for (index, outcome) in zip(pending, outcomes) {
+            let recipient = envelope.recipients[index]
+            let kind: Event.Kind
+            switch outcome.result {
+            case .delivered:
+                state.recipients[index].fate = .delivered
+                kind = .delivered
+            case .permanent:
+                state.recipients[index].fate = .failed
+                failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: false))
+                kind = .bounced
+            case .temporary:
+                if next == nil, isFinal {
+                    state.recipients[index].fate = .expired
+                    failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: true))
+                    kind = .expired
+                } else {
+                    delays.append(.init(mailbox: recipient, outcome: outcome, isExpired: false))
+                    kind = .deferred
+                }
+            }
+            state.recipients[index].reply = outcome.reply.description
+            state.recipients[index].relay = outcome.relay ?? ""
+            events.append(Event(kind: kind, recipient: recipient, outcome: outcome))
+        }
+
+        notices = []
+        // Never a notice about a notice: the null reverse-path asks for none (RFC 5321 section 4.5.5).
+        if let sender = envelope.sender {
+            if !failures.isEmpty {
+                notices.append(builder.failure(of: stored, to: sender, recipients: failures, now: now))
+            }
+            if !delays.isEmpty, isFinal, !state.isWarned,
+                schedule.isWarningDue(received: envelope.received, now: now)
+            {
+                state.isWarned = true
+                let end = envelope.received + schedule.expire
+                notices.append(builder.delay(of: stored, to: sender, recipients: delays, until: end, now: now))
+            }
+        }
+
+        commit = QueueCommit()
+        if delays.isEmpty {
+            self.state = nil
+            commit.removed = [Removal(of: state)]
+        } else {
+            if isFinal, let next { state.due = next }
+            self.state = state
+            commit.states = [state]
+        }
+        // A commit has one message: a second notice is committed by itself, before the state that says that it was sent.
+        if let first = notices.first {
+            commit.accepted = [(first.envelope, now)]
+            commit.message = first.message
+        }
+    }
+}
+
+extension Removal {
+    /// The end of the envelope whose recipients all have a final fate.
+    package init(of state: EnvelopeState) {
+        self.init(id: state.id)
+        for recipient in state.recipients {
+            switch recipient.fate {
+            case .pending: preconditionFailure("a pending recipient leaves the queue")
+            case .delivered: delivered += 1
+            case .failed: bounced += 1
+            case .expired: expired += 1
+            case .withdrawn: withdrawn += 1
+            }
+        }
+    }
+}

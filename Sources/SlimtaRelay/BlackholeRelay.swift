@@ -1,0 +1,14 @@
+// The relay of type "blackhole": for load tests and for domains whose mail nobody wants. Made by the composition root.
+
+package import SlimtaMail
+package import SlimtaQueue
+
+/// Says that everything was delivered, and delivers nothing.
+package struct BlackholeRelay: Relay {
+    package init() {}
+
+    package func attempt(_ delivery: Delivery) async -> [Outcome] {
+        let delivered = Outcome(.delivered, Reply(250, EnhancedStatus(2, 0, 0), "discarded"), relay: "blackhole")
+        return Array(repeating: delivered, count: delivery.recipients.count)
+    }
+}

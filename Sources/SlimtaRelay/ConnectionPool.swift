@@ -1,0 +1,274 @@
+// The SMTP connections of one relay: makes them, keeps them for the next message, and holds the limits. Relays hand it
+// jobs; each of its connections has an SMTPClientDriver, which tells it how things went.
+
+import Glibc
+import Logging
+import NIOCore
+import NIOPosix
+import SlimtaMail
+import SlimtaSMTP
+import SlimtaTLS
+import Synchronization
+
+/// All that is the same for every connection of a pool.
+struct SessionSettings: Sendable {
+    let options: RelayOptions
+    /// Nil if `options.security` is none.
+    let tls: TLSClientContext?
+    /// Who we are; the server's certificate is then verified, because a password goes over the connection.
+    let credentials: SASLClient.Credentials?
+    let logger: Logger
+}
+
+/// A connection, for those who are not on its event loop.
+struct SMTPConnection: Sendable {
+    let eventLoop: any EventLoop
+    let driver: NIOLoopBound<SMTPClientDriver>
+}
+
+/// Shared by all attempts of a relay. What it decides, it decides in ``ConnectionPoolMachine``, under a lock; what
+/// follows from that is done outside.
+final class ConnectionPool: Sendable {
+    typealias ConnectionID = UInt64
+    typealias Machine = ConnectionPoolMachine<SocketAddress, SMTPJob>
+
+    fileprivate struct State {
+        var machine: Machine
+        /// Those that are connected.
+        var connections: [ConnectionID: SMTPConnection] = [:]
+        /// Which connection does a job, or is to be made for it.
+        var assigned: [ObjectIdentifier: ConnectionID] = [:]
+        /// Who waits for the last connection to be closed.
+        var drained: [CheckedContinuation<Void, Never>] = []
+        /// Which of the source addresses is next.
+        var sourceTurn = 0
+    }
+
+    private let settings: SessionSettings
+    private let group: any EventLoopGroup
+    private let sources: [SocketAddress]
+    private let state: Mutex<State>
+
+    /// Throws if a source address is none.
+    init(_ settings: SessionSettings, group: any EventLoopGroup) throws {
+        self.settings = settings
+        self.group = group
+        sources = try settings.options.sourceAddresses.map { try SocketAddress(ipAddress: $0, port: 0) }
+        state = Mutex(
+            State(
+                machine: Machine(
+                    .init(
+                        total: settings.options.connections,
+                        perDestination: settings.options.connectionsPerDestination))))
+    }
+
+    // MARK: For attempts
+
+    /// Has the job done as soon as a connection is free for it; ``SMTPJob/next()`` says what comes of it.
+    func submit(_ job: SMTPJob) { submit(job, isRepeated: false) }
+
+    /// The attempt no longer wants the job: it ends soon, however it ends.
+    func cancel(_ job: SMTPJob) {
+        let (isWaiting, connection): (Bool, SMTPConnection?) = state.withLock { state in
+            job.cancel()
+            guard let id = state.assigned[ObjectIdentifier(job)] else {
+                return (state.machine.withdraw(for: job.host.address) { $0 === job } != nil, nil)
+            }
+            // A connection that is still being made finds out when it is there.
+            guard let connection = state.connections[id] else { return (true, nil) }
+            return (false, connection)
+        }
+        if isWaiting { job.tell(done: SMTPJob.cancelled) }
+        connection?.eventLoop.execute { connection?.driver.value.cancel(job) }
+    }
+
+    /// Ends: no more jobs, idle connections are closed with QUIT. Returns when all connections are closed, which takes
+    /// as long as the jobs that are being done.
+    func shutDown() async {
+        let (waiting, idle) = state.withLock { state in
+            let (waiting, idle) = state.machine.shutDown()
+            return (waiting, idle.compactMap { state.connections[$0] })
+        }
+        for job in waiting { job.tell(done: SMTPJob.cancelled) }
+        for connection in idle { connection.eventLoop.execute { connection.driver.value.retire() } }
+        await withCheckedContinuation { continuation in
+            let isDrained = state.withLock { state in
+                if state.machine.openCount > 0 { state.drained.append(continuation) }
+                return state.machine.openCount == 0
+            }
+            if isDrained { continuation.resume() }
+        }
+    }
+
+    /// How many connections there are, in any phase.
+    var openCount: Int { state.withLock { $0.machine.openCount } }
+
+    // MARK: For drivers, on their event loops
+
+    /// A new connection is there.
+    func connected(_ id: ConnectionID, _ connection: SMTPConnection) {
+        state.withLock { $0.connections[id] = connection }
+    }
+
+    /// Its session is open.
+    func opened(_ id: ConnectionID) { state.withLock { $0.machine.opened(id) } }
+
+    /// The connection, or its session, could not be opened; ``closed(_:)`` follows.
+    func failed(_ id: ConnectionID, _ job: SMTPJob, _ outcome: Outcome) {
+        let (failed, action) = state.withLock { state in
+            state.assigned[ObjectIdentifier(job)] = nil
+            let result = state.machine.failed(id, work: job)
+            return (result.failed, state.note(result.action))
+        }
+        for job in failed { job.tell(.unusable(outcome)) }
+        perform(action)
+    }
+
+    /// The connection gave up before it said anything of the job, which is to be done by another.
+    func repeated(_ job: SMTPJob) { submit(job, isRepeated: true) }
+
+    /// The job is done: what the connection does next.
+    enum Next {
+        case idle
+        case start(SMTPJob)
+        case retire
+    }
+
+    func released(_ id: ConnectionID, from job: SMTPJob) -> Next {
+        state.withLock { state in
+            state.assigned[ObjectIdentifier(job)] = nil
+            switch state.note(state.machine.released(id)) {
+            case .start(_, let next): return .start(next)
+            case .retire: return .retire
+            case .none, .connect: return .idle
+            }
+        }
+    }
+
+    /// Whether a connection that has been idle for long enough is to be closed, and not just about to be used.
+    func expires(_ id: ConnectionID) -> Bool {
+        state.withLock { state in
+            if case .retire = state.machine.expired(id) { true } else { false }
+        }
+    }
+
+    /// The connection is closed.
+    func closed(_ id: ConnectionID) {
+        let (action, drained) = state.withLock { state in
+            state.connections[id] = nil
+            let action = state.note(state.machine.closed(id))
+            guard state.machine.openCount == 0 else { return (action, [CheckedContinuation<Void, Never>]()) }
+            defer { state.drained = [] }
+            return (action, state.drained)
+        }
+        perform(action)
+        for continuation in drained { continuation.resume() }
+    }
+
+    /// The job is no longer the connection's, which is about to close.
+    func abandoned(_ job: SMTPJob) {
+        state.withLock { $0.assigned[ObjectIdentifier(job)] = nil }
+    }
+
+    // MARK: Actions
+
+    private func submit(_ job: SMTPJob, isRepeated: Bool) {
+        let action: Machine.Action? = state.withLock { state -> Machine.Action? in
+            state.assigned[ObjectIdentifier(job)] = nil
+            guard !state.machine.isShutDown, !job.isCancelled else { return nil }
+            return state.note(state.machine.submit(job, for: job.host.address, isRepeated: isRepeated))
+        }
+        if let action { perform(action) } else { job.tell(done: SMTPJob.cancelled) }
+    }
+
+    private func perform(_ action: Machine.Action) {
+        switch action {
+        case .none: break
+        case .start(let id, let job):
+            guard let connection = state.withLock({ $0.connections[id] }) else {
+                // It was closed since: that was told to the machine, or will be.
+                repeated(job)
+                return
+            }
+            if connection.eventLoop.inEventLoop {
+                connection.driver.value.start(job)
+            } else {
+                connection.eventLoop.execute { connection.driver.value.start(job) }
+            }
+        case .connect(let id, let job): connect(id, job, security: settings.options.security)
+        case .retire(let id):
+            guard let connection = state.withLock({ $0.connections[id] }) else { return }
+            connection.eventLoop.execute { connection.driver.value.retire() }
+        }
+    }
+
+    /// Connects once more in the same place, without TLS.
+    func reconnectInClear(_ id: ConnectionID, _ job: SMTPJob) {
+        state.withLock { $0.connections[id] = nil }
+        connect(id, job, security: .none)
+    }
+
+    private func connect(_ id: ConnectionID, _ job: SMTPJob, security: SMTPClientMachine.Security) {
+        let host = job.host
+        let eventLoop = group.next()
+        var bootstrap = ClientBootstrap(group: eventLoop)
+            .connectTimeout(.init(settings.options.connectTimeout))
+            .channelInitializer { [settings] channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let driver = SMTPClientDriver(id, job, settings, security: security, pool: self)
+                    try channel.pipeline.syncOperations.addHandler(driver)
+                }
+            }
+        if !sources.isEmpty {
+            guard let source = nextSource(for: host.address) else {
+                eventLoop.execute { self.notConnected(id, job, "no source address of its family") }
+                return
+            }
+            bootstrap = bootstrap.bind(to: source)
+        }
+        bootstrap.connect(to: host.address).whenFailure { error in
+            // Not at once: this leads to the next connection, and that may fail as quickly.
+            eventLoop.execute { self.notConnected(id, job, Self.reason(error)) }
+        }
+    }
+
+    private func notConnected(_ id: ConnectionID, _ job: SMTPJob, _ reason: String) {
+        settings.logger.debug("not connected", metadata: ["relay": "\(job.host.label)", "reason": "\(reason)"])
+        let outcome = Outcome(
+            .temporary,
+            Reply(451, EnhancedStatus(4, 4, 1), "cannot connect to \(job.host.label): \(reason)"),
+            relay: job.host.label, remoteHost: job.host.remoteHost)
+        failed(id, job, outcome)
+        closed(id)
+    }
+
+    private func nextSource(for address: SocketAddress) -> SocketAddress? {
+        let candidates = sources.filter { $0.protocol == address.protocol }
+        guard !candidates.isEmpty else { return nil }
+        let turn = state.withLock { state in
+            state.sourceTurn &+= 1
+            return state.sourceTurn
+        }
+        return candidates[turn % candidates.count]
+    }
+
+    /// What went wrong, without what a bounce's reader does not understand.
+    private static func reason(_ error: any Error) -> String {
+        switch error {
+        case let error as IOError: String(cString: strerror(error.errnoCode))
+        case ChannelError.connectTimeout: "timed out"
+        default: "\(error)"
+        }
+    }
+}
+
+extension ConnectionPool.State {
+    /// Writes down who does what, in the same breath in which it was decided.
+    fileprivate mutating func note(_ action: ConnectionPool.Machine.Action) -> ConnectionPool.Machine.Action {
+        switch action {
+        case .start(let id, let job), .connect(let id, let job): assigned[ObjectIdentifier(job)] = id
+        case .none, .retire: break
+        }
+        return action
+    }
+}

@@ -1,0 +1,276 @@
+// Which connection gets which work: the rules of the connection pool, without connections. Used by ConnectionPool.
+
+import NIOCore
+
+/// Shares out connections to destinations among those who wait for one.
+///
+/// - No more than `total` connections, and `perDestination` for one destination, from the decision to connect until
+///   the connection is known to be closed.
+/// - Work for one destination is done in the order in which it came. Among destinations that wait for room in `total`
+///   it goes round; one with many messages does not hold up one with a single one.
+/// - An idle connection is given the next work for its destination, the last used first, and is closed if another
+///   destination needs its place.
+/// - Nothing is kept of a destination without connections and work.
+struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
+    typealias ConnectionID = UInt64
+
+    struct Limits: Hashable, Sendable {
+        var total: Int
+        var perDestination: Int
+    }
+
+    /// What is to be done. One event never leads to more.
+    enum Action {
+        case none
+        /// The connection is to do the work.
+        case start(ConnectionID, Work)
+        /// A new connection is to be made, for the work.
+        case connect(ConnectionID, Work)
+        /// The connection, which is idle, is to be closed, and ``closed(_:)`` to be called then.
+        case retire(ConnectionID)
+    }
+
+    private enum Phase {
+        case connecting, busy, idle, closing
+    }
+
+    private struct Connection {
+        let destination: Destination
+        var phase: Phase
+        /// When it became idle: a number that grows.
+        var idleSince: UInt64 = 0
+    }
+
+    private struct Entry {
+        /// All of its connections, whatever their phase.
+        var open = 0
+        /// Those whose session is open.
+        var established = 0
+        /// The last used last.
+        var idle: [ConnectionID] = []
+        var waiting = CircularBuffer<Work>()
+        /// What the destination turned out to allow; nil: our own limit.
+        var limit: Int?
+    }
+
+    private let limits: Limits
+    private var connections: [ConnectionID: Connection] = [:]
+    private var entries: [Destination: Entry] = [:]
+    /// The destinations with waiting work; each is in here once, the one that is served next first.
+    private var round = CircularBuffer<Destination>()
+    private var counter: UInt64 = 0
+    private(set) var isShutDown = false
+
+    init(_ limits: Limits) { self.limits = limits }
+
+    /// All connections, whatever their phase.
+    var openCount: Int { connections.count }
+
+    /// How many destinations are known.
+    var destinationCount: Int { entries.count }
+
+    // MARK: Work
+
+    /// There is work for `destination`. With `isRepeated` a new connection is better than an idle one: one of those has
+    /// just failed it.
+    mutating func submit(_ work: Work, for destination: Destination, isRepeated: Bool = false) -> Action {
+        var entry = entries[destination] ?? Entry()
+        if isRepeated, entry.waiting.isEmpty, mayConnect(entry) {
+            entries[destination] = entry
+            return connect(destination, work)
+        }
+        if let id = entry.idle.popLast() {
+            connections[id]?.phase = .busy
+            entries[destination] = entry
+            return .start(id, work)
+        }
+        if entry.waiting.isEmpty, mayConnect(entry) {
+            entries[destination] = entry
+            return connect(destination, work)
+        }
+        if entry.waiting.isEmpty { round.append(destination) }
+        entry.waiting.append(work)
+        entries[destination] = entry
+        // Its place may be taken by a connection that does nothing.
+        if entry.open < limit(of: entry), let id = oldestIdle() { return retire(id) }
+        return .none
+    }
+
+    /// Takes back the first waiting work that `isIt` says yes to; nil if there is none.
+    mutating func withdraw(for destination: Destination, where isIt: (Work) -> Bool) -> Work? {
+        guard let index = entries[destination]?.waiting.firstIndex(where: isIt) else { return nil }
+        let work = entries[destination]?.waiting.remove(at: index)
+        stopWaitingIfDone(destination)
+        return work
+    }
+
+    // MARK: Connections
+
+    /// The session of a new connection is open.
+    mutating func opened(_ id: ConnectionID) {
+        guard let connection = connections[id], connection.phase == .connecting else { return }
+        connections[id]?.phase = .busy
+        entries[connection.destination]?.established += 1
+    }
+
+    /// A new connection, or its session, could not be opened for `work`; ``closed(_:)`` is still to come.
+    ///
+    /// Returns the work that has failed with it: all that waits for the destination, if nothing else is open there. If
+    /// there is, the destination does not want more connections than those, and one of them is to do `work`.
+    mutating func failed(_ id: ConnectionID, work: Work) -> (failed: [Work], action: Action) {
+        guard let connection = connections[id], var entry = entries[connection.destination] else {
+            return ([work], .none)
+        }
+        connections[id]?.phase = .closing
+        if entry.established > 0, !isShutDown {
+            entry.limit = entry.established
+            if let idle = entry.idle.popLast() {
+                connections[idle]?.phase = .busy
+                entries[connection.destination] = entry
+                return ([], .start(idle, work))
+            }
+            if entry.waiting.isEmpty { round.append(connection.destination) }
+            entry.waiting.prepend(work)
+            entries[connection.destination] = entry
+            return ([], .none)
+        }
+        let failed = [work] + entry.waiting
+        entry.waiting.removeAll()
+        entries[connection.destination] = entry
+        stopWaitingIfDone(connection.destination)
+        return (failed, .none)
+    }
+
+    /// The connection has done its work: what it does next. With ``Action/none`` it is idle.
+    mutating func released(_ id: ConnectionID) -> Action {
+        guard let connection = connections[id], connection.phase == .busy, var entry = entries[connection.destination]
+        else { return .none }
+        if isShutDown || isOwedToOthers(connection.destination, entry) {
+            connections[id]?.phase = .closing
+            entries[connection.destination]?.established -= 1
+            return .retire(id)
+        }
+        if let work = entry.waiting.popFirst() {
+            entries[connection.destination] = entry
+            served(connection.destination)
+            return .start(id, work)
+        }
+        counter += 1
+        connections[id]?.phase = .idle
+        connections[id]?.idleSince = counter
+        entry.idle.append(id)
+        entries[connection.destination] = entry
+        return .none
+    }
+
+    /// The connection has been idle for long enough; ``Action/none`` if it no longer is.
+    mutating func expired(_ id: ConnectionID) -> Action {
+        connections[id]?.phase == .idle ? retire(id) : .none
+    }
+
+    /// The connection is closed, for whatever reason: there is room for another.
+    mutating func closed(_ id: ConnectionID) -> Action {
+        guard let connection = connections.removeValue(forKey: id) else { return .none }
+        if var entry = entries[connection.destination] {
+            entry.open -= 1
+            switch connection.phase {
+            case .idle:
+                entry.established -= 1
+                entry.idle.removeAll { $0 == id }
+            case .busy: entry.established -= 1
+            case .connecting, .closing: break
+            }
+            entries[connection.destination] = entry.open == 0 && entry.waiting.isEmpty ? nil : entry
+        }
+        return serveNext()
+    }
+
+    /// No more connections: returns the work that waits, and the idle connections, which are to be closed.
+    mutating func shutDown() -> (waiting: [Work], idle: [ConnectionID]) {
+        isShutDown = true
+        let waiting = entries.values.flatMap(\.waiting)
+        let idle = connections.filter { $0.value.phase == .idle }.map(\.key)
+        for id in idle { _ = retire(id) }
+        for destination in round {
+            entries[destination]?.waiting.removeAll()
+            if entries[destination]?.open == 0 { entries[destination] = nil }
+        }
+        round.removeAll()
+        return (waiting, idle)
+    }
+
+    // MARK: Rules
+
+    private func limit(of entry: Entry) -> Int { min(entry.limit ?? .max, limits.perDestination) }
+
+    private func mayConnect(_ entry: Entry) -> Bool {
+        connections.count < limits.total && entry.open < limit(of: entry)
+    }
+
+    private mutating func connect(_ destination: Destination, _ work: Work) -> Action {
+        counter += 1
+        connections[counter] = Connection(destination: destination, phase: .connecting)
+        entries[destination]?.open += 1
+        return .connect(counter, work)
+    }
+
+    /// An idle connection goes.
+    private mutating func retire(_ id: ConnectionID) -> Action {
+        guard let connection = connections[id] else { return .none }
+        connections[id]?.phase = .closing
+        entries[connection.destination]?.idle.removeAll { $0 == id }
+        entries[connection.destination]?.established -= 1
+        return .retire(id)
+    }
+
+    /// The connection that has been idle for longest, if all places are taken.
+    private func oldestIdle() -> ConnectionID? {
+        guard connections.count >= limits.total else { return nil }
+        return connections.filter { $0.value.phase == .idle }.min { $0.value.idleSince < $1.value.idleSince }?.key
+    }
+
+    /// Whether a connection of `destination` that has done its work is to make room for another destination.
+    ///
+    /// Only for one that waits for nothing but room, and that has fewer connections: none, if its turn is before
+    /// ours or we have no work; else at least two fewer, so that connections do not go back and forth.
+    private func isOwedToOthers(_ destination: Destination, _ entry: Entry) -> Bool {
+        guard connections.count >= limits.total, !round.isEmpty else { return false }
+        var isBeforeUs = true
+        for other in round {
+            if other == destination {
+                isBeforeUs = false
+                continue
+            }
+            guard let theirs = entries[other], theirs.open < limit(of: theirs) else { continue }
+            if entry.waiting.isEmpty || (theirs.open == 0 && isBeforeUs) || theirs.open + 1 < entry.open { return true }
+        }
+        return false
+    }
+
+    /// Gives room to the first destination whose turn it is and that may connect.
+    private mutating func serveNext() -> Action {
+        guard connections.count < limits.total else { return .none }
+        for destination in round {
+            guard var entry = entries[destination], mayConnect(entry), let work = entry.waiting.popFirst() else {
+                continue
+            }
+            entries[destination] = entry
+            served(destination)
+            return connect(destination, work)
+        }
+        return .none
+    }
+
+    /// The destination got something: it goes to the end of the round, or leaves it.
+    private mutating func served(_ destination: Destination) {
+        guard let index = round.firstIndex(of: destination) else { return }
+        round.remove(at: index)
+        if entries[destination]?.waiting.isEmpty == false { round.append(destination) }
+    }
+
+    private mutating func stopWaitingIfDone(_ destination: Destination) {
+        guard let entry = entries[destination], entry.waiting.isEmpty else { return }
+        if let index = round.firstIndex(of: destination) { round.remove(at: index) }
+        if entry.open == 0 { entries[destination] = nil }
+    }
+}

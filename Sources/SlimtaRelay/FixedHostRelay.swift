@@ -1,0 +1,86 @@
+// The relay of type "smtp": everything to one host, such as a provider's submission server. Made by the composition root.
+
+package import Logging
+package import NIOCore
+package import SlimtaDNS
+package import SlimtaMail
+package import SlimtaQueue
+package import SlimtaSMTP
+import SlimtaTLS
+
+/// Delivers to a fixed host, over TLS by `options.security`, with AUTH if there are credentials.
+///
+/// With credentials the host's certificate is verified, because a password goes over the connection; without, TLS only
+/// encrypts. Whatever is wrong with the host itself (its name, its certificate, AUTH, no session) is for the operator
+/// to put right: it is temporary, and no message bounces for it.
+package final class FixedHostRelay: Relay {
+    private let options: RelayOptions
+    private let host: String
+    private let port: Int
+    private let lookup: HostLookup
+    private let pool: ConnectionPool
+    private let deadHosts = DeadHosts()
+
+    /// - Parameters:
+    ///   - host: a name, or an IP address without brackets.
+    ///   - trustFile: the certificates to trust (PEM), instead of the system's.
+    ///
+    /// Throws if a source address is not an IP address, or if there can be no TLS.
+    package init(
+        _ options: RelayOptions, host: String, port: Int, credentials: SASLClient.Credentials? = nil,
+        trustFile: String? = nil, resolver: Resolver, group: any EventLoopGroup, logger: Logger
+    ) throws {
+        self.options = options
+        self.host = host.asciiLowercased()
+        self.port = port
+        lookup = HostLookup(resolver)
+        let tls =
+            options.security == .none
+            ? nil : try TLSClientContext(minimum: .v1_2, verifies: credentials != nil, trustFile: trustFile)
+        pool = try ConnectionPool(
+            SessionSettings(options: options, tls: tls, credentials: credentials, logger: logger), group: group)
+    }
+
+    /// How many connections there are.
+    package var connectionCount: Int { pool.openCount }
+
+    /// Closes all connections, as ``MXRelay/shutDown()`` does.
+    package func shutDown() async { await pool.shutDown() }
+
+    package func attempt(_ delivery: Delivery) async -> [Outcome] {
+        let message = OutgoingMessage(delivery)
+        let outcomes = await HostTrial.inParts(delivery.recipients) { indices in
+            await self.attempt(message, indices.map { delivery.envelope.recipients[$0] })
+        }
+        return outcomes.map(Self.forOperator)
+    }
+
+    private func attempt(_ message: OutgoingMessage, _ recipients: [Mailbox]) async -> [Outcome] {
+        var trial = HostTrial(
+            pool: pool, deadHosts: deadHosts, message: message, recipients: recipients,
+            limit: options.commandTimeout)
+        var hosts: [MailHost] = []
+        if let address = try? SocketAddress(ipAddress: host, port: port) {
+            hosts = [MailHost(address: address, name: nil)]
+        } else {
+            switch await lookup.addresses(of: host, port: port) {
+            case .found(let addresses): hosts = addresses.map { MailHost(address: $0, name: host) }
+            case .none: trial.note(.failed(451, 4, 4, 4, "the relay host \(host) has no address"))
+            case .unknown(let reason):
+                trial.note(.failed(451, 4, 4, 3, "DNS lookup of the relay host \(host) failed: \(reason)"))
+            }
+        }
+        if let outcomes = await trial.attempt(hosts) { return outcomes }
+        let failed = await trial.finish() ?? Array(repeating: SMTPJob.cancelled, count: recipients.count)
+        return failed
+    }
+
+    /// 530 and its like speak of us, not of the message (RFC 4954 section 6).
+    private static func forOperator(_ outcome: Outcome) -> Outcome {
+        var outcome = outcome
+        if outcome.result == .permanent, [530, 534, 535, 538].contains(outcome.reply.code) {
+            outcome.result = .temporary
+        }
+        return outcome
+    }
+}

@@ -1,0 +1,161 @@
+// The relay of type "mx": straight to the mail exchangers of each recipient's domain. Made by the composition root.
+
+package import Logging
+package import NIOCore
+package import SlimtaDNS
+package import SlimtaMail
+package import SlimtaQueue
+import SlimtaSMTP
+import SlimtaTLS
+
+/// Delivers to the hosts that DNS names for a domain (RFC 5321 section 5.1), with opportunistic TLS.
+///
+/// In one attempt every address of every mail exchanger is tried until one opens a session: by preference, at random
+/// within one, IPv6 and IPv4 in turn, those that were dead a moment ago last. What such a host then says of a
+/// recipient is the outcome; a session that breaks is not begun again with another host, because nobody knows what
+/// became of the message.
+package final class MXRelay: Relay {
+    private let options: RelayOptions
+    private let lookup: HostLookup
+    private let own: OwnAddresses
+    private let pool: ConnectionPool
+    private let deadHosts = DeadHosts()
+
+    /// Throws if a source address is not an IP address, or if there can be no TLS.
+    package init(
+        _ options: RelayOptions, resolver: Resolver, own: OwnAddresses, group: any EventLoopGroup, logger: Logger
+    ) throws {
+        self.options = options
+        self.own = own
+        lookup = HostLookup(resolver)
+        let tls = options.security == .none ? nil : try TLSClientContext(minimum: .v1_2, verifies: false)
+        pool = try ConnectionPool(
+            SessionSettings(options: options, tls: tls, credentials: nil, logger: logger), group: group)
+    }
+
+    /// How many connections there are.
+    package var connectionCount: Int { pool.openCount }
+
+    /// Closes all connections, idle ones with QUIT; attempts that still wait get a temporary outcome. Returns when all
+    /// are closed: to be called when attempts have ended or were cancelled.
+    package func shutDown() async { await pool.shutDown() }
+
+    package func attempt(_ delivery: Delivery) async -> [Outcome] {
+        let message = OutgoingMessage(delivery)
+        let recipients = delivery.envelope.recipients
+        // As a rule there is one domain: policies split by it.
+        var domains: [(name: String, positions: [Int])] = []
+        var place: [String: Int] = [:]
+        for (position, index) in delivery.recipients.enumerated() {
+            let domain = recipients[index].foldedDomain
+            if let known = place[domain] {
+                domains[known].positions.append(position)
+            } else {
+                place[domain] = domains.count
+                domains.append((domain, [position]))
+            }
+        }
+        @Sendable func attempt(_ name: String, _ positions: [Int]) async -> [Outcome] {
+            await HostTrial.inParts(positions) { positions in
+                await self.attempt(name, message, positions.map { recipients[delivery.recipients[$0]] })
+            }
+        }
+        if domains.count == 1 { return await attempt(domains[0].name, domains[0].positions) }
+        let all = domains
+        let results = await HostTrial.inOrder(all.count) { await attempt(all[$0].name, all[$0].positions) }
+        var outcomes: [Outcome?] = Array(repeating: nil, count: delivery.recipients.count)
+        for (domain, result) in zip(all, results) {
+            for (position, outcome) in zip(domain.positions, result) { outcomes[position] = outcome }
+        }
+        return outcomes.compactMap(\.self)
+    }
+
+    /// One domain, and no more recipients than fit in a transaction.
+    private func attempt(_ domain: String, _ message: OutgoingMessage, _ recipients: [Mailbox]) async -> [Outcome] {
+        func all(_ outcome: Outcome) -> [Outcome] { Array(repeating: outcome, count: recipients.count) }
+        var trial = HostTrial(
+            pool: pool, deadHosts: deadHosts, message: message, recipients: recipients,
+            limit: options.commandTimeout)
+        var isOurs = false
+        if domain.utf8.first == UInt8(ascii: "[") {
+            guard let address = AddressLiteral.parse(domain, port: options.port) else {
+                return all(.failed(550, 5, 1, 3, "\(domain) is not an address"))
+            }
+            if own.contains(address) || OwnAddresses.isUnspecified(address) {
+                isOurs = true
+            } else if let outcomes = await trial.attempt([MailHost(address: address, name: nil)]) {
+                return outcomes
+            }
+        } else {
+            let groups: [[String]]
+            switch await lookup.exchangers(of: domain) {
+            case .groups(let named): groups = named
+            case .implicit: groups = [[domain]]
+            // RFC 7505 section 4.
+            case .null: return all(.failed(556, 5, 1, 10, "\(domain) takes no mail"))
+            case .noSuchDomain: return all(.failed(550, 5, 1, 2, "\(domain) does not exist"))
+            case .invalid: return all(.failed(550, 5, 1, 2, "\(domain) is not a domain name"))
+            case .unknown(let reason): return all(.failed(451, 4, 4, 3, "DNS lookup of \(domain) failed: \(reason)"))
+            }
+            for group in groups {
+                let hosts: [MailHost]
+                switch await self.hosts(group, &trial) {
+                case .ours:
+                    isOurs = true
+                    hosts = []
+                case .hosts(let found): hosts = found
+                }
+                // RFC 5321 section 5.1: neither the preference at which we are ourselves, nor any behind it.
+                if isOurs { break }
+                if let outcomes = await trial.attempt(hosts) { return outcomes }
+            }
+        }
+        if let outcomes = await trial.finish() { return outcomes }
+        if Task.isCancelled { return all(SMTPJob.cancelled) }
+        if isOurs { return all(.failed(554, 5, 4, 6, "mail for \(domain) would come back to this host")) }
+        return all(.failed(550, 5, 1, 2, "\(domain) has no host that takes mail"))
+    }
+
+    private enum Group {
+        case ours
+        case hosts([MailHost])
+    }
+
+    /// Where the hosts of one preference are, in the order in which they are to be tried.
+    private func hosts(_ names: [String], _ trial: inout HostTrial) async -> Group {
+        let ownName = options.hostname.asciiLowercased()
+        if names.contains(ownName) { return .ours }
+        // More than can be tried need not be looked up.
+        let order = names.count == 1 ? names : Array(names.shuffled().prefix(HostTrial.maximumHosts))
+        let answers: [HostLookup.Addresses] =
+            order.count == 1
+            ? [await lookup.addresses(of: order[0], port: options.port)]
+            : await HostTrial.inOrder(order.count) {
+                await self.lookup.addresses(of: order[$0], port: self.options.port)
+            }
+        var hosts: [MailHost] = []
+        for (name, answer) in zip(order, answers) {
+            switch answer {
+            case .found(let addresses):
+                for address in addresses where !OwnAddresses.isUnspecified(address) {
+                    if own.contains(address) { return .ours }
+                    hosts.append(MailHost(address: address, name: name))
+                }
+            case .none: break
+            case .unknown(let reason):
+                trial.note(.failed(451, 4, 4, 3, "DNS lookup of \(name) failed: \(reason)"))
+            }
+        }
+        return .hosts(hosts)
+    }
+}
+
+extension Outcome {
+    /// An outcome that is ours: temporary or permanent by the code.
+    static func failed(_ code: UInt16, _ statusClass: UInt8, _ subject: UInt16, _ detail: UInt16, _ text: String)
+        -> Outcome
+    {
+        let reply = Reply(code, EnhancedStatus(statusClass, subject, detail), text)
+        return Outcome(Outcome.result(of: reply), reply)
+    }
+}

@@ -1,0 +1,29 @@
+// What a relay that speaks SMTP is told by the configuration: the composition root maps [relay] and [[route]] to it.
+
+package import SlimtaSMTP
+
+/// The settings of an MX relay or of a relay to a fixed host.
+package struct RelayOptions: Hashable, Sendable {
+    /// Our name in EHLO.
+    package var hostname: String
+    /// The port of mail exchanges; a fixed host has its own.
+    package var port = 25
+    /// Whether sessions are encrypted.
+    package var security = SMTPClientMachine.Security.opportunistic
+    /// What the TCP connection may take, and after it the TLS handshake.
+    package var connectTimeout = Duration.seconds(30)
+    /// What the replies to one group of commands may take. RFC 5321 section 4.5.3.2 says five minutes.
+    package var commandTimeout = Duration.seconds(300)
+    /// What sending the whole message may take, and then the reply to it.
+    package var dataTimeout = Duration.seconds(600)
+    /// How long an idle connection is kept for the next message.
+    package var idleTimeout = Duration.seconds(30)
+    /// The most connections at a time, all destinations together.
+    package var connections = 500
+    /// The most connections at a time to one IP address and port.
+    package var connectionsPerDestination = 20
+    /// The IP addresses to connect from, in turn; a family without one is not used. Empty: what the system chooses.
+    package var sourceAddresses: [String] = []
+
+    package init(hostname: String) { self.hostname = hostname }
+}

@@ -1,0 +1,415 @@
+// One SMTP connection as a channel handler: feeds an SMTPClientMachine and performs its actions. Made by ConnectionPool,
+// which it tells how things went; decides nothing about SMTP.
+
+import Glibc
+import Logging
+import NIOCore
+import SlimtaMail
+import SlimtaSMTP
+import SlimtaTLS
+
+/// Lives on its channel's event loop.
+///
+/// A write can fail at once, and then calls back into here before it returns. So whatever a write needs to be true is
+/// made true before it, and it comes last.
+final class SMTPClientDriver: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    /// What QUIT, and an attempt that was broken off behind the end of its message, may still take.
+    private static let grace = TimeAmount.seconds(5)
+
+    private let id: ConnectionPool.ConnectionID
+    private let host: MailHost
+    private let label: String
+    private let settings: SessionSettings
+    private let pool: ConnectionPool
+    private var machine: SMTPClientMachine
+    /// What is being done, or is to be done when the session is open.
+    private var job: SMTPJob?
+    /// `job` is to be begun as soon as the machine has nothing else to do.
+    private var isJobNew = false
+    private var tls: TLSDescription?
+    /// Set when TLS has failed: the job goes on in clear, once this connection is closed.
+    private var jobInClear: SMTPJob?
+    private var context: ChannelHandlerContext?
+
+    /// The content under way, if it comes in parts.
+    private var stuffer: DotStuffer?
+    /// Who sends those parts, and waits for room for the next.
+    private var sender: CheckedContinuation<Bool, Never>?
+
+    private var waitsFor: SMTPClientMachine.Wait?
+    private var deadline = NIODeadline.distantFuture
+    private var timer: Scheduled<Void>?
+    private var timerDeadline = NIODeadline.distantFuture
+
+    init(
+        _ id: ConnectionPool.ConnectionID, _ job: SMTPJob, _ settings: SessionSettings,
+        security: SMTPClientMachine.Security, pool: ConnectionPool
+    ) {
+        self.id = id
+        self.job = job
+        self.settings = settings
+        self.pool = pool
+        host = job.host
+        label = job.host.label
+        machine = SMTPClientMachine(
+            .init(name: settings.options.hostname, security: security, credentials: settings.credentials))
+    }
+
+    // MARK: For the pool and for attempts
+
+    /// Does the job, now that the last one is done.
+    func start(_ job: SMTPJob) {
+        guard context != nil, machine.isReady else {
+            // The server has hung up since.
+            pool.repeated(job)
+            return
+        }
+        self.job = job
+        isJobNew = true
+        var out = context?.channel.allocator.buffer(capacity: 512) ?? ByteBuffer()
+        advance(&out)
+    }
+
+    /// Says QUIT and closes: only when idle.
+    func retire() {
+        guard context != nil else { return }
+        var out = ByteBuffer()
+        let action = machine.quit(into: &out)
+        perform(action, &out)
+    }
+
+    /// Ends the job soon, if it is still being done.
+    func cancel(_ job: SMTPJob) {
+        guard self.job === job else { return }
+        if machine.waitsFor.kind == .finalReply {
+            // Giving up now would be a second copy if the reply is on its way.
+            deadline = min(deadline, .now() + Self.grace)
+            scheduleTimer()
+            return
+        }
+        end(.cancelled)
+    }
+
+    /// Sends a part of the content that the job's ``SMTPJob/Event/wantsRest(_:)`` asked for; true if more may come.
+    func send(_ part: ByteBuffer, for job: SMTPJob, reply: CheckedContinuation<Bool, Never>) {
+        guard self.job === job, stuffer != nil, let context else {
+            reply.resume(returning: false)
+            return
+        }
+        var out = context.channel.allocator.buffer(capacity: part.readableBytes + 64)
+        do {
+            try stuffer?.append(part, to: &out)
+        } catch {
+            contentFailed(Self.outcome(of: error))
+            reply.resume(returning: false)
+            return
+        }
+        sender = reply
+        context.writeAndFlush(wrapOutboundOut(out), promise: nil)
+        if context.channel.isWritable { letSenderGoOn() }
+    }
+
+    /// The content is complete.
+    func endContent(for job: SMTPJob) {
+        guard self.job === job, stuffer != nil, let context else { return }
+        var out = context.channel.allocator.buffer(capacity: 8)
+        do {
+            try stuffer?.finish(into: &out)
+        } catch {
+            contentFailed(Self.outcome(of: error))
+            return
+        }
+        stuffer = nil
+        machine.contentSent()
+        armDeadline()
+        context.writeAndFlush(wrapOutboundOut(out), promise: nil)
+    }
+
+    /// The rest of the content cannot be had.
+    func failContent(_ outcome: Outcome, for job: SMTPJob) {
+        if self.job === job, stuffer != nil { contentFailed(outcome) }
+    }
+
+    // MARK: Channel
+
+    func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.context = nil
+        timer?.cancel()
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        pool.connected(id, connection(context))
+        settings.logger.debug("connected", metadata: ["relay": "\(label)"])
+        if let job, job.isCancelled {
+            end(.cancelled)
+        } else {
+            armDeadline()
+        }
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        machine.received(unwrapInboundIn(data))
+        var out = ByteBuffer()
+        advance(&out)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        end(.closed)
+        timer?.cancel()
+        if let jobInClear {
+            pool.reconnectInClear(id, jobInClear)
+        } else {
+            pool.closed(id)
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        switch error {
+        case let error as TLSError: end(.tlsFailed(error.message))
+        case let error as IOError: end(.broken(String(cString: strerror(error.errnoCode))))
+        default: end(.broken("\(error)"))
+        }
+        close()
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        guard case TLSHandler.Event.established(let info) = event else { return }
+        tls = TLSDescription(version: info.version, cipher: info.cipher)
+        var out = ByteBuffer()
+        machine.tlsEstablished(into: &out)
+        advance(&out)
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable { letSenderGoOn() }
+    }
+
+    // MARK: The machine
+
+    /// An event from outside.
+    private func end(_ end: SMTPClientMachine.End) {
+        var out = ByteBuffer()
+        perform(machine.ended(end), &out)
+    }
+
+    private func contentFailed(_ outcome: Outcome) {
+        var out = ByteBuffer()
+        perform(machine.contentFailed(outcome), &out)
+    }
+
+    /// Does all that the machine wants done, writes what it wrote, and arms its deadline.
+    private func advance(_ out: inout ByteBuffer) {
+        while true {
+            if isJobNew, let job {
+                isJobNew = false
+                perform(machine.begin(job.transaction, into: &out), &out)
+            }
+            let action = machine.next(into: &out)
+            if action == .wait, !isJobNew { break }
+            perform(action, &out)
+        }
+        flush(&out)
+        armDeadline()
+    }
+
+    private func flush(_ out: inout ByteBuffer) {
+        guard out.readableBytes > 0, let context else { return }
+        let octets = out
+        out = ByteBuffer()
+        context.writeAndFlush(wrapOutboundOut(octets), promise: nil)
+    }
+
+    private func perform(_ action: SMTPClientMachine.Action, _ out: inout ByteBuffer) {
+        switch action {
+        case .wait:
+            flush(&out)
+            armDeadline()
+        case .startTLS:
+            flush(&out)
+            startTLS()
+        case .ready:
+            pool.opened(id)
+            isJobNew = true
+        case .sendContent(let allowsEightBit): sendContent(allowsEightBit: allowsEightBit, &out)
+        case .finished(let outcomes, let isReusable): finished(outcomes, isReusable: isReusable)
+        case .stale(let outcomes): stale(outcomes)
+        case .failed(let failure): failed(failure)
+        case .close:
+            flush(&out)
+            close()
+        }
+    }
+
+    private func startTLS() {
+        guard let context, let tls = settings.tls else { preconditionFailure("STARTTLS without a context for TLS") }
+        let verification: TLSVerification =
+            settings.credentials == nil ? .none : .system(host: host.name ?? host.address.ipAddress ?? "")
+        let handler = TLSHandler(client: tls, serverName: host.name, verification: verification)
+        do {
+            try context.pipeline.syncOperations.addHandler(handler, position: .first)
+        } catch {
+            end(.tlsFailed("\(error)"))
+        }
+    }
+
+    private func sendContent(allowsEightBit: Bool, _ out: inout ByteBuffer) {
+        guard let job, let context else { return }
+        let content = job.content
+        var stuffer = DotStuffer(allowsEightBit: allowsEightBit)
+        var octets = context.channel.allocator.buffer(
+            capacity: content.fields.readableBytes + content.message.head.readableBytes + 64)
+        do {
+            try stuffer.append(content.fields, to: &octets)
+            try stuffer.append(content.message.head, to: &octets)
+            if content.message.rest == nil { try stuffer.finish(into: &octets) }
+        } catch {
+            contentFailed(Self.outcome(of: error))
+            return
+        }
+        if content.message.rest == nil {
+            machine.contentSent()
+        } else {
+            self.stuffer = stuffer
+            job.tell(.wantsRest(connection(context)))
+        }
+        flush(&out)
+        context.writeAndFlush(wrapOutboundOut(octets), promise: nil)
+    }
+
+    private func connection(_ context: ChannelHandlerContext) -> SMTPConnection {
+        SMTPConnection(eventLoop: context.eventLoop, driver: NIOLoopBound(self, eventLoop: context.eventLoop))
+    }
+
+    // MARK: Ends
+
+    private func finished(_ outcomes: [Outcome], isReusable: Bool) {
+        stopSending()
+        guard let job else { return }
+        self.job = nil
+        if isReusable {
+            let next = pool.released(id, from: job)
+            job.tell(.done(outcomes.map(decorated)))
+            switch next {
+            case .idle: armDeadline()
+            case .start(let job):
+                self.job = job
+                isJobNew = true
+            case .retire: retire()
+            }
+        } else {
+            pool.abandoned(job)
+            job.tell(.done(outcomes.map(decorated)))
+            close()
+        }
+    }
+
+    private func stale(_ outcomes: [Outcome]) {
+        guard let job else { return }
+        self.job = nil
+        settings.logger.debug("idle connection was dead", metadata: ["relay": "\(label)"])
+        close()
+        if job.mayRepeat() {
+            pool.repeated(job)
+        } else {
+            pool.abandoned(job)
+            job.tell(.done(outcomes.map(decorated)))
+        }
+    }
+
+    private func failed(_ failure: SMTPClientMachine.SessionFailure) {
+        guard let job else { return }
+        self.job = nil
+        settings.logger.debug(
+            "no session", metadata: ["relay": "\(label)", "reason": "\(failure.outcome.reply)"])
+        if job.isCancelled {
+            pool.abandoned(job)
+            job.tell(done: SMTPJob.cancelled)
+        } else if failure.mayRetryInClear {
+            jobInClear = job
+        } else {
+            pool.failed(id, job, decorated(failure.outcome))
+        }
+        close()
+    }
+
+    private func letSenderGoOn() {
+        let sender = sender
+        self.sender = nil
+        sender?.resume(returning: true)
+    }
+
+    private func stopSending() {
+        stuffer = nil
+        sender?.resume(returning: false)
+        sender = nil
+    }
+
+    private func close() { context?.close(promise: nil) }
+
+    private func decorated(_ outcome: Outcome) -> Outcome {
+        var outcome = outcome
+        outcome.relay = label
+        outcome.remoteHost = host.remoteHost
+        outcome.tls = tls
+        return outcome
+    }
+
+    private static func outcome(of error: ContentError) -> Outcome {
+        switch error {
+        case .bareLineEnd:
+            Outcome(
+                .permanent, Reply(554, EnhancedStatus(5, 6, 0), "the message has a CR or LF that is no end of line"))
+        case .nul: Outcome(.permanent, Reply(554, EnhancedStatus(5, 6, 0), "the message has a NUL"))
+        case .eightBit: SMTPClientMachine.withoutEightBitMIME
+        }
+    }
+
+    // MARK: Deadlines
+
+    /// Each wait of the machine has one deadline; what arrives meanwhile does not move it.
+    private func armDeadline() {
+        let waitsFor = machine.waitsFor
+        guard waitsFor != self.waitsFor else { return }
+        self.waitsFor = waitsFor
+        let options = settings.options
+        switch waitsFor.kind {
+        case .reply(let recipients):
+            // Large groups get more, in proportion: a server may think about each recipient.
+            deadline = .now() + TimeAmount(options.commandTimeout * (1 + Double(recipients) / 100))
+        case .handshake: deadline = .now() + TimeAmount(options.connectTimeout)
+        case .content, .finalReply: deadline = .now() + TimeAmount(options.dataTimeout)
+        case .idle: deadline = .now() + TimeAmount(options.idleTimeout)
+        case .quit: deadline = .now() + Self.grace
+        case .nothing: deadline = .distantFuture
+        }
+        scheduleTimer()
+    }
+
+    /// A timer that fires too early costs less than one for every deadline.
+    private func scheduleTimer() {
+        if timer != nil, timerDeadline <= deadline { return }
+        timer?.cancel()
+        timer = nil
+        guard deadline < .distantFuture, let context else { return }
+        timerDeadline = deadline
+        timer = context.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { self.timerFired() }
+    }
+
+    private func timerFired() {
+        timer = nil
+        guard deadline <= .now() else {
+            scheduleTimer()
+            return
+        }
+        if machine.isReady, job == nil {
+            if pool.expires(id) { retire() }
+        } else {
+            end(.timedOut)
+        }
+    }
+}

@@ -1,0 +1,74 @@
+// Base64 (RFC 4648 section 4) for SASL exchanges on both sides. Strict: what another decoder would read otherwise
+// is refused here.
+
+/// Standard base64 with padding.
+package enum Base64 {
+    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    private static let values: [UInt8] = {
+        var values = [UInt8](repeating: 0xFF, count: 256)
+        for (value, octet) in alphabet.enumerated() { values[Int(octet)] = UInt8(value) }
+        return values
+    }()
+
+    /// The octets that `text` encodes; nil if it is not canonical base64 with padding.
+    package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
+        guard text.count % 4 == 0 else { return nil }
+        var octets: [UInt8] = []
+        octets.reserveCapacity(text.count / 4 * 3)
+        var bits: UInt32 = 0
+        var count = 0
+        var padding = 0
+        for octet in text {
+            if octet == UInt8(ascii: "=") {
+                padding += 1
+                continue
+            }
+            let value = values[Int(octet)]
+            guard value != 0xFF, padding == 0 else { return nil }
+            bits = bits << 6 | UInt32(value)
+            count += 1
+            if count == 4 {
+                octets.append(UInt8(truncatingIfNeeded: bits >> 16))
+                octets.append(UInt8(truncatingIfNeeded: bits >> 8))
+                octets.append(UInt8(truncatingIfNeeded: bits))
+                (bits, count) = (0, 0)
+            }
+        }
+        switch (count, padding) {
+        case (0, 0): break
+        case (2, 2):
+            guard bits & 0xF == 0 else { return nil }
+            octets.append(UInt8(truncatingIfNeeded: bits >> 4))
+        case (3, 1):
+            guard bits & 0x3 == 0 else { return nil }
+            octets.append(UInt8(truncatingIfNeeded: bits >> 10))
+            octets.append(UInt8(truncatingIfNeeded: bits >> 2))
+        default: return nil
+        }
+        return octets
+    }
+
+    /// The text for `octets`.
+    package static func encode(_ octets: some Collection<UInt8>) -> String {
+        var text: [UInt8] = []
+        text.reserveCapacity((octets.count + 2) / 3 * 4)
+        var bits: UInt32 = 0
+        var count = 0
+        for octet in octets {
+            bits = bits << 8 | UInt32(octet)
+            count += 1
+            if count == 3 {
+                for shift in [18, 12, 6, 0] as [UInt32] { text.append(alphabet[Int(bits >> shift & 0x3F)]) }
+                (bits, count) = (0, 0)
+            }
+        }
+        if count > 0 {
+            bits <<= UInt32(8 * (3 - count))
+            for position in 0..<4 {
+                text.append(
+                    position <= count ? alphabet[Int(bits >> UInt32(18 - 6 * position) & 0x3F)] : UInt8(ascii: "="))
+            }
+        }
+        return String(decoding: text, as: UTF8.self)
+    }
+}

@@ -1,0 +1,173 @@
+// Mail data as it comes in (RFC 5321 section 4.5.2): finds CRLF.CRLF and nothing else, undoes dot-stuffing, refuses what
+// another server could read as an end. Used by SMTPServerMachine behind DATA.
+
+import Glibc
+internal import NIOCore
+
+/// Reads one message's data, whatever way the octets were cut: of two faults, the first is the one that is told. Costs
+/// two memchr a line and one copy.
+struct DataReader {
+    /// Why the data is refused. It is read to its end all the same: what is behind it are commands, what is in it not.
+    enum Fault: Equatable {
+        /// More than the limit.
+        case tooLarge
+        /// A CR without LF, a LF without CR, or a NUL.
+        case bareLineEnd
+    }
+
+    private enum Position {
+        /// At the first octet of a line.
+        case lineStart
+        /// Within a line.
+        case inLine
+        /// Behind a CR, which has been given out with its line only when its LF came.
+        case afterCR
+        /// Behind a dot that began a line.
+        case afterDot
+        /// Behind a dot that began a line, and a CR.
+        case afterDotCR
+    }
+
+    private let limit: Int
+    private var position = Position.lineStart
+    private var size = 0
+    /// What is wrong with the data, once something is.
+    private(set) var fault: Fault?
+    /// Whether an octet above 127 was in it.
+    private(set) var hasEightBit = false
+
+    /// - Parameter limit: the most octets that a message may have, dot-stuffing undone.
+    init(limit: Int) { self.limit = limit }
+
+    /// Takes octets from `input` and appends the data that they are to `content`.
+    ///
+    /// - Returns: whether the end was found; `input` then begins with what is behind it.
+    mutating func read(_ input: inout ByteBuffer, into content: inout ByteBuffer) -> Bool {
+        let (consumed, isEnd) = input.withUnsafeReadableBytes { octets in read(octets, into: &content) }
+        input.moveReaderIndex(forwardBy: consumed)
+        return isEnd
+    }
+
+    private mutating func read(_ octets: UnsafeRawBufferPointer, into content: inout ByteBuffer) -> (Int, Bool) {
+        var offset = 0
+        // What is good and not yet copied begins here.
+        var start = 0
+        var ends = TextEnds(octets)
+        while offset < octets.count {
+            switch position {
+            case .lineStart:
+                if octets[offset] == UInt8(ascii: ".") {
+                    append(octets, start..<offset, to: &content)
+                    offset += 1
+                    start = offset
+                    position = .afterDot
+                } else {
+                    position = .inLine
+                }
+            case .afterDot:
+                if octets[offset] == UInt8(ascii: "\r") {
+                    offset += 1
+                    start = offset
+                    position = .afterDotCR
+                } else {
+                    position = .inLine
+                }
+            case .afterDotCR:
+                if octets[offset] == UInt8(ascii: "\n") { return (offset + 1, true) }
+                found(.bareLineEnd)
+                position = .inLine
+            case .afterCR:
+                if octets[offset] == UInt8(ascii: "\n") {
+                    // The CR may have come with octets before these.
+                    if start == offset, offset == 0 { appendCR(to: &content) }
+                    offset += 1
+                    position = .lineStart
+                } else {
+                    append(octets, start..<max(start, offset - 1), to: &content)
+                    found(.bareLineEnd)
+                    position = .inLine
+                }
+            case .inLine:
+                offset = ends.next(from: offset)
+                if offset < octets.count {
+                    offset += 1
+                    if octets[offset - 1] == UInt8(ascii: "\r") {
+                        position = .afterCR
+                        // A CR that is last is given out when it is known to be the first half of CRLF.
+                        if offset == octets.count {
+                            append(octets, start..<(offset - 1), to: &content)
+                            start = offset
+                        }
+                    } else {
+                        // A bare LF begins no line: a dot behind it ends nothing.
+                        append(octets, start..<(offset - 1), to: &content)
+                        found(.bareLineEnd)
+                    }
+                }
+            }
+        }
+        append(octets, start..<octets.count, to: &content)
+        return (octets.count, false)
+    }
+
+    /// What came before was counted already, so that the fault does not depend on how the octets were cut.
+    private mutating func found(_ fault: Fault) { self.fault = self.fault ?? fault }
+
+    private mutating func append(_ octets: UnsafeRawBufferPointer, _ range: Range<Int>, to content: inout ByteBuffer) {
+        guard !range.isEmpty, fault == nil else { return }
+        guard size + range.count <= limit else { return found(.tooLarge) }
+        size += range.count
+        let slice = UnsafeRawBufferPointer(rebasing: octets[range])
+        if !hasEightBit { hasEightBit = containsEightBit(slice) }
+        content.writeBytes(slice)
+    }
+
+    private mutating func appendCR(to content: inout ByteBuffer) {
+        guard fault == nil else { return }
+        guard size < limit else { return found(.tooLarge) }
+        size += 1
+        content.writeInteger(UInt8(ascii: "\r"))
+    }
+}
+
+/// Finds the CR, LF and NUL among octets. Where each of them is next is kept: else octets that are nothing but CR would
+/// be searched through for a LF from every one of them.
+private struct TextEnds {
+    private let octets: UnsafeRawBufferPointer
+    private var carriageReturn = -1
+    private var lineFeed = -1
+    private var null = -1
+
+    init(_ octets: UnsafeRawBufferPointer) { self.octets = octets }
+
+    /// The offset of the next CR, LF or NUL, or the end.
+    mutating func next(from offset: Int) -> Int {
+        if carriageReturn < offset { carriageReturn = find(UInt8(ascii: "\r"), from: offset) }
+        if lineFeed < offset { lineFeed = find(UInt8(ascii: "\n"), from: offset) }
+        if null < offset { null = find(0, from: offset) }
+        return min(carriageReturn, lineFeed, null)
+    }
+
+    private func find(_ octet: UInt8, from offset: Int) -> Int {
+        guard let base = octets.baseAddress, let found = memchr(base + offset, Int32(octet), octets.count - offset)
+        else {
+            return octets.count
+        }
+        return UnsafeRawPointer(found) - base
+    }
+}
+
+/// Whether an octet above 127 is among `octets`. Eight at a time.
+func containsEightBit(_ octets: UnsafeRawBufferPointer) -> Bool {
+    var offset = 0
+    var bits: UInt64 = 0
+    while offset + 8 <= octets.count {
+        bits |= octets.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+        offset += 8
+    }
+    while offset < octets.count {
+        bits |= UInt64(octets[offset])
+        offset += 1
+    }
+    return bits & 0x8080_8080_8080_8080 != 0
+}

@@ -1,0 +1,88 @@
+// The client's side of SMTP AUTH (RFC 4954): what is said for a mechanism, in base64. Used by SMTPClientMachine.
+
+/// One authentication exchange of a client: PLAIN (RFC 4616) or LOGIN.
+///
+/// Both send the password as it is, so the machine begins an exchange only inside TLS.
+package struct SASLClient: Sendable {
+    /// Who we are for a server. Its description shows no password.
+    package struct Credentials: Hashable, Sendable, CustomStringConvertible {
+        package let username: String
+        package let password: String
+
+        package init(username: String, password: String) {
+            self.username = username
+            self.password = password
+        }
+
+        package var description: String { username }
+    }
+
+    /// The mechanisms that are spoken here.
+    package struct Mechanisms: OptionSet, Hashable, Sendable {
+        package let rawValue: UInt8
+
+        package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+        package static let plain = Mechanisms(rawValue: 1)
+        package static let login = Mechanisms(rawValue: 2)
+    }
+
+    private enum Step { case plain, username, password, over }
+
+    private let credentials: Credentials
+    private var step: Step
+
+    /// Chooses the best of the mechanisms that a server offers; nil if it offers none of ours.
+    package init?(offered: Mechanisms, credentials: Credentials) {
+        if offered.contains(.plain) {
+            step = .plain
+        } else if offered.contains(.login) {
+            step = .username
+        } else {
+            return nil
+        }
+        self.credentials = credentials
+    }
+
+    /// The parameters of AUTH: the mechanism, with the initial response where it has one.
+    package mutating func begin() -> String {
+        switch step {
+        case .plain:
+            step = .over
+            return "PLAIN " + Self.base64(Array("\0\(credentials.username)\0\(credentials.password)".utf8))
+        case .username, .password, .over:
+            return "LOGIN"
+        }
+    }
+
+    /// The answer to a 334; nil if the server asks for more than the mechanism has.
+    ///
+    /// LOGIN has no specification: servers ask for the name, then for the password, in words of their own.
+    package mutating func respond() -> String? {
+        switch step {
+        case .username:
+            step = .password
+            return Self.base64(Array(credentials.username.utf8))
+        case .password:
+            step = .over
+            return Self.base64(Array(credentials.password.utf8))
+        case .plain, .over:
+            return nil
+        }
+    }
+
+    private static func base64(_ octets: [UInt8]) -> String {
+        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+        var text: [UInt8] = []
+        text.reserveCapacity((octets.count + 2) / 3 * 4)
+        for start in stride(from: 0, to: octets.count, by: 3) {
+            let group = octets[start..<min(start + 3, octets.count)]
+            let bits = group.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } << UInt32(8 * (3 - group.count))
+            for place in 0..<4 {
+                text.append(
+                    place <= group.count ? alphabet[Int(bits >> UInt32(18 - 6 * place)) & 0x3F] : UInt8(ascii: "="))
+            }
+        }
+        return String(decoding: text, as: UTF8.self)
+    }
+}

@@ -1,0 +1,53 @@
+// What a server says in its EHLO reply, read with suspicion. Used by SMTPClientMachine.
+
+package import SlimtaMail
+
+/// The service extensions (RFC 5321 section 4.1.1.1) of a server that matter to us.
+package struct ServerExtensions: Hashable, Sendable {
+    /// RFC 2920.
+    package var pipelining = false
+    /// RFC 6152.
+    package var eightBitMIME = false
+    /// RFC 6531.
+    package var smtpUTF8 = false
+    /// RFC 3207.
+    package var startTLS = false
+    /// RFC 1870: whether MAIL may have SIZE.
+    package var size = false
+    /// The largest message that the server takes, in octets; nil if it names no limit.
+    package var maximumSize: Int?
+    /// RFC 4954: the mechanisms that we could use.
+    package var mechanisms: SASLClient.Mechanisms = []
+
+    /// No extensions: what a server that only knows HELO has.
+    package init() {}
+
+    /// What an EHLO reply lists: its first line is the greeting. Unknown keywords are ignored, as is a wrong parameter;
+    /// of a repeated SIZE the first counts.
+    package init(ehlo reply: Reply) {
+        for line in reply.lines.dropFirst() {
+            // AUTH= is what servers older than RFC 2554 wrote.
+            let words = line.utf8.split(whereSeparator: { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "=") })
+            guard let first = words.first else { continue }
+            switch String(Substring(first)).asciiLowercased() {
+            case "pipelining": pipelining = true
+            case "8bitmime": eightBitMIME = true
+            case "smtputf8": smtpUTF8 = true
+            case "starttls": startTLS = true
+            case "size" where !size:
+                size = true
+                // RFC 1870 section 4: 0 is no limit; so is what no message can reach, or what is no number.
+                if words.count > 1, let limit = Int(Substring(words[1])), limit > 0 { maximumSize = limit }
+            case "auth":
+                for word in words.dropFirst() {
+                    switch String(Substring(word)).asciiLowercased() {
+                    case "plain": mechanisms.insert(.plain)
+                    case "login": mechanisms.insert(.login)
+                    default: break
+                    }
+                }
+            default: break
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+// The mail transactions of SMTPClientMachine (RFC 5321 section 3.3): MAIL, RCPT, DATA, and whose reply is whose.
+
+package import NIOCore
+package import SlimtaMail
+
+/// A message for one server: what the commands need to know of it. The content itself is the driver's business.
+package struct SMTPTransaction: Hashable, Sendable {
+    /// The reverse-path; nil is the null reverse-path.
+    package var sender: Mailbox?
+    /// The forward-paths, at least one.
+    package var recipients: [Mailbox]
+    /// The size of the content in octets, without dot-stuffing.
+    package var size: Int
+    /// Whether the content has octets above 127.
+    package enum EightBit: Hashable, Sendable {
+        case no
+        case yes
+        /// Not all of it was seen: it is declared as if it had, and is found out while it is sent.
+        case perhaps
+    }
+
+    package var eightBit: EightBit
+    /// Whether the content may go to a server with SMTPUTF8 only: its header has octets above 127, and it came in
+    /// with SMTPUTF8.
+    package var needsSMTPUTF8: Bool
+
+    package init(sender: Mailbox?, recipients: [Mailbox], size: Int, eightBit: EightBit, needsSMTPUTF8: Bool) {
+        self.sender = sender
+        self.recipients = recipients
+        self.size = size
+        self.eightBit = eightBit
+        self.needsSMTPUTF8 = needsSMTPUTF8
+    }
+}
+
+/// A transaction under way.
+struct Exchange {
+    /// The commands of a transaction, and what is asked with them.
+    enum Command: Equatable {
+        case mail
+        /// The index of the recipient in the transaction.
+        case recipient(Int)
+        case data
+    }
+
+    var transaction: SMTPTransaction
+    /// What became of each recipient; nil while that is open.
+    var outcomes: [Outcome?]
+    /// The recipients that this server can be asked for.
+    var candidates: [Int] = []
+    /// The recipients that the server accepted.
+    var accepted: [Int] = []
+    /// How many of the commands were sent, and how many answered. Command 0 is MAIL, then one for each candidate,
+    /// then DATA.
+    var sent = 0
+    var answered = 0
+    var isMailRefused = false
+
+    init(_ transaction: SMTPTransaction) {
+        self.transaction = transaction
+        outcomes = Array(repeating: nil, count: transaction.recipients.count)
+    }
+
+    /// MAIL, the candidates, DATA.
+    var commandCount: Int { candidates.count + 2 }
+
+    func command(_ number: Int) -> Command {
+        number == 0 ? .mail : number <= candidates.count ? .recipient(candidates[number - 1]) : .data
+    }
+
+    /// Gives `outcome` to everyone who has none.
+    mutating func settle(_ outcome: Outcome) {
+        for index in outcomes.indices where outcomes[index] == nil { outcomes[index] = outcome }
+    }
+}
+
+extension SMTPClientMachine {
+    /// Begins a transaction: only when ``isReady``.
+    ///
+    /// What cannot go to this server (too large, 8-bit or internationalised without the extension for it) is settled
+    /// without a word to it.
+    package mutating func begin(_ transaction: SMTPTransaction, into out: inout ByteBuffer) -> Action {
+        precondition(isReady, "a transaction in a session that is not ready")
+        var exchange = Exchange(transaction)
+        if let refusal = refusal(of: transaction) {
+            exchange.settle(refusal)
+        } else {
+            for (index, recipient) in transaction.recipients.enumerated() {
+                if !recipient.isSafeInCommand {
+                    exchange.outcomes[index] = Outcome(
+                        .permanent, Reply(553, EnhancedStatus(5, 1, 3), "not a valid address"))
+                } else if !extensions.smtpUTF8, recipient.needsSMTPUTF8 {
+                    exchange.outcomes[index] = Self.withoutSMTPUTF8
+                } else {
+                    exchange.candidates.append(index)
+                }
+            }
+        }
+        self.exchange = exchange
+        if exchange.candidates.isEmpty { return finish(isReusable: true) }
+        state = .replies
+        sendNextCommands(into: &out)
+        return .wait
+    }
+
+    /// What this server lacks for the message as a whole.
+    private func refusal(of transaction: SMTPTransaction) -> Outcome? {
+        if let sender = transaction.sender, !sender.isSafeInCommand {
+            return Outcome(.permanent, Reply(553, EnhancedStatus(5, 1, 7), "not a valid sender address"))
+        }
+        if let limit = extensions.maximumSize, transaction.size > limit {
+            return Outcome(
+                .permanent,
+                Reply(
+                    552, EnhancedStatus(5, 3, 4),
+                    "the message has \(transaction.size) octets, the server takes at most \(limit)"))
+        }
+        let isInternational = transaction.needsSMTPUTF8 || transaction.sender?.needsSMTPUTF8 ?? false
+        if !extensions.smtpUTF8, isInternational { return Self.withoutSMTPUTF8 }
+        if !extensions.eightBitMIME, transaction.eightBit == .yes { return Self.withoutEightBitMIME }
+        return nil
+    }
+
+    /// RFC 6531 section 3.5: the X.6.7 that a server would answer.
+    private static let withoutSMTPUTF8 = Outcome(
+        .permanent, Reply(550, EnhancedStatus(5, 6, 7), "the server does not support SMTPUTF8"))
+
+    /// RFC 6152 section 3: what has no 7-bit form must not be sent to a server without 8BITMIME; changing the octets of
+    /// a message is no choice for us.
+    package static let withoutEightBitMIME = Outcome(
+        .permanent, Reply(554, EnhancedStatus(5, 6, 3), "the server does not support 8BITMIME"))
+
+    // MARK: Commands
+
+    /// Sends all commands of the transaction at once (RFC 2920), or the next one to a server without PIPELINING.
+    private mutating func sendNextCommands(into out: inout ByteBuffer) {
+        let last = extensions.pipelining ? exchange.commandCount : exchange.sent + 1
+        while exchange.sent < last {
+            switch exchange.command(exchange.sent) {
+            case .mail: writeMail(into: &out)
+            case .recipient(let index):
+                out.writeStaticString("RCPT TO:<")
+                out.writeString(exchange.transaction.recipients[index].text)
+                out.writeStaticString(">\r\n")
+            case .data: out.writeStaticString("DATA\r\n")
+            }
+            exchange.sent += 1
+        }
+        deadlineBegins()
+    }
+
+    private func writeMail(into out: inout ByteBuffer) {
+        let transaction = exchange.transaction
+        out.writeStaticString("MAIL FROM:<")
+        if let sender = transaction.sender { out.writeString(sender.text) }
+        out.writeStaticString(">")
+        if extensions.size {
+            out.writeStaticString(" SIZE=")
+            out.writeString(String(transaction.size))
+        }
+        if extensions.eightBitMIME, transaction.eightBit != .no { out.writeStaticString(" BODY=8BITMIME") }
+        if extensions.smtpUTF8 {
+            let isInternational =
+                transaction.needsSMTPUTF8 || transaction.sender?.needsSMTPUTF8 ?? false
+                || transaction.recipients.contains(where: \.needsSMTPUTF8)
+            if isInternational { out.writeStaticString(" SMTPUTF8") }
+        }
+        out.writeStaticString("\r\n")
+    }
+
+    // MARK: Replies
+
+    /// A reply to the oldest of the commands that were sent.
+    mutating func replied(toCommandWith reply: Reply, into out: inout ByteBuffer) -> Action? {
+        let command = exchange.command(exchange.answered)
+        // RFC 5321 section 3.8: the server closes the connection, whatever it was asked.
+        if reply.code == 421 {
+            let outcome = Outcome(.temporary, shown(reply), isRemote: true)
+            exchange.settle(outcome)
+            return isReused && command == .mail ? stale() : finish(isReusable: false)
+        }
+        exchange.answered += 1
+        switch command {
+        case .mail:
+            if reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to MAIL") }
+            if !reply.isPositive {
+                exchange.isMailRefused = true
+                exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true))
+            }
+        case .recipient(let index):
+            if reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to RCPT") }
+            // A server that refused MAIL refuses RCPT for that alone: the reply to MAIL is the outcome.
+            if !exchange.isMailRefused {
+                if reply.isPositive {
+                    exchange.accepted.append(index)
+                } else {
+                    exchange.outcomes[index] = Outcome(result(ofRecipient: reply), shown(reply), isRemote: true)
+                }
+            }
+        case .data: return replied(toDataWith: reply, into: &out)
+        }
+        if exchange.answered < exchange.sent { return nil }
+        if exchange.isMailRefused { return finish(isReusable: true) }
+        if parser.hasUnread { return unsolicited() }
+        if exchange.answered > exchange.candidates.count, exchange.accepted.isEmpty {
+            // Nobody is left to send DATA for; MAIL is still open on the server's side.
+            sendReset(into: &out)
+        } else {
+            sendNextCommands(into: &out)
+        }
+        return nil
+    }
+
+    /// RFC 5321 section 4.5.3.1.10: old servers say 552 where they mean 452, too many recipients in this transaction.
+    /// That can only be meant if they accepted some; 552 with another status is a full mailbox.
+    private func result(ofRecipient reply: Reply) -> Outcome.Result {
+        let meansTooMany = reply.status == nil || reply.status == EnhancedStatus(5, 5, 3)
+        if reply.code == 552, meansTooMany, !exchange.accepted.isEmpty { return .temporary }
+        return Outcome.result(of: reply)
+    }
+
+    private mutating func replied(toDataWith reply: Reply, into out: inout ByteBuffer) -> Action? {
+        if reply.code == 354 {
+            deadlineBegins()
+            guard exchange.accepted.isEmpty else {
+                state = .content
+                // A server that changes its mind in the same breath.
+                if parser.hasUnread {
+                    guard let next = try? parser.next() else { return unsolicited() }
+                    return replied(toContentWith: next, isWhole: false)
+                }
+                return .sendContent(allowsEightBit: extensions.eightBitMIME)
+            }
+            if parser.hasUnread { return unsolicited() }
+            // RFC 2920 section 3.1: the server takes data for nobody. The only way out is to send none; what it
+            // says to that is of no account.
+            out.writeStaticString(".\r\n")
+            state = .emptyContent
+            return nil
+        }
+        if reply.isPositive || reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to DATA") }
+        if exchange.isMailRefused { return finish(isReusable: true) }
+        // Everyone who was not refused yet.
+        exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true))
+        if parser.hasUnread { return finish(isReusable: false) }
+        sendReset(into: &out)
+        return nil
+    }
+
+    /// Ends a transaction without content, so that the next MAIL is not a nested one.
+    private mutating func sendReset(into out: inout ByteBuffer) {
+        out.writeStaticString("RSET\r\n")
+        state = .reset
+        deadlineBegins()
+    }
+
+    /// The reply to the message, or what the server says while it is still being sent.
+    mutating func replied(toContentWith reply: Reply, isWhole: Bool) -> Action {
+        if reply.code / 100 == 3 || (reply.isPositive && !isWhole) {
+            return protocolError("\(reply.code) in reply to the message")
+        }
+        exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true))
+        return finish(isReusable: isWhole && reply.code != 421)
+    }
+
+    /// The driver has sent all of the content and its end.
+    package mutating func contentSent() {
+        precondition(state == .content, "content that was not asked for")
+        state = .finalReply
+        deadlineBegins()
+    }
+
+    /// The content cannot be sent to its end: `outcome` is what the accepted recipients get. The connection must be
+    /// closed, so that the server sees no end of the message.
+    package mutating func contentFailed(_ outcome: Outcome) -> Action {
+        precondition(state == .content, "content that was not asked for")
+        exchange.settle(outcome)
+        return finish(isReusable: false)
+    }
+
+    // MARK: The end of a transaction
+
+    /// The transaction is over, and so is the session if more was said than was asked for.
+    mutating func finish(isReusable: Bool) -> Action {
+        let isReusable = isReusable && !parser.hasUnread
+        let outcomes = endExchange(isReusable: isReusable)
+        return .finished(outcomes, isReusable: isReusable)
+    }
+
+    mutating func stale() -> Action { .stale(endExchange(isReusable: false)) }
+
+    private mutating func endExchange(isReusable: Bool) -> [Outcome] {
+        state = isReusable ? .ready : .closed
+        isReused = true
+        let outcomes = exchange.outcomes.map { outcome in
+            guard let outcome else { preconditionFailure("a transaction ended with a recipient's outcome open") }
+            return outcome
+        }
+        exchange = Self.noExchange
+        deadlineBegins()
+        return outcomes
+    }
+
+    static let noExchange = Exchange(
+        SMTPTransaction(sender: nil, recipients: [], size: 0, eightBit: .no, needsSMTPUTF8: false))
+}
+
+extension Mailbox {
+    /// Whether the address can be part of a command: no octet that ends a line, or that no address has.
+    ///
+    /// The parsers see to that; this is the last door, for addresses from a damaged or foreign store.
+    package var isSafeInCommand: Bool { text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F } }
+}

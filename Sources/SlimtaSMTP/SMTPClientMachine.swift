@@ -1,0 +1,452 @@
+// The client's side of an SMTP session (RFC 5321) as a value: no channel, clock or closure. SlimtaRelay's driver feeds
+// it and performs its actions.
+
+package import NIOCore
+package import SlimtaMail
+
+/// One SMTP session with one server, from its greeting to QUIT: octets in, one action out.
+///
+/// ```
+/// greeting ─▶ ehlo ─▶ startTLS ─▶ handshake ─▶ ehlo ─▶ authentication ─▶ ready ─▶ quit
+///               └▶ helo                                                  ▲   │
+///                                                        reset, finished │   ▼ begin
+///                                                   finalReply ◀─ content ◀─ replies
+/// ```
+///
+/// The driver hands over what arrives (``received(_:)``) and calls ``next(into:)`` until that says ``Action/wait``;
+/// it writes what was appended to `out` before it performs an action. Everything else that happens is a call as well:
+/// ``tlsEstablished(into:)``, ``contentSent()``, ``ended(_:)``. ``waitsFor`` says which deadline is running.
+///
+/// A server may say 421 at any time, close at any time and lie at any time. What it must not do is to answer what was
+/// not asked: a reply that nobody waits for means that the two sides no longer talk of the same thing, and ends the
+/// session, as does anything behind STARTTLS's 220 that was not sent inside TLS (RFC 3207, CVE-2021-38371).
+package struct SMTPClientMachine: Sendable {
+    /// When the session is encrypted.
+    package enum Security: Hashable, Sendable {
+        /// Never.
+        case none
+        /// Where the server offers STARTTLS.
+        case opportunistic
+        /// Always, or there is no session.
+        case required
+    }
+
+    package struct Configuration: Hashable, Sendable {
+        /// Our name in EHLO: a domain name, or an address literal.
+        package var name: String
+        package var security: Security
+        /// Who we are for the server; nil: no AUTH.
+        package var credentials: SASLClient.Credentials?
+
+        package init(name: String, security: Security, credentials: SASLClient.Credentials? = nil) {
+            self.name = name
+            self.security = security
+            self.credentials = credentials
+        }
+    }
+
+    /// What the driver is to do.
+    package enum Action: Equatable, Sendable {
+        /// Nothing, until something happens.
+        case wait
+        /// Begin TLS, then call ``tlsEstablished(into:)``.
+        case startTLS
+        /// The session is open: a transaction may begin.
+        case ready
+        /// Send the content and its end, then call ``contentSent()``.
+        case sendContent(allowsEightBit: Bool)
+        /// The transaction is over, with one outcome for each of its recipients. Not reusable: close the connection.
+        case finished([Outcome], isReusable: Bool)
+        /// The server gave up on a session that has had transactions before it answered MAIL: close the connection
+        /// and repeat the transaction in a new session. The outcomes are for the case that this is not possible.
+        case stale([Outcome])
+        /// No session: close the connection.
+        case failed(SessionFailure)
+        /// Close the connection; there is no transaction.
+        case close
+    }
+
+    /// Why a session did not come to be.
+    package struct SessionFailure: Hashable, Sendable {
+        /// What it means for every recipient, if no other server is to be had.
+        package var outcome: Outcome
+        /// TLS was begun and failed, and the session may be tried without.
+        package var mayRetryInClear: Bool
+
+        package init(outcome: Outcome, mayRetryInClear: Bool) {
+            self.outcome = outcome
+            self.mayRetryInClear = mayRetryInClear
+        }
+    }
+
+    /// What happens to a session from outside.
+    package enum End: Hashable, Sendable {
+        /// The server closed the connection.
+        case closed
+        /// The connection broke, with the system's word for it.
+        case broken(String)
+        /// The deadline passed.
+        case timedOut
+        /// TLS failed, in its words.
+        case tlsFailed(String)
+        /// We no longer want it.
+        case cancelled
+    }
+
+    /// What the session waits for: the driver has a deadline for it.
+    package struct Wait: Hashable, Sendable {
+        package enum Kind: Hashable, Sendable {
+            /// Replies to commands: of how many recipients is in one group.
+            case reply(recipients: Int)
+            case handshake
+            case content
+            case finalReply
+            /// For nothing: the session is idle.
+            case idle
+            case quit
+            case nothing
+        }
+
+        package var kind: Kind
+        /// Another number is another wait, with a deadline of its own.
+        package var number: UInt64
+    }
+
+    enum State: Equatable {
+        case greeting, ehlo, helo, startTLS, handshake, authentication, ready
+        /// Commands of a transaction were sent.
+        case replies
+        case content, emptyContent, finalReply, reset
+        case quit, closed
+    }
+
+    let configuration: Configuration
+    var state = State.greeting
+    var parser = ReplyParser()
+    var extensions = ServerExtensions()
+    var exchange = SMTPClientMachine.noExchange
+    /// Whether there was a transaction before.
+    var isReused = false
+    private var isEncrypted = false
+    /// Whether the server has said something inside TLS: it then works.
+    private var isTLSProven = false
+    private var sasl: SASLClient?
+    private var waitNumber: UInt64 = 0
+
+    /// A session over a connection that was just made: the server is to greet.
+    package init(_ configuration: Configuration) { self.configuration = configuration }
+
+    /// Whether a transaction may begin.
+    package var isReady: Bool { state == .ready }
+
+    /// What the session waits for.
+    package var waitsFor: Wait {
+        let kind: Wait.Kind =
+            switch state {
+            case .greeting, .ehlo, .helo, .startTLS, .authentication, .reset, .emptyContent: .reply(recipients: 0)
+            case .replies: .reply(recipients: extensions.pipelining ? exchange.candidates.count : 1)
+            case .handshake: .handshake
+            case .content: .content
+            case .finalReply: .finalReply
+            case .ready: .idle
+            case .quit: .quit
+            case .closed: .nothing
+            }
+        return Wait(kind: kind, number: waitNumber)
+    }
+
+    // MARK: Events
+
+    /// Takes what the server sent; ``next(into:)`` then says what to do.
+    package mutating func received(_ bytes: ByteBuffer) {
+        // Behind the end nothing counts, and nothing is kept.
+        if state != .closed { parser.append(bytes) }
+    }
+
+    /// What is to be done; call it again until it is ``Action/wait``.
+    package mutating func next(into out: inout ByteBuffer) -> Action {
+        while true {
+            switch state {
+            case .closed, .handshake: return .wait
+            case .ready:
+                guard parser.hasUnread else { return .wait }
+                state = .closed
+                return .close
+            case .greeting, .ehlo, .helo, .startTLS, .authentication, .replies, .content, .emptyContent, .finalReply,
+                .reset, .quit:
+                break
+            }
+            let reply: Reply?
+            do {
+                reply = try parser.next()
+            } catch {
+                return protocolError(error.description)
+            }
+            guard let reply else { return .wait }
+            if let action = replied(reply, into: &out) { return action }
+        }
+    }
+
+    /// TLS is there, and nothing of what was said before counts (RFC 3207 section 4.2).
+    package mutating func tlsEstablished(into out: inout ByteBuffer) {
+        guard state == .handshake else { return }
+        isEncrypted = true
+        extensions = ServerExtensions()
+        sendEHLO(into: &out)
+    }
+
+    /// The session ends from outside: what that means for what it was doing.
+    package mutating func ended(_ end: End) -> Action {
+        switch state {
+        case .closed: return .wait
+        case .ready, .quit:
+            state = .closed
+            return .close
+        case .greeting, .ehlo, .helo, .startTLS, .handshake, .authentication:
+            return fail(with: outcome(of: end), isTLSFailure: isTLSFailure(end))
+        case .replies:
+            exchange.settle(outcome(of: end))
+            switch end {
+            case .closed, .broken, .tlsFailed:
+                return isReused && exchange.answered == 0 ? stale() : finish(isReusable: false)
+            case .timedOut, .cancelled: return finish(isReusable: false)
+            }
+        case .content, .emptyContent, .finalReply, .reset:
+            exchange.settle(outcome(of: end))
+            return finish(isReusable: false)
+        }
+    }
+
+    /// Says QUIT, when ``isReady``; else the connection is to be closed as it is.
+    package mutating func quit(into out: inout ByteBuffer) -> Action {
+        guard isReady else {
+            state = .closed
+            return .close
+        }
+        out.writeStaticString("QUIT\r\n")
+        state = .quit
+        deadlineBegins()
+        return .wait
+    }
+
+    // MARK: Replies
+
+    /// What a reply leads to; nil if the next one is to be looked at.
+    private mutating func replied(_ reply: Reply, into out: inout ByteBuffer) -> Action? {
+        isTLSProven = isEncrypted
+        switch state {
+        case .replies: return replied(toCommandWith: reply, into: &out)
+        case .content: return replied(toContentWith: reply, isWhole: false)
+        case .finalReply: return replied(toContentWith: reply, isWhole: true)
+        case .reset: return finish(isReusable: reply.isPositive)
+        case .emptyContent: return finish(isReusable: reply.code != 421)
+        case .quit:
+            state = .closed
+            return .close
+        case .greeting, .ehlo, .helo, .startTLS, .authentication:
+            if parser.hasUnread { return unsolicited() }
+            return replied(toOpeningWith: reply, into: &out)
+        case .handshake, .ready, .closed: preconditionFailure("a reply taken where none is expected")
+        }
+    }
+
+    private mutating func replied(toOpeningWith reply: Reply, into out: inout ByteBuffer) -> Action? {
+        if reply.code == 421 { return refused(reply) }
+        switch state {
+        case .greeting:
+            guard reply.isPositive else { return refused(reply) }
+            sendEHLO(into: &out)
+            return nil
+        case .ehlo:
+            // RFC 5321 section 3.2: a server that does not know EHLO gets HELO.
+            if reply.isPermanent {
+                send("HELO \(configuration.name)", into: &out)
+                state = .helo
+                return nil
+            }
+            guard reply.isPositive else { return refused(reply) }
+            extensions = ServerExtensions(ehlo: reply)
+            return open(into: &out)
+        case .helo:
+            guard reply.isPositive else { return refused(reply) }
+            return open(into: &out)
+        case .startTLS:
+            if reply.isPositive {
+                state = .handshake
+                deadlineBegins()
+                return .startTLS
+            }
+            if reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to STARTTLS") }
+            switch configuration.security {
+            case .required: return fail(with: tlsMissing("the server refused STARTTLS: \(shown(reply))"))
+            case .opportunistic, .none: return authenticate(into: &out)
+            }
+        case .authentication:
+            if reply.isPositive { return becomeReady() }
+            guard reply.code == 334, let response = sasl?.respond() else {
+                return fail(with: authenticationFailed("the server refused authentication: \(shown(reply))"))
+            }
+            send(response, into: &out)
+            return nil
+        case .handshake, .ready, .replies, .content, .emptyContent, .finalReply, .reset, .quit, .closed:
+            preconditionFailure("not a state of a session's opening")
+        }
+    }
+
+    /// The hello was answered: TLS, if it is to be.
+    private mutating func open(into out: inout ByteBuffer) -> Action? {
+        if isEncrypted { return authenticate(into: &out) }
+        switch configuration.security {
+        case .none: return authenticate(into: &out)
+        case .opportunistic where !extensions.startTLS: return authenticate(into: &out)
+        case .required where !extensions.startTLS:
+            return fail(with: tlsMissing("TLS is required, and the server does not offer it"))
+        case .opportunistic, .required:
+            send("STARTTLS", into: &out)
+            state = .startTLS
+            return nil
+        }
+    }
+
+    private mutating func authenticate(into out: inout ByteBuffer) -> Action? {
+        guard let credentials = configuration.credentials else { return becomeReady() }
+        // Both mechanisms show the password to whoever listens.
+        guard isEncrypted else { return fail(with: authenticationFailed("no authentication without TLS")) }
+        guard var sasl = SASLClient(offered: extensions.mechanisms, credentials: credentials) else {
+            return fail(with: authenticationFailed("the server offers neither AUTH PLAIN nor AUTH LOGIN"))
+        }
+        send("AUTH " + sasl.begin(), into: &out)
+        self.sasl = sasl
+        state = .authentication
+        return nil
+    }
+
+    private mutating func becomeReady() -> Action {
+        sasl = nil
+        state = .ready
+        deadlineBegins()
+        return .ready
+    }
+
+    private mutating func sendEHLO(into out: inout ByteBuffer) {
+        send("EHLO \(configuration.name)", into: &out)
+        state = .ehlo
+    }
+
+    private mutating func send(_ line: String, into out: inout ByteBuffer) {
+        out.writeString(line)
+        out.writeStaticString("\r\n")
+        deadlineBegins()
+    }
+
+    /// What was waited for is there, or was just asked for: the next deadline is a new one.
+    mutating func deadlineBegins() { waitNumber &+= 1 }
+
+    // MARK: Ends
+
+    /// The server does not want a session, or does not speak SMTP.
+    private mutating func refused(_ reply: Reply) -> Action {
+        if reply.code / 100 == 3 { return protocolError("\(reply.code) where a session should open") }
+        // A positive reply does not come here.
+        return fail(with: Outcome(reply.isPermanent ? .permanent : .temporary, shown(reply), isRemote: true))
+    }
+
+    private mutating func fail(with outcome: Outcome, isTLSFailure: Bool = false) -> Action {
+        let mayRetryInClear =
+            switch configuration.security {
+            case .opportunistic: isTLSFailure && configuration.credentials == nil
+            case .none, .required: false
+            }
+        state = .closed
+        return .failed(SessionFailure(outcome: outcome, mayRetryInClear: mayRetryInClear))
+    }
+
+    /// A connection that ends in the handshake, or before the server said a word inside TLS, ends because of TLS.
+    private func isTLSFailure(_ end: End) -> Bool {
+        switch end {
+        case .cancelled: false
+        case .closed, .broken, .timedOut, .tlsFailed: state == .handshake || (isEncrypted && !isTLSProven)
+        }
+    }
+
+    /// There is more than was asked for. A 421 may come at any time; nothing else may.
+    mutating func unsolicited() -> Action {
+        if let reply = try? parser.next(), reply.code == 421 {
+            return giveUp(with: Outcome(.temporary, shown(reply), isRemote: true))
+        }
+        return protocolError("more replies than commands")
+    }
+
+    /// The server does not keep to the protocol: what it may have meant is not guessed, and no mail bounces for it.
+    mutating func protocolError(_ what: String) -> Action {
+        giveUp(with: Outcome(.temporary, Reply(451, EnhancedStatus(4, 5, 0), "protocol error: \(what)")))
+    }
+
+    /// The session ends here, with `outcome` for whoever has none.
+    private mutating func giveUp(with outcome: Outcome) -> Action {
+        switch state {
+        case .greeting, .ehlo, .helo, .startTLS, .handshake, .authentication: return fail(with: outcome)
+        case .replies, .content, .emptyContent, .finalReply, .reset:
+            exchange.settle(outcome)
+            return finish(isReusable: false)
+        case .ready, .quit, .closed:
+            state = .closed
+            return .close
+        }
+    }
+
+    private func tlsMissing(_ text: String) -> Outcome {
+        Outcome(.temporary, Reply(451, EnhancedStatus(4, 7, 5), text))
+    }
+
+    /// Always temporary: it is the operator who has to do something, and no message is to bounce for it.
+    private func authenticationFailed(_ text: String) -> Outcome {
+        Outcome(.temporary, Reply(454, EnhancedStatus(4, 7, 0), text))
+    }
+
+    private func outcome(of end: End) -> Outcome {
+        switch end {
+        case .closed: lost("the server closed the connection \(whileWaiting)")
+        case .broken(let text): lost("connection lost \(whileWaiting): \(text)")
+        case .timedOut: lost("timed out \(whileWaiting)")
+        case .tlsFailed(let text): Outcome(.temporary, Reply(451, EnhancedStatus(4, 7, 5), "TLS failed: \(text)"))
+        case .cancelled: Outcome(.temporary, Reply(451, EnhancedStatus(4, 3, 2), "the attempt was broken off"))
+        }
+    }
+
+    private func lost(_ text: String) -> Outcome { Outcome(.temporary, Reply(451, EnhancedStatus(4, 4, 2), text)) }
+
+    private var whileWaiting: String {
+        switch state {
+        case .greeting: "before its greeting"
+        case .ehlo: "in reply to EHLO"
+        case .helo: "in reply to HELO"
+        case .startTLS: "in reply to STARTTLS"
+        case .handshake: "in the TLS handshake"
+        case .authentication: "in reply to AUTH"
+        case .replies:
+            switch exchange.command(exchange.answered) {
+            case .mail: "in reply to MAIL"
+            case .recipient: "in reply to RCPT"
+            case .data: "in reply to DATA"
+            }
+        case .content: "while the message was sent"
+        case .finalReply: "in reply to the message (it may be delivered more than once)"
+        case .emptyContent, .reset: "in reply to RSET"
+        case .ready, .quit, .closed: "while idle"
+        }
+    }
+
+    /// A reply as it is kept: it has no more than 1,000 octets of text, on one line.
+    func shown(_ reply: Reply) -> Reply {
+        let limit = 1000
+        guard reply.lines.count > 1 || reply.lines[0].utf8.count > limit else { return reply }
+        var text = reply.text
+        if text.utf8.count > limit {
+            var end = text.utf8.index(text.startIndex, offsetBy: limit)
+            end = text.unicodeScalars.index(before: text.unicodeScalars.index(after: end))
+            text = String(text.unicodeScalars[..<end]) + "..."
+        }
+        return Reply(reply.code, reply.status, text)
+    }
+}

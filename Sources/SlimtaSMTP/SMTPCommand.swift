@@ -1,0 +1,176 @@
+// What a client may say: the commands of RFC 5321 and its extensions, and how a line becomes one.
+// Called by SMTPServerMachine with one line at a time, without its CRLF.
+
+package import SlimtaMail
+
+/// A command of a client, its arguments checked by the grammar.
+package enum SMTPCommand: Equatable, Sendable {
+    case ehlo(String)
+    case helo(String)
+    case startTLS
+    /// RFC 4954: the mechanism's name in upper case, and the initial response if there was one.
+    case auth(mechanism: String, initialResponse: InitialResponse?)
+    case mail(MailCommand)
+    case rcpt(RecipientPath)
+    case data
+    case rset
+    case noop
+    case vrfy
+    case expn
+    case help
+    case quit
+}
+
+/// The initial response of AUTH, as it came. It may hold a password, and is never printed.
+package struct InitialResponse: Equatable, Sendable, CustomStringConvertible, CustomDebugStringConvertible,
+    CustomReflectable
+{
+    /// What should be base64, or "=".
+    package let base64: [UInt8]
+
+    package var description: String { "initial response" }
+    package var debugDescription: String { description }
+    package var customMirror: Mirror { Mirror(self, children: []) }
+}
+
+/// MAIL with its parameters.
+package struct MailCommand: Equatable, Sendable {
+    /// nil is the null reverse-path.
+    package var sender: Mailbox?
+    /// RFC 1870; `Int.max` for any number that is larger.
+    package var size: Int?
+    /// RFC 6152.
+    package var body: BodyType = .sevenBit
+    /// RFC 6531.
+    package var smtpUTF8 = false
+    /// How many parameters there were: HELO sessions have none.
+    package var parameterCount = 0
+}
+
+/// The forward-path of RCPT.
+package enum RecipientPath: Equatable, Sendable {
+    case mailbox(Mailbox)
+    /// `<Postmaster>` without a domain (RFC 5321 section 4.1.1.3), as it was spelled.
+    case postmaster(String)
+}
+
+/// Why a line is no command.
+package enum SMTPSyntaxError: Error, Equatable, Sendable {
+    /// The verb is not one of ours.
+    case unrecognized
+    /// An argument is missing, malformed, or was given where none is allowed.
+    case badArgument
+    /// MAIL's path is not in the grammar.
+    case badSender
+    /// RCPT's path is not in the grammar.
+    case badRecipient
+    /// A MAIL or RCPT parameter that was not offered.
+    case unknownParameter
+    /// A MAIL or RCPT parameter that was offered, with a value that it cannot have, or twice.
+    case badParameter
+    /// An address with octets above 127 without SMTPUTF8.
+    case needsSMTPUTF8
+}
+
+extension SMTPCommand {
+    /// Parses `line`, which is without CRLF.
+    package init(parsing line: Span<UInt8>) throws(SMTPSyntaxError) {
+        var end = line.count
+        // Trailing blanks are no argument (RFC 5321 section 4.1.1 asks servers to tolerate them).
+        while end > 0, line[end - 1] == UInt8(ascii: " ") || line[end - 1] == UInt8(ascii: "\t") { end -= 1 }
+        var verbEnd = 0
+        while verbEnd < end, line[verbEnd] != UInt8(ascii: " ") { verbEnd += 1 }
+        var start = verbEnd
+        while start < end, line[start] == UInt8(ascii: " ") { start += 1 }
+        let argument = line.extracting(start..<end)
+
+        switch Verb(folding: line.extracting(0..<verbEnd)) {
+        case .ehlo: self = .ehlo(try SMTPCommand.name(argument))
+        case .helo: self = .helo(try SMTPCommand.name(argument))
+        case .mail: self = .mail(try MailCommand(parsing: argument))
+        case .rcpt: self = .rcpt(try RecipientPath(parsing: argument))
+        case .auth: self = try SMTPCommand.auth(argument)
+        case .data: self = try SMTPCommand.data.without(argument)
+        case .rset: self = try SMTPCommand.rset.without(argument)
+        case .quit: self = try SMTPCommand.quit.without(argument)
+        case .starttls: self = try SMTPCommand.startTLS.without(argument)
+        case .noop: self = .noop
+        case .help: self = .help
+        case .vrfy:
+            guard !argument.isEmpty else { throw .badArgument }
+            self = .vrfy
+        case .expn: self = .expn
+        case nil: throw .unrecognized
+        }
+    }
+
+    private func without(_ argument: Span<UInt8>) throws(SMTPSyntaxError) -> SMTPCommand {
+        guard argument.isEmpty else { throw .badArgument }
+        return self
+    }
+
+    /// The client's name for itself. More than RFC 5321's grammar is let through, since clients on desks say all sorts
+    /// of names; but nothing that would mean something else in a Received field or a log.
+    private static func name(_ argument: Span<UInt8>) throws(SMTPSyntaxError) -> String {
+        guard (1...255).contains(argument.count) else { throw .badArgument }
+        for index in argument.indices {
+            switch argument[index] {
+            case UInt8(ascii: "("), UInt8(ascii: ")"), UInt8(ascii: "<"), UInt8(ascii: ">"), UInt8(ascii: "@"),
+                UInt8(ascii: ","), UInt8(ascii: ";"), UInt8(ascii: "\\"), UInt8(ascii: "\""):
+                throw .badArgument
+            case 33...126: continue
+            default: throw .badArgument
+            }
+        }
+        guard let name = String(validating: argument) else { throw .badArgument }
+        return name
+    }
+
+    /// RFC 4954 section 4: `AUTH SP mechanism [SP initial-response]`.
+    private static func auth(_ argument: Span<UInt8>) throws(SMTPSyntaxError) -> SMTPCommand {
+        var end = 0
+        while end < argument.count, argument[end] != UInt8(ascii: " ") { end += 1 }
+        guard (1...20).contains(end) else { throw .badArgument }
+        var mechanism = ""
+        for index in 0..<end {
+            switch argument[index] {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"): mechanism.unicodeScalars.append(.init(argument[index] - 32))
+            case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"),
+                UInt8(ascii: "_"):
+                mechanism.unicodeScalars.append(.init(argument[index]))
+            default: throw .badArgument
+            }
+        }
+        guard end < argument.count else { return .auth(mechanism: mechanism, initialResponse: nil) }
+        var response: [UInt8] = []
+        for index in (end + 1)..<argument.count {
+            guard argument[index] != UInt8(ascii: " ") else { throw .badArgument }
+            response.append(argument[index])
+        }
+        return .auth(mechanism: mechanism, initialResponse: InitialResponse(base64: response))
+    }
+}
+
+/// The verbs, for a comparison on octets.
+private enum Verb: String, CaseIterable {
+    case ehlo, helo, starttls, auth, mail, rcpt, data, rset, noop, vrfy, expn, help, quit
+
+    /// The verb that `octets` spell in any case.
+    init?(folding octets: Span<UInt8>) {
+        guard (4...8).contains(octets.count) else { return nil }
+        var word: UInt64 = 0
+        for index in octets.indices { word = word << 8 | UInt64(octets[index] | 0x20) }
+        guard let verb = Verb.byWord[word] else { return nil }
+        // Folding by a bit also maps octets that are no letters; only letters are verbs.
+        for index in octets.indices {
+            guard (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(octets[index] | 0x20), octets[index] & 0x40 != 0
+            else { return nil }
+        }
+        self = verb
+    }
+
+    private static let byWord = Dictionary(
+        uniqueKeysWithValues: allCases.map { verb in
+            (verb.rawValue.utf8.reduce(UInt64(0)) { $0 << 8 | UInt64($1) }, verb)
+        })
+}

@@ -1,0 +1,81 @@
+// What an SMTP session is like: made by the edge from its configuration, one for all sessions of a kind.
+
+internal import SlimtaMail
+
+/// The settings of a session of `SMTPServerMachine`.
+package struct SMTPServerConfiguration: Sendable {
+    package enum TLSMode: Sendable {
+        /// Not offered.
+        case none
+        /// Offered in EHLO (RFC 3207).
+        case startTLS
+        /// Before the greeting (RFC 8314 section 3.3).
+        case immediate
+    }
+
+    package enum Authentication: Sendable {
+        /// MAIL before AUTH gets 530 5.7.0.
+        case required
+        /// Offered.
+        case optional
+        /// Not offered.
+        case none
+    }
+
+    /// Our name: greeting, EHLO.
+    package var hostname: String
+    /// The greeting without its code.
+    package var greeting: String
+    package var tls: TLSMode
+    package var authentication: Authentication
+    /// The mechanisms in the order in which they are offered.
+    package var mechanisms: [SASLMechanism]
+    /// Whether AUTH may be used in clear.
+    package var allowsPlaintextAuthentication: Bool
+    /// The most octets of a message (RFC 1870); at least 64 KiB makes sense.
+    package var messageSize: Int
+    /// The most recipients of a message; one more gets 452 4.5.3.
+    package var recipients: Int
+    /// The most 5xx replies in a session; then 421 4.7.0.
+    package var errors: Int
+
+    package init(
+        hostname: String, greeting: String? = nil, tls: TLSMode, authentication: Authentication,
+        mechanisms: [SASLMechanism] = SASLMechanism.allCases, allowsPlaintextAuthentication: Bool = false,
+        messageSize: Int = 50 << 20, recipients: Int = 1000, errors: Int = 10
+    ) {
+        self.hostname = hostname
+        self.greeting = greeting ?? "\(hostname) ESMTP Mail Gateway"
+        self.tls = tls
+        self.authentication = authentication
+        self.mechanisms = mechanisms
+        self.allowsPlaintextAuthentication = allowsPlaintextAuthentication
+        self.messageSize = messageSize
+        self.recipients = recipients
+        self.errors = errors
+    }
+}
+
+/// Who a session has authenticated as, and what that allows.
+package struct AuthenticatedUser: Equatable, Sendable {
+    package let login: String
+    /// The sender addresses that the login may use: a mailbox, or "@domain" for all of a domain. Empty: any.
+    package let senders: [String]
+
+    package init(login: String, senders: [String] = []) {
+        self.login = login
+        self.senders = senders
+    }
+
+    /// Whether the login may send as `sender`, compared octet for octet but for ASCII case.
+    func maySend(as sender: String) -> Bool {
+        guard !senders.isEmpty else { return true }
+        let sender = sender.asciiLowercased().utf8
+        return senders.contains { allowed in
+            let allowed = allowed.asciiLowercased().utf8
+            // An "@" of the local part is in quotes, behind which is another "@": the suffix is the whole domain.
+            let compared = allowed.first == UInt8(ascii: "@") ? sender.suffix(allowed.count) : sender[...]
+            return compared.elementsEqual(allowed)
+        }
+    }
+}

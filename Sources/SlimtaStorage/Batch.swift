@@ -1,0 +1,114 @@
+// What is written and synced together: encoded frames, what they change, and who waits for it.
+
+import NIOCore
+import SlimtaMail
+import SlimtaQueue
+
+/// What one record of a frame changes in the index.
+struct Change {
+    enum Kind { case accept, state, remove }
+
+    var kind: Kind
+    /// The offset of the frame in the batch.
+    var frame: Int
+    var id: QueueID
+    /// The body that the envelope shares, an index into the batch's bodies; -1: its own.
+    var body = -1
+}
+
+/// A body that several envelopes of a batch share, or that has a file in the spool.
+struct PendingBody {
+    var id: QueueID
+    var rest: (any SpooledBody)?
+}
+
+/// Frames that become durable with one sync.
+///
+/// `@unchecked Sendable`: it is filled under the journal's lock and then belongs to the writer.
+final class Batch: @unchecked Sendable {
+    typealias Completion = @Sendable (Result<Void, StorageError>) -> Void
+
+    let buffer: OutputBuffer
+    /// The salt that its checksums were made with.
+    var salt: UInt64 = 0
+    /// Offsets of its frames.
+    var frames: [Int] = []
+    var changes: [Change] = []
+    var bodies: [PendingBody] = []
+    /// Who waits, in order; with an error, who was refused.
+    var completions: [(completion: Completion, refusal: StorageError?)] = []
+    /// The number of its last frame.
+    var last: UInt64 = 0
+
+    init(capacity: Int) { buffer = OutputBuffer(capacity: capacity) }
+
+    var isEmpty: Bool { buffer.count == 0 && completions.isEmpty }
+
+    func removeAll() {
+        buffer.removeAll()
+        frames.removeAll(keepingCapacity: true)
+        changes.removeAll(keepingCapacity: true)
+        bodies.removeAll(keepingCapacity: true)
+        completions.removeAll(keepingCapacity: true)
+    }
+
+    /// Appends the frame of `commit`; its size.
+    func encode(_ commit: QueueCommit, number: UInt64, durable: UInt64) -> Int {
+        let type: FrameType = !commit.accepted.isEmpty ? .accept : !commit.states.isEmpty ? .state : .remove
+        let start = FrameHeader.begin(type, number: number, durable: durable, into: buffer)
+        if let message = commit.message, let first = commit.accepted.first {
+            let body: Int
+            if commit.accepted.count > 1 || message.rest != nil {
+                bodies.append(PendingBody(id: first.envelope.id, rest: message.rest))
+                body = bodies.count - 1
+            } else {
+                body = -1
+            }
+            buffer.reserve(message.head.readableBytes + 1024)
+            for (envelope, due) in commit.accepted {
+                EnvelopeCodec.encode(envelope, due: due, tag: RecordTag.envelope, into: buffer)
+                changes.append(Change(kind: .accept, frame: start, id: envelope.id, body: body))
+            }
+            let field = buffer.begin(RecordTag.body)
+            buffer.append(message.head)
+            buffer.end(field)
+            if let rest = message.rest { SpoolCodec.encode(rest.reference, tag: RecordTag.spool, into: buffer) }
+        }
+        for state in commit.states {
+            StateCodec.encode(state, tag: RecordTag.state, into: buffer)
+            changes.append(Change(kind: .state, frame: start, id: state.id))
+        }
+        for removal in commit.removed {
+            RemovalCodec.encode(removal, into: buffer)
+            changes.append(Change(kind: .remove, frame: start, id: removal.id))
+        }
+        FrameHeader.end(start, salt: salt, in: buffer)
+        frames.append(start)
+        last = number
+        return buffer.count - start
+    }
+
+    /// How much was in it: to take the last frame out again.
+    struct Mark {
+        var octets: Int, frames: Int, changes: Int, bodies: Int, last: UInt64
+    }
+
+    var mark: Mark {
+        Mark(octets: buffer.count, frames: frames.count, changes: changes.count, bodies: bodies.count, last: last)
+    }
+
+    func rollBack(to mark: Mark) {
+        buffer.truncate(to: mark.octets)
+        frames.removeLast(frames.count - mark.frames)
+        changes.removeLast(changes.count - mark.changes)
+        bodies.removeLast(bodies.count - mark.bodies)
+        last = mark.last
+    }
+
+    /// Makes the checksums those of a segment with another salt.
+    func reseal(salt: UInt64) {
+        if salt == self.salt { return }
+        self.salt = salt
+        for frame in frames { FrameHeader.seal(frame, salt: salt, in: buffer) }
+    }
+}

@@ -1,0 +1,130 @@
+// Reads an envelope back from wherever it is: a frame of the journal or a sealed file. Called by the threads of the
+// pool for `load`, by the checkpoint, and by the inspector.
+
+import NIOCore
+import SlimtaMail
+import SlimtaQueue
+import Synchronization
+
+/// Reads envelopes. Belongs to one thread.
+struct ContentReader {
+    let core: StorageCore
+    private let frames: FrameReader
+    private let isReadOnly: Bool
+
+    /// `windowSize` octets of the journal are read at a time. `isReadOnly`: damage is told, and nothing moved aside.
+    init(_ core: StorageCore, windowSize: Int, isReadOnly: Bool = false) {
+        self.core = core
+        self.isReadOnly = isReadOnly
+        frames = FrameReader(core.fileSystem, windowSize: windowSize)
+    }
+
+    /// The envelope `id`, as it is now.
+    func load(_ id: QueueID, spool: (SpoolReference) -> any SpooledBody) throws(StorageError) -> StoredEnvelope {
+        var last: FileFailure?
+        // A checkpoint may move it while it is read: then it is looked up again.
+        for _ in 0..<8 {
+            let found = core.index.withLock { index in index.entry(id).map { ($0, index.body($0)) } }
+            guard let (entry, body) = found else { throw .notFound }
+            do {
+                return try read(entry, body, spool)
+            } catch {
+                let failure = FileFailure(error)
+                if let now = core.index.withLock({ $0.entry(id) }),
+                    now.envelope == entry.envelope, now.state == entry.state, now.meta == entry.meta
+                {
+                    guard case .system = failure else { throw damaged(entry, failure) }
+                    throw .failed(failure.description)
+                }
+                last = failure
+            }
+        }
+        throw .failed(last?.description ?? "the record is moving")
+    }
+
+    private func read(
+        _ entry: IndexEntry, _ body: IndexBody?, _ spool: (SpoolReference) -> any SpooledBody
+    ) throws -> StoredEnvelope {
+        let (envelope, due) = try withEnvelope(entry) { try EnvelopeCodec.decode($0) }
+        let head = try withBody(entry, body) { ByteBuffer(bytes: $0) }
+        let state = try withState(entry) { try StateCodec.decode($0) } ?? EnvelopeState(of: envelope, due: due)
+        return StoredEnvelope(
+            envelope: envelope, state: state, message: Message(head: head, rest: body?.spool.map(spool)))
+    }
+
+    /// Calls `use` with the record of the envelope.
+    func withEnvelope<Result>(_ entry: IndexEntry, _ use: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
+        defer { withExtendedLifetime(frames) {} }
+        if entry.envelope.isJournal {
+            return try use(try field(entry.envelope, RecordTag.envelope, entry.id))
+        }
+        return try sealed(entry.envelope.generation).fetch(.envelope, entry.id) { try use($0.payload) }
+    }
+
+    /// Calls `use` with the message's octets that are kept beside the envelope.
+    func withBody<Result>(
+        _ entry: IndexEntry, _ body: IndexBody?, _ use: (UnsafeRawBufferPointer) throws -> Result
+    ) throws -> Result {
+        defer { withExtendedLifetime(frames) {} }
+        if entry.envelope.isJournal {
+            return try use(try field(entry.envelope, RecordTag.body, nil))
+        }
+        return try sealed(entry.envelope.generation).fetch(.body, body?.id ?? entry.id) { try use($0.payload) }
+    }
+
+    /// Calls `use` with the newest state; nil: it is as it was accepted.
+    func withState<Result>(
+        _ entry: IndexEntry, _ use: (UnsafeRawBufferPointer) throws -> Result
+    ) throws -> Result? {
+        defer { withExtendedLifetime(frames) {} }
+        if entry.state.isJournal { return try use(try field(entry.state, RecordTag.state, entry.id)) }
+        guard entry.meta != 0 else { return nil }
+        return try sealed(entry.meta).fetch(.meta, entry.id) { try use(try MetaRecord.decode($0.payload).state) }
+    }
+
+    /// Calls `use` with the sealed record of an envelope's state.
+    func withMeta<Result>(_ entry: IndexEntry, _ use: (MetaRecord) throws -> Result) throws -> Result {
+        try sealed(entry.meta).fetch(.meta, entry.id) { try use(try MetaRecord.decode($0.payload).0) }
+    }
+
+    private func sealed(_ number: UInt32) throws -> Generation {
+        guard let generation = core.generation(number) else { throw FileFailure.retired }
+        return generation
+    }
+
+    /// The field of a frame: the last one with this tag, and this id if it is the record of an envelope or a state.
+    private func field(_ location: Location, _ tag: UInt8, _ id: QueueID?) throws -> UnsafeRawBufferPointer {
+        guard let segment = core.segment(location.segment) else { throw FileFailure.retired }
+        var cursor = InputCursor(try frames.frame(segment, at: location.offset).payload)
+        var found: UnsafeRawBufferPointer?
+        while found == nil || tag == RecordTag.state, let field = try cursor.field() {
+            guard field.tag == tag else { continue }
+            if let id {
+                var inner = field.cursor
+                guard let first = try inner.field(), first.tag == 1, try EnvelopeCodec.id(first) == id else { continue }
+            }
+            found = field.value
+        }
+        guard let found else { throw FormatError("frame content") }
+        return found
+    }
+
+    /// Moves what is left of an unreadable record aside.
+    private func damaged(_ entry: IndexEntry, _ failure: FileFailure) -> StorageError {
+        defer { withExtendedLifetime(frames) {} }
+        var kept: String?
+        var description = failure.description
+        if !isReadOnly, entry.envelope.isJournal, let segment = core.segment(entry.envelope.segment),
+            let octets = try? frames.frameOctets(segment, at: entry.envelope.offset)
+        {
+            let size = FrameHeader(octets).map { min($0.frameSize, octets.count) } ?? OutputBuffer.page
+            kept = core.quarantine("\(entry.id)", UnsafeRawBufferPointer(rebasing: octets.prefix(size)))
+        }
+        if let (envelope, _) = try? withEnvelope(entry, { try EnvelopeCodec.decode($0) }) {
+            description += ": from \(envelope.senderText) to \(envelope.recipients.map(\.text).joined(separator: ", "))"
+        }
+        core.report(
+            .damaged(what: "record of an envelope", id: entry.id, description: description, quarantine: kept))
+        return .damaged(description)
+    }
+}

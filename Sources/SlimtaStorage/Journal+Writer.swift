@@ -1,0 +1,316 @@
+// The journal's writer: one thread, one write and one sync for all that came in during the sync before. No timer: what
+// comes in alone is synced at once.
+
+import SlimtaMail
+import SlimtaQueue
+import Synchronization
+
+extension Journal {
+    private enum Turn {
+        case write(Batch)
+        case refuse([Waiting])
+        case rotate
+        case mark(OutputBuffer, UInt64, Segment, Int)
+        case restart(Segment, reason: String, from: UInt64)
+        case sleep(Duration?)
+        case end
+    }
+
+    /// The thread.
+    func run() {
+        var hasRested = false
+        while true {
+            switch turn(hasRested) {
+            case .write(let batch): write(batch)
+            case .refuse(let refused): refuse(refused)
+            case .rotate: rotate()
+            case .mark(let page, let durable, let segment, let offset): mark(page, durable, segment, offset)
+            case .restart(let segment, let reason, let from): restart(segment, reason, from)
+            case .sleep(let duration):
+                hasRested = !wake.wait(duration)
+                continue
+            case .end: return
+            }
+            hasRested = false
+        }
+    }
+
+    /// What to do next. `hasRested`: nothing came in for the time that was slept.
+    private func turn(_ hasRested: Bool) -> Turn {
+        state.withLock { state in
+            state.progress &+= 1
+            state.isWriting = false
+            let now = monotonicMilliseconds()
+            admitWaiting(&state)
+            if !state.sealed.isEmpty {
+                state.isWriting = true
+                return .write(state.sealed.removeFirst())
+            }
+            if !state.open.isEmpty {
+                let batch = state.open
+                state.unplaced += roundedUp(batch.buffer.count, to: OutputBuffer.page)
+                state.open = state.spare.popLast() ?? Batch(capacity: 256 << 10)
+                state.open.salt = batch.salt
+                state.isWriting = true
+                return .write(batch)
+            }
+            var deadline: Int64?
+            if let first = state.waiting.map(\.deadline).min() {
+                if first <= now {
+                    let refused = state.waiting.filter { $0.deadline <= now }
+                    state.waiting.removeAll { $0.deadline <= now }
+                    return .refuse(refused)
+                }
+                deadline = first
+            }
+            if state.isStopped && state.waiting.isEmpty {
+                state.hasEnded = true
+                return .end
+            }
+            switch state.phase {
+            case .broken(let reason, let from, let since):
+                let retry = since + core.options.retryInterval.milliseconds
+                if retry <= now, let ready = state.ready {
+                    state.ready = nil
+                    return .restart(ready, reason: reason, from: from)
+                }
+                housekeeper.signal()
+                deadline = min(deadline ?? .max, max(retry, now + 100))
+            case .running:
+                if state.wantsRotation, state.position == SegmentHeader.space {
+                    state.wantsRotation = false
+                    checkpointer.signal()
+                } else if state.wantsRotation, state.ready != nil {
+                    return .rotate
+                }
+                // When nothing comes in, the last commit is made known as durable: damage to it is then not taken
+                // for a torn tail. Nobody waits for this, so it is not synced.
+                if state.told < state.durable,
+                    state.position + OutputBuffer.page <= state.current.size - reservedSpace
+                {
+                    if hasRested { return marker(&state) }
+                    deadline = min(deadline ?? .max, now + core.options.markerDelay.milliseconds)
+                }
+            }
+            return .sleep(deadline.map { .milliseconds(max(1, $0 - now)) })
+        }
+    }
+
+    /// Takes in what waited for room, in order; what records fates does not wait for what is new.
+    private func admitWaiting(_ state: inout State) {
+        if state.waiting.isEmpty { return }
+        var left: [Waiting] = []
+        var isBlocked = false
+        for waiting in state.waiting {
+            switch state.phase {
+            case .broken(let reason, _, _): state.open.completions.append((waiting.completion, .failed(reason)))
+            case .running:
+                if isBlocked && (!waiting.isPrivileged || left.contains { $0.isPrivileged })
+                    || !encode(waiting.commit, waiting.completion, waiting.isPrivileged, &state)
+                {
+                    isBlocked = true
+                    left.append(waiting)
+                }
+            }
+        }
+        state.waiting = left
+    }
+
+    private func refuse(_ refused: [Waiting]) {
+        let failure = state.withLock { $0.makingFailed }
+        for waiting in refused {
+            if let failure, !failure.isFull {
+                waiting.completion(.failure(.failed(failure.description)))
+            } else {
+                waiting.completion(.failure(.full))
+            }
+        }
+    }
+
+    private func marker(_ state: inout State) -> Turn {
+        let page = OutputBuffer(capacity: OutputBuffer.page)
+        let start = FrameHeader.begin(.marker, number: state.next, durable: state.durable, into: page)
+        FrameHeader.end(start, salt: state.current.header.salt, in: page)
+        page.pad(to: OutputBuffer.page)
+        let offset = state.position
+        state.position += OutputBuffer.page
+        return .mark(page, state.durable, state.current, offset)
+    }
+
+    private func mark(_ page: OutputBuffer, _ durable: UInt64, _ segment: Segment, _ offset: Int) {
+        do throws(SystemError) {
+            try core.fileSystem.write(segment.file, page, at: offset)
+            state.withLock { $0.told = max($0.told, durable) }
+        } catch {
+            fail([], error)
+        }
+    }
+
+    /// Writes a batch, syncs it, applies it, and tells who waits.
+    private func write(_ batch: Batch) {
+        let size = roundedUp(batch.buffer.count, to: OutputBuffer.page)
+        if size > 0 {
+            let isBroken = state.withLock { state in
+                switch state.phase {
+                case .broken: true
+                case .running: false
+                }
+            }
+            // What was encoded before a failure was failed with it.
+            precondition(!isBroken, "frames in a broken journal")
+            var (segment, position) = state.withLock { ($0.current, $0.position) }
+            if position + size > segment.size {
+                rotate()
+                (segment, position) = state.withLock { ($0.current, $0.position) }
+                precondition(position + size <= segment.size, "admitted without a place")
+            }
+            batch.reseal(salt: segment.header.salt)
+            batch.buffer.pad(to: OutputBuffer.page)
+            do throws(SystemError) {
+                try core.fileSystem.write(segment.file, batch.buffer, at: position)
+                try core.fileSystem.syncData(segment.file)
+            } catch {
+                fail([batch], error)
+                return
+            }
+            apply(batch, segment, position)
+            let wasClean = state.withLock { state in
+                state.position = position + size
+                state.unplaced -= size
+                state.durable = batch.last
+                defer { if state.dirtySince == nil { state.dirtySince = monotonicMilliseconds() } }
+                return state.dirtySince == nil
+            }
+            if wasClean {
+                checkpointer.signal()
+                housekeeper.signal()
+            }
+        }
+        for (completion, refusal) in batch.completions {
+            completion(refusal.map { .failure($0) } ?? .success(()))
+        }
+        batch.removeAll()
+        if batch.buffer.capacity <= 2 * core.options.batchSize {
+            state.withLock { if $0.spare.count < 3 { $0.spare.append(batch) } }
+        }
+    }
+
+    /// Makes the index say what the batch, durable at `position`, has changed.
+    private func apply(_ batch: Batch, _ segment: Segment, _ position: Int) {
+        let unneeded = core.index.withLock { index -> [QueueID] in
+            var unneeded: [QueueID] = []
+            var slots: [UInt32] = []
+            for body in batch.bodies {
+                slots.append(index.addBody(body.id, spool: body.rest?.reference))
+                if let rest = body.rest { _ = index.releaseSpool(rest.reference.id) }
+            }
+            for change in batch.changes {
+                let location = Location.journal(segment.number, position + change.frame)
+                switch change.kind {
+                case .accept:
+                    let body = change.body < 0 ? IndexEntry.noBody : slots[change.body]
+                    if let spool = index.accept(change.id, at: location, body: body) { unneeded.append(spool) }
+                case .state: index.setState(change.id, at: location)
+                case .remove: if let spool = index.remove(change.id) { unneeded.append(spool) }
+                }
+            }
+            return unneeded
+        }
+        for body in batch.bodies { (body.rest as? SpoolFile)?.keep() }
+        if !unneeded.isEmpty { discard(unneeded) }
+    }
+
+    /// Goes on in the segment that is ready. Nothing is unsynced then: only the newest segment can have a torn tail.
+    private func rotate() {
+        let segment = state.withLock { state -> Segment? in
+            guard let ready = state.ready else { return nil }
+            state.current.end = state.position
+            state.current.lastNumber = state.durable
+            state.closed.append(state.current)
+            state.current = ready
+            state.position = SegmentHeader.space
+            state.open.salt = ready.header.salt
+            state.ready = nil
+            state.wantsRotation = false
+            core.catalog.withLock { $0.segments[ready.number] = ready }
+            return ready
+        }
+        precondition(segment != nil, "admitted without a segment")
+        housekeeper.signal()
+        checkpointer.signal()
+    }
+
+    /// The disk failed: what is encoded fails, and nothing is believed of this segment behind what is durable. It is
+    /// never synced again: the system would say that all is well, and it would not be.
+    private func fail(_ batches: [Batch], _ error: SystemError) {
+        let reason = error.description
+        let failed = state.withLock { state -> [Batch] in
+            let failed = batches + state.sealed + [state.open]
+            state.sealed = []
+            state.open = Batch(capacity: 256 << 10)
+            state.unplaced = 0
+            state.current.isPoisoned = true
+            state.current.end = state.position
+            state.current.lastNumber = state.durable
+            state.closed.append(state.current)
+            state.phase = .broken(reason: reason, from: state.durable + 1, since: 0)
+            return failed
+        }
+        core.report(.journalFailed(reason))
+        housekeeper.signal()
+        checkpointer.signal()
+        for batch in failed {
+            releaseClaims(batch)
+            for (completion, refusal) in batch.completions {
+                completion(.failure(refusal ?? .failed(reason)))
+            }
+        }
+    }
+
+    /// Tries to go on in a new segment: its first frame says which frames of the failed one do not count.
+    private func restart(_ segment: Segment, _ reason: String, _ from: UInt64) {
+        let number = state.withLock { state in
+            defer { state.next += 1 }
+            return state.next
+        }
+        do throws(SystemError) {
+            try core.fileSystem.writeAbort(segment, from <= number - 1 ? [from...(number - 1)] : [], number: number)
+        } catch {
+            // This file is not believed either, and its number is used again.
+            try? core.fileSystem.removeIfPresent(segment.file.path)
+            state.withLock { state in
+                state.phase = .broken(reason: error.description, from: from, since: monotonicMilliseconds())
+            }
+            return
+        }
+        core.catalog.withLock { $0.segments[segment.number] = segment }
+        state.withLock { state in
+            state.current = segment
+            state.position = SegmentHeader.space + OutputBuffer.page
+            state.open.salt = segment.header.salt
+            state.durable = number
+            state.told = number
+            state.phase = .running
+        }
+        core.report(.journalRecovered)
+        housekeeper.signal()
+    }
+}
+
+extension FileSystem {
+    /// Writes and syncs the first frame of a segment that follows a failure or a torn tail.
+    func writeAbort(_ segment: Segment, _ ranges: [ClosedRange<UInt64>], number: UInt64) throws(SystemError) {
+        let page = OutputBuffer(capacity: OutputBuffer.page)
+        let start = FrameHeader.begin(.abort, number: number, durable: 0, into: page)
+        for range in ranges.prefix(100) {
+            let field = page.begin(RecordTag.range)
+            page.append(range.lowerBound)
+            page.append(range.upperBound)
+            page.end(field)
+        }
+        FrameHeader.end(start, salt: segment.header.salt, in: page)
+        page.pad(to: OutputBuffer.page)
+        try write(segment.file, page, at: SegmentHeader.space)
+        try syncData(segment.file)
+    }
+}

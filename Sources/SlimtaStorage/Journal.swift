@@ -1,0 +1,223 @@
+// The journal: where a commit becomes durable. Callers encode into the open batch under a lock; one thread writes a
+// batch, syncs it, and tells them (Journal+Writer.swift); segments are made by the housekeeper (Housekeeper.swift).
+
+import SlimtaMail
+import SlimtaQueue
+import Synchronization
+
+/// The journal of a queue.
+final class Journal: Sendable {
+    /// A commit that did not fit.
+    struct Waiting: Sendable {
+        var commit: QueueCommit
+        var completion: Batch.Completion
+        /// Monotonic milliseconds.
+        var deadline: Int64
+        var isPrivileged: Bool
+    }
+
+    enum Phase {
+        case running
+        /// The disk failed; frames from `from` on do not count. `since`: when the last try was made.
+        case broken(reason: String, from: UInt64, since: Int64)
+    }
+
+    struct State {
+        var phase = Phase.running
+        /// No new commits are taken.
+        var isClosing = false
+        /// The writer ends when nothing is left to do.
+        var isStopped = false
+        /// The writer has ended.
+        var hasEnded = false
+        /// Being filled.
+        var open: Batch
+        /// Full; oldest first.
+        var sealed: [Batch] = []
+        /// Empty, to be used again.
+        var spare: [Batch] = []
+        /// Octets of batches that have no place yet, without the open one.
+        var unplaced = 0
+        var waiting: [Waiting] = []
+        /// The number of the next frame.
+        var next: UInt64
+        /// All frames up to this one are durable.
+        var durable: UInt64
+        /// The last number that a durable marker, or a later frame, tells of.
+        var told: UInt64
+
+        var current: Segment
+        /// Where the next batch goes.
+        var position: Int
+        /// A segment to go on with, durable with its name.
+        var ready: Segment?
+        /// Older segments, oldest first.
+        var closed: [Segment]
+        /// The number of the next segment to be made.
+        var nextSegment: UInt64
+        /// The checkpoint wants the current segment closed.
+        var wantsRotation = false
+        /// Why no segment could be made.
+        var makingFailed: SystemError?
+
+        var freeOctets: UInt64 = .max
+        var isFull = false
+        /// When the oldest change was made that no checkpoint has; monotonic milliseconds.
+        var dirtySince: Int64?
+        var progress: UInt64 = 0
+        var isWriting = false
+    }
+
+    let core: StorageCore
+    let state: Mutex<State>
+    /// Wakes the writer.
+    let wake = Event()
+    /// Told when segments or space are wanted.
+    let housekeeper: Event
+    /// Told when a segment was closed.
+    let checkpointer: Event
+    /// Told which spooled bodies nobody needs.
+    let discard: @Sendable ([QueueID]) -> Void
+
+    /// Frames of a segment that are kept for states and removals when there is no other segment: the queue can drain.
+    let reservedSpace: Int
+    private let capacity: Int
+    private let roomMilliseconds: Int64
+
+    init(
+        _ core: StorageCore, next: UInt64, durable: UInt64, current: Segment, position: Int, closed: [Segment],
+        housekeeper: Event, checkpointer: Event, discard: @escaping @Sendable ([QueueID]) -> Void
+    ) {
+        self.core = core
+        self.housekeeper = housekeeper
+        self.checkpointer = checkpointer
+        self.discard = discard
+        capacity = core.options.segmentSize - SegmentHeader.space
+        reservedSpace = core.options.segmentSize / 4
+        roomMilliseconds = core.options.roomTimeout.milliseconds
+        let open = Batch(capacity: 256 << 10)
+        open.salt = current.header.salt
+        state = Mutex(
+            State(
+                open: open, next: next, durable: durable, told: durable, current: current, position: position,
+                closed: closed, nextSegment: current.number + 1))
+    }
+
+    /// See ``QueueStorage/commit(_:completion:)``.
+    func commit(_ commit: QueueCommit, completion: @escaping Batch.Completion) {
+        precondition(commit.accepted.isEmpty || commit.message != nil, "envelopes without a message")
+        let isPrivileged = commit.accepted.isEmpty || !commit.states.isEmpty || !commit.removed.isEmpty
+        let isClosed = state.withLock { state -> Bool in
+            if state.hasEnded { return true }
+            if state.isClosing {
+                state.open.completions.append((completion, .closed))
+                return false
+            }
+            switch state.phase {
+            case .broken(let reason, _, _): state.open.completions.append((completion, .failed(reason)))
+            case .running:
+                if commit.accepted.isEmpty && commit.states.isEmpty && commit.removed.isEmpty {
+                    state.open.completions.append((completion, nil))
+                } else if state.isFull && !isPrivileged {
+                    state.open.completions.append((completion, .full))
+                } else if state.waiting.contains(where: { !isPrivileged || $0.isPrivileged })
+                    || !encode(commit, completion, isPrivileged, &state)
+                {
+                    state.waiting.append(
+                        Waiting(
+                            commit: commit, completion: completion,
+                            deadline: monotonicMilliseconds() + roomMilliseconds, isPrivileged: isPrivileged))
+                    housekeeper.signal()
+                    checkpointer.signal()
+                }
+            }
+            return false
+        }
+        if isClosed { completion(.failure(.closed)) } else { wake.signal() }
+    }
+
+    /// Puts a commit into the open batch; false if there is no room for it now.
+    func encode(
+        _ commit: QueueCommit, _ completion: @escaping Batch.Completion, _ isPrivileged: Bool, _ state: inout State
+    ) -> Bool {
+        let batch = state.open
+        let mark = batch.mark
+        let size = batch.encode(commit, number: state.next, durable: state.durable)
+        if size > capacity {
+            batch.rollBack(to: mark)
+            batch.completions.append((completion, .failed("a commit of \(size) octets is too large for the journal")))
+            return true
+        }
+        guard admits(batch, isPrivileged, state) else {
+            batch.rollBack(to: mark)
+            return false
+        }
+        if let rest = commit.message?.rest, !commit.accepted.isEmpty, !claim(rest) {
+            batch.rollBack(to: mark)
+            batch.completions.append((completion, .failed("the spooled message is gone")))
+            return true
+        }
+        state.next += 1
+        state.told = state.durable
+        batch.completions.append((completion, nil))
+        if batch.buffer.count >= core.options.batchSize { seal(&state) }
+        return true
+    }
+
+    /// Closes the open batch and begins another one.
+    private func seal(_ state: inout State) {
+        state.unplaced += roundedUp(state.open.buffer.count, to: OutputBuffer.page)
+        state.sealed.append(state.open)
+        state.open = state.spare.popLast() ?? Batch(capacity: 256 << 10)
+        state.open.salt = (state.ready ?? state.current).header.salt
+    }
+
+    /// Whether there is a place for all that has none yet, `batch` (the open one) included.
+    private func admits(_ batch: Batch, _ isPrivileged: Bool, _ state: borrowing State) -> Bool {
+        let needed = state.unplaced + roundedUp(batch.buffer.count, to: OutputBuffer.page)
+        let left = state.current.size - state.position
+        let reserved = isPrivileged ? 0 : reservedSpace
+        // A batch never straddles segments, so in the worst case all go into the next one.
+        guard state.ready != nil else { return needed <= left - reserved }
+        return needed <= left || needed <= capacity - reserved || (batch.frames.count == 1 && state.unplaced == 0)
+    }
+
+    /// One more use of a spooled body, until the commit has come through or not; false if its file is gone.
+    private func claim(_ rest: any SpooledBody) -> Bool {
+        let id = rest.reference.id
+        return core.index.withLock { index in
+            let isThere = if let file = rest as? SpoolFile { file.claim() } else { index.usesSpool(id) }
+            if isThere { index.retainSpool(id) }
+            return isThere
+        }
+    }
+
+    /// Gives claims of a batch back that did not come through.
+    func releaseClaims(_ batch: Batch) {
+        for body in batch.bodies {
+            guard let rest = body.rest else { continue }
+            let isLast = core.index.withLock { $0.releaseSpool(rest.reference.id) }
+            if let file = rest as? SpoolFile {
+                file.release()
+            } else if isLast {
+                discard([rest.reference.id])
+            }
+        }
+    }
+
+    /// What it is doing.
+    func status() -> StorageStatus {
+        state.withLock { state in
+            let failure: String? =
+                switch state.phase {
+                case .broken(let reason, _, _): reason
+                case .running: nil
+                }
+            return StorageStatus(
+                queued: 0, journalOctets: state.closed.reduce(state.position) { $0 + $1.size }, generations: 0,
+                checkpoint: 0, freeOctets: state.freeOctets, isFull: state.isFull, failure: failure,
+                progress: state.progress,
+                isBusy: state.isWriting || !state.sealed.isEmpty || !state.open.isEmpty)
+        }
+    }
+}

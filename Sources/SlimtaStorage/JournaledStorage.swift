@@ -1,0 +1,252 @@
+// The storage of the queue: journal in front, sealed GDBM files behind. The queue's driver and the edges use it through
+// QueueStorage; the composition root opens, recovers and closes it.
+
+import NIOCore
+package import SlimtaMail
+package import SlimtaQueue
+import Synchronization
+
+/// Keeps the queue durable: what is committed survives kill and power cut.
+///
+/// `open` takes the directory, `recover` reads it and starts the threads, `close` leaves everything in GDBM. A storage
+/// that is dropped without `close` ends its threads; what was committed is in the journal.
+package final class JournaledStorage: QueueStorage {
+    private struct Running: Sendable {
+        var journal: Journal
+        var housekeeper: Housekeeper
+        var checkpointer: Checkpointer
+        var pool: BlockingPool
+        var spool: SpoolStorage
+        var threads: [Thread]
+    }
+
+    let core: StorageCore
+    private let lock: Mutex<StateLock?>
+    private let running = Mutex<Running?>(nil)
+
+    /// Frame numbers that a torn tail may have used are not used again: no batch has as many frames.
+    private static let numberGap: UInt64 = 1 << 20
+
+    init(
+        _ fileSystem: any FileSystem, directory: String, lock: StateLock?, options: StorageOptions,
+        report: @escaping @Sendable (StorageEvent) -> Void
+    ) {
+        core = StorageCore(fileSystem, directory: directory, options: options, report: report)
+        self.lock = Mutex(lock)
+    }
+
+    deinit { halt() }
+
+    /// Takes the state directory: phase `openStorage`, which may run as root.
+    ///
+    /// Makes the directory (0700, of `owner`) if it is missing; refuses one that is a symbolic link, belongs to somebody
+    /// else or can be written by others; takes `lock`. Touches nothing else, and starts no thread. `owner` nil: who we are.
+    package static func open(
+        directory: String, owner: (uid: UInt32, gid: UInt32)?, options: StorageOptions,
+        report: @escaping @Sendable (StorageEvent) -> Void
+    ) throws(StorageOpenError) -> JournaledStorage {
+        let lock = try StateLock.take(directory, owner: owner)
+        return JournaledStorage(
+            LinuxFileSystem(), directory: directory, lock: lock, options: options, report: report)
+    }
+
+    /// Reads what is queued, and begins to work: phase `recover`, after privileges are dropped. To be called once.
+    ///
+    /// `visit` is called for every queued envelope, in no order, before this returns.
+    package func recover(_ visit: (QueuedSummary) -> Void) throws(StorageOpenError) {
+        do {
+            lock.withLock { $0?.name() }
+            let recovery = Recovery(core)
+            try recovery.run()
+            try start(recovery)
+            recovery.forEach(visit)
+        } catch let error as StorageOpenError {
+            throw error
+        } catch let error as SystemError {
+            throw .system(error.description)
+        } catch let error as FormatError {
+            throw .damaged(error.text)
+        } catch {
+            throw .damaged("\(FileFailure(error))")
+        }
+    }
+
+    /// Reads what is queued, and begins to work. For queues that are not large.
+    package func recover() throws(StorageOpenError) -> [QueuedSummary] {
+        var queued: [QueuedSummary] = []
+        try recover { queued.append($0) }
+        return queued
+    }
+
+    /// The journal goes on in a new segment: nothing is ever written behind a tail.
+    private func start(_ recovery: Recovery) throws {
+        let housekeeper = Housekeeper(core, free: recovery.freeFiles)
+        let segment = try housekeeper.makeSegment(recovery.nextSegment)
+        let number = recovery.expected + Self.numberGap
+        try core.fileSystem.writeAbort(segment, recovery.torn + [recovery.expected...(number - 1)], number: number)
+        core.catalog.withLock { $0.segments[segment.number] = segment }
+        // Only now: there is always a segment that counts.
+        for empty in recovery.emptySegments {
+            _ = core.catalog.withLock { $0.segments.removeValue(forKey: empty.number) }
+            housekeeper.recycle(empty)
+        }
+        let pool = BlockingPool()
+        let spool = SpoolStorage(core: core, pool: pool, delete: { housekeeper.delete($0) })
+        let journal = Journal(
+            core, next: number + 1, durable: number, current: segment,
+            position: SegmentHeader.space + OutputBuffer.page, closed: recovery.segments,
+            housekeeper: housekeeper.wake, checkpointer: Event(),
+            discard: { [paths = core.paths] ids in housekeeper.delete(ids.map { paths.spooled($0) }) })
+        // What the last run left in the journal is taken up at once.
+        if recovery.frames > 0 { journal.state.withLock { $0.dirtySince = .min / 2 } }
+        let checkpointer = Checkpointer(
+            core, journal, housekeeper, recovery.superblock, needsBase: recovery.hasResurrected)
+        housekeeper.delete(recovery.unneededFiles)
+        housekeeper.watchSpace(journal)
+        try pool.start(core.options.ioThreads)
+        let threads = [
+            try Thread("storage-writer") { journal.run() },
+            try Thread("storage-keeper") { housekeeper.run(journal) },
+            try Thread("storage-check") { checkpointer.run() },
+        ]
+        running.withLock {
+            $0 = Running(
+                journal: journal, housekeeper: housekeeper, checkpointer: checkpointer, pool: pool, spool: spool,
+                threads: threads)
+        }
+    }
+
+    // MARK: QueueStorage
+
+    /// Makes `commit` durable, then calls `completion`.
+    ///
+    /// Commits complete in the order in which they were made, but for one case: while the journal has no room for new
+    /// envelopes, commits with states or removals pass those that wait.
+    package func commit(
+        _ commit: QueueCommit, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void
+    ) {
+        guard let journal = running.withLock({ $0?.journal }) else {
+            completion(.failure(.closed))
+            return
+        }
+        journal.commit(commit, completion: completion)
+    }
+
+    /// Reads an envelope back, on a thread of the storage.
+    package func load(_ id: QueueID) async throws(StorageError) -> StoredEnvelope {
+        guard let running = running.withLock({ $0 }) else { throw .closed }
+        let result: Result<StoredEnvelope, StorageError> = await withCheckedContinuation { continuation in
+            running.pool.run { [core] in
+                continuation.resume(returning: Self.load(id, core, running.spool))
+            }
+        }
+        return try result.get()
+    }
+
+    private static func load(
+        _ id: QueueID, _ core: StorageCore, _ spool: SpoolStorage
+    ) -> Result<StoredEnvelope, StorageError> {
+        do throws(StorageError) {
+            return .success(
+                try ContentReader(core, windowSize: 32 << 10).load(id) { StoredSpool(reference: $0, storage: spool) })
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    /// Begins the file of a large message.
+    package func beginSpool(_ id: QueueID) -> any SpoolWriter {
+        guard let running = running.withLock({ $0 }) else { return ClosedSpoolWriter() }
+        return FileSpoolWriter(id, running.spool)
+    }
+
+    // MARK: operation
+
+    /// Brings all that was committed up to now into GDBM.
+    package func checkpoint() async throws(StorageError) {
+        guard let checkpointer = running.withLock({ $0?.checkpointer }) else { throw .closed }
+        let result = await withCheckedContinuation { continuation in
+            checkpointer.request { continuation.resume(returning: $0) }
+        }
+        try result.get()
+    }
+
+    /// Takes no more commits, finishes those that were made, brings everything into GDBM, ends the threads and gives the
+    /// directory back. What cannot be brought into GDBM stays in the journal.
+    package func close() async {
+        guard let journal = running.withLock({ $0?.journal }) else {
+            lock.withLock { $0 = nil }
+            return
+        }
+        journal.state.withLock { $0.isClosing = true }
+        journal.wake.signal()
+        // Behind all commits that were made.
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            journal.commit(QueueCommit()) { _ in continuation.resume() }
+        }
+        _ = try? await checkpoint()
+        // Joining blocks, so it is done on a thread of its own.
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            do throws(SystemError) {
+                try Thread.detached("storage-close") {
+                    self.halt()
+                    continuation.resume()
+                }
+            } catch {
+                halt()
+                continuation.resume()
+            }
+        }
+    }
+
+    /// Ends the threads as they are, without a checkpoint: what was committed is in the journal.
+    func halt() {
+        let running = self.running.withLock { running in
+            defer { running = nil }
+            return running
+        }
+        guard let running else {
+            lock.withLock { $0 = nil }
+            return
+        }
+        running.checkpointer.stop()
+        running.journal.state.withLock { state in
+            state.isClosing = true
+            state.isStopped = true
+        }
+        running.journal.wake.signal()
+        running.housekeeper.stop()
+        for thread in running.threads { thread.join() }
+        running.pool.stop()
+        lock.withLock { $0 = nil }
+    }
+
+    /// Calls `body` with the journal, while it runs: for tests.
+    func running<Result: Sendable>(_ body: (Journal) -> Result) -> Result? {
+        running.withLock { $0?.journal }.map(body)
+    }
+
+    /// What the storage is doing.
+    package func status() -> StorageStatus {
+        guard let running = running.withLock({ $0 }) else {
+            return StorageStatus(
+                queued: 0, journalOctets: 0, generations: 0, checkpoint: 0, freeOctets: 0, isFull: false,
+                failure: "closed", progress: 0, isBusy: false)
+        }
+        var status = running.journal.status()
+        status.queued = core.index.withLock { $0.count }
+        let superblock = running.checkpointer.state.withLock { $0.superblock }
+        status.generations = superblock.generations.count
+        status.checkpoint = superblock.sequence
+        return status
+    }
+}
+
+/// What `beginSpool` gives after `close`.
+private final class ClosedSpoolWriter: SpoolWriter {
+    func append(_ bytes: ByteBuffer, completion: @escaping @Sendable (StorageError?) -> Void) { completion(.closed) }
+    func finish(completion: @escaping @Sendable (Result<any SpooledBody, StorageError>) -> Void) {
+        completion(.failure(.closed))
+    }
+    func abandon() {}
+}

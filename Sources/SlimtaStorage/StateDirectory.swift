@@ -1,0 +1,96 @@
+// The state directory itself: whose it is, and who uses it. May run as root; touches nothing but the directory and the
+// lock.
+
+import CLinux
+
+/// The lock on a state directory, held while this object lives.
+final class StateLock: Sendable {
+    private let descriptor: Int32
+
+    private init(_ descriptor: Int32) { self.descriptor = descriptor }
+    deinit {
+        // Unlocked, not only closed: a child that is just being made may have the descriptor until its exec.
+        _ = slimta_unlock(descriptor)
+        _ = slimta_close(descriptor)
+    }
+
+    /// Makes the directory if it is missing, refuses one that is not what we trust, and takes the lock.
+    static func take(
+        _ directory: String, owner: (uid: UInt32, gid: UInt32)?
+    ) throws(StorageOpenError) -> StateLock {
+        let made = slimta_mkdir(directory)
+        if made < 0, made != -17 { throw .system("mkdir \(directory): \(systemErrorText(-made))") }  // EEXIST
+        // All checks are made on this descriptor: what the name refers to may change, the directory behind it not.
+        let root = slimta_open(directory, Int32(SLIMTA_OPEN_DIRECTORY))
+        if root < 0 {
+            // ELOOP, ENOTDIR: a symbolic link, or no directory.
+            if root == -40 || root == -20 { throw .unsafe("\(directory) is not a directory of its own") }
+            throw .system("open \(directory): \(systemErrorText(-root))")
+        }
+        defer { _ = slimta_close(root) }
+        if made == 0, slimta_fchmod(root, 0o700) < 0 { throw .system("chmod \(directory)") }
+        if made == 0, let owner, slimta_fchown(root, owner.uid, owner.gid) < 0 {
+            throw .system("chown \(directory)")
+        }
+        try check(root, directory, owner)
+        return try lock(directory, owner)
+    }
+
+    /// Takes the lock for reading; nil while a daemon runs.
+    static func share(_ directory: String) throws(StorageOpenError) -> StateLock? {
+        let descriptor = slimta_open("\(directory)/lock", 0)
+        if descriptor == -2 { return nil }  // ENOENT
+        if descriptor < 0 { throw .system("open \(directory)/lock: \(systemErrorText(-descriptor))") }
+        if slimta_flock(descriptor, 0) < 0 {
+            _ = slimta_close(descriptor)
+            return nil
+        }
+        return StateLock(descriptor)
+    }
+
+    private static func check(
+        _ root: Int32, _ directory: String, _ owner: (uid: UInt32, gid: UInt32)?
+    ) throws(StorageOpenError) {
+        var info = slimta_file_info()
+        guard slimta_fstat(root, &info) == 0 else { throw .system("stat \(directory)") }
+        let expected = owner?.uid ?? slimta_effective_uid()
+        guard info.uid == expected else {
+            throw .unsafe("\(directory) belongs to user \(info.uid), not \(expected)")
+        }
+        // What others could write into may be no queue of ours; what they could only read is closed to them.
+        guard info.mode & 0o022 == 0 else {
+            throw .unsafe("\(directory) can be written by others (mode \(String(info.mode & 0o7777, radix: 8)))")
+        }
+        if info.mode & 0o055 != 0, slimta_fchmod(root, 0o700) < 0 { throw .system("chmod \(directory)") }
+    }
+
+    private static func lock(
+        _ directory: String, _ owner: (uid: UInt32, gid: UInt32)?
+    ) throws(StorageOpenError) -> StateLock {
+        let path = "\(directory)/lock"
+        let options = SLIMTA_OPEN_WRITE | SLIMTA_OPEN_CREATE | SLIMTA_OPEN_REUSE
+        let descriptor = slimta_open(path, Int32(options))
+        if descriptor < 0 { throw .system("open \(path): \(systemErrorText(-descriptor))") }
+        if let owner, slimta_fchown(descriptor, owner.uid, owner.gid) < 0 {
+            _ = slimta_close(descriptor)
+            throw .system("chown \(path)")
+        }
+        if slimta_flock(descriptor, 1) < 0 {
+            var text = [UInt8](repeating: 0, count: 32)
+            let count = slimta_pread(descriptor, &text, text.count, 0)
+            _ = slimta_close(descriptor)
+            let digits = text.prefix(max(0, Int(count))).prefix { (0x30...0x39).contains($0) }
+            throw .inUse(processID: Int32(String(decoding: digits, as: UTF8.self)))
+        }
+        let lock = StateLock(descriptor)
+        lock.name()
+        return lock
+    }
+
+    /// Writes down who has the lock. To be done again by whoever forks.
+    func name() {
+        let text = Array("\(slimta_process_id())\n".utf8)
+        _ = slimta_ftruncate(descriptor, 0)
+        _ = slimta_pwrite(descriptor, text, text.count, 0)
+    }
+}

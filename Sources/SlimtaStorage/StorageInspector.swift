@@ -1,0 +1,51 @@
+// Looks into a queue directory without changing it: for `slimtad queue list|show|count` when no daemon answers.
+
+import NIOCore
+package import SlimtaMail
+package import SlimtaQueue
+
+/// What a queue directory says. Nothing in it is changed, nothing is repaired.
+///
+/// While no daemon runs, this is all that is queued, and none can start meanwhile. Beside a running daemon only the
+/// sealed files are read: what was queued at its last checkpoint.
+package final class StorageInspector {
+    /// The number of the checkpoint that this shows; nil: everything, as of now.
+    package let asOfCheckpoint: UInt64?
+    /// All queued envelopes, oldest first.
+    package let queued: [QueuedSummary]
+    private let core: StorageCore
+    private let lock: StateLock?
+
+    /// Reads the directory. `report` is told of damage.
+    package init(
+        directory: String, report: @escaping @Sendable (StorageEvent) -> Void = { _ in }
+    ) throws(StorageOpenError) {
+        lock = try StateLock.share(directory)
+        core = StorageCore(LinuxFileSystem(), directory: directory, options: StorageOptions(), report: report)
+        let recovery = Recovery(core, isReadOnly: true)
+        do {
+            try recovery.run(withJournal: lock != nil)
+        } catch let error as StorageOpenError {
+            throw error
+        } catch let error as SystemError {
+            throw .system(error.description)
+        } catch {
+            throw .damaged("\(FileFailure(error))")
+        }
+        asOfCheckpoint = lock == nil ? recovery.superblock.sequence : nil
+        var found: [QueuedSummary] = []
+        recovery.forEach { found.append($0) }
+        queued = found.sorted { $0.id < $1.id }
+    }
+
+    /// Reads an envelope, on the caller's thread. Its message can be read as long as the storage's files stay.
+    package func load(_ id: QueueID) throws(StorageError) -> StoredEnvelope {
+        let pool = BlockingPool()
+        // Nobody started it, so the caller's thread does the work.
+        pool.stop()
+        let spool = SpoolStorage(core: core, pool: pool, delete: { _ in })
+        return try ContentReader(core, windowSize: 32 << 10, isReadOnly: true).load(id) {
+            StoredSpool(reference: $0, storage: spool)
+        }
+    }
+}

@@ -1,0 +1,117 @@
+// `super`: what counts. Writing it is the commit point of a checkpoint.
+
+/// A sealed GDBM file.
+struct GenerationInfo: Hashable {
+    enum Kind: UInt8 {
+        /// Envelopes and bodies.
+        case contents = 0x65  // "e"
+        /// States: all envelopes of the contents of that time.
+        case base = 0x6D  // "m"
+        /// States: what has changed since.
+        case delta = 0x64  // "d"
+    }
+
+    var kind: Kind
+    var number: UInt32
+    /// The records in it, its label not counted.
+    var records: UInt64
+    /// The envelopes among them; 0 in a file with states.
+    var envelopes: UInt64 = 0
+    var salt: UInt64
+
+    /// The file's name in `queue/`.
+    var name: String {
+        let digits = String(number)
+        let padded = String(repeating: "0", count: max(0, 8 - digits.count)) + digits
+        return (kind == .contents ? "env-" : "meta-") + padded + ".gdbm"
+    }
+}
+
+/// The content of `super`: two slots of 64 KiB with the same content, written one after the other:
+///
+///     "SLTSUPR1"  u32 format version  u32 length  u64 sequence  u64 first segment  u64 number of the last frame that
+///     was checkpointed  u32 number of the next generation  u32 generations  { u8 kind  u32 number  u64 records  u64 envelopes
+///     u64 salt }
+///     u32 CRC32C of all before
+///
+/// Zeros fill the slot's last page.
+struct Superblock: Equatable {
+    static let slotSize = 64 << 10
+    static let version: UInt32 = 1
+    static let magic: UInt64 = 0x3152_5055_5354_4C53  // "SLTSUPR1"
+
+    var sequence: UInt64 = 1
+    /// The oldest segment that counts.
+    var firstSegment: UInt64 = 1
+    /// Frames up to this number are in generations.
+    var checkpointed: UInt64 = 0
+    var nextGeneration: UInt32 = 1
+    /// Contents, then the base, then the deltas, oldest first.
+    var generations: [GenerationInfo] = []
+
+    func encode() -> OutputBuffer {
+        let output = OutputBuffer(capacity: 4096)
+        output.append(Self.magic)
+        output.append(Self.version)
+        output.append(UInt32(0))
+        output.append(sequence)
+        output.append(firstSegment)
+        output.append(checkpointed)
+        output.append(nextGeneration)
+        output.append(UInt32(generations.count))
+        for generation in generations {
+            output.append(generation.kind.rawValue)
+            output.append(generation.number)
+            output.append(generation.records)
+            output.append(generation.envelopes)
+            output.append(generation.salt)
+        }
+        output.patch(UInt32(output.count + 4), at: 12)
+        output.append(crc32c(0, output.octets))
+        output.pad(to: OutputBuffer.page)
+        // 29 octets for each of some thirty generations: far from it.
+        precondition(output.count <= Self.slotSize)
+        return output
+    }
+
+    enum Reading: Equatable {
+        case superblock(Superblock)
+        case newer(UInt32)
+        case unreadable
+    }
+
+    /// Reads one slot.
+    static func decode(_ slot: UnsafeRawBufferPointer) -> Reading {
+        guard slot.count >= 52, slot.number(at: 0, as: UInt64.self) == magic else { return .unreadable }
+        let length = Int(slot.number(at: 12, as: UInt32.self))
+        guard length >= 52, length <= slot.count,
+            slot.number(at: length - 4, as: UInt32.self)
+                == crc32c(0, UnsafeRawBufferPointer(rebasing: slot.prefix(length - 4)))
+        else { return .unreadable }
+        let found = slot.number(at: 8, as: UInt32.self)
+        guard found == version else { return .newer(found) }
+        var result = Superblock()
+        var cursor = InputCursor(UnsafeRawBufferPointer(rebasing: slot[16..<(length - 4)]))
+        do throws(FormatError) {
+            result.sequence = try cursor.number()
+            result.firstSegment = try cursor.number()
+            result.checkpointed = try cursor.number()
+            result.nextGeneration = try cursor.number()
+            let count: UInt32 = try cursor.number()
+            for _ in 0..<count {
+                guard let kind = GenerationInfo.Kind(rawValue: try cursor.number()) else { return .unreadable }
+                result.generations.append(
+                    GenerationInfo(
+                        kind: kind, number: try cursor.number(), records: try cursor.number(),
+                        envelopes: try cursor.number(), salt: try cursor.number()))
+            }
+        } catch {
+            return .unreadable
+        }
+        return .superblock(result)
+    }
+
+    var contents: [GenerationInfo] { generations.filter { $0.kind == .contents } }
+    /// Base first, then the deltas in the order in which they were made.
+    var metas: [GenerationInfo] { generations.filter { $0.kind != .contents }.sorted { $0.number < $1.number } }
+}

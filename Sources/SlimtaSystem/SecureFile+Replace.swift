@@ -1,0 +1,55 @@
+// Replacing small files with care: `slimtad passwd` writes the users file with it.
+
+import Glibc
+
+extension SecureFile {
+    /// Replaces the file `path`, or makes it: whoever reads it sees the old content or the new one, also after a crash.
+    ///
+    /// An old file's owner and mode are kept. A new one is 0600; or 0640 and `group`'s, where a group is named.
+    package static func replace(_ path: String, with content: [UInt8], group: String? = nil) throws(SystemError) {
+        var status = stat()
+        let isThere = stat(path, &status) == 0
+        // A link's target is replaced, not the link.
+        let target = isThere ? realPath(path) ?? path : path
+        let temporary = "\(target).new-\(getpid())"
+        let file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard file >= 0 else { throw SystemError("cannot create \(temporary)", number: errno, code: .cannotCreate) }
+        do throws(SystemError) {
+            defer { close(file) }
+            if isThere {
+                try check(fchown(file, status.st_uid, status.st_gid), temporary)
+                try check(fchmod(file, status.st_mode & 0o777), temporary)
+            } else if let group, let entry = getgrnam(group) {
+                try check(fchown(file, geteuid(), entry.pointee.gr_gid), temporary)
+                try check(fchmod(file, 0o640), temporary)
+            }
+            var offset = 0
+            while offset < content.count {
+                let written = content[offset...].withUnsafeBytes { write(file, $0.baseAddress, $0.count) }
+                if written < 0, errno == EINTR { continue }
+                guard written > 0 else { throw SystemError("cannot write \(temporary)", number: errno) }
+                offset += written
+            }
+            try check(fsync(file), temporary)
+            try check(rename(temporary, target), target)
+        } catch {
+            unlink(temporary)
+            throw error
+        }
+        let parent = target.lastIndex(of: "/").map { String(target[..<$0]) } ?? "."
+        let directory = open(parent.isEmpty ? "/" : parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard directory >= 0 else { throw SystemError("cannot open \(parent)", number: errno) }
+        defer { close(directory) }
+        try check(fsync(directory), parent)
+    }
+
+    private static func check(_ result: Int32, _ path: String) throws(SystemError) {
+        guard result == 0 else { throw SystemError("cannot write \(path)", number: errno) }
+    }
+
+    private static func realPath(_ path: String) -> String? {
+        guard let resolved = realpath(path, nil) else { return nil }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+}

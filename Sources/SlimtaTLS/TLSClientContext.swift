@@ -1,0 +1,34 @@
+// What a relay needs to speak TLS: which versions, and which certificates it trusts.
+
+import COpenSSL
+
+/// A client's side of TLS, for connections that verify the server's certificate or for ones that do not.
+package final class TLSClientContext: Sendable {
+    let context: TLSContext
+    /// Whether certificates to trust were loaded.
+    let verifies: Bool
+
+    /// A context with `verifies` trusts the certificates in the PEM file `trustFile`, or those of the system if that
+    /// is nil, and has the system's security level.
+    ///
+    /// One without is for opportunistic TLS and takes all that a peer of TLS 1.2 or later can offer, short keys and
+    /// old hashes included (security level 0): the other choice would be the same mail in clear (RFC 7435 section 3).
+    package init(minimum: TLSMinimum = .v1_2, verifies: Bool, trustFile: String? = nil) throws(TLSError) {
+        context = try TLSContext(method: TLS_client_method(), minimum: minimum)
+        self.verifies = verifies
+        guard verifies else {
+            SSL_CTX_set_security_level(context.pointer, 0)
+            return
+        }
+        ERR_clear_error()
+        if let trustFile {
+            guard SSL_CTX_load_verify_file(context.pointer, trustFile) == 1 else {
+                throw .drainQueue(.trust, while: "cannot read \(trustFile)")
+            }
+        } else {
+            guard SSL_CTX_set_default_verify_paths(context.pointer) == 1 else {
+                throw .drainQueue(.trust, while: "certificates of the system")
+            }
+        }
+    }
+}

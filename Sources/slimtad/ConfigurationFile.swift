@@ -1,0 +1,54 @@
+// Phase parseConfiguration: slimta.conf from its file to typed values, and the values that the machine has to supply.
+
+import Glibc
+import SlimtaConfiguration
+import SlimtaSystem
+
+/// A configuration and where it is from.
+struct ConfigurationFile: Sendable {
+    let path: String
+    let values: Configuration
+
+    /// More than any sane configuration, and little enough to read whole.
+    private static let maximumSize = 4 << 20
+
+    /// Reads and checks the file.
+    static func parse(_ path: String) throws(Failure) -> ConfigurationFile {
+        let octets: [UInt8]
+        do throws(SystemError) {
+            octets = try SecureFile.read(path, maximum: maximumSize, mustNotBeReadableByOthers: false)
+        } catch {
+            throw Failure(.configuration, "\(error); --config names another file")
+        }
+        guard let text = String(validating: octets, as: UTF8.self) else {
+            throw Failure(.configuration, "\(path): is not UTF-8")
+        }
+        do throws(ConfigurationErrors) {
+            return ConfigurationFile(path: path, values: try Configuration.parse(text, file: path))
+        } catch {
+            let count = error.errors.count
+            throw Failure(
+                .configuration,
+                error.description + "\n\(path): \(count) \(count == 1 ? "error" : "errors"), nothing was done")
+        }
+    }
+
+    /// `hostname`, or the machine's.
+    var hostname: String { values.hostname ?? Hostname.fullyQualified() }
+
+    var stateDirectory: String {
+        values.daemon.stateDirectory ?? environment("STATE_DIRECTORY") ?? Configuration.Daemon.defaultStateDirectory
+    }
+
+    var runtimeDirectory: String {
+        values.daemon.runtimeDirectory ?? environment("RUNTIME_DIRECTORY")
+            ?? Configuration.Daemon.defaultRuntimeDirectory
+    }
+
+    /// systemd's list of directories, separated by colons: the first is ours.
+    private func environment(_ name: String) -> String? {
+        guard let value = getenv(name) else { return nil }
+        let first = String(cString: value).split(separator: ":").first
+        return first.map(String.init)
+    }
+}

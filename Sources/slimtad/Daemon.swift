@@ -1,0 +1,237 @@
+// The running daemon: phases startThreads, recover and announceReady, then signals until it is told to stop: reload, and
+// the drain at the end. The concrete parts of all layers meet here.
+
+import Logging
+import NIOCore
+import NIOPosix
+import SlimtaConfiguration
+import SlimtaDNS
+import SlimtaEdge
+import SlimtaMail
+import SlimtaQueue
+import SlimtaRelay
+import SlimtaStorage
+import SlimtaSystem
+import Synchronization
+
+/// Owns all parts. Its methods are called by one task, one after another.
+final class Daemon {
+    private var file: ConfigurationFile
+    private var secrets: Secrets
+    private var listeners: Listeners
+    private let storage: JournaledStorage
+    private let level: SharedLogLevel
+    private let logger: Logger
+
+    // Made in startThreads and recover.
+    private let group: MultiThreadedEventLoopGroup
+    private let passwordThreads: PasswordThreads
+    private let limiter: ConnectionLimiter
+    private var edges: [String: SMTPEdge] = [:]
+    private var relays: RelaySet?
+    /// Relays of earlier configurations.
+    private var retired: [RelaySet] = []
+    private var queue: Queue?
+    private var intake: Intake?
+
+    init(
+        file: ConfigurationFile, secrets: Secrets, listeners: Listeners, storage: JournaledStorage,
+        level: SharedLogLevel, logger: Logger
+    ) {
+        self.file = file
+        self.secrets = secrets
+        self.listeners = listeners
+        self.storage = storage
+        self.level = level
+        self.logger = logger
+        // startThreads
+        group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
+        passwordThreads = PasswordThreads(threads: System.coreCount)
+        limiter = ConnectionLimiter(file.values.connectionLimits)
+    }
+
+    /// Runs until a signal ends it. `ready` is called when mail is accepted.
+    func run(_ signals: AsyncStream<Signal>, ready: () -> Void) async throws(Failure) {
+        for warning in secrets.warnings { logger.warning("\(warning)") }
+        let queue = try recover()
+        try await openEdges()
+        announceReady(ready)
+        await withTaskGroup(of: Void.self) { tasks in
+            tasks.addTask { await queue.run() }
+            if let relays { tasks.addTask { [logger] in await relays.sayValidation(logger) } }
+            if let interval = ServiceManager.watchdogInterval { tasks.addTask { await Self.feedWatchdog(interval) } }
+            loop: for await signal in signals {
+                switch signal {
+                case .reload: await reload()
+                case .terminate, .interrupt: break loop
+                case .user1: continue
+                }
+            }
+            await drain(queue, hurry: signals)
+            tasks.cancelAll()
+        }
+        await close()
+    }
+
+    // MARK: Start
+
+    private func recover() throws(Failure) -> Queue {
+        let recovered: [QueuedSummary]
+        do throws(StorageOpenError) { recovered = try storage.recover() } catch { throw Failure(storage: error) }
+        let relays = try RelaySet(file, secrets, group: group, logger: logger)
+        let queue = Queue(
+            storage: storage, relay: relays.relay,
+            configuration: file.values.queueConfiguration(hostname: file.hostname), recovered: recovered,
+            logger: logger)
+        self.relays = relays
+        self.queue = queue
+        intake = Intake(
+            policies: file.values.policyChain, hostname: file.hostname, queue: queue, storage: storage, logger: logger)
+        logger.info("queue recovered", metadata: ["queued": "\(recovered.count)"])
+        return queue
+    }
+
+    private func openEdges() async throws(Failure) {
+        let credentials = secrets.users.map { FileCredentials($0, threads: passwordThreads) }
+        for edge in file.values.edges { await open(edge, credentials) }
+    }
+
+    private func settings(_ edge: Configuration.Edge, _ credentials: FileCredentials?) -> SMTPEdgeSettings {
+        file.values.edgeSettings(edge, hostname: file.hostname, tls: secrets.tls, credentials: credentials)
+    }
+
+    private func open(_ edge: Configuration.Edge, _ credentials: FileCredentials?) async {
+        guard let intake else { preconditionFailure("edges open when the queue is there") }
+        let running = SMTPEdge(
+            settings: settings(edge, credentials), limiter: limiter, submissions: intake, group: group, logger: logger)
+        edges[edge.name] = running
+        for address in edge.listen { await accept(running, edge, address) }
+    }
+
+    private func accept(_ running: SMTPEdge, _ edge: Configuration.Edge, _ address: ListenAddress) async {
+        for socket in listeners.sockets[address] ?? [] {
+            do {
+                try await running.accept(on: socket, address: address.description)
+                logger.info("listening", metadata: ["edge": "\(edge.name)", "address": "\(address)"])
+            } catch {
+                logger.error(
+                    "cannot listen", metadata: ["edge": "\(edge.name)", "address": "\(address)", "error": "\(error)"])
+            }
+        }
+    }
+
+    private func announceReady(_ ready: () -> Void) {
+        logger.notice(
+            "ready",
+            metadata: ["hostname": "\(file.hostname)", "version": "\(Version.text)", "queued": "\(queue?.count ?? 0)"])
+        ServiceManager.notifyReady(status: "Accepting mail, \(queue?.count ?? 0) queued")
+        ready()
+    }
+
+    private static func feedWatchdog(_ interval: Duration) async {
+        while !Task.isCancelled {
+            ServiceManager.notifyWatchdog()
+            try? await Task.sleep(for: interval / 2)
+        }
+    }
+
+    // MARK: Reload
+
+    /// Builds the new world beside the old one; an error keeps the old one. Sessions go on under what they began with.
+    private func reload() async {
+        ServiceManager.notifyReloading()
+        defer { ServiceManager.notifyReady(status: "Accepting mail, \(queue?.count ?? 0) queued") }
+        do throws(Failure) {
+            let new = try ConfigurationFile.parse(file.path)
+            let secrets = try Secrets.load(new, keeping: self.secrets)
+            let relays = try RelaySet(new, secrets, group: group, logger: logger)
+            let bound = try listeners.bind(new.values.edges)
+            await apply(new, secrets, relays, bound: bound)
+        } catch {
+            for line in error.message.split(separator: "\n") {
+                logger.error("reload failed, the configuration in use stays", metadata: ["error": "\(line)"])
+            }
+        }
+    }
+
+    private func apply(
+        _ new: ConfigurationFile, _ newSecrets: Secrets, _ newRelays: RelaySet, bound: Set<ListenAddress>
+    ) async {
+        let old = file
+        let oldRelays = relays
+        file = new
+        secrets = newSecrets
+        relays = newRelays
+        for warning in newSecrets.warnings { logger.error("\(warning)") }
+        if old.values.daemon != new.values.daemon {
+            logger.warning("changes of [daemon] take effect at the next start")
+        }
+        level.level = new.values.log.level.loggerLevel
+        limiter.setLimits(new.values.connectionLimits)
+        intake?.reconfigure(policies: new.values.policyChain, hostname: new.hostname)
+        queue?.reconfigure(new.values.queueConfiguration(hostname: new.hostname), relay: newRelays.relay)
+
+        let credentials = newSecrets.users.map { FileCredentials($0, threads: passwordThreads) }
+        let names = Set(new.values.edges.map(\.name))
+        for edge in old.values.edges where !names.contains(edge.name) {
+            await edges.removeValue(forKey: edge.name)?.drain()
+            listeners.forget(Set(edge.listen))
+        }
+        for edge in new.values.edges {
+            guard let running = edges[edge.name] else {
+                await open(edge, credentials)
+                continue
+            }
+            running.setSettings(settings(edge, credentials))
+            let before = old.values.edges.first { $0.name == edge.name }?.listen ?? []
+            for address in before where !edge.listen.contains(address) {
+                await running.stopAccepting(on: address.description)
+                listeners.forget([address])
+            }
+            for address in edge.listen where bound.contains(address) { await accept(running, edge, address) }
+        }
+        logger.notice("reloaded", metadata: ["file": "\(file.path)"])
+        // Attempts that have begun with the old relays end with them.
+        if let oldRelays { retired.append(oldRelays) }
+    }
+
+    // MARK: Stop
+
+    /// No new connections, no new attempts; sessions and attempts in progress get `drain_timeout`, or until a second
+    /// signal.
+    private func drain(_ queue: Queue, hurry signals: AsyncStream<Signal>) async {
+        logger.notice("stopping", metadata: ["queued": "\(queue.count)"])
+        ServiceManager.notifyStopping()
+        queue.drain()
+        for edge in edges.values { await edge.drain() }
+        let end = ContinuousClock.now + file.values.daemon.drainTimeout
+        let hurry = Hurry()
+        await withTaskGroup(of: Void.self) { tasks in
+            tasks.addTask {
+                for await signal in signals where signal == .terminate || signal == .interrupt {
+                    return hurry.isAsked.store(true, ordering: .relaxed)
+                }
+            }
+            while ContinuousClock.now < end, !hurry.isAsked.load(ordering: .relaxed),
+                queue.attemptsInFlight > 0 || edges.values.contains(where: { $0.sessionCount > 0 })
+            {
+                try? await Task.sleep(for: .milliseconds(20))
+            }
+            tasks.cancelAll()
+        }
+        for edge in edges.values { await edge.closeSessions() }
+    }
+
+    private func close() async {
+        await storage.close()
+        for relays in retired + [relays].compactMap(\.self) { await relays.close() }
+        await passwordThreads.shutdown()
+        try? await group.shutdownGracefully()
+        logger.notice("stopped")
+    }
+}
+
+/// Whether a second signal asked not to wait any longer.
+private final class Hurry: Sendable {
+    let isAsked = Atomic(false)
+}

@@ -1,0 +1,162 @@
+// `slimtad run`: the phases of the start, in their order. What needs root, and what must be done before there is any
+// thread, is done here; `Daemon` takes over when threads are there.
+
+import ArgumentParser
+import Glibc
+import Logging
+import SlimtaConfiguration
+import SlimtaStorage
+import SlimtaSystem
+
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run", abstract: "Run the daemon, in the foreground unless --daemonize is given.")
+
+    @OptionGroup var config: ConfigurationOption
+
+    @Flag(help: "Go into the background; return when mail is accepted, or with what went wrong.")
+    var daemonize = false
+
+    @Option(help: "Write the process id to this file, and hold a lock on it.")
+    var pidFile: String?
+
+    func run() {
+        let (file, pipe) = orExit { () throws(Failure) in
+            umask(0o077)
+            StandardStreams.fill()
+            try system { () throws(SystemError) in try Signals.block() }
+            let file = try parseConfiguration()
+            return (file, try daemonizeIfAsked())
+        }
+        do throws(Failure) {
+            try start(file, pipe)
+        } catch {
+            // With --daemonize standard error is gone: the process that was started says it.
+            pipe?.failed(status: error.status, message: error.message)
+            say(error.message)
+            Glibc.exit(error.status.rawValue)
+        }
+        // There are threads now, and nothing more to do for this one.
+        while true { pause() }
+    }
+
+    private func parseConfiguration() throws(Failure) -> ConfigurationFile {
+        // A daemon's directory is /: a reload must find the file again.
+        try ConfigurationFile.parse(absolute(config.path))
+    }
+
+    private func daemonizeIfAsked() throws(Failure) -> ReadinessPipe? {
+        guard daemonize else { return nil }
+        return try system { () throws(SystemError) in try Daemonizer.daemonize() }
+    }
+
+    private func start(_ file: ConfigurationFile, _ pipe: ReadinessPipe?) throws(Failure) {
+        let level = LogHandlers.install(
+            target: file.values.log.target.handlerTarget, level: file.values.log.level.loggerLevel,
+            isDaemonized: daemonize)
+        let logger = Logger(label: "slimtad")
+        // A second slimtad with the same file is turned away here. The lock lives as long as the process.
+        let lock = try pidFile.map { path throws(Failure) in
+            try system { () throws(SystemError) in try PIDFile(absolute(path)) }
+        }
+        let identity = try system { () throws(SystemError) in
+            _ = try FileLimits.raise()
+            return Privileges.isRoot
+                ? try Privileges.lookUp(user: file.values.daemon.user, group: file.values.daemon.group) : nil
+        }
+        let daemon: Daemon
+        let signals: AsyncStream<Signal>
+        do throws(Failure) {
+            let secrets = try loadSecrets(file)
+            let listeners = try bindListeners(file)
+            let storage = try openStorage(file, identity, logger)
+            try dropPrivileges(to: identity, logger)
+            signals = try system { () throws(SystemError) in try Signals.stream() }
+            daemon = Daemon(
+                file: file, secrets: secrets, listeners: listeners, storage: storage, level: level, logger: logger)
+        } catch {
+            lock?.remove()
+            throw error
+        }
+        Task {
+            do throws(Failure) {
+                try await daemon.run(signals) { pipe?.ready() }
+                lock?.remove()
+                Glibc.exit(ExitStatus.success.rawValue)
+            } catch {
+                lock?.remove()
+                pipe?.failed(status: error.status, message: error.message)
+                logger.critical("cannot run", metadata: ["error": "\(error.message)"])
+                Glibc.exit(error.status.rawValue)
+            }
+        }
+    }
+
+    /// Calls the system; what it refuses is the end.
+    private func system<Result>(_ body: () throws(SystemError) -> Result) throws(Failure) -> Result {
+        do throws(SystemError) { return try body() } catch { throw Failure(error) }
+    }
+
+    private func loadSecrets(_ file: ConfigurationFile) throws(Failure) -> Secrets { try Secrets.load(file) }
+
+    private func bindListeners(_ file: ConfigurationFile) throws(Failure) -> Listeners {
+        var listeners = try Listeners()
+        _ = try listeners.bind(file.values.edges)
+        return listeners
+    }
+
+    private func openStorage(
+        _ file: ConfigurationFile, _ identity: Identity?, _ logger: Logger
+    ) throws(Failure) -> JournaledStorage {
+        var options = StorageOptions()
+        options.minimumFree = UInt64(file.values.queue.minimumFree)
+        do throws(StorageOpenError) {
+            return try JournaledStorage.open(
+                directory: file.stateDirectory, owner: identity.map { ($0.uid, $0.gid) }, options: options,
+                report: { event in logger.log(event) })
+        } catch {
+            throw Failure(storage: error)
+        }
+    }
+
+    private func dropPrivileges(to identity: Identity?, _ logger: Logger) throws(Failure) {
+        do throws(SystemError) {
+            guard let identity else { return try Privileges.renounce() }
+            guard identity.uid != 0 else {
+                return logger.warning("runs as root: [daemon] user names root itself")
+            }
+            try Privileges.drop(to: identity)
+        } catch {
+            throw Failure(error)
+        }
+    }
+
+    private func absolute(_ path: String) -> String {
+        guard !path.hasPrefix("/"), let directory = getcwd(nil, 0) else { return path }
+        defer { free(directory) }
+        return String(cString: directory) + "/" + path
+    }
+}
+
+extension Configuration.Log.Target {
+    fileprivate var handlerTarget: LogTarget {
+        switch self {
+        case .auto: .auto
+        case .journal: .journal
+        case .standardError: .standardError
+        }
+    }
+}
+
+extension Configuration.Log.Level {
+    var loggerLevel: Logger.Level {
+        switch self {
+        case .trace: .trace
+        case .debug: .debug
+        case .info: .info
+        case .notice: .notice
+        case .warning: .warning
+        case .error: .error
+        }
+    }
+}

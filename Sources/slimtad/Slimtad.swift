@@ -1,0 +1,56 @@
+// The command line: one executable, a subcommand for each thing that can be done. `slimtad` alone is `slimtad run`.
+
+import ArgumentParser
+import Glibc
+import SlimtaSystem
+
+@main
+struct Slimtad: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "slimtad",
+        abstract: "A mail submission agent: takes messages over SMTP, stores them durably, relays them.",
+        version: "slimtad \(Version.text)",
+        subcommands: [RunCommand.self, CheckCommand.self, PasswdCommand.self],
+        defaultSubcommand: RunCommand.self)
+}
+
+enum Version {
+    static let text = "0.1.0"
+}
+
+/// What all subcommands have.
+struct ConfigurationOption: ParsableArguments {
+    @Option(name: [.customLong("config"), .customShort("c")], help: "The configuration file.")
+    var path = "/etc/slimta/slimta.conf"
+}
+
+/// Why slimtad ends: what it says, and the status that it ends with.
+struct Failure: Error {
+    let status: ExitStatus
+    let message: String
+
+    init(_ status: ExitStatus, _ message: String) {
+        self.status = status
+        self.message = message
+    }
+
+    init(_ error: SystemError) { self.init(error.exitStatus, error.description) }
+}
+
+/// Runs the body of a subcommand: what it throws is said on standard error, and is the exit status.
+func orExit<Result>(_ body: () throws(Failure) -> Result) -> Result {
+    do throws(Failure) {
+        return try body()
+    } catch {
+        say(error.message)
+        exit(error.status.rawValue)
+    }
+}
+
+/// Writes lines to standard error, each with the program's name.
+func say(_ text: String) {
+    for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
+        var octets = Array("slimtad: \(line)\n".utf8)
+        write(STDERR_FILENO, &octets, octets.count)
+    }
+}

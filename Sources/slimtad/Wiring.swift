@@ -1,0 +1,87 @@
+// From configuration values to the settings of the parts: what the file calls something, and what a target calls it.
+
+import NIOCore
+import SlimtaConfiguration
+import SlimtaDNS
+import SlimtaEdge
+import SlimtaPolicy
+import SlimtaQueue
+import SlimtaSMTP
+import SlimtaTLS
+
+extension Configuration {
+    /// The settings of an edge's sessions.
+    func edgeSettings(
+        _ edge: Edge, hostname: String, tls: TLSServerContext?, credentials: (any CredentialBackend)?
+    ) -> SMTPEdgeSettings {
+        let greeting = edge.greeting(hostname: hostname)
+        let server = SMTPServerConfiguration(
+            hostname: hostname, greeting: String(greeting.dropFirst("220 ".count)),
+            tls: edge.tls.machineMode, authentication: edge.auth.machineMode,
+            mechanisms: auth.mechanisms.compactMap { SASLMechanism(rawValue: $0.rawValue) },
+            allowsPlaintextAuthentication: edge.plaintextAuth, messageSize: limits.messageSize,
+            recipients: limits.recipients, errors: limits.errors)
+        let networks = edge.trustedNetworks
+        return SMTPEdgeSettings(
+            name: edge.name, server: server, tls: edge.tls == .cleartext ? nil : tls,
+            credentials: edge.auth == .off ? nil : credentials,
+            trusts: { address in networks.contains { $0.contains(addressText: address) } },
+            commandTimeout: TimeAmount(limits.commandTimeout), dataTimeout: TimeAmount(limits.dataTimeout),
+            handshakeTimeout: TimeAmount(limits.handshakeTimeout))
+    }
+
+    var connectionLimits: ConnectionLimiter.Limits {
+        ConnectionLimiter.Limits(total: limits.connections, perAddress: limits.connectionsPerAddress)
+    }
+
+    var policyChain: PolicyChain {
+        PolicyChain(
+            queue.policies.map { policy in
+                switch policy {
+                case .date: DatePolicy()
+                case .messageID: MessageIDPolicy()
+                case .received: ReceivedPolicy()
+                case .domainSplit: DomainSplitPolicy()
+                case .recipientSplit: RecipientSplitPolicy()
+                }
+            }, receivedHops: limits.receivedHops)
+    }
+
+    func queueConfiguration(hostname: String) -> SlimtaQueue.Queue.Configuration {
+        SlimtaQueue.Queue.Configuration(
+            schedule: RetrySchedule(intervals: queue.retry, expire: queue.expire, warn: queue.warn),
+            limits: QueueMachine.Limits(
+                attempts: relay.connections, attemptsPerDestination: relay.connectionsPerDestination),
+            delivers: queue.deliver, hostname: hostname)
+    }
+
+    func makeResolver() throws(DNSError) -> SlimtaDNS.Resolver {
+        let mode: DNSSECMode =
+            switch dns.dnssec {
+            case .auto: .auto
+            case .required: .required
+            case .off: .off
+            }
+        return try SlimtaDNS.Resolver(servers: dns.servers.map { ($0.host, $0.port) }, dnssec: mode)
+    }
+}
+
+extension Configuration.Edge.TLSMode {
+    fileprivate var machineMode: SMTPServerConfiguration.TLSMode {
+        switch self {
+        case .starttls: .startTLS
+        case .immediate: .immediate
+        case .cleartext: .none
+        }
+    }
+}
+
+extension Configuration.Edge.AuthMode {
+    fileprivate var machineMode: SMTPServerConfiguration.Authentication {
+        switch self {
+        case .required: .required
+        case .optional: .optional
+        case .off: .none
+        }
+    }
+}

@@ -1,0 +1,184 @@
+// What follows from an attempt: states, removals, notices; and the schedule.
+
+import NIOCore
+import SlimtaMail
+import Testing
+
+@testable import SlimtaQueue
+
+private let start = Timestamp(milliseconds: 1_795_255_200_000)
+private let schedule = RetrySchedule(
+    intervals: [.seconds(60), .seconds(300)], expire: .seconds(3600), warn: .seconds(600))
+
+private func stored(
+    _ recipients: [String], from sender: String? = "a@example.com", attempts: UInt32 = 0,
+    content: String = "Subject: x\r\n\r\nbody\r\n"
+) -> StoredEnvelope {
+    let envelope = Envelope(
+        id: QueueID(at: start), sender: sender.map { Mailbox(parsing: $0)! },
+        recipients: recipients.map { Mailbox(parsing: $0)! }, received: start,
+        client: ClientInfo(address: "192.0.2.1", name: "c", protocolWord: "ESMTP"),
+        prependedFields: ByteBuffer(string: "Received: here\r\n"))
+    var state = EnvelopeState(of: envelope, due: start)
+    state.attempts = attempts
+    return StoredEnvelope(envelope: envelope, state: state, message: Message(head: ByteBuffer(string: content)))
+}
+
+private let ok = Outcome(.delivered, Reply(250, .init(2, 0, 0), "ok"), isRemote: true, relay: "mx.test[192.0.2.2]:25")
+private let later = Outcome(
+    .temporary, Reply(450, .init(4, 2, 0), "later"), isRemote: true, relay: "mx.test[192.0.2.2]:25")
+private let refuse = Outcome(
+    .permanent, Reply(550, .init(5, 1, 1), "no such user"), isRemote: true, relay: "mx.test[192.0.2.2]:25",
+    remoteHost: "mx.test")
+
+private func resolve(
+    _ stored: StoredEnvelope, _ outcomes: [Outcome], after seconds: Int64 = 1, isFinal: Bool = true
+) -> AttemptResolution {
+    AttemptResolution(
+        stored, outcomes: outcomes, isFinal: isFinal, now: start + .seconds(seconds), schedule: schedule,
+        notices: NoticeBuilder(hostname: "mail.example.com", zoneOffset: 0))
+}
+
+@Suite struct AttemptResolutionTests {
+    @Test func deliveredLeavesTheQueue() {
+        let mail = stored(["b@x.test", "c@x.test"])
+        let result = resolve(mail, [ok, ok])
+        #expect(result.state == nil)
+        #expect(result.commit.removed == [Removal(id: mail.envelope.id, delivered: 2)])
+        #expect(result.notices.isEmpty)
+        #expect(result.events.map(\.kind) == [.delivered, .delivered])
+    }
+
+    @Test func partsHaveTheirOwnFates() throws {
+        let mail = stored(["b@x.test", "c@x.test", "d@x.test"])
+        let result = resolve(mail, [ok, later, refuse])
+        let state = try #require(result.state)
+        #expect(state.recipients.map(\.fate) == [.delivered, .pending, .failed])
+        #expect(state.attempts == 1)
+        #expect(state.due == start + .seconds(61))
+        #expect(result.commit.states == [state])
+        #expect(result.commit.removed.isEmpty)
+        // The bounce is for the refused one alone, and in the same commit.
+        #expect(result.notices.count == 1)
+        #expect(result.commit.accepted.map(\.envelope) == [result.notices[0].envelope])
+        #expect(result.notices[0].envelope.sender == nil)
+        #expect(result.notices[0].envelope.recipients.map(\.text) == ["a@example.com"])
+        let text = String(buffer: result.notices[0].message.head)
+        #expect(text.contains("Final-Recipient: rfc822; d@x.test\r\nAction: failed\r\nStatus: 5.1.1\r\n"))
+        #expect(!text.contains("c@x.test"))
+
+        // The second attempt is about the one that is left, and ends it.
+        var again = mail
+        again.state = state
+        #expect(again.state.pending == [1])
+        let end = resolve(again, [ok], after: 61)
+        #expect(end.commit.removed == [Removal(id: mail.envelope.id, delivered: 2, bounced: 1)])
+        #expect(end.notices.isEmpty)
+    }
+
+    @Test func timeRunsOut() throws {
+        let late = resolve(stored(["b@x.test"], attempts: 7), [later], after: 3600)
+        #expect(late.state == nil)
+        #expect(late.events.map(\.kind) == [.expired])
+        #expect(late.commit.removed.first?.expired == 1)
+        let text = String(buffer: try #require(late.notices.first).message.head)
+        #expect(text.contains("Status: 5.4.7\r\n"))
+        #expect(text.contains("450 4.2.0 later"))
+    }
+
+    @Test func noNoticeOfANotice() {
+        let result = resolve(stored(["b@x.test"], from: nil), [refuse])
+        #expect(result.notices.isEmpty)
+        #expect(result.commit.accepted.isEmpty)
+        #expect(result.commit.removed.first?.bounced == 1)
+        #expect(resolve(stored(["b@x.test"], from: nil), [later], after: 700).notices.isEmpty)
+    }
+
+    @Test func theSenderIsToldOfADelayOnce() throws {
+        #expect(resolve(stored(["b@x.test"]), [later], after: 599).notices.isEmpty)
+        let mail = stored(["b@x.test"])
+        let result = resolve(mail, [later], after: 600)
+        let text = String(buffer: try #require(result.notices.first).message.head)
+        #expect(text.contains("Action: delayed\r\n"))
+        #expect(text.contains("Will-Retry-Until: "))
+        var again = mail
+        again.state = try #require(result.state)
+        #expect(resolve(again, [later], after: 900).notices.isEmpty)
+    }
+
+    @Test func anAttemptThatWeCutShortDoesNotCount() throws {
+        let mail = stored(["b@x.test", "c@x.test"], attempts: 3)
+        let result = resolve(mail, [later, ok], after: 4000, isFinal: false)
+        let state = try #require(result.state)
+        #expect(state.attempts == 3)
+        #expect(state.due == mail.state.due)
+        #expect(state.recipients.map(\.fate) == [.pending, .delivered])
+        #expect(result.notices.isEmpty)
+    }
+}
+
+@Suite struct RetryScheduleTests {
+    @Test(arguments: [(1, 0, 60), (2, 100, 400), (3, 500, 800), (9, 1000, 1300), (3, 3400, 3600), (1, 3599, 3600)])
+    func next(attempts: UInt32, now: Int64, expected: Int64) {
+        #expect(
+            schedule.nextAttempt(after: attempts, received: start, now: start + .seconds(now))
+                == start + .seconds(expected))
+    }
+
+    @Test func theEnd() {
+        #expect(schedule.nextAttempt(after: 5, received: start, now: start + .seconds(3600)) == nil)
+    }
+}
+
+@Suite struct NoticeTests {
+    private func bounce(_ mail: StoredEnvelope, _ outcome: Outcome = refuse) -> (Notice, String) {
+        let notice = resolve(mail, mail.state.pending.map { _ in outcome }).notices[0]
+        return (notice, String(buffer: notice.message.head))
+    }
+
+    @Test func theOriginalIsReturnedWhole() {
+        let (_, text) = bounce(stored(["b@x.test"]))
+        #expect(text.contains("Content-Type: message/rfc822\r\n"))
+        #expect(text.contains("\r\n\r\nReceived: here\r\nSubject: x\r\n\r\nbody\r\n"))
+    }
+
+    @Test func aLargeOriginalIsItsHeader() {
+        let body = String(repeating: "0123456789\r\n", count: 6000)
+        let (_, text) = bounce(stored(["b@x.test"], content: "Subject: x\r\n\r\n" + body))
+        #expect(text.contains("Content-Type: text/rfc822-headers\r\n"))
+        #expect(text.contains("Received: here\r\nSubject: x\r\n"))
+        #expect(!text.contains("0123456789"))
+    }
+
+    @Test func longLinesAreNotReturned() {
+        let long = "X-Long: " + String(repeating: "x", count: 1000) + "\r\nSubject: s\r\n\r\nbody"
+        let (notice, text) = bounce(stored(["b@x.test"], content: long))
+        #expect(text.contains("Subject: s\r\n"))
+        #expect(text.split(separator: "\r\n").allSatisfy { $0.utf8.count <= 998 })
+        #expect(notice.message.size == text.utf8.count)
+    }
+
+    @Test func whatTheRemoteSaysStaysOnItsLine() {
+        let nasty = Outcome(
+            .permanent, Reply(550, nil, "bad\r\nTo: victim@x.test\u{0}" + String(repeating: "y", count: 5000)),
+            isRemote: true, relay: "mx\r\nX: y", remoteHost: "mx\r\nX: y")
+        let (_, text) = bounce(stored(["b@x.test"]), nasty)
+        #expect(!text.contains("\r\nTo: victim"))
+        #expect(!text.contains("\r\nX: y"))
+        #expect(!text.contains("\u{0}"))
+        #expect(text.split(separator: "\r\n").allSatisfy { $0.utf8.count <= 998 })
+    }
+
+    @Test func eightBitAndUTF8() {
+        let (notice, text) = bounce(stored(["b@x.test"], content: "Subject: \u{e9}\r\n\r\nx"))
+        #expect(notice.envelope.body == .eightBitMIME)
+        #expect(!notice.envelope.smtpUTF8)
+        #expect(text.contains("Content-Transfer-Encoding: 8bit\r\n"))
+        let (international, report) = bounce(stored(["b\u{fc}@x.test"]))
+        #expect(international.envelope.smtpUTF8)
+        #expect(report.contains("Content-Type: message/global-delivery-status\r\n"))
+        #expect(report.contains("Final-Recipient: utf-8; b\u{fc}@x.test\r\n"))
+        let (plain, _) = bounce(stored(["b@x.test"]))
+        #expect(plain.envelope.body == .sevenBit)
+    }
+}

@@ -1,0 +1,48 @@
+// Routes: which relay gets whom, and whose outcome is whose.
+
+import SlimtaMail
+import SlimtaQueue
+import SlimtaRelay
+import Synchronization
+import Testing
+
+/// Says its name, and notes what it was given.
+final class NamedRelay: Relay {
+    let name: String
+    let seen = Mutex<[[String]]>([])
+
+    init(_ name: String) { self.name = name }
+
+    func attempt(_ delivery: Delivery) async -> [Outcome] {
+        let recipients = delivery.recipients.map { delivery.envelope.recipients[$0].text }
+        seen.withLock { $0.append(recipients) }
+        return recipients.map { Outcome(.delivered, Reply(250, nil, "\($0) by \(name)")) }
+    }
+}
+
+struct RouterTests {
+    @Test func theFirstMatchWins() async throws {
+        let (one, two, other) = (NamedRelay("one"), NamedRelay("two"), NamedRelay("other"))
+        let router = Router(
+            [
+                .init(matches: { $0 == "b.example" }, one),
+                .init(matches: { $0.hasSuffix(".example") || $0 == "c.test" }, two),
+            ], otherwise: other)
+        var delivery = Delivery(to: ["1@x.test", "2@b.example", "3@a.example", "4@C.test", "5@y.test", "6@B.example"])
+        delivery.recipients = [0, 1, 2, 3, 5]
+        let outcomes = await router.attempt(delivery)
+        #expect(
+            outcomes.map(\.reply.text) == [
+                "1@x.test by other", "2@b.example by one", "3@a.example by two", "4@C.test by two",
+                "6@B.example by one",
+            ])
+        #expect(one.seen.withLock { $0 } == [["2@b.example", "6@B.example"]])
+    }
+
+    @Test func withoutRoutes() async {
+        let router = Router([], otherwise: BlackholeRelay())
+        let outcomes = await router.attempt(Delivery(to: ["a@x.test", "b@y.test"]))
+        #expect(outcomes.map(\.result) == [.delivered, .delivered])
+        #expect(outcomes.allSatisfy { $0.reply.description == "250 2.0.0 discarded" })
+    }
+}

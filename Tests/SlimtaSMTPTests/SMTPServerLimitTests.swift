@@ -1,0 +1,233 @@
+// Limits of a session at N-1, N and N+1, and its deadlines.
+
+import NIOCore
+import SlimtaMail
+import TestKit
+import Testing
+
+@testable import SlimtaSMTP
+
+@Suite struct SMTPServerLimitTests {
+    private func greeted(_ configuration: SMTPServerConfiguration) -> SMTPSession {
+        var session = SMTPSession(configuration, isTrusted: true)
+        session.send("EHLO c\r\n")
+        _ = session.taken()
+        return session
+    }
+
+    // MARK: Recipients
+
+    @Test func recipients() {
+        var session = greeted(.test(recipients: 3, errors: 2))
+        for _ in 0..<2 {
+            session.send("MAIL FROM:<a@x.org>\r\n")
+            _ = session.taken()
+            for number in 1...6 {
+                session.send("RCPT TO:<r\(number)@y.org>\r\n")
+                #expect(
+                    session.taken() == [
+                        number <= 3 ? "S: 250 2.1.5 <r\(number)@y.org> Ok" : "S: 452 4.5.3 Too many recipients"
+                    ])
+            }
+            session.send("DATA\r\n.\r\n")
+            #expect(session.taken().contains("message <a@x.org> <r1@y.org> <r2@y.org> <r3@y.org> c ESMTP: "))
+        }
+        #expect(session.closed == nil, "too many recipients are no errors")
+    }
+
+    // MARK: Errors
+
+    @Test(arguments: 1...4) func errors(_ limit: Int) {
+        var session = greeted(.test(errors: limit))
+        for number in 1...limit {
+            // What is no error is not counted.
+            session.send("NOOP\r\nRSET\r\nVRFY x\r\nMAIL FROM:<a@x.org>\r\nRSET\r\n")
+            _ = session.taken()
+            session.send("FOO\r\n")
+            #expect(
+                session.taken() == ["S: 500 5.5.2 Syntax error, command unrecognized"]
+                    + (number == limit ? ["S: 421 4.7.0 mx.example.org Too many errors", "close tooManyErrors"] : []))
+        }
+    }
+
+    /// Whatever gets a 5xx counts: syntax, sequence, password, message.
+    @Test func everyRefusalCounts() {
+        let refusals = [
+            "FOO\r\n", "EHLO\r\n", "DATA\r\n", "MAIL FROM:<a>\r\n", "MAIL FROM:<a@x.org> X\r\n",
+            "AUTH PLAIN AHUAeA==\r\n",
+            "AUTH PLAIN *\r\n", "AUTH X\r\n", "AUTH PLAIN\r\n*\r\n", "RCPT TO:<a@b>\r\n", "EXPN x\r\n",
+            "STARTTLS x\r\n", "NO\rOP\r\n",
+            "MAIL FROM:<a@x.org> SIZE=99999999\r\n", String(repeating: "x", count: 20000) + "\r\n",
+            "MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n\n\r\n.\r\n",
+        ]
+        for refusal in refusals {
+            var session = greeted(.test(plaintext: true, errors: 3))
+            for number in 1...3 {
+                #expect(session.closed == nil)
+                session.send(refusal)
+                #expect((session.closed == .tooManyErrors) == (number == 3), "\(refusal.prefix(40))")
+            }
+        }
+    }
+
+    @Test func whatThePeerIsNotToBlameForIsNotCounted() {
+        var session = greeted(.test(plaintext: true, errors: 1))
+        session.answers.room = Reply(452, .init(4, 3, 1), "No room")
+        session.send("AUTH PLAIN AGRvd24AcA==\r\nMAIL FROM:<a@x.org>\r\n")
+        session.answers.room = nil
+        session.answers.stored = Reply(451, .init(4, 3, 0), "Later")
+        session.send("MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n.\r\n")
+        #expect(session.taken().last == "S: 451 4.3.0 Later" && session.closed == nil)
+    }
+
+    @Test func errorsSurviveTLS() {
+        // A client must not get a new budget with every STARTTLS.
+        var session = greeted(.test(errors: 2))
+        session.send("FOO\r\n")
+        session.send("STARTTLS\r\n")
+        session.establishTLS()
+        session.send("FOO\r\n")
+        #expect(session.closed == .tooManyErrors)
+    }
+
+    // MARK: Lengths
+
+    @Test func messageSize() throws {
+        for (size, isGood) in [(99, true), (100, true), (101, false), (102, false)] {
+            let data = String(repeating: "x", count: size - 2) + "\r\n"
+            let octets = Array(
+                "EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n\(data).\r\nNOOP\r\n".utf8)
+            let events = try ChunkVerifier.verify(octets, cuts: 6) { chunks in
+                var session = SMTPSession(.test(authentication: .none, size: 100))
+                for chunk in chunks { session.send(chunk) }
+                return session.taken()
+            }
+            #expect(
+                events.suffix(3)
+                    == (isGood
+                        ? ["message <a@x.org> <b@y.org> c ESMTP: \(data)", "S: 250 2.6.0 Message queued as 0123"]
+                        : ["discard", "S: 552 5.3.4 Message exceeded size limit"]) + ["S: 250 2.0.0 Ok"])
+        }
+    }
+
+    @Test func commandLines() throws {
+        for (length, isGood) in [
+            (512, true), (2047, true), (2048, true), (2049, false), (12288, false), (12289, false), (40000, false),
+        ] {
+            let line = "NOOP " + String(repeating: "x", count: length - 7) + "\r\nNOOP\r\n"
+            let events = try ChunkVerifier.verify(Array(line.utf8), cuts: 6) { chunks in
+                var session = SMTPSession()
+                for chunk in chunks { session.send(chunk) }
+                return session.taken()
+            }
+            #expect(
+                events.dropFirst() == [isGood ? "S: 250 2.0.0 Ok" : "S: 500 5.5.2 Line too long", "S: 250 2.0.0 Ok"])
+        }
+    }
+
+    /// RFC 4954 section 4: 12288 octets with CRLF, and 500 5.5.6 for a response that is longer.
+    @Test func authenticationLines() throws {
+        for (length, isGood) in [(12287, true), (12288, true), (12289, false), (30000, false)] {
+            for (start, bad) in [
+                ("AUTH PLAIN ", "S: 500 5.5.2 Line too long"),
+                ("", "S: 500 5.5.6 Authentication exchange line is too long"),
+            ] {
+                let line = start + String(repeating: "A", count: length - 2 - start.utf8.count) + "\r\nNOOP\r\n"
+                let events = try ChunkVerifier.verify(Array(line.utf8), cuts: 3) { chunks in
+                    var session = greeted(.test(plaintext: true))
+                    if start.isEmpty { session.send("AUTH PLAIN\r\n") }
+                    _ = session.taken()
+                    for chunk in chunks { session.send(chunk) }
+                    return session.taken()
+                }
+                // Not canonical, or without a login: but read.
+                #expect(events == [isGood ? "S: 501 5.5.2 Invalid auth response" : bad, "S: 250 2.0.0 Ok"])
+            }
+        }
+    }
+
+    /// However much comes without a line's end, little is kept.
+    @Test func unreadOctets() {
+        for start in ["", "EHLO c\r\nAUTH PLAIN\r\n"] {
+            var session = SMTPSession(.test(plaintext: true))
+            session.send(start)
+            for _ in 0..<300 {
+                session.send(String(repeating: "x", count: 1000))
+                #expect(session.machine.unreadCount < 12288)
+            }
+            session.send("\r\nQUIT\r\n")
+            #expect(session.closed == .quit)
+        }
+    }
+
+    // MARK: Deadlines
+
+    /// Each of these begins a new deadline for the session, or does not.
+    @Test func deadlines() {
+        var session = SMTPSession(.test(plaintext: true))
+        var last = session.machine.deadlineNumber
+        func sends(_ text: String) -> Bool {
+            session.send(text)
+            defer { last = session.machine.deadlineNumber }
+            return session.machine.deadlineNumber > last
+        }
+        #expect(sends("EHLO c\r\n"))
+        #expect(session.machine.waiting == .command)
+        // A line that dribbles has the time of one command.
+        for octet in "NOO" { #expect(!sends(String(octet))) }
+        #expect(sends("P\r\n"))
+        #expect(sends("FOO\r\n"), "as every line")
+        // All of AUTH has the time of one command.
+        #expect(sends("AUTH LOGIN\r\n"))
+        #expect(session.machine.waiting == .command)
+        #expect(!sends("dQ"))
+        #expect(!sends("==\r\n"))
+        #expect(sends("cA==\r\n"), "its end begins the next command's")
+        #expect(session.machine.user != nil)
+        #expect(sends("MAIL FROM:<a@x.org>\r\n"))
+        #expect(sends("RCPT TO:<b@y.org>\r\n"))
+        #expect(sends("DATA\r\n"))
+        #expect(session.machine.waiting == .data)
+        // The whole message has one.
+        for _ in 0..<10 { #expect(!sends("line\r\n")) }
+        session.keepsQuestionsOpen = true
+        #expect(sends(".\r\n"))
+        #expect(session.machine.waiting == .nothing, "the client is not to blame for our time")
+        session.answer()
+        #expect(session.machine.deadlineNumber > last)
+        #expect(session.machine.waiting == .command)
+        last = session.machine.deadlineNumber
+        #expect(sends("STARTTLS\r\n"))
+        #expect(session.machine.waiting == .tlsHandshake)
+        session.establishTLS()
+        #expect(session.machine.deadlineNumber > last)
+    }
+
+    @Test func deadlinePassed() {
+        for (lines, isClear) in [
+            ("", true), ("EHLO c\r\nNOO", true), ("EHLO c\r\nAUTH PLAIN\r\n", true),
+            ("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\ntext", true),
+            ("EHLO c\r\nSTARTTLS\r\n", false),
+        ] {
+            var session = SMTPSession(.test(plaintext: true), isTrusted: true)
+            session.send(lines)
+            _ = session.taken()
+            session.deadlinePassed()
+            #expect(
+                session.taken() == (isClear ? ["S: 421 4.4.2 mx.example.org Connection timed out"] : []) + [
+                    "close timeout"
+                ])
+        }
+    }
+
+    /// The timer and the end can meet: the end that came first is the one that is told.
+    @Test func deadlineBehindQuit() {
+        var machine = SMTPServerMachine(.test(), isTrusted: false)
+        var output = ByteBuffer()
+        machine.received(ByteBuffer(string: "QUIT\r\n"))
+        #expect(machine.next(&output) == .close(.quit))
+        output.clear()
+        machine.deadlinePassed(&output)
+        #expect(machine.next(&output) == .wait && output.readableBytes == 0)
+    }
+}

@@ -1,0 +1,204 @@
+// The encoders: what they write is read back, and what was changed on the way is noticed or means the same; never a trap.
+
+import NIOCore
+import SlimtaMail
+import SlimtaQueue
+import Testing
+
+@testable import SlimtaStorage
+
+@Suite struct CodecTests {
+    /// Copies octets to where they are read from: reads behind them would then be found by a sanitizer.
+    private func with<Result>(_ octets: [UInt8], _ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        try octets.withUnsafeBytes(body)
+    }
+
+    private func encoded(_ encode: (OutputBuffer) -> Void) -> [UInt8] {
+        let output = OutputBuffer()
+        encode(output)
+        return output.array
+    }
+
+    static let plain = Envelope(
+        id: QueueID(high: 1, low: 2), sender: nil, recipients: [Mailbox(localPart: "\"a@b\"", domain: "[192.0.2.1]")],
+        received: Timestamp(milliseconds: 0),
+        client: ClientInfo(address: "", name: "", protocolWord: ""))
+
+    @Test(arguments: [plain, makeEnvelope(to: (0..<20).map { "r\($0)@d\($0 / 3).example" })])
+    func envelopeRoundTrip(_ envelope: Envelope) throws {
+        let octets = encoded { EnvelopeCodec.encode(envelope, due: someDue, tag: 1, into: $0) }
+        try with(Array(octets.dropFirst(5))) { octets in
+            let (decoded, due) = try EnvelopeCodec.decode(octets)
+            #expect(decoded == envelope)
+            #expect(due == someDue)
+            let outline = try EnvelopeCodec.outline(octets)
+            #expect(outline.id == envelope.id)
+            #expect(outline.domains.map { Int($0.count) }.reduce(0, +) == envelope.recipients.count)
+        }
+    }
+
+    @Test func stateRoundTrip() throws {
+        var state = EnvelopeState(of: makeEnvelope(to: ["a@b", "c@d", "e@f", "g@h", "i@j"]), due: someDue)
+        for (index, fate) in [.delivered, .pending, .failed, .expired, .withdrawn].enumerated()
+            as EnumeratedSequence<[RecipientState.Fate]>
+        {
+            state.recipients[index] = RecipientState(fate: fate, reply: "4\(index)0 later é", relay: "mx\(index)")
+        }
+        (state.attempts, state.isHeld, state.isWarned) = (.max, true, true)
+        let octets = encoded { StateCodec.encode(state, tag: 4, into: $0) }
+        try with(Array(octets.dropFirst(5))) { octets in
+            #expect(try StateCodec.decode(octets) == state)
+            let outline = try StateCodec.outline(octets)
+            #expect(outline.firstPending == 1)
+            #expect(outline.isHeld)
+        }
+    }
+
+    /// Whatever is cut off or changed: an error, or something else; not a trap.
+    @Test func hostileRecordsAreErrors() {
+        let envelope = encoded { EnvelopeCodec.encode(makeEnvelope(), due: someDue, tag: 1, into: $0) }
+        let state = encoded {
+            StateCodec.encode(EnvelopeState(of: makeEnvelope(), due: someDue), tag: 1, into: $0)
+        }
+        let meta = encoded { output in
+            MetaRecord(
+                generation: 3, received: someDue, domains: [DomainRun(count: 1, domain: "x")],
+                body: QueueID(high: 1, low: 1),
+                spool: SpoolReference(id: QueueID(high: 2, low: 2), length: 3, crc32c: 4)
+            ).encode(state: UnsafeRawBufferPointer(start: nil, count: 0), into: output)
+        }
+        func readAll(_ octets: [UInt8]) {
+            with(octets) { octets in
+                _ = try? EnvelopeCodec.decode(octets)
+                _ = try? EnvelopeCodec.outline(octets)
+                _ = try? StateCodec.decode(octets)
+                _ = try? StateCodec.outline(octets)
+                _ = try? MetaRecord.decode(octets)
+                _ = Superblock.decode(octets)
+                _ = SegmentHeader.decode(octets)
+                _ = try? StoredValue(octets, salt: 1)
+                _ = FrameHeader(octets).map { FrameHeader.isValid(octets, $0, salt: 1) }
+            }
+        }
+        for record in [Array(envelope.dropFirst(5)), Array(state.dropFirst(5)), meta] {
+            for length in 0...record.count { readAll(Array(record.prefix(length))) }
+            for bit in 0..<(record.count * 8) {
+                var changed = record
+                changed[bit / 8] ^= 1 << (bit % 8)
+                readAll(changed)
+            }
+            for offset in 0..<max(0, record.count - 4) {
+                var changed = record
+                changed.replaceSubrange(offset..<(offset + 4), with: [255, 255, 255, 255])
+                readAll(changed)
+            }
+        }
+    }
+
+    @Test func everyChangedBitOfAFrameIsNoticed() throws {
+        let output = OutputBuffer()
+        let start = FrameHeader.begin(.remove, number: 7, durable: 6, into: output)
+        RemovalCodec.encode(Removal(id: QueueID(high: 1, low: 2), delivered: 3), into: output)
+        FrameHeader.end(start, salt: 99, in: output)
+        let frame = output.array
+        func isValid(_ frame: [UInt8], salt: UInt64) -> Bool {
+            with(frame) { octets in FrameHeader(octets).map { FrameHeader.isValid(octets, $0, salt: salt) } ?? false }
+        }
+        #expect(isValid(frame, salt: 99))
+        #expect(!isValid(frame, salt: 98))
+        // The padding at the end is not part of it.
+        let significant = with(frame) { FrameHeader.size + FrameHeader($0)!.length }
+        for bit in 0..<(significant * 8) {
+            var changed = frame
+            changed[bit / 8] ^= 1 << (bit % 8)
+            #expect(!isValid(changed, salt: 99), "bit \(bit)")
+        }
+        for length in 0..<significant { #expect(!isValid(Array(frame.prefix(length)), salt: 99)) }
+    }
+
+    @Test func everyChangedBitOfAValueIsNoticed() throws {
+        let output = OutputBuffer()
+        StoredValue.begin(.body, QueueID(high: 5, low: 6), into: output)
+        output.append("some octets")
+        StoredValue.end(salt: 11, in: output)
+        let value = output.array
+        try with(value) { octets in
+            let stored = try StoredValue(octets, salt: 11)
+            #expect(stored.id == QueueID(high: 5, low: 6))
+            #expect(Array(stored.payload) == Array("some octets".utf8))
+        }
+        for bit in 0..<(value.count * 8) {
+            var changed = value
+            changed[bit / 8] ^= 1 << (bit % 8)
+            with(changed) { octets in _ = #expect(throws: FormatError.self) { try StoredValue(octets, salt: 11) } }
+        }
+        with(value) { octets in _ = #expect(throws: FormatError.self) { try StoredValue(octets, salt: 12) } }
+    }
+
+    @Test func everyChangedBitOfASuperblockIsNoticed() {
+        let superblock = Superblock(
+            sequence: 9, firstSegment: 4, checkpointed: 1234, nextGeneration: 8,
+            generations: [
+                GenerationInfo(kind: .contents, number: 5, records: 6, envelopes: 3, salt: 7),
+                GenerationInfo(kind: .base, number: 6, records: 6, salt: 8),
+            ])
+        let page = superblock.encode().array
+        #expect(with(page) { Superblock.decode($0) } == .superblock(superblock))
+        #expect(page.count == 4096)
+        for bit in 0..<(110 * 8) {
+            var changed = page
+            changed[bit / 8] ^= 1 << (bit % 8)
+            #expect(with(changed) { Superblock.decode($0) } == .unreadable, "bit \(bit)")
+        }
+    }
+
+    @Test func aSegmentsHeaderSurvivesTheLossOfOneCopy() {
+        let header = SegmentHeader(number: 3, salt: 77)
+        let page = header.encode().array
+        #expect(page.count == 4096)
+        for copy in [0, 2048] {
+            for bit in 0..<(SegmentHeader.size * 8) {
+                var changed = page
+                changed[copy + bit / 8] ^= 1 << (bit % 8)
+                #expect(with(changed) { SegmentHeader.decode($0) } == .header(header))
+            }
+        }
+        #expect(with([UInt8](repeating: 0, count: 4096)) { SegmentHeader.decode($0) } == .unreadable)
+    }
+
+    @Test func crc32cIsTheKnownOne() {
+        // RFC 3720 appendix B.4.
+        let vectors: [([UInt8], UInt32)] = [
+            ([UInt8](repeating: 0, count: 32), 0x8A91_36AA), ([UInt8](repeating: 255, count: 32), 0x62A8_AB43),
+            (Array(0..<32), 0x46DD_794E), (Array("123456789".utf8), 0xE306_9283),
+        ]
+        for (octets, expected) in vectors {
+            #expect(octets.withUnsafeBytes { crc32c(0, $0) } == expected)
+        }
+    }
+
+    @Test func theIndexIsADictionary() {
+        var random = SeededGenerator(5)
+        var index = Index()
+        var model: [QueueID: Location] = [:]
+        for step in 0..<20_000 {
+            // Few different ids with equal low bits: collisions, and removals in the middle of them.
+            let id = QueueID(high: random.next() % 64, low: random.next() % 64 << 40)
+            if Bool.random(using: &random) {
+                let location = Location.journal(UInt64(step % 1000), step % 4096 * 8)
+                index.accept(id, at: location, body: IndexEntry.noBody)
+                model[id] = location
+            } else {
+                _ = index.remove(id)
+                model[id] = nil
+            }
+        }
+        #expect(index.count == model.count)
+        for high in 0..<UInt64(64) {
+            for low in 0..<UInt64(64) {
+                let id = QueueID(high: high, low: low << 40)
+                #expect(index.entry(id)?.envelope == model[id])
+            }
+        }
+    }
+}

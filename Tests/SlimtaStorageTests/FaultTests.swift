@@ -1,0 +1,347 @@
+// Disks that fail, fill up and change what they keep.
+
+import NIOCore
+import SlimtaMail
+import SlimtaQueue
+import Synchronization
+import Testing
+
+@testable import SlimtaStorage
+
+private let inputOutputError: Int32 = 5
+private let noSpace: Int32 = 28
+
+@Suite struct FaultTests {
+    let disk = SimulatedDisk()
+    let events = Events()
+
+    private func storage(_ options: StorageOptions = smallOptions()) throws -> JournaledStorage {
+        let storage = JournaledStorage(on: disk, options, events)
+        _ = try storage.recover()
+        return storage
+    }
+
+    private func failOnce(_ call: String, _ part: String, _ code: Int32) {
+        let isSpent = Mutex(false)
+        disk.fault.withLock {
+            $0 = { made, path in
+                guard made == call, path.contains(part) else { return nil }
+                return isSpent.withLock { spent in
+                    defer { spent = true }
+                    return spent ? nil : code
+                }
+            }
+        }
+    }
+
+    private func fail(_ call: String, _ part: String, _ code: Int32) {
+        disk.fault.withLock { $0 = { made, path in made == call && path.contains(part) ? code : nil } }
+    }
+
+    private func heal() { disk.fault.withLock { $0 = nil } }
+
+    @Test(arguments: ["sync", "write"])
+    func aFailedSyncFailsItsBatchAndIsNeverTriedAgain(_ call: String) async throws {
+        let storage = try storage()
+        let before = try await storage.accept()
+        failOnce(call, ".wal", inputOutputError)
+        let failed = makeEnvelope()
+        await #expect(throws: StorageError.self) { try await storage.accept(failed) }
+        try await eventually("the journal recovers") { storage.status().failure == nil }
+        let after = try await storage.accept()
+        #expect(try await storage.load(before.id).envelope == before)
+        await #expect(throws: StorageError.notFound) { try await storage.load(failed.id) }
+        storage.halt()
+        heal()
+        // Also the next run does not believe what may be on the disk behind the failure.
+        let again = try self.storage()
+        var ids: Set<QueueID> = []
+        again.core.index.withLock { index in
+            for envelope in [before, failed, after] where index.entry(envelope.id) != nil { ids.insert(envelope.id) }
+        }
+        #expect(ids == [before.id, after.id])
+        #expect(events.all.contains { if case .journalFailed = $0 { true } else { false } })
+        #expect(events.all.contains(.journalRecovered))
+        #expect(!events.all.contains { if case .damaged = $0 { true } else { false } })
+        await again.close()
+    }
+
+    @Test func whileTheDiskFailsNothingIsTakenAndAfterwardsEverything() async throws {
+        let storage = try storage()
+        let before = try await storage.accept()
+        fail("sync", ".wal", inputOutputError)
+        for _ in 0..<5 {
+            await #expect(throws: StorageError.self) { try await storage.accept() }
+            await #expect(throws: StorageError.self) {
+                try await storage.commit(QueueCommit(removed: [Removal(id: before.id)]))
+            }
+        }
+        #expect(storage.status().failure != nil)
+        #expect(storage.status().queued == 1)
+        heal()
+        try await eventually("the journal recovers") { storage.status().failure == nil }
+        try await storage.commit(QueueCommit(removed: [Removal(id: before.id)]))
+        try await storage.accept()
+        #expect(storage.status().queued == 1)
+        await storage.close()
+    }
+
+    @Test func aFullDiskRefusesNewMailAndLetsTheQueueDrain() async throws {
+        let storage = try storage()
+        let before = try await storage.accept()
+        disk.setFreeOctets(0)
+        var options = smallOptions()
+        options.minimumFree = 1000
+        storage.halt()
+        let full = try self.storage(options)
+        #expect(full.status().isFull)
+        await #expect(throws: StorageError.full) { try await full.accept() }
+        try await full.commit(QueueCommit(removed: [Removal(id: before.id, delivered: 1)]))
+        #expect(full.status().queued == 0)
+        disk.setFreeOctets(1 << 30)
+        try await eventually("there is room again") { !full.status().isFull }
+        try await full.accept()
+        #expect(events.all.contains(.diskFull(freeOctets: 0)))
+        #expect(events.all.contains(.diskRoom(freeOctets: 1 << 30)))
+        await full.close()
+    }
+
+    /// No segment can be made, no checkpoint comes through: new mail is refused in the end, what is queued can leave.
+    @Test func withoutRoomForSegmentsFatesAreStillRecorded() async throws {
+        var options = smallOptions()
+        options.roomTimeout = .milliseconds(50)
+        let storage = try storage(options)
+        try await eventually("a segment is ready") {
+            storage.running { journal in journal.state.withLock { $0.ready != nil } } == true
+        }
+        disk.fault.withLock {
+            $0 = { call, path in
+                call == "open" && (path.hasSuffix(".tmp") || path.hasSuffix(".free")) ? noSpace : nil
+            }
+        }
+        var accepted: [QueueID] = []
+        var refused = 0
+        while refused < 3 {
+            do {
+                accepted.append(try await storage.accept(makeEnvelope(), String(repeating: "x", count: 3000)).id)
+            } catch {
+                #expect(error as? StorageError == .full)
+                refused += 1
+            }
+        }
+        #expect(accepted.count > 5)
+        for id in accepted.prefix(2) { try await storage.commit(QueueCommit(removed: [Removal(id: id)])) }
+        #expect(storage.status().queued == accepted.count - 2)
+        heal()
+        try await eventually("there is room again") { (try? await storage.accept()) != nil }
+        await storage.close()
+        let again = try self.storage()
+        #expect(again.status().queued == accepted.count - 1)
+        await again.close()
+    }
+
+    @Test(arguments: ["sync", "write", "rename", "open"], ["queue", "super"])
+    func aFailedCheckpointTouchesNothing(_ call: String, _ part: String) async throws {
+        let storage = try storage()
+        var envelopes: [Envelope] = []
+        for _ in 0..<3 { envelopes.append(try await storage.accept()) }
+        fail(call, part, inputOutputError)
+        let fails = (try? await storage.checkpoint()) == nil
+        for envelope in envelopes { #expect(try await storage.load(envelope.id).envelope == envelope) }
+        heal()
+        envelopes.append(try await storage.accept())
+        try await storage.checkpoint()
+        #expect(storage.core.index.withLock { $0.inJournal } == 0)
+        for envelope in envelopes { #expect(try await storage.load(envelope.id).envelope == envelope) }
+        storage.halt()
+        #expect(fails == events.all.contains { if case .checkpointFailed = $0 { true } else { false } })
+        let again = try self.storage()
+        #expect(again.status().queued == envelopes.count)
+        for envelope in envelopes { #expect(try await again.load(envelope.id).envelope == envelope) }
+        await again.close()
+    }
+
+    @Test func theReserveGetsACheckpointThroughOnAFullDisk() async throws {
+        var options = smallOptions()
+        options.reserveSize = 8192
+        let storage = try storage(options)
+        let envelope = try await storage.accept()
+        try await eventually("the reserve is made") { disk.content("/q/reserve") != nil }
+        let isGivenUp = Mutex(false)
+        disk.fault.withLock {
+            $0 = { call, path in
+                if call == "unlink", path == "/q/reserve" { isGivenUp.withLock { $0 = true } }
+                return call == "open" && path.contains("gdbm.tmp") && !isGivenUp.withLock { $0 } ? noSpace : nil
+            }
+        }
+        try await storage.checkpoint()
+        #expect(isGivenUp.withLock { $0 })
+        #expect(storage.core.index.withLock { $0.inJournal } == 0)
+        #expect(try await storage.load(envelope.id).envelope == envelope)
+        heal()
+        try await storage.accept()
+        try await eventually("the reserve is made again") { disk.content("/q/reserve") != nil }
+        await storage.close()
+    }
+
+    @Test func aFailedSpoolFileIsTold() async throws {
+        let storage = try storage()
+        fail("write", "spool/tmp", noSpace)
+        let writer = storage.beginSpool(QueueID(high: 1, low: 1))
+        let told: StorageError? = await withCheckedContinuation { continuation in
+            writer.append(ByteBuffer(string: "x")) { continuation.resume(returning: $0) }
+        }
+        #expect(told == .full)
+        writer.abandon()
+        heal()
+        try await eventually("the file is deleted") { (try? disk.list("/q/spool/tmp").isEmpty) == true }
+        await storage.close()
+    }
+
+    // MARK: damage at rest
+
+    /// One bit anywhere in the journal: only the record that it hits is lost, and never without a word.
+    @Test func aChangedBitCostsOneRecordAndIsTold() async throws {
+        var options = smallOptions()
+        options.segmentSize = 256 << 10
+        options.markerDelay = .milliseconds(200)
+        let storage = try storage(options)
+        var envelopes: [Envelope] = []
+        for number in 0..<12 { envelopes.append(try await storage.accept(makeEnvelope(), "text \(number)")) }
+        try await eventually("the marker is written") {
+            storage.running { journal in journal.state.withLock { $0.told == $0.durable } } == true
+        }
+        storage.halt()
+        let image = disk.image
+        let segment = try #require(
+            try disk.list("/q/journal").filter { $0.hasSuffix(".wal") }.sorted().first.map { "/q/journal/\($0)" })
+        var random = SeededGenerator(7)
+        for trial in 0..<150 {
+            let damaged = SimulatedDisk.afterCut(image, .keep, using: &random)
+            // Its frames: the first page is the header, the second the frame of the start.
+            let offset = 8192 + trial % 12 * 4096 + Int.random(in: 0..<500, using: &random)
+            damaged.damage(segment) { $0[offset] ^= 1 << UInt8(trial % 8) }
+            let events = Events()
+            let core = StorageCore(damaged, directory: "/q", options: options, report: events.report)
+            let recovery = Recovery(core)
+            try recovery.run()
+            var found: [QueueID] = []
+            recovery.forEach { found.append($0.id) }
+            let lost = envelopes.filter { !found.contains($0.id) }
+            #expect(lost.count <= 1, "offset \(offset)")
+            if !lost.isEmpty {
+                #expect(events.all.contains { if case .damaged = $0 { true } else { false } }, "offset \(offset)")
+                #expect(!recovery.isComplete)
+            }
+        }
+    }
+
+    @Test func damageInASealedFileCostsThatRecord() async throws {
+        let storage = try storage()
+        var envelopes: [Envelope] = []
+        for number in 0..<40 { envelopes.append(try await storage.accept(makeEnvelope(), "text \(number)")) }
+        await storage.close()
+        let names = try disk.list("/q/queue").sorted()
+        let image = disk.image
+        var random = SeededGenerator(3)
+        for name in names {
+            let size = disk.content("/q/queue/\(name)")!.count
+            for trial in 0..<60 {
+                let damaged = SimulatedDisk.afterCut(image, .keep, using: &random)
+                let offset = Int.random(in: 0..<size, using: &random)
+                damaged.damage("/q/queue/\(name)") { $0[offset] ^= 1 << UInt8(trial % 8) }
+                let events = Events()
+                let again = JournaledStorage(on: damaged, smallOptions(), events)
+                let queued = try again.recover()
+                #expect(queued.count == 40, "\(name) \(offset)")
+                var unreadable = 0
+                for envelope in envelopes {
+                    do {
+                        #expect(try await again.load(envelope.id).envelope == envelope)
+                    } catch {
+                        unreadable += 1
+                    }
+                }
+                #expect(unreadable <= 1, "\(name) \(offset)")
+                if unreadable > 0 {
+                    #expect(events.all.contains { if case .damaged = $0 { true } else { false } })
+                }
+                again.halt()
+            }
+        }
+    }
+
+    @Test func eitherCopyOfTheSuperblockWillDo() async throws {
+        let storage = try storage()
+        let envelope = try await storage.accept()
+        await storage.close()
+        for slot in [0, Superblock.slotSize] {
+            disk.damage("/q/super") { $0[slot + 20] ^= 1 }
+            let again = try self.storage()
+            #expect(again.status().queued == 1)
+            #expect(try await again.load(envelope.id).envelope == envelope)
+            again.halt()
+        }
+        disk.damage("/q/super") { octets in
+            octets[20] ^= 1
+            octets[Superblock.slotSize + 20] ^= 1
+        }
+        #expect(throws: StorageOpenError.damaged("/q/super: both copies are unreadable")) { try self.storage() }
+    }
+
+    @Test func aNewerFormatIsRefused() async throws {
+        let storage = try storage()
+        try await storage.accept()
+        await storage.close()
+        // The same superblock, with version 2 and a checksum that fits.
+        disk.damage("/q/super") { octets in
+            for slot in [0, Superblock.slotSize] {
+                octets[slot + 8] = 2
+                let length = Int(octets[slot + 12]) | Int(octets[slot + 13]) << 8
+                let crc = octets[slot..<(slot + length - 4)].withUnsafeBytes { crc32c(0, $0) }
+                for place in 0..<4 { octets[slot + length - 4 + place] = UInt8(truncatingIfNeeded: crc >> (8 * place)) }
+            }
+        }
+        #expect(throws: StorageOpenError.newerFormat("/q/super: format 2, this version knows 1")) {
+            try self.storage()
+        }
+    }
+
+    @Test func aLostSuperblockBesideAQueueIsRefused() async throws {
+        let storage = try storage()
+        try await storage.accept()
+        await storage.close()
+        try disk.remove("/q/super")
+        #expect(throws: StorageOpenError.self) { try self.storage() }
+    }
+
+    @Test func aTornTailIsToldAndKept() async throws {
+        var options = smallOptions()
+        options.markerDelay = .seconds(600)
+        let storage = try storage(options)
+        try await storage.accept()
+        let before = disk.image
+        let torn = try await storage.accept(makeEnvelope(), String(repeating: "x", count: 6000))
+        var image = disk.image
+        storage.halt()
+        // The last page of the last commit never came.
+        for (number, node) in image.nodes {
+            guard let old = before.nodes[number]?.content, old != node.content else { continue }
+            let changed = stride(from: 0, to: old.count, by: 4096).filter {
+                old[$0..<($0 + 4096)] != node.content[$0..<($0 + 4096)]
+            }
+            guard changed.count == 2 else { continue }
+            image.nodes[number]!.content.replaceSubrange(
+                changed[1]..<(changed[1] + 4096), with: old[changed[1]..<(changed[1] + 4096)])
+        }
+        var random = SeededGenerator(1)
+        let events = Events()
+        let again = JournaledStorage(on: SimulatedDisk.afterCut(image, .keep, using: &random), smallOptions(), events)
+        let queued = try again.recover()
+        #expect(queued.count == 1)
+        #expect(!queued.map(\.id).contains(torn.id))
+        let tails = events.all.filter { if case .tornTail(_, _, .some) = $0 { true } else { false } }
+        #expect(tails.count == 1)
+        again.halt()
+    }
+}

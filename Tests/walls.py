@@ -1,0 +1,89 @@
+"""The walls of the package that the compiler does not see: `make lint` runs this after `swift format lint`.
+
+Prints one line for each breach, FILE:LINE: what; exits 1 if there is any.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TOP_LEVEL = {"Package.swift", "Makefile", "README.md", "CHANGELOG.md", "Sources", "Tests", "etc", "systemd"}
+# What may be imported without being a dependency: parts of the toolchain. Foundation is not among them (DESIGN.md
+# section 3: no Foundation on the message path; it doubles the daemon's memory), nor is Dispatch.
+TOOLCHAIN = {"Swift", "Glibc", "Synchronization", "_Concurrency"}
+TEST_TOOLCHAIN = TOOLCHAIN | {"Testing", "Foundation"}
+LONGEST_FILE = 800
+
+IMPORT = re.compile(
+    r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:package|internal|private|fileprivate|public)\s+)?import\s+"
+    r"(?:(?:struct|class|enum|protocol|func|var|let|typealias)\s+)?(\w+)")
+OPEN_ACCESS = re.compile(r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:public|open)(?:\(set\))?\s+(?:final|static|class|struct|enum|func|var|let|init|protocol|typealias|extension|actor|subscript|override|mutating|import)\b")
+UNCHECKED = re.compile(r"@unchecked\s+Sendable")
+
+breaches = []
+
+
+def breach(path, line, what):
+    breaches.append(f"{path.relative_to(ROOT)}:{line}: {what}")
+
+
+def targets():
+    """Each target of Package.swift: its folder, and what it may import."""
+    manifest = json.loads(
+        subprocess.run(["swift", "package", "dump-package"], cwd=ROOT, check=True, capture_output=True).stdout)
+    for target in manifest["targets"]:
+        allowed = set()
+        for dependency in target["dependencies"]:
+            ((_, (name, *_)),) = dependency.items()
+            allowed.add(name)
+        kind = "Tests" if target["type"] == "test" else "Sources"
+        yield ROOT / (target.get("path") or f"{kind}/{target['name']}"), allowed
+
+
+def code_only(line):
+    """The line without a comment at its end and without the content of its string literals."""
+    return re.sub(r'"(?:[^"\\]|\\.)*"', '""', line).split("//")[0]
+
+
+def check_swift(path, allowed, is_source):
+    lines = path.read_text().splitlines()
+    if not lines or not lines[0].startswith("//"):
+        breach(path, 1, "does not begin with a comment: what it is for, who calls it")
+    if len(lines) > LONGEST_FILE:
+        breach(path, len(lines), f"has more than {LONGEST_FILE} lines: split it")
+    for number, line in enumerate(lines, 1):
+        code = code_only(line)
+        if found := IMPORT.match(code):
+            module = found[1]
+            if module not in allowed | (TOOLCHAIN if is_source else TEST_TOOLCHAIN):
+                breach(path, number, f"imports {module}, which Package.swift does not allow here")
+        if is_source and OPEN_ACCESS.match(code):
+            breach(path, number, "is visible outside the package: `package` is as far as anything goes")
+        if UNCHECKED.search(code) and not (number > 1 and lines[number - 2].lstrip().startswith("//")):
+            breach(path, number, "@unchecked Sendable without the proof in a comment right above")
+
+
+def main():
+    for entry in subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines():
+        top = entry.split("/")[0]
+        if top not in TOP_LEVEL and not top.startswith("."):
+            breach(ROOT / entry, 1, "does not belong at the top level")
+    files = 0
+    for folder, allowed in targets():
+        for path in sorted(folder.rglob("*.swift")):
+            files += 1
+            check_swift(path, allowed, is_source=folder.is_relative_to(ROOT / "Sources"))
+    # A wall that looks at nothing stands nowhere.
+    if files == 0:
+        breach(ROOT / "Package.swift", 1, "no Swift file was found")
+    for line in breaches:
+        print(line, file=sys.stderr)
+    return 1 if breaches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
