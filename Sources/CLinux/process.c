@@ -7,12 +7,12 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -33,6 +33,9 @@ static void write_all(int descriptor, const char *bytes, size_t count) {
 
 // The first process: waits for the daemon's word, passes it on, never returns.
 static void wait_for_daemon(int descriptor, int died) {
+    // Signals are for the daemon, with which the pipe of signals is shared; this process just ends.
+    const int numbers[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) signal(numbers[i], SIG_DFL);
     char buffer[4096];
     size_t count = 0;
     while (count < sizeof buffer) {
@@ -172,17 +175,45 @@ int linux_set_dumpable(void) { return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0 ? 
 
 // ---- signals ----
 
-int linux_signal_descriptor(const sigset_t *set, int *descriptor) {
-    *descriptor = signalfd(-1, set, SFD_CLOEXEC);
-    return *descriptor >= 0 ? 0 : errno;
+// Not signalfd: that needs the signals blocked in all threads, and Swift's main thread, once `main` has become
+// asynchronous, is parked by libdispatch in a sigsuspend that blocks nothing. A signal would end the process there.
+
+static volatile sig_atomic_t signal_writer = -1;
+
+// Only what is safe in a handler; nobody sees the difference in errno.
+static void note_signal(int number) {
+    int error = errno;
+    unsigned char octet = (unsigned char)number;
+    ssize_t written = write((int)signal_writer, &octet, 1);
+    (void)written;  // a full pipe has enough signals in it
+    errno = error;
 }
 
-int linux_next_signal(int descriptor) {
-    struct signalfd_siginfo info;
+int linux_catch_signals(const int *numbers, size_t count, int *reader) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return errno;
+    // A handler must not wait.
+    if (fcntl(ends[1], F_SETFL, O_NONBLOCK) != 0) return errno;
+    signal_writer = ends[1];
+    *reader = ends[0];
+
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = note_signal;
+    action.sa_flags = SA_RESTART;
+    sigfillset(&action.sa_mask);
+    for (size_t i = 0; i < count; i++) {
+        if (sigaction(numbers[i], &action, NULL) != 0) return errno;
+    }
+    return 0;
+}
+
+int linux_next_signal(int reader) {
+    unsigned char octet;
     for (;;) {
-        ssize_t got = read(descriptor, &info, sizeof info);
-        if (got == (ssize_t)sizeof info) return (int)info.ssi_signo;
-        if (got >= 0) return -EIO;
+        ssize_t got = read(reader, &octet, 1);
+        if (got == 1) return octet;
+        if (got == 0) return -EPIPE;
         if (errno != EINTR) return -errno;
     }
 }

@@ -1,8 +1,9 @@
-// The signals that steer the daemon, read from a descriptor by a thread of their own: nothing runs in a handler.
-// The composition root blocks them first of all and then iterates over the stream.
+// The signals that steer the daemon: a handler only notes them in a pipe, a thread of its own reads them there. The
+// composition root blocks them first of all and then iterates over the stream.
 
 import CLinux
 import Glibc
+import Synchronization
 
 /// What the daemon is told by a signal.
 package enum Signal: Hashable, Sendable, CaseIterable {
@@ -26,58 +27,44 @@ package enum Signal: Hashable, Sendable, CaseIterable {
     }
 }
 
-/// Blocks signals and reads them.
+/// Keeps signals from ending the process, and tells them instead.
 package enum Signals {
-    /// Blocks all of ``Signal`` and ignores SIGPIPE and SIGXFSZ, which then come as errors of write.
+    /// The end of the pipe in which caught signals are; -1 before ``block()``.
+    private static let reader = Atomic<Int32>(-1)
+
+    /// From now on each ``Signal`` waits for ``stream()`` instead of ending the process; SIGPIPE and SIGXFSZ are
+    /// ignored, and come as errors of write.
     ///
-    /// To be called in `main` before any thread exists: threads inherit the mask.
+    /// To be called once, first of all in `main`.
     package static func block() throws(SystemError) {
-        var set = all
-        let error = pthread_sigmask(SIG_BLOCK, &set, nil)
-        guard error == 0 else { throw SystemError("cannot block signals", number: error) }
+        let numbers = Signal.allCases.map(\.number)
+        var descriptor: Int32 = -1
+        let error = linux_catch_signals(numbers, numbers.count, &descriptor)
+        guard error == 0 else { throw SystemError("cannot catch signals", number: error, code: .failed) }
+        reader.store(descriptor, ordering: .releasing)
         for number in [SIGPIPE, SIGXFSZ] {
             let error = linux_ignore_signal(number)
-            guard error == 0 else { throw SystemError("cannot ignore signal \(number)", number: error) }
+            guard error == 0 else { throw SystemError("cannot ignore signal \(number)", number: error, code: .failed) }
         }
     }
 
-    /// The signals as they come, for as long as the process lives. To be called once, after ``block()``.
+    /// The signals, from ``block()`` on, for as long as the process lives. To be called once.
     package static func stream() throws(SystemError) -> AsyncStream<Signal> {
-        let reader = try SignalReader()
+        let descriptor = reader.load(ordering: .acquiring)
+        precondition(descriptor >= 0, "signals were not blocked")
         let (stream, continuation) = AsyncStream.makeStream(of: Signal.self, bufferingPolicy: .bufferingOldest(64))
         try startThread {
-            while let signal = reader.next() { continuation.yield(signal) }
+            // libdispatch blocks signals in its threads, and may have made this one's parent: one thread must take them.
+            var set = sigset_t()
+            sigemptyset(&set)
+            for signal in Signal.allCases { sigaddset(&set, signal.number) }
+            pthread_sigmask(SIG_UNBLOCK, &set, nil)
+            while case let number = linux_next_signal(descriptor), number > 0 {
+                if let signal = Signal.allCases.first(where: { $0.number == number }) { continuation.yield(signal) }
+            }
             continuation.finish()
         }
         return stream
-    }
-
-    fileprivate static var all: sigset_t {
-        var set = sigset_t()
-        sigemptyset(&set)
-        for signal in Signal.allCases { sigaddset(&set, signal.number) }
-        return set
-    }
-}
-
-/// Waits for signals, one at a time.
-struct SignalReader: ~Copyable, Sendable {
-    private let descriptor: Int32
-
-    init() throws(SystemError) {
-        var set = Signals.all
-        var descriptor: Int32 = -1
-        let error = linux_signal_descriptor(&set, &descriptor)
-        guard error == 0 else { throw SystemError("cannot read signals", number: error) }
-        self.descriptor = descriptor
-    }
-
-    deinit { close(descriptor) }
-
-    /// Blocks until the next signal; nil if the descriptor failed.
-    func next() -> Signal? {
-        let number = linux_next_signal(descriptor)
-        return Signal.allCases.first { $0.number == number }
     }
 }
 

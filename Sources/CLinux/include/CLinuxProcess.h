@@ -2,7 +2,6 @@
 // Each returns 0 (or what it says) on success and an errno value on failure; none touches Swift's runtime.
 #pragma once
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -38,11 +37,12 @@ int linux_set_no_new_privileges(void);
 // PR_SET_DUMPABLE 1: a change of ids clears it, and without it a crash report has no symbols.
 int linux_set_dumpable(void);
 
-// A descriptor (close-on-exec) that reads the signals of `set`, which must be blocked in all threads.
-int linux_signal_descriptor(const sigset_t *set, int *descriptor);
+// From now on each of these signals, instead of what it does, is an octet (its number) in a pipe; *reader is the end to
+// read it from. To be called once.
+int linux_catch_signals(const int *numbers, size_t count, int *reader);
 
 // Waits for the next signal: its number, or a negative errno value.
-int linux_next_signal(int descriptor);
+int linux_next_signal(int reader);
 
 // Sets the disposition to SIG_IGN.
 int linux_ignore_signal(int number);
