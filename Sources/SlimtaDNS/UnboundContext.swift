@@ -34,9 +34,14 @@ final class UnboundContext {
         for server in servers {
             try Self.check(ub_ctx_set_fwd(context, "\(server.address)@\(server.port)"), "server \(server.address)")
         }
-        if servers.isEmpty, ub_ctx_resolvconf(context, nil) != UB_NOERROR.rawValue {
-            // As resolv.conf(5) says of a file that is not there or names no server.
-            try Self.check(ub_ctx_set_fwd(context, "127.0.0.1"), "server 127.0.0.1")
+        if servers.isEmpty {
+            let error = ub_ctx_resolvconf(context, nil)
+            if error == UB_READFILE.rawValue {
+                // As resolv.conf(5) says of a file that is not there.
+                try Self.check(ub_ctx_set_fwd(context, "127.0.0.1"), "server 127.0.0.1")
+            } else {
+                try Self.check(error, "/etc/resolv.conf")
+            }
         }
         if let trustAnchorFile { try Self.check(ub_ctx_add_ta_file(context, trustAnchorFile), "trust anchor") }
         // What libunbound knows better than any server: these are not in the way of a local one. It is the first call

@@ -119,13 +119,39 @@ import Testing
         ("TLSv1.3", ["-num_tickets", "20"]), ("TLSv1.2", ["-tls1_2", "-no_ticket", "-cipher", "ECDHE+AES128+SHA"]),
     ])
     func server(version: String, options: [String]) async throws {
-        let port = try NameServer.freePort()
-        async let output = Self.openSSL(
-            [
-                "s_server", "-accept", "127.0.0.1:\(port)", "-naccept", "1", "-rev", "-cert",
-                Fixture.trusted.certificateFile, "-key", Fixture.trusted.keyFile,
-            ] + options, input: "")
         let client = try TLSClientContext(verifies: true, trustFile: Fixture.authority.certificateFile)
+        let info = try await Self.converse(
+            Fixture.trusted, options, client, verification: .system(host: "mx.example.com"))
+        #expect(info.version == version)
+        #expect(info.isPeerVerified)
+    }
+
+    /// What a server of long ago has: only a client that would send in clear instead takes it.
+    @Test(arguments: [
+        ["-tls1_2", "-cipher", "ALL:@SECLEVEL=0"], ["-tls1_2", "-cipher", "kRSA:@SECLEVEL=0"],
+        ["-tls1_2", "-cipher", "ECDHE:@SECLEVEL=0", "-sigalgs", "RSA+SHA1"],
+    ])
+    func weakServer(options: [String]) async throws {
+        let weak = try Fixture.certificates.selfSigned("old.example.com", key: .rsa(bits: 1024))
+        let info = try await Self.converse(weak, options, TLSClientContext(verifies: false), verification: .none)
+        #expect(info.version == "TLSv1.2")
+        #expect(!info.isPeerVerified)
+        let strict = try TLSClientContext(verifies: true, trustFile: weak.certificateFile)
+        await #expect(throws: TLSError.self) {
+            try await Self.converse(weak, options, strict, verification: .system(host: "old.example.com"))
+        }
+    }
+
+    /// Starts `openssl s_server` with `options`, says a hundred lines to it and hears them backwards.
+    private static func converse(
+        _ pair: Certificates.Pair, _ options: [String], _ client: TLSClientContext, verification: TLSVerification
+    ) async throws -> TLSInfo {
+        let port = try NameServer.freePort()
+        async let output = openSSL(
+            [
+                "s_server", "-accept", "127.0.0.1:\(port)", "-naccept", "1", "-rev", "-cert", pair.certificateFile,
+                "-key", pair.keyFile,
+            ] + options, input: "")
         let words = (0..<100).map { "line \($0)\n" }.joined()
         let reversed = (0..<100).map { String("line \($0)".reversed()) + "\n" }.joined()
         var attempts = 0
@@ -133,17 +159,15 @@ import Testing
             do {
                 let (info, heard) = try await talk(
                     to: port, client, words: ByteBuffer(string: words), expected: words.utf8.count,
-                    verification: .system(host: "mx.example.com"))
-                #expect(info.version == version)
-                #expect(info.isPeerVerified)
+                    verification: verification)
                 #expect(String(buffer: heard) == reversed)
-                break
+                #expect(try await !output.contains("unexpected eof"))
+                return info
             } catch is NIOConnectionError where attempts < 500 {
                 // It does not listen yet.
                 attempts += 1
                 try await Task.sleep(for: .milliseconds(10))
             }
         }
-        #expect(try await !output.contains("unexpected eof"))
     }
 }
