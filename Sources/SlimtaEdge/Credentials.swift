@@ -42,16 +42,19 @@ package final class PasswordThreads: Sendable {
     package func shutdown() async { try? await pool.shutdownGracefully() }
 }
 
-/// The back end for a users file. A reload makes a new one.
+/// The back end for a users file. A reload makes a new one, which knows nothing of the old one's verified logins.
 package final class FileCredentials: CredentialBackend {
     private let users: [String: UsersFile.User]
     private let threads: PasswordThreads
     /// What an unknown login is checked against: it takes as long as for the others.
     private let decoy: PasswordHash
+    private let verified: VerifiedLogins
 
-    package init(_ file: UsersFile, threads: PasswordThreads) {
+    /// - Parameter lifetime: how long a right password is remembered, as a keyed digest, so that it is not hashed again.
+    package init(_ file: UsersFile, threads: PasswordThreads, lifetime: Duration = .seconds(300)) {
         users = file.users
         self.threads = threads
+        verified = VerifiedLogins(lifetime: lifetime)
         // Most files have hashes of one method and cost; where they are mixed, the first by name stands for all.
         let sample = users.min { $0.key < $1.key }?.value.hash ?? PasswordHash(hashing: Array("decoy".utf8))
         decoy = sample.unmatchable()
@@ -61,15 +64,26 @@ package final class FileCredentials: CredentialBackend {
         _ credentials: Credentials,
         completion: @escaping @Sendable (SMTPServerMachine.PasswordResult) -> Void
     ) {
-        let isQueued = threads.run { [users, decoy] in
-            let user = users[credentials.login]
-            let isRight = (user?.hash ?? decoy).matches(credentials.password)
-            if isRight, let user {
-                completion(.right(AuthenticatedUser(login: credentials.login, senders: user.senders)))
-            } else {
-                completion(.wrong)
+        let user = users[credentials.login]
+        switch verified.look(credentials, completion: completion) {
+        case .waits: return
+        case .verified: completion(user.map { .right($0.authenticated(credentials.login)) } ?? .wrong)
+        case .unknown(let ticket):
+            let end: @Sendable (SMTPServerMachine.PasswordResult) -> Void = { [verified] result in
+                completion(result)
+                verified.ended(ticket, result)
             }
+            let isQueued = threads.run { [decoy] in
+                let isRight = (user?.hash ?? decoy).matches(credentials.password)
+                end(isRight ? user.map { .right($0.authenticated(credentials.login)) } ?? .wrong : .wrong)
+            }
+            if !isQueued { end(.unavailable) }
         }
-        if !isQueued { completion(.unavailable) }
+    }
+}
+
+extension UsersFile.User {
+    fileprivate func authenticated(_ login: String) -> AuthenticatedUser {
+        AuthenticatedUser(login: login, senders: senders)
     }
 }

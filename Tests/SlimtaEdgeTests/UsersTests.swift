@@ -2,6 +2,7 @@
 
 import Glibc
 import SlimtaSMTP
+import Synchronization
 import Testing
 
 @testable import SlimtaEdge
@@ -93,17 +94,112 @@ import Testing
         await threads.shutdown()
     }
 
+    /// What `check` answers before it returns: nothing if it has to hash.
+    private func atOnce(_ backend: FileCredentials, _ login: String, _ password: String)
+        -> SMTPServerMachine.PasswordResult?
+    {
+        let answer = Mutex<SMTPServerMachine.PasswordResult?>(nil)
+        let isBack = Mutex(false)
+        backend.check(Credentials(login: login, password: Array(password.utf8))) { result in
+            if !isBack.withLock({ $0 }) { answer.withLock { $0 = result } }
+        }
+        isBack.withLock { $0 = true }
+        return answer.withLock { $0 }
+    }
+
+    @Test func aRightPasswordIsHashedOnce() async {
+        var file = UsersFile()
+        file.set("alice", hash: PasswordHash(hashing: Array("geheim".utf8)), senders: ["a@x.test"])
+        let threads = PasswordThreads(threads: 1)
+        let backend = FileCredentials(file, threads: threads)
+        #expect(atOnce(backend, "alice", "geheim") == nil)
+        let right = SMTPServerMachine.PasswordResult.right(
+            AuthenticatedUser(login: "alice", senders: ["a@x.test"]))
+        #expect(await check(backend, "alice", "geheim") == right)
+        #expect(atOnce(backend, "alice", "geheim") == right)
+        // What is not that login with that password is hashed.
+        #expect(atOnce(backend, "alice", "falsch") == nil)
+        #expect(atOnce(backend, "bob", "geheim") == nil)
+        #expect(atOnce(FileCredentials(file, threads: threads), "alice", "geheim") == nil)
+        await threads.shutdown()
+    }
+
     @Test func tooManyAtOnceAreTurnedAway() async {
         let threads = PasswordThreads(threads: 1, limit: 1)
         let backend = FileCredentials(UsersFile(), threads: threads)
         let results = await withTaskGroup(of: SMTPServerMachine.PasswordResult.self) { group in
-            for _ in 0..<20 { group.addTask { await check(backend, "a", "b") } }
+            for number in 0..<20 { group.addTask { await check(backend, "a", "\(number)") } }
             return await group.reduce(into: []) { $0.append($1) }
         }
         #expect(results.count == 20)
         #expect(results.contains(.unavailable))
         #expect(results.contains(.wrong))
         await threads.shutdown()
+    }
+}
+
+@Suite struct VerifiedLoginsTests {
+    private let alice = Credentials(login: "alice", password: Array("geheim".utf8))
+    private let right = SMTPServerMachine.PasswordResult.right(AuthenticatedUser(login: "alice", senders: []))
+
+    private func ticket(_ logins: VerifiedLogins, _ credentials: Credentials, now: ContinuousClock.Instant = .now)
+        -> VerifiedLogins.Ticket?
+    {
+        switch logins.look(credentials, now: now, completion: { _ in }) {
+        case .unknown(let ticket): ticket
+        case .verified, .waits: nil
+        }
+    }
+
+    private func isVerified(_ logins: VerifiedLogins, _ credentials: Credentials, now: ContinuousClock.Instant = .now)
+        -> Bool
+    {
+        switch logins.look(credentials, now: now, completion: { _ in }) {
+        case .verified: true
+        case .unknown, .waits: false
+        }
+    }
+
+    @Test func itHoldsForItsLifetimeHoweverOftenItIsUsed() throws {
+        let logins = VerifiedLogins(lifetime: .seconds(300))
+        let start = ContinuousClock.now
+        logins.ended(try #require(ticket(logins, alice, now: start)), right, now: start)
+        #expect(isVerified(logins, alice, now: start + .seconds(299)))
+        #expect(!isVerified(logins, alice, now: start + .seconds(300)))
+    }
+
+    @Test func aWrongPasswordIsNotRemembered() throws {
+        let logins = VerifiedLogins(lifetime: .seconds(300))
+        logins.ended(try #require(ticket(logins, alice)), .wrong)
+        logins.ended(try #require(ticket(logins, alice)), .unavailable)
+        #expect(ticket(logins, alice) != nil)
+    }
+
+    @Test func sessionsWithTheSamePasswordWaitForOneHash() throws {
+        let logins = VerifiedLogins(lifetime: .seconds(300))
+        let answers = Mutex<[SMTPServerMachine.PasswordResult]>([])
+        let ticket = try #require(self.ticket(logins, alice))
+        for _ in 0..<3 {
+            guard case .waits = logins.look(alice, completion: { result in answers.withLock { $0.append(result) } })
+            else {
+                Issue.record("not told to wait")
+                return
+            }
+        }
+        // Another password of that login is a verification of its own, and does not end this one.
+        let other = try #require(
+            self.ticket(logins, Credentials(login: "alice", password: Array("falsch".utf8))))
+        logins.ended(other, .wrong)
+        #expect(answers.withLock { $0 }.isEmpty)
+        logins.ended(ticket, right)
+        #expect(answers.withLock { $0 } == [right, right, right])
+        #expect(isVerified(logins, alice))
+    }
+
+    @Test func loginAndPasswordDoNotRunTogether() throws {
+        let logins = VerifiedLogins(lifetime: .seconds(300))
+        logins.ended(try #require(ticket(logins, Credentials(login: "ab", password: Array("c".utf8)))), right)
+        #expect(!isVerified(logins, Credentials(login: "a", password: Array("bc".utf8))))
     }
 }
 
