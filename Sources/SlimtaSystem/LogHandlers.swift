@@ -35,6 +35,13 @@ package enum LogHandlers {
         return shared
     }
 
+    /// From now on lines are written by a thread: phase `startThreads`. What is logged before the process exits is
+    /// written.
+    package static func startThread() throws(SystemError) {
+        atexit { LogWriter.standardError.flush() }
+        try LogWriter.standardError.start()
+    }
+
     enum Sink {
         case journal, standardError, syslog
     }
@@ -75,13 +82,13 @@ package final class SharedLogLevel: Sendable {
     private static func index(of level: Logger.Level) -> Int { Logger.Level.allCases.firstIndex(of: level) ?? 0 }
 }
 
-/// Writes events as lines: `2026-01-31T23:59:59.123Z info message key=value ...`, one write(2) each.
+/// Writes events as lines: `2026-01-31T23:59:59.123Z info message key=value ...`.
 ///
 /// On a terminal the level is coloured; if the descriptor is the journal's, its priority prefix stands for the time.
 package struct LineLogHandler: LogHandler {
     /// Where lines go.
     package enum Sink: Sendable {
-        case descriptor(Int32)
+        case writer(LogWriter)
         /// syslog(3), facility mail; it adds time and level itself.
         case syslog
     }
@@ -106,7 +113,7 @@ package struct LineLogHandler: LogHandler {
     package init(level: SharedLogLevel) {
         let style: Style =
             LogHandlers.isJournal(STDERR_FILENO) ? .journal : isatty(STDERR_FILENO) == 1 ? .terminal : .plain
-        self.init(level: level, sink: .descriptor(STDERR_FILENO), style: style)
+        self.init(level: level, sink: .writer(.standardError), style: style)
     }
 
     package init(level: SharedLogLevel, sink: Sink, style: Style) {
@@ -132,10 +139,8 @@ package struct LineLogHandler: LogHandler {
             event, LogFields(event, logger: metadata, provider: metadataProvider), style: style,
             seconds: now.tv_sec, milliseconds: now.tv_nsec / 1_000_000)
         switch sink {
-        case .descriptor(let descriptor):
-            // One call, so that lines of several threads (and processes) stay whole. What cannot be written is lost:
-            // there is nowhere to say it.
-            while write(descriptor, line, line.count) < 0, errno == EINTR {}
+        // An error may be the last that is heard of this process.
+        case .writer(let writer): writer.write(line, isUrgent: event.level >= .error)
         case .syslog:
             // The line's end becomes the string's; there is no other NUL in it.
             (line.dropLast() + [0]).withUnsafeBufferPointer { text in

@@ -75,8 +75,12 @@ struct LogFields {
         merged.merge(logger) { $1 }
         if let metadata = event.metadata { merged.merge(metadata) { $1 } }
         if let error = event.error, merged["error"] == nil { merged["error"] = .string("\(error)") }
-        fields = merged.map { ($0.key, "\($0.value)") }
-        fields.sort { (Self.rank($0.key), $0.key) < (Self.rank($1.key), $1.key) }
+        var ranked = merged.map { (rank: Self.rank($0.key), key: $0.key, value: $0.value) }
+        ranked.sort { $0.rank == $1.rank ? $0.key < $1.key : $0.rank < $1.rank }
+        fields = ranked.map { field in
+            if case .string(let text) = field.value { return (field.key, text) }
+            return (field.key, "\(field.value)")
+        }
     }
 
     /// The fields of a message's story come first, in the order in which it is told.

@@ -70,20 +70,19 @@ final class Intake: Submissions {
         _ more: Logger.Metadata
     ) {
         guard logger.logLevel <= level else { return }
-        var metadata = more
-        metadata["queue_id"] = "\(envelope.id)"
-        metadata["sender"] = "\(envelope.senderText)"
         // A thousand recipients are no line of a log; each has a line of its own when it is attempted.
-        let shown = envelope.recipients.prefix(20).map(\.text).joined(separator: ",")
-        let more = envelope.recipients.count - 20
-        metadata["recipient"] = more > 0 ? "\(shown),... (\(more) more)" : "\(shown)"
-        metadata["size"] = "\(content.size)"
-        metadata["client"] = "\(envelope.client.address.isEmpty ? "local" : envelope.client.address)"
-        metadata["protocol"] = "\(envelope.client.protocolWord)"
-        if let tls = envelope.client.tls { metadata["tls"] = "\(tls)" }
-        if let login = envelope.client.login { metadata["login"] = "\(login)" }
-        metadata["edge"] = "\(envelope.client.edge)"
-        metadata["session"] = "\(session)"
+        var shown = envelope.recipients.prefix(20).map(\.text).joined(separator: ",")
+        if envelope.recipients.count > 20 { shown += ",... (\(envelope.recipients.count - 20) more)" }
+        let client = envelope.client
+        var metadata: Logger.Metadata = [
+            "queue_id": .string(envelope.id.description), "sender": .string(envelope.senderText),
+            "recipient": .string(shown), "size": .string(String(content.size)),
+            "client": .string(client.address.isEmpty ? "local" : client.address),
+            "protocol": .string(client.protocolWord), "edge": .string(client.edge), "session": .string(session),
+        ]
+        if let tls = client.tls { metadata["tls"] = "\(tls)" }
+        if let login = client.login { metadata["login"] = .string(login) }
+        metadata.merge(more) { $1 }
         logger.log(level: level, message, metadata: metadata)
     }
 }

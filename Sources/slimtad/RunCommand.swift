@@ -71,6 +71,7 @@ struct RunCommand: ParsableCommand {
             let listeners = try bindListeners(file)
             let storage = try openStorage(file, identity, logger)
             try dropPrivileges(to: identity, logger)
+            try system { () throws(SystemError) in try LogHandlers.startThread() }
             signals = try system { () throws(SystemError) in try Signals.stream() }
             daemon = Daemon(
                 file: file, secrets: secrets, listeners: listeners, storage: storage, level: level, logger: logger)

@@ -1,5 +1,6 @@
 // Log lines: one line per event, whatever is in it.
 
+import Foundation
 import Glibc
 import Logging
 import Testing
@@ -97,7 +98,7 @@ private func line(
         var ends: [Int32] = [0, 0]
         try #require(pipe(&ends) == 0)
         let level = SharedLogLevel(.info)
-        let handler = LineLogHandler(level: level, sink: .descriptor(ends[1]), style: .plain)
+        let handler = LineLogHandler(level: level, sink: .writer(LogWriter(ends[1])), style: .plain)
         var logger = Logger(label: "t") { _ in handler }
         logger[metadataKey: "session"] = "s"
         logger.debug("hidden")
@@ -113,6 +114,45 @@ private func line(
         #expect(
             lines == ["info shown session=s queue_id=q", "debug now shown session=s", "debug still shown session=s"])
         close(ends[0])
+    }
+
+    @Test func aThreadWritesAllLinesWhole() throws {
+        var ends: [Int32] = [0, 0]
+        try #require(pipe(&ends) == 0)
+        let (reader, descriptor) = (ends[0], ends[1])
+        let writer = LogWriter(descriptor)
+        try writer.start()
+        // More than the pipe and the writer hold: who logs has to wait for the reader.
+        let padding = String(repeating: "x", count: 200)
+        for logger in 0..<4 {
+            Thread.detachNewThread {
+                for line in 0..<4000 { writer.write(Array("\(logger) \(line) \(padding)\n".utf8), isUrgent: false) }
+            }
+        }
+        let text = drain(reader, lines: 16000)
+        var next = [0, 0, 0, 0]
+        for line in text.split(separator: "\n") {
+            let words = line.split(separator: " ")
+            try #require(words.count == 3 && words[2] == padding)
+            let (logger, number) = (try #require(Int(words[0])), try #require(Int(words[1])))
+            #expect(number == next[logger])
+            next[logger] += 1
+        }
+        #expect(next == [4000, 4000, 4000, 4000])
+        close(reader)
+    }
+
+    @Test func whatIsLoggedBeforeTheExitIsWritten() async {
+        let result = await #expect(processExitsWith: .exitCode(3), observing: [\.standardErrorContent]) {
+            LogHandlers.install(target: .standardError, level: .info)
+            try LogHandlers.startThread()
+            let logger = Logger(label: "t")
+            for number in 0..<1000 { logger.info("line", metadata: ["number": "\(number)"]) }
+            exit(3)
+        }
+        let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        #expect(said.split(separator: "\n").filter { $0.contains("info line number=") }.count == 1000)
+        #expect(said.contains("number=999\n"))
     }
 
     @Test func installs() async {

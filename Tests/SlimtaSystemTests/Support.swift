@@ -45,11 +45,15 @@ func content(_ path: String) -> String? {
     return drain(file)
 }
 
-/// All that can be read.
-func drain(_ descriptor: Int32) -> String {
+/// All that can be read, or as much as has so many lines.
+func drain(_ descriptor: Int32, lines: Int = .max) -> String {
     var content: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 4096)
-    while case let count = read(descriptor, &buffer, buffer.count), count > 0 { content += buffer.prefix(count) }
+    var found = 0
+    while found < lines, case let count = read(descriptor, &buffer, buffer.count), count > 0 {
+        content += buffer.prefix(count)
+        found += buffer.prefix(count).count { $0 == 10 }
+    }
     return String(decoding: content, as: UTF8.self)
 }
 
