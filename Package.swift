@@ -14,6 +14,7 @@ let settings: [SwiftSetting] = [
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
@@ -73,6 +74,7 @@ let package = Package(
         room(
             "SlimtaRelay",
             ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, logging]),
+        room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", nioCore, nioPosix, nioHTTP1, logging]),
 
         // 4: slimta.conf
         room("SlimtaConfiguration", ["SlimtaMail", toml]),
@@ -82,8 +84,8 @@ let package = Package(
             name: "slimtad",
             dependencies: [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS", "SlimtaStorage",
-                "SlimtaSystem", "SlimtaEdge", "SlimtaRelay", "SlimtaConfiguration", argumentParser, logging, nioCore,
-                nioPosix,
+                "SlimtaSystem", "SlimtaEdge", "SlimtaRelay", "SlimtaControl", "SlimtaConfiguration", argumentParser,
+                logging, nioCore, nioPosix,
             ],
             swiftSettings: settings),
 
@@ -103,6 +105,7 @@ let package = Package(
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, nioEmbedded,
                 logging,
             ]),
+        tests("SlimtaControl", ["SlimtaMail", "SlimtaQueue", nioCore, nioPosix, logging]),
         tests("SlimtaConfiguration", ["SlimtaMail"]),
     ]
 )

@@ -92,7 +92,7 @@ package enum Privileges {
         }
     }
 
-    private static func groupEntry(_ name: String) throws(SystemError) -> UInt32 {
+    static func groupEntry(_ name: String) throws(SystemError) -> UInt32 {
         var size = 1024
         while true {
             var entry = group()

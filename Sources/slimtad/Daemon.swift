@@ -5,6 +5,7 @@ import Logging
 import NIOCore
 import NIOPosix
 import SlimtaConfiguration
+import SlimtaControl
 import SlimtaDNS
 import SlimtaEdge
 import SlimtaMail
@@ -20,6 +21,8 @@ final class Daemon {
     private var secrets: Secrets
     private var listeners: Listeners
     private let storage: JournaledStorage
+    /// nil: it could not be made.
+    private let control: ControlSocket?
     private let level: SharedLogLevel
     private let logger: Logger
 
@@ -36,12 +39,13 @@ final class Daemon {
 
     init(
         file: ConfigurationFile, secrets: Secrets, listeners: Listeners, storage: JournaledStorage,
-        level: SharedLogLevel, logger: Logger
+        control: ControlSocket?, level: SharedLogLevel, logger: Logger
     ) {
         self.file = file
         self.secrets = secrets
         self.listeners = listeners
         self.storage = storage
+        self.control = control
         self.level = level
         self.logger = logger
         // startThreads
@@ -58,6 +62,9 @@ final class Daemon {
         announceReady(ready)
         await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await queue.run() }
+            if let control {
+                tasks.addTask { [server = controlServer(control)] in await server.run(on: control.socket.descriptor) }
+            }
             if let relays { tasks.addTask { [logger] in await relays.sayValidation(logger) } }
             if let interval = ServiceManager.watchdogInterval { tasks.addTask { await Self.feedWatchdog(interval) } }
             loop: for await signal in signals {
@@ -70,6 +77,7 @@ final class Daemon {
             await drain(queue, hurry: signals)
             tasks.cancelAll()
         }
+        control?.unlink()
         await close()
     }
 
@@ -118,6 +126,11 @@ final class Daemon {
                     "cannot listen", metadata: ["edge": "\(edge.name)", "address": "\(address)", "error": "\(error)"])
             }
         }
+    }
+
+    private func controlServer(_ control: ControlSocket) -> ControlServer {
+        ControlServer(
+            service: Control(storage: storage, logger: logger), access: control.access, group: group, logger: logger)
     }
 
     private func announceReady(_ ready: () -> Void) {

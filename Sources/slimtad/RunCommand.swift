@@ -69,12 +69,14 @@ struct RunCommand: ParsableCommand {
         do throws(Failure) {
             let secrets = try loadSecrets(file)
             let listeners = try bindListeners(file)
+            let control = bindControl(file, identity, logger)
             let storage = try openStorage(file, identity, logger)
             try dropPrivileges(to: identity, logger)
             try system { () throws(SystemError) in try LogHandlers.startThread() }
             signals = try system { () throws(SystemError) in try Signals.stream() }
             daemon = Daemon(
-                file: file, secrets: secrets, listeners: listeners, storage: storage, level: level, logger: logger)
+                file: file, secrets: secrets, listeners: listeners, storage: storage, control: control, level: level,
+                logger: logger)
         } catch {
             lock?.remove()
             throw error
@@ -104,6 +106,18 @@ struct RunCommand: ParsableCommand {
         var listeners = try Listeners()
         _ = try listeners.bind(file.values.edges)
         return listeners
+    }
+
+    /// Mail goes on without it, so its absence is told and no more.
+    private func bindControl(_ file: ConfigurationFile, _ identity: Identity?, _ logger: Logger) -> ControlSocket? {
+        do throws(Failure) {
+            return try ControlSocket.bind(file, identity: identity)
+        } catch {
+            logger.error(
+                "no control socket, slimtad's commands cannot reach this daemon",
+                metadata: ["error": "\(error.message)"])
+            return nil
+        }
     }
 
     private func openStorage(

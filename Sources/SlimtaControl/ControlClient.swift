@@ -1,0 +1,155 @@
+// The other end of the control socket: one blocking connection of a command such as `slimtad status`. Plain system calls
+// and no event loop, since a command must start quickly.
+
+import Glibc
+
+/// Why the daemon could not be asked.
+package enum ControlError: Error, Hashable, Sendable {
+    /// Nobody listens: no daemon runs.
+    case noDaemon
+    /// The socket is there, and this user may not use it.
+    case notPermitted
+    /// Anything else, in words.
+    case failed(String)
+}
+
+/// A connection to a running daemon. Belongs to one thread.
+package final class ControlClient {
+    private let path: String
+    private let descriptor: CInt
+    /// What has been read and not used.
+    private var buffer: [UInt8] = []
+    private var used = 0
+
+    /// How long the daemon may be silent.
+    private static let patience = 300
+
+    /// Connects to the socket at `path`.
+    package init(_ path: String) throws(ControlError) {
+        self.path = path
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        guard path.utf8.count < MemoryLayout.size(ofValue: address.sun_path) else {
+            throw .failed("\(path): longer than the name of a socket may be")
+        }
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { throw .failed("cannot make a socket: \(String(cString: strerror(errno)))") }
+        let length = socklen_t(MemoryLayout<sockaddr_un>.size)
+        let result = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, length) }
+        }
+        guard result == 0 else {
+            switch errno {
+            case ENOENT, ECONNREFUSED: throw .noDaemon
+            case EACCES, EPERM: throw .notPermitted
+            default: throw .failed("cannot connect to \(path): \(String(cString: strerror(errno)))")
+            }
+        }
+        var time = timeval(tv_sec: Self.patience, tv_usec: 0)
+        let size = socklen_t(MemoryLayout<timeval>.size)
+        _ = setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &time, size)
+        _ = setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, size)
+    }
+
+    deinit { close(descriptor) }
+
+    /// Asks, and returns the status and the JSON of the answer. Further requests may follow.
+    package func ask(
+        _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter] = []
+    ) throws(ControlError) -> (status: Int, JSON) {
+        var octets: [UInt8] = []
+        let status = try ask(method, path, query) { octets += $0 }
+        do throws(JSONError) { return (status, try JSON(parsing: octets)) } catch {
+            throw .failed("the daemon's answer is \(error)")
+        }
+    }
+
+    /// Asks, and hands out the octets of the answer as they come; returns its status.
+    package func ask(
+        _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter] = [],
+        _ body: (ArraySlice<UInt8>) -> Void
+    ) throws(ControlError) -> Int {
+        try send("\(method.rawValue) \(ControlRequest.target(path, query)) HTTP/1.1\r\nHost: slimtad\r\n\r\n")
+        let words = try line().split(separator: " ", maxSplits: 2)
+        guard words.count >= 2, words[0].hasPrefix("HTTP/1."), let status = Int(words[1]) else {
+            throw .failed("what listens on \(self.path) does not speak HTTP")
+        }
+        var length: Int?
+        var isChunked = false
+        while true {
+            let field = try line()
+            if field.isEmpty { break }
+            let sides = field.split(separator: ":", maxSplits: 1)
+            guard sides.count == 2 else { continue }
+            let value = sides[1].drop { $0 == " " }
+            switch sides[0].lowercased() {
+            case "content-length": length = Int(value)
+            case "transfer-encoding": isChunked = value.lowercased() == "chunked"
+            default: break
+            }
+        }
+        if !isChunked {
+            try pass(length ?? 0, to: body)
+            return status
+        }
+        while true {
+            guard let size = Int(try line().prefix { $0 != ";" }, radix: 16), size >= 0 else {
+                throw .failed("the daemon's answer is broken")
+            }
+            if size == 0 { break }
+            try pass(size, to: body)
+            guard try line().isEmpty else { throw .failed("the daemon's answer is broken") }
+        }
+        while !(try line().isEmpty) {}
+        return status
+    }
+
+    private func send(_ text: String) throws(ControlError) {
+        var rest = Array(text.utf8)[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL)) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw .failed("the daemon ended the connection") }
+            rest = rest.dropFirst(count)
+        }
+    }
+
+    /// Reads more; throws at the end.
+    private func fill() throws(ControlError) {
+        if used == buffer.count { (buffer, used) = ([], 0) }
+        var count = 0
+        let start = buffer.count
+        buffer.append(contentsOf: repeatElement(0, count: 64 << 10))
+        repeat {
+            count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress! + start, 64 << 10) }
+        } while count < 0 && errno == EINTR
+        let error = errno
+        buffer.removeLast((64 << 10) - max(count, 0))
+        if count < 0, error == EAGAIN { throw .failed("the daemon has not answered for \(Self.patience) seconds") }
+        guard count > 0 else { throw .failed("the daemon ended the connection") }
+    }
+
+    private func line() throws(ControlError) -> String {
+        while true {
+            if let end = buffer[used...].firstIndex(of: UInt8(ascii: "\n")) {
+                var line = buffer[used..<end]
+                used = end + 1
+                if line.last == UInt8(ascii: "\r") { line = line.dropLast() }
+                return String(decoding: line, as: UTF8.self)
+            }
+            try fill()
+        }
+    }
+
+    private func pass(_ count: Int, to body: (ArraySlice<UInt8>) -> Void) throws(ControlError) {
+        var left = count
+        while left > 0 {
+            if used == buffer.count { try fill() }
+            let part = buffer[used...].prefix(left)
+            body(part)
+            used += part.count
+            left -= part.count
+        }
+    }
+}

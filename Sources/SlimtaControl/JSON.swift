@@ -1,0 +1,124 @@
+// JSON (RFC 8259): what the control socket speaks. The daemon writes it, the command line reads it again; Foundation's
+// would come with Foundation.
+
+/// A JSON value. Numbers are integers, which is all that is said here.
+package enum JSON: Hashable, Sendable {
+    case null
+    case bool(Bool)
+    case number(Int64)
+    case string(String)
+    case array([JSON])
+    case object([Member])
+
+    /// A member of an object, which keeps the order in which it was written.
+    package struct Member: Hashable, Sendable {
+        package var name: String
+        package var value: JSON
+
+        package init(_ name: String, _ value: JSON) {
+            self.name = name
+            self.value = value
+        }
+    }
+
+    /// A text, or null.
+    package static func optional(_ text: String?) -> JSON { text.map { .string($0) } ?? .null }
+
+    /// A count of anything.
+    package static func count(_ number: some BinaryInteger) -> JSON { .number(Int64(clamping: number)) }
+
+    // MARK: reading
+
+    /// The member of an object; null where there is none.
+    package subscript(_ name: String) -> JSON {
+        guard case .object(let members) = self else { return .null }
+        return members.first { $0.name == name }?.value ?? .null
+    }
+
+    package var text: String? {
+        if case .string(let text) = self { return text }
+        return nil
+    }
+
+    package var integer: Int64? {
+        if case .number(let number) = self { return number }
+        return nil
+    }
+
+    package var isTrue: Bool { self == .bool(true) }
+
+    package var elements: [JSON] {
+        if case .array(let elements) = self { return elements }
+        return []
+    }
+
+    package var members: [Member] {
+        if case .object(let members) = self { return members }
+        return []
+    }
+
+    // MARK: writing
+
+    /// Appends the value as text, in one line.
+    package func write(to output: inout [UInt8]) {
+        switch self {
+        case .null: output += "null".utf8
+        case .bool(let value): output += (value ? "true" : "false").utf8
+        case .number(let number): output += String(number).utf8
+        case .string(let text): Self.write(text, to: &output)
+        case .array(let elements):
+            output.append(UInt8(ascii: "["))
+            for (index, element) in elements.enumerated() {
+                if index > 0 { output.append(UInt8(ascii: ",")) }
+                element.write(to: &output)
+            }
+            output.append(UInt8(ascii: "]"))
+        case .object(let members):
+            output.append(UInt8(ascii: "{"))
+            for (index, member) in members.enumerated() {
+                if index > 0 { output.append(UInt8(ascii: ",")) }
+                Self.write(member.name, to: &output)
+                output.append(UInt8(ascii: ":"))
+                member.value.write(to: &output)
+            }
+            output.append(UInt8(ascii: "}"))
+        }
+    }
+
+    /// The value as one line of text.
+    package var line: String {
+        var output: [UInt8] = []
+        write(to: &output)
+        return String(decoding: output, as: UTF8.self)
+    }
+
+    private static func write(_ text: String, to output: inout [UInt8]) {
+        output.append(UInt8(ascii: "\""))
+        for octet in text.utf8 {
+            switch octet {
+            case UInt8(ascii: "\""), UInt8(ascii: "\\"):
+                output.append(UInt8(ascii: "\\"))
+                output.append(octet)
+            case UInt8(ascii: "\n"): output += "\\n".utf8
+            case UInt8(ascii: "\r"): output += "\\r".utf8
+            case UInt8(ascii: "\t"): output += "\\t".utf8
+            // DEL too: it is what a terminal might act upon.
+            case 0..<0x20, 0x7F:
+                let digits = Array("0123456789abcdef".utf8)
+                output += "\\u00".utf8
+                output.append(digits[Int(octet >> 4)])
+                output.append(digits[Int(octet & 15)])
+            default: output.append(octet)
+            }
+        }
+        output.append(UInt8(ascii: "\""))
+    }
+}
+
+/// Text that is not the JSON that was expected: where, and what.
+package struct JSONError: Error, Hashable, Sendable, CustomStringConvertible {
+    package let offset: Int
+    package let what: String
+
+    package var description: String { "not JSON at octet \(offset): \(what)" }
+}

@@ -1,0 +1,152 @@
+// Reads JSON (RFC 8259): the command line uses it for what the daemon answers. Strict, and bounded in depth.
+
+extension JSON {
+    /// Reads one value and nothing behind it but white space.
+    package init(parsing octets: some Sequence<UInt8>) throws(JSONError) {
+        var parser = JSONParser(octets: Array(octets))
+        self = try parser.document()
+    }
+}
+
+private struct JSONParser {
+    /// Deeper than anything that is said here.
+    private static let deepest = 64
+
+    let octets: [UInt8]
+    var place = 0
+
+    init(octets: [UInt8]) { self.octets = octets }
+
+    mutating func document() throws(JSONError) -> JSON {
+        let value = try self.value(0)
+        skipSpace()
+        guard place == octets.count else { throw error("more than one value") }
+        return value
+    }
+
+    private func error(_ what: String) -> JSONError { JSONError(offset: place, what: what) }
+
+    private mutating func skipSpace() {
+        while place < octets.count, [0x20, 0x09, 0x0A, 0x0D].contains(octets[place]) { place += 1 }
+    }
+
+    /// The next octet that is no white space; nil at the end.
+    private mutating func peek() -> UInt8? {
+        skipSpace()
+        return place < octets.count ? octets[place] : nil
+    }
+
+    private mutating func take(_ octet: UInt8) -> Bool {
+        guard peek() == octet else { return false }
+        place += 1
+        return true
+    }
+
+    private mutating func value(_ depth: Int) throws(JSONError) -> JSON {
+        guard depth < Self.deepest else { throw error("too deep") }
+        guard let octet = peek() else { throw error("no value") }
+        switch octet {
+        case UInt8(ascii: "{"): return try object(depth)
+        case UInt8(ascii: "["): return try array(depth)
+        case UInt8(ascii: "\""): return .string(try string())
+        case UInt8(ascii: "t"): return try word("true", .bool(true))
+        case UInt8(ascii: "f"): return try word("false", .bool(false))
+        case UInt8(ascii: "n"): return try word("null", .null)
+        case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): return try number()
+        default: throw error("no value")
+        }
+    }
+
+    private mutating func word(_ text: String, _ value: JSON) throws(JSONError) -> JSON {
+        guard octets[place...].starts(with: text.utf8) else { throw error("no value") }
+        place += text.utf8.count
+        return value
+    }
+
+    private mutating func number() throws(JSONError) -> JSON {
+        let start = place
+        while place < octets.count, "+-.0123456789Ee".utf8.contains(octets[place]) { place += 1 }
+        let text = String(decoding: octets[start..<place], as: UTF8.self)
+        let digits = text.drop { $0 == "-" }
+        guard let number = Int64(text), digits == "0" || !digits.hasPrefix("0"), !text.hasPrefix("+") else {
+            place = start
+            throw error("not an integer")
+        }
+        return .number(number)
+    }
+
+    private mutating func object(_ depth: Int) throws(JSONError) -> JSON {
+        place += 1
+        var members: [JSON.Member] = []
+        if take(UInt8(ascii: "}")) { return .object(members) }
+        repeat {
+            guard peek() == UInt8(ascii: "\"") else { throw error("no name of a member") }
+            let name = try string()
+            guard take(UInt8(ascii: ":")) else { throw error("no colon") }
+            members.append(.init(name, try value(depth + 1)))
+        } while take(UInt8(ascii: ","))
+        guard take(UInt8(ascii: "}")) else { throw error("no end of an object") }
+        return .object(members)
+    }
+
+    private mutating func array(_ depth: Int) throws(JSONError) -> JSON {
+        place += 1
+        var elements: [JSON] = []
+        if take(UInt8(ascii: "]")) { return .array(elements) }
+        repeat { elements.append(try value(depth + 1)) } while take(UInt8(ascii: ","))
+        guard take(UInt8(ascii: "]")) else { throw error("no end of an array") }
+        return .array(elements)
+    }
+
+    private mutating func string() throws(JSONError) -> String {
+        place += 1
+        var text: [UInt8] = []
+        while place < octets.count {
+            let octet = octets[place]
+            place += 1
+            switch octet {
+            case UInt8(ascii: "\""):
+                guard let valid = String(validating: text, as: UTF8.self) else { throw error("not UTF-8") }
+                return valid
+            case UInt8(ascii: "\\"): try escape(into: &text)
+            case 0..<0x20: throw error("a control character in a string")
+            default: text.append(octet)
+            }
+        }
+        throw error("no end of a string")
+    }
+
+    private mutating func escape(into text: inout [UInt8]) throws(JSONError) {
+        guard place < octets.count else { throw error("no end of a string") }
+        let octet = octets[place]
+        place += 1
+        switch octet {
+        case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): text.append(octet)
+        case UInt8(ascii: "b"): text.append(0x08)
+        case UInt8(ascii: "f"): text.append(0x0C)
+        case UInt8(ascii: "n"): text.append(0x0A)
+        case UInt8(ascii: "r"): text.append(0x0D)
+        case UInt8(ascii: "t"): text.append(0x09)
+        case UInt8(ascii: "u"):
+            var code = UInt32(try codeUnit())
+            if 0xD800..<0xDC00 ~= code, octets[place...].starts(with: "\\u".utf8) {
+                place += 2
+                let low = UInt32(try codeUnit())
+                guard 0xDC00..<0xE000 ~= low else { throw error("half a character") }
+                code = 0x10000 + (code - 0xD800) << 10 + (low - 0xDC00)
+            }
+            guard let scalar = Unicode.Scalar(code) else { throw error("half a character") }
+            text += String(Character(scalar)).utf8
+        default: throw error("an unknown escape")
+        }
+    }
+
+    private mutating func codeUnit() throws(JSONError) -> UInt16 {
+        guard place + 4 <= octets.count,
+            let unit = UInt16(String(decoding: octets[place..<(place + 4)], as: UTF8.self), radix: 16),
+            octets[place] != UInt8(ascii: "+"), octets[place] != UInt8(ascii: "-")
+        else { throw error("not four hexadecimal digits") }
+        place += 4
+        return unit
+    }
+}
