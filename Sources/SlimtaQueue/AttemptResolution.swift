@@ -90,6 +90,8 @@ package struct AttemptResolution: Sendable {
             commit.removed = [Removal(of: state)]
         } else {
             if isFinal, let next { state.due = next }
+            // Cut short, only what is final is a result.
+            state.record(zip(pending, outcomes).filter { isFinal || $0.1.result != .temporary }, at: now)
             self.state = state
             commit.states = [state]
         }

@@ -63,10 +63,12 @@ package struct EnvelopeState: Hashable, Sendable {
     package var isWarned: Bool
     /// One for each recipient of the envelope, by its index.
     package var recipients: [RecipientState]
+    /// What the last attempts came to, oldest first: see ``AttemptRecord``.
+    package var history: [AttemptRecord]
 
     package init(
         id: QueueID, attempts: UInt32 = 0, due: Timestamp, isHeld: Bool = false, isWarned: Bool = false,
-        recipients: [RecipientState]
+        recipients: [RecipientState], history: [AttemptRecord] = []
     ) {
         self.id = id
         self.attempts = attempts
@@ -74,6 +76,7 @@ package struct EnvelopeState: Hashable, Sendable {
         self.isHeld = isHeld
         self.isWarned = isWarned
         self.recipients = recipients
+        self.history = history
     }
 
     /// The state of an envelope that has just been accepted.

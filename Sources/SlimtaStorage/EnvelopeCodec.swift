@@ -196,6 +196,7 @@ struct EnvelopeOutline {
 /// The state of an envelope:
 ///
 ///     1 id  2 attempts  3 due  4 flags (1 held, 2 warned)  5 recipient, once for each, in order
+///     6 what an attempt came to, oldest first (``AttemptCodec``)
 ///
 /// A recipient is its fate (1 octet), the length of the reply (4), reply, relay.
 enum StateCodec {
@@ -213,6 +214,7 @@ enum StateCodec {
             output.append(recipient.relay)
             output.end(field)
         }
+        AttemptCodec.encode(state.history, tag: 6, into: output)
         output.end(start)
     }
 
@@ -241,6 +243,7 @@ enum StateCodec {
                     RecipientState(
                         fate: fate, reply: String(decoding: reply, as: UTF8.self),
                         relay: String(decoding: recipient.rest, as: UTF8.self)))
+            case 6: state.history.append(try AttemptCodec.decode(field, after: state.history.last))
             default: break  // from a newer version
             }
         }

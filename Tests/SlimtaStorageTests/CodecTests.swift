@@ -45,6 +45,14 @@ import Testing
             state.recipients[index] = RecipientState(fate: fate, reply: "4\(index)0 later é", relay: "mx\(index)")
         }
         (state.attempts, state.isHeld, state.isWarned) = (.max, true, true)
+        let record = AttemptRecord(
+            time: someDue, result: .temporary, relay: "mx[192.0.2.1]:25", tls: "TLSv1.3 X", reply: "450 later é",
+            recipient: 1, count: 2)
+        var again = record
+        again.time = someDue + .seconds(60)
+        var other = again
+        (other.result, other.tls, other.relay, other.reply) = (.delivered, "", "", "")
+        state.history = [record, again, other, record, again]
         let octets = encoded { StateCodec.encode(state, tag: 4, into: $0) }
         try with(Array(octets.dropFirst(5))) { octets in
             #expect(try StateCodec.decode(octets) == state)
@@ -58,7 +66,12 @@ import Testing
     @Test func hostileRecordsAreErrors() {
         let envelope = encoded { EnvelopeCodec.encode(makeEnvelope(), due: someDue, tag: 1, into: $0) }
         let state = encoded {
-            StateCodec.encode(EnvelopeState(of: makeEnvelope(), due: someDue), tag: 1, into: $0)
+            var state = EnvelopeState(of: makeEnvelope(), due: someDue)
+            state.history = [
+                AttemptRecord(
+                    time: someDue, result: .permanent, relay: "mx", tls: "T", reply: "5", recipient: 0, count: 1)
+            ]
+            StateCodec.encode(state, tag: 1, into: $0)
         }
         let meta = encoded { output in
             MetaRecord(

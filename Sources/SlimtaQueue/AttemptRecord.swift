@@ -1,0 +1,73 @@
+// What attempts came to, for who asks later: `slimtad queue show`. Written by AttemptResolution, kept with the state.
+
+package import SlimtaMail
+
+/// What one attempt came to for the recipients that got the same answer from the same relay.
+package struct AttemptRecord: Hashable, Sendable {
+    /// When the attempt ended.
+    package var time: Timestamp
+    package var result: Outcome.Result
+    /// As in the log; empty if it came to none.
+    package var relay: String
+    /// TLS version and cipher; empty in clear.
+    package var tls: String
+    /// The reply as one line, cut to ``replyLimit`` octets.
+    package var reply: String
+    /// The index of the first recipient that it is about.
+    package var recipient: UInt32
+    /// How many recipients it is about.
+    package var count: UInt32
+
+    /// The records that an envelope keeps.
+    package static let limit = 16
+    /// Octets of a reply that are kept.
+    package static let replyLimit = 256
+
+    package init(
+        time: Timestamp, result: Outcome.Result, relay: String, tls: String, reply: String, recipient: UInt32,
+        count: UInt32
+    ) {
+        self.time = time
+        self.result = result
+        self.relay = relay
+        self.tls = tls
+        self.reply = reply
+        self.recipient = recipient
+        self.count = count
+    }
+
+    init(_ outcome: Outcome, recipient: Int, at time: Timestamp) {
+        var reply = outcome.reply.description
+        while reply.utf8.count > Self.replyLimit { reply.removeLast(max(1, (reply.utf8.count - Self.replyLimit) / 4)) }
+        self.init(
+            time: time, result: outcome.result, relay: outcome.relay ?? "", tls: outcome.tls?.description ?? "",
+            reply: reply, recipient: UInt32(recipient), count: 1)
+    }
+
+    /// Whether both say the same of the same recipients, but for the time.
+    package func repeats(_ other: AttemptRecord) -> Bool {
+        var copy = self
+        copy.time = other.time
+        return copy == other
+    }
+}
+
+extension EnvelopeState {
+    /// Adds an attempt to the history: an outcome for each of these recipients.
+    mutating func record(_ outcomes: [(Int, Outcome)], at time: Timestamp) {
+        var records: [AttemptRecord] = []
+        var known: [AttemptRecord: Int] = [:]
+        for (recipient, outcome) in outcomes {
+            var key = AttemptRecord(outcome, recipient: recipient, at: time)
+            let record = key
+            key.recipient = 0
+            if let index = known[key] {
+                records[index].count += 1
+            } else if records.count < AttemptRecord.limit {
+                known[key] = records.count
+                records.append(record)
+            }
+        }
+        history = (history + records).suffix(AttemptRecord.limit)
+    }
+}
