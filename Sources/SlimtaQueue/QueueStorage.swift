@@ -38,15 +38,19 @@ package struct Removal: Hashable, Sendable {
     package var expired: UInt32
     /// Taken out by an operator.
     package var withdrawn: UInt32
+    /// The operator who took out what is `withdrawn`.
+    package var by: String?
 
     package init(
-        id: QueueID, delivered: UInt32 = 0, bounced: UInt32 = 0, expired: UInt32 = 0, withdrawn: UInt32 = 0
+        id: QueueID, delivered: UInt32 = 0, bounced: UInt32 = 0, expired: UInt32 = 0, withdrawn: UInt32 = 0,
+        by: String? = nil
     ) {
         self.id = id
         self.delivered = delivered
         self.bounced = bounced
         self.expired = expired
         self.withdrawn = withdrawn
+        self.by = by
     }
 }
 

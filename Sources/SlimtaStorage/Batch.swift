@@ -6,7 +6,11 @@ import SlimtaQueue
 
 /// What one record of a frame changes in the index.
 struct Change {
-    enum Kind { case accept, state, remove }
+    enum Kind {
+        case accept(RecipientCount)
+        case state(Fates)
+        case remove(Fates, by: String?)
+    }
 
     var kind: Kind
     /// The offset of the frame in the batch.
@@ -52,10 +56,15 @@ final class Batch: @unchecked Sendable {
         completions.removeAll(keepingCapacity: true)
     }
 
-    /// Appends the frame of `commit`; its size.
-    func encode(_ commit: QueueCommit, number: UInt64, durable: UInt64) -> Int {
+    /// Appends the frame of `commit`, before which `accepted` recipients were accepted; its size. `recipients` tells what
+    /// the index knows of an envelope that leaves the queue.
+    func encode(
+        _ commit: QueueCommit, number: UInt64, durable: UInt64, accepted: AcceptedCount,
+        recipients: (QueueID) -> RecipientCount?
+    ) -> Int {
         let type: FrameType = !commit.accepted.isEmpty ? .accept : !commit.states.isEmpty ? .state : .remove
         let start = FrameHeader.begin(type, number: number, durable: durable, into: buffer)
+        buffer.field(RecordTag.accepted, accepted)
         if let message = commit.message, let first = commit.accepted.first {
             let body: Int
             if commit.accepted.count > 1 || message.rest != nil {
@@ -67,7 +76,8 @@ final class Batch: @unchecked Sendable {
             buffer.reserve(message.head.readableBytes + 1024)
             for (envelope, due) in commit.accepted {
                 EnvelopeCodec.encode(envelope, due: due, tag: RecordTag.envelope, into: buffer)
-                changes.append(Change(kind: .accept, frame: start, id: envelope.id, body: body))
+                let recipients = RecipientCount(envelope)
+                changes.append(Change(kind: .accept(recipients), frame: start, id: envelope.id, body: body))
             }
             let field = buffer.begin(RecordTag.body)
             buffer.append(message.head)
@@ -76,11 +86,11 @@ final class Batch: @unchecked Sendable {
         }
         for state in commit.states {
             StateCodec.encode(state, tag: RecordTag.state, into: buffer)
-            changes.append(Change(kind: .state, frame: start, id: state.id))
+            changes.append(Change(kind: .state(Fates(state)), frame: start, id: state.id))
         }
         for removal in commit.removed {
-            RemovalCodec.encode(removal, into: buffer)
-            changes.append(Change(kind: .remove, frame: start, id: removal.id))
+            RemovalCodec.encode(removal, recipients(removal.id), into: buffer)
+            changes.append(Change(kind: .remove(Fates(removal), by: removal.by), frame: start, id: removal.id))
         }
         FrameHeader.end(start, salt: salt, in: buffer)
         frames.append(start)

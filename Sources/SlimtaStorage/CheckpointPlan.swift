@@ -230,7 +230,7 @@ final class CheckpointPlan {
         }
         core.report(
             .damaged(what: "record of an envelope", id: item.entry.id, description: text, quarantine: kept))
-        _ = core.index.withLock { $0.remove(item.entry.id) }
+        _ = core.index.withLock { $0.lose(item.entry.id) }
     }
 
     private func buildStates() throws {
@@ -276,8 +276,8 @@ final class CheckpointPlan {
             let outline = try constants.withEnvelope(entry) { try EnvelopeCodec.outline($0) }
             due = outline.due
             record = MetaRecord(
-                generation: generation, received: outline.received, domains: outline.domains, body: item.body?.id,
-                spool: item.body?.spool)
+                generation: generation, received: outline.received, domains: outline.domains,
+                isNotice: outline.isNotice, body: item.body?.id, spool: item.body?.spool)
         }
         value.removeAll()
         StoredValue.begin(.meta, entry.id, into: value)
@@ -367,7 +367,7 @@ final class CheckpointPlan {
                 guard case .damaged(let text) = FileFailure(error) else { throw error }
                 // Neither its state nor its record can be read: it is only known that it was there.
                 core.report(.damaged(what: "envelope", id: item.entry.id, description: text, quarantine: nil))
-                _ = core.index.withLock { $0.remove(item.entry.id) }
+                _ = core.index.withLock { $0.lose(item.entry.id) }
             }
         }
     }

@@ -151,9 +151,10 @@ final class Checkpointer: Sendable {
         }
         guard let last = closed.last else { return }
         let plan = CheckpointPlan(self, upTo: last.number)
-        let next: Superblock
+        var next: Superblock
         do {
             next = try plan.build(checkpointed: last.lastNumber)
+            next.ledger = core.index.withLock { last.ledger + $0.lost }
         } catch {
             core.index.withLock { $0.isCheckpointing = false }
             journal.state.withLock { if $0.dirtySince == nil { $0.dirtySince = monotonicMilliseconds() } }

@@ -6,6 +6,14 @@ import SlimtaMail
 import SlimtaQueue
 import Synchronization
 
+extension Envelope {
+    /// Whose it is and for whom, for reports of damage. A thousand recipients are no line of a log.
+    var summary: String {
+        let shown = recipients.prefix(20).map(\.text).joined(separator: ", ")
+        return "from \(senderText) to \(shown)" + (recipients.count > 20 ? ", ... (\(recipients.count - 20) more)" : "")
+    }
+}
+
 /// Reads envelopes. Belongs to one thread.
 struct ContentReader {
     let core: StorageCore
@@ -121,7 +129,7 @@ struct ContentReader {
             kept = core.quarantine("\(entry.id)", UnsafeRawBufferPointer(rebasing: octets.prefix(size)))
         }
         if let (envelope, _) = try? withEnvelope(entry, { try EnvelopeCodec.decode($0) }) {
-            description += ": from \(envelope.senderText) to \(envelope.recipients.map(\.text).joined(separator: ", "))"
+            description += ": \(envelope.summary)"
         }
         core.report(
             .damaged(what: "record of an envelope", id: entry.id, description: description, quarantine: kept))

@@ -17,6 +17,8 @@ enum RecordTag {
     static let removal: UInt8 = 5
     /// Numbers of frames that do not count: two of eight octets, first and last.
     static let range: UInt8 = 6
+    /// Recipients accepted before this frame, since the queue was made: submitted, notices (8 octets each). First of all.
+    static let accepted: UInt8 = 7
 }
 
 /// An envelope:
@@ -121,9 +123,11 @@ enum EnvelopeCodec {
         var domains: [DomainRun] = []
         var body: QueueID?
         var spool: SpoolReference?
+        var isNotice = true
         while let field = try cursor.field() {
             switch field.tag {
             case 1: id = try Self.id(field)
+            case 2: isNotice = false
             case 3:
                 var cursor = field.cursor
                 let local: UInt32 = try cursor.number()
@@ -142,7 +146,8 @@ enum EnvelopeCodec {
             }
         }
         guard let id, let received, let due else { throw FormatError("envelope") }
-        return EnvelopeOutline(id: id, received: received, due: due, domains: domains, body: body, spool: spool)
+        return EnvelopeOutline(
+            id: id, received: received, due: due, domains: domains, isNotice: isNotice, body: body, spool: spool)
     }
 
     static func id(_ id: QueueID, _ tag: UInt8, _ output: OutputBuffer) {
@@ -188,9 +193,48 @@ struct EnvelopeOutline {
     var received: Timestamp
     var due: Timestamp
     var domains: [DomainRun]
+    /// Without a sender: sent by slimtad itself.
+    var isNotice: Bool
     /// Only in GDBM: see ``EnvelopeCodec``.
     var body: QueueID?
     var spool: SpoolReference?
+
+    var recipients: RecipientCount { RecipientCount(domains, isNotice: isNotice) }
+    /// Its state as long as nothing else says anything.
+    var initial: StateOutline { StateOutline(id: id, due: due, firstPending: domains.isEmpty ? nil : 0) }
+}
+
+extension Fates {
+    /// The final fates of a state.
+    init(_ state: EnvelopeState) {
+        for recipient in state.recipients {
+            switch recipient.fate {
+            case .pending: break
+            case .delivered: delivered += 1
+            case .failed: bounced += 1
+            case .expired: expired += 1
+            case .withdrawn: withdrawn += 1
+            }
+        }
+    }
+
+    /// What a removal says.
+    init(_ removal: Removal) {
+        self.init(
+            delivered: removal.delivered, bounced: removal.bounced, expired: removal.expired,
+            withdrawn: removal.withdrawn)
+    }
+}
+
+extension RecipientCount {
+    init(_ envelope: Envelope) {
+        self.init(envelope.recipients.count, envelope.sender == nil ? .notice : .submitted)
+    }
+
+    /// What an envelope with recipients in `domains` has.
+    init(_ domains: [DomainRun], isNotice: Bool) {
+        self.init(domains.reduce(0) { $0 + Int($1.count) }, isNotice ? .notice : .submitted)
+    }
 }
 
 /// The state of an envelope:
@@ -268,8 +312,13 @@ enum StateCodec {
             case 4: outline.isHeld = try field.number(UInt8.self) & 1 != 0
             case 5:
                 guard let fate = field.value.first else { throw FormatError("fate") }
-                if outline.firstPending == nil, fate == RecipientState.Fate.pending.rawValue {
-                    outline.firstPending = index
+                switch RecipientState.Fate(rawValue: fate) {
+                case .pending: outline.firstPending = outline.firstPending ?? index
+                case .delivered: outline.fates.delivered += 1
+                case .failed: outline.fates.bounced += 1
+                case .expired: outline.fates.expired += 1
+                case .withdrawn: outline.fates.withdrawn += 1
+                case nil: throw FormatError("fate")
                 }
                 index += 1
             default: break
@@ -290,6 +339,8 @@ struct StateOutline {
     var isHeld = false
     /// The index of the first recipient that is still to be delivered; nil if there is none.
     var firstPending: UInt32?
+    /// How the others ended.
+    var fates = Fates()
 }
 
 /// Where the rest of a large message is: id (16), length (8), CRC32C (4).
@@ -312,9 +363,10 @@ enum SpoolCodec {
     }
 }
 
-/// The end of an envelope: id (16), delivered, bounced, expired, withdrawn (4 each).
+/// The end of an envelope: id (16), delivered, bounced, expired, withdrawn (4 each), its recipients (4; as the index knows
+/// them, 0: it was not queued), the name of who withdrew.
 enum RemovalCodec {
-    static func encode(_ removal: Removal, into output: OutputBuffer) {
+    static func encode(_ removal: Removal, _ recipients: RecipientCount?, into output: OutputBuffer) {
         let start = output.begin(RecordTag.removal)
         output.append(removal.id.high)
         output.append(removal.id.low)
@@ -322,14 +374,20 @@ enum RemovalCodec {
         output.append(removal.bounced)
         output.append(removal.expired)
         output.append(removal.withdrawn)
+        output.append(recipients?.raw ?? 0)
+        if let by = removal.by { output.append(by) }
         output.end(start)
     }
 
-    static func decode(_ field: Field) throws(FormatError) -> Removal {
+    /// `recipients` is nil of what was not queued when this was written, and in what version 1 wrote.
+    static func decode(_ field: Field) throws(FormatError) -> (Removal, recipients: RecipientCount?) {
         var cursor = field.cursor
         let id = QueueID(high: try cursor.number(), low: try cursor.number())
-        return Removal(
+        var removal = Removal(
             id: id, delivered: try cursor.number(), bounced: try cursor.number(), expired: try cursor.number(),
             withdrawn: try cursor.number())
+        let raw: UInt32 = cursor.isAtEnd ? 0 : try cursor.number()
+        if !cursor.isAtEnd { removal.by = String(decoding: cursor.rest, as: UTF8.self) }
+        return (removal, raw == 0 ? nil : RecipientCount(raw: raw))
     }
 }

@@ -1,4 +1,4 @@
-// Where every queued envelope is: about fifty octets for each. No contents, no replies, no recipients.
+// Where every queued envelope is, and how many recipients it has: about fifty octets for each. No contents, no replies.
 
 import SlimtaMail
 import SlimtaQueue
@@ -38,7 +38,12 @@ struct IndexEntry {
     var body: UInt32
     /// The sealed file with its state; 0: none, then without a frame it is as it was accepted.
     var meta: UInt32
+    /// How many recipients it has.
+    var recipients = RecipientCount(0, .submitted)
+    /// The slot of the fates of those that have ended; `noFates`: none has.
+    var fates = IndexEntry.noFates
 
+    static let noFates = UInt32.max
     static let noBody = UInt32.max
 }
 
@@ -74,6 +79,16 @@ struct Index: ~Copyable {
     private(set) var tombstones: Set<QueueID> = []
     /// While a checkpoint runs it may be listing anything: all that leave get a tombstone.
     var isCheckpointing = false
+    /// What the frames up to ``applied`` have told, since the queue was made. Nothing of it is `queued`.
+    private(set) var ledger = Ledger(since: Timestamp(milliseconds: 0))
+    /// What no frame tells: what envelopes that were found to be unreadable are counted as.
+    private(set) var lost = Ledger(since: Timestamp(milliseconds: 0))
+    /// The recipients of queued envelopes: those that have ended, and those that are `queued`.
+    private(set) var pending = Ledger(since: Timestamp(milliseconds: 0))
+    /// The number of the last frame that was applied.
+    var applied: UInt64 = 0
+    private var fates: [Fates] = []
+    private var freeFates: [UInt32] = []
     /// Slots that frames of each segment were about.
     private var touched: [UInt64: [UInt32]] = [:]
 
@@ -101,6 +116,11 @@ struct Index: ~Copyable {
 
     func body(_ entry: IndexEntry) -> IndexBody? {
         entry.body == IndexEntry.noBody ? nil : bodies[Int(entry.body)]
+    }
+
+    /// What has become of the recipients of an envelope.
+    func fates(_ entry: IndexEntry) -> Fates {
+        entry.fates == IndexEntry.noFates ? Fates() : fates[Int(entry.fates)]
     }
 
     func usesSpool(_ id: QueueID) -> Bool { spoolUses[id] != nil }
@@ -133,9 +153,11 @@ struct Index: ~Copyable {
     }
 
     /// An envelope is in the queue. `body` is the slot of what it shares. Returns what `remove` would of one that was
-    /// there before with this id.
+    /// there before with this id. The ledger is not told.
     @discardableResult
-    mutating func accept(_ id: QueueID, at location: Location, body: UInt32, meta: UInt32 = 0) -> QueueID? {
+    mutating func accept(
+        _ id: QueueID, _ recipients: RecipientCount, at location: Location, body: UInt32, meta: UInt32 = 0
+    ) -> QueueID? {
         if body != IndexEntry.noBody { bodies[Int(body)].count += 1 }
         // An id that is there already is replaced: a record is never counted twice.
         let spool = remove(id)
@@ -150,7 +172,9 @@ struct Index: ~Copyable {
             used += 1
         }
         pointer(slot).initialize(
-            to: IndexEntry(id: id, envelope: location, state: .none, body: body, meta: meta))
+            to: IndexEntry(
+                id: id, envelope: location, state: .none, body: body, meta: meta, recipients: recipients))
+        pending[recipients.kind].queued &+= UInt64(recipients.count)
         let chunks = self.chunks
         table.insert(id, slot) { chunks[Int($0) / Self.chunkSize][Int($0) % Self.chunkSize].id }
         if location.isJournal {
@@ -163,8 +187,9 @@ struct Index: ~Copyable {
     }
 
     /// A newer state of an envelope; of one that is not in the queue it means nothing.
-    mutating func setState(_ id: QueueID, at location: Location) {
+    mutating func setState(_ id: QueueID, _ fates: Fates, at location: Location) {
         guard let slot = slot(of: id) else { return }
+        settle(slot, fates)
         if !pointer(slot).pointee.state.isJournal { statesInJournal += 1 }
         pointer(slot).pointee.state = location
         touched[location.segment, default: []].append(slot)
@@ -173,7 +198,9 @@ struct Index: ~Copyable {
     /// An envelope leaves the queue. Returns the spooled body that nobody needs any more, if it had one.
     mutating func remove(_ id: QueueID) -> QueueID? {
         guard let slot = slot(of: id) else { return nil }
+        settle(slot, Fates())
         let entry = pointer(slot).pointee
+        pending[entry.recipients.kind].queued &-= UInt64(entry.recipients.count)
         table.remove(id) { [chunks] in chunks[Int($0) / Self.chunkSize][Int($0) % Self.chunkSize].id }
         if entry.meta != 0 || !entry.envelope.isJournal || isCheckpointing { tombstones.insert(id) }
         if entry.state.isJournal { statesInJournal -= 1 }
@@ -188,6 +215,82 @@ struct Index: ~Copyable {
         bodies[Int(entry.body)].spool = nil
         freeBodies.append(entry.body)
         return spool.flatMap { releaseSpool($0.id) ? $0.id : nil }
+    }
+
+    /// These recipients of an envelope have ended, the others are pending.
+    mutating func settle(_ slot: UInt32, _ now: Fates) {
+        let entry = pointer(slot).pointee
+        let before = fates(entry)
+        if before == now { return }
+        let kind = entry.recipients.kind
+        pending[kind].subtract(before)
+        pending[kind].add(now)
+        pending[kind].queued = pending[kind].queued &+ before.sum &- now.sum
+        if now.isNone {
+            freeFates.append(entry.fates)
+            pointer(slot).pointee.fates = IndexEntry.noFates
+        } else if entry.fates != IndexEntry.noFates {
+            fates[Int(entry.fates)] = now
+        } else if let free = freeFates.popLast() {
+            fates[Int(free)] = now
+            pointer(slot).pointee.fates = free
+        } else {
+            fates.append(now)
+            pointer(slot).pointee.fates = UInt32(fates.count - 1)
+        }
+    }
+
+    // MARK: the ledger
+
+    /// What was accepted, what ended, and what is queued.
+    var balance: Ledger { ledger + lost + pending }
+
+    /// The ledger begins as it was written down.
+    mutating func begin(_ ledger: Ledger) { self.ledger = ledger }
+
+    /// A frame has accepted these recipients.
+    mutating func count(_ recipients: RecipientCount) {
+        ledger[recipients.kind].accepted &+= UInt64(recipients.count)
+    }
+
+    /// Frames that cannot be read have accepted these recipients.
+    mutating func count(_ missed: AcceptedCount) { ledger.add(missed) }
+
+    /// Something was damaged: recipients of which nothing is known any more are lost, and those that are queued though
+    /// they had ended are repeated.
+    mutating func settleDamage() {
+        for kind in RecipientCount.Kind.allCases {
+            let missing = balance[kind].unaccounted
+            lost[kind].lost &+= UInt64(max(0, missing))
+            lost[kind].repeated &+= UInt64(max(0, -missing))
+        }
+    }
+
+    /// An envelope leaves the queue as a frame says. Returns what `remove` does.
+    mutating func end(_ id: QueueID, _ fates: Fates, by name: String?) -> QueueID? {
+        guard let slot = slot(of: id) else { return nil }
+        let entry = pointer(slot).pointee
+        if !fates.follows(self.fates(entry)) { ledger.mismatched &+= 1 }
+        count(fates, of: entry.recipients, by: name)
+        return remove(id)
+    }
+
+    /// A frame tells the end of an envelope that is not here: it left before a checkpoint took it up, which counted it as
+    /// accepted, or the record of its acceptance is lost.
+    mutating func count(_ fates: Fates, of recipients: RecipientCount, by name: String?) {
+        if fates.sum != UInt64(recipients.count) { ledger.mismatched &+= 1 }
+        ledger[recipients.kind].add(fates)
+        ledger.withdrew(fates.withdrawn, by: name)
+    }
+
+    /// An envelope leaves the queue since its records cannot be read. Returns what `remove` does.
+    mutating func lose(_ id: QueueID) -> QueueID? {
+        guard let slot = slot(of: id) else { return nil }
+        let entry = pointer(slot).pointee
+        let ended = fates(entry)
+        lost[entry.recipients.kind].add(ended)
+        lost[entry.recipients.kind].lost &+= UInt64(entry.recipients.count) &- ended.sum
+        return remove(id)
     }
 
     /// One more reason to keep a spooled body.
@@ -242,98 +345,5 @@ struct Index: ~Copyable {
         } else if let count = live[location.generation] {
             live[location.generation] = count - 1
         }
-    }
-}
-
-/// Slots by id: open addressing, in 64 parts that grow one by one, so that growing never takes long.
-struct IDTable: ~Copyable {
-    private struct Part {
-        var slots: UnsafeMutablePointer<UInt32>
-        var mask: Int
-        var count = 0
-    }
-
-    private static let empty = UInt32.max
-    private var parts: [Part]
-    private(set) var count = 0
-
-    init() {
-        parts = (0..<64).map { _ in Self.part(64) }
-    }
-
-    deinit { for part in parts { part.slots.deallocate() } }
-
-    func find(_ id: QueueID, _ matches: (UInt32) -> Bool) -> UInt32? {
-        let hash = Self.hash(id)
-        let part = parts[hash & 63]
-        var place = hash >> 6 & part.mask
-        while part.slots[place] != Self.empty {
-            if matches(part.slots[place]) { return part.slots[place] }
-            place = (place + 1) & part.mask
-        }
-        return nil
-    }
-
-    /// Adds an id that is not there.
-    mutating func insert(_ id: QueueID, _ slot: UInt32, id idOf: (UInt32) -> QueueID) {
-        let hash = Self.hash(id)
-        if parts[hash & 63].count * 4 >= (parts[hash & 63].mask + 1) * 3 { grow(hash & 63, idOf) }
-        Self.place(slot, hash, in: parts[hash & 63])
-        parts[hash & 63].count += 1
-        count += 1
-    }
-
-    mutating func remove(_ id: QueueID, id idOf: (UInt32) -> QueueID) {
-        let hash = Self.hash(id)
-        let part = parts[hash & 63]
-        var hole = hash >> 6 & part.mask
-        while true {
-            if part.slots[hole] == Self.empty { return }
-            if idOf(part.slots[hole]) == id { break }
-            hole = (hole + 1) & part.mask
-        }
-        // What follows moves up, unless that would put it before where it is looked for first.
-        var place = hole
-        while true {
-            place = (place + 1) & part.mask
-            let slot = part.slots[place]
-            if slot == Self.empty { break }
-            let home = Self.hash(idOf(slot)) >> 6 & part.mask
-            if (place - home) & part.mask >= (place - hole) & part.mask {
-                part.slots[hole] = slot
-                hole = place
-            }
-        }
-        part.slots[hole] = Self.empty
-        parts[hash & 63].count -= 1
-        count -= 1
-    }
-
-    private mutating func grow(_ number: Int, _ idOf: (UInt32) -> QueueID) {
-        let old = parts[number]
-        var larger = Self.part((old.mask + 1) * 2)
-        for place in 0...old.mask where old.slots[place] != Self.empty {
-            Self.place(old.slots[place], Self.hash(idOf(old.slots[place])), in: larger)
-        }
-        larger.count = old.count
-        old.slots.deallocate()
-        parts[number] = larger
-    }
-
-    private static func place(_ slot: UInt32, _ hash: Int, in part: Part) {
-        var place = hash >> 6 & part.mask
-        while part.slots[place] != empty { place = (place + 1) & part.mask }
-        part.slots[place] = slot
-    }
-
-    private static func part(_ size: Int) -> Part {
-        let slots = UnsafeMutablePointer<UInt32>.allocate(capacity: size)
-        slots.initialize(repeating: empty, count: size)
-        return Part(slots: slots, mask: size - 1)
-    }
-
-    // Ids end in 64 random bits; the multiplication is for ids that were made otherwise.
-    private static func hash(_ id: QueueID) -> Int {
-        Int(truncatingIfNeeded: (id.low ^ id.high &* 0x9E37_79B9_7F4A_7C15) &* 0xD6E8_FEB8_6659_FD93 >> 16)
     }
 }

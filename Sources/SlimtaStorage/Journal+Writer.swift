@@ -130,6 +130,7 @@ extension Journal {
     private func marker(_ state: inout State) -> Turn {
         let page = OutputBuffer(capacity: OutputBuffer.page)
         let start = FrameHeader.begin(.marker, number: state.next, durable: state.durable, into: page)
+        page.field(RecordTag.accepted, state.accepted)
         FrameHeader.end(start, salt: state.current.header.salt, in: page)
         page.pad(to: OutputBuffer.page)
         let offset = state.position
@@ -207,13 +208,18 @@ extension Journal {
             for change in batch.changes {
                 let location = Location.journal(segment.number, position + change.frame)
                 switch change.kind {
-                case .accept:
+                case .accept(let recipients):
                     let body = change.body < 0 ? IndexEntry.noBody : slots[change.body]
-                    if let spool = index.accept(change.id, at: location, body: body) { unneeded.append(spool) }
-                case .state: index.setState(change.id, at: location)
-                case .remove: if let spool = index.remove(change.id) { unneeded.append(spool) }
+                    index.count(recipients)
+                    if let spool = index.accept(change.id, recipients, at: location, body: body) {
+                        unneeded.append(spool)
+                    }
+                case .state(let fates): index.setState(change.id, fates, at: location)
+                case .remove(let fates, let name):
+                    if let spool = index.end(change.id, fates, by: name) { unneeded.append(spool) }
                 }
             }
+            index.applied = batch.last
             return unneeded
         }
         for body in batch.bodies { (body.rest as? SpoolFile)?.keep() }
@@ -224,9 +230,7 @@ extension Journal {
     private func rotate() {
         let segment = state.withLock { state -> Segment? in
             guard let ready = state.ready else { return nil }
-            state.current.end = state.position
-            state.current.lastNumber = state.durable
-            state.closed.append(state.current)
+            close(&state)
             state.current = ready
             state.position = SegmentHeader.space
             state.open.salt = ready.header.salt
@@ -240,6 +244,14 @@ extension Journal {
         checkpointer.signal()
     }
 
+    /// The current segment is complete: all that is durable, and nothing else, is in the index now.
+    private func close(_ state: inout State) {
+        state.current.end = state.position
+        state.current.lastNumber = state.durable
+        state.current.ledger = core.index.withLock { $0.ledger }
+        state.closed.append(state.current)
+    }
+
     /// The disk failed: what is encoded fails, and nothing is believed of this segment behind what is durable. It is
     /// never synced again: the system would say that all is well, and it would not be.
     private func fail(_ batches: [Batch], _ error: SystemError) {
@@ -250,9 +262,9 @@ extension Journal {
             state.open = Batch(capacity: 256 << 10)
             state.unplaced = 0
             state.current.isPoisoned = true
-            state.current.end = state.position
-            state.current.lastNumber = state.durable
-            state.closed.append(state.current)
+            close(&state)
+            // What failed was not accepted.
+            state.accepted = core.index.withLock { $0.ledger.accepted }
             state.phase = .broken(reason: reason, from: state.durable + 1, since: 0)
             return failed
         }
@@ -269,12 +281,13 @@ extension Journal {
 
     /// Tries to go on in a new segment: its first frame says which frames of the failed one do not count.
     private func restart(_ segment: Segment, _ reason: String, _ from: UInt64) {
-        let number = state.withLock { state in
+        let (number, accepted) = state.withLock { state in
             defer { state.next += 1 }
-            return state.next
+            return (state.next, state.accepted)
         }
         do throws(SystemError) {
-            try core.fileSystem.writeAbort(segment, from <= number - 1 ? [from...(number - 1)] : [], number: number)
+            let failed = from <= number - 1 ? [from...(number - 1)] : []
+            try core.fileSystem.writeAbort(segment, failed, number: number, accepted: accepted)
         } catch {
             // This file is not believed either, and its number is used again.
             try? core.fileSystem.removeIfPresent(segment.file.path)
@@ -299,9 +312,12 @@ extension Journal {
 
 extension FileSystem {
     /// Writes and syncs the first frame of a segment that follows a failure or a torn tail.
-    func writeAbort(_ segment: Segment, _ ranges: [ClosedRange<UInt64>], number: UInt64) throws(SystemError) {
+    func writeAbort(
+        _ segment: Segment, _ ranges: [ClosedRange<UInt64>], number: UInt64, accepted: AcceptedCount
+    ) throws(SystemError) {
         let page = OutputBuffer(capacity: OutputBuffer.page)
         let start = FrameHeader.begin(.abort, number: number, durable: 0, into: page)
+        page.field(RecordTag.accepted, accepted)
         for range in ranges.prefix(100) {
             let field = page.begin(RecordTag.range)
             page.append(range.lowerBound)

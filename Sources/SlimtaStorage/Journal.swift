@@ -41,6 +41,8 @@ final class Journal: Sendable {
         var waiting: [Waiting] = []
         /// The number of the next frame.
         var next: UInt64
+        /// Recipients accepted by the frames before it, since the queue was made.
+        var accepted: AcceptedCount
         /// All frames up to this one are durable.
         var durable: UInt64
         /// The last number that a durable marker, or a later frame, tells of.
@@ -99,8 +101,9 @@ final class Journal: Sendable {
         open.salt = current.header.salt
         state = Mutex(
             State(
-                open: open, next: next, durable: durable, told: durable, current: current, position: position,
-                closed: closed, nextSegment: current.number + 1))
+                open: open, next: next, accepted: core.index.withLock { $0.ledger.accepted }, durable: durable,
+                told: durable, current: current, position: position, closed: closed,
+                nextSegment: current.number + 1))
     }
 
     /// See ``QueueStorage/commit(_:completion:)``.
@@ -142,7 +145,9 @@ final class Journal: Sendable {
     ) -> Bool {
         let batch = state.open
         let mark = batch.mark
-        let size = batch.encode(commit, number: state.next, durable: state.durable)
+        let size = batch.encode(
+            commit, number: state.next, durable: state.durable, accepted: state.accepted,
+            recipients: { id in core.index.withLock { $0.entry(id)?.recipients } })
         if size > capacity {
             batch.rollBack(to: mark)
             batch.completions.append((completion, .failed("a commit of \(size) octets is too large for the journal")))
@@ -158,6 +163,7 @@ final class Journal: Sendable {
             return true
         }
         state.next += 1
+        for (envelope, _) in commit.accepted { state.accepted.add(RecipientCount(envelope)) }
         state.told = state.durable
         batch.completions.append((completion, nil))
         if batch.buffer.count >= core.options.batchSize { seal(&state) }

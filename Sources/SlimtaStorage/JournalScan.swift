@@ -13,6 +13,8 @@ struct JournalGap {
     var segment: Segment?
     var from: Int
     var to: Int
+    /// Recipients that the missing frames had accepted, as far as the next one tells.
+    var accepted = AcceptedCount()
 }
 
 /// Goes through segments, oldest first.
@@ -35,19 +37,28 @@ struct JournalScan {
     /// Where the newest segment's last frame ends, if what follows looks like one that is not whole.
     private(set) var tail: (segment: Segment, offset: Int)?
     private(set) var frames = 0
+    /// Recipients accepted up to the frame before, as frames tell it; nil: they do not.
+    private var accepted: AcceptedCount?
+    /// The last gap is a frame that nobody understands: what it accepted shows in the next one.
+    private var isLastGapOpen = false
 
-    init(_ core: StorageCore, _ segments: [Segment], after checkpointed: UInt64) {
+    /// `accepted`: the recipients accepted up to frame `checkpointed`; nil if nobody counted them.
+    init(
+        _ core: StorageCore, _ segments: [Segment], after checkpointed: UInt64, accepted: AcceptedCount?
+    ) {
         self.core = core
         self.segments = segments
         reader = FrameReader(core.fileSystem, windowSize: 1 << 20)
         expected = checkpointed + 1
         durable = checkpointed
+        self.accepted = accepted
     }
 
+    /// What is told of a frame that counts; answers with the recipients that it accepted.
+    typealias Visitor = (FrameType, UnsafeRawBufferPointer, Location) throws(FormatError) -> AcceptedCount
+
     /// Calls `each` with every frame that counts. Throws what the disk says, or that a newer slimtad wrote it.
-    mutating func run(
-        _ each: (_ type: FrameType, _ payload: UnsafeRawBufferPointer, Location) throws(FormatError) -> Void
-    ) throws {
+    mutating func run(_ each: Visitor) throws {
         for segment in segments {
             firstNumbers.append(try first(segment))
         }
@@ -88,10 +99,7 @@ struct JournalScan {
         return (header, UnsafeRawBufferPointer(rebasing: octets[FrameHeader.size..<(FrameHeader.size + header.length)]))
     }
 
-    private mutating func scan(
-        _ segment: Segment, _ place: Int,
-        _ each: (FrameType, UnsafeRawBufferPointer, Location) throws(FormatError) -> Void
-    ) throws {
+    private mutating func scan(_ segment: Segment, _ place: Int, _ each: Visitor) throws {
         var offset = SegmentHeader.space
         var skipped: Int?
         segment.end = offset
@@ -139,7 +147,7 @@ struct JournalScan {
 
     private mutating func take(
         _ header: FrameHeader, _ payload: UnsafeRawBufferPointer, _ segment: Segment, _ offset: Int, _ skipped: Int?,
-        _ each: (FrameType, UnsafeRawBufferPointer, Location) throws(FormatError) -> Void
+        _ each: Visitor
     ) throws {
         guard let type = FrameType(rawValue: header.type) else {
             throw StorageOpenError.newerFormat(
@@ -151,24 +159,28 @@ struct JournalScan {
             if header.durable >= expected {
                 noteGap(to: header.durable, segment, offset, skipped)
                 expected = header.durable + 1
+                count(before: payload)
             }
             return
         }
         // Frames of a failed commit do not count, nor do they say anything.
         if isAborted(header.number) { return }
         durable = max(durable, header.durable)
-        if header.number > expected { noteGap(to: header.number - 1, segment, offset, skipped) }
         guard header.number >= expected else { return }
+        if header.number > expected { noteGap(to: header.number - 1, segment, offset, skipped) }
         expected = header.number + 1
         frames += 1
+        count(before: payload)
         do throws(FormatError) {
-            try each(type, payload, .journal(segment.number, offset))
+            let more = try each(type, payload, .journal(segment.number, offset))
+            accepted = accepted.map { $0 + more }
         } catch {
             // Whole, and not understood: reported like damage, and kept.
             gaps.append(
                 JournalGap(
                     first: header.number, last: header.number, segment: segment, from: offset,
                     to: offset + header.frameSize))
+            isLastGapOpen = true
             durable = max(durable, header.number)
         }
     }
@@ -180,6 +192,25 @@ struct JournalScan {
             JournalGap(
                 first: expected, last: last, segment: skipped == nil ? nil : segment, from: skipped ?? offset,
                 to: offset))
+        isLastGapOpen = true
+    }
+
+    /// A frame says how many recipients had been accepted before it: what is more than before was in the gap.
+    private mutating func count(before payload: UnsafeRawBufferPointer) {
+        var cursor = InputCursor(payload)
+        guard let field = try? cursor.field(), field.tag == RecordTag.accepted else {
+            accepted = nil
+            isLastGapOpen = false
+            return
+        }
+        var numbers = field.cursor
+        guard let submitted = try? numbers.number(UInt64.self), let notices = try? numbers.number(UInt64.self) else {
+            return
+        }
+        let told = AcceptedCount(submitted: submitted, notices: notices)
+        if isLastGapOpen, let accepted { gaps[gaps.count - 1].accepted = told.missing(since: accepted) }
+        isLastGapOpen = false
+        accepted = told
     }
 
     /// The next whole frame of this segment behind `from`.

@@ -83,7 +83,9 @@ package final class JournaledStorage: QueueStorage {
         let housekeeper = Housekeeper(core, free: recovery.freeFiles)
         let segment = try housekeeper.makeSegment(recovery.nextSegment)
         let number = recovery.expected + Self.numberGap
-        try core.fileSystem.writeAbort(segment, recovery.torn + [recovery.expected...(number - 1)], number: number)
+        let accepted = core.index.withLock { $0.ledger.accepted }
+        try core.fileSystem.writeAbort(
+            segment, recovery.torn + [recovery.expected...(number - 1)], number: number, accepted: accepted)
         core.catalog.withLock { $0.segments[segment.number] = segment }
         // Only now: there is always a segment that counts.
         for empty in recovery.emptySegments {
@@ -225,6 +227,9 @@ package final class JournaledStorage: QueueStorage {
     func running<Result: Sendable>(_ body: (Journal) -> Result) -> Result? {
         running.withLock { $0?.journal }.map(body)
     }
+
+    /// The balance of all recipients that this queue ever accepted, up to what was committed last. From memory.
+    package func ledger() -> Ledger { core.index.withLock { $0.balance } }
 
     /// What the storage is doing.
     package func status() -> StorageStatus {

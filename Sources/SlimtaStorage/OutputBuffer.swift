@@ -122,6 +122,14 @@ final class OutputBuffer: @unchecked Sendable {
         end(start)
     }
 
+    /// A field with the recipients that were accepted so far.
+    func field(_ tag: UInt8, _ accepted: AcceptedCount) {
+        append(tag)
+        append(UInt32(16))
+        append(accepted.submitted)
+        append(accepted.notices)
+    }
+
     /// A field with octets.
     func field(_ tag: UInt8, _ octets: UnsafeRawBufferPointer) {
         append(tag)

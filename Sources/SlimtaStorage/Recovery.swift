@@ -8,44 +8,37 @@ import Synchronization
 
 /// What is read at a start. Belongs to one thread.
 final class Recovery {
-    private struct Summary {
-        var received: Int64
-        var due: Int64
-        var attempts: UInt32
-        var domains: UInt32
-        var firstPending: UInt32?
-        var isHeld: Bool
-    }
-
     let core: StorageCore
     /// Nothing is changed on disk: for the inspector.
     let isReadOnly: Bool
 
-    private(set) var superblock = Superblock()
+    var superblock = Superblock()
     /// The segments that count, oldest first.
-    private(set) var segments: [Segment] = []
+    var segments: [Segment] = []
     /// Segments that were made ready and never used.
-    private(set) var emptySegments: [Segment] = []
+    var emptySegments: [Segment] = []
     private(set) var freeFiles: [String] = []
     private(set) var unneededFiles: [String] = []
     /// The next frame's number, had nothing been lost.
-    private(set) var expected: UInt64 = 1
+    var expected: UInt64 = 1
     /// Numbers that are missing and were never acknowledged.
-    private(set) var torn: [ClosedRange<UInt64>] = []
+    var torn: [ClosedRange<UInt64>] = []
     private(set) var nextSegment: UInt64 = 1
     /// Whether everything that was acknowledged was found.
-    private(set) var isComplete = true
+    var isComplete = true
     /// Envelopes are queued whose states are not in any sealed file.
-    private(set) var hasResurrected = false
+    var hasResurrected = false
     /// Frames of the journal that count.
-    private(set) var frames = 0
+    var frames = 0
 
-    private var summaries: [Summary] = []
-    private var domainLists: [[DomainRun]] = []
-    private var domainNumbers: [[DomainRun]: UInt32] = [:]
-    private var bodySlots: [QueueID: UInt32] = [:]
+    var summaries = RecoverySummaries()
+    var bodySlots: [QueueID: UInt32] = [:]
     private var mayDelete = false
     private var isNew = false
+    /// `super` has a ledger: its version is not 1.
+    private(set) var isCounted = true
+    /// `super` is not, in both copies, what was read.
+    private var needsRepair = false
 
     init(_ core: StorageCore, isReadOnly: Bool = false) {
         self.core = core
@@ -59,23 +52,18 @@ final class Recovery {
         if isReadOnly && isNew { return }
         try listFiles(withJournal)
         try readStates()
+        beginLedger()
+        if needsRepair, !isReadOnly { try core.fileSystem.writeNew(superblock, in: core.paths) }
         if withJournal { try readJournal() }
+        if !isComplete { core.index.withLock { $0.settleDamage() } }
         bodySlots = [:]
         if !isReadOnly, isComplete, mayDelete { try findUnneededSpool() }
     }
 
-    /// Calls `visit` for every queued envelope.
+    /// Calls `visit` for every queued envelope; can be done once.
     func forEach(_ visit: (QueuedSummary) -> Void) {
         let slots = core.index.withLock { $0.slots }
-        for slot in 0..<slots {
-            guard let id = core.index.withLock({ $0.entry(at: slot)?.id }) else { continue }
-            let summary = summaries[Int(slot)]
-            visit(
-                QueuedSummary(
-                    id: id, received: Timestamp(milliseconds: summary.received),
-                    due: Timestamp(milliseconds: summary.due), attempts: summary.attempts, isHeld: summary.isHeld,
-                    destination: destination(summary)))
-        }
+        summaries.takeAll(slots, id: { slot in core.index.withLock { $0.entry(at: slot)?.id } }, visit)
     }
 
     // MARK: super and files
@@ -106,17 +94,20 @@ final class Recovery {
                 }
             }
         }
-        if let newer { throw StorageOpenError.newerFormat("\(path): format \(newer), this version knows 1") }
+        if let newer {
+            throw StorageOpenError.newerFormat("\(path): format \(newer), this version knows \(Superblock.version)")
+        }
         guard let best = readings.max(by: { $0.sequence < $1.sequence }) else {
             throw StorageOpenError.damaged("\(path): both copies are unreadable")
         }
         superblock = best
+        isCounted = best.ledger != nil
         mayDelete = readings.count == 2
         if readings.count == 2, readings[0] == readings[1] { return }
         core.report(
             .superblockRepaired(
                 readings.count == 2 ? "\(path): a checkpoint was interrupted" : "\(path): one copy was unreadable"))
-        if !isReadOnly { try core.fileSystem.writeNew(best, in: core.paths) }
+        needsRepair = true
     }
 
     /// No `super`: a new queue, unless there is something that it should list.
@@ -128,6 +119,7 @@ final class Recovery {
             throw StorageOpenError.damaged("\(core.paths.superblock) is missing, but there is a queue beside it")
         }
         (mayDelete, isNew) = (true, true)
+        superblock.ledger = Ledger(since: .now())
         if !isReadOnly { try core.fileSystem.writeNew(superblock, in: core.paths) }
     }
 
@@ -198,7 +190,8 @@ final class Recovery {
                 core.catalog.withLock { $0.segments[number] = segment }
                 return segment
             case .newer(let version):
-                throw StorageOpenError.newerFormat("\(path): format \(version), this version knows 1")
+                throw StorageOpenError.newerFormat(
+                    "\(path): format \(version), this version knows \(SegmentHeader.version)")
             case .header(let header) where header.number > number:
                 // It was being made another segment, and its new name did not come through.
                 core.fileSystem.close(file)
@@ -217,262 +210,9 @@ final class Recovery {
         return nil
     }
 
-    private func lost(_ what: String, _ description: String, quarantine: String? = nil) {
+    func lost(_ what: String, _ description: String, quarantine: String? = nil) {
         isComplete = false
         core.report(.damaged(what: what, id: nil, description: description, quarantine: quarantine))
-    }
-
-    // MARK: sealed states
-
-    private func readStates() throws {
-        var buried: Set<QueueID> = []
-        var suspects: Set<QueueID> = []
-        var isAnyLost = false
-        for info in superblock.metas {
-            let path = "\(core.paths.queue)/\(info.name)"
-            guard let file = try core.fileSystem.openIfPresent(path) else {
-                isAnyLost = true
-                continue
-            }
-            defer { core.fileSystem.close(file) }
-            var found: UInt64 = 0
-            var unreadable: Set<QueueID> = []
-            try ValueScan.run(
-                core.fileSystem, file, salt: info.salt,
-                value: { value, _ in
-                    switch ValueKind(rawValue: value.kind) {
-                    case .meta:
-                        try self.takeMeta(value, info.number)
-                        buried.remove(value.id)
-                        found += 1
-                    case .tombstone:
-                        _ = self.core.index.withLock { $0.remove(value.id) }
-                        buried.insert(value.id)
-                        found += 1
-                    case .envelope, .body, .label, nil: break
-                    }
-                },
-                unreadable: { claim, _ in if claim.kind == .meta { unreadable.insert(claim.id) } })
-            guard found < info.records else { continue }
-            lost(path, "\(info.records - found) of \(info.records) records are unreadable")
-            suspects.formUnion(unreadable)
-            if unreadable.count < info.records - found { isAnyLost = true }
-        }
-        if !suspects.isEmpty {
-            try resurrect(suspects, except: buried)
-            // Some are not there under the id that their damaged record says: then that is what is damaged.
-            isAnyLost =
-                isAnyLost
-                || suspects.contains { id in
-                    !buried.contains(id) && core.index.withLock { $0.slot(of: id) } == nil
-                }
-        }
-        if isAnyLost { try resurrect(nil, except: buried) }
-        core.index.withLock { $0.forgetTombstones() }
-    }
-
-    private func takeMeta(_ value: StoredValue, _ generation: UInt32) throws(FormatError) {
-        let (record, stateOctets) = try MetaRecord.decode(value.payload)
-        let state = try StateCodec.outline(stateOctets)
-        var body = IndexEntry.noBody
-        if let id = record.body { body = bodySlot(id, record.spool) }
-        let slot = core.index.withLock { index in
-            index.accept(value.id, at: .generation(record.generation), body: body, meta: generation)
-            return index.slot(of: value.id)!
-        }
-        set(slot, received: record.received, state, record.domains)
-    }
-
-    private func bodySlot(_ id: QueueID, _ spool: SpoolReference?) -> UInt32 {
-        let known = bodySlots[id]
-        let slot = core.index.withLock { index in
-            // It may have been freed since, and be another one's.
-            if let known, index.bodies[Int(known)].id == id, index.bodies[Int(known)].count > 0 { return known }
-            return index.addBody(id, spool: spool)
-        }
-        bodySlots[id] = slot
-        return slot
-    }
-
-    /// States are lost, envelopes are not: they are queued as they were accepted. What was already delivered of them
-    /// is delivered again. `ids` is nil if it is not even known whose states are lost.
-    private func resurrect(_ ids: Set<QueueID>?, except buried: Set<QueueID>) throws {
-        for info in superblock.contents {
-            guard let file = try? core.fileSystem.open("\(core.paths.queue)/\(info.name)", .read) else { continue }
-            defer { core.fileSystem.close(file) }
-            try ValueScan.run(
-                core.fileSystem, file, salt: info.salt,
-                value: { value, _ in
-                    guard value.kind == ValueKind.envelope.rawValue, ids?.contains(value.id) ?? true,
-                        !buried.contains(value.id), self.core.index.withLock({ $0.slot(of: value.id) }) == nil,
-                        let outline = try? EnvelopeCodec.outline(value.payload)
-                    else { return }
-                    let body = outline.body.map { self.bodySlot($0, outline.spool) } ?? IndexEntry.noBody
-                    let slot = self.core.index.withLock { index in
-                        index.accept(value.id, at: .generation(info.number), body: body)
-                        return index.slot(of: value.id)!
-                    }
-                    self.set(slot, outline)
-                    self.hasResurrected = true
-                    self.core.report(.resurrected(value.id))
-                }, unreadable: { _, _ in })
-        }
-    }
-
-    // MARK: the journal
-
-    private func readJournal() throws {
-        var scan = JournalScan(core, segments, after: superblock.checkpointed)
-        try scan.run { (type, payload, location) throws(FormatError) in
-            switch type {
-            case .accept, .state, .remove: try self.replay(payload, location)
-            case .marker, .abort: break
-            }
-        }
-        expected = scan.expected
-        frames = scan.frames
-        for gap in scan.gaps {
-            if gap.first <= scan.durable {
-                damaged(gap)
-            } else {
-                torn.append(gap.first...gap.last)
-                report(gap.segment, gap.from, gap.to) { .tornTail(segment: $0, offset: $1, quarantine: $2) }
-            }
-        }
-        if scan.gaps.isEmpty, scan.tail == nil {
-            emptySegments = segments.filter { $0.end == SegmentHeader.space }
-            segments.removeAll { $0.end == SegmentHeader.space }
-        }
-        if let (segment, offset) = scan.tail {
-            report(segment, offset, segment.size) { .tornTail(segment: $0, offset: $1, quarantine: $2) }
-        }
-    }
-
-    private func replay(_ payload: UnsafeRawBufferPointer, _ location: Location) throws(FormatError) {
-        var envelopes: [EnvelopeOutline] = []
-        var states: [StateOutline] = []
-        var removals: [QueueID] = []
-        var spool: SpoolReference?
-        var cursor = InputCursor(payload)
-        while let field = try cursor.field() {
-            switch field.tag {
-            case RecordTag.envelope: envelopes.append(try EnvelopeCodec.outline(field.value))
-            case RecordTag.spool: spool = try SpoolCodec.decode(field)
-            case RecordTag.state: states.append(try StateCodec.outline(field.value))
-            case RecordTag.removal: removals.append(try RemovalCodec.decode(field).id)
-            default: break
-            }
-        }
-        var body = IndexEntry.noBody
-        if let first = envelopes.first, envelopes.count > 1 || spool != nil {
-            body = core.index.withLock { $0.addBody(first.id, spool: spool) }
-        }
-        for outline in envelopes {
-            let slot = core.index.withLock { index in
-                index.accept(outline.id, at: location, body: body)
-                return index.slot(of: outline.id)!
-            }
-            set(slot, outline)
-        }
-        for state in states {
-            let slot = core.index.withLock { index in
-                index.setState(state.id, at: location)
-                return index.slot(of: state.id)
-            }
-            guard let slot else { continue }
-            summaries[Int(slot)].due = state.due.milliseconds
-            summaries[Int(slot)].attempts = state.attempts
-            summaries[Int(slot)].isHeld = state.isHeld
-            summaries[Int(slot)].firstPending = state.firstPending
-        }
-        for id in removals { _ = core.index.withLock { $0.remove(id) } }
-    }
-
-    /// Acknowledged frames are unreadable: what can be read of them is told, and their octets are kept.
-    private func damaged(_ gap: JournalGap) {
-        isComplete = false
-        var known: [(QueueID, String)] = []
-        if let segment = gap.segment,
-            let octets = try? core.fileSystem.readAligned(segment, from: gap.from, to: min(gap.to, gap.from + 1 << 20))
-        {
-            octets.withOctets { known = Self.legible($0) }
-        }
-        if known.isEmpty {
-            report(gap.segment, gap.from, gap.to) {
-                .damaged(
-                    what: "journal segment \($0)", id: nil, description: "record \(gap.first) at \($1) is unreadable",
-                    quarantine: $2)
-            }
-        }
-        for (id, description) in known {
-            report(gap.segment, gap.from, gap.to) {
-                .damaged(what: "journal segment \($0)", id: id, description: description, quarantine: $2)
-            }
-        }
-    }
-
-    /// The envelopes that can still be read in the octets of a damaged frame.
-    private static func legible(_ octets: UnsafeRawBufferPointer) -> [(QueueID, String)] {
-        guard octets.count > FrameHeader.size else { return [] }
-        var cursor = InputCursor(UnsafeRawBufferPointer(rebasing: octets.dropFirst(FrameHeader.size)))
-        var known: [(QueueID, String)] = []
-        while let field = try? cursor.field() {
-            guard field.tag == RecordTag.envelope, let (envelope, _) = try? EnvelopeCodec.decode(field.value) else {
-                continue
-            }
-            let recipients = envelope.recipients.map(\.text).joined(separator: ", ")
-            known.append((envelope.id, "from \(envelope.senderText) to \(recipients)"))
-        }
-        return known
-    }
-
-    private func report(
-        _ segment: Segment?, _ from: Int, _ to: Int, _ event: (UInt64, Int, String?) -> StorageEvent
-    ) {
-        var kept: String?
-        if !isReadOnly, let segment,
-            let octets = try? core.fileSystem.readAligned(segment, from: from, to: min(to, from + 1 << 20))
-        {
-            octets.withOctets { kept = core.quarantine("\(Segment.name(segment.number))-\(from)", $0) }
-        }
-        core.report(event(segment?.number ?? 0, from, kept))
-    }
-
-    // MARK: summaries
-
-    private func set(_ slot: UInt32, _ outline: EnvelopeOutline) {
-        let state = StateOutline(
-            id: outline.id, due: outline.due, firstPending: outline.domains.isEmpty ? nil : 0)
-        set(slot, received: outline.received, state, outline.domains)
-    }
-
-    private func set(_ slot: UInt32, received: Timestamp, _ state: StateOutline, _ domains: [DomainRun]) {
-        let number: UInt32
-        if let known = domainNumbers[domains] {
-            number = known
-        } else {
-            number = UInt32(domainLists.count)
-            domainLists.append(domains)
-            domainNumbers[domains] = number
-        }
-        let summary = Summary(
-            received: received.milliseconds, due: state.due.milliseconds, attempts: state.attempts, domains: number,
-            firstPending: state.firstPending, isHeld: state.isHeld)
-        if Int(slot) < summaries.count {
-            summaries[Int(slot)] = summary
-        } else {
-            // Slots are given out in order.
-            summaries.append(summary)
-        }
-    }
-
-    private func destination(_ summary: Summary) -> String {
-        guard var index = summary.firstPending else { return "" }
-        for run in domainLists[Int(summary.domains)] {
-            if index < run.count { return run.domain }
-            index -= run.count
-        }
-        return ""
     }
 
     // MARK: spool

@@ -1,10 +1,11 @@
 // A file of the journal, and how frames are read from it.
 
 import CLinux
+import SlimtaMail
 
 /// One file of the journal. Closed when nobody needs it any more, so that a reader never meets another file's content.
 ///
-/// `@unchecked Sendable`: what changes (`end`, `lastNumber`, `isPoisoned`) is set by the writer before the segment
+/// `@unchecked Sendable`: what changes (`end`, `lastNumber`, `ledger`, `isPoisoned`) is set by the writer before the segment
 /// is handed to others under the journal's lock.
 final class Segment: @unchecked Sendable {
     let header: SegmentHeader
@@ -15,6 +16,8 @@ final class Segment: @unchecked Sendable {
     var end = SegmentHeader.space
     /// The number of its last frame that is durable; that of the segment before if it has none.
     var lastNumber: UInt64 = 0
+    /// What frames had told the ledger up to and with that one.
+    var ledger = Ledger(since: Timestamp(milliseconds: 0))
     /// A write or sync failed: it is never written or synced again, and its file is not used again.
     var isPoisoned = false
 

@@ -115,13 +115,15 @@ struct InlineKey: Hashable {
 /// The payload of a `meta` value:
 ///
 ///     1 number of the file with the envelope (4)  2 received  3 recipients' folded domains  4 id of the body, if other
-///     envelopes may have it too (16)  5 where the rest of a large message is  6 state, as in the journal
+///     envelopes may have it too (16)  5 where the rest of a large message is  6 state, as in the journal  7 whether it
+///     is a notice
 ///
 /// A domain is the number of neighbouring recipients with it (4 octets) and its text; once for each such group.
 struct MetaRecord {
     var generation: UInt32
     var received: Timestamp
     var domains: [DomainRun]
+    var isNotice = false
     var body: QueueID?
     var spool: SpoolReference?
 
@@ -137,6 +139,7 @@ struct MetaRecord {
         }
         if let body { EnvelopeCodec.id(body, 4, output) }
         if let spool { SpoolCodec.encode(spool, tag: 5, into: output) }
+        if isNotice { output.field(7, UInt8(1)) }
         output.field(6, state)
     }
 
@@ -159,6 +162,7 @@ struct MetaRecord {
             case 4: record.body = try EnvelopeCodec.id(field)
             case 5: record.spool = try SpoolCodec.decode(field)
             case 6: state = field.value
+            case 7: record.isNotice = try field.number(UInt8.self) != 0
             default: break  // from a newer version
             }
         }

@@ -111,7 +111,7 @@ import Testing
     @Test func everyChangedBitOfAFrameIsNoticed() throws {
         let output = OutputBuffer()
         let start = FrameHeader.begin(.remove, number: 7, durable: 6, into: output)
-        RemovalCodec.encode(Removal(id: QueueID(high: 1, low: 2), delivered: 3), into: output)
+        RemovalCodec.encode(Removal(id: QueueID(high: 1, low: 2), delivered: 3), nil, into: output)
         FrameHeader.end(start, salt: 99, in: output)
         let frame = output.array
         func isValid(_ frame: [UInt8], salt: UInt64) -> Bool {
@@ -149,16 +149,21 @@ import Testing
     }
 
     @Test func everyChangedBitOfASuperblockIsNoticed() {
+        var ledger = Ledger(since: someDue)
+        (ledger.submitted.accepted, ledger.submitted.bounced, ledger.notices.lost) = (5, 4, .max)
+        for number in 0..<100 { ledger.withdrew(2, by: "operator \(number)") }
         let superblock = Superblock(
             sequence: 9, firstSegment: 4, checkpointed: 1234, nextGeneration: 8,
             generations: [
                 GenerationInfo(kind: .contents, number: 5, records: 6, envelopes: 3, salt: 7),
                 GenerationInfo(kind: .base, number: 6, records: 6, salt: 8),
-            ])
+            ], ledger: ledger)
         let page = superblock.encode().array
         #expect(with(page) { Superblock.decode($0) } == .superblock(superblock))
         #expect(page.count == 4096)
-        for bit in 0..<(110 * 8) {
+        let length = with(page) { Int($0.number(at: 12, as: UInt32.self)) }
+        #expect(length > 110 + 33 * 10)
+        for bit in 0..<(length * 8) {
             var changed = page
             changed[bit / 8] ^= 1 << (bit % 8)
             #expect(with(changed) { Superblock.decode($0) } == .unreadable, "bit \(bit)")
@@ -199,7 +204,7 @@ import Testing
             let id = QueueID(high: random.next() % 64, low: random.next() % 64 << 40)
             if Bool.random(using: &random) {
                 let location = Location.journal(UInt64(step % 1000), step % 4096 * 8)
-                index.accept(id, at: location, body: IndexEntry.noBody)
+                index.accept(id, RecipientCount(1, .submitted), at: location, body: IndexEntry.noBody)
                 model[id] = location
             } else {
                 _ = index.remove(id)

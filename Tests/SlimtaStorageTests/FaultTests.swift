@@ -293,16 +293,16 @@ private let noSpace: Int32 = 28
         let storage = try storage()
         try await storage.accept()
         await storage.close()
-        // The same superblock, with version 2 and a checksum that fits.
+        // The same superblock, with version 3 and a checksum that fits.
         disk.damage("/q/super") { octets in
             for slot in [0, Superblock.slotSize] {
-                octets[slot + 8] = 2
+                octets[slot + 8] = 3
                 let length = Int(octets[slot + 12]) | Int(octets[slot + 13]) << 8
                 let crc = octets[slot..<(slot + length - 4)].withUnsafeBytes { crc32c(0, $0) }
                 for place in 0..<4 { octets[slot + length - 4 + place] = UInt8(truncatingIfNeeded: crc >> (8 * place)) }
             }
         }
-        #expect(throws: StorageOpenError.newerFormat("/q/super: format 2, this version knows 1")) {
+        #expect(throws: StorageOpenError.newerFormat("/q/super: format 3, this version knows 2")) {
             try self.storage()
         }
     }

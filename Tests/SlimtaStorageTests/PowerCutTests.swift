@@ -10,7 +10,7 @@ import Testing
 @testable import SlimtaStorage
 
 /// What callers were promised.
-struct Ledger: Sendable {
+struct Promises: Sendable {
     struct Entry: Sendable {
         var envelope: Envelope
         var text: String
@@ -27,6 +27,32 @@ struct Ledger: Sendable {
     var entries: [QueueID: Entry] = [:]
     /// A bounce and what it tells of: one of them is there, not both.
     var bounces: [(original: QueueID, bounce: QueueID)] = []
+
+    /// What a removal is to say: what was pending ends with `fate`.
+    mutating func end(_ id: QueueID, _ fate: RecipientState.Fate) -> Removal {
+        entries[id]!.isRemovalBegun = true
+        var state = entries[id]!.states.last!
+        for index in state.recipients.indices where state.recipients[index].fate == .pending {
+            state.recipients[index].fate = fate
+        }
+        var removal = Removal(of: state)
+        if removal.withdrawn > 0 { removal.by = "root" }
+        return removal
+    }
+
+    /// The fewest and the most recipients that can have been accepted, and that can have ended.
+    func bounds(_ kind: RecipientCount.Kind) -> (accepted: ClosedRange<UInt64>, ended: ClosedRange<UInt64>) {
+        var accepted: (UInt64, UInt64) = (0, 0)
+        var ended: (UInt64, UInt64) = (0, 0)
+        for entry in entries.values where (entry.envelope.sender == nil) == (kind == .notice) {
+            let count = UInt64(entry.envelope.recipients.count)
+            accepted.1 += count
+            if entry.isAcknowledged { accepted.0 += count }
+            ended.1 += entry.isRemovalBegun ? count : Fates(entry.states.last!).sum
+            ended.0 += entry.isRemoved ? count : Fates(entry.states[entry.state]).sum
+        }
+        return (accepted.0...accepted.1, ended.0...ended.1)
+    }
 }
 
 /// Runs a script on a simulated disk and keeps what the disk was after every operation.
@@ -34,10 +60,10 @@ final class PowerCutScript: Sendable {
     struct Moment: Sendable {
         var call: String
         var image: SimulatedDisk.Image
-        var ledger: Ledger
+        var ledger: Promises
     }
 
-    let ledger = Mutex(Ledger())
+    let ledger = Mutex(Promises())
     let moments = Mutex<[Moment]>([])
     let disk = SimulatedDisk()
     let options: StorageOptions
@@ -113,7 +139,7 @@ final class PowerCutScript: Sendable {
 
     private func commit(
         _ commit: QueueCommit, _ storage: JournaledStorage, _ pending: inout [Task<Void, any Error>],
-        _ acknowledged: @escaping @Sendable (inout Ledger) -> Void
+        _ acknowledged: @escaping @Sendable (inout Promises) -> Void
     ) {
         // The order of the calls is part of the script, so they are made here and only waited for in the task.
         let (stream, continuation) = AsyncThrowingStream<Void, any Error>.makeStream()
@@ -136,7 +162,7 @@ final class PowerCutScript: Sendable {
         let text = String(repeating: "\(number) ", count: Int.random(in: 1..<1500, using: &random))
         ledger.withLock { ledger in
             for envelope in envelopes {
-                ledger.entries[envelope.id] = Ledger.Entry(
+                ledger.entries[envelope.id] = Promises.Entry(
                     envelope: envelope, text: text, spooled: spooled,
                     states: [EnvelopeState(of: envelope, due: someDue)])
             }
@@ -159,6 +185,10 @@ final class PowerCutScript: Sendable {
             state.attempts += 1
             state.due = Timestamp(milliseconds: Int64(number))
             state.recipients[0] = RecipientState(fate: .pending, reply: "450 4.2.1 later \(number)", relay: "mx")
+            // Of several recipients all but the first come to an end, one after the other.
+            if state.recipients.count > Int(state.attempts) {
+                state.recipients[Int(state.attempts)].fate = number % 2 == 0 ? .delivered : .withdrawn
+            }
             ledger.entries[id]!.states.append(state)
             return (state, ledger.entries[id]!.states.count - 1)
         }
@@ -168,8 +198,8 @@ final class PowerCutScript: Sendable {
     }
 
     private func remove(_ id: QueueID, _ storage: JournaledStorage, _ pending: inout [Task<Void, any Error>]) {
-        ledger.withLock { $0.entries[id]!.isRemovalBegun = true }
-        commit(QueueCommit(removed: [Removal(id: id, delivered: 1)]), storage, &pending) { ledger in
+        let removal = ledger.withLock { $0.end(id, .delivered) }
+        commit(QueueCommit(removed: [removal]), storage, &pending) { ledger in
             ledger.entries[id]!.isRemoved = true
         }
     }
@@ -178,15 +208,16 @@ final class PowerCutScript: Sendable {
         _ id: QueueID, _ number: Int, _ storage: JournaledStorage, _ pending: inout [Task<Void, any Error>]
     ) {
         let bounce = makeEnvelope(QueueID(high: UInt64(number) << 16 | 1, low: id.low), sender: nil)
-        ledger.withLock { ledger in
-            ledger.entries[id]!.isRemovalBegun = true
-            ledger.entries[bounce.id] = Ledger.Entry(
+        let removal = ledger.withLock { ledger in
+            let removal = ledger.end(id, .failed)
+            ledger.entries[bounce.id] = Promises.Entry(
                 envelope: bounce, text: "bounce", states: [EnvelopeState(of: bounce, due: someDue)])
             ledger.bounces.append((id, bounce.id))
+            return removal
         }
         commit(
             QueueCommit(
-                accepted: [(bounce, someDue)], message: makeMessage("bounce"), removed: [Removal(id: id, bounced: 1)]),
+                accepted: [(bounce, someDue)], message: makeMessage("bounce"), removed: [removal]),
             storage, &pending
         ) { ledger in
             ledger.entries[id]!.isRemoved = true
@@ -205,7 +236,7 @@ extension Result {
 }
 
 /// Compares what a recovered storage says with what callers were promised; what is wrong.
-func audit(_ disk: SimulatedDisk, _ ledger: Ledger, _ options: StorageOptions) throws -> [String] {
+func audit(_ disk: SimulatedDisk, _ ledger: Promises, _ options: StorageOptions) throws -> [String] {
     let events = Events()
     let core = StorageCore(disk, directory: "/q", options: options, report: events.report)
     let recovery = Recovery(core)
@@ -250,6 +281,17 @@ func audit(_ disk: SimulatedDisk, _ ledger: Ledger, _ options: StorageOptions) t
             if (try? read.get()).map({ Array($0?.readableBytesView ?? ByteBuffer().readableBytesView) }) != spooled {
                 wrong.append("\(id) has another rest: \(read)")
             }
+        }
+    }
+    let balance = core.index.withLock { $0.balance }
+    if !balance.isBalanced { wrong.append("the ledger does not balance: \(balance)") }
+    for kind in RecipientCount.Kind.allCases {
+        let (account, bounds) = (balance[kind], ledger.bounds(kind))
+        let ended = account.delivered + account.bounced + account.expired + account.withdrawn
+        if !bounds.accepted.contains(account.accepted) || !bounds.ended.contains(ended) || account.lost > 0
+            || account.repeated > 0
+        {
+            wrong.append("\(kind): \(account), but \(bounds)")
         }
     }
     for id in found.keys { wrong.append("\(id) was never committed") }

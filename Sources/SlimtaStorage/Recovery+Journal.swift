@@ -1,0 +1,145 @@
+// The part of the start that replays the journal, and tells of what it could not read.
+
+import NIOCore
+import SlimtaMail
+import SlimtaQueue
+import Synchronization
+
+extension Recovery {
+    func readJournal() throws {
+        let counted = isCounted ? superblock.ledger?.accepted : nil
+        var scan = JournalScan(core, segments, after: superblock.checkpointed, accepted: counted)
+        try scan.run { (type, payload, location) throws(FormatError) in
+            switch type {
+            case .accept, .state, .remove: try self.replay(payload, location)
+            case .marker, .abort: AcceptedCount()
+            }
+        }
+        expected = scan.expected
+        frames = scan.frames
+        for gap in scan.gaps {
+            if gap.first <= scan.durable {
+                damaged(gap)
+                core.index.withLock { $0.count(gap.accepted) }
+            } else {
+                torn.append(gap.first...gap.last)
+                report(gap.segment, gap.from, gap.to) { .tornTail(segment: $0, offset: $1, quarantine: $2) }
+            }
+        }
+        let ledger = core.index.withLock { $0.ledger }
+        for segment in segments { segment.ledger = ledger }
+        if scan.gaps.isEmpty, scan.tail == nil {
+            emptySegments = segments.filter { $0.end == SegmentHeader.space }
+            segments.removeAll { $0.end == SegmentHeader.space }
+        }
+        if let (segment, offset) = scan.tail {
+            report(segment, offset, segment.size) { .tornTail(segment: $0, offset: $1, quarantine: $2) }
+        }
+    }
+
+    /// Does what a frame says; the recipients that it accepted.
+    private func replay(
+        _ payload: UnsafeRawBufferPointer, _ location: Location
+    ) throws(FormatError) -> AcceptedCount {
+        var envelopes: [EnvelopeOutline] = []
+        var states: [StateOutline] = []
+        var removals: [(Removal, RecipientCount?)] = []
+        var spool: SpoolReference?
+        var cursor = InputCursor(payload)
+        while let field = try cursor.field() {
+            switch field.tag {
+            case RecordTag.envelope: envelopes.append(try EnvelopeCodec.outline(field.value))
+            case RecordTag.spool: spool = try SpoolCodec.decode(field)
+            case RecordTag.state: states.append(try StateCodec.outline(field.value))
+            case RecordTag.removal: removals.append(try RemovalCodec.decode(field))
+            default: break
+            }
+        }
+        var body = IndexEntry.noBody
+        if let first = envelopes.first, envelopes.count > 1 || spool != nil {
+            body = core.index.withLock { $0.addBody(first.id, spool: spool) }
+        }
+        var accepted = AcceptedCount()
+        for outline in envelopes {
+            accepted.add(outline.recipients)
+            let slot = core.index.withLock { index in
+                index.count(outline.recipients)
+                index.accept(outline.id, outline.recipients, at: location, body: body)
+                return index.slot(of: outline.id)!
+            }
+            summaries.set(slot, received: outline.received, outline.initial, outline.domains)
+        }
+        for state in states {
+            let slot = core.index.withLock { index in
+                index.setState(state.id, state.fates, at: location)
+                return index.slot(of: state.id)
+            }
+            if let slot { summaries.update(slot, state) }
+        }
+        for (removal, recipients) in removals {
+            core.index.withLock { index in
+                if index.slot(of: removal.id) != nil {
+                    _ = index.end(removal.id, Fates(removal), by: removal.by)
+                } else if let recipients {
+                    index.count(Fates(removal), of: recipients, by: removal.by)
+                }
+            }
+        }
+        return accepted
+    }
+
+    /// Acknowledged frames are unreadable: what can be read of them is told, and their octets are kept.
+    private func damaged(_ gap: JournalGap) {
+        isComplete = false
+        var known: [(QueueID, String)] = []
+        if let segment = gap.segment,
+            let octets = try? core.fileSystem.readAligned(segment, from: gap.from, to: min(gap.to, gap.from + 1 << 20))
+        {
+            octets.withOctets { known = Self.legible($0, at: gap.from) }
+        }
+        if known.isEmpty {
+            report(gap.segment, gap.from, gap.to) {
+                .damaged(
+                    what: "journal segment \($0)", id: nil, description: "record \(gap.first) at \($1) is unreadable",
+                    quarantine: $2)
+            }
+        }
+        for (id, description) in known {
+            report(gap.segment, gap.from, gap.to) {
+                .damaged(what: "journal segment \($0)", id: id, description: description, quarantine: $2)
+            }
+        }
+    }
+
+    /// The envelopes that can still be read in the octets of damaged frames, which stood at `offset` of a segment.
+    private static func legible(_ octets: UnsafeRawBufferPointer, at offset: Int) -> [(QueueID, String)] {
+        var known: [(QueueID, String)] = []
+        var place = roundedUp(offset, to: 8) - offset
+        while place + FrameHeader.size < octets.count {
+            defer { place += 8 }
+            // Where a commit begins there is a frame, whatever its header looks like.
+            let frame = UnsafeRawBufferPointer(rebasing: octets.dropFirst(place))
+            guard FrameHeader(frame) != nil || (offset + place) % OutputBuffer.page == 0 else { continue }
+            var cursor = InputCursor(UnsafeRawBufferPointer(rebasing: frame.dropFirst(FrameHeader.size)))
+            while let field = try? cursor.field() {
+                guard field.tag == RecordTag.envelope, let (envelope, _) = try? EnvelopeCodec.decode(field.value),
+                    !known.contains(where: { $0.0 == envelope.id })
+                else { continue }
+                known.append((envelope.id, envelope.summary))
+            }
+        }
+        return known
+    }
+
+    private func report(
+        _ segment: Segment?, _ from: Int, _ to: Int, _ event: (UInt64, Int, String?) -> StorageEvent
+    ) {
+        var kept: String?
+        if !isReadOnly, let segment,
+            let octets = try? core.fileSystem.readAligned(segment, from: from, to: min(to, from + 1 << 20))
+        {
+            octets.withOctets { kept = core.quarantine("\(Segment.name(segment.number))-\(from)", $0) }
+        }
+        core.report(event(segment?.number ?? 0, from, kept))
+    }
+}

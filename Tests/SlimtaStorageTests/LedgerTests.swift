@@ -1,0 +1,222 @@
+// The ledger: every recipient that was accepted is in exactly one place, through checkpoints, restarts and damage.
+
+import NIOCore
+import SlimtaMail
+import SlimtaQueue
+import Synchronization
+import Testing
+
+@testable import SlimtaStorage
+
+@Suite struct LedgerTests {
+    let disk = SimulatedDisk()
+    let events = Events()
+
+    private func storage(_ options: StorageOptions = smallOptions()) throws -> JournaledStorage {
+        let storage = JournaledStorage(on: disk, options, events)
+        _ = try storage.recover()
+        return storage
+    }
+
+    /// Opens the queue again: `clean` after a checkpoint, else from the journal.
+    private func reopen(_ storage: JournaledStorage, clean: Bool) async throws -> JournaledStorage {
+        if clean { await storage.close() } else { storage.halt() }
+        return try self.storage()
+    }
+
+    private func expect(_ ledger: Ledger, _ change: (inout Ledger) -> Void, _ place: SourceLocation = #_sourceLocation)
+    {
+        var expected = Ledger(since: ledger.since)
+        change(&expected)
+        #expect(ledger == expected, sourceLocation: place)
+        #expect(ledger.isBalanced, sourceLocation: place)
+    }
+
+    @Test(arguments: [false, true])
+    func everyRecipientIsInOnePlace(_ clean: Bool) async throws {
+        var storage = try storage()
+        let since = storage.ledger().since
+        let several = try await storage.accept(makeEnvelope(to: ["a@x", "b@x", "c@y", "d@y", "e@z"]))
+        let single = try await storage.accept()
+        let notice = try await storage.accept(makeEnvelope(to: ["a@example.com"], sender: nil))
+        for again in [false, true] {
+            if again { storage = try await reopen(storage, clean: clean) }
+            expect(storage.ledger()) { ledger in
+                (ledger.submitted.accepted, ledger.submitted.queued) = (6, 6)
+                (ledger.notices.accepted, ledger.notices.queued) = (1, 1)
+            }
+        }
+
+        var state = EnvelopeState(of: several, due: someDue)
+        state.recipients[0].fate = .delivered
+        state.recipients[1].fate = .failed
+        state.recipients[3].fate = .expired
+        try await storage.commit(QueueCommit(states: [state]))
+        for again in [false, true] {
+            if again { storage = try await reopen(storage, clean: clean) }
+            expect(storage.ledger()) { ledger in
+                (ledger.submitted.accepted, ledger.submitted.queued) = (6, 3)
+                (ledger.submitted.delivered, ledger.submitted.bounced, ledger.submitted.expired) = (1, 1, 1)
+                (ledger.notices.accepted, ledger.notices.queued) = (1, 1)
+            }
+        }
+
+        let end = Removal(id: several.id, delivered: 1, bounced: 1, expired: 1, withdrawn: 2, by: "root")
+        try await storage.commit(QueueCommit(removed: [end, Removal(id: notice.id, delivered: 1)]))
+        try await storage.commit(QueueCommit(removed: [Removal(id: single.id, withdrawn: 1, by: "anna")]))
+        for again in [false, true] {
+            if again { storage = try await reopen(storage, clean: clean) }
+            expect(storage.ledger()) { ledger in
+                ledger.submitted.accepted = 6
+                (ledger.submitted.delivered, ledger.submitted.bounced, ledger.submitted.expired) = (1, 1, 1)
+                ledger.submitted.withdrawn = 3
+                ledger.withdrawnBy = ["root": 2, "anna": 1]
+                (ledger.notices.accepted, ledger.notices.delivered) = (1, 1)
+            }
+        }
+        #expect(storage.ledger().since == since)
+        #expect(events.all.isEmpty)
+        await storage.close()
+    }
+
+    /// The removal's own numbers are not what it is checked by.
+    @Test(arguments: [
+        Removal(id: QueueID(high: 1, low: 1), delivered: 1), Removal(id: QueueID(high: 1, low: 1), delivered: 3),
+        // The sum is right, but one of the two had been delivered.
+        Removal(id: QueueID(high: 1, low: 1), bounced: 2),
+    ])
+    func aRemovalThatDoesNotSumUpShows(_ removal: Removal) async throws {
+        var storage = try storage()
+        let envelope = try await storage.accept(makeEnvelope(removal.id, to: ["a@x", "b@x"]))
+        var state = EnvelopeState(of: envelope, due: someDue)
+        state.recipients[1].fate = .delivered
+        try await storage.commit(QueueCommit(states: [state]))
+        try await storage.commit(QueueCommit(removed: [removal]))
+        for clean in [false, true, true] {
+            let ledger = storage.ledger()
+            #expect(ledger.mismatched == 1)
+            #expect(ledger.unaccounted == 2 - Int64(Fates(removal).sum))
+            #expect(!ledger.isBalanced)
+            storage = try await reopen(storage, clean: clean)
+        }
+        await storage.close()
+    }
+
+    @Test func aRemovalOfWhatIsNotQueuedCountsNothing() async throws {
+        var storage = try storage()
+        let envelope = try await storage.accept()
+        for _ in 0..<2 { try await storage.commit(QueueCommit(removed: [Removal(id: envelope.id, delivered: 1)])) }
+        for clean in [false, true] {
+            expect(storage.ledger()) {
+                $0.submitted.accepted = 1; $0.submitted.delivered = 1
+            }
+            storage = try await reopen(storage, clean: clean)
+        }
+        await storage.close()
+    }
+
+    @Test func whatFailsWasNotAccepted() async throws {
+        var storage = try storage()
+        try await storage.accept()
+        disk.fault.withLock { $0 = { call, path in call == "sync" && path.hasSuffix(".wal") ? 5 : nil } }
+        await #expect(throws: StorageError.self) { try await storage.accept(makeEnvelope(to: ["a@x", "b@x"])) }
+        disk.fault.withLock { $0 = nil }
+        try await eventually("the journal recovers") { storage.status().failure == nil }
+        try await storage.accept(makeEnvelope(to: ["a@x", "b@x", "c@x"]))
+        for clean in [false, true, true] {
+            expect(storage.ledger()) {
+                $0.submitted.accepted = 4; $0.submitted.queued = 4
+            }
+            storage = try await reopen(storage, clean: clean)
+        }
+        await storage.close()
+    }
+
+    /// Each frame says how much came before it, so the next one tells what a damaged one had accepted.
+    @Test(arguments: [false, true])
+    func whatDamageCostsIsLostAndNotForgotten(_ isEnded: Bool) async throws {
+        var storage = try storage()
+        try await storage.accept()
+        let hit = try await storage.accept(makeEnvelope(to: ["a@x", "b@x", "c@x"]), "the one that is hit")
+        try await storage.accept(makeEnvelope(sender: nil))
+        if isEnded { try await storage.commit(QueueCommit(removed: [Removal(id: hit.id, delivered: 3)])) }
+        storage.halt()
+        try damage("the one that is hit")
+        for clean in [false, true, true] {
+            storage = try self.storage()
+            expect(storage.ledger()) { ledger in
+                (ledger.submitted.accepted, ledger.submitted.queued) = (4, 1)
+                if isEnded { ledger.submitted.delivered = 3 } else { ledger.submitted.lost = 3 }
+                (ledger.notices.accepted, ledger.notices.queued) = (1, 1)
+            }
+            if clean { await storage.close() } else { storage.halt() }
+        }
+        let told = events.all.compactMap { if case .damaged(_, let id?, _, .some) = $0 { id } else { nil } }
+        #expect(told.contains(hit.id))
+    }
+
+    /// A record of the journal that turns out to be damaged only when a checkpoint reads it.
+    @Test func whatACheckpointCannotReadIsLost() async throws {
+        var storage = try storage()
+        try await storage.accept()
+        let hit = try await storage.accept(makeEnvelope(to: ["a@x", "b@x", "c@x"]), "the one that is hit")
+        var state = EnvelopeState(of: hit, due: someDue)
+        state.recipients[2].fate = .delivered
+        try await storage.commit(QueueCommit(states: [state]))
+        try damage("the one that is hit")
+        for clean in [true, false, true] {
+            try await storage.checkpoint()
+            expect(storage.ledger()) { ledger in
+                (ledger.submitted.accepted, ledger.submitted.queued) = (4, 1)
+                (ledger.submitted.lost, ledger.submitted.delivered) = (2, 1)
+            }
+            storage = try await reopen(storage, clean: clean)
+        }
+        await storage.close()
+    }
+
+    private func damage(_ text: String) throws {
+        for name in try disk.list("/q/journal") where name.hasSuffix(".wal") {
+            disk.damage("/q/journal/\(name)") { octets in
+                guard let range = octets.firstRange(of: Array(text.utf8)) else { return }
+                octets[range.lowerBound] ^= 1
+            }
+        }
+    }
+
+    /// Version 1 of `super` had no ledger: counting begins with what is queued.
+    @Test func anOlderFormatBeginsToCount() async throws {
+        var storage = try storage()
+        try await storage.accept()
+        try await storage.accept(makeEnvelope(to: ["a@x", "b@x"]))
+        await storage.close()
+        disk.damage("/q/super") { octets in
+            for slot in [0, Superblock.slotSize] {
+                let generations = octets[(slot + 44)..<(slot + 48)].withUnsafeBytes {
+                    $0.number(at: 0, as: UInt32.self)
+                }
+                let length = 52 + 29 * Int(generations)
+                octets[slot + 8] = 1
+                octets[slot + 12] = UInt8(length)
+                octets[slot + 13] = 0
+                let crc = octets[slot..<(slot + length - 4)].withUnsafeBytes { crc32c(0, $0) }
+                for place in 0..<4 { octets[slot + length - 4 + place] = UInt8(truncatingIfNeeded: crc >> (8 * place)) }
+            }
+        }
+        for _ in 0..<2 {
+            storage = try self.storage()
+            expect(storage.ledger()) {
+                $0.submitted.accepted = 3; $0.submitted.queued = 3
+            }
+            storage.halt()
+        }
+        storage = try self.storage()
+        try await storage.accept()
+        storage = try await reopen(storage, clean: true)
+        expect(storage.ledger()) {
+            $0.submitted.accepted = 4; $0.submitted.queued = 4
+        }
+        await storage.close()
+        #expect(disk.content("/q/super")?[8] == 2)
+    }
+}
