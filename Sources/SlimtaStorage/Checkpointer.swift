@@ -9,10 +9,14 @@ import Synchronization
 /// Makes checkpoints.
 final class Checkpointer: Sendable {
     typealias Completion = @Sendable (Result<Void, StorageError>) -> Void
+    /// Told whether it came too late.
+    typealias Inspection = @Sendable (_ isClosed: Bool) -> Void
 
     struct State {
         var superblock: Superblock
         var requests: [Completion] = []
+        /// What is to be done while nothing of what counts on disk changes.
+        var inspections: [Inspection] = []
         var isStopped = false
         /// The states of all envelopes are to be written anew.
         var needsBase: Bool
@@ -49,6 +53,15 @@ final class Checkpointer: Sendable {
         if isStopped { completion(.failure(.closed)) } else { wake.signal() }
     }
 
+    /// Has something done on the checkpoint's thread.
+    func inspect(_ inspection: @escaping Inspection) {
+        let isStopped = state.withLock { state in
+            if !state.isStopped { state.inspections.append(inspection) }
+            return state.isStopped
+        }
+        if isStopped { inspection(true) } else { wake.signal() }
+    }
+
     /// Lets the thread end; requests that were made are answered first.
     func stop() {
         state.withLock { $0.isStopped = true }
@@ -58,10 +71,11 @@ final class Checkpointer: Sendable {
     /// The thread.
     func run() {
         while true {
-            let (requests, isStopped) = state.withLock { state in
-                defer { state.requests = [] }
-                return (state.requests, state.isStopped)
+            let (requests, inspections, isStopped) = state.withLock { state in
+                defer { (state.requests, state.inspections) = ([], []) }
+                return (state.requests, state.inspections, state.isStopped)
             }
+            for inspection in inspections { inspection(isStopped) }
             if isStopped {
                 for request in requests { request(.failure(.closed)) }
                 return

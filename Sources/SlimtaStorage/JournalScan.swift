@@ -42,10 +42,16 @@ struct JournalScan {
     /// The last gap is a frame that nobody understands: what it accepted shows in the next one.
     private var isLastGapOpen = false
 
+    /// Later frames are passed over.
+    private let limit: UInt64
+
+    /// `limit`: the last frame that is of interest; nil: all are.
     /// `accepted`: the recipients accepted up to frame `checkpointed`; nil if nobody counted them.
     init(
-        _ core: StorageCore, _ segments: [Segment], after checkpointed: UInt64, accepted: AcceptedCount?
+        _ core: StorageCore, _ segments: [Segment], after checkpointed: UInt64, upTo limit: UInt64?,
+        accepted: AcceptedCount?
     ) {
+        self.limit = limit ?? .max
         self.core = core
         self.segments = segments
         reader = FrameReader(core.fileSystem, windowSize: 1 << 20)
@@ -153,6 +159,8 @@ struct JournalScan {
             throw StorageOpenError.newerFormat(
                 "\(segment.file.path): a record of type \(header.type), which this version does not know")
         }
+        // What a marker says of itself is that nothing had come after `durable`.
+        if (type == .marker ? header.durable : header.number) > limit { return }
         if type == .marker {
             // It has no number of its own; what it says was durable stands before it.
             durable = max(durable, header.durable)

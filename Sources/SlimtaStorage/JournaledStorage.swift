@@ -87,6 +87,7 @@ package final class JournaledStorage: QueueStorage {
         try core.fileSystem.writeAbort(
             segment, recovery.torn + [recovery.expected...(number - 1)], number: number, accepted: accepted)
         core.catalog.withLock { $0.segments[segment.number] = segment }
+        core.index.withLock { $0.applied = number }
         // Only now: there is always a segment that counts.
         for empty in recovery.emptySegments {
             _ = core.catalog.withLock { $0.segments.removeValue(forKey: empty.number) }
@@ -171,6 +172,12 @@ package final class JournaledStorage: QueueStorage {
             checkpointer.request { continuation.resume(returning: $0) }
         }
         try result.get()
+    }
+
+    /// Calls `body` on the checkpoint's thread, with nil if the storage is closed.
+    func inspect(_ body: @escaping @Sendable (StorageCore?) -> Void) {
+        guard let checkpointer = running.withLock({ $0?.checkpointer }) else { return body(nil) }
+        checkpointer.inspect { [core] isClosed in body(isClosed ? nil : core) }
     }
 
     /// Takes no more commits, finishes those that were made, brings everything into GDBM, ends the threads and gives the

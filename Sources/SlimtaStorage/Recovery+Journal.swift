@@ -6,9 +6,9 @@ import SlimtaQueue
 import Synchronization
 
 extension Recovery {
-    func readJournal() throws {
+    func readJournal(upTo limit: UInt64?) throws {
         let counted = isCounted ? superblock.ledger?.accepted : nil
-        var scan = JournalScan(core, segments, after: superblock.checkpointed, accepted: counted)
+        var scan = JournalScan(core, segments, after: superblock.checkpointed, upTo: limit, accepted: counted)
         try scan.run { (type, payload, location) throws(FormatError) in
             switch type {
             case .accept, .state, .remove: try self.replay(payload, location)
@@ -32,7 +32,8 @@ extension Recovery {
             emptySegments = segments.filter { $0.end == SegmentHeader.space }
             segments.removeAll { $0.end == SegmentHeader.space }
         }
-        if let (segment, offset) = scan.tail {
+        // While it is written there is always something unfinished at its end.
+        if let (segment, offset) = scan.tail, limit == nil {
             report(segment, offset, segment.size) { .tornTail(segment: $0, offset: $1, quarantine: $2) }
         }
     }

@@ -46,7 +46,8 @@ final class Recovery {
     }
 
     /// Reads all that tells what is queued. `withJournal` is false beside a running daemon: as of its last checkpoint.
-    func run(withJournal: Bool = true) throws {
+    /// `limit`: beside one that is looked at while it works, up to this frame of the journal.
+    func run(withJournal: Bool = true, upTo limit: UInt64? = nil) throws {
         if !isReadOnly { try makeDirectories() }
         try readSuperblock()
         if isReadOnly && isNew { return }
@@ -54,7 +55,7 @@ final class Recovery {
         try readStates()
         beginLedger()
         if needsRepair, !isReadOnly { try core.fileSystem.writeNew(superblock, in: core.paths) }
-        if withJournal { try readJournal() }
+        if withJournal { try readJournal(upTo: limit) }
         if !isComplete { core.index.withLock { $0.settleDamage() } }
         bodySlots = [:]
         if !isReadOnly, isComplete, mayDelete { try findUnneededSpool() }

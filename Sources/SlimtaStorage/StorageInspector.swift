@@ -3,6 +3,7 @@
 import NIOCore
 package import SlimtaMail
 package import SlimtaQueue
+import Synchronization
 
 /// What a queue directory says. Nothing in it is changed, nothing is repaired.
 ///
@@ -13,6 +14,8 @@ package final class StorageInspector {
     package let asOfCheckpoint: UInt64?
     /// All queued envelopes, oldest first.
     package let queued: [QueuedSummary]
+    /// The balance of all recipients that this queue ever accepted; without a meaning `asOfCheckpoint`.
+    package let ledger: Ledger
     private let core: StorageCore
     private let lock: StateLock?
 
@@ -36,6 +39,25 @@ package final class StorageInspector {
         var found: [QueuedSummary] = []
         recovery.forEach { found.append($0) }
         queued = found.sorted { $0.id < $1.id }
+        ledger = core.index.withLock { $0.balance }
+    }
+
+    /// Proves the balance from what is on disk, on the caller's thread. Beside a running daemon only that can do it:
+    /// then this throws `inUse`.
+    package func audit() throws(StorageOpenError) -> StorageAudit {
+        if lock == nil { throw .inUse(processID: nil) }
+        do {
+            let auditor = try Auditor(
+                core.fileSystem, directory: core.paths.root, options: core.options, upTo: nil)
+            auditor.readContents()
+            auditor.listFiles()
+            auditor.listQuarantine()
+            return auditor.audit
+        } catch let error as StorageOpenError {
+            throw error
+        } catch {
+            throw .damaged("\(FileFailure(error))")
+        }
     }
 
     /// Reads an envelope, on the caller's thread. Its message can be read as long as the storage's files stay.

@@ -1,5 +1,6 @@
 // The ledger: every recipient that was accepted is in exactly one place, through checkpoints, restarts and damage.
 
+import Foundation
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
@@ -218,5 +219,121 @@ import Testing
         }
         await storage.close()
         #expect(disk.content("/q/super")?[8] == 2)
+    }
+}
+
+/// An audit says what is true, and is not fooled by the running counters.
+@Suite struct AuditTests {
+    let directory = ScratchDirectory()
+
+    private func fill(_ storage: JournaledStorage) async throws -> [Envelope] {
+        var envelopes: [Envelope] = []
+        for number in 0..<30 {
+            envelopes.append(try await storage.accept(makeEnvelope(to: ["a@x", "b@y"]), "text \(number)"))
+            if number == 12 { try await storage.checkpoint() }
+            if number % 5 == 0 {
+                var state = EnvelopeState(of: envelopes[number], due: someDue)
+                state.recipients[0].fate = .delivered
+                try await storage.commit(QueueCommit(states: [state]))
+            }
+            if number % 3 == 2 {
+                try await storage.commit(
+                    QueueCommit(removed: [Removal(id: envelopes.remove(at: number / 3).id, delivered: 2)]))
+                envelopes.insert(try await storage.accept(), at: number / 3)
+            }
+        }
+        return envelopes
+    }
+
+    @Test func ofAnUnharmedQueueIsClean() async throws {
+        let storage = try JournaledStorage.scratch(directory)
+        _ = try storage.recover()
+        _ = try await fill(storage)
+        let spooled = try await spool(storage, [1, 2, 3])
+        try await storage.commit(
+            QueueCommit(
+                accepted: [(makeEnvelope(), someDue)], message: Message(head: ByteBuffer(string: "head"), rest: spooled)
+            ))
+        let beside = try await storage.audit()
+        #expect(beside.isClean && beside.findings.isEmpty, "\(beside.findings)")
+        #expect(beside.running == beside.ledger)
+        #expect(beside.ledger == storage.ledger())
+        #expect(beside.envelopes == storage.status().queued)
+        #expect(beside.spooled == 1)
+        let before = storage.ledger()
+        storage.halt()
+        for _ in 0..<2 {
+            let inspector = try StorageInspector(directory: directory.path)
+            let offline = try inspector.audit()
+            #expect(offline.isClean && offline.findings.isEmpty, "\(offline.findings)")
+            #expect(offline.ledger == before)
+            #expect(inspector.ledger == before)
+            #expect(offline.envelopes == beside.envelopes && offline.octets == beside.octets)
+        }
+    }
+
+    private func spool(_ storage: JournaledStorage, _ octets: [UInt8]) async throws -> any SpooledBody {
+        let writer = storage.beginSpool(QueueID(at: .now()))
+        writer.append(ByteBuffer(bytes: octets)) { _ in }
+        return try await withCheckedContinuation { continuation in
+            writer.finish { continuation.resume(returning: $0) }
+        }.get()
+    }
+
+    /// While mail comes and goes, nothing is taken for a fault.
+    @Test func besideWorkIsClean() async throws {
+        let storage = try JournaledStorage.scratch(directory)
+        _ = try storage.recover()
+        let worker = Task {
+            var audits = 0
+            while !Task.isCancelled { audits += try await fill(storage).count }
+            return audits
+        }
+        for _ in 0..<15 {
+            let audit = try await storage.audit()
+            #expect(audit.isClean && audit.findings.isEmpty, "\(audit.findings.prefix(3))")
+            #expect(audit.running == audit.ledger)
+        }
+        worker.cancel()
+        _ = try await worker.value
+        await storage.close()
+    }
+
+    @Test func whatIsWrongIsFound() async throws {
+        let storage = try JournaledStorage.scratch(directory)
+        _ = try storage.recover()
+        let envelopes = try await fill(storage)
+        try await storage.commit(QueueCommit(removed: [Removal(id: envelopes[29].id, delivered: 1)]))
+        let body = try await spool(storage, [1, 2, 3])
+        let large = makeEnvelope()
+        try await storage.commit(
+            QueueCommit(accepted: [(large, someDue)], message: Message(head: ByteBuffer(string: "head"), rest: body)))
+        let path = storage.core.paths.spooled(body.reference.id)
+        _ = try #require(FileManager.default.contents(atPath: path))
+        try Data([1, 2, 4]).write(to: URL(fileURLWithPath: path))
+        for audit in [try await storage.audit(), try await offline(storage)] {
+            #expect(!audit.isClean)
+            #expect(audit.ledger.unaccounted == 1)
+            #expect(audit.ledger.mismatched == 1)
+            #expect(audit.findings.filter(\.isFault).count == 3, "\(audit.findings)")
+            #expect(audit.findings.contains { $0.id == large.id && $0.text.contains("checksum") })
+        }
+    }
+
+    private func offline(_ storage: JournaledStorage) async throws -> StorageAudit {
+        await storage.close()
+        return try StorageInspector(directory: directory.path).audit()
+    }
+
+    @Test func countersThatWentWrongAreFound() async throws {
+        let storage = try JournaledStorage.scratch(directory)
+        _ = try storage.recover()
+        _ = try await fill(storage)
+        storage.core.index.withLock { $0.count(RecipientCount(1, .submitted)) }
+        #expect(storage.ledger().unaccounted == 1)
+        let audit = try await storage.audit()
+        #expect(audit.ledger.isBalanced)
+        #expect(!audit.isClean)
+        await storage.close()
     }
 }

@@ -1,0 +1,216 @@
+// Proves the ledger's balance from what is on disk: `super`, the sealed states, the journal, and every content, read with
+// its checksum. For `slimtad audit`, beside a running daemon and without one.
+
+import NIOCore
+package import SlimtaMail
+package import SlimtaQueue
+import Synchronization
+
+/// What an audit found.
+package struct StorageAudit: Sendable {
+    /// Something that an operator should know.
+    package struct Finding: Hashable, Sendable {
+        /// The envelope that it is about, if that is known.
+        package var id: QueueID?
+        package var text: String
+        /// Whether it means that mail is lost, unreadable or not accounted for; false: it does no harm.
+        package var isFault: Bool
+    }
+
+    /// The balance, computed from storage alone.
+    package var ledger: Ledger
+    /// What the daemon's own counters said at the same moment; nil: none runs.
+    package var running: Ledger?
+    /// Envelopes whose records were read, all of them.
+    package var envelopes = 0
+    /// Octets of their messages.
+    package var octets: Int64 = 0
+    /// Files of the spool that were read.
+    package var spooled = 0
+    /// At most ``findingLimit``; `omitted` more were found.
+    package var findings: [Finding] = []
+    package var omitted = 0
+
+    package static let findingLimit = 1000
+
+    /// Whether every recipient is accounted for and every record readable.
+    package var isClean: Bool { ledger.isBalanced && omitted == 0 && !findings.contains { $0.isFault } }
+
+    mutating func add(_ text: String, _ id: QueueID? = nil, isFault: Bool = true) {
+        if findings.count < Self.findingLimit {
+            findings.append(Finding(id: id, text: text, isFault: isFault))
+        } else {
+            omitted += 1
+        }
+    }
+
+    mutating func add(_ event: StorageEvent) {
+        switch event {
+        case .damaged(let what, let id, let description, _): add("\(what): \(description)", id)
+        case .resurrected(let id): add("its state is damaged: it is queued as it was accepted", id)
+        case .superblockRepaired(let what): add(what, isFault: false)
+        case .tornTail(let segment, let offset, _):
+            add("journal segment \(segment) ends at \(offset) in a write that was not acknowledged", isFault: false)
+        case .leftover(let what): add(what, isFault: false)
+        case .journalFailed(let what), .checkpointFailed(let what): add(what)
+        case .journalRecovered, .diskFull, .diskRoom: break
+        }
+    }
+}
+
+/// Makes an audit. Belongs to one thread at a time.
+///
+/// The directory is read into a core of its own, so that nothing that the daemon believes has a part in it.
+final class Auditor {
+    private let core: StorageCore
+    private let recovery: Recovery
+    private(set) var audit: StorageAudit
+
+    /// Events of the reading, until they become findings.
+    private final class Events: Sendable {
+        let all = Mutex<[StorageEvent]>([])
+    }
+
+    /// Reads what is queued, up to frame `limit` of the journal; nil: all of it.
+    init(_ fileSystem: any FileSystem, directory: String, options: StorageOptions, upTo limit: UInt64?) throws {
+        let events = Events()
+        core = StorageCore(fileSystem, directory: directory, options: options) { event in
+            events.all.withLock { $0.append(event) }
+        }
+        recovery = Recovery(core, isReadOnly: true)
+        audit = StorageAudit(ledger: Ledger(since: Timestamp(milliseconds: 0)))
+        try recovery.run(upTo: limit)
+        audit.ledger = core.index.withLock { $0.balance }
+        for event in events.all.withLock({ $0 }) { audit.add(event) }
+        if audit.ledger.unaccounted != 0 { audit.add("\(audit.ledger.unaccounted) recipients are not accounted for") }
+        if audit.ledger.mismatched > 0 {
+            audit.add("\(audit.ledger.mismatched) removals did not say how each recipient ended")
+        }
+        if let limit, recovery.expected <= limit {
+            audit.add("records \(recovery.expected) to \(limit) of the journal are unreadable")
+        }
+    }
+
+    /// What the running daemon counted when it was at the same frame.
+    func compare(_ running: Ledger) {
+        audit.running = running
+        if running != audit.ledger { audit.add("the daemon's counters say something else: \(running.total)") }
+    }
+
+    /// Reads the contents of all that is queued. `current` is where the daemon has it now; nil: no daemon runs.
+    func readContents(_ current: StorageCore? = nil) {
+        let reader = ContentReader(current ?? core, windowSize: 1 << 20, isReadOnly: true)
+        for slot in 0..<core.index.withLock({ $0.slots }) {
+            guard let entry = core.index.withLock({ $0.entry(at: slot) }) else { continue }
+            check(entry, reader)
+        }
+    }
+
+    private func check(_ expected: IndexEntry, _ reader: ContentReader) {
+        let id = expected.id
+        for isLast in [false, false, false, true] {
+            // It may have left the queue since, or be somewhere else now.
+            let found = reader.core.index.withLock { index in
+                index.entry(id).map { ($0, index.body($0), index.fates($0)) }
+            }
+            guard let (entry, body, fates) = found else { return }
+            do {
+                let (envelope, _) = try reader.withEnvelope(entry) { try EnvelopeCodec.decode($0) }
+                let head = try reader.withBody(entry, body) { $0.count }
+                let state = try reader.withState(entry) { try StateCodec.decode($0) }
+                let isStill = reader.core.index.withLock { $0.entry(id).map { $0.state == entry.state } ?? false }
+                if !isStill, !isLast { continue }
+                audit.envelopes += 1
+                audit.octets += Int64(head)
+                if RecipientCount(envelope) != entry.recipients {
+                    audit.add("it has \(envelope.recipients.count) recipients, the index \(entry.recipients.count)", id)
+                }
+                if let state, Fates(state) != fates || state.recipients.count != envelope.recipients.count {
+                    audit.add("its state says something else than the index", id)
+                }
+                if let spool = body?.spool { read(spool, id, reader.core) }
+                return
+            } catch {
+                let failure = FileFailure(error)
+                if case .retired = failure, !isLast { continue }
+                let now = reader.core.index.withLock { $0.entry(id) }
+                guard let now else { return }
+                let hasMoved = now.envelope != entry.envelope || now.state != entry.state || now.meta != entry.meta
+                if hasMoved, !isLast { continue }
+                audit.add("its records are unreadable: \(failure)", id)
+                return
+            }
+        }
+    }
+
+    private func read(_ reference: SpoolReference, _ id: QueueID, _ core: StorageCore) {
+        let reader = FileSpoolReader(reference, SpoolStorage(core: core, pool: BlockingPool(), delete: { _ in }))
+        while true {
+            switch reader.read(256 << 10) {
+            case .success(let octets?): audit.octets += Int64(octets.readableBytes)
+            case .success(nil):
+                audit.spooled += 1
+                return
+            case .failure(let error):
+                if core.index.withLock({ $0.entry(id) }) == nil { return }
+                audit.add("the rest of its message is unreadable: \(error)", id)
+                return
+            }
+        }
+    }
+
+    /// Looks for files that no record leads to. Only while no daemon runs: one makes such files all the time.
+    func listFiles() {
+        let used = core.index.withLock { $0.spooled }
+        let spool = core.paths.spool
+        for directory in (try? core.fileSystem.list(spool)) ?? [] where directory.utf8.count == 2 {
+            for name in (try? core.fileSystem.list("\(spool)/\(directory)")) ?? []
+            where !(QueueID(name).map { used.contains($0) } ?? false) {
+                audit.add("\(spool)/\(directory)/\(name) belongs to no envelope", isFault: false)
+            }
+        }
+        let listed = Set(recovery.superblock.generations.map(\.name))
+        for name in (try? core.fileSystem.list(core.paths.queue)) ?? [] where !listed.contains(name) {
+            audit.add("\(core.paths.queue)/\(name) is not in use", isFault: false)
+        }
+    }
+
+    /// Tells what was moved aside.
+    func listQuarantine() {
+        for name in ((try? core.fileSystem.list(core.paths.quarantine)) ?? []).sorted() {
+            audit.add("\(core.paths.quarantine)/\(name) was moved aside", isFault: false)
+        }
+    }
+}
+
+extension JournaledStorage {
+    /// Proves the balance from what is on disk, beside the running work: nothing waits for it but checkpoints, and these
+    /// only while the states and the journal are read. Needs about a hundred octets of memory for each envelope.
+    package func audit() async throws(StorageError) -> StorageAudit {
+        let result: Result<StorageAudit, StorageError> = await withCheckedContinuation { continuation in
+            // On the checkpoint's thread no file that counts is deleted, nor `super` written.
+            self.inspect { core in
+                guard let core else { return continuation.resume(returning: .failure(.closed)) }
+                let (limit, running) = core.index.withLock { ($0.applied, $0.balance) }
+                do {
+                    let auditor = try Auditor(
+                        core.fileSystem, directory: core.paths.root, options: core.options, upTo: limit)
+                    auditor.compare(running)
+                    // The contents take longer: meanwhile checkpoints may go on.
+                    let handed = Mutex(auditor)
+                    try Thread.detached("storage-audit") {
+                        let audit = handed.withLock { auditor in
+                            auditor.readContents(core)
+                            auditor.listQuarantine()
+                            return auditor.audit
+                        }
+                        continuation.resume(returning: .success(audit))
+                    }
+                } catch {
+                    continuation.resume(returning: .failure(.failed("\(error)")))
+                }
+            }
+        }
+        return try result.get()
+    }
+}
