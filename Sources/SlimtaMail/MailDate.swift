@@ -1,4 +1,5 @@
-// Dates as RFC 5322 section 3.3 wants them: the Date and Received policies, bounces.
+// Dates as RFC 5322 section 3.3 wants them: the Date and Received policies, bounces. And as RFC 3339 does: what the
+// control socket says.
 
 extension Timestamp {
     /// The date-time of RFC 5322 section 3.3, such as "Sat, 21 Nov 2026 10:00:00 +0100".
@@ -16,6 +17,18 @@ extension Timestamp {
         return "\(weekdays[weekday]), \(day) \(months[month - 1]) \(year) "
             + "\(twoDigits(second / 3600)):\(twoDigits(second / 60 % 60)):\(twoDigits(second % 60)) "
             + "\(minutes < 0 ? "-" : "+")\(twoDigits(zone / 60))\(twoDigits(zone % 60))"
+    }
+}
+
+extension Timestamp {
+    /// The date-time of RFC 3339 in UTC with milliseconds, such as "2026-11-21T09:00:00.250Z".
+    package var isoDate: String {
+        let days = seconds >= 0 ? seconds / 86400 : (seconds - 86399) / 86400
+        let second = Int(seconds - days * 86400)
+        let (year, month, day) = civilDate(daysSinceEpoch: days)
+        let fraction = String(1000 + (milliseconds % 1000 + 1000) % 1000).dropFirst()
+        return "\(year)-\(twoDigits(month))-\(twoDigits(day))T"
+            + "\(twoDigits(second / 3600)):\(twoDigits(second / 60 % 60)):\(twoDigits(second % 60)).\(fraction)Z"
     }
 }
 

@@ -29,13 +29,27 @@ struct ContentReader {
 
     /// The envelope `id`, as it is now.
     func load(_ id: QueueID, spool: (SpoolReference) -> any SpooledBody) throws(StorageError) -> StoredEnvelope {
+        try find(id) { entry, body in try read(entry, body, spool) }
+    }
+
+    /// The envelope `id` without its message, as it is now.
+    func envelope(_ id: QueueID) throws(StorageError) -> QueuedEnvelope {
+        try find(id) { entry, _ in
+            let (envelope, state) = try envelope(entry)
+            return QueuedEnvelope(envelope: envelope, state: state)
+        }
+    }
+
+    private func find<Result>(
+        _ id: QueueID, _ read: (IndexEntry, IndexBody?) throws -> Result
+    ) throws(StorageError) -> Result {
         var last: FileFailure?
         // A checkpoint may move it while it is read: then it is looked up again.
         for _ in 0..<8 {
             let found = core.index.withLock { index in index.entry(id).map { ($0, index.body($0)) } }
             guard let (entry, body) = found else { throw .notFound }
             do {
-                return try read(entry, body, spool)
+                return try read(entry, body)
             } catch {
                 let failure = FileFailure(error)
                 if let now = core.index.withLock({ $0.entry(id) }),
@@ -53,11 +67,16 @@ struct ContentReader {
     private func read(
         _ entry: IndexEntry, _ body: IndexBody?, _ spool: (SpoolReference) -> any SpooledBody
     ) throws -> StoredEnvelope {
-        let (envelope, due) = try withEnvelope(entry) { try EnvelopeCodec.decode($0) }
+        let (envelope, state) = try envelope(entry)
         let head = try withBody(entry, body) { ByteBuffer(bytes: $0) }
-        let state = try withState(entry) { try StateCodec.decode($0) } ?? EnvelopeState(of: envelope, due: due)
         return StoredEnvelope(
             envelope: envelope, state: state, message: Message(head: head, rest: body?.spool.map(spool)))
+    }
+
+    private func envelope(_ entry: IndexEntry) throws -> (Envelope, EnvelopeState) {
+        let (envelope, due) = try withEnvelope(entry) { try EnvelopeCodec.decode($0) }
+        let state = try withState(entry) { try StateCodec.decode($0) } ?? EnvelopeState(of: envelope, due: due)
+        return (envelope, state)
     }
 
     /// Calls `use` with the record of the envelope.

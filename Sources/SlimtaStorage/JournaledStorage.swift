@@ -137,11 +137,16 @@ package final class JournaledStorage: QueueStorage {
 
     /// Reads an envelope back, on a thread of the storage.
     package func load(_ id: QueueID) async throws(StorageError) -> StoredEnvelope {
+        try await onPool { [core] spool in Self.load(id, core, spool) }
+    }
+
+    /// Has `job` done by a thread of the storage.
+    func onPool<Value: Sendable>(
+        _ job: @escaping @Sendable (SpoolStorage) -> Result<Value, StorageError>
+    ) async throws(StorageError) -> Value {
         guard let running = running.withLock({ $0 }) else { throw .closed }
-        let result: Result<StoredEnvelope, StorageError> = await withCheckedContinuation { continuation in
-            running.pool.run { [core] in
-                continuation.resume(returning: Self.load(id, core, running.spool))
-            }
+        let result: Result<Value, StorageError> = await withCheckedContinuation { continuation in
+            running.pool.run { continuation.resume(returning: job(running.spool)) }
         }
         return try result.get()
     }

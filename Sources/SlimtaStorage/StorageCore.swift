@@ -37,6 +37,8 @@ final class StorageCore: Sendable {
     let report: @Sendable (StorageEvent) -> Void
     let index = Mutex(Index())
     let catalog = Mutex(Catalog())
+    /// What the last page of a walk left: see QueueWalk.
+    let walkWindow = Mutex<WalkWindow?>(nil)
 
     init(
         _ fileSystem: any FileSystem, directory: String, options: StorageOptions,

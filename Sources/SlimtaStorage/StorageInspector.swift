@@ -16,7 +16,7 @@ package final class StorageInspector {
     package let queued: [QueuedSummary]
     /// The balance of all recipients that this queue ever accepted; without a meaning `asOfCheckpoint`.
     package let ledger: Ledger
-    private let core: StorageCore
+    let core: StorageCore
     private let lock: StateLock?
 
     /// Reads the directory. `report` is told of damage.

@@ -116,6 +116,16 @@ import Testing
         }
     }
 
+    @Test(
+        arguments: [
+            (0, "1970-01-01T00:00:00.000Z"), (-1, "1969-12-31T23:59:59.999Z"),
+            (1_709_164_800_250, "2024-02-29T00:00:00.250Z"),
+            (1_795_255_199_007, "2026-11-21T09:59:59.007Z"), (-1500, "1969-12-31T23:59:58.500Z"),
+        ] as [(Int64, String)])
+    func isoDates(_ milliseconds: Int64, _ text: String) {
+        #expect(Timestamp(milliseconds: milliseconds).isoDate == text)
+    }
+
     @Test func localOffset() throws {
         for time in [0, 1_709_251_199, 1_721_000_000] as [Int64] {
             let local = ProcessInfo.processInfo.environment["TZ"] ?? ":/etc/localtime"

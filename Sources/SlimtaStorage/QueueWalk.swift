@@ -1,0 +1,160 @@
+// Goes through all that is queued, in the order of arrival, a page at a time: for `slimtad queue list` and its like.
+// JournaledStorage and StorageInspector have one each; a page is read on whatever thread calls.
+
+package import SlimtaMail
+package import SlimtaQueue
+import Synchronization
+
+/// An envelope and its state, without its message.
+package struct QueuedEnvelope: Sendable {
+    package var envelope: Envelope
+    package var state: EnvelopeState
+
+    package init(envelope: Envelope, state: EnvelopeState) {
+        self.envelope = envelope
+        self.state = state
+    }
+}
+
+/// One page of a walk.
+package struct QueuedPage: Sendable {
+    /// In the order of their ids, which begin with the time of arrival.
+    package var envelopes: [QueuedEnvelope]
+    /// Those that are queued and cannot be read, with the reason.
+    package var unreadable: [(id: QueueID, reason: String)]
+    /// The last id that was looked at: where the next page begins. nil: there is no more.
+    package var next: QueueID?
+}
+
+/// Ids that a pass over the index found: kept for the pages that follow.
+struct WalkWindow {
+    /// The first ids behind this one are in `ids`.
+    var start: QueueID
+    /// Ascending.
+    var ids: [QueueID]
+    /// Monotonic milliseconds.
+    var made: Int64
+}
+
+/// Finds the ids behind a place in the order of ids, without an order in the index and without holding its lock for long.
+///
+/// A pass over the index picks out the first ids behind the place, as many as a window has, and pages come from the
+/// window while it is fresh. So a walk through a million envelopes makes a few passes, and keeps a megabyte.
+struct QueueWalk {
+    /// Slots of the index that are looked at while its lock is held.
+    private static let stride: UInt32 = 4096
+    /// Milliseconds for which a window is believed. What comes into the queue meanwhile is behind its end.
+    private static let freshness: Int64 = 2000
+
+    let core: StorageCore
+    /// Ids in a window, and in a page at most.
+    var windowSize = 65536
+
+    /// The first ids behind `place`, at most `count`; fewer only at the end.
+    func ids(after place: QueueID, _ count: Int) -> [QueueID] {
+        let now = monotonicMilliseconds()
+        if let window = core.walkWindow.withLock({ $0 }), window.made + Self.freshness > now, window.start <= place {
+            let ids = window.ids[window.ids.partitioningIndex { $0 > place }...].prefix(count)
+            if ids.count == count { return Array(ids) }
+        }
+        let ids = pass(after: place)
+        core.walkWindow.withLock { $0 = WalkWindow(start: place, ids: ids, made: now) }
+        return Array(ids.prefix(count))
+    }
+
+    /// Looks at every slot once.
+    private func pass(after place: QueueID) -> [QueueID] {
+        var found: [QueueID] = []
+        var bound: QueueID?
+        var start: UInt32 = 0
+        while true {
+            let isEnd = core.index.withLock { index in
+                let end = min(start + Self.stride, index.slots)
+                for slot in start..<max(start, end) {
+                    guard let id = index.entry(at: slot)?.id, id > place, bound.map({ id < $0 }) ?? true else {
+                        continue
+                    }
+                    found.append(id)
+                }
+                return end == index.slots
+            }
+            if found.count > 2 * windowSize { cut(&found, &bound) }
+            if isEnd { break }
+            start += Self.stride
+        }
+        cut(&found, &bound)
+        return found
+    }
+
+    /// Keeps the first of the ids, sorted; what is behind them is of no interest any more.
+    private func cut(_ found: inout [QueueID], _ bound: inout QueueID?) {
+        found.sort()
+        if found.count > windowSize { found.removeLast(found.count - windowSize) }
+        if found.count == windowSize { bound = found.last }
+    }
+}
+
+extension [QueueID] {
+    /// The index of the first element for which `isBehind` holds, where it holds for all that follow.
+    fileprivate func partitioningIndex(_ isBehind: (QueueID) -> Bool) -> Int {
+        var (low, high) = (0, count)
+        while low < high {
+            let middle = (low + high) / 2
+            if isBehind(self[middle]) { high = middle } else { low = middle + 1 }
+        }
+        return low
+    }
+}
+
+extension QueueWalk {
+    /// The envelopes behind `place`, at most `count`, read on the caller's thread.
+    func page(after place: QueueID?, count: Int, _ reader: ContentReader) -> QueuedPage {
+        let count = min(count, windowSize)
+        let ids = ids(after: place ?? QueueID(high: 0, low: 0), count)
+        var page = QueuedPage(envelopes: [], unreadable: [], next: ids.count < count ? nil : ids.last)
+        for id in ids {
+            do throws(StorageError) {
+                page.envelopes.append(try reader.envelope(id))
+            } catch {
+                switch error {
+                case .notFound: break  // it has left meanwhile
+                case .damaged(let reason), .failed(let reason): page.unreadable.append((id, reason))
+                case .full, .closed: page.unreadable.append((id, "\(error)"))
+                }
+            }
+        }
+        return page
+    }
+}
+
+extension JournaledStorage {
+    /// Envelopes in the order of arrival, read on a thread of the storage: those behind `place` (nil: from the
+    /// beginning), at most `count`.
+    package func page(after place: QueueID?, count: Int) async throws(StorageError) -> QueuedPage {
+        try await onPool { [core] _ in
+            .success(QueueWalk(core: core).page(after: place, count: count, Self.reader(core)))
+        }
+    }
+
+    /// An envelope and its state, without its message.
+    package func envelope(_ id: QueueID) async throws(StorageError) -> QueuedEnvelope {
+        try await onPool { [core] _ in
+            do throws(StorageError) { return .success(try Self.reader(core).envelope(id)) } catch {
+                return .failure(error)
+            }
+        }
+    }
+
+    // Who only looks moves nothing aside.
+    private static func reader(_ core: StorageCore) -> ContentReader {
+        ContentReader(core, windowSize: 32 << 10, isReadOnly: true)
+    }
+}
+
+extension StorageInspector {
+    /// Envelopes in the order of arrival, as ``JournaledStorage/page(after:count:)``, on the caller's thread.
+    package func page(after place: QueueID?, count: Int) -> QueuedPage {
+        let reader = ContentReader(core, windowSize: 32 << 10, isReadOnly: true)
+        return QueueWalk(core: core).page(after: place, count: count, reader)
+    }
+}

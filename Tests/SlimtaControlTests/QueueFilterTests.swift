@@ -1,0 +1,111 @@
+// Filters: what they are read from, and what they mean.
+
+import SlimtaMail
+import SlimtaQueue
+import Testing
+
+@testable import SlimtaControl
+
+private let now = Timestamp(milliseconds: 1_795_255_200_000)
+
+private func filter(_ query: (String, String)...) throws -> QueueFilter {
+    try QueueFilter(query.map { ControlRequest.Parameter($0.0, $0.1) })
+}
+
+@Suite struct QueueFilterTests {
+    private let envelope: Envelope
+    private let state: EnvelopeState
+
+    init() {
+        envelope = Envelope(
+            id: QueueID(at: now), sender: Mailbox(parsing: "Ann@Example.COM")!,
+            recipients: ["b@One.test", "c@two.test", "d@three.test"].map { Mailbox(parsing: $0)! },
+            received: now + .seconds(-3600),
+            client: ClientInfo(address: "192.0.2.1", name: "c", protocolWord: "ESMTPSA", login: "ann"))
+        var state = EnvelopeState(of: envelope, due: now + .seconds(60))
+        state.recipients[0].reply = "450 4.2.0 Greylisted, come back"
+        state.recipients[1] = RecipientState(fate: .delivered, reply: "250 fine", relay: "mx")
+        self.state = state
+    }
+
+    private func matches(_ query: (String, String)...) throws -> Bool {
+        try QueueFilter(query.map { ControlRequest.Parameter($0.0, $0.1) })
+            .matches(envelope, state, QueuePlace(of: state, now: now), now: now)
+    }
+
+    @Test(arguments: [
+        ("sender", "ann@example.com"), ("sender", "@EXAMPLE.com"), ("recipient", "B@one.TEST"),
+        ("recipient", "@three.test"), ("domain", "one.test"), ("domain", "@One.test"), ("login", "ann"), ("age", "1h"),
+        ("age", "30m-2h"), ("age", "0-1h"), ("age", "3600s"), ("state", "deferred"), ("reason", "greyLISTED"),
+    ])
+    func means(_ name: String, _ value: String) throws {
+        #expect(try matches((name, value)))
+        #expect(try !matches((name, value), ("login" == name ? "sender" : "login", "login" == name ? "<>" : "bob")))
+    }
+
+    @Test(arguments: [
+        ("sender", "<>"), ("sender", "nn@example.com"), ("sender", "@example.co"), ("recipient", "@two.test"),
+        ("recipient", "x@one.test"), ("domain", "two.test"), ("domain", "test"), ("login", "Ann"), ("age", "3601s"),
+        ("age", "1d"), ("age", "0-59m"), ("state", "held"), ("state", "due"), ("state", "active"), ("reason", "fine"),
+        ("reason", "gone"),
+    ])
+    func doesNotMean(_ name: String, _ value: String) throws { #expect(try !matches((name, value))) }
+
+    @Test func oneRecipientHasToBeAllThatIsAskedOfRecipients() throws {
+        #expect(try matches(("domain", "one.test"), ("reason", "greylisted")))
+        #expect(try !matches(("domain", "three.test"), ("reason", "greylisted")))
+    }
+
+    @Test(arguments: [
+        ("sender", "ann"), ("sender", ""), ("recipient", "x"), ("age", "1"), ("age", "h"), ("age", "-1h"),
+        ("age", "1h-"),
+        ("age", "+1h"), ("age", "1h-2x"), ("age", "99999999999d"), ("age", "1.5h"), ("state", "gone"),
+        ("state", "Held"),
+        ("domain", ""),
+    ])
+    func refuses(_ name: String, _ value: String) {
+        #expect(throws: QueueFilter.Mistake.self) { try filter((name, value)) }
+    }
+
+    @Test func refusesWhatIsGivenTwice() {
+        for name in QueueFilter.names {
+            let value = ["age": "1h", "state": "due"][name] ?? "a@b"
+            #expect(throws: QueueFilter.Mistake.self) { try filter((name, value), (name, value)) }
+        }
+    }
+
+    @Test func leavesOtherParametersAlone() throws { #expect(try filter(("limit", "x"), ("id", "")).isEmpty) }
+
+    @Test func places() {
+        var state = self.state
+        #expect(QueuePlace(of: state, now: now) == .deferred)
+        state.due = now
+        #expect(QueuePlace(of: state, now: now) == .due)
+        state.isHeld = true
+        #expect(QueuePlace(of: state, now: now) == .held)
+    }
+}
+
+@Suite struct ControlRequestTests {
+    private let peer = ControlPeer(uid: 0, pid: 1)
+
+    @Test func targetThereAndBack() throws {
+        let query = [
+            ControlRequest.Parameter("sender", "a+b@é.example&x=1%"), .init("age", "1h-2h"), .init("content", ""),
+        ]
+        let target = ControlRequest.target(["queue", "a/b c"], query)
+        #expect(target.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F })
+        let request = try #require(ControlRequest(method: .get, target: target, peer: peer))
+        #expect(request.path == ["queue", "a/b c"])
+        #expect(request.query == query)
+    }
+
+    @Test(arguments: ["", "queue", "/%", "/%4", "/%zz", "/x?a=%ff", "http://x/queue"])
+    func refuses(_ target: String) { #expect(ControlRequest(method: .get, target: target, peer: peer) == nil) }
+
+    @Test func plusIsASpaceInQueriesOnly() throws {
+        let request = try #require(ControlRequest(method: .get, target: "/a+b?c+d=e+f", peer: peer))
+        #expect(request.path == ["a+b"])
+        #expect(request.query == [.init("c d", "e f")])
+    }
+}
