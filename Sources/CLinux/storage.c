@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -235,7 +236,7 @@ void slimta_event_signal(struct slimta_event *event) {
 }
 
 int slimta_event_wait(struct slimta_event *event, int64_t nanoseconds) {
-    int64_t end = nanoseconds < 0 ? 0 : slimta_monotonic_milliseconds() * 1000000 + nanoseconds;
+    int64_t end = nanoseconds < 0 ? 0 : slimta_monotonic_nanoseconds() + nanoseconds;
     for (;;) {
         uint32_t nothing = 0;
         if (__atomic_exchange_n(&event->state, 0, __ATOMIC_ACQ_REL) == 1) return 1;
@@ -244,7 +245,7 @@ int slimta_event_wait(struct slimta_event *event, int64_t nanoseconds) {
             futex(&event->state, FUTEX_WAIT, 2, NULL);
             continue;
         }
-        int64_t left = end - slimta_monotonic_milliseconds() * 1000000;
+        int64_t left = end - slimta_monotonic_nanoseconds();
         if (left <= 0) return __atomic_exchange_n(&event->state, 0, __ATOMIC_ACQ_REL) == 1;
         struct timespec timeout = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
         futex(&event->state, FUTEX_WAIT, 2, &timeout);
@@ -263,6 +264,8 @@ static void *begin(void *argument) {
     struct thread_start start = *(struct thread_start *)argument;
     free(argument);
     pthread_setname_np(pthread_self(), start.name);
+    // Waits of some microseconds are meant so; the default may add 50.
+    prctl(PR_SET_TIMERSLACK, 1000UL);
     start.body(start.context);
     return NULL;
 }
@@ -291,10 +294,10 @@ int slimta_thread_join(uint64_t thread) { return -pthread_join((pthread_t)thread
 
 void slimta_thread_detach(uint64_t thread) { pthread_detach((pthread_t)thread); }
 
-int64_t slimta_monotonic_milliseconds(void) {
+int64_t slimta_monotonic_nanoseconds(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
 uint64_t slimta_random(void) {

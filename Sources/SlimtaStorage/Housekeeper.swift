@@ -193,26 +193,36 @@ final class Housekeeper: Sendable {
 
     /// A new file of zeros, durable but for its name. Overwriting what was written once needs no metadata to be synced.
     private func fill(_ path: String, _ size: Int) throws(SystemError) {
-        let file = try core.fileSystem.open(path, .create)
-        let zeros = OutputBuffer(capacity: 1 << 20)
-        zeros.append(UInt8(0))
-        zeros.pad(to: min(1 << 20, size))
+        core.fileSystem.close(try core.fileSystem.open(path, .create))
         do throws(SystemError) {
-            var offset = 0
-            while offset < size {
-                let count = min(zeros.count, size - offset)
-                try core.fileSystem.write(file, zeros, count: count, at: offset)
-                core.fileSystem.writeBehind(file.descriptor, from: offset, count: count)
-                offset += count
+            do throws(SystemError) {
+                // Past the page cache: zeros are not worth a copy.
+                try fill(path, size, .direct)
+            } catch {
+                guard error.code == 22 else { throw error }  // EINVAL: it can be opened so, and not be written
+                try fill(path, size, .write)
             }
-            try core.fileSystem.sync(file)
-            core.fileSystem.dropCache(file)
         } catch {
-            core.fileSystem.close(file)
             try? core.fileSystem.removeIfPresent(path)
             throw error
         }
-        core.fileSystem.close(file)
+    }
+
+    private func fill(_ path: String, _ size: Int, _ mode: OpenMode) throws(SystemError) {
+        let file = try core.fileSystem.open(path, mode)
+        defer { core.fileSystem.close(file) }
+        let zeros = OutputBuffer(capacity: 1 << 20)
+        zeros.append(UInt8(0))
+        zeros.pad(to: min(1 << 20, size))
+        var offset = 0
+        while offset < size {
+            let count = min(zeros.count, size - offset)
+            try core.fileSystem.write(file, zeros, count: count, at: offset)
+            core.fileSystem.writeBehind(file.descriptor, from: offset, count: count)
+            offset += count
+        }
+        try core.fileSystem.sync(file)
+        core.fileSystem.dropCache(file)
     }
 
     private func restoreReserve() {

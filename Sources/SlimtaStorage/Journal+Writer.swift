@@ -16,6 +16,10 @@ extension Journal {
         case end
     }
 
+    /// The longest that is waited for commits that are likely to come, in nanoseconds: no more than half a sync, and
+    /// no more than this.
+    private static let gatherLimit: Int64 = 200_000
+
     /// The thread.
     func run() {
         var hasRested = false
@@ -46,7 +50,13 @@ extension Journal {
                 state.isWriting = true
                 return .write(state.sealed.removeFirst())
             }
+            state.wakeAt = 1
             if !state.open.isEmpty {
+                let left = state.gatherUntil - monotonicNanoseconds()
+                if state.open.completions.count < state.expected, left > 0 {
+                    state.wakeAt = state.expected
+                    return .sleep(.nanoseconds(left))
+                }
                 let batch = state.open
                 state.unplaced += roundedUp(batch.buffer.count, to: OutputBuffer.page)
                 state.open = state.spare.popLast() ?? Batch(capacity: 256 << 10)
@@ -150,6 +160,7 @@ extension Journal {
     /// Writes a batch, syncs it, applies it, and tells who waits.
     private func write(_ batch: Batch) {
         let size = roundedUp(batch.buffer.count, to: OutputBuffer.page)
+        var duration: Int64 = 0
         if size > 0 {
             let isBroken = state.withLock { state in
                 switch state.phase {
@@ -167,6 +178,7 @@ extension Journal {
             }
             batch.reseal(salt: segment.header.salt)
             batch.buffer.pad(to: OutputBuffer.page)
+            let begin = monotonicNanoseconds()
             do throws(SystemError) {
                 try core.fileSystem.write(segment.file, batch.buffer, at: position)
                 try core.fileSystem.syncData(segment.file)
@@ -174,6 +186,7 @@ extension Journal {
                 fail([batch], error)
                 return
             }
+            duration = monotonicNanoseconds() - begin
             apply(batch, segment, position)
             let wasClean = state.withLock { state in
                 state.position = position + size
@@ -190,9 +203,14 @@ extension Journal {
         for (completion, refusal) in batch.completions {
             completion(refusal.map { .failure($0) } ?? .success(()))
         }
+        let count = batch.completions.count
         batch.removeAll()
-        if batch.buffer.capacity <= 2 * core.options.batchSize {
-            state.withLock { if $0.spare.count < 3 { $0.spare.append(batch) } }
+        // Who was just answered is likely to come again at once. Without a moment for them, the first one would be
+        // synced alone while all others wait for two syncs. A commit that came alone never waits.
+        state.withLock { state in
+            state.expected = count + state.open.completions.count
+            state.gatherUntil = state.expected > 1 ? monotonicNanoseconds() + min(duration / 2, Self.gatherLimit) : 0
+            if batch.buffer.capacity <= 2 * core.options.batchSize, state.spare.count < 3 { state.spare.append(batch) }
         }
     }
 

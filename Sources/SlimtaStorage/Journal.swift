@@ -68,6 +68,12 @@ final class Journal: Sendable {
         var dirtySince: Int64?
         var progress: UInt64 = 0
         var isWriting = false
+        /// How many commits the next batch is likely to have, and until when it is waited for them (monotonic
+        /// nanoseconds): see `write`.
+        var expected = 0
+        var gatherUntil: Int64 = 0
+        /// The writer wants to be woken when the open batch has this many commits.
+        var wakeAt = 1
     }
 
     let core: StorageCore
@@ -110,11 +116,11 @@ final class Journal: Sendable {
     func commit(_ commit: QueueCommit, completion: @escaping Batch.Completion) {
         precondition(commit.accepted.isEmpty || commit.message != nil, "envelopes without a message")
         let isPrivileged = commit.accepted.isEmpty || !commit.states.isEmpty || !commit.removed.isEmpty
-        let isClosed = state.withLock { state -> Bool in
-            if state.hasEnded { return true }
+        let (isClosed, wakes) = state.withLock { state -> (Bool, Bool) in
+            if state.hasEnded { return (true, false) }
             if state.isClosing {
                 state.open.completions.append((completion, .closed))
-                return false
+                return (false, true)
             }
             switch state.phase {
             case .broken(let reason, _, _): state.open.completions.append((completion, .failed(reason)))
@@ -134,9 +140,10 @@ final class Journal: Sendable {
                     checkpointer.signal()
                 }
             }
-            return false
+            return (false, state.open.completions.count >= state.wakeAt || !state.sealed.isEmpty)
         }
-        if isClosed { completion(.failure(.closed)) } else { wake.signal() }
+        if isClosed { completion(.failure(.closed)) }
+        if wakes { wake.signal() }
     }
 
     /// Puts a commit into the open batch; false if there is no room for it now.

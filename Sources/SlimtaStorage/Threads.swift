@@ -62,7 +62,10 @@ struct Thread: Sendable {
 }
 
 /// Milliseconds of a clock that nobody sets.
-func monotonicMilliseconds() -> Int64 { slimta_monotonic_milliseconds() }
+func monotonicMilliseconds() -> Int64 { slimta_monotonic_nanoseconds() / 1_000_000 }
+
+/// Nanoseconds of the same clock.
+func monotonicNanoseconds() -> Int64 { slimta_monotonic_nanoseconds() }
 
 /// Some threads that run short blocking jobs, first come first served.
 final class BlockingPool: Sendable {

@@ -7,12 +7,14 @@ import Synchronization
 
 /// Lines on their way to a descriptor: what is logged while one write runs is written by the next one.
 ///
-/// Until `start` each line is written at once, by who logs it. Afterwards a line is written within the time of one
-/// write; `flush` waits for that. Nothing is dropped: when a reader is slow, who logs waits.
+/// Until `start` each line is written at once, by who logs it. Afterwards it is written some milliseconds later;
+/// `flush` does not wait for that. Nothing is dropped: when a reader is slow, who logs waits.
 package final class LogWriter: Sendable {
     /// Standard error. What it holds is written before the process exits.
     package static let standardError = LogWriter(STDERR_FILENO)
 
+    /// How long a line may wait for others, in microseconds.
+    private static let pause: UInt32 = 5000
     /// More than this does not wait in memory, in octets.
     private static let limit = 1 << 20
 
@@ -74,6 +76,8 @@ package final class LogWriter: Sendable {
     private func run() {
         while true {
             wake.wait()
+            // What comes in a moment goes with it: under load, one write for hundreds of lines.
+            usleep(Self.pause)
             flush()
         }
     }

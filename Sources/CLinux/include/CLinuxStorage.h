@@ -66,7 +66,7 @@ int slimta_event_wait(struct slimta_event *event, int64_t nanoseconds);
 int slimta_thread_start(uint64_t *thread, const char *name, void (*body)(void *), void *context);
 int slimta_thread_join(uint64_t thread);
 void slimta_thread_detach(uint64_t thread);
-int64_t slimta_monotonic_milliseconds(void);
+int64_t slimta_monotonic_nanoseconds(void);
 uint64_t slimta_random(void);
 // The system's text for `code`, cut to `size` with its end.
 void slimta_error_text(int code, char *text, size_t size);
