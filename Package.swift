@@ -17,7 +17,6 @@ let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
-let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
@@ -58,7 +57,7 @@ let package = Package(
 
         // 1: protocols and rules without I/O
         room("SlimtaSMTP", ["SlimtaMail", nioCore]),
-        room("SlimtaQueue", ["SlimtaMail", nioCore, heap, deque, logging]),
+        room("SlimtaQueue", ["SlimtaMail", nioCore, deque, logging]),
         room("SlimtaPolicy", ["SlimtaMail", nioCore]),
 
         // 2: one library of the system each

@@ -22,10 +22,13 @@ package struct Outcome: Hashable, Sendable {
     package var remoteHost: String?
     /// TLS towards it; nil in clear.
     package var tls: TLSDescription?
+    /// Whether no host could be used: no address, no connection, no session. That is said of the destination and not of
+    /// this recipient, and others would fare no better now. Of temporary results only.
+    package var isHostFailure: Bool
 
     package init(
         _ result: Result, _ reply: Reply, isRemote: Bool = false, relay: String? = nil, remoteHost: String? = nil,
-        tls: TLSDescription? = nil
+        tls: TLSDescription? = nil, isHostFailure: Bool = false
     ) {
         self.result = result
         self.reply = reply
@@ -33,6 +36,7 @@ package struct Outcome: Hashable, Sendable {
         self.relay = relay
         self.remoteHost = remoteHost
         self.tls = tls
+        self.isHostFailure = isHostFailure
     }
 
     /// The result that a reply's code says: 2xx delivered, 5xx permanent, anything else temporary.

@@ -23,41 +23,74 @@ package final class Queue: Sendable {
         }
     }
 
-    private struct State {
+    /// What has just been accepted.
+    fileprivate struct Fresh {
+        let envelope: Envelope
+        let message: Message
+    }
+
+    struct State: ~Copyable {
         var machine: QueueMachine
         var configuration: Configuration
         var relay: any Relay
-        /// Contents of envelopes that have just been accepted, until their first attempt: they need not be read back.
-        var fresh: [QueueID: StoredEnvelope] = [:]
-        var freshOctets = 0
+        /// Envelopes that have just been accepted, until their first attempt: they need not be read back.
+        fileprivate var fresh: [QueueID: Fresh] = [:]
+        fileprivate var freshOctets = 0
         /// An outcome could not be recorded: no attempt begins until one can be, or it would be made again and again.
-        var unrecorded = 0
-        var isDraining = false
-        /// The earliest time for which a timer runs.
-        var timer: Timestamp?
+        fileprivate var unrecorded = 0
+        fileprivate var isDraining = false
+        /// Whether `run` was told to look, and has not done so yet.
+        fileprivate var isWoken = false
+
+        /// The envelope, if it has just been accepted.
+        func fresh(_ id: QueueID) -> StoredEnvelope? {
+            guard let fresh = fresh[id] else { return nil }
+            return StoredEnvelope(
+                envelope: fresh.envelope, state: EnvelopeState(of: fresh.envelope, due: fresh.envelope.received),
+                message: fresh.message)
+        }
+
+        /// Its content is no longer kept: it will have to be read back.
+        mutating func forgetFresh(_ id: QueueID) {
+            if let fresh = fresh.removeValue(forKey: id) { freshOctets -= fresh.message.head.readableBytes }
+        }
+
+        /// What attempts for the envelope share with others.
+        func destination(_ stored: StoredEnvelope) -> String {
+            relay.destination(for: QueuedSummary(of: stored).destination)
+        }
     }
 
     /// How much content is kept in memory for first attempts; beyond it is read back.
     private static let freshBudget = 32 << 20
     /// How long to wait before recording is tried again after the storage failed.
     private static let recordRetry = Duration.seconds(5)
+    /// How long to wait between looks while there is nothing to attempt, and much to be put aside.
+    private static let pause = Duration.milliseconds(5)
 
-    private let storage: any QueueStorage
-    private let logger: Logger
-    private let state: Mutex<State>
+    let storage: any QueueStorage
+    let logger: Logger
+    let state: Mutex<State>
     private let wakes: AsyncStream<Void>
     private let waker: AsyncStream<Void>.Continuation
 
-    package init(
-        storage: any QueueStorage, relay: any Relay, configuration: Configuration, recovered: [QueuedSummary],
-        logger: Logger
-    ) {
+    package init(storage: any QueueStorage, relay: any Relay, configuration: Configuration, logger: Logger) {
         self.storage = storage
         self.logger = logger
-        var machine = QueueMachine(limits: configuration.limits)
-        for summary in recovered { machine.added(summary) }
-        state = Mutex(State(machine: machine, configuration: configuration, relay: relay))
+        state = Mutex(
+            State(
+                machine: QueueMachine(limits: configuration.limits, schedule: configuration.schedule),
+                configuration: configuration, relay: relay))
         (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    }
+
+    /// An envelope was in the queue already: to be called for each, before `run`.
+    package func recovered(_ summary: QueuedSummary) {
+        state.withLock { state in
+            var summary = summary
+            summary.destination = state.relay.destination(for: summary.destination)
+            state.machine.added(summary)
+        }
     }
 
     /// How many envelopes are queued.
@@ -66,14 +99,16 @@ package final class Queue: Sendable {
     /// How many attempts are being made.
     package var attemptsInFlight: Int { state.withLock { $0.machine.inFlight } }
 
-    /// Takes effect for what begins from now on.
+    /// Takes effect for what begins from now on. All destinations are taken to answer until they turn out not to.
     package func reconfigure(_ configuration: Configuration, relay: any Relay) {
         state.withLock {
             $0.configuration = configuration
             $0.machine.limits = configuration.limits
+            $0.machine.schedule = configuration.schedule
+            $0.machine.forgetBackOffs()
             $0.relay = relay
         }
-        waker.yield()
+        wake()
     }
 
     /// Makes envelopes of one message durable, all or none, and sees to their delivery.
@@ -90,18 +125,30 @@ package final class Queue: Sendable {
         }
     }
 
-    private func accepted(_ envelopes: [Envelope], _ message: Message) {
-        state.withLock { state in
+    func accepted(_ envelopes: [Envelope], _ message: Message) {
+        let isAsleep = state.withLock { state in
+            let delivers = state.configuration.delivers
             for envelope in envelopes {
-                let stored = StoredEnvelope(
-                    envelope: envelope, state: EnvelopeState(of: envelope, due: envelope.received), message: message)
-                if state.configuration.delivers, state.freshOctets + message.head.readableBytes <= Self.freshBudget {
-                    state.fresh[envelope.id] = stored
-                    state.freshOctets += message.head.readableBytes
-                }
-                state.machine.added(QueuedSummary(of: stored))
+                let domain = envelope.recipients[0].foldedDomain
+                state.machine.added(
+                    QueuedSummary(
+                        id: envelope.id, received: envelope.received, due: envelope.received, attempts: 0,
+                        isHeld: false, isWarned: envelope.sender == nil,
+                        destination: state.relay.destination(for: domain)))
+                // What is not delivered is not kept; nor is what waits for a destination that does not answer.
+                guard delivers, state.freshOctets + message.head.readableBytes <= Self.freshBudget else { continue }
+                state.fresh[envelope.id] = Fresh(envelope: envelope, message: message)
+                state.freshOctets += message.head.readableBytes
             }
+            defer { if delivers { state.isWoken = true } }
+            return delivers && !state.isWoken
         }
+        if isAsleep { waker.yield() }
+    }
+
+    /// `run` is to look what there is to do.
+    func wake() {
+        state.withLock { $0.isWoken = true }
         waker.yield()
     }
 
@@ -109,64 +156,69 @@ package final class Queue: Sendable {
 
     /// Makes attempts as they become due, until `drain` or cancellation; returns when all that began have ended.
     package func run() async {
-        await withDiscardingTaskGroup { timers in
-            await withDiscardingTaskGroup { attempts in
-                var iterator = wakes.makeAsyncIterator()
-                repeat {
-                    let (due, timer) = takeDue()
-                    for id in due { attempts.addTask { await self.attempt(id) } }
-                    if let timer { timers.addTask { await self.wake(at: timer) } }
-                    if state.withLock({ $0.isDraining }) { break }
-                } while await iterator.next() != nil
-            }
-            timers.cancelAll()
+        let timer = QueueTimer { [weak self] in self?.wake() }
+        defer { timer.cancel() }
+        await withDiscardingTaskGroup { attempts in
+            var iterator = wakes.makeAsyncIterator()
+            repeat {
+                while let (taken, next) = takeDue() {
+                    for one in taken { attempts.addTask { await self.attempt(one) } }
+                    guard let next else { break }
+                    let now = Timestamp.now()
+                    if taken.isEmpty || next > now {
+                        timer.set(max(next, now + Self.pause))
+                        break
+                    }
+                    await Task.yield()
+                }
+                if state.withLock({ $0.isDraining }) { break }
+            } while await iterator.next() != nil
         }
-    }
-
-    private func wake(at time: Timestamp) async {
-        // Cut short by the end of `run`: there is nothing to wake then.
-        try? await Task.sleep(for: max(time - Timestamp.now(), .zero))
-        state.withLock { if $0.timer == time { $0.timer = nil } }
-        waker.yield()
     }
 
     /// Begins no more attempts; `run` returns when those in flight have ended. Cancel its task to cut them short.
     package func drain() {
         state.withLock { $0.isDraining = true }
-        waker.yield()
+        wake()
     }
 
-    /// What is to be attempted now, and when to look again if a timer for that does not run yet.
-    private func takeDue() -> ([QueueID], Timestamp?) {
+    /// What is to be attempted now, and when to look again though nothing happened; nil: nothing until something does.
+    private func takeDue() -> (taken: [QueueMachine.Taken], next: Timestamp?)? {
         state.withLock { state in
-            guard state.configuration.delivers, !state.isDraining, state.unrecorded == 0 else { return ([], nil) }
-            let due = state.machine.takeDue(now: .now())
-            guard let next = state.machine.nextDue, state.timer.map({ next < $0 }) ?? true else { return (due, nil) }
-            state.timer = next
-            return (due, next)
+            state.isWoken = false
+            guard state.configuration.delivers, !state.isDraining, state.unrecorded == 0 else { return nil }
+            let taken = state.machine.takeDue(now: .now())
+            return (taken, state.machine.nextDue)
         }
     }
 
-    private func attempt(_ id: QueueID) async {
-        guard let stored = await stored(id) else { return }
+    private func attempt(_ taken: QueueMachine.Taken) async {
+        guard let stored = await stored(taken.id) else { return }
         let (relay, configuration) = state.withLock { ($0.relay, $0.configuration) }
-        let delivery = Delivery(envelope: stored.envelope, message: stored.message, recipients: stored.state.pending)
-        let outcomes = await relay.attempt(delivery)
+        let pending = stored.state.pending
+        let outcomes: [Outcome]
+        if let failure = taken.failure {
+            outcomes = Array(repeating: failure, count: pending.count)
+        } else {
+            outcomes = await relay.attempt(
+                Delivery(envelope: stored.envelope, message: stored.message, recipients: pending))
+        }
         let now = Timestamp.now()
         let resolution = AttemptResolution(
             stored, outcomes: outcomes, isFinal: !Task.isCancelled, now: now, schedule: configuration.schedule,
             notices: NoticeBuilder(hostname: configuration.hostname, zoneOffset: now.localOffset))
+        let domains = pending.map { relay.destination(for: stored.envelope.recipients[$0].foldedDomain) }
+        let report = Task.isCancelled ? .unknown : HostReport(outcomes, of: domains)
         log(resolution, stored, now)
         await record(resolution)
-        settle(resolution, stored)
+        settle(resolution, stored, report)
     }
 
     /// The content of what is to be attempted: fresh in memory, or read back.
     private func stored(_ id: QueueID) async -> StoredEnvelope? {
         let fresh = state.withLock { state in
-            let fresh = state.fresh.removeValue(forKey: id)
-            state.freshOctets -= fresh?.message.head.readableBytes ?? 0
-            return fresh
+            defer { state.forgetFresh(id) }
+            return state.fresh(id)
         }
         if let fresh { return fresh }
         do {
@@ -175,7 +227,7 @@ package final class Queue: Sendable {
             switch error {
             case .notFound:
                 logger.error("queued envelope is not in the storage", metadata: ["queue_id": "\(id)"])
-                state.withLock { $0.machine.removed(id) }
+                _ = state.withLock { $0.machine.removed(id, now: .now()) }
             case .damaged(let what):
                 logger.error(
                     "queued envelope is damaged and held", metadata: ["queue_id": "\(id)", "error": "\(what)"])
@@ -189,8 +241,8 @@ package final class Queue: Sendable {
                     let retry = Timestamp.now() + (state.configuration.schedule.intervals.first ?? Self.recordRetry)
                     state.machine.postponed(id, until: retry)
                 }
-                waker.yield()
             }
+            wake()
             return nil
         }
     }
@@ -224,52 +276,22 @@ package final class Queue: Sendable {
         }
     }
 
-    private func settle(_ resolution: AttemptResolution, _ stored: StoredEnvelope) {
-        state.withLock { state in
-            if let next = resolution.state {
-                var after = stored
-                after.state = next
-                state.machine.attempted(next.id, next: next.due, destination: QueuedSummary(of: after).destination)
-            } else {
-                state.machine.removed(stored.envelope.id)
+    /// What was recorded takes effect.
+    func settle(_ resolution: AttemptResolution, _ stored: StoredEnvelope, _ report: HostReport) {
+        let change = state.withLock { state -> DestinationChange? in
+            let now = Timestamp.now()
+            guard let next = resolution.state else {
+                return state.machine.removed(stored.envelope.id, report: report, now: now)
             }
+            var after = stored
+            after.state = next
+            return state.machine.attempted(
+                next.id, next: next.due, destination: state.destination(after),
+                isWarned: next.isWarned || stored.envelope.sender == nil, report: report, now: now)
         }
         for notice in resolution.notices { accepted([notice.envelope], notice.message) }
-        waker.yield()
-    }
-
-    // MARK: Log
-
-    private func log(_ resolution: AttemptResolution, _ stored: StoredEnvelope, _ now: Timestamp) {
-        let delay = (now - stored.envelope.received).milliseconds
-        for event in resolution.events {
-            var metadata: Logger.Metadata = [
-                "queue_id": "\(stored.envelope.id)", "sender": "\(stored.envelope.senderText)",
-                "recipient": "\(event.recipient)", "relay": "\(event.outcome.relay ?? "none")",
-                "tls": "\(event.outcome.tls?.description ?? "none")",
-                "status": "\(event.outcome.reply.effectiveStatus)", "reply": "\(event.outcome.reply)",
-                "delay": "\(delay / 1000).\(String(String(1000 + delay % 1000).dropFirst()))",
-            ]
-            if event.kind == .deferred, let next = resolution.state?.due {
-                metadata["next"] = "\(max(next - now, .zero).milliseconds / 1000)s"
-            }
-            let level: Logger.Level = event.kind == .delivered ? .info : .notice
-            logger.log(level: level, "\(event.kind.rawValue)", metadata: metadata)
-        }
-        for notice in resolution.notices {
-            logger.info(
-                "notice queued",
-                metadata: [
-                    "queue_id": "\(notice.envelope.id)", "about": "\(stored.envelope.id)",
-                    "recipient": "\(notice.envelope.recipients[0])",
-                ])
-        }
-        if resolution.state == nil, stored.envelope.sender == nil,
-            resolution.events.contains(where: { $0.kind == .bounced || $0.kind == .expired })
-        {
-            // Nobody is left to tell but the operator.
-            logger.warning("notice could not be delivered", metadata: ["queue_id": "\(stored.envelope.id)"])
-        }
+        wake()
+        if let change { log(change) }
     }
 }
 
@@ -280,6 +302,22 @@ extension QueuedSummary {
         self.init(
             id: stored.envelope.id, received: stored.envelope.received, due: stored.state.due,
             attempts: stored.state.attempts, isHeld: stored.state.isHeld,
+            isWarned: stored.state.isWarned,
             destination: first.map { stored.envelope.recipients[$0].foldedDomain } ?? "")
+    }
+}
+
+extension HostReport {
+    /// What outcomes tell of the destination of the first of them; `destinations` has the one of each.
+    init(_ outcomes: [Outcome], of destinations: [String]) {
+        self = .unknown
+        for (outcome, destination) in zip(outcomes, destinations) where destination == destinations[0] {
+            if outcome.isHostFailure {
+                self = .unreachable(outcome)
+            } else if outcome.isRemote || outcome.result == .delivered {
+                self = .answered
+                return
+            }
+        }
     }
 }

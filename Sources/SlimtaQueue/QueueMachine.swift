@@ -1,16 +1,31 @@
-// Which envelope is to be attempted when: due times, what is in flight, how much at once, whose turn it is. A value
-// without I/O and without contents; the queue's driver feeds it and performs what it says.
+// Which envelope is to be attempted when: due times, what is in flight, how much at once, whose turn it is, which
+// destinations do not answer. A value without I/O and without contents; the queue's driver feeds it and performs what it
+// says. What operators ask for is in QueueMachine+Operator.swift.
 
 internal import DequeModule
-internal import HeapModule
 package import SlimtaMail
 
 /// The scheduler.
 ///
-/// An envelope waits in the heap until it is due, then in the line of its destination (the domain of its first pending
-/// recipient), then it is in flight. Destinations that have something to attempt take turns, so that a million messages
-/// to one of them do not delay the one to another.
-package struct QueueMachine: Sendable {
+/// **Turns.** An envelope waits in its destination until it is due. Destinations that have something due and room take
+/// turns, one attempt each, so that a million messages to one of them do not delay the one to another. Nothing is moved
+/// when it becomes due, so a million messages that are due at once cost no more than one: a tick works on what it takes.
+///
+/// **Priorities.** Within a destination new envelopes, and those that an operator asked for, go before retries; of four
+/// attempts one is a retry's all the same, or retries to a busy destination would never be made. Among equals the
+/// earliest due goes first.
+///
+/// **Back-off.** A destination begins with five attempts at once. When a host has answered, our own limit is all there
+/// is; each attempt that reaches no host halves what is reasonable, and when nothing is left of it the destination backs
+/// off: one attempt at a time, a probe, at growing intervals (``RetrySchedule/probeInterval(after:)``), until one gets an
+/// answer; then everything that waited is due at once. Halving is what lets a destination with one bad host out of
+/// several go on, and five is what a dead one costs. All destinations that back off have half of the attempts at most,
+/// so that they cannot take all places with time-outs.
+///
+/// **Parked.** What is due to a destination that backs off is parked, a few at a time: it is not attempted and its state
+/// does not change, but its sender must still be told of the delay and of the end. At that time it is taken with
+/// ``Taken/failure``, which is what the last probe failed with.
+package struct QueueMachine: ~Copyable {
     /// How much may be in flight.
     package struct Limits: Hashable, Sendable {
         /// Attempts at once, all destinations together.
@@ -24,171 +39,374 @@ package struct QueueMachine: Sendable {
         }
     }
 
-    private enum Place: UInt8 {
-        case waiting, ready, inFlight, held
+    /// An envelope whose turn it is.
+    package struct Taken: Hashable, Sendable {
+        package let id: QueueID
+        /// If not nil, no attempt is to be made: it is known to fail with this, and the sender is to be told something.
+        package let failure: Outcome?
+
+        package init(_ id: QueueID, failure: Outcome? = nil) {
+            self.id = id
+            self.failure = failure
+        }
     }
 
-    private struct Entry {
-        var due: Timestamp
-        var destination: Int32
-        var place: Place
-    }
+    /// How many turns, how many parked envelopes, and how many destinations that have become due one call sees to: less
+    /// than half a millisecond.
+    private static let work = 256
+    /// How many envelopes are parked in a turn.
+    private static let parkedAtOnce = 32
 
-    private struct Due: Comparable {
-        let time: Timestamp
-        let id: QueueID
-
-        static func < (a: Due, b: Due) -> Bool { a.time == b.time ? a.id < b.id : a.time < b.time }
-    }
-
-    private struct Destination {
-        var name: String
-        /// Envelopes that name it.
-        var entries = 0
-        var inFlight = 0
-        var ready: Deque<QueueID> = []
-        /// Whether it stands in `turns`.
-        var hasTurn = false
-    }
-
-    private var entries: [QueueID: Entry] = [:]
-    private var heap = Heap<Due>()
-    private var destinations: [Destination] = []
-    private var freeDestinations: [Int32] = []
-    private var destinationsByName: [String: Int32] = [:]
-    private var turns: Deque<Int32> = []
+    var entries = QueueEntries()
+    var destinations = Destinations()
+    /// Destinations that have something to do, or had when they were put here.
+    private var turns: Deque<UInt32> = []
+    /// Destinations that may be probed when there are fewer probes.
+    private var probesWaiting: Deque<UInt32> = []
+    /// Destinations that will have something to do at a time that is known.
+    private var wakes = IndexedHeap()
 
     package var limits: Limits
+    package var schedule: RetrySchedule
     /// Attempts that have begun and not ended.
     package private(set) var inFlight = 0
+    private var probes = 0
+    /// Envelopes that are held.
+    package private(set) var heldCount = 0
+    /// The oldest, if that is known; see `oldest`.
+    var knownOldest: QueueID?
 
-    package init(limits: Limits) { self.limits = limits }
+    package init(limits: Limits, schedule: RetrySchedule) {
+        self.limits = limits
+        self.schedule = schedule
+    }
 
     /// How many envelopes are queued.
     package var count: Int { entries.count }
 
-    /// When ``takeDue(now:)`` will have more to say though nothing happened; nil: only when something happens.
-    package var nextDue: Timestamp? { heap.min?.time }
+    /// When ``takeDue(now:atMost:)`` will have more to say though nothing happened; nil: only when something happens.
+    package var nextDue: Timestamp? {
+        if inFlight >= limits.attempts { return nil }
+        return turns.isEmpty ? wakes.first.map { destinations[$0].wake } : Timestamp(milliseconds: .min)
+    }
+
+    // MARK: Events
 
     /// An envelope is in the queue: just accepted, or found at start.
     package mutating func added(_ summary: QueuedSummary) {
-        let destination = use(summary.destination)
-        let place = summary.isHeld ? Place.held : .waiting
-        entries[summary.id] = Entry(due: summary.due, destination: destination, place: place)
-        if place == .waiting { heap.insert(Due(time: summary.due, id: summary.id)) }
+        if let slot = entries.slot(of: summary.id) { remove(slot) }
+        let number = destinations.use(summary.destination)
+        var entry = QueueEntry(
+            id: summary.id, due: summary.due, destination: number, isWarned: summary.isWarned)
+        entry.isNew = summary.attempts == 0
+        let slot = entries.add(entry)
+        if let oldest = knownOldest, summary.id < oldest { knownOldest = summary.id }
+        if summary.isHeld { hold(slot) } else { wait(slot) }
     }
 
-    /// Takes envelopes whose attempts are to begin now, as many as the limits allow. Each is in flight until
-    /// ``attempted(_:next:destination:)`` or ``removed(_:)``.
-    package mutating func takeDue(now: Timestamp) -> [QueueID] {
-        while let due = heap.min, due.time <= now {
-            heap.removeMin()
-            // An entry that was rescheduled or removed meanwhile has left its old due time in the heap.
-            guard var entry = entries[due.id], entry.place == .waiting, entry.due == due.time else { continue }
-            entry.place = .ready
-            entries[due.id] = entry
-            destinations[Int(entry.destination)].ready.append(due.id)
-            giveTurn(entry.destination)
+    /// Takes envelopes whose turn it is now, as many as the limits and `atMost` allow. Each is in flight until
+    /// ``attempted(_:next:destination:isWarned:report:now:)``, ``postponed(_:until:)``, ``held(_:)`` or
+    /// ``removed(_:report:now:)``. There may be more: see ``nextDue``.
+    package mutating func takeDue(now: Timestamp, atMost: Int = 64) -> [Taken] {
+        for _ in 0..<Self.work {
+            guard let number = wakes.first, destinations[number].wake <= now else { break }
+            wakes.remove(number, &destinations)
+            destinations[number].wakePosition = -1
+            giveTurn(number)
         }
-        var taken: [QueueID] = []
-        while inFlight < limits.attempts, let index = turns.popFirst() {
-            destinations[Int(index)].hasTurn = false
-            guard destinations[Int(index)].inFlight < limits.attemptsPerDestination,
-                let id = destinations[Int(index)].ready.popFirst()
-            else { continue }
-            if var entry = entries[id], entry.place == .ready {
-                entry.place = .inFlight
-                entries[id] = entry
-                destinations[Int(index)].inFlight += 1
-                inFlight += 1
-                taken.append(id)
+        var taken: [Taken] = []
+        var work = Self.work
+        while taken.count < atMost, work > 0, inFlight < limits.attempts, let number = turns.popFirst() {
+            work -= 1
+            destinations[number].hasTurn = false
+            if destinations[number].entries == 0 {
+                destinations.forget(number)
+                continue
             }
-            giveTurn(index)
+            let one: Taken?
+            if let backOff = destinations.backOff(number) {
+                work -= park(number, now)
+                one = serve(number, backOff, now)
+            } else {
+                one = serve(number, now)
+            }
+            if let one { taken.append(one) }
+            if wakeTime(number) <= now { giveTurn(number) } else { settle(number) }
         }
         return taken
     }
 
     /// An attempt ended, and the envelope stays: the next one is due at `next`.
-    package mutating func attempted(_ id: QueueID, next: Timestamp, destination: String) {
-        guard var entry = entries[id] else { return }
-        land(entry)
-        if destinations[Int(entry.destination)].name != destination {
-            let old = entry.destination
-            entry.destination = use(destination)
+    package mutating func attempted(
+        _ id: QueueID, next: Timestamp, destination: String, isWarned: Bool, report: HostReport, now: Timestamp
+    ) -> DestinationChange? {
+        guard let slot = entries.slot(of: id) else { return nil }
+        let change = land(slot, report, now)
+        let old = entries[slot].destination
+        if destinations[old].name != destination {
+            entries[slot].destination = destinations.use(destination)
             release(old)
         }
-        entry.due = next
-        entry.place = .waiting
-        entries[id] = entry
-        heap.insert(Due(time: next, id: id))
+        entries[slot].due = next
+        entries[slot].isWarned = isWarned
+        entries[slot].isNew = false
+        wait(slot)
+        return change
     }
 
     /// An attempt could not even begin: the next one is due at `next`.
     package mutating func postponed(_ id: QueueID, until next: Timestamp) {
-        guard let entry = entries[id] else { return }
-        attempted(id, next: next, destination: destinations[Int(entry.destination)].name)
+        guard let slot = entries.slot(of: id) else { return }
+        _ = land(slot, .unknown, next)
+        entries[slot].due = next
+        wait(slot)
     }
 
     /// An envelope cannot be attempted until somebody looks at it: it stays, and is never due.
     package mutating func held(_ id: QueueID) {
-        guard var entry = entries[id] else { return }
-        land(entry)
-        entry.place = .held
-        entries[id] = entry
+        guard let slot = entries.slot(of: id) else { return }
+        withdraw(slot)
+        hold(slot)
     }
 
     /// An envelope has left the queue.
-    package mutating func removed(_ id: QueueID) {
-        guard let entry = entries.removeValue(forKey: id) else { return }
-        land(entry)
+    package mutating func removed(_ id: QueueID, report: HostReport = .unknown, now: Timestamp) -> DestinationChange? {
+        guard let slot = entries.slot(of: id) else { return nil }
+        let change = land(slot, report, now)
+        remove(slot)
+        return change
+    }
+
+    // MARK: Turns
+
+    /// The turn of a destination that answers, or of which nothing is known.
+    private mutating func serve(_ number: UInt32, _ now: Timestamp) -> Taken? {
+        guard destinations[number].inFlight < room(number), let slot = pick(number, now) else { return nil }
+        take(slot, .inFlight)
+        return Taken(entries[slot].id)
+    }
+
+    /// The envelope that goes next, out of its heap; nil if none is due.
+    private mutating func pick(_ number: UInt32, _ now: Timestamp) -> UInt32? {
+        let new = due(destinations[number].new, now)
+        let waited = destinations[number].parked.first ?? due(destinations[number].retries, now)
+        guard let new, let waited else { return new ?? waited }
+        destinations[number].served += 1
+        guard destinations[number].served >= Destination.share else { return new }
+        destinations[number].served = 0
+        return waited
+    }
+
+    /// The turn of a destination that backs off.
+    private mutating func serve(_ number: UInt32, _ backOff: Destination.BackOff, _ now: Timestamp) -> Taken? {
+        guard destinations[number].inFlight < limits.attemptsPerDestination,
+            let first = destinations[number].parked.first
+        else { return nil }
+        if entries[first].due <= now {
+            take(first, .resolving)
+            return Taken(entries[first].id, failure: backOff.reason)
+        }
+        guard backOff.until <= now, !destinations[number].isProbing, !destinations[number].awaitsProbe else {
+            return nil
+        }
+        if probes >= max(1, limits.attempts / 2) {
+            destinations[number].awaitsProbe = true
+            probesWaiting.append(number)
+            return nil
+        }
+        probes += 1
+        destinations[number].isProbing = true
+        take(first, .probe)
+        return Taken(entries[first].id)
+    }
+
+    /// Parks some of what is due; returns how many.
+    private mutating func park(_ number: UInt32, _ now: Timestamp) -> Int {
+        for count in 0..<Self.parkedAtOnce {
+            guard let slot = due(destinations[number].new, now) ?? due(destinations[number].retries, now) else {
+                return count
+            }
+            withdraw(slot)
+            let entry = entries[slot]
+            entries[slot].due = schedule.deadline(received: entry.id.time, isWarned: entry.isWarned)
+            entries[slot].place = .parked
+            destinations[number].parked.insert(slot, &entries)
+        }
+        return Self.parkedAtOnce
+    }
+
+    /// The first of a heap, if it is due.
+    private func due(_ heap: IndexedHeap, _ now: Timestamp) -> UInt32? {
+        guard let slot = heap.first, entries[slot].due <= now else { return nil }
+        return slot
+    }
+
+    private mutating func take(_ slot: UInt32, _ place: QueueEntry.Place) {
+        withdraw(slot)
+        entries[slot].place = place
+        destinations[entries[slot].destination].inFlight += 1
+        inFlight += 1
+    }
+
+    /// How many attempts at once the destination may have.
+    private func room(_ number: UInt32) -> Int { min(Int(destinations[number].window), limits.attemptsPerDestination) }
+
+    /// When the destination has something to do; .max: only when something happens.
+    private func wakeTime(_ number: UInt32) -> Timestamp {
+        let never = Timestamp(milliseconds: .max)
+        let new = dueTime(destinations[number].new) ?? never
+        let retry = dueTime(destinations[number].retries) ?? never
+        let parked = dueTime(destinations[number].parked)
+        guard let backOff = destinations.backOff(number) else {
+            guard destinations[number].inFlight < room(number) else { return never }
+            return parked == nil ? min(new, retry) : Timestamp(milliseconds: .min)
+        }
+        guard let parked, destinations[number].inFlight < limits.attemptsPerDestination else { return min(new, retry) }
+        let mayProbe = !destinations[number].isProbing && !destinations[number].awaitsProbe
+        return min(new, retry, parked, mayProbe ? backOff.until : never)
+    }
+
+    private func dueTime(_ heap: IndexedHeap) -> Timestamp? {
+        guard let slot = heap.first else { return nil }
+        return entries[slot].due
+    }
+
+    private mutating func giveTurn(_ number: UInt32) {
+        destinations[number].hasTurn = true
+        turns.append(number)
+    }
+
+    /// Something about the destination changed: sees to it that its turn comes when it has something to do.
+    mutating func settle(_ number: UInt32) {
+        // Then that is found out anyway.
+        if destinations[number].hasTurn { return }
+        let wake = wakeTime(number)
+        let isThere = destinations[number].wakePosition >= 0
+        if isThere, wake == destinations[number].wake { return }
+        destinations[number].wake = wake
+        switch (isThere, wake.milliseconds < .max) {
+        case (true, true): wakes.moved(number, &destinations)
+        case (false, true): wakes.insert(number, &destinations)
+        case (true, false):
+            wakes.remove(number, &destinations)
+            destinations[number].wakePosition = -1
+        case (false, false): break
+        }
+    }
+
+    // MARK: Places
+
+    /// An entry that is nowhere begins to wait until it is due.
+    mutating func wait(_ slot: UInt32) {
+        let entry = entries[slot]
+        if entry.isNew {
+            entries[slot].place = .new
+            destinations[entry.destination].new.insert(slot, &entries)
+        } else {
+            entries[slot].place = .retry
+            destinations[entry.destination].retries.insert(slot, &entries)
+        }
+        settle(entry.destination)
+    }
+
+    /// An entry that is nowhere is held.
+    mutating func hold(_ slot: UInt32) {
+        entries[slot].place = .held
+        heldCount += 1
+        settle(entries[slot].destination)
+    }
+
+    /// Takes an entry out of where it is: it is then nowhere.
+    mutating func withdraw(_ slot: UInt32) {
+        let number = entries[slot].destination
+        switch entries[slot].place {
+        case .new: destinations[number].new.remove(slot, &entries)
+        case .retry: destinations[number].retries.remove(slot, &entries)
+        case .parked: destinations[number].parked.remove(slot, &entries)
+        case .held: heldCount -= 1
+        case .inFlight, .resolving, .probe:
+            inFlight -= 1
+            destinations[number].inFlight -= 1
+            if entries[slot].place == .probe {
+                probes -= 1
+                destinations[number].isProbing = false
+                admitProbe()
+            }
+        case .busy, .free: break
+        }
+        entries[slot].place = .busy
+    }
+
+    /// There is room for a probe: the destination that has waited for longest may be probed.
+    private mutating func admitProbe() {
+        while let number = probesWaiting.popFirst() {
+            // It may have come back since, or be another.
+            guard destinations[number].awaitsProbe else { continue }
+            destinations[number].awaitsProbe = false
+            if destinations.backOff(number) == nil { continue }
+            return settle(number)
+        }
+    }
+
+    /// Takes an entry out of where it is, and learns what an attempt told of the destination.
+    private mutating func land(_ slot: UInt32, _ report: HostReport, _ now: Timestamp) -> DestinationChange? {
+        let place = entries[slot].place
+        let number = entries[slot].destination
+        withdraw(slot)
+        defer { settle(number) }
+        switch place {
+        case .inFlight, .probe: return learn(number, report, isProbe: place == .probe, now)
+        case .free, .new, .retry, .parked, .resolving, .held, .busy: return nil
+        }
+    }
+
+    private mutating func learn(
+        _ number: UInt32, _ report: HostReport, isProbe: Bool, _ now: Timestamp
+    ) -> DestinationChange? {
+        let name = destinations[number].name
+        let known = destinations.backOff(number)
+        switch report {
+        case .answered:
+            destinations[number].window = .max
+            destinations.setBackOff(number, nil)
+            return known == nil ? nil : .cameBack(name)
+        case .unreachable(let reason):
+            var backOff = known ?? Destination.BackOff(since: now, until: now, reason: reason)
+            if known == nil {
+                destinations[number].window = Int32(room(number) / 2)
+                if destinations[number].window > 0 { return nil }
+                destinations[number].window = 1
+            } else if isProbe {
+                backOff.probes += 1
+            } else {
+                // It had begun before the destination backed off.
+                return nil
+            }
+            backOff.until = now + schedule.probeInterval(after: backOff.probes)
+            backOff.reason = reason
+            destinations.setBackOff(number, backOff)
+            return .backedOff(name, until: backOff.until, reason: reason)
+        case .unknown:
+            guard isProbe, var backOff = known else { return nil }
+            backOff.until = now + schedule.probeInterval(after: backOff.probes)
+            destinations.setBackOff(number, backOff)
+            return nil
+        }
+    }
+
+    private mutating func remove(_ slot: UInt32) {
+        withdraw(slot)
+        let entry = entries[slot]
+        if knownOldest == entry.id { knownOldest = nil }
+        entries.remove(slot)
         release(entry.destination)
     }
 
-    /// What was in flight no longer is.
-    private mutating func land(_ entry: Entry) {
-        guard entry.place == .inFlight else { return }
-        inFlight -= 1
-        destinations[Int(entry.destination)].inFlight -= 1
-        giveTurn(entry.destination)
-    }
-
-    private mutating func giveTurn(_ index: Int32) {
-        let destination = destinations[Int(index)]
-        guard !destination.hasTurn, !destination.ready.isEmpty,
-            destination.inFlight < limits.attemptsPerDestination
-        else { return }
-        destinations[Int(index)].hasTurn = true
-        turns.append(index)
-    }
-
-    /// The destination named `name`, with one envelope more.
-    private mutating func use(_ name: String) -> Int32 {
-        if let index = destinationsByName[name] {
-            destinations[Int(index)].entries += 1
-            return index
-        }
-        let index: Int32
-        if let free = freeDestinations.popLast() {
-            index = free
-            destinations[Int(free)] = Destination(name: name)
-        } else {
-            index = Int32(destinations.count)
-            destinations.append(Destination(name: name))
-        }
-        destinationsByName[name] = index
-        destinations[Int(index)].entries = 1
-        return index
-    }
-
-    /// One envelope less names the destination. Nothing is kept of one that none names; the place in `turns` that it may
-    /// have is passed over when its turn comes.
-    private mutating func release(_ index: Int32) {
-        destinations[Int(index)].entries -= 1
-        guard destinations[Int(index)].entries == 0 else { return }
-        destinationsByName[destinations[Int(index)].name] = nil
-        let hadTurn = destinations[Int(index)].hasTurn
-        destinations[Int(index)] = Destination(name: "")
-        if hadTurn { turns.removeAll { $0 == index } }
-        freeDestinations.append(index)
+    /// One envelope less has the destination.
+    private mutating func release(_ number: UInt32) {
+        destinations[number].entries -= 1
+        settle(number)
+        // One that stands in line is forgotten when its turn comes.
+        if destinations[number].entries == 0, !destinations[number].hasTurn { destinations.forget(number) }
     }
 }

@@ -125,17 +125,21 @@ package struct QueuedSummary: Hashable, Sendable {
     package var due: Timestamp
     package var attempts: UInt32
     package var isHeld: Bool
+    /// Whether the sender was told of the delay.
+    package var isWarned: Bool
     /// The folded domain of the first pending recipient: what destinations are served by.
     package var destination: String
 
     package init(
-        id: QueueID, received: Timestamp, due: Timestamp, attempts: UInt32, isHeld: Bool, destination: String
+        id: QueueID, received: Timestamp, due: Timestamp, attempts: UInt32, isHeld: Bool, isWarned: Bool = false,
+        destination: String
     ) {
         self.id = id
         self.received = received
         self.due = due
         self.attempts = attempts
         self.isHeld = isHeld
+        self.isWarned = isWarned
         self.destination = destination
     }
 }

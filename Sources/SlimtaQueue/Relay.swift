@@ -23,4 +23,12 @@ package protocol Relay: Sendable {
     /// Returns when every recipient's outcome is known; a cancelled task makes it return soon, with temporary
     /// outcomes for what was not finished.
     func attempt(_ delivery: Delivery) async -> [Outcome]
+
+    /// The name of what attempts for `domain`, which is in lower case, share: limits, turns and back-off are by it. The
+    /// domain itself, unless all goes to one host.
+    func destination(for domain: String) -> String
+}
+
+extension Relay {
+    package func destination(for domain: String) -> String { domain }
 }

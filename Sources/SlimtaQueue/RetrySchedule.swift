@@ -1,4 +1,5 @@
-// When a message that could not be delivered is tried again, and when that ends. Used by AttemptResolution.
+// When a message that could not be delivered is tried again, and when that ends. Used by AttemptResolution and
+// QueueMachine.
 
 package import SlimtaMail
 
@@ -31,5 +32,21 @@ package struct RetrySchedule: Hashable, Sendable {
     package func isWarningDue(received: Timestamp, now: Timestamp) -> Bool {
         guard let warn else { return false }
         return now >= received + warn
+    }
+
+    /// When the sender of an envelope that is not attempted has to be told something: of the delay, else of the end.
+    package func deadline(received: Timestamp, isWarned: Bool) -> Timestamp {
+        if let warn, !isWarned { return received + min(warn, expire) }
+        return received + expire
+    }
+
+    /// How long a destination that does not answer is left alone after `probes` probes in vain: a minute, then twice as
+    /// long each time, up to a quarter of an hour; never longer than the longest wait of the schedule, and at first not
+    /// longer than the first.
+    package func probeInterval(after probes: Int) -> Duration {
+        let longest = min(.seconds(900), intervals.max() ?? intervals[0])
+        var interval = min(.seconds(60), intervals[0])
+        for _ in 0..<probes where interval < longest { interval = interval * 2 }
+        return min(interval, longest)
     }
 }

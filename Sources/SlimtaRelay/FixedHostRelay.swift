@@ -47,6 +47,9 @@ package final class FixedHostRelay: Relay {
     /// Closes all connections, as ``MXRelay/shutDown()`` does.
     package func shutDown() async { await pool.shutDown() }
 
+    /// All mail goes to one host, so all of it shares limits and back-off. No domain has a colon in its name.
+    package func destination(for domain: String) -> String { "\(host):\(port)" }
+
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         let message = OutgoingMessage(delivery)
         let outcomes = await HostTrial.inParts(delivery.recipients) { indices in

@@ -110,8 +110,11 @@ struct HostTrial {
         return failure.map { Array(repeating: $0, count: recipients.count) }
     }
 
-    /// A host could not even be tried.
+    /// A host could not be used, or not even be tried. That is no matter of the recipients: others would fare no better,
+    /// and the queue is told so.
     mutating func note(_ outcome: Outcome) {
+        var outcome = outcome
+        outcome.isHostFailure = outcome.result == .temporary
         // That somebody may take it later weighs more than that somebody else never will; and what a host said, more
         // than what we make of its silence.
         func weight(_ outcome: Outcome) -> Int {

@@ -95,7 +95,10 @@ package final class MXRelay: Relay {
             case .null: return all(.failed(556, 5, 1, 10, "\(domain) takes no mail"))
             case .noSuchDomain: return all(.failed(550, 5, 1, 2, "\(domain) does not exist"))
             case .invalid: return all(.failed(550, 5, 1, 2, "\(domain) is not a domain name"))
-            case .unknown(let reason): return all(.failed(451, 4, 4, 3, "DNS lookup of \(domain) failed: \(reason)"))
+            case .unknown(let reason):
+                var outcome = Outcome.failed(451, 4, 4, 3, "DNS lookup of \(domain) failed: \(reason)")
+                outcome.isHostFailure = true
+                return all(outcome)
             }
             for group in groups {
                 let hosts: [MailHost]

@@ -44,6 +44,8 @@ package final class MaildirRelay: Relay {
                 error.isFull
                 ? .failed(452, 4, 3, 1, "the disk of the maildir is full") : .failed(451, 4, 2, 0, "\(error)")
             outcome.relay = "maildir:\(path)"
+            // It is the disk, not the recipient.
+            outcome.isHostFailure = true
             return all(outcome)
         }
     }

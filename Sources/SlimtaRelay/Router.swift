@@ -24,6 +24,11 @@ package struct Router: Relay {
         self.otherwise = otherwise
     }
 
+    package func destination(for domain: String) -> String {
+        let relay = routes.first { $0.matches(domain) }?.relay ?? otherwise
+        return relay.destination(for: domain)
+    }
+
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         if routes.isEmpty { return await otherwise.attempt(delivery) }
         // By the number of the route; that of no route is behind all others.

@@ -309,7 +309,10 @@ enum StateCodec {
             case 1: id = try EnvelopeCodec.id(field)
             case 2: outline.attempts = try field.number()
             case 3: due = Timestamp(milliseconds: try field.number())
-            case 4: outline.isHeld = try field.number(UInt8.self) & 1 != 0
+            case 4:
+                let flags = try field.number(UInt8.self)
+                outline.isHeld = flags & 1 != 0
+                outline.isWarned = flags & 2 != 0
             case 5:
                 guard let fate = field.value.first else { throw FormatError("fate") }
                 switch RecipientState.Fate(rawValue: fate) {
@@ -337,6 +340,7 @@ struct StateOutline {
     var due: Timestamp
     var attempts: UInt32 = 0
     var isHeld = false
+    var isWarned = false
     /// The index of the first recipient that is still to be delivered; nil if there is none.
     var firstPending: UInt32?
     /// How the others ended.

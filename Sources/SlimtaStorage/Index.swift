@@ -61,7 +61,7 @@ struct Index: ~Copyable {
     private var chunks: [UnsafeMutablePointer<IndexEntry>] = []
     private var used: UInt32 = 0
     private var firstFree = IndexEntry.noBody
-    private var table = IDTable()
+    private var table = QueueIDTable()
 
     private(set) var bodies: [IndexBody] = []
     private var freeBodies: [UInt32] = []

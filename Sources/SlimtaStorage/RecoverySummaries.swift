@@ -12,13 +12,14 @@ struct RecoverySummaries: ~Copyable {
         var due: Int64 = 0
         var attempts: UInt32 = 0
         var domains: UInt32 = 0
-        /// Index of the first pending recipient, or `noRecipient`; the highest bit: held.
+        /// Index of the first pending recipient, or `noRecipient`; the highest bits: held, warned.
         var position: UInt32 = 0
     }
 
     private static let chunkSize = 4096
     private static let heldBit: UInt32 = 1 << 31
-    private static let noRecipient = heldBit - 1
+    private static let warnedBit: UInt32 = 1 << 30
+    private static let noRecipient = warnedBit - 1
 
     private var chunks: [UnsafeMutablePointer<Summary>?] = []
     private var domainLists: [[DomainRun]] = []
@@ -53,6 +54,7 @@ struct RecoverySummaries: ~Copyable {
         summary.pointee.attempts = state.attempts
         summary.pointee.position =
             min(state.firstPending ?? Self.noRecipient, Self.noRecipient) | (state.isHeld ? Self.heldBit : 0)
+            | (state.isWarned ? Self.warnedBit : 0)
     }
 
     private mutating func number(_ domains: [DomainRun]) -> UInt32 {
@@ -73,7 +75,8 @@ struct RecoverySummaries: ~Copyable {
                     QueuedSummary(
                         id: id, received: Timestamp(milliseconds: summary.received),
                         due: Timestamp(milliseconds: summary.due), attempts: summary.attempts,
-                        isHeld: summary.position & Self.heldBit != 0, destination: destination(summary)))
+                        isHeld: summary.position & Self.heldBit != 0,
+                        isWarned: summary.position & Self.warnedBit != 0, destination: destination(summary)))
             }
             let number = Int(slot) / Self.chunkSize
             if Int(slot) % Self.chunkSize == Self.chunkSize - 1, number < chunks.count, let chunk = chunks[number] {
@@ -84,7 +87,7 @@ struct RecoverySummaries: ~Copyable {
     }
 
     private func destination(_ summary: Summary) -> String {
-        var index = summary.position & ~Self.heldBit
+        var index = summary.position & Self.noRecipient
         for run in domainLists[Int(summary.domains)] {
             if index < run.count { return run.domain }
             index -= run.count

@@ -84,18 +84,20 @@ final class Daemon {
     // MARK: Start
 
     private func recover() throws(Failure) -> Queue {
-        let recovered: [QueuedSummary]
-        do throws(StorageOpenError) { recovered = try storage.recover() } catch { throw Failure(storage: error) }
         let relays = try RelaySet(file, secrets, group: group, logger: logger)
         let queue = Queue(
             storage: storage, relay: relays.relay,
-            configuration: file.values.queueConfiguration(hostname: file.hostname), recovered: recovered,
-            logger: logger)
+            configuration: file.values.queueConfiguration(hostname: file.hostname), logger: logger)
+        do throws(StorageOpenError) {
+            try storage.recover { queue.recovered($0) }
+        } catch {
+            throw Failure(storage: error)
+        }
         self.relays = relays
         self.queue = queue
         intake = Intake(
             policies: file.values.policyChain, hostname: file.hostname, queue: queue, storage: storage, logger: logger)
-        logger.info("queue recovered", metadata: ["queued": "\(recovered.count)"])
+        logger.info("queue recovered", metadata: ["queued": "\(queue.count)"])
         return queue
     }
 

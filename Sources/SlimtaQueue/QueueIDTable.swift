@@ -1,9 +1,10 @@
-// Finds an envelope's slot in the index by its id: the index's own hash table, four octets for each place.
+// A table from queue ids to the numbers of slots that somebody else keeps: five to eleven octets for each id. The
+// scheduler finds its entries with it, and the storage's index its own.
 
-import SlimtaMail
+package import SlimtaMail
 
 /// Slots by id: open addressing, in 64 parts that grow one by one, so that growing never takes long.
-struct IDTable: ~Copyable {
+package struct QueueIDTable: ~Copyable {
     private struct Part {
         var slots: UnsafeMutablePointer<UInt32>
         var mask: Int
@@ -12,15 +13,17 @@ struct IDTable: ~Copyable {
 
     private static let empty = UInt32.max
     private var parts: [Part]
-    private(set) var count = 0
+    /// How many ids are in it.
+    package private(set) var count = 0
 
-    init() {
+    package init() {
         parts = (0..<64).map { _ in Self.part(64) }
     }
 
     deinit { for part in parts { part.slots.deallocate() } }
 
-    func find(_ id: QueueID, _ matches: (UInt32) -> Bool) -> UInt32? {
+    /// The slot of an id; `matches` says whether the id of a slot is it.
+    package func find(_ id: QueueID, _ matches: (UInt32) -> Bool) -> UInt32? {
         let hash = Self.hash(id)
         let part = parts[hash & 63]
         var place = hash >> 6 & part.mask
@@ -31,8 +34,8 @@ struct IDTable: ~Copyable {
         return nil
     }
 
-    /// Adds an id that is not there.
-    mutating func insert(_ id: QueueID, _ slot: UInt32, id idOf: (UInt32) -> QueueID) {
+    /// Adds an id that is not there; `idOf` says the id of a slot.
+    package mutating func insert(_ id: QueueID, _ slot: UInt32, id idOf: (UInt32) -> QueueID) {
         let hash = Self.hash(id)
         if parts[hash & 63].count * 4 >= (parts[hash & 63].mask + 1) * 3 { grow(hash & 63, idOf) }
         Self.place(slot, hash, in: parts[hash & 63])
@@ -40,7 +43,8 @@ struct IDTable: ~Copyable {
         count += 1
     }
 
-    mutating func remove(_ id: QueueID, id idOf: (UInt32) -> QueueID) {
+    /// Takes an id away, if it is there.
+    package mutating func remove(_ id: QueueID, id idOf: (UInt32) -> QueueID) {
         let hash = Self.hash(id)
         let part = parts[hash & 63]
         var hole = hash >> 6 & part.mask

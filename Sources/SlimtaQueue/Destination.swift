@@ -1,0 +1,130 @@
+// What the scheduler knows of one destination: what waits for it, and whether its hosts answer. Used by QueueMachine
+// alone.
+
+package import SlimtaMail
+
+/// What an attempt told about the destination's hosts, whatever it told about the recipients.
+package enum HostReport: Hashable, Sendable {
+    /// A host opened a session, and answered.
+    case answered
+    /// No host could be used: no connection, no session, no address. The outcome says why.
+    case unreachable(Outcome)
+    /// Nothing was learned: the attempt was cut short, or failed for a reason of ours.
+    case unknown
+}
+
+/// Something happened to a destination that an operator wants to read of.
+package enum DestinationChange: Hashable, Sendable {
+    /// Its hosts do not answer: the next probe is at `until`. Told when it begins and after each probe in vain.
+    case backedOff(String, until: Timestamp, reason: Outcome)
+    /// They answer again.
+    case cameBack(String)
+}
+
+/// One destination.
+struct Destination {
+    /// How far its hosts can be relied on.
+    struct BackOff {
+        /// When they stopped to answer.
+        let since: Timestamp
+        /// When the next probe may be made.
+        var until: Timestamp
+        /// Probes in vain.
+        var probes = 0
+        /// What they fail with.
+        var reason: Outcome
+    }
+
+    /// As many attempts are made at once before a host has answered.
+    static let firstWindow: Int32 = 5
+    /// Of so many attempts one is a retry's, though there are new envelopes.
+    static let share: UInt8 = 4
+
+    let name: String
+    /// Envelopes that have it, wherever they are.
+    var entries = 0
+    var inFlight: Int32 = 0
+    /// As many attempts at once are reasonable, if our own limit allows as many.
+    var window = Self.firstWindow
+    /// Attempts begun, up to `share`.
+    var served: UInt8 = 0
+    /// Whether it stands in line for a turn.
+    var hasTurn = false
+    var isProbing = false
+    /// Whether it is to be probed as soon as there are fewer probes to others.
+    var awaitsProbe = false
+    /// Where it is in the heap of those that wait for a time; -1: nowhere.
+    var wakePosition: Int32 = -1
+    var wake = Timestamp(milliseconds: .max)
+    /// By due time.
+    var new = IndexedHeap()
+    /// By due time.
+    var retries = IndexedHeap()
+    /// By the time at which the sender is to be told something. Only what was due is here.
+    var parked = IndexedHeap()
+
+    init(name: String) { self.name = name }
+
+    var waiting: Int { new.count + retries.count + parked.count }
+}
+
+/// The destinations, by number.
+struct Destinations {
+    private var all: [Destination] = []
+    private var free: [UInt32] = []
+    private var numbers: [String: UInt32] = [:]
+    /// Of those that do not answer.
+    private(set) var backOffs: [UInt32: Destination.BackOff] = [:]
+
+    /// How many there are.
+    var count: Int { numbers.count }
+
+    subscript(number: UInt32) -> Destination {
+        _read { yield all[Int(number)] }
+        _modify { yield &all[Int(number)] }
+    }
+
+    func number(of name: String) -> UInt32? { numbers[name] }
+
+    /// The numbers of all.
+    var known: some Sequence<UInt32> { numbers.values }
+
+    /// Adds one envelope to the destination named `name`.
+    mutating func use(_ name: String) -> UInt32 {
+        if let number = numbers[name] {
+            all[Int(number)].entries += 1
+            return number
+        }
+        let number: UInt32
+        if let slot = free.popLast() {
+            number = slot
+            all[Int(slot)] = Destination(name: name)
+        } else {
+            number = UInt32(all.count)
+            all.append(Destination(name: name))
+        }
+        numbers[name] = number
+        all[Int(number)].entries = 1
+        return number
+    }
+
+    /// Nothing is kept of a destination that no envelope has.
+    mutating func forget(_ number: UInt32) {
+        numbers[all[Int(number)].name] = nil
+        backOffs[number] = nil
+        all[Int(number)] = Destination(name: "")
+        free.append(number)
+    }
+
+    func backOff(_ number: UInt32) -> Destination.BackOff? { backOffs.isEmpty ? nil : backOffs[number] }
+
+    mutating func setBackOff(_ number: UInt32, _ backOff: Destination.BackOff?) { backOffs[number] = backOff }
+}
+
+extension Destinations: HeapItems {
+    func precedes(_ a: UInt32, _ b: UInt32) -> Bool { all[Int(a)].wake < all[Int(b)].wake }
+
+    func position(of item: UInt32) -> Int { Int(all[Int(item)].wakePosition) }
+
+    mutating func setPosition(of item: UInt32, _ position: Int) { all[Int(item)].wakePosition = Int32(position) }
+}

@@ -1,0 +1,53 @@
+// Wakes the queue's driver when something is due: one timer, however much waits.
+
+import SlimtaMail
+import Synchronization
+
+/// Calls `fire` at the earliest time that it was set to. Set by the driver of the queue, after each look at what is due.
+final class QueueTimer: Sendable {
+    private struct State {
+        var time: Timestamp?
+        var task: Task<Void, Never>?
+    }
+
+    /// So long at most: a change of the system's clock is noticed by then.
+    private static let longest = Duration.seconds(60)
+
+    private let state = Mutex(State())
+    private let fire: @Sendable () -> Void
+
+    init(_ fire: @escaping @Sendable () -> Void) { self.fire = fire }
+
+    deinit { cancel() }
+
+    /// Fires at `time`, unless it fires before that anyway.
+    func set(_ time: Timestamp) {
+        state.withLock { state in
+            if let earlier = state.time, earlier <= time { return }
+            state.task?.cancel()
+            state.time = time
+            state.task = Task { [weak self] in
+                let delay = min(max(time - Timestamp.now(), .zero), Self.longest)
+                guard (try? await Task.sleep(for: delay)) != nil else { return }
+                self?.fired(time)
+            }
+        }
+    }
+
+    /// Does not fire any more.
+    func cancel() {
+        state.withLock { state in
+            state.task?.cancel()
+            state = State()
+        }
+    }
+
+    private func fired(_ time: Timestamp) {
+        let isSet = state.withLock { state in
+            guard state.time == time else { return false }
+            state = State()
+            return true
+        }
+        if isSet { fire() }
+    }
+}
