@@ -14,7 +14,9 @@ import Testing
     private func core(_ ids: [QueueID]) -> StorageCore {
         let core = StorageCore(SimulatedDisk(), directory: "/q", options: smallOptions(), report: { _ in })
         core.index.withLock { index in
-            for id in ids { index.accept(id, at: .generation(1), body: IndexEntry.noBody) }
+            for id in ids {
+                index.accept(id, RecipientCount(1, .submitted), at: .generation(1), body: IndexEntry.noBody)
+            }
         }
         return core
     }
@@ -42,7 +44,10 @@ import Testing
         let core = core((1...10).map { QueueID(high: $0, low: 0) })
         let walk = QueueWalk(core: core)
         #expect(walk.ids(after: QueueID(high: 0, low: 0), 10).count == 10)
-        _ = core.index.withLock { $0.accept(QueueID(high: 11, low: 0), at: .generation(1), body: IndexEntry.noBody) }
+        _ = core.index.withLock {
+            $0.accept(
+                QueueID(high: 11, low: 0), RecipientCount(1, .submitted), at: .generation(1), body: IndexEntry.noBody)
+        }
         #expect(walk.ids(after: QueueID(high: 5, low: 0), 100).map(\.high) == [6, 7, 8, 9, 10, 11])
         _ = core.index.withLock { $0.remove(QueueID(high: 7, low: 0)) }
         #expect(walk.ids(after: QueueID(high: 5, low: 0), 100).map(\.high) == [6, 8, 9, 10, 11])
