@@ -245,13 +245,14 @@ extension Journal {
     }
 
     /// Goes on in the segment that is ready. Nothing is unsynced then: only the newest segment can have a torn tail.
-    private func rotate() {
+    func rotate() {
         let segment = state.withLock { state -> Segment? in
             guard let ready = state.ready else { return nil }
             close(&state)
             state.current = ready
             state.position = SegmentHeader.space
-            state.open.salt = ready.header.salt
+            // What is encoded already has the old salt: it is sealed anew when it is written.
+            if state.open.frames.isEmpty { state.open.salt = ready.header.salt }
             state.ready = nil
             state.wantsRotation = false
             core.catalog.withLock { $0.segments[ready.number] = ready }

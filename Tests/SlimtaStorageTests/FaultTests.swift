@@ -66,6 +66,28 @@ private let noSpace: Int32 = 28
         await again.close()
     }
 
+    /// The writer finds that a batch needs the next segment when callers have begun another one: that one was encoded for
+    /// the segment before, and gets the checksums of the new one.
+    @Test func whatIsEncodedWhenSegmentsChangeStaysReadable() throws {
+        let core = StorageCore(disk, directory: "/q", options: smallOptions(), report: events.report)
+        try Recovery(core).run()
+        let housekeeper = Housekeeper(core, free: [])
+        let segments = try [1, 2].map { try housekeeper.makeSegment($0) }
+        core.catalog.withLock { $0.segments[1] = segments[0] }
+        let journal = Journal(
+            core, next: 1, durable: 0, current: segments[0], position: SegmentHeader.space, closed: [],
+            housekeeper: Event(), checkpointer: Event(), discard: { _ in })
+        journal.state.withLock { $0.ready = segments[1] }
+        let envelope = makeEnvelope()
+        journal.commit(QueueCommit(accepted: [(envelope, someDue)], message: makeMessage("text"))) { _ in }
+        journal.rotate()
+        journal.state.withLock { $0.isStopped = true }
+        journal.run()
+        let loaded = try ContentReader(core, windowSize: 4096).load(envelope.id) { _ in preconditionFailure() }
+        #expect(loaded.envelope == envelope)
+        #expect(core.index.withLock { $0.entry(envelope.id)?.envelope.segment } == 2)
+    }
+
     @Test func whileTheDiskFailsNothingIsTakenAndAfterwardsEverything() async throws {
         let storage = try storage()
         let before = try await storage.accept()
