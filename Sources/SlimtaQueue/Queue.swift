@@ -155,14 +155,22 @@ package final class Queue: Sendable {
     // MARK: Attempts
 
     /// Makes attempts as they become due, until `drain` or cancellation; returns when all that began have ended.
-    package func run() async {
+    ///
+    /// - Parameter executors: attempts run on these in turn. They never block one.
+    package func run(on executors: [any TaskExecutor] = []) async {
+        var attempt = 0
         let timer = QueueTimer { [weak self] in self?.wake() }
         defer { timer.cancel() }
         await withDiscardingTaskGroup { attempts in
             var iterator = wakes.makeAsyncIterator()
             repeat {
                 while let (taken, next) = takeDue() {
-                    for one in taken { attempts.addTask { await self.attempt(one) } }
+                    for one in taken {
+                        attempt = (attempt + 1) % max(1, executors.count)
+                        attempts.addTask(executorPreference: executors.isEmpty ? nil : executors[attempt]) {
+                            await self.attempt(one)
+                        }
+                    }
                     guard let next else { break }
                     let now = Timestamp.now()
                     if taken.isEmpty || next > now {

@@ -61,7 +61,8 @@ final class Daemon {
         try await openEdges()
         announceReady(ready)
         await withTaskGroup(of: Void.self) { tasks in
-            tasks.addTask { await queue.run() }
+            let executors = group.makeIterator().map { EventLoopExecutor($0) }
+            tasks.addTask { await queue.run(on: executors) }
             if let control {
                 tasks.addTask { [server = controlServer(control)] in await server.run(on: control.socket.descriptor) }
             }
