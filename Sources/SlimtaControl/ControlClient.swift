@@ -59,16 +59,16 @@ package final class ControlClient {
         _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter] = []
     ) throws(ControlError) -> (status: Int, JSON) {
         var octets: [UInt8] = []
-        let status = try ask(method, path, query) { octets += $0 }
+        let status = try ask(method, path, query) { octets += $1 }
         do throws(JSONError) { return (status, try JSON(parsing: octets)) } catch {
             throw .failed("the daemon's answer is \(error)")
         }
     }
 
-    /// Asks, and hands out the octets of the answer as they come; returns its status.
+    /// Asks, and hands out the octets of the answer as they come, with its status; returns the status.
     package func ask(
         _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter] = [],
-        _ body: (ArraySlice<UInt8>) -> Void
+        _ take: (Int, ArraySlice<UInt8>) -> Void
     ) throws(ControlError) -> Int {
         try send("\(method.rawValue) \(ControlRequest.target(path, query)) HTTP/1.1\r\nHost: slimtad\r\n\r\n")
         let words = try line().split(separator: " ", maxSplits: 2)
@@ -89,6 +89,7 @@ package final class ControlClient {
             default: break
             }
         }
+        func body(_ octets: ArraySlice<UInt8>) { take(status, octets) }
         if !isChunked {
             try pass(length ?? 0, to: body)
             return status

@@ -1,5 +1,6 @@
 // A queued envelope as JSON: what the daemon answers, and what commands make of the queue's files themselves.
 
+import NIOCore
 package import SlimtaMail
 package import SlimtaQueue
 
@@ -21,11 +22,11 @@ extension JSON {
         ])
     }
 
-    /// All that is known of an envelope. `size` is that of its message, in octets.
-    package static func whole(
-        _ envelope: Envelope, _ state: EnvelopeState, _ place: QueuePlace, size: Int, now: Timestamp
-    ) -> JSON {
+    /// All that is known of an envelope.
+    package static func whole(_ stored: StoredEnvelope, _ place: QueuePlace, now: Timestamp) -> JSON {
+        let (envelope, state) = (stored.envelope, stored.state)
         let client = envelope.client
+        let size = stored.message.size + envelope.prependedFields.readableBytes
         return .object([
             .init("id", .string("\(envelope.id)")), .init("state", .string(place.rawValue)),
             .init("received", .string(envelope.received.isoDate)), .init("age", .seconds(now - envelope.received)),

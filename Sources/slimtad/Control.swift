@@ -1,29 +1,146 @@
 // What the control socket's requests mean. The server of SlimtaControl calls it; it looks at the daemon's parts, never
-// waits for an event loop, and has storage's threads do what needs the disk.
+// waits for an event loop, and has the storage's threads do what needs the disk.
 
 import Logging
+import NIOPosix
 import SlimtaControl
 import SlimtaMail
 import SlimtaQueue
 import SlimtaStorage
+import SlimtaSystem
 
-/// Answers requests:
+/// Answers requests. All answers are JSON, an error is `{"error": "..."}` with a status of 400 or more:
 ///
-///     GET  /queue/count      {"count": N}
+///     GET  /status           the daemon as a whole
+///     GET  /queue            a page: {"messages": [...], "unreadable": [...], "next": ID or null}; parameters: those of
+///                            a filter (QueueFilter), limit (100; 1000 at most), after (an ID: where a page ended), until (an ID: where
+///                            to end, so that what arrives meanwhile is not meant)
+///     GET  /queue/count      {"count": N}; with a filter a page of the count: add up while "next" is not null
+///     GET  /queue/ID         all that is known of a message; with ?content the message itself
+///     POST /queue/ACTION     flush, hold, release, remove, bounce: of id=ID (repeated), or a filter, or all=yes; a page
+///                            of it: {"done": N, "failed": [{"id", "error"}], "next"}, go on with after
+///     GET  /audit            proves the ledger from storage: {"clean": BOOL, "ledger": {...}, "findings": [...], ...}
+///     POST /checkpoint       brings all that is in the journal into GDBM files
+///     POST /reload           as SIGHUP: {"errors": [...]}
+///     POST /drain            as SIGTERM
 final class Control: ControlService {
-    private let storage: JournaledStorage
-    private let logger: Logger
+    let storage: JournaledStorage
+    let queue: Queue
+    let state: DaemonState
+    let logger: Logger
 
-    init(storage: JournaledStorage, logger: Logger) {
+    init(storage: JournaledStorage, queue: Queue, state: DaemonState, logger: Logger) {
         self.storage = storage
+        self.queue = queue
+        self.state = state
         self.logger = logger
     }
 
-    func respond(to request: ControlRequest) async -> ControlResponse {
-        switch (request.method, request.path) {
-        case (.get, ["queue", "count"]):
-            return ControlResponse(.object([.init("count", .count(storage.status().queued))]))
-        default: return .error(404, "there is nothing at /\(request.path.joined(separator: "/"))")
+    /// Why a request is not answered: a status of HTTP and a text.
+    struct Refusal: Error {
+        let status: Int
+        let text: String
+
+        init(_ status: Int, _ text: String) {
+            self.status = status
+            self.text = text
         }
+
+        init(_ mistake: QueueFilter.Mistake) { self.init(400, mistake.description) }
+
+        init(_ error: StorageError, _ id: QueueID? = nil) {
+            switch error {
+            case .notFound: self.init(404, "\(id.map { "\($0)" } ?? "it") is not queued")
+            case .damaged(let reason): self.init(500, "the record is damaged: \(reason)")
+            case .failed(let reason): self.init(503, "the disk failed: \(reason)")
+            case .full: self.init(507, "the disk is full")
+            case .closed: self.init(503, "the daemon is stopping")
+            }
+        }
+    }
+
+    func respond(to request: ControlRequest) async -> ControlResponse {
+        do throws(Refusal) {
+            return try await answer(request)
+        } catch {
+            return .error(error.status, error.text)
+        }
+    }
+
+    private func answer(_ request: ControlRequest) async throws(Refusal) -> ControlResponse {
+        let query = request.query
+        switch (request.method, request.path) {
+        case (.get, ["status"]):
+            try allow([], query)
+            return ControlResponse(status())
+        case (.get, ["queue"]): return try await list(query)
+        case (.get, ["queue", "count"]): return try await count(query)
+        case (.get, let path) where path.count == 2 && path[0] == "queue":
+            return try await show(path[1], query)
+        case (.post, let path) where path.count == 2 && path[0] == "queue":
+            guard let action = QueueAction(rawValue: path[1]) else {
+                throw Refusal(404, "\(path[1]) is none of \(QueueAction.names)")
+            }
+            return try await change(action, request)
+        case (.get, ["audit"]):
+            try allow([], query)
+            return try await audit()
+        case (.post, ["checkpoint"]):
+            try allow([], query)
+            await log(request, "checkpoint")
+            do throws(StorageError) { try await storage.checkpoint() } catch { throw Refusal(error) }
+            return ControlResponse(.object([.init("checkpoint", .count(storage.status().checkpoint))]))
+        case (.post, ["reload"]):
+            try allow([], query)
+            await log(request, "reload")
+            return await reload()
+        case (.post, ["drain"]):
+            try allow([], query)
+            await log(request, "drain")
+            state.orders.yield(.drain)
+            return ControlResponse(.object([.init("draining", .bool(true))]))
+        case (_, let path) where Self.isKnown(path):
+            throw Refusal(405, "GET is for looking, POST for changing something")
+        default: throw Refusal(404, "there is nothing at /\(request.path.joined(separator: "/"))")
+        }
+    }
+
+    private static func isKnown(_ path: [String]) -> Bool {
+        switch path.first {
+        case "status", "audit", "checkpoint", "reload", "drain": path.count == 1
+        case "queue": path.count <= 2
+        default: false
+        }
+    }
+
+    /// A parameter that is not known is a mistake: a filter that is misspelt must not mean everything.
+    func allow(_ names: [String], _ query: [ControlRequest.Parameter]) throws(Refusal) {
+        for parameter in query where !names.contains(parameter.name) {
+            let known = names.isEmpty ? "there are none here" : "known are \(names.joined(separator: ", "))"
+            throw Refusal(400, "there is no parameter \"\(parameter.name)\": \(known)")
+        }
+    }
+
+    /// Writes down who asked for a change; returns the name.
+    @discardableResult
+    func log(_ request: ControlRequest, _ command: String) async -> String {
+        let name = await name(of: request)
+        logger.notice("command", metadata: ["command": "\(command)", "by": "\(name)", "pid": "\(request.peer.pid)"])
+        return name
+    }
+
+    /// The name of the user who asks.
+    func name(of request: ControlRequest) async -> String {
+        let uid = request.peer.uid
+        // The system's databases may be on the network.
+        return (try? await NIOThreadPool.singleton.runIfActive { Accounts.userName(uid) }) ?? "\(uid)"
+    }
+
+    private func reload() async -> ControlResponse {
+        let errors = await withCheckedContinuation { continuation in
+            state.orders.yield(.reload { continuation.resume(returning: $0) })
+        }
+        return ControlResponse(
+            .object([.init("errors", .array(errors.map { .string($0) }))]), status: errors.isEmpty ? 200 : 422)
     }
 }

@@ -36,6 +36,8 @@ final class Daemon {
     private var retired: [RelaySet] = []
     private var queue: Queue?
     private var intake: Intake?
+    private let state: DaemonState
+    private let orders: AsyncStream<Order>
 
     init(
         file: ConfigurationFile, secrets: Secrets, listeners: Listeners, storage: JournaledStorage,
@@ -48,6 +50,9 @@ final class Daemon {
         self.control = control
         self.level = level
         self.logger = logger
+        let (orders, continuation) = AsyncStream.makeStream(of: Order.self)
+        self.orders = orders
+        state = DaemonState(orders: continuation)
         // startThreads
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         passwordThreads = PasswordThreads(threads: System.coreCount)
@@ -64,18 +69,22 @@ final class Daemon {
             let executors = group.makeIterator().map { EventLoopExecutor($0) }
             tasks.addTask { await queue.run(on: executors) }
             if let control {
-                tasks.addTask { [server = controlServer(control)] in await server.run(on: control.socket.descriptor) }
-            }
-            if let relays { tasks.addTask { [logger] in await relays.sayValidation(logger) } }
-            if let interval = ServiceManager.watchdogInterval { tasks.addTask { await Self.feedWatchdog(interval) } }
-            loop: for await signal in signals {
-                switch signal {
-                case .reload: await reload()
-                case .terminate, .interrupt: break loop
-                case .user1: continue
+                tasks.addTask { [server = controlServer(control, queue)] in
+                    await server.run(on: control.socket.descriptor)
                 }
             }
-            await drain(queue, hurry: signals)
+            if let relays { tasks.addTask { [logger, state] in await relays.sayValidation(logger, state) } }
+            if let interval = ServiceManager.watchdogInterval { tasks.addTask { await Self.feedWatchdog(interval) } }
+            tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
+            loop: for await order in orders {
+                switch order {
+                case .signal(.reload): _ = await reload()
+                case .reload(let told): told(await reload())
+                case .signal(.terminate), .signal(.interrupt), .drain: break loop
+                case .signal(.user1): continue
+                }
+            }
+            await drain(queue, hurry: orders)
             tasks.cancelAll()
         }
         control?.unlink()
@@ -131,12 +140,28 @@ final class Daemon {
         }
     }
 
-    private func controlServer(_ control: ControlSocket) -> ControlServer {
+    private func controlServer(_ control: ControlSocket, _ queue: Queue) -> ControlServer {
         ControlServer(
-            service: Control(storage: storage, logger: logger), access: control.access, group: group, logger: logger)
+            service: Control(storage: storage, queue: queue, state: state, logger: logger), access: control.access,
+            group: group, logger: logger)
+    }
+
+    /// Tells those who ask over the control socket what there is now.
+    private func showState() {
+        state.set { [file, secrets, edges] state in
+            state.hostname = file.hostname
+            state.file = file.path
+            state.warnings = secrets.warnings
+            state.edges = file.values.edges.compactMap { edge in
+                edges[edge.name].map {
+                    DaemonState.Edge(name: edge.name, listen: edge.listen.map(\.description), running: $0)
+                }
+            }
+        }
     }
 
     private func announceReady(_ ready: () -> Void) {
+        showState()
         logger.notice(
             "ready",
             metadata: ["hostname": "\(file.hostname)", "version": "\(Version.text)", "queued": "\(queue?.count ?? 0)"])
@@ -154,7 +179,8 @@ final class Daemon {
     // MARK: Reload
 
     /// Builds the new world beside the old one; an error keeps the old one. Sessions go on under what they began with.
-    private func reload() async {
+    /// Returns what was wrong.
+    private func reload() async -> [String] {
         ServiceManager.notifyReloading()
         defer { ServiceManager.notifyReady(status: "Accepting mail, \(queue?.count ?? 0) queued") }
         do throws(Failure) {
@@ -163,10 +189,13 @@ final class Daemon {
             let relays = try RelaySet(new, secrets, group: group, logger: logger)
             let bound = try listeners.bind(new.values.edges)
             await apply(new, secrets, relays, bound: bound)
+            return []
         } catch {
-            for line in error.message.split(separator: "\n") {
+            let lines = error.message.split(separator: "\n").map(String.init)
+            for line in lines {
                 logger.error("reload failed, the configuration in use stays", metadata: ["error": "\(line)"])
             }
+            return lines
         }
     }
 
@@ -206,6 +235,7 @@ final class Daemon {
             }
             for address in edge.listen where bound.contains(address) { await accept(running, edge, address) }
         }
+        showState()
         logger.notice("reloaded", metadata: ["file": "\(file.path)"])
         // Attempts that have begun with the old relays end with them.
         if let oldRelays { retired.append(oldRelays) }
@@ -215,7 +245,8 @@ final class Daemon {
 
     /// No new connections, no new attempts; sessions and attempts in progress get `drain_timeout`, or until a second
     /// signal.
-    private func drain(_ queue: Queue, hurry signals: AsyncStream<Signal>) async {
+    private func drain(_ queue: Queue, hurry orders: AsyncStream<Order>) async {
+        state.set { $0.isDraining = true }
         logger.notice("stopping", metadata: ["queued": "\(queue.count)"])
         ServiceManager.notifyStopping()
         queue.drain()
@@ -224,8 +255,13 @@ final class Daemon {
         let hurry = Hurry()
         await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask {
-                for await signal in signals where signal == .terminate || signal == .interrupt {
-                    return hurry.isAsked.store(true, ordering: .relaxed)
+                for await order in orders {
+                    switch order {
+                    case .signal(.terminate), .signal(.interrupt), .drain:
+                        return hurry.isAsked.store(true, ordering: .relaxed)
+                    case .reload(let told): told(["the daemon is stopping"])
+                    case .signal(.reload), .signal(.user1): continue
+                    }
                 }
             }
             while ContinuousClock.now < end, !hurry.isAsked.load(ordering: .relaxed),

@@ -69,11 +69,16 @@ final class RelaySet: Sendable {
     }
 
     /// Says once whether DNS answers can be validated on this network, when that is known.
-    func sayValidation(_ logger: Logger) async {
+    func sayValidation(_ logger: Logger, _ state: DaemonState) async {
         switch await resolver.validation {
-        case .working: logger.info("DNS answers are validated (DNSSEC)")
-        case .off: logger.info("DNS answers are not validated, as configured")
+        case .working:
+            state.set { ($0.validation, $0.validationReason) = ("working", nil) }
+            logger.info("DNS answers are validated (DNSSEC)")
+        case .off:
+            state.set { ($0.validation, $0.validationReason) = ("off", nil) }
+            logger.info("DNS answers are not validated, as configured")
         case .unavailable(let reason):
+            state.set { ($0.validation, $0.validationReason) = ("unavailable", "\(reason)") }
             logger.notice("DNS answers cannot be validated on this network", metadata: ["reason": "\(reason)"])
         }
     }

@@ -2,6 +2,7 @@
 
 import Glibc
 import SlimtaControl
+import SlimtaMail
 import SlimtaStorage
 import SlimtaSystem
 
@@ -27,22 +28,85 @@ struct RunningDaemon {
         }
     }
 
+    /// Connects; that no daemon runs is an error, in which `what` needs one.
+    static func need(_ file: ConfigurationFile, for what: String) throws(Failure) -> RunningDaemon {
+        if let daemon = try connect(file) { return daemon }
+        throw Failure(
+            .unavailable,
+            "\(what) needs the running daemon, and nobody listens on \(file.controlSocket); start it, or name its "
+                + "configuration with --config")
+    }
+
     /// Asks; what the daemon refuses is thrown.
     func ask(
         _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter] = []
     ) throws(Failure) -> JSON {
-        do throws(ControlError) {
-            let (status, json) = try client.ask(method, path, query)
-            guard status == 200 else {
-                throw ControlError.failed(json["error"].text ?? "the daemon answered \(status)")
-            }
-            return json
-        } catch {
-            switch error {
-            case .failed(let text): throw Failure(.unavailable, text)
-            case .noDaemon, .notPermitted: throw Failure(.unavailable, "the daemon does not answer")
-            }
+        let (status, json) = try answer(method, path, query)
+        guard status == 200 else { throw Self.failure(status, json["error"].text) }
+        return json
+    }
+
+    /// Asks, and returns the answer whatever it is.
+    func answer(
+        _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter] = []
+    ) throws(Failure) -> (status: Int, JSON) {
+        do throws(ControlError) { return try client.ask(method, path, query) } catch { throw Self.failure(error) }
+    }
+
+    /// Asks page after page, until there is no more or `body` returns false. What arrives meanwhile is not meant.
+    func pages(
+        _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter], _ body: (JSON) -> Bool
+    ) throws(Failure) {
+        let now = UInt64(Timestamp.now().milliseconds)
+        let query = query + [.init("until", "\(QueueID(high: now << 16 | 0xFFFF, low: .max))")]
+        var after: [ControlRequest.Parameter] = []
+        while true {
+            let page = try ask(method, path, query + after)
+            guard body(page), let next = page["next"].text else { return }
+            after = [.init("after", next)]
         }
+    }
+
+    /// Writes an answer to standard output as it comes.
+    func copy(_ path: [String], _ query: [ControlRequest.Parameter]) throws(Failure) {
+        var refusal: [UInt8] = []
+        let status: Int
+        do throws(ControlError) {
+            status = try client.ask(.get, path, query) { status, octets in
+                if status == 200 { writeAll(octets) } else { refusal += octets }
+            }
+        } catch {
+            throw Self.failure(error)
+        }
+        if status != 200 { throw Self.failure(status, (try? JSON(parsing: refusal))?["error"].text) }
+    }
+
+    private static func failure(_ status: Int, _ text: String?) -> Failure {
+        let exit: ExitStatus =
+            switch status {
+            case 400, 405: .usage
+            case 403: .notPermitted
+            default: .unavailable
+            }
+        return Failure(exit, text ?? "the daemon answered \(status)")
+    }
+
+    private static func failure(_ error: ControlError) -> Failure {
+        switch error {
+        case .failed(let text): Failure(.unavailable, text)
+        case .noDaemon, .notPermitted: Failure(.unavailable, "the daemon does not answer")
+        }
+    }
+}
+
+/// Writes to standard output; ends the program when nobody reads any more.
+func writeAll(_ octets: ArraySlice<UInt8>) {
+    var rest = octets
+    while !rest.isEmpty {
+        let count = rest.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+        if count < 0, errno == EINTR { continue }
+        guard count > 0 else { exit(ExitStatus.system.rawValue) }
+        rest = rest.dropFirst(count)
     }
 }
 

@@ -10,7 +10,10 @@ struct Slimtad: ParsableCommand {
         commandName: "slimtad",
         abstract: "A mail submission agent: takes messages over SMTP, stores them durably, relays them.",
         version: "slimtad \(Version.text)",
-        subcommands: [RunCommand.self, CheckCommand.self, PasswdCommand.self, QueueCommand.self],
+        subcommands: [
+            RunCommand.self, CheckCommand.self, PasswdCommand.self, QueueCommand.self, StatusCommand.self,
+            AuditCommand.self, ReloadCommand.self, DrainCommand.self,
+        ],
         defaultSubcommand: RunCommand.self)
 }
 

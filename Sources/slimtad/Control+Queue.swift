@@ -1,0 +1,139 @@
+// The queue over the control socket: pages of it, one message, and what operators do to it. A request's work is bounded:
+// who wants more asks again where the last answer ended.
+
+import NIOCore
+import SlimtaControl
+import SlimtaMail
+import SlimtaQueue
+import SlimtaStorage
+import Synchronization
+
+extension Control {
+    /// Envelopes that are read at once: a few milliseconds of a thread of the storage.
+    private static let slice = 64
+    /// Envelopes that one request looks at.
+    private static let reach = 4096
+    private static let largestPage = 1000
+
+    // MARK: looking
+
+    func list(_ query: [ControlRequest.Parameter]) async throws(Refusal) -> ControlResponse {
+        try allow(QueueFilter.names + ["limit", "after", "until"], query)
+        let walk = try Walk(query)
+        var items: [JSON] = []
+        let (unreadable, next) = try await self.walk(walk) { items.append(.item($0.envelope, $0.state, $1, now: $2)) }
+        return ControlResponse(
+            .object([
+                .init("messages", .array(items)), .init("unreadable", .array(unreadable)),
+                .init("next", .optional(next.map { "\($0)" })),
+            ]))
+    }
+
+    func count(_ query: [ControlRequest.Parameter]) async throws(Refusal) -> ControlResponse {
+        try allow(QueueFilter.names + ["after", "until"], query)
+        var walk = try Walk(query)
+        if walk.filter.isEmpty {
+            return ControlResponse(
+                .object([.init("count", .count(storage.status().queued)), .init("next", .null)]))
+        }
+        walk.limit = Self.reach
+        var count = 0
+        let (_, next) = try await self.walk(walk) { _, _, _ in count += 1 }
+        return ControlResponse(
+            .object([.init("count", .count(count)), .init("next", .optional(next.map { "\($0)" }))]))
+    }
+
+    func show(_ text: String, _ query: [ControlRequest.Parameter]) async throws(Refusal) -> ControlResponse {
+        try allow(["content"], query)
+        guard let id = QueueID(text) else { throw Refusal(400, "\"\(text)\" is not a queue id: 32 hexadecimal digits") }
+        let stored: StoredEnvelope
+        do throws(StorageError) { stored = try await storage.load(id) } catch { throw Refusal(error, id) }
+        guard query.isEmpty else { return ControlResponse(type: "message/rfc822", next: Content(stored).next) }
+        let now = Timestamp.now()
+        return ControlResponse(
+            .whole(stored, place(id, stored.state, now), now: now))
+    }
+
+    func place(_ id: QueueID, _ state: EnvelopeState, _ now: Timestamp) -> QueuePlace {
+        queue.isActive(id) ? .active : QueuePlace(of: state, now: now)
+    }
+
+    /// What a request asks to be looked at.
+    struct Walk {
+        var filter: QueueFilter
+        var limit = 100
+        var after: QueueID?
+        var until: QueueID?
+
+        init(_ query: [ControlRequest.Parameter]) throws(Refusal) {
+            do throws(QueueFilter.Mistake) { filter = try QueueFilter(query) } catch { throw Refusal(error) }
+            for parameter in query {
+                switch parameter.name {
+                case "limit":
+                    guard let number = Int(parameter.value), 1...Control.largestPage ~= number else {
+                        throw Refusal(
+                            400, "limit: \"\(parameter.value)\" is not a number from 1 to \(Control.largestPage)")
+                    }
+                    limit = number
+                case "after", "until":
+                    guard let id = QueueID(parameter.value) else {
+                        throw Refusal(
+                            400, "\(parameter.name): \"\(parameter.value)\" is not a queue id: 32 hexadecimal digits")
+                    }
+                    if parameter.name == "after" { after = id } else { until = id }
+                default: break
+                }
+            }
+        }
+    }
+
+    /// Calls `body` for the envelopes that a walk means, until it has its limit or has looked at enough. Returns those that
+    /// could not be read, and where to go on.
+    func walk(
+        _ walk: Walk, _ body: (QueuedEnvelope, QueuePlace, Timestamp) -> Void
+    ) async throws(Refusal) -> (unreadable: [JSON], next: QueueID?) {
+        let now = Timestamp.now()
+        var unreadable: [JSON] = []
+        var found = 0
+        var seen = 0
+        var place = walk.after
+        while true {
+            let page: QueuedPage
+            do throws(StorageError) { page = try await storage.page(after: place, count: Self.slice) } catch {
+                throw Refusal(error)
+            }
+            for queued in page.envelopes {
+                if let until = walk.until, queued.envelope.id > until { return (unreadable, nil) }
+                let place = self.place(queued.envelope.id, queued.state, now)
+                guard walk.filter.matches(queued.envelope, queued.state, place, now: now) else { continue }
+                body(queued, place, now)
+                found += 1
+                if found == walk.limit { return (unreadable, queued.envelope.id) }
+            }
+            unreadable += page.unreadable.map {
+                .object([.init("id", .string("\($0.id)")), .init("error", .string($0.reason))])
+            }
+            place = page.next
+            seen += Self.slice
+            if place == nil || seen >= Self.reach { return (unreadable, place) }
+        }
+    }
+}
+
+/// A message as it would be sent, a piece at a time.
+private final class Content: Sendable {
+    private let reader: (any SpoolReader)?
+    private let first: Mutex<[ByteBuffer]>
+
+    init(_ stored: StoredEnvelope) {
+        reader = stored.message.rest?.makeReader()
+        first = Mutex([stored.message.head, stored.envelope.prependedFields])
+    }
+
+    @Sendable func next() async throws -> ByteBuffer? {
+        while let buffer = first.withLock({ $0.popLast() }) {
+            if buffer.readableBytes > 0 { return buffer }
+        }
+        return try await reader?.next(64 << 10)
+    }
+}

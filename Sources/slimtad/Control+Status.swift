@@ -1,0 +1,131 @@
+// The daemon as a whole, as JSON: `slimtad status` and `slimtad audit`.
+
+import Glibc
+import SlimtaControl
+import SlimtaEdge
+import SlimtaMail
+import SlimtaQueue
+import SlimtaStorage
+import SlimtaSystem
+
+extension Control {
+    func status() -> JSON {
+        let now = Timestamp.now()
+        let daemon = state.now
+        let ledger = storage.ledger()
+        return .object([
+            .init("version", .string(Version.text)), .init("hostname", .string(daemon.hostname)),
+            .init("since", .string(state.since.isoDate)), .init("uptime", .seconds(now - state.since)),
+            .init("pid", .number(Int64(getpid()))), .init("configuration", .string(daemon.file)),
+            .init("draining", .bool(daemon.isDraining)),
+            .init(
+                "edges",
+                .array(
+                    daemon.edges.map { edge in
+                        .object([
+                            .init("name", .string(edge.name)),
+                            .init("listen", .array(edge.listen.map { .string($0) })),
+                            .init("sessions", .count(edge.running.sessionCount)),
+                        ])
+                    })),
+            .init("queue", queueStatus(now)), .init("storage", storageStatus()),
+            .init("ledger", .ledger(ledger)),
+            .init(
+                "dns",
+                .object([
+                    .init("validation", .string(daemon.validation)),
+                    .init("reason", .optional(daemon.validationReason)),
+                ])),
+            .init("warnings", .array(daemon.warnings.map { .string($0) })),
+        ])
+    }
+
+    func audit() async throws(Refusal) -> ControlResponse {
+        do throws(StorageError) { return ControlResponse(.audit(try await storage.audit())) } catch {
+            throw Refusal(error)
+        }
+    }
+
+    private func queueStatus(_ now: Timestamp) -> JSON {
+        let snapshot = queue.snapshot()
+        return .object([
+            .init("total", .count(snapshot.depth)), .init("held", .count(snapshot.held)),
+            .init("active", .count(snapshot.inFlight)), .init("due", .count(queue.dueCount(now: now))),
+            .init("oldest", .optional(snapshot.oldest?.isoDate)),
+            .init("oldest_age", snapshot.oldest.map { .seconds(now - $0) } ?? .null),
+            .init("next_due", .optional(snapshot.nextDue?.isoDate)),
+            .init("destination_count", .count(snapshot.destinationCount)),
+            .init("backed_off_count", .count(snapshot.backedOffCount)),
+            .init("destinations", .array(snapshot.destinations.map(destination))),
+        ])
+    }
+
+    private func destination(_ destination: QueueSnapshot.Destination) -> JSON {
+        .object([
+            .init("name", .string(destination.name)), .init("depth", .count(destination.depth)),
+            .init("active", .count(destination.inFlight)),
+            .init(
+                "back_off",
+                destination.backOff.map { backOff in
+                    .object([
+                        .init("since", .string(backOff.since.isoDate)), .init("until", .string(backOff.until.isoDate)),
+                        .init("probes", .count(backOff.probes)),
+                        .init("reply", .string(backOff.reason.reply.description)),
+                    ])
+                } ?? .null),
+        ])
+    }
+
+    private func storageStatus() -> JSON {
+        let status = storage.status()
+        return .object([
+            .init("queued", .count(status.queued)), .init("journal_octets", .count(status.journalOctets)),
+            .init("generations", .count(status.generations)), .init("checkpoint", .count(status.checkpoint)),
+            .init("free_octets", .count(status.freeOctets)), .init("full", .bool(status.isFull)),
+            .init("failure", .optional(status.failure)),
+        ])
+    }
+}
+
+extension JSON {
+    /// What an audit found.
+    static func audit(_ audit: StorageAudit) -> JSON {
+        .object([
+            .init("clean", .bool(audit.isClean)), .init("ledger", .ledger(audit.ledger)),
+            .init("daemon", audit.running.map { .ledger($0) } ?? .null), .init("envelopes", .count(audit.envelopes)),
+            .init("octets", .count(audit.octets)), .init("spooled", .count(audit.spooled)),
+            .init(
+                "findings",
+                .array(
+                    audit.findings.map { finding in
+                        .object([
+                            .init("id", .optional(finding.id.map { "\($0)" })), .init("text", .string(finding.text)),
+                            .init("fault", .bool(finding.isFault)),
+                        ])
+                    })),
+            .init("omitted", .count(audit.omitted)),
+        ])
+    }
+
+    /// A ledger with its balance.
+    static func ledger(_ ledger: Ledger) -> JSON {
+        .object([
+            .init("since", .string(ledger.since.isoDate)), .init("balanced", .bool(ledger.isBalanced)),
+            .init("unaccounted", .number(ledger.unaccounted)), .init("mismatched", .count(ledger.mismatched)),
+            .init("submitted", account(ledger.submitted)), .init("notices", account(ledger.notices)),
+            .init(
+                "removed_by",
+                .object(ledger.withdrawnBy.sorted { $0.key < $1.key }.map { .init($0.key, .count($0.value)) })),
+        ])
+    }
+
+    private static func account(_ account: Ledger.Account) -> JSON {
+        .object([
+            .init("accepted", .count(account.accepted)), .init("repeated", .count(account.repeated)),
+            .init("delivered", .count(account.delivered)), .init("bounced", .count(account.bounced)),
+            .init("expired", .count(account.expired)), .init("removed", .count(account.withdrawn)),
+            .init("lost", .count(account.lost)), .init("queued", .count(account.queued)),
+            .init("unaccounted", .number(account.unaccounted)),
+        ])
+    }
+}

@@ -1,0 +1,48 @@
+// What others may know of the running daemon, and have it do: the daemon's task writes it, the control socket reads it.
+
+import SlimtaConfiguration
+import SlimtaEdge
+import SlimtaMail
+import SlimtaSystem
+import Synchronization
+
+/// What the daemon's task is told to do, one after another.
+enum Order: Sendable {
+    case signal(Signal)
+    /// Reload, then tell what was wrong: nothing if it went well.
+    case reload(@Sendable ([String]) -> Void)
+    /// Stop, as after SIGTERM.
+    case drain
+}
+
+/// The daemon as it is now.
+final class DaemonState: Sendable {
+    /// Where mail comes in.
+    struct Edge: Sendable {
+        var name: String
+        var listen: [String]
+        var running: SMTPEdge
+    }
+
+    struct Values: Sendable {
+        var hostname = ""
+        var file = ""
+        var edges: [Edge] = []
+        /// Whether DNS answers are validated, in a word, and why not.
+        var validation = "unknown"
+        var validationReason: String?
+        var isDraining = false
+        /// What was wrong with certificates and users when they were loaded.
+        var warnings: [String] = []
+    }
+
+    let since = Timestamp.now()
+    let orders: AsyncStream<Order>.Continuation
+    private let values = Mutex(Values())
+
+    init(orders: AsyncStream<Order>.Continuation) { self.orders = orders }
+
+    var now: Values { values.withLock { $0 } }
+
+    func set(_ change: (inout Values) -> Void) { values.withLock { change(&$0) } }
+}

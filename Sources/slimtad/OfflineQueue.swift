@@ -1,0 +1,112 @@
+// What operators do to the queue while no daemon runs: on the files, with the daemon's lock.
+
+import Glibc
+import SlimtaConfiguration
+import SlimtaControl
+import SlimtaMail
+import SlimtaQueue
+import SlimtaStorage
+import SlimtaSystem
+
+/// The queue's files, opened as the daemon opens them.
+enum OfflineQueue {
+    /// Holds, releases or removes. `query` is a filter; empty, without ids: all.
+    static func change(
+        _ action: QueueAction, _ ids: [QueueID], _ query: [ControlRequest.Parameter], _ file: ConfigurationFile
+    ) throws(Failure) -> QueueChange.Result {
+        let filter: QueueFilter
+        do throws(QueueFilter.Mistake) { filter = try QueueFilter(query) } catch {
+            throw Failure(.usage, error.description)
+        }
+        let by = Accounts.userName(getuid())
+        let storage = try open(file)
+        return try wait { () async throws(Failure) in
+            do throws(StorageError) {
+                let result = try await change(action, ids, filter, storage, by: by)
+                await storage.close()
+                return result
+            } catch {
+                await storage.close()
+                throw Failure(.unavailable, "queue: \(error.text)")
+            }
+        }
+    }
+
+    /// Takes the lock, and becomes who the daemon is: its files must not belong to somebody else.
+    private static func open(_ file: ConfigurationFile) throws(Failure) -> JournaledStorage {
+        let identity: Identity?
+        do throws(SystemError) {
+            identity =
+                Privileges.isRoot
+                ? try Privileges.lookUp(user: file.values.daemon.user, group: file.values.daemon.group) : nil
+        } catch {
+            throw Failure(error)
+        }
+        do throws(StorageOpenError) {
+            let storage = try JournaledStorage.open(
+                directory: file.stateDirectory, owner: identity.map { ($0.uid, $0.gid) }, options: StorageOptions(),
+                report: { say("queue: \($0)") })
+            if let identity, identity.uid != 0 { try become(identity) }
+            try storage.recover { _ in }
+            return storage
+        } catch {
+            throw Failure(storage: error)
+        }
+    }
+
+    private static func become(_ identity: Identity) throws(StorageOpenError) {
+        do throws(SystemError) { try Privileges.drop(to: identity) } catch { throw .unsafe(error.description) }
+    }
+
+    private static func change(
+        _ action: QueueAction, _ ids: [QueueID], _ filter: QueueFilter, _ storage: JournaledStorage, by: String
+    ) async throws(StorageError) -> QueueChange.Result {
+        var result = QueueChange.Result()
+        for id in ids {
+            do throws(StorageError) {
+                try await storage.commit(commit(action, try await storage.envelope(id).state, by: by))
+                result.done += 1
+            } catch {
+                guard error == .notFound else { throw error }
+                result.failed.append(("\(id)", error.text))
+            }
+        }
+        var place: QueueID?
+        while ids.isEmpty {
+            let now = Timestamp.now()
+            let page = try await storage.page(after: place, count: 1000)
+            result.failed += page.unreadable.map { ("\($0.id)", $0.reason) }
+            var commits = QueueCommit()
+            for queued in page.envelopes
+            where filter.matches(queued.envelope, queued.state, QueuePlace(of: queued.state, now: now), now: now) {
+                let one = commit(action, queued.state, by: by)
+                commits.states += one.states
+                commits.removed += one.removed
+                result.done += 1
+            }
+            try await storage.commit(commits)
+            place = page.next
+            if place == nil { break }
+        }
+        return result
+    }
+
+    private static func commit(_ action: QueueAction, _ state: EnvelopeState, by: String) -> QueueCommit {
+        var state = state
+        switch action {
+        case .hold:
+            state.isHeld = true
+            return QueueCommit(states: [state])
+        case .release:
+            state.isHeld = false
+            state.due = .now()
+            return QueueCommit(states: [state])
+        case .remove:
+            for index in state.pending { state.recipients[index].fate = .withdrawn }
+            var removal = Removal(of: state)
+            removal.by = by
+            return QueueCommit(removed: [removal])
+        case .flush, .bounce: preconditionFailure("needs the daemon")
+        }
+    }
+}

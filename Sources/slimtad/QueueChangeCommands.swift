@@ -1,0 +1,160 @@
+// `slimtad queue flush|hold|release|remove|bounce`: by the running daemon, and where none runs, as far as that goes, on
+// the queue's files.
+
+import ArgumentParser
+import Glibc
+import SlimtaControl
+import SlimtaMail
+import SlimtaQueue
+import SlimtaStorage
+import SlimtaSystem
+
+enum QueueChange {
+    static let commands: [any ParsableCommand.Type] = [
+        Flush.self, Hold.self, Release.self, Remove.self, Bounce.self,
+    ]
+
+    /// What all of them take.
+    struct Options: ParsableArguments {
+        @OptionGroup var config: ConfigurationOption
+        @OptionGroup var filter: FilterOptions
+
+        @Argument(help: "Queue ids.")
+        var ids: [String] = []
+
+        @Flag(help: "All messages.")
+        var all = false
+
+        @Flag(help: "Print a JSON object.")
+        var json = false
+    }
+
+    struct Flush: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "flush", abstract: "Try messages again now.",
+            discussion: "What is held stays held. Needs the running daemon.")
+
+        @OptionGroup var options: Options
+
+        func run() { QueueChange.run(.flush, options, isConfirmed: true) }
+    }
+
+    struct Hold: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "hold", abstract: "Keep messages in the queue without trying them, until they are released.")
+
+        @OptionGroup var options: Options
+
+        func run() { QueueChange.run(.hold, options, isConfirmed: true) }
+    }
+
+    struct Release: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "release", abstract: "Let messages go that are held: they are tried now.")
+
+        @OptionGroup var options: Options
+
+        func run() { QueueChange.run(.release, options, isConfirmed: true) }
+    }
+
+    struct Remove: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "remove", abstract: "Take messages out of the queue for good; nobody is told.",
+            discussion: "Asks on a terminal; elsewhere it needs --yes. The ledger says who removed how many recipients."
+        )
+
+        @OptionGroup var options: Options
+
+        @Flag(help: "Do not ask.")
+        var yes = false
+
+        func run() { QueueChange.run(.remove, options, isConfirmed: yes) }
+    }
+
+    struct Bounce: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "bounce",
+            abstract: "Give messages up now: their senders are told that they cannot be delivered.",
+            discussion: "Asks on a terminal; elsewhere it needs --yes. Needs the running daemon.")
+
+        @OptionGroup var options: Options
+
+        @Flag(help: "Do not ask.")
+        var yes = false
+
+        func run() { QueueChange.run(.bounce, options, isConfirmed: yes) }
+    }
+
+    private static func run(_ action: QueueAction, _ options: Options, isConfirmed: Bool) {
+        let failures = orExit { () throws(Failure) -> Int in
+            var query = try options.filter.query()
+            let ids = try options.ids.map { text throws(Failure) in try queueID(text) }
+            guard [!ids.isEmpty, !query.isEmpty, options.all].filter(\.self).count == 1 else {
+                throw Failure(.usage, "which messages? Give queue ids, or filters (see --help), or --all: one of these")
+            }
+            if options.all { query = [.init("all", "yes")] }
+            let file = try ConfigurationFile.parse(options.config.path)
+            let daemon = try RunningDaemon.connect(file)
+            if daemon == nil, action == .flush || action == .bounce {
+                _ = try RunningDaemon.need(file, for: "queue \(action.rawValue)")
+            }
+            if !isConfirmed { try confirm(action, ids, options.all ? [] : query, file) }
+            let result: Result
+            if let daemon {
+                result = try change(action, ids, query, daemon)
+            } else {
+                result = try OfflineQueue.change(action, ids, options.all ? [] : query, file)
+            }
+            for (id, reason) in result.failed { say("\(id): \(reason)") }
+            if options.json {
+                let failed = result.failed.map { JSON.object([.init("id", .string($0)), .init("error", .string($1))]) }
+                print(JSON.object([.init("done", .count(result.done)), .init("failed", .array(failed))]).line)
+            } else {
+                print("\(result.done) \(action.done)")
+            }
+            return result.failed.count
+        }
+        if failures > 0 { Glibc.exit(1) }
+    }
+
+    /// What came of it.
+    struct Result {
+        var done = 0
+        /// Ids, and why it could not be done.
+        var failed: [(String, String)] = []
+    }
+
+    private static func change(
+        _ action: QueueAction, _ ids: [QueueID], _ query: [ControlRequest.Parameter], _ daemon: RunningDaemon
+    ) throws(Failure) -> Result {
+        var result = Result()
+        func add(_ page: JSON) -> Bool {
+            result.done += Int(page["done"].integer ?? 0)
+            result.failed += page["failed"].elements.map { ($0["id"].text ?? "", $0["error"].text ?? "") }
+            return true
+        }
+        let path = ["queue", action.rawValue]
+        if ids.isEmpty {
+            try daemon.pages(.post, path, query + [.init("limit", "1000")], add)
+            return result
+        }
+        for start in stride(from: 0, to: ids.count, by: 500) {
+            _ = add(try daemon.ask(.post, path, ids[start...].prefix(500).map { .init("id", "\($0)") }))
+        }
+        return result
+    }
+
+    private static func confirm(
+        _ action: QueueAction, _ ids: [QueueID], _ query: [ControlRequest.Parameter], _ file: ConfigurationFile
+    ) throws(Failure) {
+        guard isatty(STDIN_FILENO) == 1 else {
+            throw Failure(
+                .usage,
+                "\(action.rawValue) cannot be undone and there is no terminal to ask on: say --yes if it is meant")
+        }
+        let count = ids.isEmpty ? try QueueView.open(file).count(query) : ids.count
+        guard Terminal.asks("\(action.rawValue) \(count) message\(count == 1 ? "" : "s") for good?") else {
+            throw Failure(.usage, "nothing was changed")
+        }
+    }
+}

@@ -1,0 +1,113 @@
+// The queue as commands see it: asked of the running daemon, or read from the files where none runs. Both say the same
+// in the same JSON.
+
+import Glibc
+import SlimtaControl
+import SlimtaMail
+import SlimtaQueue
+import SlimtaStorage
+import SlimtaSystem
+
+/// Where a command looks at the queue.
+enum QueueView {
+    case daemon(RunningDaemon)
+    case files(StorageInspector)
+
+    /// The daemon if one runs, else the files.
+    static func open(_ file: ConfigurationFile) throws(Failure) -> QueueView {
+        if let daemon = try RunningDaemon.connect(file) { return .daemon(daemon) }
+        return .files(try file.inspectQueue())
+    }
+
+    /// Calls `body` with every message that the filter means, in the order of arrival, until it returns false.
+    func forEach(_ query: [ControlRequest.Parameter], _ body: (JSON) -> Bool) throws(Failure) {
+        switch self {
+        case .daemon(let daemon):
+            try daemon.pages(.get, ["queue"], query + [.init("limit", "1000")]) { page in
+                tell(page["unreadable"])
+                return page["messages"].elements.allSatisfy(body)
+            }
+        case .files(let inspector):
+            try Self.forEach(inspector, query) { queued, place, now in
+                body(.item(queued.envelope, queued.state, place, now: now))
+            }
+        }
+    }
+
+    func count(_ query: [ControlRequest.Parameter]) throws(Failure) -> Int {
+        var count = 0
+        switch self {
+        case .daemon(let daemon):
+            try daemon.pages(.get, ["queue", "count"], query) { page in
+                count += Int(page["count"].integer ?? 0)
+                return true
+            }
+        case .files(let inspector):
+            if query.isEmpty { return inspector.queued.count }
+            try Self.forEach(inspector, query) { _, _, _ in
+                count += 1
+                return true
+            }
+        }
+        return count
+    }
+
+    func show(_ id: QueueID) throws(Failure) -> JSON {
+        switch self {
+        case .daemon(let daemon): return try daemon.ask(.get, ["queue", "\(id)"])
+        case .files(let inspector):
+            let stored = try Self.load(inspector, id)
+            let now = Timestamp.now()
+            return .whole(stored, QueuePlace(of: stored.state, now: now), now: now)
+        }
+    }
+
+    static func load(_ inspector: StorageInspector, _ id: QueueID) throws(Failure) -> StoredEnvelope {
+        do throws(StorageError) {
+            return try inspector.load(id)
+        } catch {
+            throw Failure(.unavailable, "\(id): \(error.text)")
+        }
+    }
+
+    private static func forEach(
+        _ inspector: StorageInspector, _ query: [ControlRequest.Parameter],
+        _ body: (QueuedEnvelope, QueuePlace, Timestamp) -> Bool
+    ) throws(Failure) {
+        let filter: QueueFilter
+        do throws(QueueFilter.Mistake) { filter = try QueueFilter(query) } catch {
+            throw Failure(.usage, error.description)
+        }
+        let now = Timestamp.now()
+        var place: QueueID?
+        repeat {
+            let page = inspector.page(after: place, count: 1000)
+            for (id, reason) in page.unreadable { say("\(id) cannot be read: \(reason)") }
+            for queued in page.envelopes {
+                let place = QueuePlace(of: queued.state, now: now)
+                guard filter.matches(queued.envelope, queued.state, place, now: now) else { continue }
+                guard body(queued, place, now) else { return }
+            }
+            place = page.next
+        } while place != nil
+    }
+
+    private func tell(_ unreadable: JSON) {
+        for item in unreadable.elements {
+            say("\(item["id"].text ?? "?") cannot be read: \(item["error"].text ?? "no reason is given")")
+        }
+    }
+}
+
+extension StorageError {
+    /// In words, for who asked.
+    var text: String {
+        switch self {
+        case .notFound: "is not queued"
+        case .damaged(let reason): "the record is damaged: \(reason)"
+        case .failed(let reason): "cannot be read: \(reason)"
+        case .full: "the disk is full"
+        case .closed: "the queue is closed"
+        }
+    }
+}

@@ -1,0 +1,140 @@
+// `slimtad status` and `slimtad audit`: the daemon as a whole, and whether every recipient is accounted for.
+
+import ArgumentParser
+import Glibc
+import SlimtaControl
+import SlimtaStorage
+import SlimtaSystem
+
+struct StatusCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "Show what the running daemon is doing.",
+        discussion: "Exit status 69: no daemon runs. \"unaccounted\" counts recipients that nothing accounts for: 0.")
+
+    @OptionGroup var config: ConfigurationOption
+
+    @Flag(help: "Print a JSON object.")
+    var json = false
+
+    func run() {
+        orExit { () throws(Failure) in
+            let daemon = try RunningDaemon.need(try ConfigurationFile.parse(config.path), for: "status")
+            let status = try daemon.ask(.get, ["status"])
+            if json { print(status.line) } else { Self.tell(status) }
+        }
+    }
+
+    private static func tell(_ status: JSON) {
+        func line(_ name: String, _ text: String) {
+            print("\(name):\(String(repeating: " ", count: max(1, 13 - name.count)))\(printable(text))")
+        }
+        let queue = status["queue"]
+        let storage = status["storage"]
+        let ledger = status["ledger"]
+        line(
+            "slimtad",
+            "\(status["version"].text ?? "") on \(status["hostname"].text ?? ""), process \(status["pid"].integer ?? 0)"
+                + (status["draining"].isTrue ? ", stopping" : ""))
+        line("since", "\(status["since"].text ?? "") (\(age(status["uptime"].integer ?? 0)))")
+        for edge in status["edges"].elements {
+            let listen = edge["listen"].elements.compactMap(\.text).joined(separator: " ")
+            line("edge", "\(edge["name"].text ?? ""): \(listen), \(edge["sessions"].integer ?? 0) sessions")
+        }
+        let parts = ["held", "active", "due"].compactMap { name in queue[name].integer.map { "\($0) \(name)" } }
+        line(
+            "queue",
+            "\(queue["total"].integer ?? 0) messages" + (parts.isEmpty ? "" : ": ") + parts.joined(separator: ", "))
+        if let oldest = queue["oldest"].text { line("oldest", "\(oldest) (\(age(queue["oldest_age"].integer ?? 0)))") }
+        for destination in queue["destinations"].elements.prefix(10) {
+            let backOff = destination["back_off"]
+            line(
+                "destination",
+                "\(destination["name"].text ?? ""): \(destination["depth"].integer ?? 0) messages, "
+                    + "\(destination["active"].integer ?? 0) active"
+                    + (backOff == .null
+                        ? "" : ", does not answer since \(backOff["since"].text ?? ""): \(backOff["reply"].text ?? "")")
+            )
+        }
+        line(
+            "storage",
+            "\(octets(storage["journal_octets"].integer ?? 0)) of journal, \(storage["generations"].integer ?? 0) files, "
+                + "checkpoint \(storage["checkpoint"].integer ?? 0), \(octets(storage["free_octets"].integer ?? 0)) free"
+                + (storage["full"].isTrue ? ", FULL: nothing is accepted" : ""))
+        if let failure = storage["failure"].text { line("failure", "\(failure): nothing is accepted") }
+        line(
+            "unaccounted", "\(ledger["unaccounted"].integer ?? 0)" + (ledger["balanced"].isTrue ? "" : ", NOT BALANCED")
+        )
+        let dns = status["dns"]
+        let validation =
+            switch dns["validation"].text {
+            case "working": "answers are validated (DNSSEC)"
+            case "off": "answers are not validated, as configured"
+            case "unavailable": "answers cannot be validated: \(dns["reason"].text ?? "")"
+            default: "not known yet whether answers can be validated"
+            }
+        line("dns", validation)
+        for warning in status["warnings"].elements { line("warning", warning.text ?? "") }
+    }
+}
+
+struct AuditCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "audit",
+        abstract: "Prove from the queue's storage that every accepted recipient is accounted for.",
+        discussion: """
+            Reads all that is queued, with its checksums. Exit status 0: every recipient is in the queue or ended in \
+            exactly one of delivered, bounced, expired, removed, and every record is readable. 1: something is not so; \
+            what, is printed.
+            """)
+
+    @OptionGroup var config: ConfigurationOption
+
+    @Flag(help: "Print a JSON object.")
+    var json = false
+
+    func run() {
+        let isClean = orExit { () throws(Failure) -> Bool in
+            let file = try ConfigurationFile.parse(config.path)
+            let audit: JSON
+            if let daemon = try RunningDaemon.connect(file) {
+                audit = try daemon.ask(.get, ["audit"])
+            } else {
+                let inspector = try file.inspectQueue()
+                do throws(StorageOpenError) { audit = .audit(try inspector.audit()) } catch {
+                    throw Failure(storage: error)
+                }
+            }
+            if json { print(audit.line) } else { Self.tell(audit) }
+            return audit["clean"].isTrue
+        }
+        if !isClean { Glibc.exit(1) }
+    }
+
+    private static func tell(_ audit: JSON) {
+        let ledger = audit["ledger"]
+        print("recipients since \(ledger["since"].text ?? "")")
+        let names = ledger["submitted"].members.map(\.name)
+        let width = names.map(\.count).max() ?? 0
+        func column(_ text: String, _ width: Int) -> String {
+            String(repeating: " ", count: max(0, width - text.count)) + text
+        }
+        print(column("", width) + column("submitted", 14) + column("notices", 14))
+        for name in names {
+            print(
+                name + column("", width - name.count) + column("\(ledger["submitted"][name].integer ?? 0)", 14)
+                    + column("\(ledger["notices"][name].integer ?? 0)", 14))
+        }
+        for member in ledger["removed_by"].members {
+            print("removed by \(printable(member.name)): \(member.value.integer ?? 0)")
+        }
+        print(
+            "read: \(audit["envelopes"].integer ?? 0) messages, \(octets(audit["octets"].integer ?? 0)), "
+                + "\(audit["spooled"].integer ?? 0) spooled")
+        for finding in audit["findings"].elements {
+            let id = finding["id"].text.map { "\($0): " } ?? ""
+            print("\(finding["fault"].isTrue ? "FAULT" : "note"): \(id)\(printable(finding["text"].text ?? ""))")
+        }
+        if let omitted = audit["omitted"].integer, omitted > 0 { print("and \(omitted) more") }
+        print(audit["clean"].isTrue ? "balanced: every recipient is accounted for" : "NOT BALANCED, or not readable")
+    }
+}

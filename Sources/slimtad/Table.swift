@@ -1,0 +1,99 @@
+// What commands print: on a terminal aligned columns, cut to its width; into a pipe fields with tabs between them, whole
+// and without a heading.
+
+import Glibc
+
+/// Prints rows as they come, so that a million of them need no memory.
+struct Table {
+    /// A column: its heading and its width on a terminal; nil: what is left of the line.
+    struct Column {
+        var heading: String
+        var width: Int?
+
+        init(_ heading: String, _ width: Int? = nil) {
+            self.heading = heading
+            self.width = width
+        }
+    }
+
+    private let columns: [Column]
+    private let terminalWidth: Int?
+    private var hasHeading = false
+
+    init(_ columns: [Column]) {
+        self.columns = columns
+        terminalWidth = Terminal.width
+    }
+
+    mutating func row(_ fields: [String]) {
+        guard let terminalWidth else { return print(fields.map(printable).joined(separator: "\t")) }
+        if !hasHeading {
+            hasHeading = true
+            print(line(columns.map(\.heading), terminalWidth))
+        }
+        print(line(fields.map(printable), terminalWidth))
+    }
+
+    private func line(_ fields: [String], _ width: Int) -> String {
+        var line = ""
+        for (column, field) in zip(columns, fields) {
+            guard let space = column.width else {
+                line += field.prefix(max(8, width - line.count))
+                continue
+            }
+            let shown = field.count > space ? field.prefix(space - 1) + "~" : field[...]
+            line += shown + String(repeating: " ", count: space - shown.count + 2)
+        }
+        while line.last == " " { line.removeLast() }
+        return line
+    }
+}
+
+enum Terminal {
+    /// The columns of standard output; nil if it is no terminal.
+    static var width: Int? {
+        guard isatty(STDOUT_FILENO) == 1 else { return nil }
+        var size = winsize()
+        guard ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
+        return Int(size.ws_col)
+    }
+
+    /// Asks on the terminal; only "y" and "yes" mean yes.
+    static func asks(_ question: String) -> Bool {
+        var octets = Array("\(question) [y/N] ".utf8)
+        write(STDERR_FILENO, &octets, octets.count)
+        return ["y", "yes"].contains(readLine()?.lowercased())
+    }
+}
+
+/// Text from elsewhere, with nothing in it that a terminal would act upon.
+func printable(_ text: String) -> String {
+    if text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && !(0x7F...0x9F ~= $0.value) }) { return text }
+    return String(
+        String.UnicodeScalarView(
+            text.unicodeScalars.map { $0.value < 0x20 || 0x7F...0x9F ~= $0.value ? "?" : $0 }))
+}
+
+/// A number of seconds as people say it: 42s, 17m, 5h, 3d.
+func age(_ seconds: Int64) -> String {
+    switch seconds {
+    case ..<120: "\(max(0, seconds))s"
+    case ..<7200: "\(seconds / 60)m"
+    case ..<172_800: "\(seconds / 3600)h"
+    default: "\(seconds / 86400)d"
+    }
+}
+
+/// A number of octets as people say it: 812, 40 KiB, 3.2 MiB.
+func octets(_ count: Int64) -> String {
+    var value = Double(count)
+    var unit = 0
+    while value >= 1024, unit < 4 {
+        value /= 1024
+        unit += 1
+    }
+    if unit == 0 { return "\(count) octets" }
+    let tenths = Int(value * 10)
+    return (tenths < 100 ? "\(tenths / 10).\(tenths % 10)" : "\(tenths / 10)")
+        + " \(["", "KiB", "MiB", "GiB", "TiB"][unit])"
+}

@@ -1,0 +1,326 @@
+"""The control socket and the commands that use it: real daemon, curl, and the commands on the files where none runs."""
+
+import json
+import os
+import pwd
+import socket
+import subprocess
+import time
+
+import pytest
+
+from harness.machine import IS_ROOT, MX_PORT, USER
+from harness.messages import message
+from harness.slimtad import CONFIGURATION, NOT_PERMITTED, OK, UNAVAILABLE, USAGE, run_slimtad
+
+NOBODY_THERE = "127.0.0.9"
+
+
+def curl(daemon, path, *arguments, prefix=()):
+    """The status and the JSON that the control socket answers."""
+    result = subprocess.run(
+        [*prefix, "curl", "-s", "-w", "\n%{http_code}", "--unix-socket", daemon.runtime / "control", *arguments,
+         f"http://slimtad{path}"], capture_output=True, text=True, timeout=30)
+    body, _, status = result.stdout.rpartition("\n")
+    return int(status), json.loads(body) if body else None
+
+
+def command(daemon, *arguments, stdin="", status=OK):
+    """What a command prints; it has to end with `status`."""
+    result = run_slimtad(*arguments, "--config", daemon.configuration, stdin=stdin)
+    assert result.returncode == status, (arguments, result.returncode, result.stdout, result.stderr)
+    return result.stdout if status == OK else result.stderr
+
+
+def submit_many(daemon, count, recipient=f"r@[{NOBODY_THERE}]", sender="sender@origin.test"):
+    """Messages on one session."""
+    with daemon.connect() as client:
+        for number in range(count):
+            client.sendmail(sender, [recipient], f"Subject: {number}\r\n\r\nbody {number}\r\n")
+
+
+@pytest.fixture
+def daemon(make_slimtad):
+    """A daemon whose messages all wait: nobody listens where they are to go."""
+    return make_slimtad(queue={"retry": ["1h"]}, relay={"type": "mx", "port": MX_PORT}).start()
+
+
+def test_status_by_curl_and_command(daemon):
+    submit_many(daemon, 3)
+    daemon.wait_for_attempts(1)
+    status, answer = curl(daemon, "/status")
+    assert status == 200
+    assert answer["pid"] == daemon.process.pid
+    assert answer["queue"]["total"] == 3
+    assert answer["ledger"]["unaccounted"] == 0 and answer["ledger"]["submitted"]["accepted"] == 3
+    assert [edge["name"] for edge in answer["edges"]] == ["submission", "submissions"]
+    assert answer["storage"]["failure"] is None
+    with daemon.connect():
+        assert sum(edge["sessions"] for edge in curl(daemon, "/status")[1]["edges"]) == 1
+    assert json.loads(command(daemon, "status", "--json"))["pid"] == daemon.process.pid
+    text = command(daemon, "status")
+    assert f"process {daemon.process.pid}" in text and "unaccounted:  0" in text
+
+
+def test_requests_that_are_wrong(daemon):
+    some = "0" * 32
+    for path, method, expected in [
+        ("/", "GET", 404), ("/nothing", "GET", 404), ("/queue/xyz", "GET", 400), (f"/queue/{some}", "GET", 404),
+        ("/status?x=1", "GET", 400), ("/queue?sendr=a@b", "GET", 400), ("/queue?sender=a", "GET", 400),
+        ("/queue?age=x", "GET", 400), ("/queue?state=x", "GET", 400), ("/queue?limit=0", "GET", 400),
+        ("/queue?limit=1001", "GET", 400), ("/queue?after=1", "GET", 400), ("/queue?sender=a@b&sender=a@b", "GET", 400),
+        ("/queue/hold", "POST", 400), ("/queue/hold?id=1", "POST", 400), ("/queue/hold?all=no", "POST", 400),
+        (f"/queue/hold?all=yes&id={some}", "POST", 400), ("/queue/burn?all=yes", "POST", 404), ("/queue", "POST", 405),
+        ("/reload", "GET", 405), ("/status", "POST", 405), ("/status", "DELETE", 405), ("/%zz", "GET", 400),
+    ]:
+        status, answer = curl(daemon, path, "-X", method)
+        assert (status, set(answer)) == (expected, {"error"}), (method, path, status, answer)
+    status, answer = curl(daemon, f"/queue/remove?id={some}", "-X", "POST")
+    assert status == 200 and answer["done"] == 0 and answer["failed"][0]["id"] == some
+    assert curl(daemon, "/status")[0] == 200
+
+
+def test_what_is_not_http_or_too_much_ends_the_connection(daemon):
+    for octets in [b"\x16\x03\x01\x02\x00", b"GET /status HTTP/1.1\r\nX: " + b"x" * 200_000, b"HELO there\r\n\r\n",
+                   b"POST /drain HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 200_000]:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(daemon.runtime / "control"))
+            try:
+                client.sendall(octets)
+                while client.recv(65536):
+                    pass
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+    # Of more connections than may be, some are turned away, and the others go on.
+    clients = []
+    for _ in range(40):
+        clients.append(socket.socket(socket.AF_UNIX))
+        clients[-1].settimeout(10)
+        clients[-1].connect(str(daemon.runtime / "control"))
+    answered = 0
+    for client in clients:
+        try:
+            client.sendall(b"GET /queue/count HTTP/1.1\r\nHost: x\r\n\r\n")
+            answered += client.recv(65536).startswith(b"HTTP/1.1 200")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    assert answered == 32
+    for client in clients:
+        client.close()
+    daemon.wait_until(lambda: curl(daemon, "/status")[0] == 200, what="an answer")
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs to become other users")
+def test_only_those_who_may(daemon):
+    control = daemon.runtime / "control"
+    assert control.stat().st_mode & 0o7777 == 0o660
+    assert control.stat().st_uid == pwd.getpwnam(USER).pw_uid
+    other = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups"]
+    command_line = [*other, os.environ.get("SLIMTAD", "slimtad")]
+    # The permissions of the file keep others out; where they do not, the daemon does.
+    result = subprocess.run([*other, "curl", "-s", "--unix-socket", control, "http://x/status"], timeout=30)
+    assert result.returncode == 7
+    control.chmod(0o666)
+    status, answer = curl(daemon, "/status", prefix=other)
+    assert status == 403 and "slimtad-admin" in answer["error"]
+    daemon.wait_for_log(r"warning control refused .*uid=1\b")
+    status, answer = curl(daemon, "/status", prefix=["setpriv", f"--reuid={USER}", "--regid=daemon", "--clear-groups"])
+    assert status == 200
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs to become other users")
+def test_a_command_without_rights_says_so(daemon, place):
+    other = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups"]
+    from harness.machine import SLIMTAD
+    configuration = place.folder("readable") / "slimta.conf"
+    configuration.write_text(daemon.configuration.read_text())
+    configuration.chmod(0o644)
+    for argument in ["status", "queue"]:
+        result = subprocess.run(
+            [*other, SLIMTAD, argument, "--config", configuration], capture_output=True, text=True, timeout=30)
+        if "Permission denied" in result.stderr and "execute" in result.stderr:
+            pytest.skip("that user cannot reach the program")
+        assert result.returncode == NOT_PERMITTED and "slimtad-admin" in result.stderr, result
+
+
+def test_a_live_socket_is_kept_a_dead_one_replaced(daemon):
+    second = run_slimtad("run", "--config", daemon.configuration)
+    assert second.returncode != OK
+    assert curl(daemon, "/status")[0] == 200
+    daemon.process.kill()
+    daemon.process.wait()
+    assert (daemon.runtime / "control").exists()
+    daemon.start_again()
+    assert curl(daemon, "/status")[1]["pid"] == daemon.process.pid
+    assert daemon.term() == 0
+    assert not (daemon.runtime / "control").exists()
+
+
+def test_list_pages_and_filters(daemon):
+    submit_many(daemon, 30)
+    submit_many(daemon, 5, recipient="other@[127.0.0.8]", sender="second@origin.test")
+    ids, after = [], ""
+    while True:
+        status, page = curl(daemon, f"/queue?limit=7{after}")
+        assert status == 200 and len(page["messages"]) <= 7
+        ids += [item["id"] for item in page["messages"]]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert len(ids) == 35 and ids == sorted(set(ids))
+    assert command(daemon, "queue", "count") == "35\n"
+    assert command(daemon, "queue", "count", "--sender", "SECOND@origin.test") == "5\n"
+    assert command(daemon, "queue", "count", "--recipient", "@[127.0.0.8]") == "5\n"
+    assert command(daemon, "queue", "count", "--domain", "[127.0.0.9]") == "30\n"
+    assert command(daemon, "queue", "count", "--login", "tester") == "35\n"
+    assert command(daemon, "queue", "count", "--login", "nobody") == "0\n"
+    assert command(daemon, "queue", "count", "--age", "1h") == "0\n"
+    assert command(daemon, "queue", "count", "--age", "0-1h", "--sender", "@origin.test") == "35\n"
+    daemon.wait_for_attempts(1, recipient="other@[127.0.0.8]")
+    assert int(command(daemon, "queue", "count", "--reason", "cannot connect")) >= 1
+    assert command(daemon, "queue", "count", "--reason", "never said") == "0\n"
+    listed = json.loads(command(daemon, "queue", "list", "--json"))
+    assert [item["id"] for item in listed] == ids
+    lines = command(daemon, "queue", "list", "--limit", "3").splitlines()
+    assert [line.split("\t")[0] for line in lines] == ids[:3]
+    assert command(daemon, "queue", "list", "--sender", "x@y.test", "--json") == "[]\n"
+    for arguments in [("--sender", "x"), ("--age", "x"), ("--state", "x"), ("--limit", "0")]:
+        assert arguments[0] in command(daemon, "queue", "list", *arguments, status=USAGE)
+
+
+def test_show_tells_every_attempt(make_slimtad, nameserver, sink):
+    nameserver.add_mx("one.test", NOBODY_THERE)
+    nameserver.start()
+    daemon = make_slimtad(nameserver, queue={"retry": ["1s"]}).start()
+    id = daemon.submit(message("show"), ["a@one.test", "b@one.test"])
+    daemon.wait_for_attempts(4, queue_id=id)
+    shown = json.loads(command(daemon, "queue", "show", id, "--json"))
+    assert shown["id"] == id and shown["sender"] == "sender@origin.test"
+    assert [recipient["address"] for recipient in shown["recipients"]] == ["a@one.test", "b@one.test"]
+    assert shown["client"]["login"] == "tester" and shown["client"]["tls"].startswith("TLSv1.3")
+    assert len(shown["history"]) >= 2
+    for attempt in shown["history"]:
+        assert attempt["result"] == "deferred" and attempt["recipients"] == 2
+        assert NOBODY_THERE in attempt["relay"] and "cannot connect" in attempt["reply"]
+        assert attempt["time"].endswith("Z")
+    assert [attempt["time"] for attempt in shown["history"]] == sorted(a["time"] for a in shown["history"])
+    text = command(daemon, "queue", "show", id)
+    assert text.count("attempt:") >= 2 and "a@one.test and 1 more" in text
+    content = command(daemon, "queue", "show", id, "--content")
+    assert content.startswith("Received:") and "Subject: show" in content
+    result = subprocess.run(
+        ["curl", "-s", "--unix-socket", daemon.runtime / "control", f"http://x/queue/{id}?content"],
+        capture_output=True, timeout=30)
+    assert result.stdout.replace(b"\r\n", b"\n").decode() == content.replace("\r\n", "\n")
+    assert "not a queue id" in command(daemon, "queue", "show", "xyz", status=USAGE)
+    assert "not queued" in command(daemon, "queue", "show", "0" * 32, status=UNAVAILABLE)
+
+
+def test_content_of_a_large_message(daemon):
+    body = b"Subject: large\r\n\r\n" + b"x" * 70 * 1000 + b"\r\n" + (b"0123456789" * 7 + b"\r\n") * 40_000
+    id = daemon.submit(body, f"r@[{NOBODY_THERE}]")
+    content = subprocess.run(
+        ["curl", "-s", "--unix-socket", daemon.runtime / "control", f"http://x/queue/{id}?content"],
+        capture_output=True, timeout=60).stdout
+    assert content.endswith(body)
+
+
+def test_hold_release_flush_remove_bounce(daemon):
+    submit_many(daemon, 6)
+    ids = [item["id"] for item in json.loads(command(daemon, "queue", "list", "--json"))]
+    daemon.wait_until(
+        lambda: command(daemon, "queue", "count", "--state", "active") == "0\n", what="no attempt being made")
+    assert command(daemon, "queue", "hold", ids[0], ids[1]) == "2 held\n"
+    assert command(daemon, "queue", "count", "--state", "held") == "2\n"
+    assert json.loads(command(daemon, "status", "--json"))["queue"]["held"] == 2
+    assert "is held" in command(daemon, "queue", "flush", ids[0], status=1)
+    assert command(daemon, "queue", "release", ids[0]) == "1 released\n"
+    assert command(daemon, "queue", "count", "--state", "held") == "1\n"
+    attempts = len(daemon.attempts(queue_id=ids[2]))
+    assert command(daemon, "queue", "flush", ids[2]) == "1 flushed\n"
+    daemon.wait_for_attempts(attempts + 1, queue_id=ids[2])
+    command(daemon, "queue", "flush", "--all")
+
+    assert "--yes" in command(daemon, "queue", "remove", ids[1], status=USAGE)
+    assert "--yes" in command(daemon, "queue", "bounce", ids[1], status=USAGE)
+    assert "which messages" in command(daemon, "queue", "remove", "--yes", status=USAGE)
+    assert "which messages" in command(daemon, "queue", "hold", ids[1], "--all", status=USAGE)
+    assert command(daemon, "queue", "count") == "6\n"
+    assert command(daemon, "queue", "remove", ids[1], "--yes") == "1 removed\n"
+    assert "not queued" in command(daemon, "queue", "remove", ids[1], "--yes", status=1)
+    who = pwd.getpwuid(os.geteuid()).pw_name
+    assert daemon.events(queue_id=ids[1], by=who)
+    daemon.wait_until(
+        lambda: command(daemon, "queue", "count", "--state", "active") == "0\n", what="no attempt being made")
+    assert command(daemon, "queue", "bounce", ids[5], "--yes") == "1 bounced\n"
+    assert ids[5] not in command(daemon, "queue", "list")
+    assert daemon.events(about=ids[5])
+
+    audit = json.loads(command(daemon, "audit", "--json"))
+    assert audit["clean"] and audit["ledger"]["unaccounted"] == 0
+    assert audit["ledger"]["submitted"]["removed"] == 1 and audit["ledger"]["submitted"]["bounced"] == 1
+    assert audit["ledger"]["removed_by"] == {who: 1}
+    # A hold survives a restart.
+    command(daemon, "queue", "hold", ids[3])
+    assert daemon.term() == 0
+    daemon.start_again()
+    assert json.loads(command(daemon, "queue", "show", ids[3], "--json"))["state"] == "held"
+
+
+def test_without_a_daemon(daemon):
+    submit_many(daemon, 4)
+    ids = [item["id"] for item in json.loads(command(daemon, "queue", "list", "--json"))]
+    command(daemon, "drain")
+    assert daemon.process.wait(timeout=10) == 0
+    assert command(daemon, "queue", "count") == "4\n"
+    assert [line.split("\t")[0] for line in command(daemon, "queue").splitlines()] == ids
+    assert json.loads(command(daemon, "queue", "show", ids[0], "--json"))["id"] == ids[0]
+    assert "Subject: 0" in command(daemon, "queue", "show", ids[0], "--content")
+    assert "not queued" in command(daemon, "queue", "show", "0" * 32, status=UNAVAILABLE)
+    assert "balanced: every recipient is accounted for" in command(daemon, "audit")
+    for arguments in [("status",), ("reload",), ("drain",), ("queue", "flush", ids[0]),
+                      ("queue", "bounce", ids[0], "--yes")]:
+        assert "needs the running daemon" in command(daemon, *arguments, status=UNAVAILABLE)
+    assert command(daemon, "queue", "hold", ids[0], ids[1]) == "2 held\n"
+    assert command(daemon, "queue", "release", ids[1]) == "1 released\n"
+    assert command(daemon, "queue", "remove", ids[2], "--yes") == "1 removed\n"
+    assert "not queued" in command(daemon, "queue", "remove", ids[2], "--yes", status=1)
+    assert command(daemon, "queue", "count", "--state", "held") == "1\n"
+    assert "balanced: every recipient is accounted for" in command(daemon, "audit")
+    daemon.start_again()
+    assert command(daemon, "queue", "count") == "3\n"
+    assert json.loads(command(daemon, "queue", "show", ids[0], "--json"))["state"] == "held"
+
+
+def test_reload_says_what_is_wrong(daemon):
+    command(daemon, "reload")
+    good = daemon.configuration.read_text()
+    daemon.configuration.write_text(good.replace('hostname = "', 'hostname = "..'))
+    daemon.expect_error("reload failed")
+    status, answer = curl(daemon, "/reload", "-X", "POST")
+    assert status == 422 and "hostname" in answer["errors"][0]
+    daemon.configuration.write_text(good)
+    assert curl(daemon, "/reload", "-X", "POST") == (200, {"errors": []})
+
+
+def test_checkpoint(daemon):
+    submit_many(daemon, 2)
+    before = curl(daemon, "/status")[1]["storage"]["checkpoint"]
+    status, answer = curl(daemon, "/checkpoint", "-X", "POST")
+    assert status == 200 and answer["checkpoint"] > before
+    assert curl(daemon, "/status")[1]["storage"]["generations"] > 0
+    assert len(json.loads(command(daemon, "queue", "list", "--json"))) == 2
+
+
+def test_ten_thousand_are_listed_and_removed(make_slimtad):
+    daemon = make_slimtad(queue={"deliver": False}).start()
+    submit_many(daemon, 10_000)
+    listed = json.loads(command(daemon, "queue", "list", "--json"))
+    assert len({item["id"] for item in listed}) == 10_000
+    assert [item["id"] for item in listed] == sorted(item["id"] for item in listed)
+    assert command(daemon, "queue", "count", "--domain", f"[{NOBODY_THERE}]") == "10000\n"
+    assert command(daemon, "queue", "hold", "--all") == "10000 held\n"
+    assert command(daemon, "queue", "remove", "--state", "held", "--yes") == "10000 removed\n"
+    assert command(daemon, "queue", "count") == "0\n"
+    assert json.loads(command(daemon, "audit", "--json"))["ledger"]["submitted"]["removed"] == 10_000
