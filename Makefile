@@ -5,7 +5,8 @@
 #   make test       unit tests, then the interop tests with real programs; the last line counts both
 #   make lint       formatting, and the walls between the targets
 #   make run        try it: a slimtad of your own in .run/
-#   make bench      measure the release build
+#   make bench      measure the release build: the queue's storage alone, then the daemon (bench-store, bench-daemon)
+#   make crash      power cuts, kills and faults, ROUNDS=300 kills and the others in proportion; as root, for hours
 #   make install    into DESTDIR, below PREFIX (/usr/local); `make uninstall` takes it away again
 #   make clean      remove all that was built, fetched and run here
 
@@ -18,7 +19,7 @@ UNITDIR = /lib/systemd/system
 # An import that Package.swift does not allow is an error.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
 
-.PHONY: build test lint bench run install uninstall clean
+.PHONY: build test lint bench bench-store bench-daemon crash run install uninstall clean
 
 build:
 	.ci/deps build
@@ -38,18 +39,36 @@ run:
 	swift build $(SWIFT_FLAGS) --configuration $(CONFIGURATION)
 	etc/run-here .build/$(CONFIGURATION)/slimtad
 
+# SECONDS of each measurement; on the disk that .build is on.
+SECONDS = 5
+bench: bench-store bench-daemon
+
+bench-store:
+	.ci/deps build
+	swift build $(SWIFT_FLAGS) --configuration release --product storage-worker
+	mkdir -p .build/bench-store
+	.build/release/storage-worker bench .build/bench-store $(SECONDS)
+
 # The load generator and the peers that slimtad is measured against are not part of this repository.
 BENCH = ../shared/bench/bench.py
-bench:
+bench-daemon:
 	.ci/deps build
-	swift build $(SWIFT_FLAGS) --configuration release
-	@test -x $(BENCH) || { echo "make bench: no $(BENCH) beside this repository, nothing to measure with" >&2; exit 1; }
+	swift build $(SWIFT_FLAGS) --configuration release --product slimtad
+	@test -x $(BENCH) || { echo "make bench-daemon: no $(BENCH) beside this repository, nothing to measure with" >&2; exit 1; }
 	BENCH_STATE="$(CURDIR)/.build/bench" SLIMTAD="$(CURDIR)/.build/release/slimtad" \
 	    python3 $(BENCH) run --peer slimtad --scenario S1
 
+# SEED=N repeats the random choices of a run; ONLY=kill,faults runs some of the rigs.
+ROUNDS = 300
+crash:
+	.ci/deps crash
+	swift build $(SWIFT_FLAGS) --build-tests
+	swift build $(SWIFT_FLAGS)
+	python3 Tests/Crash/crash.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+
 install:
 	.ci/deps build
-	swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
+	swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib --product slimtad
 	install -D -m 755 .build/release/slimtad "$(DESTDIR)$(PREFIX)/sbin/slimtad"
 	install -d -m 755 "$(DESTDIR)$(SYSCONFDIR)"
 	test -e "$(DESTDIR)$(SYSCONFDIR)/slimta.conf" || \
@@ -63,4 +82,4 @@ uninstall:
 	rm -f "$(DESTDIR)$(PREFIX)/sbin/slimtad" "$(DESTDIR)$(UNITDIR)/slimtad.service"
 
 clean:
-	rm -rf .build .venv .run Package.resolved Tests/Interop/__pycache__ Tests/Interop/harness/__pycache__
+	rm -rf .build .venv .run Package.resolved Tests/Interop/__pycache__ Tests/Interop/harness/__pycache__ Tests/Crash/__pycache__

@@ -88,6 +88,11 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        // The storage alone, for the power cut rig and `make bench`; not installed.
+        .executableTarget(
+            name: "storage-worker", dependencies: ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore],
+            path: "Tests/StorageWorker", swiftSettings: settings),
+
         .target(name: "TestKit", dependencies: [nioCore], path: "Tests/TestKit", swiftSettings: settings),
         tests("SlimtaMail", [nioCore]),
         tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
