@@ -31,10 +31,13 @@ package enum SecureFile {
             }
         }
 
-        // One octet more than allowed tells a longer file, also one that grows just now.
-        var content = [UInt8](repeating: 0, count: maximum + 1)
+        // One octet more than the file says, and than is allowed: that tells a longer one, also one that grows just now.
+        var content = [UInt8](repeating: 0, count: min(maximum, max(0, Int(status.st_size))) + 1)
         var count = 0
-        while count < content.count {
+        while count <= maximum {
+            if count == content.count {
+                content += [UInt8](repeating: 0, count: min(content.count, maximum + 1 - content.count))
+            }
             let got = content[count...].withUnsafeMutableBytes { Glibc.read(file, $0.baseAddress, $0.count) }
             if got < 0, errno == EINTR { continue }
             guard got >= 0 else { throw SystemError("cannot read \(path)", number: errno) }

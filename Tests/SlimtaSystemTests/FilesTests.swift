@@ -16,6 +16,15 @@ import Testing
         #expect(throws: SystemError.self) { try SecureFile.secret(directory["secret"]) }
     }
 
+    @Test func aFileThatIsLongerThanItSays() throws {
+        // Files in /proc say that they are empty.
+        let content = try SecureFile.read("/proc/self/status", maximum: 1 << 20, mustNotBeReadableByOthers: false)
+        #expect(String(decoding: content, as: UTF8.self).contains("\nVmRSS:"))
+        #expect(throws: SystemError.self) {
+            try SecureFile.read("/proc/self/status", maximum: 100, mustNotBeReadableByOthers: false)
+        }
+    }
+
     @Test(arguments: [0, 1, 99, 100, 101, 5000])
     func maximum(size: Int) throws {
         let directory = try TemporaryDirectory()
