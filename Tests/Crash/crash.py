@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Breaks what slimtad stands on, and sees whether it keeps its promises: `make crash ROUNDS=N` runs this.
+
+    crash.py [--rounds N] [--seed N] [--short] [--only RIG,...] [--mutants]
+
+One line for each rig. --rounds is the number of SIGKILLs and, in proportion, of the other rigs' rounds: 300 makes 500
+power cuts on each file system and 100 shutdowns. --short is for `make test`: about a minute in all. --mutants runs the rigs
+on a disk that lies: each has to find it. What cannot run here is skipped, with the reason. Exit status 1 if a promise was
+broken.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+
+import faults
+import kill
+import powercut
+import shutdown
+from ledger import Lost
+from plan import ROOT
+
+
+def simulated(rounds):
+    """The simulated disk of the storage's own tests, with more cuts than `swift test` makes."""
+    done = subprocess.run(
+        ["swift", "test", "--skip-build", "--filter", "PowerCut|Flip|Damage"], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "CRASH_ROUNDS": str(rounds)})
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "Test run with" in line]
+    if done.returncode != 0 or not lines:
+        raise Lost(f"{done.stdout[-3000:]}{done.stderr[-1000:]}")
+    return lines[-1].split("run ", 1)[1]
+
+
+def root_only():
+    return None if os.geteuid() == 0 else "needs root"
+
+
+def rigs(rounds, seed, short):
+    """(name, why it cannot run here or None, what to run)."""
+    if short:
+        return [
+            ("powercut-ext4", powercut.obstacle("ext4"), lambda: powercut.run(6, seed, "ext4", seconds=1)),
+            ("shutdown", shutdown.obstacle(), lambda: shutdown.run(1, seed)),
+            ("kill", None, lambda: kill.run(4, seed)),
+            ("faults", None, lambda: faults.run(4, seed)),
+            ("full", root_only(), faults.run_full),
+        ]
+    cuts = max(1, rounds * 5 // 3)
+    return [
+        ("simulated", None, lambda: simulated(rounds)),
+        ("powercut-ext4", powercut.obstacle("ext4"), lambda: powercut.run(cuts, seed, "ext4")),
+        ("powercut-xfs", powercut.obstacle("xfs"), lambda: powercut.run(cuts, seed, "xfs")),
+        ("shutdown", shutdown.obstacle(), lambda: shutdown.run(max(1, rounds // 3), seed)),
+        ("kill", None, lambda: kill.run(rounds, seed)),
+        ("faults", None, lambda: faults.run(max(1, rounds // 2), seed)),
+        ("unrecorded", None, faults.run_unrecorded),
+        ("full", root_only(), faults.run_full),
+    ]
+
+
+def mutants(seed):
+    return [
+        ("powercut-ext4", powercut.obstacle("ext4"), lambda: powercut.run(20, seed, "ext4", mutant="fdatasync")),
+        ("powercut-xfs", powercut.obstacle("xfs"), lambda: powercut.run(20, seed, "xfs", mutant="fsync")),
+        ("shutdown", shutdown.obstacle(), lambda: shutdown.run(5, seed, mutant=True)),
+        ("kill", None, lambda: kill.run(10, seed, mutant=True)),
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 1 << 20))
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--mutants", action="store_true")
+    options = parser.parse_args()
+    # Mounts are this process's own, and end with it.
+    if os.geteuid() == 0 and shutil.which("unshare") and "CRASH_UNSHARED" not in os.environ:
+        os.execvpe("unshare", ["unshare", "-m", sys.executable, *sys.argv], {**os.environ, "CRASH_UNSHARED": "1"})
+    chosen = mutants(options.seed) if options.mutants else rigs(options.rounds, options.seed, options.short)
+    broken = 0
+    for name, obstacle, run in chosen:
+        if options.only and name not in options.only.split(","):
+            continue
+        if obstacle:
+            print(f"{name}: skipped, {obstacle}", flush=True)
+            continue
+        begun = time.monotonic()
+        try:
+            result, is_kept = run(), True
+        except Lost as failure:
+            result, is_kept = str(failure), False
+        except Exception:
+            result, is_kept = traceback.format_exc(), False
+        if options.mutants:
+            # Only a broken promise counts as found: a rig that falls over has seen nothing.
+            is_found = not is_kept and not result.startswith("Traceback")
+            result = f"{'found' if is_found else 'NOT FOUND'}: {result.splitlines()[0] if is_found else result}"
+            is_kept = is_found
+        broken += not is_kept
+        print(f"{name}: {'ok' if is_kept else 'FAILED'}, {result} ({time.monotonic() - begun:.0f} s, seed {options.seed})",
+              flush=True)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
