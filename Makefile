@@ -7,6 +7,7 @@
 #   make run        try it: a slimtad of your own in .run/
 #   make bench      measure the release build: the queue's storage alone, then the daemon (bench-store, bench-daemon)
 #   make crash      power cuts, kills and faults, ROUNDS=300 kills and the others in proportion; as root, for hours
+#   make bench-million  a queue of a million deferred messages: start, memory, what is still accepted
 #   make install    into DESTDIR, below PREFIX (/usr/local); `make uninstall` takes it away again
 #   make clean      remove all that was built, fetched and run here
 
@@ -19,7 +20,7 @@ UNITDIR = /lib/systemd/system
 # An import that Package.swift does not allow is an error.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
 
-.PHONY: build test lint bench bench-store bench-daemon crash run install uninstall clean
+.PHONY: build test lint bench bench-store bench-daemon bench-million crash run install uninstall clean
 
 build:
 	.ci/deps build
@@ -51,6 +52,7 @@ bench-store:
 
 # The load generator and the peers that slimtad is measured against are not part of this repository.
 BENCH = ../shared/bench/bench.py
+GENERATOR = $(or $(BENCH_STATE),.build/bench)/bin/smtpbench
 bench-daemon:
 	.ci/deps build
 	swift build $(SWIFT_FLAGS) --configuration release --product slimtad
@@ -58,6 +60,7 @@ bench-daemon:
 	BENCH_STATE="$(CURDIR)/.build/bench" SLIMTAD="$(CURDIR)/.build/release/slimtad" \
 	    python3 $(BENCH) run --peer slimtad --scenario S1
 
+<<<<<<< HEAD
 # SEED=N repeats the random choices of a run; ONLY=kill,faults runs some of the rigs.
 ROUNDS = 300
 crash:
@@ -65,6 +68,13 @@ crash:
 	swift build $(SWIFT_FLAGS) --build-tests
 	swift build $(SWIFT_FLAGS)
 	python3 Tests/Crash/crash.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+=======
+bench-million:
+	.ci/deps build
+	swift build $(SWIFT_FLAGS) --configuration release
+	@test -x $(GENERATOR) || { echo "make bench-million: no load generator $(GENERATOR)" >&2; exit 1; }
+	python3 Tests/Benchmarks/million.py --slimtad .build/release/slimtad --generator $(GENERATOR)
+>>>>>>> 8587739 (Queue tests: the driver with the real storage, memory; bench-million)
 
 install:
 	.ci/deps build

@@ -96,7 +96,7 @@ let package = Package(
         .target(name: "TestKit", dependencies: [nioCore], path: "Tests/TestKit", swiftSettings: settings),
         tests("SlimtaMail", [nioCore]),
         tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
-        tests("SlimtaQueue", ["SlimtaMail", nioCore]),
+        tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", nioCore, logging]),
         tests("SlimtaPolicy", ["SlimtaMail", nioCore]),
         tests("SlimtaTLS", [nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),

@@ -1,0 +1,237 @@
+// The queue's driver with the real storage, and a relay whose hosts do what the test says.
+
+import Foundation
+import Logging
+import NIOCore
+import SlimtaMail
+import SlimtaStorage
+import Synchronization
+import Testing
+
+@testable import SlimtaQueue
+
+/// Hosts that answer, or do not. Counts attempts.
+private final class TestRelay: Relay {
+    struct State {
+        var dead: Set<String> = []
+        var attempts: [String: Int] = [:]
+        var delivered: [QueueID] = []
+        var atOnce: [String: Int] = [:]
+        var mostAtOnce: [String: Int] = [:]
+    }
+
+    let state: Mutex<State>
+
+    init(dead: Set<String> = []) { state = Mutex(State(dead: dead)) }
+
+    func attempt(_ delivery: Delivery) async -> [Outcome] {
+        let domain = delivery.envelope.recipients[delivery.recipients[0]].foldedDomain
+        let isDead = state.withLock { state in
+            state.attempts[domain, default: 0] += 1
+            state.atOnce[domain, default: 0] += 1
+            state.mostAtOnce[domain] = max(state.mostAtOnce[domain] ?? 0, state.atOnce[domain] ?? 0)
+            return state.dead.contains(domain)
+        }
+        try? await Task.sleep(for: .milliseconds(1))
+        state.withLock { state in
+            state.atOnce[domain, default: 0] -= 1
+            if !isDead { state.delivered.append(delivery.envelope.id) }
+        }
+        let outcome =
+            isDead
+            ? Outcome(.temporary, Reply(451, .init(4, 4, 1), "connection refused"), isHostFailure: true)
+            : Outcome(.delivered, Reply(250, .init(2, 0, 0), "ok"), isRemote: true)
+        return delivery.recipients.map { _ in outcome }
+    }
+
+    func attempts(_ domain: String) -> Int { state.withLock { $0.attempts[domain] ?? 0 } }
+    var delivered: [QueueID] { state.withLock { $0.delivered } }
+}
+
+/// A queue in a folder of its own.
+private final class World {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("queue-\(UUID().uuidString)").path
+    let relay: TestRelay
+    private(set) var storage: JournaledStorage
+    private(set) var queue: Queue
+
+    init(dead: Set<String> = []) throws {
+        relay = TestRelay(dead: dead)
+        (storage, queue) = try Self.open(path, relay)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    private static func open(_ path: String, _ relay: TestRelay) throws -> (JournaledStorage, Queue) {
+        let storage = try JournaledStorage.open(
+            directory: path, owner: nil, options: StorageOptions(), report: { _ in })
+        let queue = Queue(
+            storage: storage, relay: relay,
+            configuration: .init(
+                schedule: RetrySchedule(intervals: [.seconds(1)], expire: .seconds(3600), warn: nil),
+                limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        try storage.recover { queue.recovered($0) }
+        return (storage, queue)
+    }
+
+    func reopen() async throws {
+        await storage.close()
+        (storage, queue) = try Self.open(path, relay)
+    }
+
+    /// Accepts a message; its id, when it is durable.
+    @discardableResult
+    func accept(to recipient: String) async throws -> QueueID {
+        try await accept(to: recipient, 1)[0]
+    }
+
+    func accept(to recipient: String, _ count: Int) async throws -> [QueueID] {
+        let now = Timestamp.now()
+        let envelopes = (0..<count).map { _ in
+            Envelope(
+                id: QueueID(at: now), sender: Mailbox(parsing: "sender@client.test"),
+                recipients: [Mailbox(parsing: recipient)!], received: now,
+                client: ClientInfo(address: "", name: "c", protocolWord: "ESMTP"))
+        }
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            queue.accept(envelopes, Message(head: ByteBuffer(string: "Subject: x\r\n\r\nbody\r\n"))) {
+                continuation.resume(with: $0.mapError { $0 as any Error })
+            }
+        }
+        return envelopes.map(\.id)
+    }
+
+    /// Runs the queue until `isDone`; false if that takes more than a minute.
+    func run(until isDone: @escaping @Sendable (Queue) -> Bool) async -> Bool {
+        let queue = queue
+        return await withTaskGroup(of: Bool?.self) { group in
+            group.addTask {
+                await queue.run()
+                return nil
+            }
+            group.addTask {
+                for _ in 0..<6000 {
+                    if isDone(queue) { return true }
+                    try? await Task.sleep(for: .milliseconds(10))
+                }
+                return false
+            }
+            var result = false
+            for await one in group {
+                if let one {
+                    result = one
+                    queue.drain()
+                }
+            }
+            return result
+        }
+    }
+}
+
+@Suite struct QueueDriverTests {
+    @Test func manyToADeadDomainDoNotDelayOne() async throws {
+        let world = try World(dead: ["dead.test"])
+        for _ in 0..<20 { _ = try await world.accept(to: "x@dead.test", 500) }
+        let well = try await world.accept(to: "x@well.test")
+        let relay = world.relay
+        #expect(await world.run { _ in relay.delivered == [well] })
+        // They were in line before it; five attempts found out, and a probe may have been made since.
+        #expect(relay.attempts("dead.test") <= 20)
+        #expect(world.queue.count == 10_000)
+        let snapshot = world.queue.snapshot()
+        #expect(snapshot.destinations.map(\.name) == ["dead.test"])
+        #expect(snapshot.destinations[0].depth == 10_000)
+        #expect(snapshot.destinations[0].backOff != nil)
+        #expect(world.relay.state.withLock { $0.mostAtOnce["dead.test"] ?? 0 } <= 5)
+        await world.storage.close()
+    }
+
+    @Test func whatWaitsGoesWhenTheHostAnswers() async throws {
+        let world = try World(dead: ["x.test"])
+        let ids = try await world.accept(to: "x@x.test", 300)
+        let relay = world.relay
+        #expect(await world.run { $0.snapshot().backedOffCount == 1 })
+        #expect(relay.attempts("x.test") <= 20)
+        // The driver goes on after a drain only as a new one, which knows nothing of the back-off.
+        try await world.reopen()
+        #expect(world.queue.count == 300)
+        #expect(world.queue.snapshot().backedOffCount == 0)
+        let before = relay.attempts("x.test")
+        let queue = world.queue
+        #expect(
+            await world.run { _ in
+                if queue.snapshot().backedOffCount == 1 { relay.state.withLock { $0.dead = [] } }
+                return queue.count == 0
+            })
+        #expect(Set(relay.delivered) == Set(ids))
+        #expect(relay.delivered.count == 300)
+        // Each once, but for those that found out.
+        #expect(relay.attempts("x.test") - before <= 330)
+        #expect(relay.state.withLock { $0.mostAtOnce["x.test"] ?? 0 } <= 20)
+        await world.storage.close()
+    }
+
+    @Test func heldAcrossARestart() async throws {
+        let world = try World()
+        let held = try await world.accept(to: "x@x.test")
+        let other = try await world.accept(to: "y@x.test")
+        try await world.queue.hold(held)
+        try await world.queue.hold(held)
+        #expect(world.queue.snapshot().held == 1)
+        try await world.reopen()
+        #expect(world.queue.snapshot().held == 1)
+        #expect(await world.run { $0.count == 1 })
+        #expect(world.relay.delivered == [other])
+        try await world.reopen()
+        await #expect(throws: QueueOperationError.held) { try await world.queue.flush(held) }
+        try await world.queue.release(held)
+        #expect(await world.run { $0.count == 0 })
+        #expect(world.relay.delivered == [other, held])
+        await #expect(throws: QueueOperationError.notFound) { try await world.queue.hold(held) }
+        await world.storage.close()
+    }
+
+    @Test func removedAndBounced() async throws {
+        let world = try World()
+        let removed = try await world.accept(to: "x@x.test")
+        let bounced = try await world.accept(to: "y@x.test")
+        try await world.queue.remove(removed, by: "root")
+        #expect(world.queue.count == 1)
+        await #expect(throws: QueueOperationError.notFound) { try await world.queue.remove(removed, by: "root") }
+        try await world.queue.bounce(bounced, by: "root")
+        // The notice to the sender is in its place.
+        #expect(world.queue.count == 1)
+        try await world.reopen()
+        #expect(world.queue.snapshot().destinations.map(\.name) == ["client.test"])
+        await #expect(throws: StorageError.notFound) { try await world.storage.load(bounced) }
+        #expect(await world.run { $0.count == 0 })
+        #expect(world.relay.attempts("x.test") == 0)
+        #expect(world.relay.attempts("client.test") == 1)
+        await world.storage.close()
+    }
+
+    @Test func flushed() async throws {
+        let world = try World(dead: ["x.test"])
+        let ids = try await world.accept(to: "x@x.test", 50)
+        #expect(await world.run { $0.snapshot().backedOffCount == 1 })
+        world.relay.state.withLock { $0.dead = [] }
+        #expect(await world.queue.flush(destination: "X.test") == 50)
+        #expect(world.queue.snapshot().backedOffCount == 0)
+        try await world.queue.flush(ids[7])
+        #expect(await world.queue.flushAll() == 50)
+        await #expect(throws: QueueOperationError.notFound) { try await world.queue.flush(QueueID(at: .now())) }
+        await world.storage.close()
+    }
+
+    @Test func aFailureOfTheStorageChangesNothing() async throws {
+        let world = try World()
+        let id = try await world.accept(to: "x@x.test")
+        await world.storage.close()
+        await #expect(throws: QueueOperationError.storage(.closed)) { try await world.queue.hold(id) }
+        await #expect(throws: QueueOperationError.storage(.closed)) { try await world.queue.remove(id, by: "root") }
+        let snapshot = world.queue.snapshot()
+        #expect(snapshot.depth == 1 && snapshot.held == 0)
+        try await world.queue.flush(id)
+    }
+}
