@@ -60,7 +60,6 @@ bench-daemon:
 	BENCH_STATE="$(CURDIR)/.build/bench" SLIMTAD="$(CURDIR)/.build/release/slimtad" \
 	    python3 $(BENCH) run --peer slimtad --scenario S1
 
-<<<<<<< HEAD
 # SEED=N repeats the random choices of a run; ONLY=kill,faults runs some of the rigs.
 ROUNDS = 300
 crash:
@@ -68,13 +67,12 @@ crash:
 	swift build $(SWIFT_FLAGS) --build-tests
 	swift build $(SWIFT_FLAGS)
 	python3 Tests/Crash/crash.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
-=======
+
 bench-million:
 	.ci/deps build
-	swift build $(SWIFT_FLAGS) --configuration release
+	swift build $(SWIFT_FLAGS) --configuration release --product slimtad
 	@test -x $(GENERATOR) || { echo "make bench-million: no load generator $(GENERATOR)" >&2; exit 1; }
 	python3 Tests/Benchmarks/million.py --slimtad .build/release/slimtad --generator $(GENERATOR)
->>>>>>> 8587739 (Queue tests: the driver with the real storage, memory; bench-million)
 
 install:
 	.ci/deps build

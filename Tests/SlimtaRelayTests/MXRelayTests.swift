@@ -63,6 +63,7 @@ struct MXRelayTests {
         for _ in 0..<3 {
             let outcomes = await relay.attempt(Delivery(to: ["one@a.test", "two@A.TEST"]))
             #expect(outcomes.map(\.result) == [.delivered, .delivered])
+            #expect(!outcomes[0].isHostFailure)
             #expect(outcomes[0].relay == "mx1.test[127.0.1.1]:\(world.port)")
             #expect(outcomes[0].remoteHost == "mx1.test")
         }
@@ -124,6 +125,7 @@ struct MXRelayTests {
         let relay = try world.relay()
         let outcomes = await relay.attempt(Delivery(to: ["one@a.test"]))
         #expect(outcomes.map(\.reply.status) == [EnhancedStatus(4, 4, 1)])
+        #expect(outcomes.map(\.isHostFailure) == [true])
         // What a host said weighs more, and what may change more than what will not.
         let busy = try await world.server(1, [.send("450 4.3.2 later\r\n"), .close])
         let never = try await world.server(2, [.send("554 5.3.2 never\r\n"), .close])
@@ -224,6 +226,7 @@ struct MXRelayTests {
         let outcomes = await (try world.relay()).attempt(Delivery(to: ["b@\(domain)"]))
         #expect(outcomes.map(\.result) == [.temporary])
         #expect(outcomes.map(\.reply.status) == [EnhancedStatus(4, 4, 3)])
+        #expect(outcomes.map(\.isHostFailure) == [true])
         await world.end()
     }
 

@@ -13,6 +13,8 @@ final class NamedRelay: Relay {
 
     init(_ name: String) { self.name = name }
 
+    func destination(for domain: String) -> String { name }
+
     func attempt(_ delivery: Delivery) async -> [Outcome] {
         let recipients = delivery.recipients.map { delivery.envelope.recipients[$0].text }
         seen.withLock { $0.append(recipients) }
@@ -36,6 +38,8 @@ struct RouterTests {
                 "1@x.test by other", "2@b.example by one", "3@a.example by two", "4@C.test by two",
                 "6@B.example by one",
             ])
+        #expect(router.destination(for: "b.example") == "one")
+        #expect(router.destination(for: "x.test") == "other")
         #expect(one.seen.withLock { $0 } == [["2@b.example", "6@B.example"]])
     }
 
@@ -43,6 +47,7 @@ struct RouterTests {
         let router = Router([], otherwise: BlackholeRelay())
         let outcomes = await router.attempt(Delivery(to: ["a@x.test", "b@y.test"]))
         #expect(outcomes.map(\.result) == [.delivered, .delivered])
+        #expect(router.destination(for: "x.test") == "x.test")
         #expect(outcomes.allSatisfy { $0.reply.description == "250 2.0.0 discarded" })
     }
 }
