@@ -33,6 +33,9 @@ final class Recovery {
 
     var summaries = RecoverySummaries()
     var bodySlots: [QueueID: UInt32] = [:]
+    private var segmentNames: Set<String> = []
+    /// The salts of files that are to be used again or deleted: each file once.
+    private var spentSalts: Set<UInt64> = []
     private var mayDelete = false
     private var isNew = false
     /// `super` has a ledger: its version is not 1.
@@ -147,17 +150,19 @@ final class Recovery {
         }
         guard withJournal else { return }
         var numbers: [UInt64] = []
-        for name in try core.fileSystem.list(paths.journal) {
+        let names = try core.fileSystem.list(paths.journal)
+        segmentNames = Set(names)
+        for name in names {
             let path = "\(paths.journal)/\(name)"
             if let number = UInt64(name.prefix(16)) { nextSegment = max(nextSegment, number + 1) }
             if let number = Segment.number(name) {
                 if number >= superblock.firstSegment {
                     numbers.append(number)
-                } else if mayDelete {
+                } else if mayDelete, try !isOtherName(path) {
                     unneededFiles.append(path)
                 }
             } else if name.hasSuffix(".free") {
-                freeFiles.append(path)
+                if try !isOtherName(path) { freeFiles.append(path) }
             } else if name.hasSuffix(".tmp") {
                 unneededFiles.append(path)
             }
@@ -169,6 +174,20 @@ final class Recovery {
         if segments.isEmpty, superblock.sequence > 1 {
             lost(paths.segment(superblock.firstSegment), "the journal is missing")
         }
+    }
+
+    /// Whether a file that is to be used again, or deleted, has another name too: a power cut may have left both names of
+    /// one that was being renamed. Then only this name goes; what it leads to may be a segment that counts.
+    private func isOtherName(_ path: String) throws -> Bool {
+        let file = try core.fileSystem.open(path, .read)
+        defer { core.fileSystem.close(file) }
+        let page = try core.fileSystem.read(file, count: SegmentHeader.space, at: 0)
+        guard case .header(let header) = page.withUnsafeBytes({ SegmentHeader.decode($0) }) else { return false }
+        let name = Segment.name(header.number)
+        let isSegment = segmentNames.contains(name) && !path.hasSuffix("/\(name)")
+        guard isSegment || !spentSalts.insert(header.salt).inserted else { return false }
+        if !isReadOnly { try core.fileSystem.remove(path) }
+        return true
     }
 
     private func openSegment(_ number: UInt64) throws -> Segment? {
@@ -196,7 +215,7 @@ final class Recovery {
             case .header(let header) where header.number > number:
                 // It was being made another segment, and its new name did not come through.
                 core.fileSystem.close(file)
-                freeFiles.append(path)
+                if try !isOtherName(path) { freeFiles.append(path) }
                 return nil
             case .header, .unreadable: break
             }

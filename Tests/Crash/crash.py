@@ -12,6 +12,7 @@ broken.
 import argparse
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -31,10 +32,11 @@ def simulated(rounds):
     done = subprocess.run(
         ["swift", "test", "--skip-build", "--filter", "PowerCut|Flip|Damage"], cwd=ROOT, capture_output=True, text=True,
         env={**os.environ, "CRASH_ROUNDS": str(rounds)})
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if "Test run with" in line]
-    if done.returncode != 0 or not lines:
+    lines = (done.stdout + done.stderr).splitlines()
+    counts = [line for line in lines if re.match(r"\d+ (power cuts|flipped bits)", line)]
+    if done.returncode != 0 or not counts:
         raise Lost(f"{done.stdout[-3000:]}{done.stderr[-1000:]}")
-    return lines[-1].split("run ", 1)[1]
+    return ", ".join(counts)
 
 
 def root_only():

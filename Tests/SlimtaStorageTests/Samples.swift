@@ -27,6 +27,9 @@ func smallOptions() -> StorageOptions {
     return options
 }
 
+/// The rounds that `make crash` wants; nil in a short run.
+let crashRounds = ProcessInfo.processInfo.environment["CRASH_ROUNDS"].flatMap { Int($0) }
+
 /// Events as they come.
 final class Events: Sendable {
     private let events = Mutex<[StorageEvent]>([])

@@ -166,10 +166,11 @@ final class SimulatedDisk: FileSystem {
     ) throws(SystemError) -> Result {
         let fault = self.fault.withLock { $0 }
         let observer = self.observer.withLock { $0 }
+        // It may wait for something: then only this call does.
+        if let code = fault?(call, path) { throw SystemError(call: call, path: path, code: code) }
         var result: Result?
         try state.withLock { state throws(SystemError) in
             if state.isOff { throw SystemError(call: call, path: path, code: EIO) }
-            if let code = fault?(call, path) { throw SystemError(call: call, path: path, code: code) }
             Self.takeOver(&state)
             result = try body(&state)
             state.operations += 1
