@@ -32,6 +32,13 @@ static inline int C_SSL_CTX_add0_chain_cert(SSL_CTX *context, X509 *certificate)
     return (int)SSL_CTX_add0_chain_cert(context, certificate);
 }
 
+typedef int (*C_servername_callback)(SSL *ssl, int *alert, void *argument);
+
+static inline void C_SSL_CTX_set_servername(SSL_CTX *context, C_servername_callback callback, void *argument) {
+    SSL_CTX_set_tlsext_servername_callback(context, callback);
+    SSL_CTX_set_tlsext_servername_arg(context, argument);
+}
+
 static inline int C_SSL_set_tlsext_host_name(SSL *ssl, const char *name) {
     return (int)SSL_set_tlsext_host_name(ssl, name);
 }

@@ -23,6 +23,8 @@ final class TLSEngine {
     /// Kept because a setting of the peer's name can fail, and must then fail the handshake.
     private let refusal: TLSError?
     private let verification: TLSVerification
+    /// Kept because OpenSSL asks it, by a pointer, for the certificate that fits a name.
+    private let server: TLSServerContext?
     /// Received and not yet read by OpenSSL.
     fileprivate var received = ByteBuffer()
     /// Written by OpenSSL and not yet taken.
@@ -33,6 +35,7 @@ final class TLSEngine {
         ssl = Self.makeSSL(server.context)
         refusal = nil
         verification = .none
+        self.server = server
         SSL_set_accept_state(ssl)
         attachBIO()
     }
@@ -41,6 +44,7 @@ final class TLSEngine {
     init(client: TLSClientContext, serverName: String?, verification: TLSVerification) {
         ssl = Self.makeSSL(client.context)
         self.verification = verification
+        server = nil
         refusal = Self.configure(ssl, client: client, serverName: serverName, verification: verification)
         SSL_set_connect_state(ssl)
         attachBIO()

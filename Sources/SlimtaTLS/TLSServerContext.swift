@@ -1,4 +1,5 @@
-// What an edge needs to speak TLS: certificate chain and private key. One is made at start, and a new one at reload.
+// What an edge needs to speak TLS: certificate chains and private keys. One is made at start, and a new one when a
+// certificate has changed.
 
 import COpenSSL
 
@@ -10,6 +11,8 @@ package final class TLSServerContext: Sendable {
     let context: TLSContext
     /// When the certificate (the leaf, not its issuers) ends to be valid, in seconds since 1970-01-01T00:00:00Z.
     package let certificateExpiry: Int64
+    /// The certificates for other names; nil if there are none.
+    private let alternatives: Alternatives?
 
     /// Reads PEM files: the certificate followed by the chain of its issuers, and the key without a passphrase.
     package convenience init(
@@ -22,15 +25,20 @@ package final class TLSServerContext: Sendable {
 
     /// Takes what was read from PEM files: the certificate followed by the chain of its issuers, and the key without
     /// a passphrase.
+    ///
+    /// - Parameter others: a client that asks for a host by name (SNI, RFC 6066 section 3) is shown the first of these
+    ///   certificates that is for that name, if this one is not.
     package convenience init(
-        certificatePEM: [UInt8], keyPEM: [UInt8], minimum: TLSMinimum = .v1_2
+        certificatePEM: [UInt8], keyPEM: [UInt8], minimum: TLSMinimum = .v1_2, others: [TLSServerContext] = []
     ) throws(TLSError) {
         let certificates = try PEMSource(bytes: certificatePEM, failure: .certificate)
         let key = try PEMSource(bytes: keyPEM, failure: .key)
-        try self.init(certificates: certificates, key: key, minimum: minimum)
+        try self.init(certificates: certificates, key: key, minimum: minimum, others: others)
     }
 
-    private init(certificates: PEMSource, key: PEMSource, minimum: TLSMinimum) throws(TLSError) {
+    private init(
+        certificates: PEMSource, key: PEMSource, minimum: TLSMinimum, others: [TLSServerContext] = []
+    ) throws(TLSError) {
         context = try TLSContext(method: TLS_server_method(), minimum: minimum)
         let pointer = context.pointer
         SSL_CTX_set_options(pointer, C_SSL_OP_CIPHER_SERVER_PREFERENCE | C_SSL_OP_PRIORITIZE_CHACHA)
@@ -64,6 +72,19 @@ package final class TLSServerContext: Sendable {
             throw .drainQueue(.key, while: "private key not accepted")
         }
         certificateExpiry = try Self.seconds(of: X509_get0_notAfter(leaf))
+        alternatives = others.isEmpty ? nil : Alternatives(others)
+        guard let alternatives else { return }
+        C_SSL_CTX_set_servername(
+            pointer, { ssl, _, argument in chooseContext(ssl, argument) },
+            Unmanaged.passUnretained(alternatives).toOpaque())
+    }
+
+    /// Whether the certificate is for this host name (RFC 6125), wildcards included.
+    func isFor(_ name: UnsafePointer<CChar>) -> Bool { Self.isFor(context.pointer, name) }
+
+    fileprivate static func isFor(_ context: OpaquePointer, _ name: UnsafePointer<CChar>) -> Bool {
+        guard let leaf = SSL_CTX_get0_certificate(context) else { return false }
+        return X509_check_host(leaf, name, 0, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS), nil) == 1
     }
 
     private static func seconds(of time: UnsafePointer<ASN1_TIME>?) throws(TLSError) -> Int64 {
@@ -75,6 +96,26 @@ package final class TLSServerContext: Sendable {
         }
         return Int64(days) * 86_400 + Int64(seconds)
     }
+}
+
+/// The contexts that a connection may change to. Kept alive by the one that it begins with, and that by its TLSEngine.
+private final class Alternatives: Sendable {
+    let contexts: [TLSServerContext]
+
+    init(_ contexts: [TLSServerContext]) { self.contexts = contexts }
+}
+
+/// Called by OpenSSL when a client has said which host it wants: nobody is turned away for a name, who asks for an unknown
+/// one is shown the first certificate.
+private func chooseContext(_ ssl: OpaquePointer?, _ argument: UnsafeMutableRawPointer?) -> CInt {
+    guard let ssl, let argument, let name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name),
+        let context = SSL_get_SSL_CTX(ssl), !TLSServerContext.isFor(context, name)
+    else { return SSL_TLSEXT_ERR_OK }
+    let alternatives = Unmanaged<Alternatives>.fromOpaque(argument).takeUnretainedValue()
+    if let other = alternatives.contexts.first(where: { $0.isFor(name) }) {
+        SSL_set_SSL_CTX(ssl, other.context.pointer)
+    }
+    return SSL_TLSEXT_ERR_OK
 }
 
 /// PEM text, in a file or in memory, read from beginning to end.
