@@ -18,7 +18,7 @@ extension Queue {
                 metadata["next"] = "\(max(next - now, .zero).milliseconds / 1000)s"
             }
             let level: Logger.Level = event.kind == .delivered ? .info : .notice
-            logger.log(level: level, "\(event.kind.rawValue)", metadata: metadata)
+            logger.log(level: level, event.kind.message, metadata: metadata)
         }
         for notice in resolution.notices {
             logger.info(
@@ -47,6 +47,17 @@ extension Queue {
                 ])
         case .cameBack(let name):
             logger.notice("destination answers again", metadata: ["destination": "\(name)"])
+        }
+    }
+}
+
+extension AttemptResolution.Event.Kind {
+    fileprivate var message: Logger.Message {
+        switch self {
+        case .delivered: "delivered"
+        case .deferred: "deferred"
+        case .bounced: "bounced"
+        case .expired: "expired"
         }
     }
 }

@@ -2,7 +2,6 @@
 // at reload.
 
 import CLinux
-import CSystemd
 import Glibc
 package import Logging
 import Synchronization
@@ -35,11 +34,15 @@ package enum LogHandlers {
         return shared
     }
 
-    /// From now on lines are written by a thread: phase `startThreads`. What is logged before the process exits is
+    /// From now on threads write what is logged: phase `startThreads`. What is logged before the process exits is
     /// written.
     package static func startThread() throws(SystemError) {
-        atexit { LogWriter.standardError.flush() }
+        atexit {
+            LogWriter.standardError.flush()
+            LogWriter.journal.flush()
+        }
         try LogWriter.standardError.start()
+        try LogWriter.journal.start()
     }
 
     enum Sink {
@@ -172,71 +175,9 @@ package struct LineLogHandler: LogHandler {
     }
 }
 
-/// Sends events to the journal: the line as MESSAGE, and each field as a field of its own, `queue_id` as
-/// `SLIMTA_QUEUE_ID`.
-package struct JournalLogHandler: LogHandler {
-    package var metadata: Logger.Metadata = [:]
-    package var metadataProvider: Logger.MetadataProvider?
-    private let shared: SharedLogLevel
-    private var own: Logger.Level?
-
-    package init(level: SharedLogLevel) { shared = level }
-
-    package var logLevel: Logger.Level {
-        get { own ?? shared.level }
-        set { own = newValue }
-    }
-
-    package subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-        get { metadata[key] }
-        set { metadata[key] = newValue }
-    }
-
-    package func log(event: LogEvent) {
-        let entries = Self.entries(event, LogFields(event, logger: metadata, provider: metadataProvider))
-        // All entries in one buffer, so that no pointer outlives its owner.
-        var bytes: [UInt8] = []
-        for entry in entries { bytes.append(contentsOf: entry) }
-        bytes.withUnsafeMutableBytes { buffer in
-            var vectors: [iovec] = []
-            vectors.reserveCapacity(entries.count)
-            var offset = 0
-            for entry in entries {
-                vectors.append(iovec(iov_base: buffer.baseAddress.map { $0 + offset }, iov_len: entry.count))
-                offset += entry.count
-            }
-            sd_journal_sendv(vectors, Int32(vectors.count))
-        }
-    }
-
-    /// `NAME=value` for each field of the journal's entry.
-    static func entries(_ event: LogEvent, _ fields: LogFields) -> [[UInt8]] {
-        var message = Array("MESSAGE=".utf8)
-        LogText.append(message: event.message.description, to: &message)
-        for field in fields.fields { LogText.append(key: field.key, value: field.value, to: &message) }
-        var entries = [message, Array("PRIORITY=\(event.level.priority)".utf8)]
-        for field in fields.fields {
-            entries.append(Array("\(name(of: field.key))=".utf8) + Array(field.value.utf8))
-        }
-        return entries
-    }
-
-    /// The journal takes A to Z, digits and underscores, 64 at most.
-    private static func name(of key: String) -> String {
-        let octets = key.utf8.prefix(57).map { octet -> UInt8 in
-            switch octet {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"): octet & ~0x20
-            case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"): octet
-            default: UInt8(ascii: "_")
-            }
-        }
-        return "SLIMTA_" + String(decoding: octets, as: UTF8.self)
-    }
-}
-
 extension Logger.Level {
     /// The level of syslog(3).
-    fileprivate var priority: Int {
+    var priority: Int {
         switch self {
         case .trace, .debug: 7
         case .info: 6

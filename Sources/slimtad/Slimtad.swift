@@ -12,7 +12,7 @@ struct Slimtad: ParsableCommand {
         version: "slimtad \(Version.text)",
         subcommands: [
             RunCommand.self, CheckCommand.self, PasswdCommand.self, QueueCommand.self, StatusCommand.self,
-            AuditCommand.self, ReloadCommand.self, DrainCommand.self,
+            AuditCommand.self, ReloadCommand.self, DrainCommand.self, CatalogCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 }

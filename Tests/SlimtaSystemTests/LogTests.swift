@@ -205,7 +205,8 @@ private func line(
         #expect(
             entries.map { String(decoding: $0, as: UTF8.self) } == [
                 #"MESSAGE=bad\nthing session=s queue_id=q tls="TLSv1.3 X" we-ird_key="a\nb""#, "PRIORITY=3",
-                "SLIMTA_SESSION=s", "SLIMTA_QUEUE_ID=q", "SLIMTA_TLS=TLSv1.3 X", "SLIMTA_WE_IRD_KEY=a\nb",
+                "SYSLOG_FACILITY=2",
+                "SLIMTA_SESSION=s", "SLIMTA_QUEUE_ID=q", "SLIMTA_TLS=TLSv1.3 X", #"SLIMTA_WE_IRD_KEY=a\nb"#,
             ])
         // With a journal or without one, nothing is thrown and nothing ends.
         JournalLogHandler(level: SharedLogLevel(.info)).log(event: event)

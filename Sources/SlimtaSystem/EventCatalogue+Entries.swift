@@ -1,0 +1,312 @@
+// All kinds of events that slimtad logs. An entry's id never changes and is never used again: filters are made of it. The
+// message is what the code logs, word for word: a test compares them.
+
+extension EventCatalogue {
+    /// By what they are about.
+    static let entries: [Entry] = [
+        // The life of the daemon
+        Entry(
+            "e5e51e967b50ca84d2bc91b86a51d85a", "ready",
+            "slimtad accepts mail. @SLIMTA_QUEUED@ messages were queued when it started."),
+        Entry(
+            "37e9475a0b863eb1a6444282f5c34e01", "queue recovered",
+            "The queue was read after the start. @SLIMTA_QUEUED@ messages are in it, and are delivered as"
+                + " they become due."),
+        Entry(
+            "077509d9608f2625599c508c0a3cd65a", "listening",
+            "The edge @SLIMTA_EDGE@ accepts connections on @SLIMTA_ADDRESS@."),
+        Entry(
+            "aafec3c697515620cf525c79100ddbda", "cannot listen",
+            "The edge @SLIMTA_EDGE@ cannot accept connections on @SLIMTA_ADDRESS@: @SLIMTA_ERROR@. Its "
+                + "other addresses work.",
+            remedy: "See which program has the port (ss -ltnp), correct [[edge]] listen in slimta.conf, and "
+                + "reload."),
+        Entry(
+            "705221c349da6a3102e8e4ff48eecd54", "stopping",
+            "slimtad was told to stop. It accepts no more connections; sessions and deliveries in "
+                + "progress get drain_timeout. The queue is kept."),
+        Entry(
+            "ff2adef908a32dd68aba0a724e183386", "stopped",
+            "slimtad has stopped, and its queue is closed in good order."),
+        Entry(
+            "5454f6810135126555c935f3ab2af4e3", "reloaded",
+            "Configuration, certificates and users were read again from @SLIMTA_FILE@ and are in use. "
+                + "Sessions that had begun end as they began."),
+        Entry(
+            "9f6551642d16b3f2b277146dee839a61", "reload failed, the configuration in use stays",
+            "What was read at the reload is wrong, so nothing was changed: @SLIMTA_ERROR@",
+            remedy: "Run `slimtad check`: it reports all mistakes with their lines. Then reload again."),
+        Entry(
+            "20b42d1b0483deb74971dd7b05ed9ae9", "changes of [daemon] take effect at the next start",
+            "[daemon] in slimta.conf has changed: user, directories and the like cannot change while "
+                + "slimtad runs.",
+            remedy: "systemctl restart slimtad. No connection is refused meanwhile."),
+        Entry(
+            "3d7e9dc817234e51f7625e0bd3a3d492", "cannot run",
+            "slimtad cannot start: @SLIMTA_ERROR@",
+            remedy: "The text says what is missing. `slimtad check` looks at configuration, certificates and "
+                + "users without starting."),
+        Entry(
+            "fed1bbf28d60429aab626af6406c81f3", "command",
+            "@SLIMTA_BY@ gave the command @SLIMTA_COMMAND@ over the control socket."),
+        Entry(
+            "48da9eb49294495840c2eb2e74f2e881", "part of the daemon hangs, the watchdog is not fed",
+            "@SLIMTA_PART@ has given no sign of life for two rounds. If it goes on, systemd kills slimtad"
+                + " with SIGABRT, which leaves a backtrace here, and starts it again; queued mail is not lost.",
+            remedy: "Look for a disk that does not answer (dmesg, iostat). If the disk is well, this is an error "
+                + "in slimtad: report it with the backtrace."),
+
+        // Certificates
+        Entry(
+            "ff5f96ef222b3fb9ee027d5ce848e088", "renewed certificate is in use",
+            "The files of [tls] have changed, and new sessions are shown what is in them now."),
+        Entry(
+            "879a22567aa69bab56ee47ee95ed8f5f", "certificate cannot be used, the old one stays",
+            "@SLIMTA_FILE@ or its key has changed and cannot be used: @SLIMTA_ERROR@. Clients still see "
+                + "the old certificate.",
+            remedy: "Put certificate and key in place that belong together, readable for slimtad (key: group "
+                + "slimtad, mode 0640), and reload."),
+        Entry(
+            "0a392f5f9a1fd81a4a1126086d9b1f7b", "certificates cannot be read, the old ones stay",
+            "The daily look at the files of [tls] failed: @SLIMTA_ERROR@. Clients still see the old "
+                + "certificates.",
+            remedy: "Correct the files and reload."),
+        Entry(
+            "ced3c7493ea0d64d01fedfa67f87d3a8", "certificate expires soon",
+            "The certificate in @SLIMTA_FILE@ ends in @SLIMTA_DAYS@ days, and clients will refuse it "
+                + "then.",
+            remedy: "See why it was not renewed (certbot renew, or whoever issues it). slimtad takes a new one at"
+                + " reload, and once a day by itself."),
+        Entry(
+            "2212d4f56608cc6e52327f4b33435790", "certificate has expired",
+            "The certificate in @SLIMTA_FILE@ has ended. Clients that verify it refuse to send.",
+            remedy: "Renew it and reload slimtad."),
+
+        // Users
+        Entry(
+            "ed6408e621f1c69ba0ccc7bbf516f8e1", "no users file, nobody can log in",
+            "@SLIMTA_FILE@ does not exist, and edges ask for AUTH.",
+            remedy: "Make a user: slimtad passwd NAME; then reload."),
+        Entry(
+            "810d75bc34d14fd6634e786fc8fb0422", "line of the users file is ignored",
+            "A line of @SLIMTA_FILE@ is not NAME:HASH[:SENDERS]: @SLIMTA_ERROR@. The other users are not "
+                + "affected.",
+            remedy: "Correct the line, or set the password again with `slimtad passwd`."),
+        Entry(
+            "ceeb85584988d1415fbfe10f199fc755", "authenticated",
+            "A client has logged in as @SLIMTA_LOGIN@."),
+        Entry(
+            "0baa490c6dbed4821aab6287177791f4", "authentication failed",
+            "A client tried to log in as @SLIMTA_LOGIN@ with a wrong password, or there is no such user.",
+            remedy: "One of them is a typing error. Many from one address are somebody who guesses: block "
+                + "@SLIMTA_CLIENT@ in the firewall."),
+        Entry(
+            "196f177ed3a5b1ce6e47e2d10ba6fef2", "too many authentications at once",
+            "More passwords wait to be checked than can be checked in time; this client was told to try "
+                + "again later (454).",
+            remedy: "Somebody may be guessing passwords: see where the connections are from. Passwords are slow "
+                + "to check on purpose."),
+
+        // Sessions
+        Entry(
+            "f5008dd0be8c5e7a2fa6015d25da6302", "connected",
+            "A connection was made: by a client to an edge, or by slimtad to another host."),
+        Entry(
+            "618cc838dcad92738c3fe74e6a301ec4", "disconnected",
+            "A client's connection has ended."),
+        Entry(
+            "0739b129523d3dc58f1a52d8eecb14d7", "TLS established",
+            "A client's session is encrypted."),
+        Entry(
+            "d5f37d4ce38b761737ea8318a1f3499c", "connection failed",
+            "A client's connection broke: @SLIMTA_ERROR@. A message that was not acknowledged is not "
+                + "queued; the client has to send it again."),
+        Entry(
+            "b5975f37ee6009f8108cca949d87d16c", "refused",
+            "A client was refused something: @SLIMTA_REPLY@. The reply says what; the cause is on the "
+                + "client's side."),
+        Entry(
+            "cf3fde71040778546d1b8035f46022f6", "session ended",
+            "slimtad or the client ended the session: @SLIMTA_REASON@."),
+        Entry(
+            "d9450febc33b2215e385aace5e20c190", "too many connections",
+            "A client was turned away with 421: [limits] connections or connections_per_address is "
+                + "reached.",
+            remedy: "If these are your own clients, raise the limit in slimta.conf and reload."),
+
+        // The story of a message
+        Entry(
+            "affe895c39f2826e2982af102086b17f", "accepted",
+            "The message is stored durably and slimtad is responsible for it. Each recipient of each "
+                + "attempt gets a line of its own: journalctl SLIMTA_QUEUE_ID=@SLIMTA_QUEUE_ID@"),
+        Entry(
+            "80b354f3445efce14374b40c93bab3b5", "refused by policy",
+            "The message was refused before it was stored: @SLIMTA_REPLY@."),
+        Entry(
+            "b9cec285af42206871193fb22f84d8b1", "message could not be stored",
+            "The message was not acknowledged, and the client was told to try again: @SLIMTA_ERROR@",
+            remedy: "Look at the disk: room (df), errors (dmesg). Nothing that was acknowledged is concerned."),
+        Entry(
+            "d631c1e236f403b2b557a2efb2c82b17", "delivered",
+            "@SLIMTA_RELAY@ has taken the message for @SLIMTA_RECIPIENT@: @SLIMTA_REPLY@"),
+        Entry(
+            "85e07b5aa328b7fc8b9a7cd1118a16ce", "deferred",
+            "The message could not be delivered to @SLIMTA_RECIPIENT@ for now: @SLIMTA_REPLY@. It is "
+                + "tried again in @SLIMTA_NEXT@.",
+            remedy: "Nothing, unless all messages to this destination are deferred: then the reply says why."),
+        Entry(
+            "da17756ad56a0c5ab5ee9289cba633a3", "bounced",
+            "The message cannot be delivered to @SLIMTA_RECIPIENT@: @SLIMTA_REPLY@. The sender is told."),
+        Entry(
+            "2ffd0c51b0dce6293257d3f7995490a0", "expired",
+            "The message could not be delivered to @SLIMTA_RECIPIENT@ within [queue] expire, and is given"
+                + " up: @SLIMTA_REPLY@. The sender is told."),
+        Entry(
+            "01e4760b269befe10e1980edb93d8057", "notice queued",
+            "A notice to the sender (bounce or delay) is queued. @SLIMTA_ABOUT@ is the message that it is"
+                + " about."),
+        Entry(
+            "876a6226cec8c1d34cd2c8ecafd72d24", "notice could not be delivered",
+            "A bounce cannot be delivered to the sender that it is for, so nobody knows that the message "
+                + "@SLIMTA_QUEUE_ID@ told of was not delivered.",
+            remedy: "If it concerns a user of yours, the lines of this queue id say what was lost and why."),
+        Entry(
+            "fd7c255b1d5794ac97c625c1afdeae9b", "outcome cannot be recorded, no delivery begins until it can",
+            "A delivery was made and its result cannot be stored: @SLIMTA_ERROR@. Nothing more is "
+                + "delivered meanwhile, or the same would be delivered again and again.",
+            remedy: "Look at the disk: room (df), errors (dmesg). It goes on by itself when it can."),
+        Entry(
+            "34cf00584dec182beb68f62ed2d772df", "queued envelope is not in the storage",
+            "The scheduler had a message that the storage does not know. It is an error in slimtad.",
+            remedy: "Report it with the lines of SLIMTA_QUEUE_ID=@SLIMTA_QUEUE_ID@."),
+        Entry(
+            "dbaed1282f3a0ff499a1b0bd42c73359", "queued envelope is damaged and held",
+            "The stored message cannot be read: @SLIMTA_ERROR@. What is left of it is in quarantine/ of "
+                + "the state directory.",
+            remedy: "Look at the disk; tell the sender."),
+        Entry(
+            "d1ba18c55a7e84ec6b0f2e966958d406", "queued envelope could not be read",
+            "The disk did not give a queued message: @SLIMTA_ERROR@. It is tried again later.",
+            remedy: "Look at the disk (dmesg)."),
+        Entry(
+            "dda0f5ccf93559305046f43ec51cb29a", "destination does not answer",
+            "The hosts of @SLIMTA_DESTINATION@ could not be reached several times in a row: "
+                + "@SLIMTA_REPLY@. Messages to it wait, and one of them tries again in @SLIMTA_NEXT@.",
+            remedy: "Nothing, if the fault is there. If no destination answers, see whether this machine may "
+                + "connect to port 25 outside."),
+        Entry(
+            "5f18139aaaa83f67f4b0af8539c582c5", "destination answers again",
+            "Messages to @SLIMTA_DESTINATION@ are delivered again."),
+        Entry(
+            "40435853af81028b3bb1644e73a397bd", "held",
+            "An operator holds the message: it is not attempted until it is released."),
+        Entry(
+            "208c2e0444ba423a2e266bdabd2a0e48", "released",
+            "An operator released the message: it is attempted again."),
+        Entry(
+            "0ee0551c0492d49a78ceb60b927f66d0", "removed by an operator",
+            "An operator took the message out of the queue. Nobody is told."),
+        Entry(
+            "80bb1a972c98428dd6a0d01184e365f6", "bounced by an operator",
+            "An operator gave the message up. The sender is told."),
+
+        // Relays
+        Entry(
+            "4358a9e85b5543f51c42113a5e284528", "not connected",
+            "No connection to @SLIMTA_RELAY@: @SLIMTA_REASON@. Another host of the destination may be "
+                + "tried."),
+        Entry(
+            "8307f92719e65f317722709a12877e6a", "idle connection was dead",
+            "The other host had closed a connection that was kept for the next message; a new one is "
+                + "made."),
+        Entry(
+            "92e47da870f229e5cb4412c4c1655193", "no session",
+            "@SLIMTA_RELAY@ took the connection and no mail: @SLIMTA_REASON@"),
+        Entry(
+            "6fb8c49169defb4b78c9bf436714622f", "maildir delivery failed",
+            "@SLIMTA_PATH@ could not be written to: @SLIMTA_REASON@. The message is tried again.",
+            remedy: "The folder must belong to slimtad, and the unit must allow to write there: ReadWritePaths= "
+                + "in `systemctl edit slimtad`."),
+        Entry(
+            "d38016fc1ed2dc44d4c0bca54b2f2d0c", "DNS answers are validated (DNSSEC)",
+            "The network passes signed answers on, so that DANE can be used."),
+        Entry(
+            "adf189f55aa9eafbc1f329019a3e0ac6", "DNS answers are not validated, as configured",
+            "[dns] dnssec is off."),
+        Entry(
+            "06f905388277f3905cecde274607495f", "DNS answers cannot be validated on this network",
+            "Answers are used unvalidated: @SLIMTA_REASON@",
+            remedy: "Install dns-root-data, or use a resolver that passes DNSSEC records on ([dns] servers). Mail"
+                + " is delivered all the same."),
+
+        // The queue's files
+        Entry(
+            "c21e02369fa996922bf503934caad1b9",
+            "the journal ended in an unfinished write, which was never acknowledged",
+            "The machine or slimtad ended while something was being written. No client was told that it "
+                + "was stored: nothing is lost."),
+        Entry(
+            "a329a2779b807c7647f55a6e4971e931", "stored mail is damaged and was moved aside",
+            "The disk gave back something else than was written. What was readable is in "
+                + "@SLIMTA_QUARANTINE@.",
+            remedy: "Check the disk and the memory of this machine. `slimtad queue` shows what is left of the "
+                + "queue; the envelope is in this line as far as it is known."),
+        Entry(
+            "3fb018369f872c40daf84ff4cfcad9da", "a message may be delivered again, its state was damaged",
+            "Which recipients had the message already cannot be read, so all of them get it.",
+            remedy: "Check the disk and the memory of this machine."),
+        Entry(
+            "82b60bac396376a1b76e73b7529da78e", "queue index repaired",
+            "One of the two copies of what tells which files count was damaged; the other one was used: "
+                + "@SLIMTA_WHAT@"),
+        Entry(
+            "d09b3b2e90e4df0a8f1a1cd39bfe1157", "the queue's disk failed, nothing is accepted",
+            "Nothing can be made durable: @SLIMTA_ERROR@. Clients are told to try again (451); what is "
+                + "queued stays.",
+            remedy: "Look at the disk: errors (dmesg), whether it was made read-only (mount). slimtad goes on by "
+                + "itself when it works again."),
+        Entry(
+            "af49065aeb46c3021e73d9d2d089c3a3", "the queue's disk works again",
+            "Messages are accepted again."),
+        Entry(
+            "115d9b477d26734fc94a5d653a687e7a", "checkpoint failed, all is still in the journal",
+            "What has to leave the journal cannot be written elsewhere: @SLIMTA_ERROR@. Nothing is lost, "
+                + "and it is tried again; meanwhile the journal grows.",
+            remedy: "Look at the disk: room (df), errors (dmesg)."),
+        Entry(
+            "8f2e1d2e4f4e61192e845a33987c0534", "disk is full, nothing is accepted",
+            "There is less room than [queue] minimum_free: @SLIMTA_FREE@ octets. Clients are told to try "
+                + "again (452); deliveries go on.",
+            remedy: "Make room in the file system of /var/lib/slimtad."),
+        Entry(
+            "c719a469fd7d20ae86ed01b465e48863", "disk has room again",
+            "Messages are accepted again."),
+        Entry(
+            "d7bdab66c22e24c6e4bb1864c3fde221", "a file that is not needed could not be deleted",
+            "@SLIMTA_PATH@ is left over.",
+            remedy: "Delete it when slimtad is stopped, if it bothers you."),
+
+        // The control socket
+        Entry(
+            "6a0179cff6caf31bd77da53d294526fc", "no control socket, slimtad's commands cannot reach this daemon",
+            "@SLIMTA_ERROR@. Mail is handled all the same; `slimtad queue` and `slimtad status` cannot "
+                + "ask this daemon.",
+            remedy: "Correct what the text says and restart."),
+        Entry(
+            "d060e9cccffb3494f8e9941f7776fae0", "the control socket failed",
+            "Commands cannot reach this daemon any more: @SLIMTA_ERROR@. Mail is handled all the same.",
+            remedy: "systemctl restart slimtad"),
+        Entry(
+            "4585bebfaf0042bdf3193e61e36cf71d", "too many connections to the control socket",
+            "A command was turned away.",
+            remedy: "See who asks so often."),
+        Entry(
+            "d7444ecc44d478126fa0a25a19854863", "control connection ended",
+            "A command's connection has ended."),
+        Entry(
+            "a8c163eb276c6f4102216e448723f8b7", "control refused",
+            "Somebody who is neither root, nor the service's user, nor in the group slimtad-admin tried "
+                + "to use the control socket.",
+            remedy: "Add those who may: adduser NAME slimtad-admin."),
+    ]
+}
