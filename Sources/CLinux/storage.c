@@ -278,6 +278,8 @@ int slimta_thread_start(uint64_t *thread, const char *name, void (*body)(void *)
     strncpy(start->name, name, sizeof start->name - 1);
     sigset_t all, before;
     sigfillset(&all);
+    // Nobody sends it but Swift's runtime, which stops the threads of a crashed process with it to read their stacks.
+    sigdelset(&all, SIGPROF);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t made;
     int wrong = pthread_create(&made, NULL, begin, start);

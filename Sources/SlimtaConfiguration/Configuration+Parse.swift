@@ -104,10 +104,21 @@ extension Configuration.Log {
 
 extension Configuration.TLS {
     fileprivate init(_ table: Section) {
+        main = Pair(table)
+        others = table.sections("certificates").map { table in
+            defer { table.refuseUnknownKeys() }
+            return Pair(table)
+        }
+        minimum = table["minimum"]?.choice() ?? minimum
+        check = table["check"]?.duration(.seconds(1) ... .days(30)) ?? check
+        table.refuseUnknownKeys()
+    }
+}
+
+extension Configuration.TLS.Pair {
+    fileprivate init(_ table: Section) {
         certificate = table.required("certificate", "the path of a PEM file")?.fileReference() ?? ""
         key = table.required("key", "the path of a PEM file")?.fileReference() ?? ""
-        minimum = table["minimum"]?.choice() ?? .tls12
-        table.refuseUnknownKeys()
     }
 }
 

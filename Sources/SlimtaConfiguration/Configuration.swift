@@ -60,18 +60,28 @@ extension Configuration {
         package var target = Target.auto
     }
 
-    /// `[tls]`: the certificate of all edges.
+    /// `[tls]`: the certificates of all edges.
     package struct TLS: Sendable, Equatable {
+        /// A certificate and its key.
+        package struct Pair: Sendable, Hashable {
+            /// A PEM file, the certificate first, then its chain: an absolute path or `credential:NAME`.
+            package var certificate: String
+            /// A PEM file: an absolute path or `credential:NAME`.
+            package var key: String
+        }
+
         package enum Version: String, Sendable, CaseIterable {
             case tls12 = "1.2"
             case tls13 = "1.3"
         }
 
-        /// A PEM file, the certificate first, then its chain: an absolute path or `credential:NAME`.
-        package var certificate: String
-        /// A PEM file: an absolute path or `credential:NAME`.
-        package var key: String
+        /// `certificate` and `key`: for clients that ask for no name, or for one that no certificate is for.
+        package var main: Pair
+        /// `[[tls.certificates]]`: for clients that ask for their names (SNI), in the file's order.
+        package var others: [Pair] = []
         package var minimum = Version.tls12
+        /// How often the files are looked at: a renewed certificate is used without a reload.
+        package var check: Duration = .seconds(86400)
     }
 
     /// `[[edge]]`: where mail comes in.

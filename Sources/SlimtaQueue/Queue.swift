@@ -41,6 +41,7 @@ package final class Queue: Sendable {
         fileprivate var isDraining = false
         /// Whether `run` was told to look, and has not done so yet.
         fileprivate var isWoken = false
+        fileprivate var passes: UInt64 = 0
 
         /// The envelope, if it has just been accepted.
         func fresh(_ id: QueueID) -> StoredEnvelope? {
@@ -98,6 +99,12 @@ package final class Queue: Sendable {
 
     /// How many attempts are being made.
     package var attemptsInFlight: Int { state.withLock { $0.machine.inFlight } }
+
+    /// How often `run` has looked for what is due: it grows after each ``look()``, unless the scheduler hangs or drains.
+    package var passes: UInt64 { state.withLock { $0.passes } }
+
+    /// Has `run` look for what is due.
+    package func look() { wake() }
 
     /// Takes effect for what begins from now on. All destinations are taken to answer until they turn out not to.
     package func reconfigure(_ configuration: Configuration, relay: any Relay) {
@@ -194,6 +201,7 @@ package final class Queue: Sendable {
     private func takeDue() -> (taken: [QueueMachine.Taken], next: Timestamp?)? {
         state.withLock { state in
             state.isWoken = false
+            state.passes &+= 1
             guard state.configuration.delivers, !state.isDraining, state.unrecorded == 0 else { return nil }
             let taken = state.machine.takeDue(now: .now())
             return (taken, state.machine.nextDue)

@@ -66,6 +66,23 @@ package enum ServiceManager {
         }
     }
 
+    /// FDSTORE=1: systemd keeps these sockets open, and passes them under `name` to the next process of this service,
+    /// however this one ends; until then connections wait in them. `name` is what ``isName(_:)`` says.
+    ///
+    /// FileDescriptorStoreMax= of the unit says how many it keeps. A socket that it has already is not kept twice.
+    package static func keep(_ sockets: [Int32], name: String) {
+        guard isPresent else { return }
+        sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=\(name)\nFDPOLL=0", sockets, UInt32(sockets.count))
+    }
+
+    /// FDSTOREREMOVE=1: systemd closes what it keeps under `name`.
+    package static func release(name: String) { notify("FDSTOREREMOVE=1\nFDNAME=\(name)") }
+
+    /// Whether systemd takes it as a name of sockets (sd_notify(3), FDNAME=).
+    package static func isName(_ name: String) -> Bool {
+        name.utf8.count <= 255 && name.utf8.allSatisfy { (0x20...0x7E).contains($0) && $0 != UInt8(ascii: ":") }
+    }
+
     private static func notify(_ state: String) { sd_notify(0, state) }
 
     /// A line break would begin another assignment.

@@ -18,7 +18,7 @@ struct CheckCommand: ParsableCommand {
             let file = try ConfigurationFile.parse(config.path)
             return (file, try Secrets.load(file))
         }
-        for warning in secrets.warnings { say("warning: \(warning)") }
+        for complaint in secrets.complaints { say("warning: \(complaint)") }
         print(Self.summary(file, secrets))
     }
 

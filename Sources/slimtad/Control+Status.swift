@@ -36,8 +36,12 @@ extension Control {
                     .init("validation", .string(daemon.validation)),
                     .init("reason", .optional(daemon.validationReason)),
                 ])),
-            .init("warnings", .array(daemon.warnings.map { .string($0) })),
+            .init("warnings", .array(warnings(daemon, now).map { .string($0) })),
         ])
+    }
+
+    private func warnings(_ daemon: DaemonState.Values, _ now: Timestamp) -> [String] {
+        daemon.warnings + daemon.certificates.compactMap { $0.warning(now) }
     }
 
     func audit() async throws(Refusal) -> ControlResponse {

@@ -38,6 +38,10 @@ final class Daemon {
     private var intake: Intake?
     private let state: DaemonState
     private let orders: AsyncStream<Order>
+    private var supervision: Supervision?
+    private var credentials: FileCredentials?
+    /// How often certificates are looked at.
+    private let checkInterval: CheckInterval
 
     init(
         file: ConfigurationFile, secrets: Secrets, listeners: Listeners, storage: JournaledStorage,
@@ -53,6 +57,7 @@ final class Daemon {
         let (orders, continuation) = AsyncStream.makeStream(of: Order.self)
         self.orders = orders
         state = DaemonState(orders: continuation)
+        checkInterval = CheckInterval(file.values.tls?.check)
         // startThreads
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         passwordThreads = PasswordThreads(threads: System.coreCount)
@@ -61,7 +66,8 @@ final class Daemon {
 
     /// Runs until a signal ends it. `ready` is called when mail is accepted.
     func run(_ signals: AsyncStream<Signal>, ready: () -> Void) async throws(Failure) {
-        for warning in secrets.warnings { logger.warning("\(warning)") }
+        for complaint in secrets.complaints { logger.log(complaint) }
+        warnOfExpiry()
         let queue = try recover()
         try await openEdges()
         announceReady(ready)
@@ -74,14 +80,21 @@ final class Daemon {
                 }
             }
             if let relays { tasks.addTask { [logger, state] in await relays.sayValidation(logger, state) } }
-            if let interval = ServiceManager.watchdogInterval { tasks.addTask { await Self.feedWatchdog(interval) } }
+            if let supervision { tasks.addTask { await supervision.run() } }
             tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
+            tasks.addTask { [state, checkInterval] in
+                while !Task.isCancelled {
+                    try? await Task.sleep(for: checkInterval.value)
+                    state.orders.yield(.certificateCheck)
+                }
+            }
             loop: for await order in orders {
                 switch order {
                 case .signal(.reload): _ = await reload()
                 case .reload(let told): told(await reload())
                 case .signal(.terminate), .signal(.interrupt), .drain: break loop
                 case .signal(.user1): continue
+                case .certificateCheck: checkCertificates()
                 }
             }
             await drain(queue, hurry: orders)
@@ -107,23 +120,24 @@ final class Daemon {
         self.queue = queue
         intake = Intake(
             policies: file.values.policyChain, hostname: file.hostname, queue: queue, storage: storage, logger: logger)
+        supervision = Supervision(group: group, queue: queue, storage: storage, state: state, logger: logger)
         logger.info("queue recovered", metadata: ["queued": "\(queue.count)"])
         return queue
     }
 
     private func openEdges() async throws(Failure) {
-        let credentials = secrets.users.map { FileCredentials($0, threads: passwordThreads) }
-        for edge in file.values.edges { await open(edge, credentials) }
+        credentials = secrets.users.map { FileCredentials($0, threads: passwordThreads) }
+        for edge in file.values.edges { await open(edge) }
     }
 
-    private func settings(_ edge: Configuration.Edge, _ credentials: FileCredentials?) -> SMTPEdgeSettings {
+    private func settings(_ edge: Configuration.Edge) -> SMTPEdgeSettings {
         file.values.edgeSettings(edge, hostname: file.hostname, tls: secrets.tls, credentials: credentials)
     }
 
-    private func open(_ edge: Configuration.Edge, _ credentials: FileCredentials?) async {
+    private func open(_ edge: Configuration.Edge) async {
         guard let intake else { preconditionFailure("edges open when the queue is there") }
         let running = SMTPEdge(
-            settings: settings(edge, credentials), limiter: limiter, submissions: intake, group: group, logger: logger)
+            settings: settings(edge), limiter: limiter, submissions: intake, group: group, logger: logger)
         edges[edge.name] = running
         for address in edge.listen { await accept(running, edge, address) }
     }
@@ -151,7 +165,8 @@ final class Daemon {
         state.set { [file, secrets, edges] state in
             state.hostname = file.hostname
             state.file = file.path
-            state.warnings = secrets.warnings
+            state.warnings = secrets.complaints.map(\.description)
+            state.certificates = secrets.certificates?.expiries ?? []
             state.edges = file.values.edges.compactMap { edge in
                 edges[edge.name].map {
                     DaemonState.Edge(name: edge.name, listen: edge.listen.map(\.description), running: $0)
@@ -165,15 +180,8 @@ final class Daemon {
         logger.notice(
             "ready",
             metadata: ["hostname": "\(file.hostname)", "version": "\(Version.text)", "queued": "\(queue?.count ?? 0)"])
-        ServiceManager.notifyReady(status: "Accepting mail, \(queue?.count ?? 0) queued")
+        ServiceManager.notifyReady(status: supervision?.statusText ?? "")
         ready()
-    }
-
-    private static func feedWatchdog(_ interval: Duration) async {
-        while !Task.isCancelled {
-            ServiceManager.notifyWatchdog()
-            try? await Task.sleep(for: interval / 2)
-        }
     }
 
     // MARK: Reload
@@ -182,7 +190,7 @@ final class Daemon {
     /// Returns what was wrong.
     private func reload() async -> [String] {
         ServiceManager.notifyReloading()
-        defer { ServiceManager.notifyReady(status: "Accepting mail, \(queue?.count ?? 0) queued") }
+        defer { ServiceManager.notifyReady(status: supervision?.statusText ?? "") }
         do throws(Failure) {
             let new = try ConfigurationFile.parse(file.path)
             let secrets = try Secrets.load(new, keeping: self.secrets)
@@ -207,7 +215,9 @@ final class Daemon {
         file = new
         secrets = newSecrets
         relays = newRelays
-        for warning in newSecrets.warnings { logger.error("\(warning)") }
+        for complaint in newSecrets.complaints { logger.log(complaint) }
+        warnOfExpiry()
+        checkInterval.set(new.values.tls?.check)
         if old.values.daemon != new.values.daemon {
             logger.warning("changes of [daemon] take effect at the next start")
         }
@@ -216,7 +226,7 @@ final class Daemon {
         intake?.reconfigure(policies: new.values.policyChain, hostname: new.hostname)
         queue?.reconfigure(new.values.queueConfiguration(hostname: new.hostname), relay: newRelays.relay)
 
-        let credentials = newSecrets.users.map { FileCredentials($0, threads: passwordThreads) }
+        credentials = newSecrets.users.map { FileCredentials($0, threads: passwordThreads) }
         let names = Set(new.values.edges.map(\.name))
         for edge in old.values.edges where !names.contains(edge.name) {
             await edges.removeValue(forKey: edge.name)?.drain()
@@ -224,10 +234,10 @@ final class Daemon {
         }
         for edge in new.values.edges {
             guard let running = edges[edge.name] else {
-                await open(edge, credentials)
+                await open(edge)
                 continue
             }
-            running.setSettings(settings(edge, credentials))
+            running.setSettings(settings(edge))
             let before = old.values.edges.first { $0.name == edge.name }?.listen ?? []
             for address in before where !edge.listen.contains(address) {
                 await running.stopAccepting(on: address.description)
@@ -239,6 +249,41 @@ final class Daemon {
         logger.notice("reloaded", metadata: ["file": "\(file.path)"])
         // Attempts that have begun with the old relays end with them.
         if let oldRelays { retired.append(oldRelays) }
+    }
+
+    // MARK: Certificates
+
+    /// Takes renewed certificates; a bad one keeps the old one. Sessions go on with what they began with.
+    private func checkCertificates() {
+        guard let tls = file.values.tls, let old = secrets.certificates else { return }
+        do throws(Failure) {
+            let (new, refusals) = try Certificates.load(tls, keeping: old)
+            for refusal in refusals { logger.log(.certificate(refusal)) }
+            secrets.complaints = secrets.complaints.filter { !$0.isOfCertificate } + refusals.map { .certificate($0) }
+            if new.context !== old.context {
+                secrets.certificates = new
+                for edge in file.values.edges { edges[edge.name]?.setSettings(settings(edge)) }
+                logger.notice("renewed certificate is in use")
+            }
+        } catch {
+            logger.error("certificates cannot be read, the old ones stay", metadata: ["error": "\(error.message)"])
+        }
+        showState()
+        warnOfExpiry()
+    }
+
+    private func warnOfExpiry() {
+        let now = Timestamp.now()
+        for expiry in secrets.certificates?.expiries ?? [] where expiry.isNear(now) {
+            let metadata: Logger.Metadata = [
+                "file": "\(expiry.path)", "days": "\((expiry.time - now).milliseconds / 86_400_000)",
+            ]
+            if expiry.time > now {
+                logger.warning("certificate expires soon", metadata: metadata)
+            } else {
+                logger.error("certificate has expired", metadata: metadata)
+            }
+        }
     }
 
     // MARK: Stop
@@ -260,7 +305,7 @@ final class Daemon {
                     case .signal(.terminate), .signal(.interrupt), .drain:
                         return hurry.isAsked.store(true, ordering: .relaxed)
                     case .reload(let told): told(["the daemon is stopping"])
-                    case .signal(.reload), .signal(.user1): continue
+                    case .signal(.reload), .signal(.user1), .certificateCheck: continue
                     }
                 }
             }
@@ -281,6 +326,17 @@ final class Daemon {
         try? await group.shutdownGracefully()
         logger.notice("stopped")
     }
+}
+
+/// How often certificates are looked at; without certificates it does not matter.
+private final class CheckInterval: Sendable {
+    private let interval: Mutex<Duration>
+
+    init(_ interval: Duration?) { self.interval = Mutex(interval ?? .seconds(86400)) }
+
+    var value: Duration { interval.withLock { $0 } }
+
+    func set(_ new: Duration?) { interval.withLock { $0 = new ?? .seconds(86400) } }
 }
 
 /// Whether a second signal asked not to wait any longer.

@@ -13,6 +13,8 @@ enum Order: Sendable {
     case reload(@Sendable ([String]) -> Void)
     /// Stop, as after SIGTERM.
     case drain
+    /// Look at the certificates' files.
+    case certificateCheck
 }
 
 /// The daemon as it is now.
@@ -34,6 +36,8 @@ final class DaemonState: Sendable {
         var isDraining = false
         /// What was wrong with certificates and users when they were loaded.
         var warnings: [String] = []
+        /// When the certificates in use end.
+        var certificates: [Certificates.Expiry] = []
     }
 
     let since = Timestamp.now()

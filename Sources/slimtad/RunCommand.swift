@@ -71,7 +71,7 @@ struct RunCommand: ParsableCommand {
             let listeners = try bindListeners(file)
             let control = bindControl(file, identity, logger)
             let storage = try openStorage(file, identity, logger)
-            try dropPrivileges(to: identity, logger)
+            try dropPrivileges(to: identity)
             try system { () throws(SystemError) in try LogHandlers.startThread() }
             signals = try system { () throws(SystemError) in try Signals.stream() }
             daemon = Daemon(
@@ -105,6 +105,7 @@ struct RunCommand: ParsableCommand {
     private func bindListeners(_ file: ConfigurationFile) throws(Failure) -> Listeners {
         var listeners = try Listeners()
         _ = try listeners.bind(file.values.edges)
+        listeners.releaseUnused()
         return listeners
     }
 
@@ -134,12 +135,9 @@ struct RunCommand: ParsableCommand {
         }
     }
 
-    private func dropPrivileges(to identity: Identity?, _ logger: Logger) throws(Failure) {
+    private func dropPrivileges(to identity: Identity?) throws(Failure) {
         do throws(SystemError) {
             guard let identity else { return try Privileges.renounce() }
-            guard identity.uid != 0 else {
-                return logger.warning("runs as root: [daemon] user names root itself")
-            }
             try Privileges.drop(to: identity)
         } catch {
             throw Failure(error)

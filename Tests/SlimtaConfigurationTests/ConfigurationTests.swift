@@ -48,9 +48,11 @@ import Testing
         #expect(daemon.drainTimeout == .seconds(30))
         #expect(configuration.log.level == .info)
         #expect(configuration.log.target == .auto)
-        #expect(configuration.tls?.certificate == "/etc/slimta/tls/fullchain.pem")
-        #expect(configuration.tls?.key == "/etc/slimta/tls/key.pem")
+        #expect(configuration.tls?.main.certificate == "/etc/slimta/tls/fullchain.pem")
+        #expect(configuration.tls?.main.key == "/etc/slimta/tls/key.pem")
         #expect(configuration.tls?.minimum == .tls12)
+        #expect(configuration.tls?.others == [])
+        #expect(configuration.tls?.check == .seconds(86400))
 
         #expect(configuration.edges.map(\.name) == ["submission", "submissions"])
         #expect(
@@ -127,6 +129,13 @@ import Testing
             certificate = "credential:cert"
             key = "/k"
             minimum = "1.3"
+            check = "2h"
+            [[tls.certificates]]
+            certificate = "/c2"
+            key = "credential:key2"
+            [[tls.certificates]]
+            certificate = "/c3"
+            key = "/k3"
             [[edge]]
             name = "a"
             type = "smtp"
@@ -186,7 +195,11 @@ import Testing
                     user: "nobody", group: "nogroup", stateDirectory: "/s", runtimeDirectory: "/r",
                     drainTimeout: .zero))
         #expect(configuration.log == .init(level: .debug, target: .standardError))
-        #expect(configuration.tls == .init(certificate: "credential:cert", key: "/k", minimum: .tls13))
+        let tls = Configuration.TLS(
+            main: .init(certificate: "credential:cert", key: "/k"),
+            others: [.init(certificate: "/c2", key: "credential:key2"), .init(certificate: "/c3", key: "/k3")],
+            minimum: .tls13, check: .seconds(7200))
+        #expect(configuration.tls == tls)
         #expect(
             configuration.edges[0]
                 == .init(

@@ -62,7 +62,7 @@ void slimta_event_signal(struct slimta_event *event);
 // 1: signalled; 0: `nanoseconds` have passed. Negative: waits without end.
 int slimta_event_wait(struct slimta_event *event, int64_t nanoseconds);
 
-// Starts a thread with all signals blocked. The name is cut at 15 octets.
+// Starts a thread with all signals blocked that the program knows. The name is cut at 15 octets.
 int slimta_thread_start(uint64_t *thread, const char *name, void (*body)(void *), void *context);
 int slimta_thread_join(uint64_t thread);
 void slimta_thread_detach(uint64_t thread);

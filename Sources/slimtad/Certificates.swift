@@ -1,0 +1,112 @@
+// The certificates of [tls]: read at start and at reload with the other secrets, and looked at once a day by
+// CertificateCheck, because those that renew them do not always say so.
+
+import SlimtaConfiguration
+import SlimtaMail
+import SlimtaSystem
+import SlimtaTLS
+
+/// The certificates in use, and the files that they are from.
+struct Certificates: Sendable {
+    /// What is in the files of a certificate and its key.
+    private struct Content: Equatable, Sendable {
+        var certificate: [UInt8]
+        var key: [UInt8]
+    }
+
+    /// Why a file's new content is not used.
+    struct Refusal: Sendable {
+        let path: String
+        let reason: String
+    }
+
+    /// When a certificate ends.
+    struct Expiry: Sendable {
+        let path: String
+        let time: Timestamp
+
+        /// Less than two weeks before it there is little time left for whoever renews it.
+        func isNear(_ now: Timestamp) -> Bool { time - now < .seconds(14 * 86400) }
+
+        /// What the operator is told of it; nil: there is time.
+        func warning(_ now: Timestamp) -> String? {
+            guard isNear(now) else { return nil }
+            return time > now
+                ? "certificate \(path) expires in \(age((time - now).milliseconds / 1000))"
+                : "certificate \(path) has expired"
+        }
+    }
+
+    /// What edges speak TLS with.
+    let context: TLSServerContext
+    /// Of each certificate, in the file's order.
+    let expiries: [Expiry]
+    private let minimum: Configuration.TLS.Version
+    private let contents: [(pair: Configuration.TLS.Pair, content: Content)]
+
+    /// Reads all files.
+    ///
+    /// - Parameter previous: what is in use now. A pair that cannot be used stays what it is there, and is told; without
+    ///   it that is an error. If nothing has changed, the result is `previous` itself.
+    static func load(
+        _ tls: Configuration.TLS, keeping previous: Certificates? = nil
+    ) throws(Failure) -> (Certificates, [Refusal]) {
+        var contents: [(pair: Configuration.TLS.Pair, content: Content)] = []
+        var refusals: [Refusal] = []
+        var contexts: [TLSServerContext] = []
+        for (index, pair) in ([tls.main] + tls.others).enumerated() {
+            let key = index == 0 ? "tls" : "tls.certificates[\(index - 1)]"
+            var content: Content
+            do throws(Failure) {
+                content = try read(pair, key)
+                contexts.append(try context(content, tls, pair, key))
+            } catch {
+                guard let old = previous?.contents.first(where: { $0.pair == pair }) else { throw error }
+                content = old.content
+                contexts.append(try context(content, tls, pair, key))
+                refusals.append(Refusal(path: pair.certificate, reason: error.message))
+            }
+            contents.append((pair, content))
+        }
+        if let previous, previous.minimum == tls.minimum, previous.contents.elementsEqual(contents, by: { $0 == $1 }) {
+            return (previous, refusals)
+        }
+        // OpenSSL asks the first one for the others: it has to be made last.
+        let others = Array(contexts.dropFirst())
+        let main = try context(contents[0].content, tls, tls.main, "tls", others: others)
+        let expiries = zip(contents, contexts).map {
+            Expiry(path: $0.pair.certificate, time: Timestamp(milliseconds: $1.certificateExpiry * 1000))
+        }
+        return (
+            Certificates(context: main, expiries: expiries, minimum: tls.minimum, contents: contents), refusals
+        )
+    }
+
+    private static func read(_ pair: Configuration.TLS.Pair, _ key: String) throws(Failure) -> Content {
+        Content(
+            certificate: try read(pair.certificate, "\(key).certificate", isSecret: false),
+            key: try read(pair.key, "\(key).key", isSecret: true))
+    }
+
+    private static func read(_ reference: String, _ key: String, isSecret: Bool) throws(Failure) -> [UInt8] {
+        do throws(SystemError) {
+            return try SecureFile.read(
+                try SecureFile.resolve(reference), maximum: 1 << 20, mustNotBeReadableByOthers: isSecret)
+        } catch {
+            throw Failure(.configuration, "\(key): \(error)")
+        }
+    }
+
+    private static func context(
+        _ content: Content, _ tls: Configuration.TLS, _ pair: Configuration.TLS.Pair, _ key: String,
+        others: [TLSServerContext] = []
+    ) throws(Failure) -> TLSServerContext {
+        do throws(TLSError) {
+            return try TLSServerContext(
+                certificatePEM: content.certificate, keyPEM: content.key,
+                minimum: tls.minimum == .tls13 ? .v1_3 : .v1_2, others: others)
+        } catch {
+            throw Failure(.configuration, "\(key): \(pair.certificate) and \(pair.key): \(error)")
+        }
+    }
+}
