@@ -9,6 +9,8 @@
 #   make crash      power cuts, kills and faults, ROUNDS=300 kills and the others in proportion; as root, for hours
 #   make bench-million  a queue of a million deferred messages: start, memory, what is still accepted
 #   make install    into DESTDIR, below PREFIX (/usr/local); `make uninstall` takes it away again
+#   make deb        the Debian package, in .build/deb
+#   make test-system    the package in a machine with a real systemd
 #   make clean      remove all that was built, fetched and run here
 
 CONFIGURATION = debug
@@ -16,11 +18,16 @@ PREFIX = /usr/local
 DESTDIR =
 SYSCONFDIR = /etc/slimta
 UNITDIR = /lib/systemd/system
+MANDIR = $(PREFIX)/share/man
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 
 # An import that Package.swift does not allow is an error.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
 
-.PHONY: build test lint bench bench-store bench-daemon bench-million crash run install uninstall clean
+.PHONY: build release test test-system lint bench bench-store bench-daemon bench-million crash run install install-files \
+    uninstall deb clean
 
 build:
 	.ci/deps build
@@ -74,20 +81,63 @@ bench-million:
 	@test -x $(GENERATOR) || { echo "make bench-million: no load generator $(GENERATOR)" >&2; exit 1; }
 	python3 Tests/Benchmarks/million.py --slimtad .build/release/slimtad --generator $(GENERATOR)
 
-install:
+# The Swift runtime is linked in: nothing of Swift is needed where it runs.
+release:
 	.ci/deps build
 	swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib --product slimtad
-	install -D -m 755 .build/release/slimtad "$(DESTDIR)$(PREFIX)/sbin/slimtad"
-	install -d -m 755 "$(DESTDIR)$(SYSCONFDIR)"
-	test -e "$(DESTDIR)$(SYSCONFDIR)/slimta.conf" || \
-	    install -m 644 etc/slimta.conf "$(DESTDIR)$(SYSCONFDIR)/slimta.conf"
-	install -d -m 755 "$(DESTDIR)$(UNITDIR)"
-	sed 's|/usr/sbin/slimtad|$(PREFIX)/sbin/slimtad|g' systemd/slimtad.service >"$(DESTDIR)$(UNITDIR)/slimtad.service"
-	chmod 644 "$(DESTDIR)$(UNITDIR)/slimtad.service"
+
+install: release install-files
+
+# What has been built. Of the sample, edges listen on this machine only: the operator opens them. The units name the
+# prefix; notify-reload is for systemd 253 and later.
+BUILT = .build/release/slimtad
+BACKTRACER = $(dir $(shell readlink -f "$$(command -v swift)"))../libexec/swift/linux/swift-backtrace-static
+install-files:
+	install -D -m 755 $(BUILT) "$(DESTDIR)$(PREFIX)/sbin/slimtad"
+	install -D -m 755 $(BACKTRACER) "$(DESTDIR)$(PREFIX)/libexec/slimtad/swift-backtrace"
+	install -d -m 755 "$(DESTDIR)$(SYSCONFDIR)" "$(DESTDIR)$(UNITDIR)"
+	test -e "$(DESTDIR)$(SYSCONFDIR)/slimta.conf" || { \
+	    sed 's|^listen = \["\[::\]|listen = ["127.0.0.1|' etc/slimta.conf >"$(DESTDIR)$(SYSCONFDIR)/slimta.conf" && \
+	    chmod 644 "$(DESTDIR)$(SYSCONFDIR)/slimta.conf"; }
+	for unit in slimtad.service slimtad.socket slimtad-submissions.socket; do \
+	    sed 's|/usr/\(sbin\|libexec\)/slimtad|$(PREFIX)/\1/slimtad|g' systemd/$$unit >"$(DESTDIR)$(UNITDIR)/$$unit" && \
+	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit; done
+	! pkg-config --atleast-version=253 libsystemd || \
+	    install -D -m 644 systemd/notify-reload.conf "$(DESTDIR)$(UNITDIR)/slimtad.service.d/notify-reload.conf"
+	install -D -m 644 systemd/slimtad.sysusers "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf"
+	install -D -m 644 systemd/slimtad.tmpfiles "$(DESTDIR)/usr/lib/tmpfiles.d/slimtad.conf"
+	install -d -m 755 "$(DESTDIR)/usr/lib/systemd/catalog"
+	$(BUILT) catalog >"$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog"
+	chmod 644 "$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog"
+	install -d -m 755 "$(DESTDIR)$(MANDIR)/man8" "$(DESTDIR)$(MANDIR)/man5"
+	install -m 644 etc/man/slimtad.8 etc/man/slimtad-queue.8 "$(DESTDIR)$(MANDIR)/man8"
+	# The sample is the list of keys.
+	sed 's/\\/\\e/g; s/^\./\\\&./' etc/slimta.conf | sed -e '/^@SAMPLE@$$/{r /dev/stdin' -e 'd;}' etc/man/slimta.conf.5 \
+	    >"$(DESTDIR)$(MANDIR)/man5/slimta.conf.5"
+	chmod 644 "$(DESTDIR)$(MANDIR)/man5/slimta.conf.5"
+	install -d -m 755 "$(DESTDIR)$(BASHDIR)" "$(DESTDIR)$(ZSHDIR)" "$(DESTDIR)$(FISHDIR)"
+	$(BUILT) --generate-completion-script bash | sed 1{/^\#!/d} >"$(DESTDIR)$(BASHDIR)/slimtad"
+	$(BUILT) --generate-completion-script zsh >"$(DESTDIR)$(ZSHDIR)/_slimtad"
+	$(BUILT) --generate-completion-script fish >"$(DESTDIR)$(FISHDIR)/slimtad.fish"
+	chmod 644 "$(DESTDIR)$(BASHDIR)/slimtad" "$(DESTDIR)$(ZSHDIR)/_slimtad" "$(DESTDIR)$(FISHDIR)/slimtad.fish"
 
 # The configuration, the users and the queue stay: they are the operator's.
 uninstall:
-	rm -f "$(DESTDIR)$(PREFIX)/sbin/slimtad" "$(DESTDIR)$(UNITDIR)/slimtad.service"
+	rm -rf "$(DESTDIR)$(PREFIX)/sbin/slimtad" "$(DESTDIR)$(PREFIX)/libexec/slimtad" \
+	    "$(DESTDIR)$(UNITDIR)/slimtad.service" "$(DESTDIR)$(UNITDIR)/slimtad.service.d" \
+	    "$(DESTDIR)$(UNITDIR)/slimtad.socket" "$(DESTDIR)$(UNITDIR)/slimtad-submissions.socket" \
+	    "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf" "$(DESTDIR)/usr/lib/tmpfiles.d/slimtad.conf" \
+	    "$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog" "$(DESTDIR)$(MANDIR)/man8/slimtad.8" \
+	    "$(DESTDIR)$(MANDIR)/man8/slimtad-queue.8" "$(DESTDIR)$(MANDIR)/man5/slimta.conf.5" \
+	    "$(DESTDIR)$(BASHDIR)/slimtad" "$(DESTDIR)$(ZSHDIR)/_slimtad" "$(DESTDIR)$(FISHDIR)/slimtad.fish"
+
+deb: release
+	.ci/deps deb
+	etc/debian/build
+
+# Needs root, and a host on which ../shared/systemd-lab boots; where it does not, it says why, and is no failure.
+test-system:
+	.ci/test-system
 
 clean:
 	rm -rf .build .venv .run Package.resolved Tests/Interop/__pycache__ Tests/Interop/harness/__pycache__ Tests/Crash/__pycache__
