@@ -1,0 +1,130 @@
+"""The package: a fresh installation, what is in it, upgrade, removal, purge."""
+
+import re
+import smtplib
+import subprocess
+
+import pytest
+
+from conftest import install
+from machine import CONFIGURATION, message, wait_until
+
+
+@pytest.fixture(scope="module")
+def fresh(bare, deb):
+    """Installed by apt, and nothing else done."""
+    bare.before = files(bare)
+    install(bare, deb)
+    return bare
+
+
+def files(machine):
+    """All files, without those that any package operation changes, and what is mounted."""
+    found = machine.run(
+        "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache "
+        "-o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /root -o -path /var/lib/systemd -o -path /var/backups "
+        "-o -path /var/spool/postfix -o -path /var/lib/postfix \\) -prune -o -print")
+    return set(found.splitlines())
+
+
+def test_fresh_installation_runs_at_once_and_is_safe(fresh):
+    assert fresh.run("systemctl is-active slimtad").strip() == "active"
+    assert fresh.run("systemctl is-enabled slimtad").strip() == "enabled"
+    listening = fresh.run("ss -Hltnp | grep slimtad | awk '{print $4}'").split()
+    assert sorted(listening) == ["127.0.0.1:465", "127.0.0.1:587"]
+    for port in (587, 465):
+        with fresh.connect(port, login=None) as client:
+            client.ehlo()
+            code, reply = client.mail("a@origin.test")
+            assert code == 530, reply
+    with pytest.raises(smtplib.SMTPAuthenticationError):
+        fresh.connect(587, login="root", password="root")
+    assert fresh.run("stat -c '%U:%G %a' /etc/slimta/tls/key.pem /etc/slimta/users /var/lib/slimtad").split("\n")[:3] == [
+        "root:slimtad 640", "root:slimtad 640", "slimtad:slimtad 700"]
+    assert fresh.run("slimtad check")
+
+
+def test_key_is_the_machines_own(fresh):
+    names = fresh.run("openssl x509 -in /etc/slimta/tls/fullchain.pem -noout -ext subjectAltName")
+    assert "DNS:localhost" in names and "IP Address:127.0.0.1" in names
+
+
+def test_depends_on_debian_libraries_only(fresh):
+    libraries = fresh.run("ldd /usr/sbin/slimtad /usr/libexec/slimtad/swift-backtrace")
+    assert "not found" not in libraries and "swift" not in libraries.replace("swift-backtrace", "")
+
+
+def test_manual_pages_and_completions(fresh, deb):
+    listed = fresh.run("dpkg -L slimtad")
+    for name in (
+            "man8/slimtad.8.gz", "man5/slimta.conf.5.gz", "man8/slimtad-queue.8.gz", "completions/slimtad",
+            "vendor-completions/_slimtad", "vendor_completions.d/slimtad.fish", "catalog/slimtad.catalog",
+            "systemd/system/slimtad.socket", "sysusers.d/slimtad.conf", "tmpfiles.d/slimtad.conf"):
+        assert name in listed
+    # The image leaves documentation out when it unpacks packages: read it from the package.
+    page = subprocess.run(
+        f"dpkg-deb --fsys-tarfile {deb} | tar -xO ./usr/share/man/man5/slimta.conf.5.gz | gzip -dc",
+        shell=True, check=True, capture_output=True, text=True).stdout
+    assert "connections_per_destination" in page and "@SAMPLE@" not in page
+    assert fresh.run("bash -n /usr/share/bash-completion/completions/slimtad") == ""
+
+
+def test_units_are_right_and_hardened(fresh):
+    verified = fresh.execute("systemd-analyze verify --man=no slimtad.service slimtad.socket slimtad-submissions.socket")
+    assert verified.stdout + verified.stderr == ""
+    figure = fresh.run("systemd-analyze security --no-pager slimtad | tail -n 1")
+    print(figure)
+    assert float(re.search(r"([0-9.]+) OK", figure)[1]) <= 1.5
+    subprocess.run(["tee", "-a", "/dev/stderr"], input=figure, text=True, stdout=subprocess.DEVNULL)
+
+
+def test_journal_explains(fresh):
+    assert "slimtad accepts mail" in fresh.run("journalctl -x -u slimtad --no-pager")
+
+
+def test_conffile_is_the_configuration(fresh):
+    assert fresh.run("dpkg-query -W -f '${Conffiles}' slimtad").split()[0] == CONFIGURATION
+
+
+def test_upgrade_keeps_queue_and_configuration(fresh, deb):
+    """From a build that dpkg takes for an older one."""
+    older = deb.parent / "older.deb"
+    folder = deb.parent / "older"
+    subprocess.run(["rm", "-rf", folder], check=True)
+    subprocess.run(["dpkg-deb", "--raw-extract", deb, folder], check=True)
+    control = folder / "DEBIAN" / "control"
+    control.write_text(re.sub(r"(?m)^Version: .*", "Version: 0.0.1-1", control.read_text()))
+    subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "--root-owner-group", "--build", folder, older], check=True)
+    subprocess.run(["rm", "-rf", folder], check=True)
+    fresh.run("apt-get purge -y slimtad </dev/null 2>&1")
+    install(fresh, older)
+    assert fresh.run("dpkg-query -W -f '${Version}' slimtad") == "0.0.1-1"
+
+    fresh.configure("queue", deliver="false")
+    fresh.append("# mine\n")
+    fresh.add_user()
+    fresh.run("systemctl reload slimtad")
+    wait_until(lambda: "reloaded" in "\n".join(fresh.journal()), what="the reload")
+    with fresh.connect() as client:
+        client.sendmail("a@origin.test", ["b@example.test"], message("kept"))
+    certificate = fresh.certificate()
+    fresh.copy(deb, "/root/newer.deb")
+    fresh.run("DEBIAN_FRONTEND=noninteractive apt-get install -y /root/newer.deb </dev/null 2>&1")
+    assert fresh.run("dpkg-query -W -f '${Version}' slimtad") != "0.0.1-1"
+    assert fresh.run("systemctl is-active slimtad").strip() == "active"
+    assert fresh.read(CONFIGURATION).endswith("# mine\n")
+    assert fresh.certificate() == certificate
+    assert fresh.run("slimtad queue count").strip() == "1"
+    fresh.connect().quit()
+
+
+def test_removal_keeps_purge_leaves_nothing(fresh):
+    fresh.run("apt-get remove -y slimtad </dev/null 2>&1")
+    assert fresh.run("ls /etc/slimta/slimta.conf /var/lib/slimtad/super")
+    assert "slimtad" not in fresh.run("ps -eo comm")
+    # Nothing is asked: there is nobody to answer.
+    fresh.run("apt-get purge -y slimtad </dev/null 2>&1")
+    assert files(fresh) - fresh.before == set()
+    assert fresh.run("getent passwd slimtad; getent group slimtad slimtad-admin; true") == ""
+    assert fresh.run("ls -d /run/slimtad /run/systemd/system/slimtad* 2>/dev/null; true") == ""
+    assert "slimtad" not in fresh.run("systemctl list-unit-files --no-pager; systemctl --failed --no-pager")

@@ -1,0 +1,141 @@
+"""However slimtad ends, it comes back, no connection is refused and no message is lost."""
+
+import ctypes
+import os
+import pathlib
+import re
+import signal
+
+from machine import Load, submit, wait_until
+
+
+def all_arrive(machine, load):
+    """Everything that was acknowledged is at the MX, and nothing was refused. A message may be there twice: a crash
+    between the MX's 250 and the record of it repeats that delivery."""
+    assert load.refused == []
+    assert len(load.acknowledged) > 0
+    wanted = set(load.acknowledged)
+
+    def missing():
+        return wanted - machine.delivered().keys()
+
+    wait_until(lambda: not missing(), 60, "all acknowledged messages at the MX")
+    print(f"{len(wanted)} acknowledged, all delivered; {len(load.broken)} broken off and not acknowledged")
+
+
+def test_restart_under_load(machine):
+    with Load(machine) as load:
+        for _ in range(3):
+            load.wait_for(50)
+            before = machine.pid()
+            machine.run("systemctl restart slimtad")
+            assert machine.pid() not in (0, before)
+        load.wait_for(50)
+    all_arrive(machine, load)
+
+
+def test_kill_under_load(machine):
+    with Load(machine) as load:
+        for _ in range(3):
+            load.wait_for(50)
+            before = machine.pid()
+            machine.run("systemctl kill --kill-who=main -s KILL slimtad")
+            wait_until(lambda: machine.pid() not in (0, before), what="another process")
+        load.wait_for(50)
+    all_arrive(machine, load)
+
+
+def test_stop_closes_the_ports(machine):
+    machine.run("systemctl stop slimtad")
+    assert machine.run("ss -Hltn 'sport = :587 or sport = :465 or sport = :2587'") == ""
+    machine.run("systemctl start slimtad")
+    machine.connect().quit()
+
+
+def test_port_that_the_configuration_no_longer_has_is_closed(machine):
+    machine.write(
+        "/etc/slimta/slimta.conf", machine.configuration.replace("127.0.0.1:2587", "127.0.0.1:2588"))
+    machine.run("systemctl restart slimtad")
+    assert "2587" not in machine.run("ss -Hltn")
+    machine.connect(2588, tls=False).quit()
+
+
+# The watchdog
+
+ATTACH, DETACH = 16, 17  # ptrace(2)
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+
+
+class Hung:
+    """One thread of a process, stopped: the others run on."""
+
+    def __init__(self, thread):
+        self.thread = thread
+        if _libc.ptrace(ATTACH, thread, None, None) != 0:
+            raise OSError(ctypes.get_errno(), "ptrace")
+        os.waitpid(thread, 0x40000000)  # __WALL
+
+    def wait(self):
+        """Reaps it when its process has been killed, as debuggers must."""
+        try:
+            while os.WIFSTOPPED(os.waitpid(self.thread, 0x40000000)[1]):
+                _libc.ptrace(DETACH, self.thread, None, signal.SIGKILL)
+        except ChildProcessError:
+            pass
+
+
+def threads(process, pattern):
+    return [
+        int(path.parent.name) for path in sorted(pathlib.Path(f"/proc/{process}/task").glob("*/comm"))
+        if re.match(pattern, path.read_text())]
+
+
+def hang(machine, pattern):
+    """Hangs one thread until the watchdog has ended the process and another one runs."""
+    machine.drop_in("[Service]\nWatchdogSec=4\nTimeoutAbortSec=3\n")
+    machine.run("systemctl restart slimtad")
+    before = machine.pid()
+    found = threads(machine.host_pid(), pattern)
+    assert found, f"no thread is called {pattern}"
+    with Load(machine, clients=4) as load:
+        load.wait_for(20)
+        mark = machine.cursor()
+        hung = Hung(found[0])
+        wait_until(lambda: machine.pid() not in (0, before), 60, "another process")
+        hung.wait()
+        # All clients are served again, those too that hung.
+        load.wait_for(50)
+    all_arrive(machine, load)
+    return mark
+
+
+def test_hung_event_loop_is_killed_and_mail_goes_on(machine):
+    mark = hang(machine, "NIO-ELT")
+    machine.wait_for_journal("Watchdog timeout", mark)
+    machine.wait_for_journal("part of the daemon hangs.*event loop", mark)
+
+
+def test_hung_journal_writer_is_killed_and_mail_goes_on(machine):
+    mark = hang(machine, "storage-writer")
+    machine.wait_for_journal("Watchdog timeout", mark)
+    machine.wait_for_journal("part of the daemon hangs.*journal writer", mark)
+
+
+def test_watchdog_leaves_an_idle_daemon_alone(machine):
+    machine.drop_in("[Service]\nWatchdogSec=2\n")
+    machine.run("systemctl restart slimtad")
+    before = machine.pid()
+    machine.run("sleep 7")
+    assert machine.pid() == before
+    with machine.connect() as client:
+        submit(client, "idle")
+
+
+def test_crash_leaves_a_readable_backtrace(machine):
+    mark = machine.cursor()
+    machine.run("systemctl kill --kill-who=main -s ABRT slimtad")
+    machine.wait_for_journal(r"Program crashed: Aborted", mark)
+    machine.wait_for_journal(r"in slimtad$|slimtad_main", mark)
+    wait_until(lambda: machine.run("systemctl is-active slimtad; true").strip() == "active", what="the restart")
+    machine.connect().quit()
