@@ -4,6 +4,7 @@
 // It is an existential on purpose: a call costs nanoseconds, what it calls costs microseconds.
 
 import CLinux
+import NIOCore
 
 /// A failed call: which, on what, and errno.
 struct SystemError: Error, Hashable, CustomStringConvertible {
@@ -115,6 +116,22 @@ extension FileSystem {
             do throws(SystemError) { try write(file, bytes, at: offset) } catch { failure = error }
         }
         if let failure { throw failure }
+    }
+
+    /// Reads `count` octets into a buffer of their own, fewer at the end of the file.
+    func read(_ file: File, buffer count: Int, at offset: Int) throws(SystemError) -> ByteBuffer {
+        var failure: SystemError?
+        var buffer = ByteBufferAllocator().buffer(capacity: count)
+        buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { octets in
+            do throws(SystemError) {
+                return try read(file, into: UnsafeMutableRawBufferPointer(rebasing: octets.prefix(count)), at: offset)
+            } catch {
+                failure = error
+                return 0
+            }
+        }
+        if let failure { throw failure }
+        return buffer
     }
 
     /// Reads `count` octets, fewer at the end of the file.

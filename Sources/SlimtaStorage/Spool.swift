@@ -126,15 +126,15 @@ final class FileSpoolReader: SpoolReader {
                     return state.crc == reference.crc32c
                         ? .success(nil) : .failure(.damaged("\(path): the checksum is wrong"))
                 }
-                let octets = try fileSystem.read(file, count: count, at: state.offset)
-                guard octets.count == count else { return .failure(.damaged("\(path): it ends early")) }
+                let octets = try fileSystem.read(file, buffer: count, at: state.offset)
+                guard octets.readableBytes == count else { return .failure(.damaged("\(path): it ends early")) }
                 state.offset += count
-                state.crc = octets.withUnsafeBytes { crc32c(state.crc, $0) }
+                state.crc = octets.withUnsafeReadableBytes { crc32c(state.crc, $0) }
                 // Nothing of the last piece is given away before the whole has turned out to be right.
                 if state.offset == reference.length, state.crc != reference.crc32c {
                     return .failure(.damaged("\(path): the checksum is wrong"))
                 }
-                return .success(ByteBuffer(bytes: octets))
+                return .success(octets)
             } catch {
                 return .failure(error.isMissing ? .damaged(error.description) : .failed(error.description))
             }
@@ -154,17 +154,12 @@ final class FileSpoolWriter: SpoolWriter {
         var jobs: [Job] = []
         var isRunning = false
         /// What the thread that runs jobs needs; nobody else looks.
-        var file: File?
-        var length = 0
-        var synced = 0
-        var crc: UInt32 = 0
+        var output: SpoolOutput?
         var failure: StorageError?
         var isOver = false
         /// What `finish` gave away, held weakly: it lives as long as somebody may commit it.
         weak var finished: SpoolFile?
     }
-
-    private static let writeBehind = 1 << 20
 
     private let id: QueueID
     private let storage: SpoolStorage
@@ -178,9 +173,9 @@ final class FileSpoolWriter: SpoolWriter {
     private var temporary: String { "\(storage.core.paths.receiving)/\(id)" }
 
     deinit {
-        let (file, isOver) = state.withLock { ($0.file, $0.isOver) }
-        guard let file, !isOver else { return }
-        storage.core.fileSystem.close(file)
+        let (output, isOver) = state.withLock { ($0.output, $0.isOver) }
+        guard let output, !isOver else { return }
+        output.close()
         storage.delete([temporary])
     }
 
@@ -222,78 +217,128 @@ final class FileSpoolWriter: SpoolWriter {
     }
 
     private func write(_ bytes: ByteBuffer) -> StorageError? {
-        let fileSystem = storage.core.fileSystem
-        var (file, failure) = state.withLock { ($0.file, $0.failure) }
-        var (length, synced, crc) = state.withLock { ($0.length, $0.synced, $0.crc) }
-        if let failure { return failure }
-        if state.withLock({ $0.isOver }) { return .closed }
+        if let failure = state.withLock({ $0.failure ?? ($0.isOver ? .closed : nil) }) { return failure }
         do throws(SystemError) {
-            if file == nil {
-                let space = try fileSystem.space(storage.core.paths.root)
-                if space.octets < storage.core.options.minimumFree {
-                    throw SystemError(call: "write", path: temporary, code: 28)  // ENOSPC
-                }
-                file = try fileSystem.open(temporary, .create)
-                state.withLock { [file] in $0.file = file }
-            }
-            var problem: SystemError?
-            bytes.withUnsafeReadableBytes { octets in
-                do throws(SystemError) { try fileSystem.write(file!, octets, at: length) } catch { problem = error }
-                crc = crc32c(crc, octets)
-            }
-            if let problem { throw problem }
-            length += bytes.readableBytes
-            if length - synced >= Self.writeBehind {
-                fileSystem.writeBehind(file!.descriptor, from: synced, count: length - synced)
-                synced = length
-            }
-            state.withLock { [length, synced, crc] in ($0.length, $0.synced, $0.crc) = (length, synced, crc) }
+            try open().append(bytes)
             return nil
         } catch {
-            failure = error.isFull ? .full : .failed(error.description)
-            state.withLock { [failure] in $0.failure = failure }
-            return failure
+            return failed(error)
         }
+    }
+
+    /// The file, which is made by the first octets.
+    private func open() throws(SystemError) -> SpoolOutput {
+        if let output = state.withLock({ $0.output }) { return output }
+        let space = try storage.core.fileSystem.space(storage.core.paths.root)
+        if space.octets < storage.core.options.minimumFree {
+            throw SystemError(call: "write", path: temporary, code: 28)  // ENOSPC
+        }
+        let output = try SpoolOutput(temporary, storage.core.fileSystem)
+        state.withLock { $0.output = output }
+        return output
     }
 
     private func complete() -> Result<any SpooledBody, StorageError> {
         let fileSystem = storage.core.fileSystem
         let paths = storage.core.paths
-        if let failure = state.withLock({ $0.failure }) { return .failure(failure) }
-        // A rest without octets is a file all the same.
-        if state.withLock({ $0.file == nil }), let failure = write(ByteBuffer()) { return .failure(failure) }
-        let (file, length, crc, isOver) = state.withLock { ($0.file, $0.length, $0.crc, $0.isOver) }
-        guard let file, !isOver else { return .failure(.closed) }
+        if let failure = state.withLock({ $0.failure ?? ($0.isOver ? .closed : nil) }) { return .failure(failure) }
+        let output: SpoolOutput
         do throws(SystemError) {
-            try fileSystem.sync(file)
+            // A rest without octets is a file all the same.
+            output = try open()
+            try output.finish()
             let directory = paths.spoolDirectory(id)
             try fileSystem.makeDirectory(directory)
             try fileSystem.rename(temporary, to: paths.spooled(id))
             try fileSystem.syncDirectory(directory)
             try fileSystem.syncDirectory(paths.spool)
         } catch {
-            let failure: StorageError = error.isFull ? .full : .failed(error.description)
-            state.withLock { $0.failure = failure }
             storage.delete([paths.spooled(id)])
-            return .failure(failure)
+            return .failure(failed(error))
         }
-        fileSystem.close(file)
-        let finished = SpoolFile(SpoolReference(id: id, length: Int64(length), crc32c: crc), storage)
+        output.close()
+        let reference = SpoolReference(id: id, length: Int64(output.length), crc32c: output.crc)
+        let finished = SpoolFile(reference, storage)
         state.withLock { state in
+            state.output = nil
             state.isOver = true
             state.finished = finished
         }
         return .success(finished)
     }
 
+    /// Remembers the failure: nothing is written behind a gap.
+    private func failed(_ error: SystemError) -> StorageError {
+        let failure: StorageError = error.isFull ? .full : .failed(error.description)
+        state.withLock { $0.failure = failure }
+        return failure
+    }
+
     private func end() {
-        let (file, isOver, finished) = state.withLock { state in
+        let (output, isOver, finished) = state.withLock { state in
             defer { state.isOver = true }
-            return (state.file, state.isOver, state.finished)
+            return (state.output, state.isOver, state.finished)
         }
         if let finished { finished.abandon() }
-        guard let file, !isOver else { return }
-        storage.core.fileSystem.close(file)
+        guard let output, !isOver else { return }
+        output.close()
         storage.delete([temporary])
+    }
+}
+
+/// The file of a writer: whole chunks go past the page cache, which costs a copy and memory and would give up for them
+/// what is needed there; what is behind the last whole chunk goes through it.
+///
+/// `@unchecked Sendable`: the one thread that runs the writer's jobs has it.
+private final class SpoolOutput: @unchecked Sendable {
+    /// A multiple of the page; what a transaction with a large message needs of memory.
+    private static let chunk = 256 << 10
+
+    private let fileSystem: any FileSystem
+    private let file: File
+    private var direct: File?
+    private let buffer = OutputBuffer()
+    private var written = 0
+    private(set) var crc: UInt32 = 0
+
+    /// Makes the file, which must not be there.
+    init(_ path: String, _ fileSystem: any FileSystem) throws(SystemError) {
+        self.fileSystem = fileSystem
+        file = try fileSystem.open(path, .create)
+    }
+
+    var length: Int { written + buffer.count }
+
+    func append(_ bytes: ByteBuffer) throws(SystemError) {
+        bytes.withUnsafeReadableBytes { crc = crc32c(crc, $0) }
+        var rest = bytes
+        while rest.readableBytes > 0 {
+            let count = min(rest.readableBytes, Self.chunk - buffer.count)
+            rest.readWithUnsafeReadableBytes { octets in
+                buffer.append(UnsafeRawBufferPointer(rebasing: octets.prefix(count)))
+                return count
+            }
+            if buffer.count == Self.chunk { try writeChunk() }
+        }
+    }
+
+    private func writeChunk() throws(SystemError) {
+        if direct == nil { direct = try fileSystem.open(file.path, .direct) }
+        guard let direct else { return }
+        try fileSystem.write(direct, buffer, at: written)
+        written += buffer.count
+        buffer.removeAll()
+    }
+
+    /// Writes the rest and makes all of it durable, but not the name.
+    func finish() throws(SystemError) {
+        try fileSystem.write(file, buffer, at: written)
+        try fileSystem.sync(file)
+    }
+
+    func close() {
+        fileSystem.close(file)
+        if let direct { fileSystem.close(direct) }
+        direct = nil
     }
 }

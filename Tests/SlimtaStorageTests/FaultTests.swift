@@ -206,14 +206,19 @@ private let noSpace: Int32 = 28
         await storage.close()
     }
 
-    @Test func aFailedSpoolFileIsTold() async throws {
+    /// Early, while the client still sends, if the message is longer than what is written at once; else at its end.
+    @Test(arguments: [1, 1_000_000]) func aFailedSpoolFileIsTold(length: Int) async throws {
         let storage = try storage()
         fail("write", "spool/tmp", noSpace)
         let writer = storage.beginSpool(QueueID(high: 1, low: 1))
-        let told: StorageError? = await withCheckedContinuation { continuation in
-            writer.append(ByteBuffer(string: "x")) { continuation.resume(returning: $0) }
+        let early: StorageError? = await withCheckedContinuation { continuation in
+            writer.append(ByteBuffer(repeating: 0, count: length)) { continuation.resume(returning: $0) }
         }
-        #expect(told == .full)
+        #expect(early == (length == 1 ? nil : .full))
+        let result = await withCheckedContinuation { continuation in
+            writer.finish { continuation.resume(returning: $0) }
+        }
+        #expect(throws: StorageError.full) { try result.get() }
         writer.abandon()
         heal()
         try await eventually("the file is deleted") { (try? disk.list("/q/spool/tmp").isEmpty) == true }
