@@ -33,6 +33,9 @@ package enum Privileges {
         return Identity(name: user, uid: uid, gid: gid, groups: try groupList(user, gid))
     }
 
+    /// The id of a user; nil if there is none of this name.
+    package static func userID(_ user: String) -> UInt32? { (try? passwordEntry(user))?.uid }
+
     /// Becomes `identity` for good: groups, gid, uid, in that order; no capability is left, no execve can bring one
     /// back, and each way back to root was tried and is closed.
     ///

@@ -6,12 +6,14 @@ import Glibc
 package enum SecureFile {
     /// The content of a regular file of at most `maximum` octets.
     ///
-    /// With `mustNotBeReadableByOthers` the file must belong to root or to us, must give others no right at all, and
-    /// the group none to write: else `.notPermitted`. `.invalid` if it is no regular file or too long. Symbolic links
-    /// are followed: certificates are commonly kept so.
-    package static func read(_ path: String, maximum: Int, mustNotBeReadableByOthers: Bool) throws(SystemError)
-        -> [UInt8]
-    {
+    /// With `mustNotBeReadableByOthers` the file must belong to root, to us or to `service`, must give others no right
+    /// at all, and the group none to write: else `.notPermitted`. `.invalid` if it is no regular file or too long.
+    /// Symbolic links are followed: certificates are commonly kept so.
+    ///
+    /// - Parameter service: the user id that the daemon will have, if it still runs as root.
+    package static func read(
+        _ path: String, maximum: Int, mustNotBeReadableByOthers: Bool, service: UInt32? = nil
+    ) throws(SystemError) -> [UInt8] {
         // O_NONBLOCK: a FIFO in its place must not hang the daemon.
         let file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
         guard file >= 0 else { throw SystemError("cannot read \(path)", number: errno) }
@@ -21,7 +23,7 @@ package enum SecureFile {
         guard fstat(file, &status) == 0 else { throw SystemError("cannot examine \(path)", number: errno) }
         guard status.st_mode & S_IFMT == S_IFREG else { throw SystemError(.invalid, "\(path) is not a regular file") }
         if mustNotBeReadableByOthers {
-            guard status.st_uid == 0 || status.st_uid == geteuid() else {
+            guard status.st_uid == 0 || status.st_uid == geteuid() || status.st_uid == service else {
                 throw SystemError(.notPermitted, "\(path) belongs to another user: it must be root's or slimtad's own")
             }
             guard status.st_mode & 0o027 == 0 else {
@@ -65,8 +67,11 @@ package enum SecureFile {
     }
 
     /// The secret that a `..._file` key means: the file's content without the line's end.
-    package static func secret(_ reference: String, maximum: Int = 4096) throws(SystemError) -> [UInt8] {
-        var content = try read(try resolve(reference), maximum: maximum, mustNotBeReadableByOthers: true)
+    package static func secret(
+        _ reference: String, maximum: Int = 4096, service: UInt32? = nil
+    ) throws(SystemError) -> [UInt8] {
+        var content = try read(
+            try resolve(reference), maximum: maximum, mustNotBeReadableByOthers: true, service: service)
         if content.last == UInt8(ascii: "\n") { content.removeLast() }
         if content.last == UInt8(ascii: "\r") { content.removeLast() }
         guard !content.isEmpty else { throw SystemError(.invalid, "\(reference) is empty") }

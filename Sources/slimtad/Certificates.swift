@@ -48,8 +48,9 @@ struct Certificates: Sendable {
     ///
     /// - Parameter previous: what is in use now. A pair that cannot be used stays what it is there, and is told; without
     ///   it that is an error. If nothing has changed, the result is `previous` itself.
+    /// - Parameter service: who may own the keys besides root and the process.
     static func load(
-        _ tls: Configuration.TLS, keeping previous: Certificates? = nil
+        _ tls: Configuration.TLS, keeping previous: Certificates? = nil, service: UInt32? = nil
     ) throws(Failure) -> (Certificates, [Refusal]) {
         var contents: [(pair: Configuration.TLS.Pair, content: Content)] = []
         var refusals: [Refusal] = []
@@ -58,7 +59,7 @@ struct Certificates: Sendable {
             let key = index == 0 ? "tls" : "tls.certificates[\(index - 1)]"
             var content: Content
             do throws(Failure) {
-                content = try read(pair, key)
+                content = try read(pair, key, service)
                 contexts.append(try context(content, tls, pair, key))
             } catch {
                 guard let old = previous?.contents.first(where: { $0.pair == pair }) else { throw error }
@@ -82,16 +83,21 @@ struct Certificates: Sendable {
         )
     }
 
-    private static func read(_ pair: Configuration.TLS.Pair, _ key: String) throws(Failure) -> Content {
+    private static func read(_ pair: Configuration.TLS.Pair, _ key: String, _ service: UInt32?) throws(Failure)
+        -> Content
+    {
         Content(
-            certificate: try read(pair.certificate, "\(key).certificate", isSecret: false),
-            key: try read(pair.key, "\(key).key", isSecret: true))
+            certificate: try read(pair.certificate, "\(key).certificate", isSecret: false, service),
+            key: try read(pair.key, "\(key).key", isSecret: true, service))
     }
 
-    private static func read(_ reference: String, _ key: String, isSecret: Bool) throws(Failure) -> [UInt8] {
+    private static func read(_ reference: String, _ key: String, isSecret: Bool, _ service: UInt32?) throws(Failure)
+        -> [UInt8]
+    {
         do throws(SystemError) {
             return try SecureFile.read(
-                try SecureFile.resolve(reference), maximum: 1 << 20, mustNotBeReadableByOthers: isSecret)
+                try SecureFile.resolve(reference), maximum: 1 << 20, mustNotBeReadableByOthers: isSecret,
+                service: service)
         } catch {
             throw Failure(.configuration, "\(key): \(error)")
         }

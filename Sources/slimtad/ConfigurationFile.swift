@@ -36,6 +36,9 @@ struct ConfigurationFile: Sendable {
     /// `hostname`, or the machine's.
     var hostname: String { values.hostname ?? Hostname.fullyQualified() }
 
+    /// The id of `daemon.user`, who may own secrets; nil if there is no such user.
+    var serviceUser: UInt32? { Privileges.userID(values.daemon.user) }
+
     var stateDirectory: String {
         values.daemon.stateDirectory ?? environment("STATE_DIRECTORY") ?? Configuration.Daemon.defaultStateDirectory
     }

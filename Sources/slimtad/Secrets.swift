@@ -41,7 +41,8 @@ struct Secrets: Sendable {
     static func load(_ file: ConfigurationFile, keeping previous: Secrets? = nil) throws(Failure) -> Secrets {
         var secrets = Secrets()
         if let tls = file.values.tls, file.values.edges.contains(where: { $0.tls != .cleartext }) {
-            let (certificates, refusals) = try Certificates.load(tls, keeping: previous?.certificates)
+            let (certificates, refusals) = try Certificates.load(
+                tls, keeping: previous?.certificates, service: file.serviceUser)
             secrets.certificates = certificates
             secrets.complaints = refusals.map { .certificate($0) }
         }
@@ -49,7 +50,8 @@ struct Secrets: Sendable {
             let path = file.values.auth.users
             let octets: [UInt8]
             do throws(SystemError) {
-                octets = try SecureFile.read(path, maximum: 64 << 20, mustNotBeReadableByOthers: true)
+                octets = try SecureFile.read(
+                    path, maximum: 64 << 20, mustNotBeReadableByOthers: true, service: file.serviceUser)
             } catch {
                 guard error.code == .notFound else { throw Failure(.configuration, "auth.users: \(error)") }
                 octets = []
@@ -66,7 +68,7 @@ struct Secrets: Sendable {
             guard case .smtp(_, let login?) = relay.type, secrets.passwords[login.passwordFile] == nil else { continue }
             let octets: [UInt8]
             do throws(SystemError) {
-                octets = try SecureFile.secret(login.passwordFile)
+                octets = try SecureFile.secret(login.passwordFile, service: file.serviceUser)
             } catch {
                 throw Failure(.configuration, "password_file: \(error)")
             }

@@ -66,6 +66,8 @@ import Testing
         #expect(chown(directory["file"], 65534, 65534) == 0)
         let error = #expect(throws: SystemError.self) { try SecureFile.secret(directory["file"]) }
         #expect(error?.code == .notPermitted)
+        // The user whom the daemon becomes may have secrets, as it will read them at a reload.
+        #expect(try SecureFile.secret(directory["file"], service: 65534) == [UInt8(ascii: "x")])
     }
 
     @Test func whatIsNoFile() throws {
