@@ -101,7 +101,7 @@ final class Checkpointer: Sendable {
         return journal.state.withLock { state in
             if let retry, retry > now { return (false, false, .milliseconds(retry - now)) }
             let isPressed = state.isFull || !state.waiting.isEmpty || state.closed.contains { $0.isPoisoned }
-            if state.closed.count >= core.options.checkpointSegments || isPressed && !state.closed.isEmpty {
+            if state.closed.count >= core.options.checkpointThreshold || isPressed && !state.closed.isEmpty {
                 return (true, false, nil)
             }
             guard let since = state.dirtySince else { return (false, false, nil) }

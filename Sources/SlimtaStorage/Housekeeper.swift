@@ -102,7 +102,7 @@ final class Housekeeper: Sendable {
 
     /// Makes the segment that the journal goes on with, if it has none.
     private func makeSegment(_ journal: Journal) -> Bool {
-        let limit = max(3, core.options.journalLimit / core.options.segmentSize)
+        let limit = core.options.segmentLimit
         let number = journal.state.withLock { state -> UInt64? in
             guard state.ready == nil, !state.isStopped else { return nil }
             let isNeeded =

@@ -12,8 +12,8 @@ package struct StorageOptions: Sendable {
     package var minimumFree: UInt64 = 100 << 20
     /// How long a commit with new envelopes waits for room in the journal before it is refused as `.full`.
     package var roomTimeout = Duration.seconds(5)
-    /// Closed segments that make a checkpoint begin. What is delivered before costs no GDBM, and a start reads a gibibyte in
-    /// less than a second; fewer segments mean more work for both.
+    /// Closed segments that make a checkpoint begin, at most: see ``checkpointThreshold``. What is delivered before costs
+    /// no GDBM, and a start reads a gibibyte in less than a second; fewer segments mean more work for both.
     package var checkpointSegments = 12
     /// The age of the oldest change that only the journal has which makes a checkpoint begin.
     package var checkpointAge = Duration.seconds(30)
@@ -33,4 +33,10 @@ package struct StorageOptions: Sendable {
     package var ioThreads = 4
 
     package init() {}
+
+    /// The segments that there may be.
+    var segmentLimit: Int { max(3, journalLimit / segmentSize) }
+
+    /// Closed segments that make a checkpoint begin: while it works, the rest of the journal has to last.
+    var checkpointThreshold: Int { min(checkpointSegments, max(1, segmentLimit * 3 / 8)) }
 }
