@@ -94,19 +94,20 @@ final class Checkpointer: Sendable {
     /// look again.
     private func due() -> (Bool, rotating: Bool, Duration?) {
         let now = monotonicMilliseconds()
-        let hasWork = core.index.withLock { index in
-            index.inJournal > 0 || index.statesInJournal > 0 || !index.tombstones.isEmpty
-        }
+        let work = core.index.withLock { $0.inJournal + $0.statesInJournal + $0.tombstones.count }
+        // While mail is delivered as fast as it comes, a checkpoint costs next to nothing, and a segment that is used
+        // again saves the zeros of a new one.
+        let threshold = work <= 256 ? min(2, core.options.checkpointThreshold) : core.options.checkpointThreshold
         let retry = state.withLock { $0.retry }
         return journal.state.withLock { state in
             if let retry, retry > now { return (false, false, .milliseconds(retry - now)) }
             let isPressed = state.isFull || !state.waiting.isEmpty || state.closed.contains { $0.isPoisoned }
-            if state.closed.count >= core.options.checkpointThreshold || isPressed && !state.closed.isEmpty {
+            if state.closed.count >= threshold || isPressed && !state.closed.isEmpty {
                 return (true, false, nil)
             }
             guard let since = state.dirtySince else { return (false, false, nil) }
             // Everything has been delivered: there is nothing to keep.
-            guard hasWork || !state.waiting.isEmpty else {
+            guard work > 0 || !state.waiting.isEmpty else {
                 if since + core.options.checkpointAge.milliseconds <= now { state.dirtySince = nil }
                 return (false, false, core.options.checkpointAge)
             }
