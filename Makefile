@@ -100,7 +100,7 @@ install-files:
 	    sed 's|^listen = \["\[::\]|listen = ["127.0.0.1|' etc/slimta.conf >"$(DESTDIR)$(SYSCONFDIR)/slimta.conf" && \
 	    chmod 644 "$(DESTDIR)$(SYSCONFDIR)/slimta.conf"; }
 	for unit in slimtad.service slimtad.socket slimtad-submissions.socket; do \
-	    sed 's|/usr/\(sbin\|libexec\)/slimtad|$(PREFIX)/\1/slimtad|g' systemd/$$unit >"$(DESTDIR)$(UNITDIR)/$$unit" && \
+	    sed 's,/usr/\(sbin\|libexec\)/slimtad,$(PREFIX)/\1/slimtad,g' systemd/$$unit >"$(DESTDIR)$(UNITDIR)/$$unit" && \
 	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit; done
 	! pkg-config --atleast-version=253 libsystemd || \
 	    install -D -m 644 systemd/notify-reload.conf "$(DESTDIR)$(UNITDIR)/slimtad.service.d/notify-reload.conf"
@@ -135,7 +135,7 @@ deb: release
 	.ci/deps deb
 	etc/debian/build
 
-# Needs root, and a host on which ../shared/systemd-lab boots; where it does not, it says why, and is no failure.
+# Needs root, and a host on which ../shared/systemd-lab boots machines; where it does not, it says why and fails.
 test-system:
 	.ci/test-system
 

@@ -17,6 +17,11 @@ package enum LogTarget: Hashable, Sendable {
 
 /// Installs the log handlers of the process.
 package enum LogHandlers {
+    private static let sink = Mutex<Sink?>(nil)
+
+    /// Whether what is logged goes to the journal.
+    package static var usesJournal: Bool { sink.withLock { $0 == .journal } }
+
     /// Makes all loggers write to `target`; to be called once, before the first logger is made.
     ///
     /// - Parameter isDaemonized: standard error is /dev/null.
@@ -24,9 +29,10 @@ package enum LogHandlers {
     @discardableResult
     package static func install(target: LogTarget, level: Logger.Level, isDaemonized: Bool = false) -> SharedLogLevel {
         let shared = SharedLogLevel(level)
-        switch sink(
-            target, isDaemonized: isDaemonized, hasJournal: hasJournal, isStarted: isJournal(STDERR_FILENO))
-        {
+        let sink = sink(
+            target, isDaemonized: isDaemonized, hasJournal: hasJournal, isStarted: isStandardErrorJournal)
+        self.sink.withLock { $0 = sink }
+        switch sink {
         case .journal: LoggingSystem.bootstrap { _ in JournalLogHandler(level: shared) }
         case .standardError: LoggingSystem.bootstrap { _ in LineLogHandler(level: shared) }
         case .syslog: LoggingSystem.bootstrap { _ in LineLogHandler(level: shared, sink: .syslog, style: .bare) }
@@ -34,16 +40,22 @@ package enum LogHandlers {
         return shared
     }
 
-    /// From now on threads write what is logged: phase `startThreads`. What is logged before the process exits is
+    /// From now on a thread writes what is logged: phase `startThreads`. What is logged before the process exits is
     /// written.
     package static func startThread() throws(SystemError) {
-        atexit {
-            LogWriter.standardError.flush()
-            LogWriter.journal.flush()
+        switch sink.withLock({ $0 }) {
+        case .journal:
+            atexit { LogWriter.journal.flush() }
+            try LogWriter.journal.start()
+        case .standardError:
+            atexit { LogWriter.standardError.flush() }
+            try LogWriter.standardError.start()
+        case .syslog, nil: break
         }
-        try LogWriter.standardError.start()
-        try LogWriter.journal.start()
     }
+
+    /// Whether standard error is the stream to the journal that systemd made.
+    package static var isStandardErrorJournal: Bool { isJournal(STDERR_FILENO) }
 
     enum Sink {
         case journal, standardError, syslog
@@ -115,7 +127,7 @@ package struct LineLogHandler: LogHandler {
     /// Standard error, in the style that fits what it is connected to.
     package init(level: SharedLogLevel) {
         let style: Style =
-            LogHandlers.isJournal(STDERR_FILENO) ? .journal : isatty(STDERR_FILENO) == 1 ? .terminal : .plain
+            LogHandlers.isStandardErrorJournal ? .journal : isatty(STDERR_FILENO) == 1 ? .terminal : .plain
         self.init(level: level, sink: .writer(.standardError), style: style)
     }
 

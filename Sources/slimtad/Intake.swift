@@ -59,7 +59,7 @@ final class Intake: Submissions {
                 for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, [:]) }
                 completion(Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"))
             case .failure(let error):
-                log(.error, "message could not be stored", envelope, message, session, ["error": "\(error)"])
+                log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
                 completion(Reply(storing: error))
             }
         }

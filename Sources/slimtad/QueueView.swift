@@ -105,7 +105,7 @@ extension StorageError {
         switch self {
         case .notFound: "is not queued"
         case .damaged(let reason): "the record is damaged: \(reason)"
-        case .failed(let reason): "cannot be read: \(reason)"
+        case .failed(let reason): "the disk failed: \(reason)"
         case .full: "the disk is full"
         case .closed: "the queue is closed"
         }

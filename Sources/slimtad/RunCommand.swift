@@ -33,7 +33,7 @@ struct RunCommand: ParsableCommand {
         } catch {
             // With --daemonize standard error is gone: the process that was started says it.
             pipe?.failed(status: error.status, message: error.message)
-            say(error.message)
+            report(error)
             Glibc.exit(error.status.rawValue)
         }
         // There are threads now, and nothing more to do for this one.
@@ -81,7 +81,9 @@ struct RunCommand: ParsableCommand {
             lock?.remove()
             throw error
         }
-        Task {
+        // Medium: what the main thread begins is urgent by default, and libdispatch complains on standard error that it may
+        // not raise its threads' priority.
+        Task(priority: .medium) {
             do throws(Failure) {
                 try await daemon.run(signals) { pipe?.ready() }
                 lock?.remove()
@@ -89,9 +91,18 @@ struct RunCommand: ParsableCommand {
             } catch {
                 lock?.remove()
                 pipe?.failed(status: error.status, message: error.message)
-                logger.critical("cannot run", metadata: ["error": "\(error.message)"])
+                report(error)
                 Glibc.exit(error.status.rawValue)
             }
+        }
+    }
+
+    /// Says why it is over: in the journal as an event with its explanation, elsewhere as commands do.
+    private func report(_ error: Failure) {
+        guard LogHandlers.usesJournal else { return say(error.message) }
+        let logger = Logger(label: "slimtad")
+        for line in error.message.split(separator: "\n") {
+            logger.critical("cannot run", metadata: ["error": "\(line)"])
         }
     }
 

@@ -50,10 +50,11 @@ func orExit<Result>(_ body: () throws(Failure) -> Result) -> Result {
     }
 }
 
-/// Writes lines to standard error, each with the program's name.
+/// Writes lines to standard error, each with the program's name. In the journal they are errors.
 func say(_ text: String) {
+    let priority = LogHandlers.isStandardErrorJournal ? "<3>" : ""
     for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
-        var octets = Array("slimtad: \(line)\n".utf8)
+        var octets = Array("\(priority)slimtad: \(line)\n".utf8)
         write(STDERR_FILENO, &octets, octets.count)
     }
 }

@@ -8,7 +8,8 @@ func wait<Value: Sendable>(
     _ body: @escaping @Sendable () async throws(Failure) -> Value
 ) throws(Failure) -> Value {
     let end = End<Value>()
-    Task {
+    // Medium: see RunCommand.
+    Task(priority: .medium) {
         do throws(Failure) { end.set(.success(try await body())) } catch { end.set(.failure(error)) }
     }
     return try end.wait().get()
