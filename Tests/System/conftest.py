@@ -21,6 +21,20 @@ def pytest_runtest_makereport(item, call):
         report.sections.append(("the machine's journal", tail))
 
 
+FACTS = []
+
+
+def pytest_terminal_summary(terminalreporter):
+    for fact in FACTS:
+        terminalreporter.write_line(fact)
+
+
+@pytest.fixture
+def fact():
+    """What was measured: said at the end."""
+    return FACTS.append
+
+
 @pytest.fixture(scope="session")
 def deb():
     return pathlib.Path(os.environ["SLIMTAD_DEB"])

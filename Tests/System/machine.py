@@ -5,6 +5,7 @@ The tests are clients on the host, in the machine's network: it has only a loopb
 
 import contextlib
 import ctypes
+import itertools
 import os
 import pathlib
 import re
@@ -228,7 +229,7 @@ class Machine:
 remote-control:
     control-enable: no
 """)
-        self.run("systemctl stop unbound; systemd-run --unit=test-dns unbound -d -c /root/unbound.conf", check=True)
+        self.run("systemctl disable --now unbound; systemd-run --unit=test-dns unbound -d -c /root/unbound.conf", check=True)
         self.run(
             f"ip address add {MX_ADDRESS}/8 dev lo && "
             "mkdir -p /var/mail/vhosts && chown mail:mail /var/mail/vhosts && "
@@ -274,8 +275,12 @@ class Load:
     What broke off is tried again, as clients do; a connection that was refused is counted, and is what must not be.
     """
 
+    _runs = itertools.count()
+
     def __init__(self, machine, clients=8, port=2587):
         self.machine, self.port = machine, port
+        # No two loads send the same: what an earlier one delivered must not pass for this one's.
+        self._name = f"load-{next(self._runs)}"
         self.acknowledged, self.broken, self.refused = [], [], []
         self._is_stopped = threading.Event()
         self._threads = [threading.Thread(target=self._submit, args=(number,)) for number in range(clients)]
@@ -296,7 +301,7 @@ class Load:
         with self.machine.network():
             while not self._is_stopped.is_set():
                 count += 1
-                mark = f"load-{number}-{count}"
+                mark = f"{self._name}-{number}-{count}"
                 try:
                     with smtplib.SMTP("127.0.0.1", self.port, "client.test", timeout=60) as client:
                         submit(client, mark)

@@ -1,5 +1,6 @@
 """Mail through the service: delivery to a real MX, the journal's story of it, certificates, users."""
 
+import base64
 import json
 import time
 
@@ -39,6 +40,28 @@ def test_what_clients_do_wrong_is_no_warning(machine):
     assert all(int(json.loads(line)["PRIORITY"]) >= 5 for line in worst)
 
 
+def test_no_secret_and_no_second_line_at_any_level(machine):
+    machine.configure("log", level='"trace"')
+    machine.run("systemctl restart slimtad")
+    with machine.connect() as client:
+        submit(client, "traced\r\nSubject: nobody's business")
+    with machine.connect(login=None) as client:
+        client.ehlo()
+        assert client.docmd("AUTH LOGIN", base64.b64encode(b"tester").decode())[0] == 334
+        assert client.docmd(base64.b64encode(b"a wrong guess").decode())[0] == 535
+    wait_until(lambda: machine.delivered().get("traced") == 1, what="the message at the MX")
+    machine.wait_for_journal("authentication failed", machine.mark)
+    machine.run("systemctl stop slimtad")
+    entries = machine.run(f"journalctl --no-pager -q -u slimtad -o json --all --after-cursor='{machine.mark}'").splitlines()
+    assert len(entries) > 20
+    plain = base64.b64encode(f"\0tester\0{PASSWORD}".encode()).decode()
+    for entry in entries:
+        for secret in (PASSWORD, "a wrong guess", plain, base64.b64encode(b"a wrong guess").decode(), "nobody's business"):
+            assert secret not in entry
+        for name, value in json.loads(entry).items():
+            assert not name.startswith(("MESSAGE", "SLIMTA_")) or (isinstance(value, str) and "\n" not in value), (name, value)
+
+
 def test_reload_takes_certificate_and_user_while_a_session_is_open(machine):
     before = machine.connect(465)
     serial = machine.make_certificate("new")
@@ -53,10 +76,10 @@ def test_reload_takes_certificate_and_user_while_a_session_is_open(machine):
 
 
 def test_reload_with_a_mistake_keeps_the_old_and_says_so(machine):
-    machine.append("[limits]\nmessage_sizes = 1\n")
+    machine.append('[[edge]]\nname = "wrong"\nmessage_sizes = 1\n')
     machine.run("systemctl reload slimtad; true")
-    line = machine.wait_for_journal("reload failed", machine.mark)
-    assert "line" in line or CONFIGURATION in line
+    line = machine.wait_for_journal("reload failed.*message_sizes", machine.mark)
+    assert CONFIGURATION in line
     machine.connect().quit()
 
 

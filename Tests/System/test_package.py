@@ -1,13 +1,16 @@
 """The package: a fresh installation, what is in it, upgrade, removal, purge."""
 
+import json
+import os
 import re
+import shutil
 import smtplib
 import subprocess
 
 import pytest
 
 from conftest import install
-from machine import CONFIGURATION, message, wait_until
+from machine import CONFIGURATION, ROOT, message, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +72,43 @@ def test_manual_pages_and_completions(fresh, deb):
     assert fresh.run("bash -n /usr/share/bash-completion/completions/slimtad") == ""
 
 
-def test_units_are_right_and_hardened(fresh):
+def test_units_are_right_and_hardened(fresh, fact):
     verified = fresh.execute("systemd-analyze verify --man=no slimtad.service slimtad.socket slimtad-submissions.socket")
     assert verified.stdout + verified.stderr == ""
     figure = fresh.run("systemd-analyze security --no-pager slimtad | tail -n 1")
-    print(figure)
+    fact(figure.strip())
     assert float(re.search(r"([0-9.]+) OK", figure)[1]) <= 1.5
-    subprocess.run(["tee", "-a", "/dev/stderr"], input=figure, text=True, stdout=subprocess.DEVNULL)
+
+
+def test_make_install_and_uninstall(fresh, tmp_path):
+    """For those without dpkg: the same files elsewhere, and all but the configuration are taken away again."""
+    built = "BUILT=" + str(tmp_path / "slimtad")
+    shutil.copy(ROOT / ".build/release/slimtad", tmp_path / "slimtad")
+    where = ["make", "-C", ROOT, "PREFIX=/opt/mail", f"DESTDIR={tmp_path}/root", built]
+    subprocess.run([*where, "install-files"], check=True, capture_output=True)
+    root = tmp_path / "root"
+    assert os.access(root / "opt/mail/sbin/slimtad", os.X_OK)
+    unit = (root / "lib/systemd/system/slimtad.service").read_text()
+    assert "ExecStart=/opt/mail/sbin/slimtad" in unit and "/usr/sbin/slimtad" not in unit
+    installed = {str(path.relative_to(root)).replace("opt/mail", "usr") for path in root.rglob("*") if path.is_file()}
+    packaged = {
+        line.removeprefix("/").removesuffix(".gz").replace("vendor-completions", "site-functions")
+        for line in fresh.run("dpkg -L slimtad").splitlines()}
+    assert installed - packaged == set()
+    subprocess.run([*where, "uninstall"], check=True, capture_output=True)
+    assert [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()] == ["etc/slimta/slimta.conf"]
 
 
 def test_journal_explains(fresh):
     assert "slimtad accepts mail" in fresh.run("journalctl -x -u slimtad --no-pager")
+
+
+def test_nothing_unexplained_is_said(fresh):
+    """All that it says is said by its log handler: nothing of the runtime's."""
+    fresh.run("systemctl restart slimtad")
+    entries = map(json.loads, fresh.run("journalctl --no-pager -q -o json _COMM=slimtad").splitlines())
+    strange = [entry["MESSAGE"] for entry in entries if "MESSAGE_ID" not in entry]
+    assert strange == []
 
 
 def test_conffile_is_the_configuration(fresh):

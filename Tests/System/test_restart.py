@@ -9,7 +9,7 @@ import signal
 from machine import Load, submit, wait_until
 
 
-def all_arrive(machine, load):
+def all_arrive(machine, load, fact, what):
     """Everything that was acknowledged is at the MX, and nothing was refused. A message may be there twice: a crash
     between the MX's 250 and the record of it repeats that delivery."""
     assert load.refused == []
@@ -20,10 +20,15 @@ def all_arrive(machine, load):
         return wanted - machine.delivered().keys()
 
     wait_until(lambda: not missing(), 60, "all acknowledged messages at the MX")
-    print(f"{len(wanted)} acknowledged, all delivered; {len(load.broken)} broken off and not acknowledged")
+    found = machine.delivered()
+    more = sum(found[mark] - 1 for mark in wanted)
+    fact(
+        f"{what}: {len(wanted)} acknowledged, all delivered, {more} of them again; no connection refused, "
+        f"{len(load.broken)} broken off without a 250")
+    return more
 
 
-def test_restart_under_load(machine):
+def test_restart_under_load(machine, fact):
     with Load(machine) as load:
         for _ in range(3):
             load.wait_for(50)
@@ -31,10 +36,11 @@ def test_restart_under_load(machine):
             machine.run("systemctl restart slimtad")
             assert machine.pid() not in (0, before)
         load.wait_for(50)
-    all_arrive(machine, load)
+    # Who is told to stop finishes what it delivers.
+    assert all_arrive(machine, load, fact, "3 restarts under load") == 0
 
 
-def test_kill_under_load(machine):
+def test_kill_under_load(machine, fact):
     with Load(machine) as load:
         for _ in range(3):
             load.wait_for(50)
@@ -42,7 +48,7 @@ def test_kill_under_load(machine):
             machine.run("systemctl kill --kill-who=main -s KILL slimtad")
             wait_until(lambda: machine.pid() not in (0, before), what="another process")
         load.wait_for(50)
-    all_arrive(machine, load)
+    all_arrive(machine, load, fact, "3 kills under load")
 
 
 def test_stop_closes_the_ports(machine):
@@ -63,6 +69,7 @@ def test_port_that_the_configuration_no_longer_has_is_closed(machine):
 # The watchdog
 
 ATTACH, DETACH = 16, 17  # ptrace(2)
+ALL = 0x40000000  # __WALL, waitpid(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 
@@ -74,15 +81,17 @@ class Hung:
         self.thread = thread
         if _libc.ptrace(ATTACH, thread, None, None) != 0:
             raise OSError(ctypes.get_errno(), "ptrace")
-        os.waitpid(thread, 0x40000000)  # __WALL
+        os.waitpid(thread, ALL)
 
-    def wait(self):
-        """Reaps it when its process has been killed, as debuggers must."""
+    def reap(self):
+        """Takes note of its death, as debuggers must: until then its process is not gone. False: it lives."""
         try:
-            while os.WIFSTOPPED(os.waitpid(self.thread, 0x40000000)[1]):
-                _libc.ptrace(DETACH, self.thread, None, signal.SIGKILL)
+            thread, status = os.waitpid(self.thread, os.WNOHANG | ALL)
         except ChildProcessError:
-            pass
+            return True
+        if thread and os.WIFSTOPPED(status):
+            _libc.ptrace(DETACH, self.thread, None, signal.SIGKILL)
+        return bool(thread)
 
 
 def threads(process, pattern):
@@ -91,7 +100,7 @@ def threads(process, pattern):
         if re.match(pattern, path.read_text())]
 
 
-def hang(machine, pattern):
+def hang(machine, pattern, fact):
     """Hangs one thread until the watchdog has ended the process and another one runs."""
     machine.drop_in("[Service]\nWatchdogSec=4\nTimeoutAbortSec=3\n")
     machine.run("systemctl restart slimtad")
@@ -102,22 +111,22 @@ def hang(machine, pattern):
         load.wait_for(20)
         mark = machine.cursor()
         hung = Hung(found[0])
+        wait_until(hung.reap, 60, "the thread's end")
         wait_until(lambda: machine.pid() not in (0, before), 60, "another process")
-        hung.wait()
         # All clients are served again, those too that hung.
         load.wait_for(50)
-    all_arrive(machine, load)
+    all_arrive(machine, load, fact, f"hung {pattern}")
     return mark
 
 
-def test_hung_event_loop_is_killed_and_mail_goes_on(machine):
-    mark = hang(machine, "NIO-ELT")
+def test_hung_event_loop_is_killed_and_mail_goes_on(machine, fact):
+    mark = hang(machine, "NIO-ELT", fact)
     machine.wait_for_journal("Watchdog timeout", mark)
     machine.wait_for_journal("part of the daemon hangs.*event loop", mark)
 
 
-def test_hung_journal_writer_is_killed_and_mail_goes_on(machine):
-    mark = hang(machine, "storage-writer")
+def test_hung_journal_writer_is_killed_and_mail_goes_on(machine, fact):
+    mark = hang(machine, "storage-writer", fact)
     machine.wait_for_journal("Watchdog timeout", mark)
     machine.wait_for_journal("part of the daemon hangs.*journal writer", mark)
 
