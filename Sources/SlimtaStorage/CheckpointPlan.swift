@@ -241,6 +241,9 @@ final class CheckpointPlan {
         do {
             let constants = ContentReader(core, windowSize: 1 << 20)
             let states = ContentReader(core, windowSize: 1 << 20)
+            // In the order of the journal, in which each window comes from the disk: messages that were tried again, or
+            // changed by an operator, have their states in another order than their contents.
+            items.sort { a, b in a.entry.readingPlace < b.entry.readingPlace }
             for item in items { try storeState(item, in: builder, constants, states) }
             if wantsBase {
                 try copyStates(to: builder)

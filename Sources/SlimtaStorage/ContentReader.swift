@@ -18,6 +18,8 @@ extension Envelope {
 struct ContentReader {
     let core: StorageCore
     private let frames: FrameReader
+    /// States are elsewhere in the journal than contents: who reads both by turns would read all anew each time.
+    private let stateFrames: FrameReader
     private let isReadOnly: Bool
 
     /// `windowSize` octets of the journal are read at a time. `isReadOnly`: damage is told, and nothing moved aside.
@@ -25,6 +27,7 @@ struct ContentReader {
         self.core = core
         self.isReadOnly = isReadOnly
         frames = FrameReader(core.fileSystem, windowSize: windowSize)
+        stateFrames = FrameReader(core.fileSystem, windowSize: windowSize)
     }
 
     /// The envelope `id`, as it is now.
@@ -38,6 +41,24 @@ struct ContentReader {
             let (envelope, state) = try envelope(entry)
             return QueuedEnvelope(envelope: envelope, state: state)
         }
+    }
+
+    /// The state of the envelope `id`, as it is now.
+    func state(_ id: QueueID) throws(StorageError) -> EnvelopeState {
+        try find(id) { entry, _ in
+            if let state = try withState(entry, { try StateCodec.decode($0) }) { return state }
+            let (envelope, due) = try withEnvelope(entry) { try EnvelopeCodec.decode($0) }
+            return EnvelopeState(of: envelope, due: due)
+        }
+    }
+
+    /// The places of `ids` in the order in which they are best read: that of the journal, where each window that is
+    /// read comes from the disk.
+    func readingOrder(_ ids: [QueueID]) -> [Int] {
+        let places = core.index.withLock { index in
+            ids.map { index.entry($0)?.readingPlace ?? .none }
+        }
+        return ids.indices.sorted { places[$0] < places[$1] }
     }
 
     private func find<Result>(
@@ -83,7 +104,7 @@ struct ContentReader {
     func withEnvelope<Result>(_ entry: IndexEntry, _ use: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
         defer { withExtendedLifetime(frames) {} }
         if entry.envelope.isJournal {
-            return try use(try field(entry.envelope, RecordTag.envelope, entry.id))
+            return try use(try field(entry.envelope, RecordTag.envelope, entry.id, frames))
         }
         return try sealed(entry.envelope.generation).fetch(.envelope, entry.id) { try use($0.payload) }
     }
@@ -94,7 +115,7 @@ struct ContentReader {
     ) throws -> Result {
         defer { withExtendedLifetime(frames) {} }
         if entry.envelope.isJournal {
-            return try use(try field(entry.envelope, RecordTag.body, nil))
+            return try use(try field(entry.envelope, RecordTag.body, nil, frames))
         }
         return try sealed(entry.envelope.generation).fetch(.body, body?.id ?? entry.id) { try use($0.payload) }
     }
@@ -103,8 +124,8 @@ struct ContentReader {
     func withState<Result>(
         _ entry: IndexEntry, _ use: (UnsafeRawBufferPointer) throws -> Result
     ) throws -> Result? {
-        defer { withExtendedLifetime(frames) {} }
-        if entry.state.isJournal { return try use(try field(entry.state, RecordTag.state, entry.id)) }
+        defer { withExtendedLifetime(stateFrames) {} }
+        if entry.state.isJournal { return try use(try field(entry.state, RecordTag.state, entry.id, stateFrames)) }
         guard entry.meta != 0 else { return nil }
         return try sealed(entry.meta).fetch(.meta, entry.id) { try use(try MetaRecord.decode($0.payload).state) }
     }
@@ -120,7 +141,9 @@ struct ContentReader {
     }
 
     /// The field of a frame: the last one with this tag, and this id if it is the record of an envelope or a state.
-    private func field(_ location: Location, _ tag: UInt8, _ id: QueueID?) throws -> UnsafeRawBufferPointer {
+    private func field(
+        _ location: Location, _ tag: UInt8, _ id: QueueID?, _ frames: FrameReader
+    ) throws -> UnsafeRawBufferPointer {
         guard let segment = core.segment(location.segment) else { throw FileFailure.retired }
         var cursor = InputCursor(try frames.frame(segment, at: location.offset).payload)
         var found: UnsafeRawBufferPointer?

@@ -45,6 +45,9 @@ struct IndexEntry {
 
     static let noFates = UInt32.max
     static let noBody = UInt32.max
+
+    /// What orders entries as their states are best read: by the journal where they are in it.
+    var readingPlace: Location { state.isJournal ? state : envelope }
 }
 
 /// A body that several envelopes have, or that has a file in the spool.

@@ -112,7 +112,8 @@ extension QueueWalk {
         let count = min(count, windowSize)
         let ids = ids(after: place ?? QueueID(high: 0, low: 0), count)
         var page = QueuedPage(envelopes: [], unreadable: [], next: ids.count < count ? nil : ids.last)
-        for id in ids {
+        for place in reader.readingOrder(ids) {
+            let id = ids[place]
             do throws(StorageError) {
                 page.envelopes.append(try reader.envelope(id))
             } catch {
@@ -123,6 +124,8 @@ extension QueueWalk {
                 }
             }
         }
+        page.envelopes.sort { $0.envelope.id < $1.envelope.id }
+        page.unreadable.sort { $0.id < $1.id }
         return page
     }
 }
@@ -142,6 +145,25 @@ extension JournaledStorage {
             do throws(StorageError) { return .success(try Self.reader(core).envelope(id)) } catch {
                 return .failure(error)
             }
+        }
+    }
+
+    /// The states of envelopes, each as it is now, in the order of `ids`.
+    package func states(_ ids: [QueueID]) async -> [Result<EnvelopeState, StorageError>] {
+        do throws(StorageError) {
+            return try await onPool { [core] _ in
+                let reader = Self.reader(core)
+                var states: [Result<EnvelopeState, StorageError>] = Array(
+                    repeating: .failure(.notFound), count: ids.count)
+                for place in reader.readingOrder(ids) {
+                    do throws(StorageError) { states[place] = .success(try reader.state(ids[place])) } catch {
+                        states[place] = .failure(error)
+                    }
+                }
+                return .success(states)
+            }
+        } catch {
+            return ids.map { _ in .failure(error) }
         }
     }
 

@@ -179,6 +179,8 @@ final class Recovery {
     /// Whether a file that is to be used again, or deleted, has another name too: a power cut may have left both names of
     /// one that was being renamed. Then only this name goes; what it leads to may be a segment that counts.
     private func isOtherName(_ path: String) throws -> Bool {
+        // Beside a running daemon the file may have another name by now. Who only looks does nothing with it.
+        if isReadOnly { return false }
         let file = try core.fileSystem.open(path, .read)
         defer { core.fileSystem.close(file) }
         let page = try core.fileSystem.read(file, count: SegmentHeader.space, at: 0)
@@ -186,7 +188,7 @@ final class Recovery {
         let name = Segment.name(header.number)
         let isSegment = segmentNames.contains(name) && !path.hasSuffix("/\(name)")
         guard isSegment || !spentSalts.insert(header.salt).inserted else { return false }
-        if !isReadOnly { try core.fileSystem.remove(path) }
+        try core.fileSystem.remove(path)
         return true
     }
 

@@ -111,9 +111,10 @@ final class FrameReader {
     ) throws(SystemError) -> UnsafeRawBufferPointer {
         let wanted = min(count, max(0, segment.size - offset))
         if self.segment !== segment || offset < start || offset + wanted > start + filled {
-            // Where nothing was read yet a small piece will do; behind what was read, more is likely to be wanted.
             let page = OutputBuffer.page
-            let from = offset / page * page
+            // Who goes back a little is likely to go on to and fro: frames are nearly in the order that is asked for.
+            let isBack = self.segment === segment && offset < start && offset >= start - windowSize / 2
+            let from = max(0, offset - (isBack ? windowSize / 2 : 0)) / page * page
             let size = min(roundedUp(max(windowSize, offset - from + wanted), to: page), segment.size - from)
             window.reserve(size)
             self.segment = nil

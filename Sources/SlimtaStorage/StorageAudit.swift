@@ -99,10 +99,13 @@ final class Auditor {
 
     /// Reads the contents of all that is queued. `current` is where the daemon has it now; nil: no daemon runs.
     func readContents(_ current: StorageCore? = nil) {
-        let reader = ContentReader(current ?? core, windowSize: 1 << 20, isReadOnly: true)
-        for slot in 0..<core.index.withLock({ $0.slots }) {
-            guard let entry = core.index.withLock({ $0.entry(at: slot) }) else { continue }
-            check(entry, reader)
+        let reader = ContentReader(current ?? core, windowSize: 64 << 10, isReadOnly: true)
+        let stride: UInt32 = 1024
+        for start in Swift.stride(from: 0, to: core.index.withLock { $0.slots }, by: Int(stride)) {
+            let entries = core.index.withLock { index in
+                (start..<min(start + stride, index.slots)).compactMap { index.entry(at: $0) }
+            }
+            for place in reader.readingOrder(entries.map(\.id)) { check(entries[place], reader) }
         }
     }
 
