@@ -4,38 +4,89 @@ internal import Logging
 package import SlimtaMail
 import Synchronization
 
+/// Why a command was not carried out for one of the envelopes that it was about.
+package struct QueueOperationFailure: Error, Hashable, Sendable {
+    package let id: QueueID
+    package let error: QueueOperationError
+
+    package init(id: QueueID, error: QueueOperationError) {
+        self.id = id
+        self.error = error
+    }
+}
+
+/// What the log says of an envelope that a command was carried out for.
+private enum QueueOperation {
+    case held
+    case released
+    case removed
+    case flushed
+
+    var message: Logger.Message {
+        switch self {
+        case .held: "held"
+        case .released: "released"
+        case .removed: "removed by an operator"
+        case .flushed: "flushed"
+        }
+    }
+}
+
 extension Queue {
-    /// Holds an envelope: it is not attempted until it is released. What is held already stays so.
-    package func hold(_ id: QueueID) async throws(QueueOperationError) {
-        try await command(id) { stored, isHeld throws(StorageError) in
-            if !isHeld {
-                var state = stored.state
-                state.isHeld = true
-                try await storage.commit(QueueCommit(states: [state]))
-            }
-            self.state.withLock { $0.machine.held(id) }
+    /// Recipients whose states go into one commit, which has to fit into the journal: a few megabytes of it.
+    private static let recipientsAtOnce = 16384
+
+    /// Holds envelopes: they are not attempted until they are released. What is held already stays so. Returns what
+    /// could not be done, and so do all commands for several envelopes, whose ids are to be different.
+    package func hold(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
+        await command(ids, operatorName, .held) { claim, state, commit in
+            if claim.isHeld { return }
+            state.isHeld = true
+            commit.states.append(state)
+        } settle: { state, id in
+            state.machine.held(id)
         }
-        logger.notice("held", metadata: ["queue_id": "\(id)"])
     }
 
-    /// Ends a hold: the envelope is due now. Of what is not held it makes nothing but that.
-    package func release(_ id: QueueID) async throws(QueueOperationError) {
-        try await command(id) { stored, _ throws(StorageError) in
-            var state = stored.state
+    /// Ends a hold: the envelopes are due now. Of what is not held it makes nothing but that.
+    package func release(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
+        let now = Timestamp.now()
+        return await command(ids, operatorName, .released) { _, state, commit in
             state.isHeld = false
-            state.due = .now()
-            try await storage.commit(QueueCommit(states: [state]))
-            self.state.withLock { $0.machine.released(id, now: state.due) }
+            state.due = now
+            commit.states.append(state)
+        } settle: { state, id in
+            state.machine.released(id, now: now)
         }
-        wake()
-        logger.notice("released", metadata: ["queue_id": "\(id)"])
     }
 
-    /// An envelope is due now, before retries to its destination, whose back-off is forgotten. What is in flight stays
-    /// so. A restart forgets it: the envelope is then due when it was before.
-    package func flush(_ id: QueueID) async throws(QueueOperationError) {
-        try state.withLock { state throws(QueueOperationError) in try state.machine.flush(id, now: .now()) }
+    /// Takes envelopes out of the queue. Nobody is told but the log and the ledger.
+    package func remove(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
+        await command(ids, operatorName, .removed) { _, state, commit in
+            for index in state.pending { state.recipients[index].fate = .withdrawn }
+            var removal = Removal(of: state)
+            removal.by = operatorName
+            commit.removed.append(removal)
+        } settle: { state, id in
+            state.forgetFresh(id)
+            _ = state.machine.removed(id, now: .now())
+        }
+    }
+
+    /// Envelopes are due now, before retries to their destinations, whose back-off is forgotten. What is in flight stays
+    /// so. A restart forgets it: they are then due when they were before.
+    package func flush(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
+        var failed: [QueueOperationFailure] = []
+        state.withLock { state in
+            for id in ids {
+                do throws(QueueOperationError) { try state.machine.flush(id, now: .now()) } catch {
+                    failed.append(.init(id: id, error: error))
+                }
+            }
+        }
         wake()
+        log(.flushed, ids, except: failed, operatorName)
+        return failed
     }
 
     /// All that waits for a destination is due now, and its back-off is forgotten. Returns how many envelopes that are.
@@ -66,29 +117,16 @@ extension Queue {
         return count
     }
 
-    /// Takes an envelope out of the queue. Nobody is told but the log and the ledger.
-    /// - Parameter operatorName: who asked for it.
-    package func remove(_ id: QueueID, by operatorName: String) async throws(QueueOperationError) {
-        try await command(id) { stored, _ throws(StorageError) in
-            var state = stored.state
-            for index in state.pending { state.recipients[index].fate = .withdrawn }
-            var removal = Removal(of: state)
-            removal.by = operatorName
-            try await storage.commit(QueueCommit(removed: [removal]))
-            self.state.withLock {
-                $0.forgetFresh(id)
-                _ = $0.machine.removed(id, now: .now())
-            }
-        }
-        wake()
-        logger.notice("removed by an operator", metadata: ["queue_id": "\(id)", "by": "\(operatorName)"])
-    }
-
     /// Gives an envelope up: all recipients that are pending fail, and the sender is told.
     /// - Parameter operatorName: who asked for it.
     package func bounce(_ id: QueueID, by operatorName: String) async throws(QueueOperationError) {
-        try await command(id) { stored, _ throws(StorageError) in
-            let configuration = self.state.withLock { $0.configuration }
+        let (isHeld, fresh) = try state.withLock { state throws(QueueOperationError) in
+            (try state.machine.claim(id), state.fresh(id))
+        }
+        do throws(StorageError) {
+            let stored: StoredEnvelope
+            if let fresh { stored = fresh } else { stored = try await storage.load(id) }
+            let configuration = state.withLock { $0.configuration }
             let outcome = Outcome(
                 .permanent,
                 Reply(554, EnhancedStatus(5, 0, 0), "the operator of this mail system gave the message up"))
@@ -98,8 +136,12 @@ extension Queue {
                 notices: NoticeBuilder(hostname: configuration.hostname, zoneOffset: now.localOffset))
             try await storage.commit(resolution.commit)
             log(resolution, stored, now)
-            self.state.withLock { $0.forgetFresh(id) }
+            state.withLock { $0.forgetFresh(id) }
             settle(resolution, stored, .unknown)
+        } catch {
+            giveUp([Claim(id: id, isHeld: isHeld)])
+            wake()
+            throw .storage(error)
         }
         logger.notice("bounced by an operator", metadata: ["queue_id": "\(id)", "by": "\(operatorName)"])
     }
@@ -108,22 +150,78 @@ extension Queue {
     /// envelope only if the oldest has left since the last time.
     package func snapshot(top: Int = 20) -> QueueSnapshot { state.withLock { $0.machine.snapshot(top: top) } }
 
-    /// Carries out a command about an envelope that nobody else works on meanwhile. `body` says in the end what became
-    /// of it, or throws; then nothing did.
+    /// An envelope that nobody else works on while a command about it is carried out.
+    private struct Claim {
+        let id: QueueID
+        let isHeld: Bool
+        var state: EnvelopeState?
+    }
+
+    /// Carries out a command about envelopes that nobody else works on meanwhile. `change` puts what it makes of a state
+    /// into the commit, `settle` is called when that is durable.
     private func command(
-        _ id: QueueID, _ body: (StoredEnvelope, Bool) async throws(StorageError) -> Void
-    ) async throws(QueueOperationError) {
-        let (isHeld, fresh) = try state.withLock { state throws(QueueOperationError) in
-            (try state.machine.claim(id), state.fresh(id))
+        _ ids: [QueueID], _ operatorName: String, _ operation: QueueOperation,
+        change: (Claim, inout EnvelopeState, inout QueueCommit) -> Void, settle: (inout State, QueueID) -> Void
+    ) async -> [QueueOperationFailure] {
+        var (claims, failed) = claim(ids)
+        let unread = claims.indices.filter { claims[$0].state == nil }
+        for (index, read) in zip(unread, await storage.states(unread.map { claims[$0].id })) {
+            switch read {
+            case .success(let state): claims[index].state = state
+            case .failure(let error): failed.append(.init(id: claims[index].id, error: .storage(error)))
+            }
         }
-        do throws(StorageError) {
-            let stored: StoredEnvelope
-            if let fresh { stored = fresh } else { stored = try await storage.load(id) }
-            try await body(stored, isHeld)
-        } catch {
-            state.withLock { $0.machine.unclaimed(id, isHeld: isHeld) }
-            wake()
-            throw .storage(error)
+        giveUp(claims.filter { $0.state == nil })
+        claims.removeAll { $0.state == nil }
+        while !claims.isEmpty {
+            var commit = QueueCommit()
+            var recipients = 0
+            let part = claims.prefix { claim in
+                defer { recipients += claim.state?.recipients.count ?? 0 }
+                return recipients <= Self.recipientsAtOnce
+            }
+            for claim in part { if var state = claim.state { change(claim, &state, &commit) } }
+            do throws(StorageError) {
+                try await storage.commit(commit)
+                state.withLock { state in for claim in part { settle(&state, claim.id) } }
+            } catch {
+                giveUp(part)
+                failed += part.map { .init(id: $0.id, error: .storage(error)) }
+            }
+            claims.removeFirst(part.count)
+        }
+        wake()
+        log(operation, ids, except: failed, operatorName)
+        return failed
+    }
+
+    private func claim(_ ids: [QueueID]) -> ([Claim], [QueueOperationFailure]) {
+        state.withLock { state in
+            var claims: [Claim] = []
+            var failed: [QueueOperationFailure] = []
+            for id in ids {
+                do throws(QueueOperationError) {
+                    claims.append(
+                        Claim(id: id, isHeld: try state.machine.claim(id), state: state.fresh(id)?.state))
+                } catch {
+                    failed.append(.init(id: id, error: error))
+                }
+            }
+            return (claims, failed)
+        }
+    }
+
+    /// What was claimed is as before.
+    private func giveUp(_ claims: some Sequence<Claim>) {
+        state.withLock { state in for claim in claims { state.machine.unclaimed(claim.id, isHeld: claim.isHeld) } }
+    }
+
+    private func log(
+        _ operation: QueueOperation, _ ids: [QueueID], except failed: [QueueOperationFailure], _ operatorName: String
+    ) {
+        let failed = Set(failed.map(\.id))
+        for id in ids where !failed.contains(id) {
+            logger.notice(operation.message, metadata: ["queue_id": "\(id)", "by": "\(operatorName)"])
         }
     }
 }

@@ -182,6 +182,9 @@ package protocol QueueStorage: Sendable {
     /// Reads an envelope back.
     func load(_ id: QueueID) async throws(StorageError) -> StoredEnvelope
 
+    /// Reads the states of envelopes, each as it is now, in the order of `ids`; their messages are not read.
+    func states(_ ids: [QueueID]) async -> [Result<EnvelopeState, StorageError>]
+
     /// Begins the file of a large message: what is behind the part of it that is kept in memory.
     func beginSpool(_ id: QueueID) -> any SpoolWriter
 }

@@ -50,6 +50,10 @@ extension EventCatalogue {
             "fed1bbf28d60429aab626af6406c81f3", "command",
             "@SLIMTA_BY@ gave the command @SLIMTA_COMMAND@ over the control socket."),
         Entry(
+            "8e18bf22f22248db85f66945039726c7", "command carried out",
+            "@SLIMTA_COMMAND@, given by @SLIMTA_BY@ over the control socket, was done to @SLIMTA_MESSAGES@ messages. "
+                + "For a filter that means many, there is one such line for each part of them."),
+        Entry(
             "48da9eb49294495840c2eb2e74f2e881", "part of the daemon hangs, the watchdog is not fed",
             "@SLIMTA_PART@ has given no sign of life for two rounds. If it goes on, systemd kills slimtad"
                 + " with SIGABRT, which leaves a backtrace here, and starts it again; queued mail is not lost.",
@@ -203,6 +207,9 @@ extension EventCatalogue {
         Entry(
             "208c2e0444ba423a2e266bdabd2a0e48", "released",
             "An operator released the message: it is attempted again."),
+        Entry(
+            "1380a0713f7a4417bf67d4298df58cf6", "flushed",
+            "An operator asked for the message to be attempted now."),
         Entry(
             "0ee0551c0492d49a78ceb60b927f66d0", "removed by an operator",
             "An operator took the message out of the queue. Nobody is told."),

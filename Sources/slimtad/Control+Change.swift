@@ -1,5 +1,6 @@
 // What operators do to messages over the control socket. Each is durable before it is counted as done.
 
+import Logging
 import SlimtaControl
 import SlimtaMail
 import SlimtaQueue
@@ -24,8 +25,8 @@ enum QueueAction: String, CaseIterable, Sendable {
 }
 
 extension Control {
-    /// Changes that are being made durable at once: the storage makes one batch of them.
-    private static let atOnce = 64
+    /// Changes that are being made durable at once.
+    private static let atOnce = 128
 
     func change(_ action: QueueAction, _ request: ControlRequest) async throws(Refusal) -> ControlResponse {
         let query = request.query
@@ -46,20 +47,25 @@ extension Control {
         let by =
             walk.after == nil ? await log(request, "\(action.rawValue) \(described(query))") : await name(of: request)
         if action == .flush, all != nil {
-            return answer(await queue.flushAll(), [], next: nil)
+            let count = await queue.flushAll()
+            logDone(action, count, by)
+            return answer(count, [], next: nil)
         }
-        var chosen = ids
+        var seen: Set<QueueID> = []
+        var chosen = ids.filter { seen.insert($0).inserted }
         var next: QueueID?
         if ids.isEmpty {
             walk.limit = min(walk.limit, 1000)
             (_, next) = try await self.walk(walk) { queued, _, _ in chosen.append(queued.envelope.id) }
         }
         let failed = await perform(action, chosen, by: by)
+        if chosen.count != 1 { logDone(action, chosen.count - failed.count, by) }
         // What left while we looked for it needs nothing more.
-        let told = ids.isEmpty ? failed.filter { $0.1 != .notFound } : failed
+        let told = ids.isEmpty ? failed.filter { $0.error != .notFound } : failed
         return answer(
             chosen.count - failed.count,
-            told.map { .object([.init("id", .string("\($0)")), .init("error", .string($1.text))]) }, next: next)
+            told.map { .object([.init("id", .string("\($0.id)")), .init("error", .string($0.error.text))]) }, next: next
+        )
     }
 
     private func answer(_ done: Int, _ failed: [JSON], next: QueueID?) -> ControlResponse {
@@ -68,6 +74,12 @@ extension Control {
                 .init("done", .count(done)), .init("failed", .array(failed)),
                 .init("next", .optional(next.map { "\($0)" })),
             ]))
+    }
+
+    private func logDone(_ action: QueueAction, _ count: Int, _ name: String) {
+        logger.notice(
+            "command carried out",
+            metadata: ["command": "\(action.rawValue)", "by": "\(name)", "messages": "\(count)"])
     }
 
     /// What was asked for, in a log line.
@@ -79,25 +91,32 @@ extension Control {
     }
 
     /// Returns what could not be done.
-    private func perform(
-        _ action: QueueAction, _ ids: [QueueID], by name: String
-    ) async -> [(QueueID, QueueOperationError)] {
-        await withTaskGroup(of: (QueueID, QueueOperationError)?.self) { tasks in
-            var failed: [(QueueID, QueueOperationError)] = []
-            for (number, id) in ids.enumerated() {
-                if number >= Self.atOnce, let failure = await tasks.next() ?? nil { failed.append(failure) }
+    private func perform(_ action: QueueAction, _ ids: [QueueID], by name: String) async -> [QueueOperationFailure] {
+        var failed: [QueueOperationFailure] = []
+        for start in stride(from: 0, to: ids.count, by: Self.atOnce) {
+            let part = Array(ids[start...].prefix(Self.atOnce))
+            switch action {
+            case .flush: failed += await queue.flush(part, by: name)
+            case .hold: failed += await queue.hold(part, by: name)
+            case .release: failed += await queue.release(part, by: name)
+            case .remove: failed += await queue.remove(part, by: name)
+            case .bounce: failed += await bounce(part, by: name)
+            }
+        }
+        return failed
+    }
+
+    /// Each is a commit of its own, with the notice; the storage makes one batch of those that are made at once.
+    private func bounce(_ ids: [QueueID], by name: String) async -> [QueueOperationFailure] {
+        await withTaskGroup(of: QueueOperationFailure?.self) { tasks in
+            var failed: [QueueOperationFailure] = []
+            for id in ids {
                 tasks.addTask { [queue] in
                     do throws(QueueOperationError) {
-                        switch action {
-                        case .flush: try await queue.flush(id)
-                        case .hold: try await queue.hold(id)
-                        case .release: try await queue.release(id)
-                        case .remove: try await queue.remove(id, by: name)
-                        case .bounce: try await queue.bounce(id, by: name)
-                        }
+                        try await queue.bounce(id, by: name)
                         return nil
                     } catch {
-                        return (id, error)
+                        return QueueOperationFailure(id: id, error: error)
                     }
                 }
             }

@@ -10,7 +10,7 @@ import Synchronization
 
 extension Control {
     /// Envelopes that are read at once: a few milliseconds of a thread of the storage.
-    private static let slice = 64
+    private static let slice = 256
     /// Envelopes that one request looks at.
     private static let reach = 4096
     private static let largestPage = 1000

@@ -102,6 +102,15 @@ private final class World {
         return envelopes.map(\.id)
     }
 
+    // What operators do, with one envelope.
+
+    func hold(_ id: QueueID) async throws { try check(await queue.hold([id], by: "root")) }
+    func release(_ id: QueueID) async throws { try check(await queue.release([id], by: "root")) }
+    func remove(_ id: QueueID) async throws { try check(await queue.remove([id], by: "root")) }
+    func flush(_ id: QueueID) async throws { try check(await queue.flush([id], by: "root")) }
+
+    private func check(_ failed: [QueueOperationFailure]) throws { if let first = failed.first { throw first.error } }
+
     /// Runs the queue until `isDone`; false if that takes more than a minute.
     func run(until isDone: @escaping @Sendable (Queue) -> Bool) async -> Bool {
         let queue = queue
@@ -176,19 +185,42 @@ private final class World {
         let world = try World()
         let held = try await world.accept(to: "x@x.test")
         let other = try await world.accept(to: "y@x.test")
-        try await world.queue.hold(held)
-        try await world.queue.hold(held)
+        try await world.hold(held)
+        try await world.hold(held)
         #expect(world.queue.snapshot().held == 1)
         try await world.reopen()
         #expect(world.queue.snapshot().held == 1)
         #expect(await world.run { $0.count == 1 })
         #expect(world.relay.delivered == [other])
         try await world.reopen()
-        await #expect(throws: QueueOperationError.held) { try await world.queue.flush(held) }
-        try await world.queue.release(held)
+        await #expect(throws: QueueOperationError.held) { try await world.flush(held) }
+        try await world.release(held)
         #expect(await world.run { $0.count == 0 })
         #expect(world.relay.delivered == [other, held])
-        await #expect(throws: QueueOperationError.notFound) { try await world.queue.hold(held) }
+        await #expect(throws: QueueOperationError.notFound) { try await world.hold(held) }
+        await world.storage.close()
+    }
+
+    @Test func manyAtOnce() async throws {
+        let world = try World()
+        let ids = try await world.accept(to: "x@x.test", 300)
+        try await world.hold(ids[3])
+        try await world.remove(ids[4])
+        let gone = QueueOperationFailure(id: ids[4], error: .notFound)
+        #expect(await world.queue.hold(Array(ids.prefix(200)), by: "root") == [gone])
+        #expect(world.queue.snapshot().held == 199)
+        try await world.reopen()
+        #expect(world.queue.snapshot().held == 199)
+        // Those that are held fail, and the others are not kept from it.
+        let failed = await world.queue.flush(Array(ids.suffix(150)), by: "root")
+        #expect(failed == ids[150..<200].map { QueueOperationFailure(id: $0, error: .held) })
+        #expect(await world.queue.remove(Array(ids[100..<150]), by: "root").isEmpty)
+        #expect(await world.queue.release(ids, by: "root").map(\.id) == [ids[4]] + ids[100..<150])
+        #expect(await world.run { $0.count == 0 })
+        #expect(Set(world.relay.delivered) == Set(ids[..<100] + ids[150...]).subtracting([ids[4]]))
+        #expect(world.relay.delivered.count == 249)
+        #expect(world.storage.ledger().submitted.withdrawn == 51)
+        #expect(world.storage.ledger().unaccounted == 0)
         await world.storage.close()
     }
 
@@ -196,9 +228,9 @@ private final class World {
         let world = try World()
         let removed = try await world.accept(to: "x@x.test")
         let bounced = try await world.accept(to: "y@x.test")
-        try await world.queue.remove(removed, by: "root")
+        try await world.remove(removed)
         #expect(world.queue.count == 1)
-        await #expect(throws: QueueOperationError.notFound) { try await world.queue.remove(removed, by: "root") }
+        await #expect(throws: QueueOperationError.notFound) { try await world.remove(removed) }
         try await world.queue.bounce(bounced, by: "root")
         // The notice to the sender is in its place.
         #expect(world.queue.count == 1)
@@ -218,9 +250,9 @@ private final class World {
         world.relay.state.withLock { $0.dead = [] }
         #expect(await world.queue.flush(destination: "X.test") == 50)
         #expect(world.queue.snapshot().backedOffCount == 0)
-        try await world.queue.flush(ids[7])
+        try await world.flush(ids[7])
         #expect(await world.queue.flushAll() == 50)
-        await #expect(throws: QueueOperationError.notFound) { try await world.queue.flush(QueueID(at: .now())) }
+        await #expect(throws: QueueOperationError.notFound) { try await world.flush(QueueID(at: .now())) }
         await world.storage.close()
     }
 
@@ -228,10 +260,10 @@ private final class World {
         let world = try World()
         let id = try await world.accept(to: "x@x.test")
         await world.storage.close()
-        await #expect(throws: QueueOperationError.storage(.closed)) { try await world.queue.hold(id) }
-        await #expect(throws: QueueOperationError.storage(.closed)) { try await world.queue.remove(id, by: "root") }
+        await #expect(throws: QueueOperationError.storage(.closed)) { try await world.hold(id) }
+        await #expect(throws: QueueOperationError.storage(.closed)) { try await world.remove(id) }
         let snapshot = world.queue.snapshot()
         #expect(snapshot.depth == 1 && snapshot.held == 0)
-        try await world.queue.flush(id)
+        try await world.flush(id)
     }
 }
