@@ -8,6 +8,7 @@
 #   make bench      measure the release build: the queue's storage alone, then the daemon (bench-store, bench-daemon)
 #   make crash      power cuts, kills and faults, ROUNDS=300 kills and the others in proportion; as root, for hours
 #   make bench-million  a queue of a million deferred messages: start, memory, what is still accepted
+#   make bench-control  every operators' command against a queue of 100,000 deferred messages, and what mail notices
 #   make install    into DESTDIR, below PREFIX (/usr/local); `make uninstall` takes it away again
 #   make deb        the Debian package, in .build/deb
 #   make test-system    the package in a machine with a real systemd
@@ -26,8 +27,8 @@ FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 # An import that Package.swift does not allow is an error.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
 
-.PHONY: build release test test-system lint bench bench-store bench-daemon bench-million crash run install install-files \
-    uninstall deb clean
+.PHONY: build release test test-system lint bench bench-store bench-daemon bench-million bench-control crash run install \
+    install-files uninstall deb clean
 
 build:
 	.ci/deps build
@@ -80,6 +81,12 @@ bench-million:
 	swift build $(SWIFT_FLAGS) --configuration release --product slimtad
 	@test -x $(GENERATOR) || { echo "make bench-million: no load generator $(GENERATOR)" >&2; exit 1; }
 	python3 Tests/Benchmarks/million.py --slimtad .build/release/slimtad --generator $(GENERATOR)
+
+bench-control:
+	.ci/deps build
+	swift build $(SWIFT_FLAGS) --configuration release --product slimtad
+	@test -x $(GENERATOR) || { echo "make bench-control: no load generator $(GENERATOR)" >&2; exit 1; }
+	python3 Tests/Benchmarks/control.py --slimtad .build/release/slimtad --generator $(GENERATOR)
 
 # The Swift runtime is linked in: nothing of Swift is needed where it runs.
 release:

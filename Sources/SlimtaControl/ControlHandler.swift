@@ -4,7 +4,28 @@
 import NIOCore
 import NIOHTTP1
 
-/// Counts what a request brings, and ends connections that take too long to ask or to listen.
+/// Counts what a client sends before the HTTP decoder keeps it, and ends a connection that sends too much.
+final class ControlMeter: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias InboundOut = ByteBuffer
+
+    private let limit: Int
+    /// Since the last answer.
+    private var octets = 0
+
+    init(limit: Int) { self.limit = limit }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        octets += unwrapInboundIn(data).readableBytes
+        guard octets <= limit else { return context.close(promise: nil) }
+        context.fireChannelRead(data)
+    }
+
+    /// A request has been answered: the next one may be as large.
+    func answered() { octets = 0 }
+}
+
+/// Ends connections that take too long to ask or to listen.
 final class ControlHandler: ChannelDuplexHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias InboundOut = HTTPServerRequestPart
@@ -13,10 +34,13 @@ final class ControlHandler: ChannelDuplexHandler {
     typealias OutboundOut = HTTPServerResponsePart
 
     private let limits: ControlServer.Limits
-    private var octets = 0
+    private let meter: ControlMeter
     private var deadline: Scheduled<Void>?
 
-    init(_ limits: ControlServer.Limits) { self.limits = limits }
+    init(_ limits: ControlServer.Limits, _ meter: ControlMeter) {
+        self.limits = limits
+        self.meter = meter
+    }
 
     func handlerAdded(context: ChannelHandlerContext) { expect(within: limits.requestTimeout, context) }
 
@@ -27,12 +51,9 @@ final class ControlHandler: ChannelDuplexHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
-        case .head(let head):
-            octets = head.uri.utf8.count + head.headers.reduce(0) { $0 + $1.name.utf8.count + $1.value.utf8.count }
-        case .body(let body): octets += body.readableBytes
+        case .head, .body: break
         case .end: deadline?.cancel()
         }
-        guard octets <= limits.request else { return context.close(promise: nil) }
         context.fireChannelRead(data)
     }
 
@@ -41,9 +62,10 @@ final class ControlHandler: ChannelDuplexHandler {
         case .head(let head): context.write(wrapOutboundOut(.head(head)), promise: promise)
         case .body(let octets): context.write(wrapOutboundOut(.body(.byteBuffer(octets))), promise: promise)
         case .end(let trailer):
-            context.write(wrapOutboundOut(.end(trailer)), promise: promise)
-            octets = 0
+            // Before it is passed on: a request that waited for it comes in at once.
+            meter.answered()
             expect(within: limits.requestTimeout, context)
+            context.write(wrapOutboundOut(.end(trailer)), promise: promise)
         }
     }
 

@@ -28,7 +28,7 @@ package final class ControlServer: Sendable {
     /// What a client may take. The control socket must not be a way to harm the daemon.
     package struct Limits: Hashable, Sendable {
         package var connections = 32
-        /// Octets of a request: line, header and body.
+        /// Octets of a request: line, header and body; and of requests that are sent before the one before is answered.
         package var request = 64 << 10
         /// From the beginning of a connection, or the last answer, to a whole request.
         package var requestTimeout = TimeAmount.seconds(30)
@@ -110,9 +110,11 @@ package final class ControlServer: Sendable {
             level: .socket, name: PeerCredentials.groupsOption)
         let connection = credentials.and(groups.recover { _ in SIMD64() }).flatMapThrowing {
             (credentials, groups) -> Connection? in
+            let meter = ControlMeter(limit: self.limits.request)
+            try channel.pipeline.syncOperations.addHandler(meter)
             try channel.pipeline.syncOperations.configureHTTPServerPipeline(
                 withEncoderConfiguration: .init(), withDecoderLimitConfiguration: self.decoderLimits)
-            try channel.pipeline.syncOperations.addHandler(ControlHandler(self.limits))
+            try channel.pipeline.syncOperations.addHandler(ControlHandler(self.limits, meter))
             let groups = [credentials.gid] + groups.indices.map { groups[$0] }
             return Connection(
                 channel: try NIOAsyncChannel(wrappingChannelSynchronously: channel),
@@ -139,7 +141,7 @@ package final class ControlServer: Sendable {
                 for try await part in parts {
                     switch part {
                     case .head(let request): head = request
-                    case .body: break  // counted by the handler, and of no use
+                    case .body: break  // counted by the meter, and of no use
                     case .end:
                         guard let request = head else { return }
                         let isLast = try await self.answer(request, connection, writer)

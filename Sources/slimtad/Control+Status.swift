@@ -7,6 +7,7 @@ import SlimtaMail
 import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem
+import Synchronization
 
 extension Control {
     func status() -> JSON {
@@ -14,7 +15,8 @@ extension Control {
         let daemon = state.now
         let ledger = storage.ledger()
         return .object([
-            .init("version", .string(Version.text)), .init("hostname", .string(daemon.hostname)),
+            .init("running", .bool(true)), .init("version", .string(Version.text)),
+            .init("hostname", .string(daemon.hostname)),
             .init("since", .string(state.since.isoDate)), .init("uptime", .seconds(now - state.since)),
             .init("pid", .number(Int64(getpid()))), .init("configuration", .string(daemon.file)),
             .init("draining", .bool(daemon.isDraining)),
@@ -45,16 +47,24 @@ extension Control {
     }
 
     func audit() async throws(Refusal) -> ControlResponse {
+        // It reads all that is queued: one at a time.
+        guard !isAuditing.exchange(true, ordering: .relaxed) else {
+            throw Refusal(409, "an audit is being made: ask again when it has ended")
+        }
+        defer { isAuditing.store(false, ordering: .relaxed) }
         do throws(StorageError) { return ControlResponse(.audit(try await storage.audit())) } catch {
             throw Refusal(error)
         }
     }
 
     private func queueStatus(_ now: Timestamp) -> JSON {
+        let due = queue.dueCount(now: now)
         let snapshot = queue.snapshot()
         return .object([
             .init("total", .count(snapshot.depth)), .init("held", .count(snapshot.held)),
-            .init("active", .count(snapshot.inFlight)), .init("due", .count(queue.dueCount(now: now))),
+            .init("active", .count(snapshot.inFlight)), .init("due", .count(due)),
+            // What has left since it was counted must not make this less than nothing.
+            .init("deferred", .count(max(0, snapshot.depth - snapshot.held - snapshot.inFlight - due))),
             .init("oldest", .optional(snapshot.oldest?.isoDate)),
             .init("oldest_age", snapshot.oldest.map { .seconds(now - $0) } ?? .null),
             .init("next_due", .optional(snapshot.nextDue?.isoDate)),
@@ -92,6 +102,29 @@ extension Control {
 }
 
 extension JSON {
+    /// The queue and its ledger where no daemon runs, as the daemon would say it.
+    static func status(_ inspector: StorageInspector) -> JSON {
+        let now = Timestamp.now()
+        var counts: [QueuePlace: Int] = [:]
+        for summary in inspector.queued {
+            counts[summary.isHeld ? .held : summary.due <= now ? .due : .deferred, default: 0] += 1
+        }
+        let oldest = inspector.queued.first?.received
+        return .object([
+            .init("running", .bool(false)),
+            .init(
+                "queue",
+                .object([
+                    .init("total", .count(inspector.queued.count)), .init("held", .count(counts[.held] ?? 0)),
+                    .init("active", .count(0)), .init("due", .count(counts[.due] ?? 0)),
+                    .init("deferred", .count(counts[.deferred] ?? 0)), .init("oldest", .optional(oldest?.isoDate)),
+                    .init("oldest_age", oldest.map { .seconds(now - $0) } ?? .null),
+                ])),
+            // As of a checkpoint it has no meaning.
+            .init("ledger", inspector.asOfCheckpoint == nil ? .ledger(inspector.ledger) : .null),
+        ])
+    }
+
     /// What an audit found.
     static func audit(_ audit: StorageAudit) -> JSON {
         .object([

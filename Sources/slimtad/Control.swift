@@ -8,13 +8,14 @@ import SlimtaMail
 import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem
+import Synchronization
 
 /// Answers requests. All answers are JSON, an error is `{"error": "..."}` with a status of 400 or more:
 ///
 ///     GET  /status           the daemon as a whole
 ///     GET  /queue            a page: {"messages": [...], "unreadable": [...], "next": ID or null}; parameters: those of
-///                            a filter (QueueFilter), limit (100; 1000 at most), after (an ID: where a page ended), until (an ID: where
-///                            to end, so that what arrives meanwhile is not meant)
+///                            a filter (QueueFilter), limit (100; 1000 at most), after (an ID: where a page ended),
+///                            until (an ID: where to end, so that what arrives meanwhile is not meant)
 ///     GET  /queue/count      {"count": N}; with a filter a page of the count: add up while "next" is not null
 ///     GET  /queue/ID         all that is known of a message; with ?content the message itself
 ///     POST /queue/ACTION     flush, hold, release, remove, bounce: of id=ID (repeated), or a filter, or all=yes; a page
@@ -28,6 +29,7 @@ final class Control: ControlService {
     let queue: Queue
     let state: DaemonState
     let logger: Logger
+    let isAuditing = Atomic(false)
 
     init(storage: JournaledStorage, queue: Queue, state: DaemonState, logger: Logger) {
         self.storage = storage

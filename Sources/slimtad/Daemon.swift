@@ -79,7 +79,7 @@ final class Daemon {
                     await server.run(on: control.socket.descriptor)
                 }
             }
-            if let relays { tasks.addTask { [logger, state] in await relays.sayValidation(logger, state) } }
+            sayValidation(in: &tasks)
             if let supervision { tasks.addTask { await supervision.run() } }
             tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
             tasks.addTask { [state, checkInterval] in
@@ -90,8 +90,12 @@ final class Daemon {
             }
             loop: for await order in orders {
                 switch order {
-                case .signal(.reload): _ = await reload()
-                case .reload(let told): told(await reload())
+                case .signal(.reload):
+                    if await reload().isEmpty { sayValidation(in: &tasks) }
+                case .reload(let told):
+                    let errors = await reload()
+                    told(errors)
+                    if errors.isEmpty { sayValidation(in: &tasks) }
                 case .signal(.terminate), .signal(.interrupt), .drain: break loop
                 case .signal(.user1): continue
                 case .certificateCheck: checkCertificates()
@@ -182,6 +186,12 @@ final class Daemon {
             metadata: ["hostname": "\(file.hostname)", "version": "\(Version.text)", "queued": "\(queue?.count ?? 0)"])
         ServiceManager.notifyReady(status: supervision?.statusText ?? "")
         ready()
+    }
+
+    /// Says whether DNS answers can be validated, as soon as that is known.
+    private func sayValidation(in tasks: inout TaskGroup<Void>) {
+        guard let relays else { return }
+        tasks.addTask { [logger, state] in await relays.sayValidation(logger, state) }
     }
 
     // MARK: Reload

@@ -10,6 +10,9 @@ import SlimtaSystem
 
 /// The queue's files, opened as the daemon opens them.
 enum OfflineQueue {
+    /// Messages that are changed with one commit, which has to fit into the journal.
+    private static let pageSize = 128
+
     /// Holds, releases or removes. `query` is a filter; empty, without ids: all.
     static func change(
         _ action: QueueAction, _ ids: [QueueID], _ query: [ControlRequest.Parameter], _ file: ConfigurationFile
@@ -74,7 +77,7 @@ enum OfflineQueue {
         var place: QueueID?
         while ids.isEmpty {
             let now = Timestamp.now()
-            let page = try await storage.page(after: place, count: 1000)
+            let page = try await storage.page(after: place, count: pageSize)
             result.failed += page.unreadable.map { ("\($0.id)", $0.reason) }
             var commits = QueueCommit()
             for queued in page.envelopes

@@ -103,6 +103,7 @@ enum QueueChange {
             if let daemon {
                 result = try change(action, ids, query, daemon)
             } else {
+                say("no daemon runs: the queue's files are changed")
                 result = try OfflineQueue.change(action, ids, options.all ? [] : query, file)
             }
             for (id, reason) in result.failed { say("\(id): \(reason)") }

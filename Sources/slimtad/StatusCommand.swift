@@ -9,7 +9,10 @@ import SlimtaSystem
 struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status", abstract: "Show what the running daemon is doing.",
-        discussion: "Exit status 69: no daemon runs. \"unaccounted\" counts recipients that nothing accounts for: 0.")
+        discussion: """
+            Exit status 69: no daemon runs, and what is printed is what the queue's files say. "unaccounted" counts \
+            recipients that nothing accounts for: 0.
+            """)
 
     @OptionGroup var config: ConfigurationOption
 
@@ -18,19 +21,39 @@ struct StatusCommand: ParsableCommand {
 
     func run() {
         orExit { () throws(Failure) in
-            let daemon = try RunningDaemon.need(try ConfigurationFile.parse(config.path), for: "status")
+            let file = try ConfigurationFile.parse(config.path)
+            guard let daemon = try RunningDaemon.connect(file) else {
+                let status = JSON.status(try file.inspectQueue())
+                if json { print(status.line) } else { Self.tellQueue(status) }
+                throw Failure(
+                    .unavailable,
+                    "no daemon runs: nobody listens on \(file.controlSocket); this is what the queue's files say")
+            }
             let status = try daemon.ask(.get, ["status"])
             if json { print(status.line) } else { Self.tell(status) }
         }
     }
 
-    private static func tell(_ status: JSON) {
-        func line(_ name: String, _ text: String) {
-            print("\(name):\(String(repeating: " ", count: max(1, 13 - name.count)))\(printable(text))")
-        }
+    private static func line(_ name: String, _ text: String) {
+        print("\(name):\(String(repeating: " ", count: max(1, 13 - name.count)))\(printable(text))")
+    }
+
+    /// What is queued, and whether all of it is accounted for.
+    private static func tellQueue(_ status: JSON) {
         let queue = status["queue"]
-        let storage = status["storage"]
+        let parts = ["held", "active", "due", "deferred"].compactMap { name in
+            queue[name].integer.map { "\($0) \(name)" }
+        }
+        line("queue", "\(queue["total"].integer ?? 0) messages: " + parts.joined(separator: ", "))
+        if let oldest = queue["oldest"].text { line("oldest", "\(oldest) (\(age(queue["oldest_age"].integer ?? 0)))") }
         let ledger = status["ledger"]
+        if let unaccounted = ledger["unaccounted"].integer {
+            line("unaccounted", "\(unaccounted)" + (ledger["balanced"].isTrue ? "" : ", NOT BALANCED"))
+        }
+    }
+
+    private static func tell(_ status: JSON) {
+        let storage = status["storage"]
         line(
             "slimtad",
             "\(status["version"].text ?? "") on \(status["hostname"].text ?? ""), process \(status["pid"].integer ?? 0)"
@@ -40,12 +63,8 @@ struct StatusCommand: ParsableCommand {
             let listen = edge["listen"].elements.compactMap(\.text).joined(separator: " ")
             line("edge", "\(edge["name"].text ?? ""): \(listen), \(edge["sessions"].integer ?? 0) sessions")
         }
-        let parts = ["held", "active", "due"].compactMap { name in queue[name].integer.map { "\($0) \(name)" } }
-        line(
-            "queue",
-            "\(queue["total"].integer ?? 0) messages" + (parts.isEmpty ? "" : ": ") + parts.joined(separator: ", "))
-        if let oldest = queue["oldest"].text { line("oldest", "\(oldest) (\(age(queue["oldest_age"].integer ?? 0)))") }
-        for destination in queue["destinations"].elements.prefix(10) {
+        tellQueue(status)
+        for destination in status["queue"]["destinations"].elements.prefix(10) {
             let backOff = destination["back_off"]
             line(
                 "destination",
@@ -61,9 +80,6 @@ struct StatusCommand: ParsableCommand {
                 + "checkpoint \(storage["checkpoint"].integer ?? 0), \(octets(storage["free_octets"].integer ?? 0)) free"
                 + (storage["full"].isTrue ? ", FULL: nothing is accepted" : ""))
         if let failure = storage["failure"].text { line("failure", "\(failure): nothing is accepted") }
-        line(
-            "unaccounted", "\(ledger["unaccounted"].integer ?? 0)" + (ledger["balanced"].isTrue ? "" : ", NOT BALANCED")
-        )
         let dns = status["dns"]
         let validation =
             switch dns["validation"].text {

@@ -50,6 +50,8 @@ tls = "none"
 
 
 class Daemon:
+    configuration = CONFIGURATION
+
     def __init__(self, arguments, folder):
         self.arguments, self.folder, self.process = arguments, folder, None
         self.peak = 0
@@ -57,13 +59,13 @@ class Daemon:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
 
-    def start(self, deliver):
+    def start(self, deliver, host="127.0.0.1:1"):
         """Seconds until the 220."""
         configuration = self.folder / "slimta.conf"
         # 127.0.0.1:1 refuses: an attempt costs what an attempt costs, and no time.
-        configuration.write_text(CONFIGURATION.format(
+        configuration.write_text(self.configuration.format(
             folder=self.folder, port=self.port, deliver="true" if deliver else "false", relay="smtp",
-            host='host = "127.0.0.1:1"', user="nobody" if os.getuid() == 0 else os.environ["USER"],
+            host=f'host = "{host}"', user="nobody" if os.getuid() == 0 else os.environ["USER"],
             group="nogroup" if os.getuid() == 0 else os.environ["USER"]))
         began = time.monotonic()
         self.process = subprocess.Popen(

@@ -5,39 +5,13 @@ import os
 import pwd
 import socket
 import subprocess
-import time
 
 import pytest
 
+from harness.control import NOBODY_THERE, command, curl, submit_many
 from harness.machine import IS_ROOT, MX_PORT, USER
 from harness.messages import message
-from harness.slimtad import CONFIGURATION, NOT_PERMITTED, OK, UNAVAILABLE, USAGE, run_slimtad
-
-NOBODY_THERE = "127.0.0.9"
-
-
-def curl(daemon, path, *arguments, prefix=()):
-    """The status and the JSON that the control socket answers."""
-    result = subprocess.run(
-        [*prefix, "curl", "-s", "-w", "\n%{http_code}", "--unix-socket", daemon.runtime / "control", *arguments,
-         f"http://slimtad{path}"], capture_output=True, text=True, timeout=30)
-    body, _, status = result.stdout.rpartition("\n")
-    return int(status), json.loads(body) if body else None
-
-
-def command(daemon, *arguments, stdin="", status=OK):
-    """What a command prints; it has to end with `status`."""
-    result = run_slimtad(*arguments, "--config", daemon.configuration, stdin=stdin)
-    assert result.returncode == status, (arguments, result.returncode, result.stdout, result.stderr)
-    return result.stdout if status == OK else result.stderr
-
-
-def submit_many(daemon, count, recipient=f"r@[{NOBODY_THERE}]", sender="sender@origin.test"):
-    """Messages on one session."""
-    with daemon.connect() as client:
-        for number in range(count):
-            client.sendmail(sender, [recipient], f"Subject: {number}\r\n\r\nbody {number}\r\n")
-
+from harness.slimtad import NOT_PERMITTED, OK, UNAVAILABLE, USAGE, run_slimtad
 
 @pytest.fixture
 def daemon(make_slimtad):
@@ -279,7 +253,8 @@ def test_without_a_daemon(daemon):
     assert "Subject: 0" in command(daemon, "queue", "show", ids[0], "--content")
     assert "not queued" in command(daemon, "queue", "show", "0" * 32, status=UNAVAILABLE)
     assert "balanced: every recipient is accounted for" in command(daemon, "audit")
-    for arguments in [("status",), ("reload",), ("drain",), ("queue", "flush", ids[0]),
+    assert "no daemon runs" in command(daemon, "status", status=UNAVAILABLE)
+    for arguments in [("reload",), ("drain",), ("queue", "flush", ids[0]),
                       ("queue", "bounce", ids[0], "--yes")]:
         assert "needs the running daemon" in command(daemon, *arguments, status=UNAVAILABLE)
     assert command(daemon, "queue", "hold", ids[0], ids[1]) == "2 held\n"
