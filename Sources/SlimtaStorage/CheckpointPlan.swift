@@ -18,6 +18,7 @@ final class CheckpointPlan {
     private let upTo: UInt64
     private let old: Superblock
     private let wantsBase: Bool
+    private let givesUpMissing: Bool
     private var items: [Item] = []
     private var buried: Set<QueueID> = []
     /// Slots whose state is copied as it is to a new base.
@@ -28,32 +29,27 @@ final class CheckpointPlan {
 
     /// The files that were built.
     private(set) var built: [GenerationInfo] = []
-    /// Files with contents that were to be rewritten and have unreadable records.
-    private(set) var stuck: Set<UInt32> = []
-
     private static let chunk = 1024
 
-    init(_ checkpointer: Checkpointer, upTo: UInt64) {
-        core = checkpointer.core
+    /// Takes up what segments up to `upTo` have. `superblock` is the one that counts now; with `needsBase` the states of
+    /// all envelopes are written anew. `givesUpMissing`: what was in a file that is gone is lost; otherwise it stays in the
+    /// queue, since the file may come back.
+    init(_ core: StorageCore, _ superblock: Superblock, needsBase: Bool, upTo: UInt64, givesUpMissing: Bool = false) {
+        self.core = core
+        self.givesUpMissing = givesUpMissing
         self.upTo = upTo
-        let (superblock, needsBase, stuck) = checkpointer.state.withLock { state in
-            // The numbers of files are never used twice.
-            defer { state.superblock.nextGeneration += 2 }
-            return (state.superblock, state.needsBase, state.stuck)
-        }
         old = superblock
         let metas = superblock.metas
         let deltas = metas.dropFirst()
         wantsBase =
             needsBase || metas.isEmpty || deltas.count >= core.options.deltaLimit
             || deltas.reduce(0) { $0 + $1.records } > (metas.first?.records ?? 0) / 2 + 64
-        self.stuck = []
-        collect(except: stuck)
+        collect()
     }
 
     // MARK: what is taken up
 
-    private func collect(except stuck: Set<UInt32>) {
+    private func collect() {
         let touched = core.index.withLock { index in
             index.isCheckpointing = true
             buried = index.tombstones
@@ -73,16 +69,18 @@ final class CheckpointPlan {
                 }
             }
         }
-        let victims = victims(except: stuck)
+        let victims = victims()
         if !victims.isEmpty { collectVictims(victims) }
         items.sort { a, b in a.entry.envelope < b.entry.envelope }
     }
 
-    /// The files with contents that are rewritten: mostly dead ones, and the smallest if there are too many.
-    private func victims(except stuck: Set<UInt32>) -> Set<UInt32> {
-        let candidates = old.contents.filter { !stuck.contains($0.number) }
+    /// The files with contents that are rewritten: mostly dead ones, damaged ones, and the smallest if there are too many.
+    private func victims() -> Set<UInt32> {
+        let names = Set((try? core.fileSystem.list(core.paths.queue)) ?? [])
+        let candidates = old.contents.filter { givesUpMissing || names.contains($0.name) }
         let live = core.index.withLock { index in candidates.map { ($0, index.live[$0.number] ?? 0) } }
-        var victims = Set<UInt32>()
+        let bad = candidates.filter { !names.contains($0.name) || core.generation($0.number)?.isDamaged ?? false }
+        var victims = Set(bad.map(\.number))
         for (info, count) in live
         where count > 0 && UInt64(count) * 100 < info.envelopes * UInt64(core.options.compactionPercentage) {
             victims.insert(info.number)
@@ -146,7 +144,6 @@ final class CheckpointPlan {
         let live = core.index.withLock { $0.live }
         next.generations.removeAll { info in
             guard info.kind == .contents else { return wantsBase && states != nil }
-            if stuck.contains(info.number) { return false }
             return leaving.contains(info.number) || (live[info.number] ?? 0) == 0
         }
         if let contents { next.generations.append(contents) }
@@ -170,11 +167,9 @@ final class CheckpointPlan {
                     unreadable.insert(item.slot)
                 }
             }
-            items.removeAll { item in unreadable.contains(item.slot) && item.entry.envelope.isJournal }
-            for place in items.indices where unreadable.contains(items[place].slot) {
-                stuck.insert(items[place].entry.envelope.generation)
-                items[place].moves = false
-            }
+            // They have left the queue: a sealed state of theirs is not to bring them back.
+            for item in items where unreadable.contains(item.slot) { buried.insert(item.entry.id) }
+            items.removeAll { unreadable.contains($0.slot) }
             if builder.info.records == 0 {
                 builder.discard()
                 return
@@ -215,11 +210,21 @@ final class CheckpointPlan {
 
     /// A record that cannot be read does not stop the checkpoint, if it is the record's fault and not the disk's.
     private func pass(over item: Item, _ error: any Error) throws {
-        guard case .damaged(let text) = FileFailure(error) else { throw error }
-        guard item.entry.envelope.isJournal else { return }
-        // Its segment is used again: what is left of it is kept, and it leaves the queue.
+        var text: String
+        switch FileFailure(error) {
+        case .damaged(let description): text = description
+        case .system(let failure) where failure.isMissing && givesUpMissing: text = failure.description
+        case .system, .gdbm, .retired: throw error
+        }
+        // Its segment is used again, its file goes: what is left of it is kept, and it leaves the queue.
         var kept: String?
-        if let segment = core.segment(item.entry.envelope.segment) {
+        if !item.entry.envelope.isJournal {
+            kept = core.quarantineRecords(item.entry, item.body)
+            let reader = ContentReader(core, windowSize: 4096)
+            if let envelope = try? reader.withEnvelope(item.entry, { try EnvelopeCodec.decode($0).0 }) {
+                text += ": \(envelope.summary)"
+            }
+        } else if let segment = core.segment(item.entry.envelope.segment) {
             let offset = item.entry.envelope.offset
             let octets = try? core.fileSystem.readAligned(
                 segment, from: offset, to: min(offset + core.options.batchSize, segment.size))
@@ -290,7 +295,8 @@ final class CheckpointPlan {
             if !isStored { try encodeInitial(entry, record, due, constants) }
         } catch {
             guard case .damaged(let text) = FileFailure(error) else { throw error }
-            core.report(.damaged(what: "state of an envelope", id: entry.id, description: text, quarantine: nil))
+            let kept = entry.state.isJournal ? nil : core.quarantine(.meta, entry.id, of: entry.meta)
+            core.report(.damaged(what: "state of an envelope", id: entry.id, description: text, quarantine: kept))
             value.truncate(to: start)
             var older = entry
             older.state = .none

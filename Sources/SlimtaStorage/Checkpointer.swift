@@ -24,8 +24,6 @@ final class Checkpointer: Sendable {
         var isSuspect = false
         /// What an attempt made that may be listed by that unknown `super`.
         var suspectFiles: [String] = []
-        /// Files with unreadable records: they stay.
-        var stuck: Set<UInt32> = []
         /// When the next try is due after a failure; monotonic milliseconds.
         var retry: Int64?
     }
@@ -165,7 +163,12 @@ final class Checkpointer: Sendable {
             return state.closed
         }
         guard let last = closed.last else { return }
-        let plan = CheckpointPlan(self, upTo: last.number)
+        let (superblock, needsBase) = state.withLock { state in
+            // The numbers of files are never used twice.
+            defer { state.superblock.nextGeneration += 2 }
+            return (state.superblock, state.needsBase)
+        }
+        let plan = CheckpointPlan(core, superblock, needsBase: needsBase, upTo: last.number)
         var next: Superblock
         do {
             next = try plan.build(checkpointed: last.lastNumber)
@@ -217,7 +220,6 @@ final class Checkpointer: Sendable {
                 state.isSuspect = false
                 state.suspectFiles = []
                 state.needsBase = false
-                state.stuck.formUnion(plan.stuck)
             }
             return (state.superblock.generations, state.suspectFiles)
         }
@@ -233,6 +235,7 @@ final class Checkpointer: Sendable {
             let generation = core.catalog.withLock { $0.generations.removeValue(forKey: info.number) }
             generation?.retire()
             core.index.withLock { $0.retired(info.number) }
+            if generation?.isDamaged ?? false, housekeeper.setAside(info.name) { continue }
             unneeded.append("\(core.paths.queue)/\(info.name)")
         }
         housekeeper.delete(unneeded)

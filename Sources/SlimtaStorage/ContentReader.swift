@@ -76,7 +76,7 @@ struct ContentReader {
                 if let now = core.index.withLock({ $0.entry(id) }),
                     now.envelope == entry.envelope, now.state == entry.state, now.meta == entry.meta
                 {
-                    guard case .system = failure else { throw damaged(entry, failure) }
+                    guard case .system = failure else { throw damaged(entry, body, failure) }
                     throw .failed(failure.description)
                 }
                 last = failure
@@ -160,7 +160,7 @@ struct ContentReader {
     }
 
     /// Moves what is left of an unreadable record aside.
-    private func damaged(_ entry: IndexEntry, _ failure: FileFailure) -> StorageError {
+    private func damaged(_ entry: IndexEntry, _ body: IndexBody?, _ failure: FileFailure) -> StorageError {
         defer { withExtendedLifetime(frames) {} }
         var kept: String?
         var description = failure.description
@@ -170,11 +170,23 @@ struct ContentReader {
             let size = FrameHeader(octets).map { min($0.frameSize, octets.count) } ?? OutputBuffer.page
             kept = core.quarantine("\(entry.id)", UnsafeRawBufferPointer(rebasing: octets.prefix(size)))
         }
+        if !isReadOnly, !entry.envelope.isJournal { kept = core.quarantineRecords(entry, body) }
         if let (envelope, _) = try? withEnvelope(entry, { try EnvelopeCodec.decode($0) }) {
             description += ": \(envelope.summary)"
         }
         core.report(
             .damaged(what: "record of an envelope", id: entry.id, description: description, quarantine: kept))
         return .damaged(description)
+    }
+}
+
+extension StorageCore {
+    /// Keeps the sealed records of an envelope, one of which cannot be read; the path of one of them.
+    func quarantineRecords(_ entry: IndexEntry, _ body: IndexBody?) -> String? {
+        let contents = entry.envelope.generation
+        let envelope = quarantine(.envelope, entry.id, of: contents)
+        let message = quarantine(.body, body?.id ?? entry.id, of: contents)
+        let state = entry.meta == 0 ? nil : quarantine(.meta, entry.id, of: entry.meta)
+        return envelope ?? message ?? state
     }
 }

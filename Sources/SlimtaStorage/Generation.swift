@@ -65,6 +65,9 @@ final class Generation: @unchecked Sendable {
     /// Where whole values are, once the file has turned out to be damaged.
     private var salvage: [InlineKey: (offset: Int, size: Int)]?
     private var salvageFile: File?
+    /// Where values begin that are not whole.
+    private var remains: [InlineKey: Int] = [:]
+    private var isFoundDamaged = false
 
     /// GDBM's cache for each open file, in buckets of a block each: a million records would cache tens of megabytes.
     private static let cachedBuckets = 16
@@ -77,8 +80,29 @@ final class Generation: @unchecked Sendable {
 
     deinit { closeAll() }
 
-    /// Whether a read has found it damaged.
-    var isDamaged: Bool { lock.withLock { _ in salvage != nil } }
+    /// Whether a read has found it damaged: the next checkpoint moves what is whole to another file, and this one aside.
+    var isDamaged: Bool { lock.withLock { _ in isFoundDamaged || salvage != nil } }
+
+    /// Who read it otherwise has found it damaged.
+    func markDamaged() { lock.withLock { _ in isFoundDamaged = true } }
+
+    /// What is left of a value that cannot be read; nil: nothing that can be told from the rest of the file.
+    func remains(_ kind: ValueKind, _ id: QueueID) -> [UInt8]? {
+        let key = StoredValue.key(kind, id)
+        return lock.withLock { _ in
+            if let octets = try? indexed(key, { Array($0) }), !octets.isEmpty { return octets }
+            guard let offset = remains[key], let file = salvageFile,
+                let header = try? fileSystem.read(file, count: StoredValue.size, at: offset),
+                header.count == StoredValue.size
+            else { return nil }
+            let length = header.withUnsafeBytes { Int($0.number(at: 24, as: UInt32.self)) }
+            return try? fileSystem.read(
+                file, count: StoredValue.size + min(length, Self.remainsLimit), at: offset)
+        }
+    }
+
+    /// A length that cannot be trusted is not followed any further.
+    private static let remainsLimit = 1 << 20
 
     /// Calls `body` with a value that the file was given; throws if it cannot be read.
     func fetch<Result>(
@@ -126,6 +150,17 @@ final class Generation: @unchecked Sendable {
     private func readIndexed<Result>(
         _ key: InlineKey, _ body: (StoredValue) throws -> Result
     ) throws(FileFailure) -> Result? {
+        try indexed(key) { octets in
+            let stored = try StoredValue(octets, salt: info.salt)
+            guard stored.id == key.id, stored.kind == key.kind.rawValue else { throw FormatError("another record") }
+            return try body(stored)
+        }
+    }
+
+    /// Calls `body` with what GDBM has under `key`; nil: nothing.
+    private func indexed<Result>(
+        _ key: InlineKey, _ body: (UnsafeRawBufferPointer) throws -> Result
+    ) throws(FileFailure) -> Result? {
         let handle = try open()
         var size: Int32 = 0
         var result = slimta_gdbm_result()
@@ -134,9 +169,7 @@ final class Generation: @unchecked Sendable {
         guard let value else { return nil }
         defer { free(value) }
         do {
-            let stored = try StoredValue(UnsafeRawBufferPointer(start: value, count: Int(size)), salt: info.salt)
-            guard stored.id == key.id, stored.kind == key.kind.rawValue else { throw FormatError("another record") }
-            return try body(stored)
+            return try body(UnsafeRawBufferPointer(start: value, count: Int(size)))
         } catch {
             throw FileFailure(error)
         }
@@ -163,7 +196,7 @@ final class Generation: @unchecked Sendable {
                 value: { value, offset in
                     guard let kind = ValueKind(rawValue: value.kind) else { return }
                     found[InlineKey(kind: kind, id: value.id)] = (offset, StoredValue.size + value.payload.count)
-                }, unreadable: { _, _ in })
+                }, unreadable: { claim, offset in remains[InlineKey(kind: claim.kind, id: claim.id)] = offset })
         } catch {
             throw FileFailure(error)
         }

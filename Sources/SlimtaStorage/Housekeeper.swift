@@ -61,6 +61,18 @@ final class Housekeeper: Sendable {
         }
     }
 
+    /// Moves a damaged sealed file to the quarantine; false if that does not work.
+    func setAside(_ name: String) -> Bool {
+        let (from, to) = ("\(core.paths.queue)/\(name)", "\(core.paths.quarantine)/\(name)")
+        do throws(SystemError) {
+            try core.fileSystem.rename(from, to: to)
+            try core.fileSystem.syncDirectory(core.paths.quarantine)
+            return true
+        } catch {
+            return error.isMissing
+        }
+    }
+
     /// Gives the reserve up, for a checkpoint on a full disk; whether there was one.
     func giveReserveUp() -> Bool {
         let isGone = (try? core.fileSystem.remove(core.paths.reserve)) != nil
@@ -82,7 +94,26 @@ final class Housekeeper: Sendable {
             }
             wake.wait(isActive ? .seconds(1) : nil)
             watchSpace(journal)
+            watchJournal(journal)
             if state.withLock({ $0.wantsReserve }) { restoreReserve() }
+        }
+    }
+
+    /// Looks whether the file that is being written still has its name: without one it is gone with the process.
+    private func watchJournal(_ journal: Journal) {
+        let path = journal.state.withLock { $0.current.file.path }
+        do throws(SystemError) {
+            core.fileSystem.close(try core.fileSystem.open(path, .read))
+        } catch {
+            guard error.isMissing else { return }
+            let isCurrent = journal.state.withLock { state in
+                guard state.current.file.path == path, case .running = state.phase else { return false }
+                state.vanished = error
+                // That one is likely to be gone too.
+                state.ready = nil
+                return true
+            }
+            if isCurrent { journal.wake.signal() }
         }
     }
 
@@ -123,8 +154,16 @@ final class Housekeeper: Sendable {
             journal.wake.signal()
             return true
         } catch {
-            journal.state.withLock { $0.makingFailed = error }
-            journal.wake.signal()
+            // A directory of ours that was removed is made again; that of the queue itself may be a mount that is away.
+            if error.isMissing, (try? core.fileSystem.makeDirectory(core.paths.journal)) != nil {
+                try? core.fileSystem.syncDirectory(core.paths.root)
+            }
+            // Who waits is told once: the writer asks again when it is time, and answering each time would go round in circles.
+            let isNews = journal.state.withLock { state in
+                defer { state.makingFailed = error }
+                return state.makingFailed == nil
+            }
+            if isNews { journal.wake.signal() }
             return false
         }
     }

@@ -251,6 +251,15 @@ struct Index: ~Copyable {
     /// The ledger begins as it was written down.
     mutating func begin(_ ledger: Ledger) { self.ledger = ledger }
 
+    /// A ledger that begins with what is queued.
+    func countedAnew() -> Ledger {
+        var ledger = Ledger(since: .now())
+        for kind in RecipientCount.Kind.allCases {
+            ledger[kind].accepted = UInt64(bitPattern: -pending[kind].unaccounted)
+        }
+        return ledger
+    }
+
     /// A frame has accepted these recipients.
     mutating func count(_ recipients: RecipientCount) {
         ledger[recipients.kind].accepted &+= UInt64(recipients.count)

@@ -12,6 +12,7 @@ extension Journal {
         case rotate
         case mark(OutputBuffer, UInt64, Segment, Int)
         case restart(Segment, reason: String, from: UInt64)
+        case fail(SystemError)
         case sleep(Duration?)
         case end
     }
@@ -30,6 +31,7 @@ extension Journal {
             case .rotate: rotate()
             case .mark(let page, let durable, let segment, let offset): mark(page, durable, segment, offset)
             case .restart(let segment, let reason, let from): restart(segment, reason, from)
+            case .fail(let error): fail([], error)
             case .sleep(let duration):
                 hasRested = !wake.wait(duration)
                 continue
@@ -45,6 +47,13 @@ extension Journal {
             state.progress &+= 1
             state.isWriting = false
             let now = monotonicMilliseconds()
+            if let error = state.vanished {
+                state.vanished = nil
+                switch state.phase {
+                case .running: return .fail(error)
+                case .broken: break
+                }
+            }
             admitWaiting(&state)
             if !state.sealed.isEmpty {
                 state.isWriting = true

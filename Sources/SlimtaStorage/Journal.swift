@@ -59,6 +59,8 @@ final class Journal: Sendable {
         var nextSegment: UInt64
         /// The checkpoint wants the current segment closed.
         var wantsRotation = false
+        /// The file of the current segment is gone: what is written to it is lost.
+        var vanished: SystemError?
         /// Why no segment could be made.
         var makingFailed: SystemError?
 
@@ -138,6 +140,8 @@ final class Journal: Sendable {
                             deadline: monotonicMilliseconds() + roomMilliseconds, isPrivileged: isPrivileged))
                     housekeeper.signal()
                     checkpointer.signal()
+                    // The writer watches its deadline.
+                    return (false, true)
                 }
             }
             return (false, state.open.completions.count >= state.wakeAt || !state.sealed.isEmpty)

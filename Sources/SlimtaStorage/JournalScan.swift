@@ -36,6 +36,8 @@ struct JournalScan {
     private(set) var gaps: [JournalGap] = []
     /// Where the newest segment's last frame ends, if what follows looks like one that is not whole.
     private(set) var tail: (segment: Segment, offset: Int)?
+    /// Where a segment's last frames are unreadable, until the next one tells what is missing.
+    private var hole: (segment: Segment, from: Int)?
     private(set) var frames = 0
     /// Recipients accepted up to the frame before, as frames tell it; nil: they do not.
     private var accepted: AcceptedCount?
@@ -45,18 +47,22 @@ struct JournalScan {
     /// Later frames are passed over.
     private let limit: UInt64
 
+    private let beginsAnywhere: Bool
+
+    /// `checkpointed`: the frame before the first that counts; nil: the first that is there counts.
     /// `limit`: the last frame that is of interest; nil: all are.
     /// `accepted`: the recipients accepted up to frame `checkpointed`; nil if nobody counted them.
     init(
-        _ core: StorageCore, _ segments: [Segment], after checkpointed: UInt64, upTo limit: UInt64?,
+        _ core: StorageCore, _ segments: [Segment], after checkpointed: UInt64?, upTo limit: UInt64?,
         accepted: AcceptedCount?
     ) {
         self.limit = limit ?? .max
         self.core = core
         self.segments = segments
         reader = FrameReader(core.fileSystem, windowSize: 1 << 20)
-        expected = checkpointed + 1
-        durable = checkpointed
+        beginsAnywhere = checkpointed == nil
+        expected = (checkpointed ?? 0) + 1
+        durable = checkpointed ?? 0
         self.accepted = accepted
     }
 
@@ -67,6 +73,9 @@ struct JournalScan {
     mutating func run(_ each: Visitor) throws {
         for segment in segments {
             firstNumbers.append(try first(segment))
+        }
+        if beginsAnywhere, let first = firstNumbers.lazy.compactMap({ $0 }).first {
+            (expected, durable) = (first, first - 1)
         }
         for (place, segment) in segments.enumerated() {
             try scan(segment, place, each)
@@ -120,7 +129,8 @@ struct JournalScan {
             // Padding behind a commit, the end of what was written, or damage.
             let boundary = roundedUp(offset + 1, to: OutputBuffer.page)
             let start = skipped ?? offset
-            if try valid(segment, boundary) != nil {
+            // Behind a damaged frame there may be others of its commit before the next one.
+            if let (header, _) = try valid(segment, boundary), follows(header) {
                 skipped = start
                 offset = boundary
                 continue
@@ -129,11 +139,18 @@ struct JournalScan {
             guard let next = try search(segment, from: offset + 8) else {
                 let isLast = firstNumbers.dropFirst(place + 1).allSatisfy { $0 == nil }
                 if isLast, try looksTorn(segment, start) { tail = (segment, start) }
+                hole = (segment, start)
                 return
             }
             skipped = start
             offset = next
         }
+    }
+
+    /// Whether nothing is missing before this frame.
+    private func follows(_ header: FrameHeader) -> Bool {
+        let before = header.type == FrameType.marker.rawValue ? header.durable : header.number - 1
+        return before < expected || areAborted(expected..<before + 1)
     }
 
     /// Whether nothing is missing between here and the next segment.
@@ -196,10 +213,12 @@ struct JournalScan {
     /// Frames from `expected` to `last` are not there, though they stood before `offset`.
     private mutating func noteGap(to last: UInt64, _ segment: Segment, _ offset: Int, _ skipped: Int?) {
         guard !areAborted(expected..<last + 1) else { return }
-        gaps.append(
-            JournalGap(
-                first: expected, last: last, segment: skipped == nil ? nil : segment, from: skipped ?? offset,
-                to: offset))
+        var gap = JournalGap(
+            first: expected, last: last, segment: skipped == nil ? nil : segment, from: skipped ?? offset, to: offset)
+        if skipped == nil, let hole {
+            (gap.segment, gap.from, gap.to) = (hole.segment, hole.from, hole.segment.size)
+        }
+        gaps.append(gap)
         isLastGapOpen = true
     }
 

@@ -103,7 +103,7 @@ package final class JournaledStorage: QueueStorage {
         // What the last run left in the journal is taken up at once.
         if recovery.frames > 0 { journal.state.withLock { $0.dirtySince = .min / 2 } }
         let checkpointer = Checkpointer(
-            core, journal, housekeeper, recovery.superblock, needsBase: recovery.hasResurrected)
+            core, journal, housekeeper, recovery.superblock, needsBase: recovery.hasDamagedStates)
         housekeeper.delete(recovery.unneededFiles)
         housekeeper.watchSpace(journal)
         try pool.start(core.options.ioThreads)

@@ -8,7 +8,8 @@ import Synchronization
 extension Recovery {
     func readJournal(upTo limit: UInt64?) throws {
         let counted = isCounted ? superblock.ledger?.accepted : nil
-        var scan = JournalScan(core, segments, after: superblock.checkpointed, upTo: limit, accepted: counted)
+        var scan = JournalScan(
+            core, segments, after: isRebuilding ? nil : superblock.checkpointed, upTo: limit, accepted: counted)
         try scan.run { (type, payload, location) throws(FormatError) in
             switch type {
             case .accept, .state, .remove: try self.replay(payload, location)
@@ -112,7 +113,7 @@ extension Recovery {
         }
     }
 
-    /// The envelopes that can still be read in the octets of damaged frames, which stood at `offset` of a segment.
+    /// The envelopes that can still be told from the octets of damaged frames, which stood at `offset` of a segment.
     private static func legible(_ octets: UnsafeRawBufferPointer, at offset: Int) -> [(QueueID, String)] {
         var known: [(QueueID, String)] = []
         var place = roundedUp(offset, to: 8) - offset
@@ -123,13 +124,21 @@ extension Recovery {
             guard FrameHeader(frame) != nil || (offset + place) % OutputBuffer.page == 0 else { continue }
             var cursor = InputCursor(UnsafeRawBufferPointer(rebasing: frame.dropFirst(FrameHeader.size)))
             while let field = try? cursor.field() {
-                guard field.tag == RecordTag.envelope, let (envelope, _) = try? EnvelopeCodec.decode(field.value),
-                    !known.contains(where: { $0.0 == envelope.id })
-                else { continue }
-                known.append((envelope.id, envelope.summary))
+                guard let (id, text) = legible(field), !known.contains(where: { $0.0 == id }) else { continue }
+                known.append((id, text))
             }
         }
         return known
+    }
+
+    /// What a field of a damaged frame was about.
+    private static func legible(_ field: Field) -> (QueueID, String)? {
+        switch field.tag {
+        case RecordTag.envelope: (try? EnvelopeCodec.decode(field.value)).map { ($0.0.id, $0.0.summary) }
+        case RecordTag.state: (try? StateCodec.outline(field.value)).map { ($0.id, "what an attempt came to") }
+        case RecordTag.removal: (try? RemovalCodec.decode(field)).map { ($0.0.id, "its end") }
+        default: nil
+        }
     }
 
     private func report(

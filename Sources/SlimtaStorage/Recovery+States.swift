@@ -14,11 +14,14 @@ extension Recovery {
             let path = "\(core.paths.queue)/\(info.name)"
             guard let file = try core.fileSystem.openIfPresent(path) else {
                 isAnyLost = true
+                hasDamagedStates = true
                 continue
             }
             defer { core.fileSystem.close(file) }
             var found: UInt64 = 0
             var unreadable: Set<QueueID> = []
+            var ends: Set<QueueID> = []
+            var kept: String?
             try ValueScan.run(
                 core.fileSystem, file, salt: info.salt,
                 value: { value, _ in
@@ -34,11 +37,27 @@ extension Recovery {
                     case .envelope, .body, .label, nil: break
                     }
                 },
-                unreadable: { claim, _ in if claim.kind == .meta { unreadable.insert(claim.id) } })
+                unreadable: { claim, offset in
+                    switch claim.kind {
+                    case .meta: unreadable.insert(claim.id)
+                    case .tombstone: ends.insert(claim.id)
+                    case .envelope, .body, .label: return
+                    }
+                    if self.isReadOnly { return }
+                    kept = self.keep(file, at: offset, "\(claim.id)-\(claim.kind)") ?? kept
+                })
             guard found < info.records else { continue }
-            lost(path, "\(info.records - found) of \(info.records) records are unreadable")
+            core.generation(info.number)?.markDamaged()
+            hasDamagedStates = true
+            lost(path, "\(info.records - found) of \(info.records) records are unreadable", quarantine: kept)
+            for id in ends where core.index.withLock({ $0.slot(of: id) }) != nil {
+                core.report(
+                    .damaged(
+                        what: path, id: id, description: "the record of its end is unreadable, it is queued again",
+                        quarantine: kept))
+            }
             suspects.formUnion(unreadable)
-            if unreadable.count < info.records - found { isAnyLost = true }
+            if unreadable.count + ends.count < info.records - found { isAnyLost = true }
         }
         if !suspects.isEmpty {
             try resurrect(suspects, except: buried)
@@ -53,15 +72,18 @@ extension Recovery {
         core.index.withLock { $0.forgetTombstones() }
     }
 
+    /// Moves what is left of a record aside. A file that is full of them is moved aside itself, by the next checkpoint.
+    private func keep(_ file: File, at offset: Int, _ name: String) -> String? {
+        guard let octets = try? core.fileSystem.read(file, count: 4096, at: offset) else { return nil }
+        return octets.withUnsafeBytes { core.quarantine(name, $0) }
+    }
+
     /// The ledger goes on where `super` has it.
     func beginLedger() {
         core.index.withLock { index in
             guard let ledger = superblock.ledger else {
                 // Version 1 did not count: counting begins with what is queued now.
-                var ledger = Ledger(since: .now())
-                for kind in RecipientCount.Kind.allCases {
-                    ledger[kind].accepted = UInt64(bitPattern: -index.pending[kind].unaccounted)
-                }
+                let ledger = index.countedAnew()
                 index.begin(ledger)
                 superblock.ledger = ledger
                 return
@@ -115,7 +137,6 @@ extension Recovery {
                         return index.slot(of: value.id)!
                     }
                     self.summaries.set(slot, received: outline.received, outline.initial, outline.domains)
-                    self.hasResurrected = true
                     self.core.report(.resurrected(value.id))
                 }, unreadable: { _, _ in })
         }

@@ -26,8 +26,8 @@ final class Recovery {
     private(set) var nextSegment: UInt64 = 1
     /// Whether everything that was acknowledged was found.
     var isComplete = true
-    /// Envelopes are queued whose states are not in any sealed file.
-    var hasResurrected = false
+    /// Records of sealed states are unreadable: all are to be written anew.
+    var hasDamagedStates = false
     /// Frames of the journal that count.
     var frames = 0
 
@@ -40,6 +40,8 @@ final class Recovery {
     private var isNew = false
     /// `super` has a ledger: its version is not 1.
     private(set) var isCounted = true
+    /// Nothing tells which frame the journal begins with.
+    private(set) var isRebuilding = false
     /// `super` is not, in both copies, what was read.
     private var needsRepair = false
 
@@ -64,6 +66,31 @@ final class Recovery {
         if !isReadOnly, isComplete, mayDelete { try findUnneededSpool() }
     }
 
+    /// Reads what `found` lists, which was made from the files that are there: for a rebuild. Nothing is changed.
+    func run(rebuilding found: Superblock) throws {
+        (superblock, isCounted, isRebuilding) = (found, false, true)
+        superblock.ledger = nil
+        try listFiles(true)
+        try readStates()
+        listMissingContents()
+        beginLedger()
+        try readJournal(upTo: nil)
+        bodySlots = [:]
+    }
+
+    /// Files that states tell of, and nothing else.
+    private func listMissingContents() {
+        let numbers = core.index.withLock { $0.live.filter { $0.value > 0 }.keys.sorted() }
+        for number in numbers where core.generation(number) == nil {
+            let info = GenerationInfo(kind: .contents, number: number, records: 0, salt: 0)
+            superblock.generations.append(info)
+            superblock.nextGeneration = max(superblock.nextGeneration, number + 1)
+            let generation = Generation(info, in: core.paths.queue, core.fileSystem)
+            core.catalog.withLock { $0.generations[number] = generation }
+            lost(generation.path, "the file is missing")
+        }
+    }
+
     /// Calls `visit` for every queued envelope; can be done once.
     func forEach(_ visit: (QueuedSummary) -> Void) {
         let slots = core.index.withLock { $0.slots }
@@ -86,23 +113,9 @@ final class Recovery {
         guard let file = try core.fileSystem.openIfPresent(path) else { return try begin() }
         defer { core.fileSystem.close(file) }
         let octets = try core.fileSystem.read(file, count: 2 * Superblock.slotSize, at: 0)
-        var readings: [Superblock] = []
-        var newer: UInt32?
-        octets.withUnsafeBytes { octets in
-            for start in [0, Superblock.slotSize] {
-                let slot = octets.dropFirst(start).prefix(Superblock.slotSize)
-                switch Superblock.decode(UnsafeRawBufferPointer(rebasing: slot)) {
-                case .superblock(let found): readings.append(found)
-                case .newer(let version): newer = version
-                case .unreadable: break
-                }
-            }
-        }
-        if let newer {
-            throw StorageOpenError.newerFormat("\(path): format \(newer), this version knows \(Superblock.version)")
-        }
+        let readings = try Superblock.read(octets, path)
         guard let best = readings.max(by: { $0.sequence < $1.sequence }) else {
-            throw StorageOpenError.damaged("\(path): both copies are unreadable")
+            throw StorageOpenError.damaged("\(path): both copies are unreadable; slimtad queue rebuild makes a new one")
         }
         superblock = best
         isCounted = best.ledger != nil
@@ -120,7 +133,9 @@ final class Recovery {
             ((try? core.fileSystem.list(core.paths.journal)) ?? []).filter { $0.hasSuffix(".wal") }
             + ((try? core.fileSystem.list(core.paths.queue)) ?? []).filter { $0.hasSuffix(".gdbm") }
         guard found.isEmpty else {
-            throw StorageOpenError.damaged("\(core.paths.superblock) is missing, but there is a queue beside it")
+            throw StorageOpenError.damaged(
+                "\(core.paths.superblock) is missing, but there is a queue beside it; "
+                    + "slimtad queue rebuild makes a new one")
         }
         (mayDelete, isNew) = (true, true)
         superblock.ledger = Ledger(since: .now())

@@ -55,6 +55,13 @@ final class StorageCore: Sendable {
     func segment(_ number: UInt64) -> Segment? { catalog.withLock { $0.segments[number] } }
     func generation(_ number: UInt32) -> Generation? { catalog.withLock { $0.generations[number] } }
 
+    /// Keeps what is left of a value that cannot be read; the path, nil if nothing is.
+    func quarantine(_ kind: ValueKind, _ id: QueueID, of number: UInt32) -> String? {
+        generation(number)?.remains(kind, id).flatMap { octets in
+            octets.withUnsafeBytes { quarantine("\(id)-\(kind)", $0) }
+        }
+    }
+
     /// Keeps `octets` for the operator; the path, nil if it could not be written.
     func quarantine(_ name: String, _ octets: UnsafeRawBufferPointer) -> String? {
         let path = "\(paths.quarantine)/\(name)-\(Timestamp.now().milliseconds)"

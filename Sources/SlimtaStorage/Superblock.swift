@@ -117,6 +117,23 @@ struct Superblock: Equatable {
         return .superblock(result)
     }
 
+    /// The readable ones of the two slots of the file `path`; throws if a newer version wrote one.
+    static func read(_ octets: [UInt8], _ path: String) throws(StorageOpenError) -> [Superblock] {
+        var readings: [Superblock] = []
+        var newer: UInt32?
+        octets.withUnsafeBytes { octets in
+            for start in [0, slotSize] {
+                switch decode(UnsafeRawBufferPointer(rebasing: octets.dropFirst(start).prefix(slotSize))) {
+                case .superblock(let found): readings.append(found)
+                case .newer(let version): newer = version
+                case .unreadable: break
+                }
+            }
+        }
+        if let newer { throw .newerFormat("\(path): format \(newer), this version knows \(version)") }
+        return readings
+    }
+
     var contents: [GenerationInfo] { generations.filter { $0.kind == .contents } }
     /// Base first, then the deltas in the order in which they were made.
     var metas: [GenerationInfo] { generations.filter { $0.kind != .contents }.sorted { $0.number < $1.number } }

@@ -104,7 +104,8 @@ import Testing
             octets[20] ^= 1
             octets[Superblock.slotSize + 20] ^= 1
         }
-        #expect(throws: StorageOpenError.damaged("/q/super: both copies are unreadable")) { try self.storage() }
+        let error = #expect(throws: StorageOpenError.self) { try self.storage() }
+        #expect(error?.description.contains("slimtad queue rebuild") == true)
     }
 
     @Test func aNewerFormatIsRefused() async throws {

@@ -25,7 +25,8 @@ private let noSpace: Int32 = 28
         let isSpent = Mutex(false)
         disk.fault.withLock {
             $0 = { made, path in
-                guard made == call, path.contains(part) else { return nil }
+                // A segment in the making is not what is meant.
+                guard made == call, path.contains(part), !path.hasSuffix(".wal.tmp") else { return nil }
                 return isSpent.withLock { spent in
                     defer { spent = true }
                     return spent ? nil : code
