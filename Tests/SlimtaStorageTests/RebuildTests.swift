@@ -15,8 +15,13 @@ import Testing
 
     private var options: StorageOptions {
         var options = smallOptions()
+        options.segmentSize = 256 << 10
         options.checkpointSegments = 100
         options.journalLimit = 100 * options.segmentSize
+        // Sealed files stay as they were made.
+        options.generationLimit = 100
+        options.deltaLimit = 100
+        options.compactionPercentage = 0
         return options
     }
 
@@ -39,18 +44,22 @@ import Testing
             }
             if number == 20 || number == 35 { try await storage.checkpoint() }
         }
+        // So many that segments are not taken up at once.
+        let many = (0..<300).map { _ in makeEnvelope() }
+        try await storage.commit(
+            QueueCommit(accepted: many.map { ($0, someDue) }, message: makeMessage("for many")))
         let spooled = try await spool(storage)
         let large = makeEnvelope()
         try await storage.commit(
             QueueCommit(
                 accepted: [(large, someDue)], message: Message(head: ByteBuffer(string: "head"), rest: spooled)))
         var queued: [QueueID: StoredEnvelope] = [:]
-        for id in ids + [large.id] { queued[id] = try await storage.load(id) }
+        for id in ids + [large.id] + many.map(\.id) { queued[id] = try await storage.load(id) }
         // Segments enough; and without its marker nobody would miss the last commit.
         while storage.running({ journal in
             journal.state.withLock { $0.closed.count < 6 || $0.told != $0.durable }
         }) == true {
-            let id = try await storage.accept(makeEnvelope(), String(repeating: "x", count: 3000)).id
+            let id = try await storage.accept(makeEnvelope(), String(repeating: "x", count: 30_000)).id
             queued[id] = try await storage.load(id)
             try await Task.sleep(for: .milliseconds(5))
         }
