@@ -56,9 +56,11 @@ import Testing
         var queued: [QueueID: StoredEnvelope] = [:]
         for id in ids + [large.id] + many.map(\.id) { queued[id] = try await storage.load(id) }
         // Segments enough; and without its marker nobody would miss the last commit.
-        while storage.running({ journal in
-            journal.state.withLock { $0.closed.count < 6 || $0.told != $0.durable }
-        }) == true {
+        while storage.core.index.withLock({ $0.isCheckpointing })
+            || storage.running({ journal in
+                journal.state.withLock { $0.closed.count < 6 || $0.told != $0.durable }
+            }) == true
+        {
             let id = try await storage.accept(makeEnvelope(), String(repeating: "x", count: 30_000)).id
             queued[id] = try await storage.load(id)
             try await Task.sleep(for: .milliseconds(5))
@@ -83,7 +85,12 @@ import Testing
         try FileManager.default.removeItem(atPath: "\(directory.path)/\(name)")
     }
 
+    /// With segments as small as ours; see `notBesideADaemonAndNotOfNothing` for the way that the command goes.
     private func rebuild() throws -> StorageRebuild {
+        try StorageRebuild.run(LinuxFileSystem(), directory: directory.path, options: options, report: events.report)
+    }
+
+    private func rebuildAsTheCommandDoes() throws -> StorageRebuild {
         try StorageRebuild.run(directory: directory.path, owner: nil, report: events.report)
     }
 
@@ -156,22 +163,23 @@ import Testing
         }
     }
 
-    @Test(arguments: [0, 2, 4], [true, false])
+    @Test(arguments: [0, 1, 2], [true, false])
     func withoutASegmentTheOthersAreThere(_ place: Int, _ isSuperLost: Bool) async throws {
         let queued = try await fill()
-        let wal = try names("journal", ".wal")
-        let removed = try #require(UInt64(wal[place].dropLast(4)))
-        // What is in it alone.
-        let inIt = try StorageInspector(directory: directory.path).core.index.withLock { index in
-            Set(queued.keys.filter { index.entry($0).map { $0.envelope.isJournal && $0.envelope.segment == removed }! })
+        let places = try StorageInspector(directory: directory.path).core.index.withLock { index in
+            queued.keys.map { ($0, index.entry($0)!.envelope) }.filter { $0.1.isJournal }
         }
-        try remove("journal/\(wal[place])")
+        let segments = Set(places.map(\.1.segment)).sorted()
+        try #require(segments.count > 3)
+        // What is in it alone.
+        let inIt = Set(places.filter { $0.1.segment == segments[place] }.map(\.0))
+        try remove("journal/\(Segment.name(segments[place]))")
         if isSuperLost { try remove("super") }
         _ = try rebuild()
         let found = try await found()
         for (id, stored) in queued { #expect(isSame(found[id], stored) != inIt.contains(id)) }
-        // The first segment alone is missed by nobody without `super`.
-        #expect(events.all.isEmpty == (place == 0 && isSuperLost))
+        // Without `super` nobody misses the first one.
+        if place > 0 || !isSuperLost { #expect(!events.all.isEmpty) }
     }
 
     @Test func aDamagedRecordIsLeftBehind() async throws {
@@ -193,10 +201,12 @@ import Testing
     @Test func notBesideADaemonAndNotOfNothing() async throws {
         let storage = try JournaledStorage.scratch(directory, options)
         _ = try storage.recover()
-        #expect(throws: StorageOpenError.inUse(processID: getpid())) { try rebuild() }
+        #expect(throws: StorageOpenError.inUse(processID: getpid())) { try rebuildAsTheCommandDoes() }
+        try await storage.accept()
         storage.halt()
+        #expect(try rebuildAsTheCommandDoes().envelopes == 1)
         for name in ["super", "queue", "journal"] { try remove(name) }
-        #expect(throws: StorageOpenError.self) { try rebuild() }
+        #expect(throws: StorageOpenError.self) { try rebuildAsTheCommandDoes() }
         let missing = "\(directory.path)/missing"
         #expect(throws: StorageOpenError.self) {
             try StorageRebuild.run(directory: missing, owner: nil, report: events.report)
