@@ -71,7 +71,7 @@ def mutants(seed):
         ("powercut-ext4", powercut.obstacle("ext4"), lambda: powercut.run(20, seed, "ext4", mutant="fdatasync")),
         ("powercut-xfs", powercut.obstacle("xfs"), lambda: powercut.run(20, seed, "xfs", mutant="fsync")),
         ("shutdown", shutdown.obstacle(), lambda: shutdown.run(5, seed, mutant=True)),
-        ("kill", None, lambda: kill.run(10, seed, mutant=True)),
+        ("kill", None, lambda: kill.run(60, seed, mutant=True)),
     ]
 
 
