@@ -101,6 +101,39 @@ final class Generation: @unchecked Sendable {
         }
     }
 
+    /// The keys whose values cannot be read, of at most `limit` records and the label: as far as GDBM's index is whole.
+    func unreadableKeys(limit: UInt64) -> [InlineKey] {
+        keys(limit: limit + 1).filter { key in
+            guard key.kind != .label else { return false }
+            do throws(FileFailure) {
+                try fetch(key.kind, key.id) { _ in }
+                return false
+            } catch {
+                if case .damaged = error { return true }
+                return false
+            }
+        }
+    }
+
+    private func keys(limit: UInt64) -> [InlineKey] {
+        lock.withLock { _ in
+            var keys: [InlineKey] = []
+            guard let handle = try? open() else { return keys }
+            var result = slimta_gdbm_result()
+            var size: Int32 = 0
+            var next = slimta_gdbm_next(handle, nil, 0, &size, &result)
+            // A damaged index might lead in circles.
+            for _ in 0..<limit {
+                guard let current = next else { break }
+                if let key = InlineKey(UnsafeRawBufferPointer(start: current, count: Int(size))) { keys.append(key) }
+                next = slimta_gdbm_next(handle, current, size, &size, &result)
+                free(current)
+            }
+            if let next { free(next) }
+            return keys
+        }
+    }
+
     /// A length that cannot be trusted is not followed any further.
     private static let remainsLimit = 1 << 20
 

@@ -49,6 +49,17 @@ extension Recovery {
             guard found < info.records else { continue }
             core.generation(info.number)?.markDamaged()
             hasDamagedStates = true
+            // What has lost even its beginning is still known by its key.
+            if UInt64(unreadable.count + ends.count) < info.records - found {
+                for key in core.generation(info.number)?.unreadableKeys(limit: info.records) ?? [] {
+                    switch key.kind {
+                    case .meta: unreadable.insert(key.id)
+                    case .tombstone: ends.insert(key.id)
+                    case .envelope, .body, .label: continue
+                    }
+                    if !isReadOnly { kept = core.quarantine(key.kind, key.id, of: info.number) ?? kept }
+                }
+            }
             lost(path, "\(info.records - found) of \(info.records) records are unreadable", quarantine: kept)
             for id in ends where core.index.withLock({ $0.slot(of: id) }) != nil {
                 core.report(

@@ -97,8 +97,8 @@ private struct FlipOutcome {
     var aside: [UInt8] = []
     var isTold = false
 
-    /// `isDeep`: all contents are read; otherwise some.
-    init(_ disk: SimulatedDisk, _ queue: FullQueue, _ isDeep: Bool) throws {
+    /// Reads the contents that `isNear` says have something to do with what was changed, and some others.
+    init(_ disk: SimulatedDisk, _ queue: FullQueue, _ isNear: (IndexEntry) -> Bool) throws {
         let events = Events()
         let core = StorageCore(disk, directory: "/q", options: queue.options, report: events.report)
         let recovery = Recovery(core)
@@ -108,7 +108,8 @@ private struct FlipOutcome {
         hit = found.symmetricDifference(queue.queued.keys)
         let reader = ContentReader(core, windowSize: 64 << 10)
         let storage = SpoolStorage(core: core, pool: BlockingPool(), delete: { _ in })
-        for (number, id) in found.sorted().enumerated() where !hit.contains(id) && (isDeep || number % 20 == 0) {
+        for (number, id) in found.sorted().enumerated() where !hit.contains(id) {
+            guard number % 20 == 0 || core.index.withLock({ $0.entry(id).map(isNear) }) ?? true else { continue }
             guard let stored = try? reader.load(id, spool: { StoredSpool(reference: $0, storage: storage) }) else {
                 hit.insert(id)
                 continue
@@ -169,7 +170,7 @@ private struct FlipOutcome {
                 guard isWanted(path) else { continue }
                 for offset in Swift.stride(from: flips % 97, to: queue.image.nodes[node]!.content.count, by: stride) {
                     let outcome = try FlipOutcome(
-                        damaged(queue, path, offset), queue, isDeep(queue, path, node, offset))
+                        damaged(queue, path, offset), queue, near(queue, path, node, offset))
                     flips += 1
                     let place = "\(path) at \(offset)"
                     #expect(outcome.hit.count <= 1, "\(place): \(outcome.hit.count)")
@@ -194,11 +195,17 @@ private struct FlipOutcome {
         return disk
     }
 
-    /// Where nothing is written, some of the messages will do.
-    private func isDeep(_ queue: FullQueue, _ path: String, _ node: Int, _ offset: Int) -> Bool {
-        guard path.hasPrefix("/q/journal") || path == "/q/super" else { return true }
+    /// What may be hit when an octet of this file is changed.
+    private func near(_ queue: FullQueue, _ path: String, _ node: Int, _ offset: Int) -> (IndexEntry) -> Bool {
+        guard path.hasPrefix("/q/journal") || path == "/q/super" else { return { _ in true } }
         let page = offset / 4096 * 4096
-        return path.hasSuffix(".wal") && queue.image.nodes[node]!.content[page..<(page + 4096)].contains { $0 != 0 }
+        // Where nothing is written nothing is hit.
+        guard let segment = Segment.number(String(path.dropFirst("/q/journal/".count))),
+            queue.image.nodes[node]!.content[page..<(page + 4096)].contains(where: { $0 != 0 })
+        else { return { _ in false } }
+        return { entry in
+            [entry.envelope, entry.state].contains { $0.isJournal && $0.segment == segment }
+        }
     }
 
     /// The damage is left behind: after a checkpoint all that was whole is there, and the next start finds no fault.
