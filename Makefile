@@ -27,6 +27,9 @@ FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 # An import that Package.swift does not allow is an error.
 SWIFT_FLAGS = --explicit-target-dependency-import-check error
 
+# What is shipped, and so what is measured.
+BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
+
 .PHONY: build release test test-system lint bench bench-store bench-daemon bench-million bench-control crash run install \
     install-files uninstall deb clean
 
@@ -54,7 +57,7 @@ bench: bench-store bench-daemon
 
 bench-store:
 	.ci/deps build
-	swift build $(SWIFT_FLAGS) --configuration release --product storage-worker
+	$(BUILD_RELEASE) --product storage-worker
 	mkdir -p .build/bench-store
 	.build/release/storage-worker bench .build/bench-store $(SECONDS)
 
@@ -63,7 +66,7 @@ BENCH = ../shared/bench/bench.py
 GENERATOR = $(or $(BENCH_STATE),.build/bench)/bin/smtpbench
 bench-daemon:
 	.ci/deps build
-	swift build $(SWIFT_FLAGS) --configuration release --product slimtad
+	$(BUILD_RELEASE) --product slimtad
 	@test -x $(BENCH) || { echo "make bench-daemon: no $(BENCH) beside this repository, nothing to measure with" >&2; exit 1; }
 	BENCH_STATE="$(CURDIR)/.build/bench" SLIMTAD="$(CURDIR)/.build/release/slimtad" \
 	    python3 $(BENCH) run --peer slimtad --scenario S1
@@ -78,20 +81,20 @@ crash:
 
 bench-million:
 	.ci/deps build
-	swift build $(SWIFT_FLAGS) --configuration release --product slimtad
+	$(BUILD_RELEASE) --product slimtad
 	@test -x $(GENERATOR) || { echo "make bench-million: no load generator $(GENERATOR)" >&2; exit 1; }
 	python3 Tests/Benchmarks/million.py --slimtad .build/release/slimtad --generator $(GENERATOR)
 
 bench-control:
 	.ci/deps build
-	swift build $(SWIFT_FLAGS) --configuration release --product slimtad
+	$(BUILD_RELEASE) --product slimtad
 	@test -x $(GENERATOR) || { echo "make bench-control: no load generator $(GENERATOR)" >&2; exit 1; }
 	python3 Tests/Benchmarks/control.py --slimtad .build/release/slimtad --generator $(GENERATOR)
 
 # The Swift runtime is linked in: nothing of Swift is needed where it runs.
 release:
 	.ci/deps build
-	swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib --product slimtad
+	$(BUILD_RELEASE) --product slimtad
 
 install: release install-files
 
