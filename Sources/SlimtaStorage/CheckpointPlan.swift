@@ -76,6 +76,7 @@ final class CheckpointPlan {
 
     /// The files with contents that are rewritten: mostly dead ones, damaged ones, and the smallest if there are too many.
     private func victims() -> Set<UInt32> {
+        // If it cannot be listed, none is rewritten this time; a rebuild reads each, and that decides.
         let names = Set((try? core.fileSystem.list(core.paths.queue)) ?? [])
         let candidates = old.contents.filter { givesUpMissing || names.contains($0.name) }
         let live = core.index.withLock { index in candidates.map { ($0, index.live[$0.number] ?? 0) } }

@@ -12,6 +12,8 @@ final class Housekeeper: Sendable {
         var unneeded: [String] = []
         /// Segments' files that can be used again.
         var free: [String] = []
+        /// journal/ was made again, and its name is not known to be durable.
+        var hasNewDirectory = false
         var isStopped = false
         /// The checkpoint had to give the reserve up.
         var wantsReserve = false
@@ -155,8 +157,9 @@ final class Housekeeper: Sendable {
             return true
         } catch {
             // A directory of ours that was removed is made again; that of the queue itself may be a mount that is away.
+            // No segment is made in it before its name is durable.
             if error.isMissing, (try? core.fileSystem.makeDirectory(core.paths.journal)) != nil {
-                try? core.fileSystem.syncDirectory(core.paths.root)
+                state.withLock { $0.hasNewDirectory = true }
             }
             // Who waits is told once: the writer asks again when it is time, and answering each time would go round in circles.
             let isNews = journal.state.withLock { state in
@@ -170,6 +173,10 @@ final class Housekeeper: Sendable {
 
     /// Makes a segment, durable with its name.
     func makeSegment(_ number: UInt64) throws(SystemError) -> Segment {
+        if state.withLock({ $0.hasNewDirectory }) {
+            try core.fileSystem.syncDirectory(core.paths.root)
+            state.withLock { $0.hasNewDirectory = false }
+        }
         let header = SegmentHeader(number: number, salt: slimta_random())
         let path = core.paths.segment(number)
         while let free = state.withLock({ $0.free.popLast() }) {
