@@ -110,8 +110,9 @@ package struct Message: Sendable {
     package var size: Int { head.readableBytes + Int(rest?.reference.length ?? 0) }
 }
 
-/// The rest of a large message, in a file of the storage.
-package protocol SpooledBody: Sendable {
+/// The rest of a large message, in a file of the storage. An object: messages are handed on by every part, and few have
+/// one.
+package protocol SpooledBody: AnyObject, Sendable {
     /// What a stored record says of the file.
     var reference: SpoolReference { get }
     /// A new reader at the first octet.

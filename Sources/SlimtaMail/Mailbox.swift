@@ -5,7 +5,7 @@ package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
     /// The whole address, as given, without angle brackets and source route.
     package let text: String
     /// The offset of the octet behind the "@" that separates local part and domain.
-    private let domainOffset: Int
+    package let domainOffset: Int
 
     /// An address whose parts were already checked: from the parser, or from our own store.
     package init(localPart: String, domain: String) {

@@ -1,5 +1,8 @@
 // The name of an envelope in the queue: in the 250 reply, in Received, in every log line, as the key of its records.
 
+import Glibc
+import Synchronization
+
 /// Identifies one envelope in the queue: 48 bits of milliseconds since the epoch, then 80 random bits.
 ///
 /// Ids sort by the time of acceptance. Printed as 32 lower-case hex digits, as slimta printed its ids.
@@ -17,11 +20,27 @@ package struct QueueID: Hashable, Comparable, Sendable, CustomStringConvertible 
 
     /// A new id for a message accepted at `time`.
     package init(at time: Timestamp) {
-        var random = SystemRandomNumberGenerator()
         let milliseconds = UInt64(truncatingIfNeeded: time.milliseconds) & 0xFFFF_FFFF_FFFF
-        high = milliseconds << 16 | (random.next() & 0xFFFF)
-        low = random.next()
+        let random = Self.random.withLock { $0.next() }
+        high = milliseconds << 16 | (random.0 & 0xFFFF)
+        low = random.1
     }
+
+    /// The system's random numbers, fetched for many ids at a time: a call of the kernel for each costs a microsecond.
+    private struct RandomNumbers {
+        private var left: [UInt64] = []
+
+        mutating func next() -> (UInt64, UInt64) {
+            if left.isEmpty {
+                left = [UInt64](repeating: 0, count: 32)
+                // 256 octets come whole; it fails only where the kernel has none to give.
+                precondition(getentropy(&left, 256) == 0, "no random numbers")
+            }
+            return (left.removeLast(), left.removeLast())
+        }
+    }
+
+    private static let random = Mutex(RandomNumbers())
 
     /// The id that `description` printed; nil if `text` is not 32 hex digits.
     package init?(_ text: some StringProtocol) {

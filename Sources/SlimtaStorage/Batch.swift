@@ -41,6 +41,8 @@ final class Batch: @unchecked Sendable {
     var bodies: [PendingBody] = []
     /// Who waits, in order; with an error, who was refused.
     var completions: [(completion: Completion, refusal: StorageError?)] = []
+    /// When its first frame was made: all of them say so, they are less than a sync apart.
+    private var begun = Timestamp(milliseconds: 0)
     /// The number of its last frame.
     var last: UInt64 = 0
 
@@ -63,26 +65,30 @@ final class Batch: @unchecked Sendable {
         recipients: (QueueID) -> RecipientCount?
     ) -> Int {
         let type: FrameType = !commit.accepted.isEmpty ? .accept : !commit.states.isEmpty ? .state : .remove
-        let start = FrameHeader.begin(type, number: number, durable: durable, into: buffer)
+        if frames.isEmpty { begun = .now() }
+        let start = FrameHeader.begin(type, number: number, durable: durable, at: begun, into: buffer)
         buffer.field(RecordTag.accepted, accepted)
-        if let message = commit.message, let first = commit.accepted.first {
+        if !commit.accepted.isEmpty, let head = commit.message?.head {
+            let rest = commit.message?.rest
             let body: Int
-            if commit.accepted.count > 1 || message.rest != nil {
-                bodies.append(PendingBody(id: first.envelope.id, rest: message.rest))
+            if commit.accepted.count > 1 || rest != nil {
+                let id = commit.accepted.withUnsafeBufferPointer { $0[0].envelope.id }
+                bodies.append(PendingBody(id: id, rest: rest))
                 body = bodies.count - 1
             } else {
                 body = -1
             }
-            buffer.reserve(message.head.readableBytes + 1024)
-            for (envelope, due) in commit.accepted {
-                EnvelopeCodec.encode(envelope, due: due, tag: RecordTag.envelope, into: buffer)
-                let recipients = RecipientCount(envelope)
-                changes.append(Change(kind: .accept(recipients), frame: start, id: envelope.id, body: body))
+            buffer.reserve(head.readableBytes + 1024)
+            // In place: a copy of an envelope costs a dozen reference counts.
+            commit.accepted.withUnsafeBufferPointer { accepted in
+                for index in accepted.indices {
+                    encode(accepted[index].envelope, accepted[index].due, frame: start, body)
+                }
             }
             let field = buffer.begin(RecordTag.body)
-            buffer.append(message.head)
+            buffer.append(head)
             buffer.end(field)
-            if let rest = message.rest { SpoolCodec.encode(rest.reference, tag: RecordTag.spool, into: buffer) }
+            if let rest { SpoolCodec.encode(rest.reference, tag: RecordTag.spool, into: buffer) }
         }
         for state in commit.states {
             StateCodec.encode(state, tag: RecordTag.state, into: buffer)
@@ -96,6 +102,11 @@ final class Batch: @unchecked Sendable {
         frames.append(start)
         last = number
         return buffer.count - start
+    }
+
+    private func encode(_ envelope: Envelope, _ due: Timestamp, frame: Int, _ body: Int) {
+        EnvelopeCodec.encode(envelope, due: due, tag: RecordTag.envelope, into: buffer)
+        changes.append(Change(kind: .accept(RecipientCount(envelope)), frame: frame, id: envelope.id, body: body))
     }
 
     /// How much was in it: to take the last frame out again.

@@ -12,6 +12,8 @@ final class CheckpointPlan {
         var entry: IndexEntry
         var body: IndexBody?
         var moves: Bool
+        /// Its state was stored with its contents.
+        var isSettled = false
     }
 
     private let core: StorageCore
@@ -51,7 +53,7 @@ final class CheckpointPlan {
 
     private func collect() {
         let touched = core.index.withLock { index in
-            index.isCheckpointing = true
+            index.checkpointing = upTo
             buried = index.tombstones
             return index.touched(upTo: upTo)
         }
@@ -128,8 +130,14 @@ final class CheckpointPlan {
     /// Builds the files; returns the `super` that makes them count.
     func build(checkpointed: UInt64) throws -> Superblock {
         do {
-            try buildContents()
-            try buildStates()
+            let states = try beginStates()
+            do {
+                try buildContents(states)
+                if let states { try buildStates(states) }
+            } catch {
+                states?.discard()
+                throw error
+            }
         } catch {
             for info in built { try? core.fileSystem.removeIfPresent("\(core.paths.queue)/\(info.name)") }
             throw error
@@ -152,7 +160,7 @@ final class CheckpointPlan {
         return next
     }
 
-    private func buildContents() throws {
+    private func buildContents(_ states: GenerationBuilder?) throws {
         guard items.contains(where: \.moves) else { return }
         let builder = try GenerationBuilder(
             .contents, number: old.nextGeneration, in: core.paths.queue, core.fileSystem)
@@ -160,9 +168,15 @@ final class CheckpointPlan {
             let reader = ContentReader(core, windowSize: 1 << 20)
             var bodies: Set<QueueID> = []
             var unreadable: Set<UInt32> = []
-            for item in items where item.moves {
+            for place in items.indices where items[place].moves {
+                let item = items[place]
                 do {
                     try store(item, in: builder, reader, &bodies)
+                    // Most were never tried: their record, which is at hand, says all.
+                    if let states, item.entry.envelope.isJournal, item.entry.state == .none, item.entry.meta == 0 {
+                        try storeState(item, in: states, reader, reader)
+                        items[place].isSettled = true
+                    }
                 } catch {
                     try pass(over: item, error)
                     unreadable.insert(item.slot)
@@ -239,35 +253,33 @@ final class CheckpointPlan {
         _ = core.index.withLock { $0.lose(item.entry.id) }
     }
 
-    private func buildStates() throws {
-        let hasMetas = !old.metas.isEmpty
-        if items.isEmpty && buried.isEmpty && !(wantsBase && hasMetas) { return }
-        let builder = try GenerationBuilder(
+    /// The file for states; nil if there is nothing to put into it.
+    private func beginStates() throws -> GenerationBuilder? {
+        if items.isEmpty && buried.isEmpty && !(wantsBase && !old.metas.isEmpty) { return nil }
+        return try GenerationBuilder(
             wantsBase ? .base : .delta, number: old.nextGeneration + 1, in: core.paths.queue, core.fileSystem)
-        do {
-            let constants = ContentReader(core, windowSize: 1 << 20)
-            let states = ContentReader(core, windowSize: 1 << 20)
-            // In the order of the journal, in which each window comes from the disk: messages that were tried again, or
-            // changed by an operator, have their states in another order than their contents.
-            items.sort { a, b in a.entry.readingPlace < b.entry.readingPlace }
-            for item in items { try storeState(item, in: builder, constants, states) }
-            if wantsBase {
-                try copyStates(to: builder)
-                try sweep(builder, constants, states)
-            } else {
-                for id in buried {
-                    value.removeAll()
-                    StoredValue.begin(.tombstone, id, into: value)
-                    StoredValue.end(salt: builder.info.salt, in: value)
-                    try builder.store(.tombstone, id, value)
-                }
+    }
+
+    private func buildStates(_ builder: GenerationBuilder) throws {
+        let constants = ContentReader(core, windowSize: 1 << 20)
+        let states = ContentReader(core, windowSize: 1 << 20)
+        // In the order of the journal, in which each window comes from the disk: messages that were tried again, or
+        // changed by an operator, have their states in another order than their contents.
+        items.sort { a, b in a.entry.readingPlace < b.entry.readingPlace }
+        for item in items where !item.isSettled { try storeState(item, in: builder, constants, states) }
+        if wantsBase {
+            try copyStates(to: builder)
+            try sweep(builder, constants, states)
+        } else {
+            for id in buried {
+                value.removeAll()
+                StoredValue.begin(.tombstone, id, into: value)
+                StoredValue.end(salt: builder.info.salt, in: value)
+                try builder.store(.tombstone, id, value)
             }
-            try builder.seal()
-        } catch {
-            builder.discard()
-            throw error
         }
-        states = builder.info
+        try builder.seal()
+        self.states = builder.info
         built.append(builder.info)
     }
 
@@ -404,7 +416,7 @@ final class CheckpointPlan {
         }
         core.index.withLock { index in
             index.recycled(upTo: upTo, buried: buried)
-            index.isCheckpointing = false
+            index.checkpointing = nil
         }
     }
 }

@@ -174,14 +174,14 @@ final class Checkpointer: Sendable {
             next = try plan.build(checkpointed: last.lastNumber)
             next.ledger = core.index.withLock { last.ledger + $0.lost }
         } catch {
-            core.index.withLock { $0.isCheckpointing = false }
+            core.index.withLock { $0.checkpointing = nil }
             journal.state.withLock { if $0.dirtySince == nil { $0.dirtySince = monotonicMilliseconds() } }
             throw error
         }
         do throws(SystemError) {
             try write(next)
         } catch {
-            core.index.withLock { $0.isCheckpointing = false }
+            core.index.withLock { $0.checkpointing = nil }
             state.withLock { state in
                 state.isSuspect = true
                 state.suspectFiles += plan.built.map { "\(core.paths.queue)/\($0.name)" }

@@ -164,11 +164,14 @@ enum EnvelopeCodec {
     }
 
     private static func mailbox(_ mailbox: Mailbox, _ tag: UInt8, _ output: OutputBuffer) {
-        let local = mailbox.localPart
         let start = output.begin(tag)
-        output.append(UInt32(local.utf8.count))
-        output.append(local)
-        output.append(mailbox.domain)
+        output.append(UInt32(mailbox.domainOffset - 1))
+        var text = mailbox.text
+        text.withUTF8 { octets in
+            let octets = UnsafeRawBufferPointer(octets)
+            output.append(UnsafeRawBufferPointer(rebasing: octets[..<(mailbox.domainOffset - 1)]))
+            output.append(UnsafeRawBufferPointer(rebasing: octets[mailbox.domainOffset...]))
+        }
         output.end(start)
     }
 

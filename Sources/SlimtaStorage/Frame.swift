@@ -58,7 +58,9 @@ struct FrameHeader: Equatable {
     }
 
     /// Begins a frame in `output`; returns its offset.
-    static func begin(_ type: FrameType, number: UInt64, durable: UInt64, into output: OutputBuffer) -> Int {
+    static func begin(
+        _ type: FrameType, number: UInt64, durable: UInt64, at time: Timestamp = .now(), into output: OutputBuffer
+    ) -> Int {
         let start = output.count
         output.reserve(size)
         output.append(magic)
@@ -68,7 +70,7 @@ struct FrameHeader: Equatable {
         output.append(UInt16(0))
         output.append(number)
         output.append(durable)
-        output.append(UInt64(bitPattern: Timestamp.now().milliseconds))
+        output.append(UInt64(bitPattern: time.milliseconds))
         return start
     }
 

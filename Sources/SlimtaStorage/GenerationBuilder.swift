@@ -14,12 +14,13 @@ final class GenerationBuilder {
     private let temporary: String
     private let fileSystem: any FileSystem
     private var handle: GDBM_FILE?
-    private let label = OutputBuffer(capacity: 4096)
-    private var behind = 0
+    /// What GDBM is still to be given.
+    private var values = GenerationStorer.Values()
+    /// Gives it to GDBM; a file with few values needs none.
+    private var storer: GenerationStorer?
 
-    /// After this many octets the disk is made to write: the sync at the end has little to do then, and the journal's
-    /// syncs never wait behind all of it.
-    private static let writeBehind = 1 << 20
+    /// Values are handed to the storer when they are more octets than this.
+    private static let handOver = 1 << 20
 
     /// Begins the file. Contents come in blocks of 16 KiB: with smaller ones, what is just above a block takes two.
     init(
@@ -40,49 +41,58 @@ final class GenerationBuilder {
         handle = slimta_gdbm_create(descriptor, temporary, kind == .contents ? 16384 : 4096, &result)
         do throws(FileFailure) {
             try FileFailure.check(result, "create", temporary)
-            try storeLabel()
         } catch {
             discard()
             throw error
         }
+        storeLabel()
     }
 
     deinit { closeQuietly() }
 
     /// The file's own number, kind and salt: what is needed to read it if `super` is lost.
-    private func storeLabel() throws(FileFailure) {
+    private func storeLabel() {
         let id = QueueID(high: UInt64(info.number), low: 0)
+        let label = OutputBuffer(capacity: 4096)
         StoredValue.begin(.label, id, into: label)
         label.append(info.kind.rawValue)
         label.append(info.salt)
         // Readable without the salt that it tells.
         StoredValue.end(salt: 0, in: label)
-        try insert(StoredValue.key(.label, id), label)
+        values.append(StoredValue.key(.label, id), label)
     }
 
-    /// Stores a value that was sealed with this file's salt.
+    /// Stores a value that was sealed with this file's salt. What GDBM says to it may be thrown by a later call, or by
+    /// `seal`.
     func store(_ kind: ValueKind, _ id: QueueID, _ value: OutputBuffer) throws(FileFailure) {
-        try insert(StoredValue.key(kind, id), value)
+        values.append(StoredValue.key(kind, id), value)
         info.records += 1
         if kind == .envelope { info.envelopes += 1 }
+        if values.octets >= Self.handOver { try handOver() }
     }
 
-    private func insert(_ key: InlineKey, _ value: OutputBuffer) throws(FileFailure) {
+    private func handOver() throws(FileFailure) {
         guard let handle else { throw .retired }
-        let result = key.withOctets {
-            slimta_gdbm_insert(handle, $0.baseAddress, Int32($0.count), value.base, Int32(value.count))
+        if let storer {
+            values = try storer.store(values)
+            return
         }
-        try FileFailure.check(result, "store", temporary)
-        behind += value.count
-        if behind >= Self.writeBehind {
-            behind = 0
-            fileSystem.writeBehind(gdbm_fdesc(handle), from: 0, count: 0)
-        }
+        let storer: GenerationStorer
+        do { storer = try GenerationStorer(handle, temporary, fileSystem) } catch { throw .system(error) }
+        self.storer = storer
+        values = try storer.store(values)
     }
 
     /// Makes it durable, proves it, and gives it its name; the directory is still to be synced.
     func seal() throws(FileFailure) {
         guard let handle else { throw .retired }
+        if let storer {
+            _ = try storer.store(values)
+            try storer.finish()
+            self.storer = nil
+        } else {
+            try values.store(in: handle, temporary)
+        }
         try FileFailure.check(slimta_gdbm_sync(handle), "sync", temporary)
         self.handle = nil
         try FileFailure.check(slimta_gdbm_close(handle), "close", temporary)
@@ -146,6 +156,8 @@ final class GenerationBuilder {
     }
 
     private func closeQuietly() {
+        storer?.abandon()
+        storer = nil
         if let handle { _ = slimta_gdbm_close(handle) }
         handle = nil
     }

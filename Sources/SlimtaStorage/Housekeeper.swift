@@ -15,22 +15,23 @@ final class Housekeeper: Sendable {
         /// journal/ was made again, and its name is not known to be durable.
         var hasNewDirectory = false
         var isStopped = false
+        /// How many of them are kept: as many as a journal without deliveries uses until its checkpoint, since a new one
+        /// has to be filled with zeros; on a full disk only what draining the queue needs.
+        var freeLimit: Int
         /// The checkpoint had to give the reserve up.
         var wantsReserve = false
     }
 
     private let core: StorageCore
-    private let state = Mutex(State())
+    private let state: Mutex<State>
     let wake = Event()
 
-    /// Files of old segments beyond this number are deleted.
-    private static let freeLimit = 4
     /// Deleting a large file at once makes a disk with online discard stand still: it is shrunk in steps first.
     private static let shrinkStep = 4 << 20
 
     init(_ core: StorageCore, free: [String]) {
         self.core = core
-        state.withLock { $0.free = free }
+        state = Mutex(State(free: free, freeLimit: core.options.checkpointThreshold))
     }
 
     /// Lets the thread end.
@@ -49,7 +50,7 @@ final class Housekeeper: Sendable {
     /// Has the file of a segment used again that no `super` lists any more.
     func recycle(_ segment: Segment) {
         let free = "\(core.paths.journal)/\(Segment.name(segment.number).dropLast(4)).free"
-        let isWanted = state.withLock { !segment.isPoisoned && $0.free.count < Self.freeLimit }
+        let isWanted = state.withLock { !segment.isPoisoned && $0.free.count < $0.freeLimit }
         do throws(SystemError) {
             guard isWanted, segment.size == core.options.segmentSize else {
                 delete([segment.file.path])
@@ -129,6 +130,13 @@ final class Housekeeper: Sendable {
             return state.isFull != isFull
         }
         guard hasChanged else { return }
+        let surplus = state.withLock { state -> [String] in
+            state.freeLimit = isFull ? min(2, core.options.checkpointThreshold) : core.options.checkpointThreshold
+            let surplus = state.free.dropFirst(state.freeLimit)
+            state.free.removeLast(surplus.count)
+            return Array(surplus)
+        }
+        delete(surplus)
         core.report(isFull ? .diskFull(freeOctets: space.octets) : .diskRoom(freeOctets: space.octets))
         if isFull { journal.checkpointer.signal() }
     }

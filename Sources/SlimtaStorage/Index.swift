@@ -80,8 +80,8 @@ struct Index: ~Copyable {
     private(set) var live: [UInt32: Int] = [:]
     /// Envelopes that have left the queue and that a sealed file still lists.
     private(set) var tombstones: Set<QueueID> = []
-    /// While a checkpoint runs it may be listing anything: all that leave get a tombstone.
-    var isCheckpointing = false
+    /// The last segment that the running checkpoint is about: what leaves meanwhile and is in it or before may be listed.
+    var checkpointing: UInt64?
     /// What the frames up to ``applied`` have told, since the queue was made. Nothing of it is `queued`.
     private(set) var ledger = Ledger(since: Timestamp(milliseconds: 0))
     /// What no frame tells: what envelopes that were found to be unreadable are counted as.
@@ -205,7 +205,9 @@ struct Index: ~Copyable {
         let entry = pointer(slot).pointee
         pending[entry.recipients.kind].queued &-= UInt64(entry.recipients.count)
         table.remove(id) { [chunks] in chunks[Int($0) / Self.chunkSize][Int($0) % Self.chunkSize].id }
-        if entry.meta != 0 || !entry.envelope.isJournal || isCheckpointing { tombstones.insert(id) }
+        if entry.meta != 0 || !entry.envelope.isJournal || entry.envelope.segment <= checkpointing ?? 0 {
+            tombstones.insert(id)
+        }
         if entry.state.isJournal { statesInJournal -= 1 }
         left(entry.envelope)
         pointer(slot).pointee = IndexEntry(

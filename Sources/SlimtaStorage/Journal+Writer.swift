@@ -209,15 +209,14 @@ extension Journal {
                 housekeeper.signal()
             }
         }
+        // Who is answered now is likely to come again at once. Without a moment for them, the first one would be synced
+        // alone while all others wait for two syncs. A commit that came alone never waits.
+        state.withLock { $0.expected = batch.completions.count + $0.open.completions.count }
         for (completion, refusal) in batch.completions {
             completion(refusal.map { .failure($0) } ?? .success(()))
         }
-        let count = batch.completions.count
         batch.removeAll()
-        // Who was just answered is likely to come again at once. Without a moment for them, the first one would be
-        // synced alone while all others wait for two syncs. A commit that came alone never waits.
         state.withLock { state in
-            state.expected = count + state.open.completions.count
             state.gatherUntil = state.expected > 1 ? monotonicNanoseconds() + min(duration / 2, Self.gatherLimit) : 0
             if batch.buffer.capacity <= 2 * core.options.batchSize, state.spare.count < 3 { state.spare.append(batch) }
         }

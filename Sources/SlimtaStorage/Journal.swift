@@ -174,7 +174,9 @@ final class Journal: Sendable {
             return true
         }
         state.next += 1
-        for (envelope, _) in commit.accepted { state.accepted.add(RecipientCount(envelope)) }
+        commit.accepted.withUnsafeBufferPointer { accepted in
+            for index in accepted.indices { state.accepted.add(RecipientCount(accepted[index].envelope)) }
+        }
         state.told = state.durable
         batch.completions.append((completion, nil))
         if batch.buffer.count >= core.options.batchSize { seal(&state) }

@@ -63,9 +63,14 @@ final class SpoolFile: SpooledBody {
 }
 
 /// A file of the spool that a record refers to.
-struct StoredSpool: SpooledBody {
+final class StoredSpool: SpooledBody {
     let reference: SpoolReference
-    let storage: SpoolStorage
+    private let storage: SpoolStorage
+
+    init(reference: SpoolReference, storage: SpoolStorage) {
+        self.reference = reference
+        self.storage = storage
+    }
 
     func makeReader() -> any SpoolReader { FileSpoolReader(reference, storage) }
 }

@@ -12,7 +12,7 @@ final class Event: @unchecked Sendable {
 
     init() {
         word = .allocate(capacity: 1)
-        word.initialize(to: slimta_event(state: 0))
+        word.initialize(to: slimta_event())
     }
 
     deinit { word.deallocate() }

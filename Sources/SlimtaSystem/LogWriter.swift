@@ -124,7 +124,7 @@ package final class LogWriter: Sendable {
 private final class WakeWord: @unchecked Sendable {
     private let word = UnsafeMutablePointer<slimta_event>.allocate(capacity: 1)
 
-    init() { word.initialize(to: slimta_event(state: 0)) }
+    init() { word.initialize(to: slimta_event()) }
 
     deinit { word.deallocate() }
 

@@ -129,6 +129,27 @@ private let noSpace: Int32 = 28
         await full.close()
     }
 
+    /// Segments are used again rather than filled with zeros anew; on a full disk nearly all of them are given back.
+    @Test func freeSegmentsAreKeptAndGivenBackOnAFullDisk() async throws {
+        func free() -> Int {
+            disk.image.directories["/q/journal"]?.names.keys.count { $0.hasSuffix(".free") } ?? 0
+        }
+        var options = smallOptions()
+        (options.journalLimit, options.checkpointSegments) = (32 * options.segmentSize, 8)
+        options.minimumFree = 1000
+        let storage = try storage(options)
+        while storage.running({ journal in journal.state.withLock { $0.closed.count } }) ?? 0 < 7 {
+            try await storage.accept(makeEnvelope(), String(repeating: "x", count: 7000))
+        }
+        try await storage.checkpoint()
+        try await eventually("the segments are free") { free() >= 6 }
+        disk.setFreeOctets(0)
+        // In a quiet queue nobody looks.
+        try await storage.accept()
+        try await eventually("they are given back") { free() <= 2 }
+        await storage.close()
+    }
+
     /// No segment can be made, no checkpoint comes through: new mail is refused in the end, what is queued can leave.
     @Test func withoutRoomForSegmentsFatesAreStillRecorded() async throws {
         var options = smallOptions()

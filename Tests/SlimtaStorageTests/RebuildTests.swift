@@ -56,7 +56,7 @@ import Testing
         var queued: [QueueID: StoredEnvelope] = [:]
         for id in ids + [large.id] + many.map(\.id) { queued[id] = try await storage.load(id) }
         // Segments enough; and without its marker nobody would miss the last commit.
-        while storage.core.index.withLock({ $0.isCheckpointing })
+        while storage.core.index.withLock({ $0.checkpointing != nil })
             || storage.running({ journal in
                 journal.state.withLock { $0.closed.count < 6 || $0.told != $0.durable }
             }) == true

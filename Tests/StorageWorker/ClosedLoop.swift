@@ -1,5 +1,4 @@
-// The load of the storage's benchmark: always the same number of messages in flight, from a thread of its own, as an
-// edge's event loop does it.
+// The load of the storage's benchmark: always the same number of messages in flight.
 
 import Glibc
 import NIOCore
@@ -28,84 +27,160 @@ struct ClosedLoop {
     private let storage: JournaledStorage
     private let inFlight: Int
     private let removes: Bool
+    private let isHandedOver: Bool
 
-    init(_ storage: JournaledStorage, inFlight: Int, removes: Bool) {
+    /// `isHandedOver`: the next message is committed by another thread, as an edge's event loop does it; otherwise by the
+    /// completion of the one before, which is the storage alone.
+    init(_ storage: JournaledStorage, inFlight: Int, removes: Bool, isHandedOver: Bool = false) {
         self.storage = storage
         self.inFlight = inFlight
         self.removes = removes
+        self.isHandedOver = isHandedOver
     }
 
+    /// Runs for some time.
     func run(seconds: Double) async throws -> Result {
-        // Not on a thread of tasks: it blocks.
+        let limit = Int64(seconds * 1e9)
+        return try await run { _, elapsed in elapsed < limit }
+    }
+
+    /// Runs until so much has been committed.
+    func run(octets: Int) async throws -> Result {
+        try await run { count, _ in count < octets / Bench.size }
+    }
+
+    /// `goesOn`: whether another message is to be committed, by how many there were and for how many nanoseconds.
+    private func run(while goesOn: @escaping @Sendable (Int, Int64) -> Bool) async throws -> Result {
+        let turns = Turns(storage, inFlight: inFlight, removes: removes, goesOn)
         let outcome = await withCheckedContinuation { continuation in
-            let job = Job { continuation.resume(returning: Swift.Result { try loop(seconds) }) }
-            var thread = pthread_t()
-            let result = pthread_create(
-                &thread, nil,
-                { job in
-                    Unmanaged<Job>.fromOpaque(job!).takeRetainedValue().run()
-                    return nil
-                }, Unmanaged.passRetained(job).toOpaque())
-            precondition(result == 0, "no thread")
-            pthread_detach(thread)
+            if isHandedOver {
+                startThread { continuation.resume(returning: Swift.Result { try turns.runHere() }) }
+            } else {
+                turns.runInCompletions { continuation.resume(returning: $0) }
+            }
         }
         return try outcome.get()
     }
 
-    private func loop(_ seconds: Double) throws -> Result {
-        let done = Completions()
-        let head = Group(first: 1, count: 1, head: Bench.size, rest: 0, replaced: 0).content(.head)
-        let pattern = Group(first: 1, count: 1, head: 0, rest: 0, replaced: 0).envelopes()[0]
-        var ids = [QueueID](repeating: pattern.id, count: inFlight)
-        var begun = [ContinuousClock.Instant](repeating: .now, count: inFlight)
-        var result = Result()
-        result.latencies.reserveCapacity(1 << 22)
-        let (begin, processor) = (ContinuousClock.now, processorTime())
-        let end = begin + .seconds(seconds)
-
-        func accept(_ slot: Int) {
-            var envelope = pattern
-            envelope.id = QueueID(at: .now())
-            ids[slot] = envelope.id
-            begun[slot] = .now
-            storage.commit(
-                QueueCommit(accepted: [(envelope, Timestamp(milliseconds: 0))], message: Message(head: head))
-            ) { done.add(slot, $0) }
-        }
-        func remove(_ id: QueueID) {
-            storage.commit(QueueCommit(removed: [Removal(id: id, delivered: 1)])) { done.check($0) }
-        }
-
-        for slot in 0..<inFlight { accept(slot) }
-        var left = inFlight
-        while left > 0 {
-            let slots = try done.wait()
-            let now = ContinuousClock.now
-            for slot in slots {
-                let id = ids[slot]
-                result.latencies.append(UInt32(clamping: Int((now - begun[slot]).seconds * 1e6)))
-                result.count += 1
-                if now < end { accept(slot) } else { left -= 1 }
-                if removes { remove(id) }
-            }
-        }
-        let elapsed = (ContinuousClock.now - begin).seconds
-        result.rate = Double(result.count) / elapsed
-        result.cost = (processorTime() - processor) * 1e6 / Double(result.count)
-        result.latencies.sort()
-        return result
-    }
-
-    /// Seconds of CPU that this process has used.
-    private func processorTime() -> Double {
-        var time = timespec()
-        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    /// Not a thread of tasks: it blocks.
+    private func startThread(_ run: @escaping @Sendable () -> Void) {
+        var thread = pthread_t()
+        let result = pthread_create(
+            &thread, nil,
+            { job in
+                Unmanaged<Job>.fromOpaque(job!).takeRetainedValue().run()
+                return nil
+            }, Unmanaged.passRetained(Job(run)).toOpaque())
+        precondition(result == 0, "no thread")
+        pthread_detach(thread)
     }
 
     private final class Job: Sendable {
         let run: @Sendable () -> Void
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+}
+
+/// What a closed loop has in flight, and what it has seen.
+///
+/// `@unchecked Sendable`: one thread runs it, the storage's writer or one of its own.
+private final class Turns: @unchecked Sendable {
+    private let storage: JournaledStorage
+    private let removes: Bool
+    private let goesOn: (Int, Int64) -> Bool
+    private let message = Message(
+        head: Group(first: 1, count: 1, head: Bench.size, rest: 0, replaced: 0).content(.head))
+    private let pattern = Group(first: 1, count: 1, head: 0, rest: 0, replaced: 0).envelopes()[0]
+    private var ids: [QueueID]
+    private var begun: [Int64]
+    private var left: Int
+    private var result = ClosedLoop.Result()
+    private var begin: Int64 = 0
+    private var processor = processorTime()
+    private let done = Completions()
+
+    init(_ storage: JournaledStorage, inFlight: Int, removes: Bool, _ goesOn: @escaping (Int, Int64) -> Bool) {
+        self.storage = storage
+        self.removes = removes
+        self.goesOn = goesOn
+        ids = [QueueID](repeating: pattern.id, count: inFlight)
+        begun = [Int64](repeating: 0, count: inFlight)
+        left = inFlight
+        result.latencies.reserveCapacity(1 << 22)
+    }
+
+    /// Returns when all is done.
+    func runHere() throws -> ClosedLoop.Result {
+        start { [done] in done.add($0, $1) }
+        while left > 0 {
+            for slot in try done.wait() { ended(slot) { [done] in done.add($0, $1) } }
+        }
+        return finished()
+    }
+
+    /// Returns at once; `completion` is called once, by the storage.
+    func runInCompletions(_ completion: @escaping @Sendable (Swift.Result<ClosedLoop.Result, any Error>) -> Void) {
+        // A commit of nothing: what its completion does is done by the thread that calls all others.
+        storage.commit(QueueCommit()) { _ in
+            self.start { self.goOn($0, $1, completion) }
+        }
+    }
+
+    private func goOn(
+        _ slot: Int, _ outcome: Swift.Result<Void, StorageError>,
+        _ completion: @escaping @Sendable (Swift.Result<ClosedLoop.Result, any Error>) -> Void
+    ) {
+        if left < 0 { return }
+        if case .failure(let error) = outcome {
+            left = -1
+            completion(.failure(error))
+            return
+        }
+        ended(slot) { self.goOn($0, $1, completion) }
+        if left == 0 { completion(.success(finished())) }
+    }
+
+    private func start(_ then: @escaping @Sendable (Int, Swift.Result<Void, StorageError>) -> Void) {
+        (begin, processor) = (Self.now(), processorTime())
+        for slot in ids.indices { accept(slot, begin, then) }
+    }
+
+    /// The message of a slot is durable: the next one.
+    private func ended(_ slot: Int, _ then: @escaping @Sendable (Int, Swift.Result<Void, StorageError>) -> Void) {
+        let (id, now) = (ids[slot], Self.now())
+        result.latencies.append(UInt32(clamping: (now - begun[slot]) / 1000))
+        result.count += 1
+        if goesOn(result.count, now - begin) { accept(slot, now, then) } else { left -= 1 }
+        if removes {
+            storage.commit(QueueCommit(removed: [Removal(id: id, delivered: 1)])) { [done] in done.check($0) }
+        }
+    }
+
+    private func accept(
+        _ slot: Int, _ now: Int64, _ then: @escaping @Sendable (Int, Swift.Result<Void, StorageError>) -> Void
+    ) {
+        var envelope = pattern
+        envelope.id = QueueID(at: .now())
+        ids[slot] = envelope.id
+        begun[slot] = now
+        storage.commit(QueueCommit(accepted: [(envelope, Timestamp(milliseconds: 0))], message: message)) {
+            then(slot, $0)
+        }
+    }
+
+    /// Monotonic nanoseconds.
+    private static func now() -> Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+    }
+
+    private func finished() -> ClosedLoop.Result {
+        let elapsed = Double(Self.now() - begin) / 1e9
+        result.rate = Double(result.count) / elapsed
+        result.cost = (processorTime() - processor) * 1e6 / Double(result.count)
+        result.latencies.sort()
+        return result
     }
 }
 

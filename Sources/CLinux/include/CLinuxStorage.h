@@ -43,7 +43,8 @@ int slimta_space(const char *path, struct slimta_space *space);
 int slimta_list(const char *path, void *context, void (*each)(void *context, const char *name));
 int slimta_flock(int fd, int exclusive);
 int slimta_unlock(int fd);
-// Starts the write-out of a range and waits for what was started before: the final sync then has little to do.
+// Starts the write-out of a range and waits for what was started before, not for this: the final sync then has little
+// to do.
 int slimta_write_behind(int fd, int64_t offset, int64_t count);
 int slimta_drop_cache(int fd);
 uint32_t slimta_effective_uid(void);
@@ -57,6 +58,8 @@ uint32_t slimta_crc32c_portable(uint32_t crc, const void *octets, size_t count);
 // An event that one thread waits for and any thread signals; a signal without a waiter is kept.
 struct slimta_event {
     uint32_t state;
+    // The waiter's own: its last wait was so short that sleeping would have taken longer.
+    uint32_t was_short;
 };
 void slimta_event_signal(struct slimta_event *event);
 // 1: signalled; 0: `nanoseconds` have passed. Negative: waits without end.
