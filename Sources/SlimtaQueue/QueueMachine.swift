@@ -56,6 +56,10 @@ package struct QueueMachine: ~Copyable {
     private static let work = 256
     /// How many envelopes are parked in a turn.
     private static let parkedAtOnce = 32
+    /// How many are parked in one call, and the time from such a call to the next. Nobody waits for it, and everybody
+    /// waits while it is done: it takes half a millisecond.
+    private static let parked = 128
+    private static let parkingPause = Duration.milliseconds(5)
 
     var entries = QueueEntries()
     var destinations = Destinations()
@@ -71,6 +75,8 @@ package struct QueueMachine: ~Copyable {
     /// Attempts that have begun and not ended.
     package private(set) var inFlight = 0
     private var probes = 0
+    /// Nothing is parked before.
+    private var parking = Timestamp(milliseconds: .min)
     /// Envelopes that are held.
     package private(set) var heldCount = 0
     /// The oldest, if that is known; see `oldest`.
@@ -116,6 +122,8 @@ package struct QueueMachine: ~Copyable {
         }
         var taken: [Taken] = []
         var work = Self.work
+        var mayPark = parking <= now ? Self.parked : 0
+        defer { if mayPark <= 0, parking <= now { parking = now + Self.parkingPause } }
         while taken.count < atMost, work > 0, inFlight < limits.attempts, let number = turns.popFirst() {
             work -= 1
             destinations[number].hasTurn = false
@@ -125,7 +133,7 @@ package struct QueueMachine: ~Copyable {
             }
             let one: Taken?
             if let backOff = destinations.backOff(number) {
-                work -= park(number, now)
+                mayPark -= park(number, min(mayPark, Self.parkedAtOnce), now)
                 one = serve(number, backOff, now)
             } else {
                 one = serve(number, now)
@@ -221,8 +229,8 @@ package struct QueueMachine: ~Copyable {
     }
 
     /// Parks some of what is due; returns how many.
-    private mutating func park(_ number: UInt32, _ now: Timestamp) -> Int {
-        for count in 0..<Self.parkedAtOnce {
+    private mutating func park(_ number: UInt32, _ limit: Int, _ now: Timestamp) -> Int {
+        for count in 0..<limit {
             guard let slot = due(destinations[number].new, now) ?? due(destinations[number].retries, now) else {
                 return count
             }
@@ -232,7 +240,7 @@ package struct QueueMachine: ~Copyable {
             entries[slot].place = .parked
             destinations[number].parked.insert(slot, &entries)
         }
-        return Self.parkedAtOnce
+        return limit
     }
 
     /// The first of a heap, if it is due.
@@ -261,9 +269,10 @@ package struct QueueMachine: ~Copyable {
             guard destinations[number].inFlight < room(number) else { return never }
             return parked == nil ? min(new, retry) : Timestamp(milliseconds: .min)
         }
-        guard let parked, destinations[number].inFlight < limits.attemptsPerDestination else { return min(new, retry) }
+        let toPark = max(min(new, retry), parking)
+        guard let parked, destinations[number].inFlight < limits.attemptsPerDestination else { return toPark }
         let mayProbe = !destinations[number].isProbing && !destinations[number].awaitsProbe
-        return min(new, retry, parked, mayProbe ? backOff.until : never)
+        return min(toPark, parked, mayProbe ? backOff.until : never)
     }
 
     private func dueTime(_ heap: IndexedHeap) -> Timestamp? {

@@ -23,6 +23,31 @@ private func failAll(_ queue: inout QueueMachine, _ now: Timestamp, retry: Int64
 }
 
 @Suite struct BackOffTests {
+    /// A million that are due to a dead destination are parked little by little: whoever accepts mail meanwhile waits for
+    /// each call.
+    @Test func parkingIsSpreadOverTime() {
+        let many = 10_000
+        var queue = machine(attempts: 10, perDestination: 10, (1...UInt64(many)).map { summary($0) })
+        // Until it backs off.
+        while queue.snapshot(top: 1).backedOffCount == 0 {
+            for one in queue.takeDue(now: time(0)) {
+                _ = queue.retry(one.id, at: time(100_000), .unreachable(refused), now: time(0))
+            }
+        }
+        let number = queue.destinations.number(of: "x.test")!
+        var (now, calls, next) = (time(0), 0, Timestamp?.none)
+        while queue.destinations[number].parked.count < many - 100, calls < many {
+            let before = queue.destinations[number].parked.count
+            _ = queue.takeDue(now: now)
+            _ = queue.takeDue(now: now)
+            #expect(queue.destinations[number].parked.count - before <= 128)
+            next = queue.nextDue
+            #expect(next.map { $0 <= now + .milliseconds(5) } ?? false)
+            (now, calls) = (max(next ?? now, now), calls + 1)
+        }
+        #expect(calls >= many / 128 - 2 && calls < many / 100)
+    }
+
     @Test func aDeadDestinationCostsFiveAttempts() {
         var queue = machine(perDestination: 20, (1...10_000).map { summary($0) })
         #expect(failAll(&queue, time(0)) == 5)
