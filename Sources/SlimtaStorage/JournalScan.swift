@@ -272,8 +272,12 @@ struct JournalScan {
         where place + FrameHeader.size <= segment.size {
             let octets = try reader.octets(segment, at: place, atLeast: FrameHeader.size)
             guard octets.count >= FrameHeader.size else { continue }
+            let header = FrameHeader(octets)
+            // A marker has the number that comes next: in a file that is used again it may still be that. And if it is
+            // of this time, its loss is none.
+            if let header, header.type == FrameType.marker.rawValue, header.number == header.durable + 1 { continue }
             if octets.number(at: 16, as: UInt64.self) == expected { return true }
-            if let header = FrameHeader(octets), header.number >= expected { return true }
+            if let header, header.number >= expected { return true }
         }
         return false
     }

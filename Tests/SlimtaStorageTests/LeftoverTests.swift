@@ -31,6 +31,26 @@ import Testing
         await after.close()
     }
 
+    /// A segment that is used again has a marker of its former time where its first frame is to come, with the number that
+    /// comes next: that is no torn tail.
+    @Test func aMarkerOfAFormerTimeIsNoTornTail() async throws {
+        let disk = SimulatedDisk()
+        for _ in 0..<30 {
+            let events = Events()
+            let storage = JournaledStorage(on: disk, smallOptions(), events)
+            _ = try storage.recover()
+            #expect(events.all.isEmpty)
+            try await storage.accept()
+            try await storage.checkpoint()
+            // Idle: the empty segment gets a marker, then it is closed; and there is no other one to be used again.
+            try await Task.sleep(for: .milliseconds(10))
+            for name in try disk.list("/q/journal") where name.hasSuffix(".free") {
+                try disk.remove("/q/journal/\(name)")
+            }
+            await storage.close()
+        }
+    }
+
     /// It was renamed to be used again, and both names are there after the power cut.
     @Test func aSegmentThatIsAlsoSpentIsNotUsedTwice() async throws {
         let storage = try storage()
