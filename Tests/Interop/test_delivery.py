@@ -112,6 +112,7 @@ def test_second_mx_when_the_first_is_down(nameserver, sink, make_slimtad):
     slimtad = make_slimtad(nameserver).start()
     slimtad.submit(message(), "someone@one.test")
     sink.wait_for(1)
+    slimtad.wait_for_attempts()
     assert len(slimtad.attempts()) == 1
 
 

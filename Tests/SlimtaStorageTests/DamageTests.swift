@@ -8,15 +8,9 @@ import Testing
 
 @testable import SlimtaStorage
 
-@Suite struct DamageTests {
+@Suite struct DamageTests: OnSimulatedDisk {
     let disk = SimulatedDisk()
     let events = Events()
-
-    private func storage(_ options: StorageOptions = smallOptions()) throws -> JournaledStorage {
-        let storage = JournaledStorage(on: disk, options, events)
-        _ = try storage.recover()
-        return storage
-    }
 
     /// One bit anywhere in the journal: only the record that it hits is lost, and never without a word.
     @Test func aChangedBitCostsOneRecordAndIsTold() async throws {

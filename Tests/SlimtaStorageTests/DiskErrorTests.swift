@@ -11,15 +11,9 @@ import Testing
 
 @testable import SlimtaStorage
 
-@Suite struct DiskErrorTests {
+@Suite struct DiskErrorTests: OnSimulatedDisk {
     let disk = SimulatedDisk()
     let events = Events()
-
-    private func storage(_ options: StorageOptions = smallOptions()) throws -> JournaledStorage {
-        let storage = JournaledStorage(on: disk, options, events)
-        _ = try storage.recover()
-        return storage
-    }
 
     private func heal() { disk.fault.withLock { $0 = nil } }
 
@@ -50,6 +44,32 @@ import Testing
         #expect(again.status().queued == queued + 1)
         #expect(!events.all.contains { if case .damaged = $0 { true } else { false } }, "\(events.all)")
         await again.close()
+    }
+
+    /// The name of a directory that was made again has to be durable before anything in it is.
+    @Test func nothingIsAcceptedIntoADirectoryThatAPowerCutTakesAway() async throws {
+        let storage = try storage()
+        try await storage.accept()
+        disk.fault.withLock { $0 = { call, path in call == "sync" && path == "/q" ? EIO : nil } }
+        disk.takeAway("/q/journal")
+        try await eventually("it is noticed") { (try? await storage.accept()) == nil }
+        try await eventually("it is made again") { disk.image.directories["/q/journal"] != nil }
+        for _ in 0..<20 {
+            await #expect(throws: StorageError.self) { try await storage.accept() }
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        heal()
+        var accepted: QueueID?
+        try await eventually("mail is accepted again") {
+            accepted = try? await storage.accept().id
+            return accepted != nil
+        }
+        storage.halt()
+        var random = SeededGenerator(1)
+        let rest = SimulatedDisk.afterCut(disk.image, .drop, using: &random)
+        let after = JournaledStorage(on: rest, smallOptions(), events)
+        #expect(try after.recover().map(\.id).contains(try #require(accepted)))
+        await after.close()
     }
 
     /// A user's quota is like a full disk, a limit on files and a read-only file system are failures: all calls that

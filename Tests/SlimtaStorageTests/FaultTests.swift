@@ -11,15 +11,9 @@ import Testing
 private let inputOutputError: Int32 = 5
 private let noSpace: Int32 = 28
 
-@Suite struct FaultTests {
+@Suite struct FaultTests: OnSimulatedDisk {
     let disk = SimulatedDisk()
     let events = Events()
-
-    private func storage(_ options: StorageOptions = smallOptions()) throws -> JournaledStorage {
-        let storage = JournaledStorage(on: disk, options, events)
-        _ = try storage.recover()
-        return storage
-    }
 
     private func failOnce(_ call: String, _ part: String, _ code: Int32) {
         let isSpent = Mutex(false)

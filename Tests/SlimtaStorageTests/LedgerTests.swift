@@ -9,15 +9,9 @@ import Testing
 
 @testable import SlimtaStorage
 
-@Suite struct LedgerTests {
+@Suite struct LedgerTests: OnSimulatedDisk {
     let disk = SimulatedDisk()
     let events = Events()
-
-    private func storage(_ options: StorageOptions = smallOptions()) throws -> JournaledStorage {
-        let storage = JournaledStorage(on: disk, options, events)
-        _ = try storage.recover()
-        return storage
-    }
 
     /// Opens the queue again: `clean` after a checkpoint, else from the journal.
     private func reopen(_ storage: JournaledStorage, clean: Bool) async throws -> JournaledStorage {

@@ -9,15 +9,9 @@ import Testing
 
 @testable import SlimtaStorage
 
-@Suite struct LeftoverTests {
+@Suite struct LeftoverTests: OnSimulatedDisk {
     let disk = SimulatedDisk()
     let events = Events()
-
-    private func storage(_ options: StorageOptions = smallOptions()) throws -> JournaledStorage {
-        let storage = JournaledStorage(on: disk, options, events)
-        _ = try storage.recover()
-        return storage
-    }
 
     private func useAll(_ disk: SimulatedDisk, after envelopes: [Envelope]) async throws {
         let storage = JournaledStorage(on: disk, smallOptions(), events)

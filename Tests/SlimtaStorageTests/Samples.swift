@@ -111,3 +111,18 @@ func readAll(_ body: any SpooledBody, piece: Int = 10_000) async throws -> ByteB
     while var next = try await reader.next(piece) { all.writeBuffer(&next) }
     return all
 }
+
+/// A suite whose tests open one queue on one disk.
+protocol OnSimulatedDisk {
+    var disk: SimulatedDisk { get }
+    var events: Events { get }
+}
+
+extension OnSimulatedDisk {
+    /// The queue, ready for use.
+    func storage(_ options: StorageOptions = smallOptions()) throws -> JournaledStorage {
+        let storage = JournaledStorage(on: disk, options, events)
+        _ = try storage.recover()
+        return storage
+    }
+}

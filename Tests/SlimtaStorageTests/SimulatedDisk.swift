@@ -107,6 +107,9 @@ final class SimulatedDisk: FileSystem {
         }
     }
 
+    /// Takes a directory away behind the storage's back, with all that is in it.
+    func takeAway(_ path: String) { state.withLock { $0.image.directories[path] = nil } }
+
     func content(_ path: String) -> [UInt8]? {
         state.withLock { state in Self.find(path, &state).map { state.image.nodes[$0]!.content } }
     }

@@ -116,11 +116,11 @@ def test_conffile_is_the_configuration(fresh):
 
 
 def test_upgrade_keeps_queue_and_configuration(fresh, deb):
-    """From a build that dpkg takes for an older one."""
+    """From the package SLIMTAD_PREVIOUS_DEB, or this one, as a build that dpkg takes for an older one."""
     older = deb.parent / "older.deb"
     folder = deb.parent / "older"
     subprocess.run(["rm", "-rf", folder], check=True)
-    subprocess.run(["dpkg-deb", "--raw-extract", deb, folder], check=True)
+    subprocess.run(["dpkg-deb", "--raw-extract", os.environ.get("SLIMTAD_PREVIOUS_DEB", deb), folder], check=True)
     control = folder / "DEBIAN" / "control"
     control.write_text(re.sub(r"(?m)^Version: .*", "Version: 0.0.1-1", control.read_text()))
     subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "--root-owner-group", "--build", folder, older], check=True)
