@@ -158,9 +158,12 @@ final class Checkpointer: Sendable {
 
     /// What is in closed segments goes into sealed files.
     private func checkpoint() throws {
-        let closed = journal.state.withLock { state in
+        let (closed, hasFailed) = journal.state.withLock { state -> ([Segment], Bool) in
             state.dirtySince = nil
-            return state.closed
+            switch state.phase {
+            case .broken: return (state.closed, true)
+            case .running: return (state.closed, false)
+            }
         }
         guard let last = closed.last else { return }
         let (superblock, needsBase) = state.withLock { state in
@@ -173,6 +176,7 @@ final class Checkpointer: Sendable {
         do {
             next = try plan.build(checkpointed: last.lastNumber)
             next.ledger = core.index.withLock { last.ledger + $0.lost }
+            next.journalHadFailed = hasFailed
         } catch {
             core.index.withLock { $0.checkpointing = nil }
             journal.state.withLock { if $0.dirtySince == nil { $0.dirtySince = monotonicMilliseconds() } }

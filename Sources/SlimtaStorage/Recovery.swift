@@ -186,7 +186,7 @@ final class Recovery {
         for number in numbers.sorted() {
             if let segment = try openSegment(number) { segments.append(segment) }
         }
-        if segments.isEmpty, superblock.sequence > 1 {
+        if segments.isEmpty, superblock.sequence > 1, !superblock.journalHadFailed {
             lost(paths.segment(superblock.firstSegment), "the journal is missing")
         }
     }

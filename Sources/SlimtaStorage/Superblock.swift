@@ -33,6 +33,7 @@ struct GenerationInfo: Hashable {
 ///     was checkpointed  u32 number of the next generation  u32 generations  { u8 kind  u32 number  u64 records  u64 envelopes
 ///     u64 salt }
 ///     the ledger as of that frame (LedgerCodec; since version 2)
+///     u8 1, if the journal had failed
 ///     u32 CRC32C of all before
 ///
 /// Zeros fill the slot's last page.
@@ -49,6 +50,8 @@ struct Superblock: Equatable {
     var nextGeneration: UInt32 = 1
     /// Contents, then the base, then the deltas, oldest first.
     var generations: [GenerationInfo] = []
+    /// The journal had failed, and there may be no segment that counts.
+    var journalHadFailed = false
     /// What was counted up to `checkpointed`; nil: version 1, which did not count.
     var ledger: Ledger?
 
@@ -71,6 +74,7 @@ struct Superblock: Equatable {
         }
         guard let ledger else { preconditionFailure("a superblock without a ledger is read, never written") }
         LedgerCodec.encode(ledger, into: output)
+        if journalHadFailed { output.append(UInt8(1)) }
         output.patch(UInt32(output.count + 4), at: 12)
         output.append(crc32c(0, output.octets))
         output.pad(to: OutputBuffer.page)
@@ -111,6 +115,7 @@ struct Superblock: Equatable {
                         envelopes: try cursor.number(), salt: try cursor.number()))
             }
             if found >= 2 { result.ledger = try LedgerCodec.decode(&cursor) }
+            if found >= 2, !cursor.isAtEnd { result.journalHadFailed = try cursor.number(UInt8.self) != 0 }
         } catch {
             return .unreadable
         }

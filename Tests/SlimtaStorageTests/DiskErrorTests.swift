@@ -46,6 +46,26 @@ import Testing
         await again.close()
     }
 
+    /// A checkpoint of a journal that failed may have come through though the disk said no, and there is no newer segment
+    /// than the failed one: that is no journal that went missing.
+    @Test func aStopWhileTheDiskFailsIsNoDamage() async throws {
+        let storage = try storage()
+        let kept = try await storage.accept()
+        disk.fault.withLock {
+            $0 = { call, path in call == "sync" && (path.contains("/journal") || path.hasSuffix("/super")) ? EIO : nil }
+        }
+        for _ in 0..<3 { await #expect(throws: StorageError.self) { try await storage.accept() } }
+        // The second one is a new file, which this disk takes.
+        for _ in 0..<2 { try? await storage.checkpoint() }
+        storage.halt()
+        heal()
+        let found = Events()
+        let again = JournaledStorage(on: disk, smallOptions(), found)
+        #expect(try again.recover().map(\.id).contains(kept.id))
+        #expect(!found.all.contains { if case .damaged = $0 { true } else { false } }, "\(found.all)")
+        await again.close()
+    }
+
     /// The name of a directory that was made again has to be durable before anything in it is.
     @Test func nothingIsAcceptedIntoADirectoryThatAPowerCutTakesAway() async throws {
         let storage = try storage()

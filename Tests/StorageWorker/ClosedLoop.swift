@@ -88,11 +88,13 @@ private final class Turns: @unchecked Sendable {
     private let storage: JournaledStorage
     private let removes: Bool
     private let goesOn: (Int, Int64) -> Bool
-    private let message = Message(
-        head: Group(first: 1, count: 1, head: Bench.size, rest: 0, replaced: 0).content(.head))
-    private let pattern = Group(first: 1, count: 1, head: 0, rest: 0, replaced: 0).envelopes()[0]
-    private var ids: [QueueID]
+    /// What each slot commits but for the id: it is the storage's time that is measured, not the making of a message.
+    private var acceptance: [QueueCommit]
+    private var removal: [QueueCommit]
     private var begun: [Int64]
+    /// The ids of one run begin alike.
+    private let first: QueueID
+    private var random: Generator
     private var left: Int
     private var result = ClosedLoop.Result()
     private var begin: Int64 = 0
@@ -103,7 +105,16 @@ private final class Turns: @unchecked Sendable {
         self.storage = storage
         self.removes = removes
         self.goesOn = goesOn
-        ids = [QueueID](repeating: pattern.id, count: inFlight)
+        let first = QueueID(at: .now())
+        self.first = first
+        let group = Group(first: 1, count: 1, head: Bench.size, rest: 0, replaced: 0)
+        acceptance = (0..<inFlight).map { _ in
+            QueueCommit(
+                accepted: [(group.envelopes()[0], Timestamp(milliseconds: 0))],
+                message: Message(head: group.content(.head)))
+        }
+        removal = (0..<inFlight).map { _ in QueueCommit(removed: [Removal(id: first, delivered: 1)]) }
+        random = Generator(seed: first.low)
         begun = [Int64](repeating: 0, count: inFlight)
         left = inFlight
         result.latencies.reserveCapacity(1 << 22)
@@ -142,30 +153,25 @@ private final class Turns: @unchecked Sendable {
 
     private func start(_ then: @escaping @Sendable (Int, Swift.Result<Void, StorageError>) -> Void) {
         (begin, processor) = (Self.now(), processorTime())
-        for slot in ids.indices { accept(slot, begin, then) }
+        for slot in begun.indices { accept(slot, begin, then) }
     }
 
     /// The message of a slot is durable: the next one.
     private func ended(_ slot: Int, _ then: @escaping @Sendable (Int, Swift.Result<Void, StorageError>) -> Void) {
-        let (id, now) = (ids[slot], Self.now())
+        let now = Self.now()
+        removal[slot].removed[0].id = acceptance[slot].accepted[0].envelope.id
         result.latencies.append(UInt32(clamping: (now - begun[slot]) / 1000))
         result.count += 1
         if goesOn(result.count, now - begin) { accept(slot, now, then) } else { left -= 1 }
-        if removes {
-            storage.commit(QueueCommit(removed: [Removal(id: id, delivered: 1)])) { [done] in done.check($0) }
-        }
+        if removes { storage.commit(removal[slot]) { [done] in done.check($0) } }
     }
 
     private func accept(
         _ slot: Int, _ now: Int64, _ then: @escaping @Sendable (Int, Swift.Result<Void, StorageError>) -> Void
     ) {
-        var envelope = pattern
-        envelope.id = QueueID(at: .now())
-        ids[slot] = envelope.id
+        acceptance[slot].accepted[0].envelope.id = QueueID(high: first.high, low: random.next())
         begun[slot] = now
-        storage.commit(QueueCommit(accepted: [(envelope, Timestamp(milliseconds: 0))], message: message)) {
-            then(slot, $0)
-        }
+        storage.commit(acceptance[slot]) { then(slot, $0) }
     }
 
     /// Monotonic nanoseconds.
