@@ -126,9 +126,12 @@ package struct ControlResponse: Sendable {
     /// The status of HTTP.
     package var status: Int
     package var content: Content
+    /// Called when the answer is on its way: for what may end the server before it has answered.
+    package var afterwards: @Sendable () -> Void = {}
 
-    package init(_ json: JSON, status: Int = 200) {
+    package init(_ json: JSON, status: Int = 200, afterwards: @escaping @Sendable () -> Void = {}) {
         self.status = status
+        self.afterwards = afterwards
         content = .json(json)
     }
 

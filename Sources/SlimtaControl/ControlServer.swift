@@ -162,6 +162,7 @@ package final class ControlServer: Sendable {
         _ writer: NIOAsyncChannelOutboundWriter<ControlHandler.ResponsePart>
     ) async throws -> Bool {
         let response = await response(to: head, connection)
+        defer { response.afterwards() }
         let isLast = !head.isKeepAlive || !connection.isAllowed
         var headers = HTTPHeaders()
         if isLast { headers.add(name: "Connection", value: "close") }

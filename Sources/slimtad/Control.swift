@@ -99,8 +99,9 @@ final class Control: ControlService {
         case (.post, ["drain"]):
             try allow([], query)
             await log(request, "drain")
-            state.orders.yield(.drain)
-            return ControlResponse(.object([.init("draining", .bool(true))]))
+            return ControlResponse(.object([.init("draining", .bool(true))])) { [state] in
+                state.orders.yield(.drain)
+            }
         case (_, let path) where Self.isKnown(path):
             throw Refusal(405, "GET is for looking, POST for changing something")
         default: throw Refusal(404, "there is nothing at /\(request.path.joined(separator: "/"))")

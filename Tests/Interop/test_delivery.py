@@ -364,7 +364,7 @@ def test_maildir_route(nameserver, place, make_slimtad):
     arrived = path.read_bytes()
     above = prepended(arrived, sent if b"\r\n" in arrived else lf(sent))
     assert "received" in [name for name, _ in above]
-    assert list((maildir / "tmp").iterdir()) == []
+    slimtad.wait_until(lambda: list((maildir / "tmp").iterdir()) == [], what="nothing in tmp")
     assert (maildir / "cur").is_dir()
 
 

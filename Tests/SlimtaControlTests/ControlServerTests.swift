@@ -5,6 +5,7 @@ import Glibc
 import Logging
 import NIOCore
 import NIOPosix
+import Synchronization
 import Testing
 
 @testable import SlimtaControl
@@ -47,6 +48,16 @@ private struct Echo: ControlService {
     }
 }
 
+/// Ends the server with its answer, as `drain` may do.
+private final class Ending: ControlService {
+    let server = Mutex<Task<Void, Never>?>(nil)
+
+    func respond(to request: ControlRequest) async -> ControlResponse {
+        let server = server.withLock { $0 }
+        return ControlResponse(.object([.init("ending", .bool(true))])) { server?.cancel() }
+    }
+}
+
 private actor Pieces {
     private var iterator: AsyncStream<ByteBuffer>.Iterator
 
@@ -79,6 +90,26 @@ private actor Pieces {
         }
         // Nobody listens there any more.
         #expect(throws: ControlError.noDaemon) { try ControlClient(path) }
+    }
+
+    @Test func anAnswerThatEndsTheServerArrives() async throws {
+        for _ in 0..<100 {
+            let path = FileManager.default.temporaryDirectory.appendingPathComponent("e-\(UUID().uuidString.prefix(8))")
+                .path
+            let service = Ending()
+            let server = ControlServer(
+                service: service, access: .init(users: [geteuid()], group: nil),
+                group: MultiThreadedEventLoopGroup.singleton, logger: Logger(label: "test"))
+            let descriptor = try listen(path)
+            defer { unlink(path) }
+            let task = Task { await server.run(on: descriptor) }
+            service.server.withLock { $0 = task }
+            let answer = try await NIOThreadPool.singleton.runIfActive {
+                try exchange(path, "POST /drain HTTP/1.1\r\nHost: x\r\n\r\n", until: 1)
+            }
+            #expect(answer.contains(#"{"ending":true}"#), "\(answer)")
+            await task.value
+        }
     }
 
     private func withAddress(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> CInt) -> CInt {
