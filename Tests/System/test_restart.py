@@ -75,13 +75,21 @@ _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 
 
 class Hung:
-    """One thread of a process, stopped: the others run on."""
+    """One thread of a process, stopped in a system call: the others run on. Elsewhere it could hold a lock, and then they
+    would not."""
 
     def __init__(self, thread):
         self.thread = thread
-        if _libc.ptrace(ATTACH, thread, None, None) != 0:
+        wait_until(self.stop, 10, "a system call")
+
+    def stop(self):
+        if _libc.ptrace(ATTACH, self.thread, None, None) != 0:
             raise OSError(ctypes.get_errno(), "ptrace")
-        os.waitpid(thread, ALL)
+        os.waitpid(self.thread, ALL)
+        if not pathlib.Path(f"/proc/{self.thread}/syscall").read_text().startswith("-1"):
+            return True
+        _libc.ptrace(DETACH, self.thread, None, None)
+        return False
 
     def reap(self):
         """Takes note of its death, as debuggers must: until then its process is not gone. False: it lives."""
