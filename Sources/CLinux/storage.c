@@ -191,32 +191,9 @@ uint32_t slimta_crc32c_portable(uint32_t crc, const void *octets, size_t count) 
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2")))
-static uint32_t crc32c_instruction(uint32_t crc, const void *octets, size_t count) {
-    const uint8_t *p = octets;
-    uint64_t state = (uint32_t)~crc;
-    // The instruction takes three cycles, and one can begin in each: three strides at once.
-    for (; count >= 3 * STRIDE; p += 3 * STRIDE, count -= 3 * STRIDE) {
-        uint64_t second = 0, third = 0;
-        for (size_t i = 0; i < STRIDE; i += 8) {
-            uint64_t words[3];
-            memcpy(&words[0], p + i, 8);
-            memcpy(&words[1], p + STRIDE + i, 8);
-            memcpy(&words[2], p + 2 * STRIDE + i, 8);
-            state = __builtin_ia32_crc32di(state, words[0]);
-            second = __builtin_ia32_crc32di(second, words[1]);
-            third = __builtin_ia32_crc32di(third, words[2]);
-        }
-        state = shift(shift((uint32_t)state) ^ (uint32_t)second) ^ (uint32_t)third;
-    }
-    for (; count >= 8; p += 8, count -= 8) {
-        uint64_t word;
-        memcpy(&word, p, 8);
-        state = __builtin_ia32_crc32di(state, word);
-    }
-    for (; count; p++, count--) state = __builtin_ia32_crc32qi((uint32_t)state, *p);
-    return ~(uint32_t)state;
-}
+#define WITH_INSTRUCTION __attribute__((target("sse4.2")))
+#define CRC_OF_8(crc, word) (uint32_t)__builtin_ia32_crc32di(crc, word)
+#define CRC_OF_1(crc, octet) __builtin_ia32_crc32qi(crc, octet)
 static int has_instruction(void) {
     __builtin_cpu_init();
     return __builtin_cpu_supports("sse4.2");
@@ -224,32 +201,37 @@ static int has_instruction(void) {
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 #include <asm/hwcap.h>
-__attribute__((target("+crc")))
+#define WITH_INSTRUCTION __attribute__((target("+crc")))
+#define CRC_OF_8(crc, word) __builtin_arm_crc32cd(crc, word)
+#define CRC_OF_1(crc, octet) __builtin_arm_crc32cb(crc, octet)
+static int has_instruction(void) { return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0; }
+#endif
+
+#ifdef WITH_INSTRUCTION
+static inline uint64_t word(const uint8_t *p) {
+    uint64_t word;
+    memcpy(&word, p, 8);
+    return word;
+}
+
+WITH_INSTRUCTION
 static uint32_t crc32c_instruction(uint32_t crc, const void *octets, size_t count) {
     const uint8_t *p = octets;
-    uint32_t state = ~crc;
+    crc = ~crc;
+    // The instruction takes three cycles, and one can begin in each: three strides at once.
     for (; count >= 3 * STRIDE; p += 3 * STRIDE, count -= 3 * STRIDE) {
         uint32_t second = 0, third = 0;
         for (size_t i = 0; i < STRIDE; i += 8) {
-            uint64_t words[3];
-            memcpy(&words[0], p + i, 8);
-            memcpy(&words[1], p + STRIDE + i, 8);
-            memcpy(&words[2], p + 2 * STRIDE + i, 8);
-            state = __builtin_arm_crc32cd(state, words[0]);
-            second = __builtin_arm_crc32cd(second, words[1]);
-            third = __builtin_arm_crc32cd(third, words[2]);
+            crc = CRC_OF_8(crc, word(p + i));
+            second = CRC_OF_8(second, word(p + STRIDE + i));
+            third = CRC_OF_8(third, word(p + 2 * STRIDE + i));
         }
-        state = shift(shift(state) ^ second) ^ third;
+        crc = shift(shift(crc) ^ second) ^ third;
     }
-    for (; count >= 8; p += 8, count -= 8) {
-        uint64_t word;
-        memcpy(&word, p, 8);
-        state = __builtin_arm_crc32cd(state, word);
-    }
-    for (; count; p++, count--) state = __builtin_arm_crc32cb(state, *p);
-    return ~state;
+    for (; count >= 8; p += 8, count -= 8) crc = CRC_OF_8(crc, word(p));
+    for (; count; p++, count--) crc = CRC_OF_1(crc, *p);
+    return ~crc;
 }
-static int has_instruction(void) { return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0; }
 #else
 static uint32_t crc32c_instruction(uint32_t crc, const void *octets, size_t count) {
     return slimta_crc32c_portable(crc, octets, count);

@@ -51,14 +51,13 @@ package struct QueueMachine: ~Copyable {
         }
     }
 
-    /// How many turns, how many parked envelopes, and how many destinations that have become due one call sees to: less
-    /// than half a millisecond.
+    /// How many turns, and how many destinations that have become due, one call sees to: less than half a millisecond.
     private static let work = 256
     /// How many envelopes are parked in a turn.
     private static let parkedAtOnce = 32
     /// How many are parked in one call, and the time from such a call to the next. Nobody waits for it, and everybody
     /// waits while it is done: it takes half a millisecond.
-    private static let parked = 128
+    private static let parkedInACall = 128
     private static let parkingPause = Duration.milliseconds(5)
 
     var entries = QueueEntries()
@@ -122,7 +121,7 @@ package struct QueueMachine: ~Copyable {
         }
         var taken: [Taken] = []
         var work = Self.work
-        var mayPark = parking <= now ? Self.parked : 0
+        var mayPark = parking <= now ? Self.parkedInACall : 0
         defer { if mayPark <= 0, parking <= now { parking = now + Self.parkingPause } }
         while taken.count < atMost, work > 0, inFlight < limits.attempts, let number = turns.popFirst() {
             work -= 1

@@ -118,6 +118,7 @@ final class Generation: @unchecked Sendable {
     private func keys(limit: UInt64) -> [InlineKey] {
         lock.withLock { _ in
             var keys: [InlineKey] = []
+            // What cannot even be opened tells no keys; that its records are lost is told without them.
             guard let handle = try? open() else { return keys }
             var result = slimta_gdbm_result()
             var size: Int32 = 0

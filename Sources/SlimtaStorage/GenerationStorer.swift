@@ -8,7 +8,9 @@ import Synchronization
 ///
 /// `@unchecked Sendable`: the handle is the thread's until `finish` or `abandon` has returned; the rest is behind a lock.
 final class GenerationStorer: @unchecked Sendable {
-    /// Values with their keys. They have one owner at a time.
+    /// Values with their keys.
+    ///
+    /// `@unchecked Sendable`: who fills them and who stores them have them by turns, handed over under the storer's lock.
     final class Values: @unchecked Sendable {
         private let buffer = OutputBuffer(capacity: 64 << 10)
         private var keys: [(key: InlineKey, end: Int)] = []
