@@ -129,16 +129,13 @@ final class CheckpointPlan {
 
     /// Builds the files; returns the `super` that makes them count.
     func build(checkpointed: UInt64) throws -> Superblock {
+        var builder: GenerationBuilder?
         do {
-            let states = try beginStates()
-            do {
-                try buildContents(states)
-                if let states { try buildStates(states) }
-            } catch {
-                states?.discard()
-                throw error
-            }
+            builder = try beginStates()
+            try buildContents(builder)
+            if let builder { try buildStates(builder) }
         } catch {
+            builder?.discard()
             for info in built { try? core.fileSystem.removeIfPresent("\(core.paths.queue)/\(info.name)") }
             throw error
         }
