@@ -81,6 +81,9 @@ package struct QueueID: Hashable, Comparable, Sendable, CustomStringConvertible 
         }
     }
 
+    /// Written out to be inlined elsewhere: tables compare ids all the time.
+    @inlinable package static func == (a: QueueID, b: QueueID) -> Bool { a.low == b.low && a.high == b.high }
+
     package static func < (a: QueueID, b: QueueID) -> Bool {
         a.high == b.high ? a.low < b.low : a.high < b.high
     }

@@ -97,7 +97,7 @@ package struct AttemptResolution: Sendable {
         }
         // A commit has one message: a second notice is committed by itself, before the state that says that it was sent.
         if let first = notices.first {
-            commit.accepted = [(first.envelope, now)]
+            commit.accepted = [.init(first.envelope, due: now)]
             commit.message = first.message
         }
     }

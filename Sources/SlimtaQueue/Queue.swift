@@ -125,8 +125,8 @@ package final class Queue: Sendable {
         _ envelopes: [Envelope], _ message: Message,
         completion: @escaping @Sendable (Result<Void, StorageError>) -> Void
     ) {
-        let due = envelopes.map { ($0, $0.received) }
-        storage.commit(QueueCommit(accepted: due, message: message)) { result in
+        let accepted = envelopes.map { QueueCommit.Acceptance($0, due: $0.received) }
+        storage.commit(QueueCommit(accepted: accepted, message: message)) { result in
             if case .success = result { self.accepted(envelopes, message) }
             completion(result)
         }
@@ -267,7 +267,8 @@ package final class Queue: Sendable {
     private func record(_ resolution: AttemptResolution) async {
         // Further notices first: if we stop between the commits, the sender is told twice rather than never.
         for notice in resolution.notices.dropFirst() {
-            await record(QueueCommit(accepted: [(notice.envelope, notice.envelope.received)], message: notice.message))
+            let accepted = QueueCommit.Acceptance(notice.envelope, due: notice.envelope.received)
+            await record(QueueCommit(accepted: [accepted], message: notice.message))
         }
         await record(resolution.commit)
     }

@@ -9,8 +9,20 @@ package import SlimtaMail
 /// An SMTP transaction is one commit with all envelopes that policies made of it. A bounce and the end of what it
 /// tells of are one commit, so that neither exists without the other.
 package struct QueueCommit: Sendable {
-    /// New envelopes, all with `message`; `due` is when the first attempt is to be made.
-    package var accepted: [(envelope: Envelope, due: Timestamp)]
+    /// A new envelope.
+    package struct Acceptance: Sendable {
+        package var envelope: Envelope
+        /// When the first attempt is to be made.
+        package var due: Timestamp
+
+        package init(_ envelope: Envelope, due: Timestamp) {
+            self.envelope = envelope
+            self.due = due
+        }
+    }
+
+    /// New envelopes, all with `message`.
+    package var accepted: [Acceptance]
     /// The message of `accepted`; nil only if that is empty.
     package var message: Message?
     /// New states of queued envelopes. Absolute: the last one written is the truth.
@@ -19,8 +31,7 @@ package struct QueueCommit: Sendable {
     package var removed: [Removal]
 
     package init(
-        accepted: [(envelope: Envelope, due: Timestamp)] = [], message: Message? = nil, states: [EnvelopeState] = [],
-        removed: [Removal] = []
+        accepted: [Acceptance] = [], message: Message? = nil, states: [EnvelopeState] = [], removed: [Removal] = []
     ) {
         self.accepted = accepted
         self.message = message

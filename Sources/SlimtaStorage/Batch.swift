@@ -28,63 +28,72 @@ struct PendingBody {
 
 /// Frames that become durable with one sync.
 ///
-/// `@unchecked Sendable`: it is filled under the journal's lock and then belongs to the writer.
+/// `@unchecked Sendable`: it is filled under the journal's lock and then belongs to the writer. That nobody else has it need
+/// not be checked anew for each commit.
 final class Batch: @unchecked Sendable {
     typealias Completion = @Sendable (Result<Void, StorageError>) -> Void
 
+    /// Who waits for a commit.
+    struct Waiter {
+        var completion: Completion
+        /// Why the commit was refused; nil: what becomes of the batch becomes of it.
+        var refusal: StorageError?
+    }
+
     let buffer: OutputBuffer
     /// The salt that its checksums were made with.
-    var salt: UInt64 = 0
+    @exclusivity(unchecked) var salt: UInt64 = 0
     /// Offsets of its frames.
-    var frames: [Int] = []
-    var changes: [Change] = []
-    var bodies: [PendingBody] = []
-    /// Who waits, in order; with an error, who was refused.
-    var completions: [(completion: Completion, refusal: StorageError?)] = []
+    @exclusivity(unchecked) var frames: [Int] = []
+    @exclusivity(unchecked) var changes: [Change] = []
+    @exclusivity(unchecked) var bodies: [PendingBody] = []
+    /// Who waits, in order.
+    @exclusivity(unchecked) var waiters: [Waiter] = []
     /// When its first frame was made: all of them say so, they are less than a sync apart.
-    private var begun = Timestamp(milliseconds: 0)
+    @exclusivity(unchecked) private var begun = Timestamp(milliseconds: 0)
     /// The number of its last frame.
-    var last: UInt64 = 0
+    @exclusivity(unchecked) var last: UInt64 = 0
 
     init(capacity: Int) { buffer = OutputBuffer(capacity: capacity) }
 
-    var isEmpty: Bool { buffer.count == 0 && completions.isEmpty }
+    var isEmpty: Bool { buffer.count == 0 && waiters.isEmpty }
+
+    /// Answers with the batch, in order, but that the commit is not in it.
+    func refuse(_ completion: @escaping Completion, _ error: StorageError) {
+        waiters.append(Waiter(completion: completion, refusal: error))
+    }
 
     func removeAll() {
         buffer.removeAll()
         frames.removeAll(keepingCapacity: true)
         changes.removeAll(keepingCapacity: true)
         bodies.removeAll(keepingCapacity: true)
-        completions.removeAll(keepingCapacity: true)
+        waiters.removeAll(keepingCapacity: true)
     }
 
-    /// Appends the frame of `commit`, before which `accepted` recipients were accepted; its size. `recipients` tells what
-    /// the index knows of an envelope that leaves the queue.
+    /// Appends the frame of `commit`, before which `accepted` recipients were accepted; its size, and which recipients it
+    /// accepts. `recipients` tells what the index knows of an envelope that leaves the queue.
     func encode(
         _ commit: QueueCommit, number: UInt64, durable: UInt64, accepted: AcceptedCount,
         recipients: (QueueID) -> RecipientCount?
-    ) -> Int {
+    ) -> (size: Int, accepted: AcceptedCount) {
         let type: FrameType = !commit.accepted.isEmpty ? .accept : !commit.states.isEmpty ? .state : .remove
         if frames.isEmpty { begun = .now() }
         let start = FrameHeader.begin(type, number: number, durable: durable, at: begun, into: buffer)
         buffer.field(RecordTag.accepted, accepted)
+        var ours = AcceptedCount()
         if !commit.accepted.isEmpty, let head = commit.message?.head {
             let rest = commit.message?.rest
             let body: Int
             if commit.accepted.count > 1 || rest != nil {
-                let id = commit.accepted.withUnsafeBufferPointer { $0[0].envelope.id }
+                let id = commit.accepted[0].envelope.id
                 bodies.append(PendingBody(id: id, rest: rest))
                 body = bodies.count - 1
             } else {
                 body = -1
             }
             buffer.reserve(head.readableBytes + 1024)
-            // In place: a copy of an envelope costs a dozen reference counts.
-            commit.accepted.withUnsafeBufferPointer { accepted in
-                for index in accepted.indices {
-                    encode(accepted[index].envelope, accepted[index].due, frame: start, body)
-                }
-            }
+            for new in commit.accepted { ours.add(encode(new, frame: start, body)) }
             let field = buffer.begin(RecordTag.body)
             buffer.append(head)
             buffer.end(field)
@@ -101,12 +110,14 @@ final class Batch: @unchecked Sendable {
         FrameHeader.end(start, salt: salt, in: buffer)
         frames.append(start)
         last = number
-        return buffer.count - start
+        return (buffer.count - start, ours)
     }
 
-    private func encode(_ envelope: Envelope, _ due: Timestamp, frame: Int, _ body: Int) {
-        EnvelopeCodec.encode(envelope, due: due, tag: RecordTag.envelope, into: buffer)
-        changes.append(Change(kind: .accept(RecipientCount(envelope)), frame: frame, id: envelope.id, body: body))
+    private func encode(_ new: QueueCommit.Acceptance, frame: Int, _ body: Int) -> RecipientCount {
+        EnvelopeCodec.encode(new.envelope, due: new.due, tag: RecordTag.envelope, into: buffer)
+        let recipients = RecipientCount(new.envelope)
+        changes.append(Change(kind: .accept(recipients), frame: frame, id: new.envelope.id, body: body))
+        return recipients
     }
 
     /// How much was in it: to take the last frame out again.

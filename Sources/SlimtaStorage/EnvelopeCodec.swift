@@ -230,7 +230,7 @@ extension Fates {
 }
 
 extension RecipientCount {
-    init(_ envelope: Envelope) {
+    init(_ envelope: borrowing Envelope) {
         self.init(envelope.recipients.count, envelope.sender == nil ? .notice : .submitted)
     }
 

@@ -92,8 +92,8 @@ struct Index: ~Copyable {
     var applied: UInt64 = 0
     private var fates: [Fates] = []
     private var freeFates: [UInt32] = []
-    /// Slots that frames of each segment were about.
-    private var touched: [UInt64: [UInt32]] = [:]
+    /// Slots that frames of segments were about, in the order in which that was.
+    private var touched: [(segment: UInt64, slots: [UInt32])] = []
 
     deinit { for chunk in chunks { chunk.deallocate() } }
 
@@ -133,7 +133,7 @@ struct Index: ~Copyable {
 
     /// The slots that frames of segments up to `segment` were about, each once, ascending.
     func touched(upTo segment: UInt64) -> [UInt32] {
-        var slots = touched.filter { $0.key <= segment }.flatMap(\.value)
+        var slots = touched.filter { $0.segment <= segment }.flatMap(\.slots)
         slots.sort()
         var unique: [UInt32] = []
         unique.reserveCapacity(slots.count)
@@ -164,7 +164,7 @@ struct Index: ~Copyable {
         if body != IndexEntry.noBody { bodies[Int(body)].count += 1 }
         // An id that is there already is replaced: a record is never counted twice.
         let spool = remove(id)
-        tombstones.remove(id)
+        if !tombstones.isEmpty { tombstones.remove(id) }
         let slot: UInt32
         if firstFree != IndexEntry.noBody {
             slot = firstFree
@@ -182,7 +182,7 @@ struct Index: ~Copyable {
         table.insert(id, slot) { chunks[Int($0) / Self.chunkSize][Int($0) % Self.chunkSize].id }
         if location.isJournal {
             inJournal += 1
-            touched[location.segment, default: []].append(slot)
+            touch(slot, location.segment)
         } else {
             live[location.generation, default: 0] += 1
         }
@@ -195,14 +195,16 @@ struct Index: ~Copyable {
         settle(slot, fates)
         if !pointer(slot).pointee.state.isJournal { statesInJournal += 1 }
         pointer(slot).pointee.state = location
-        touched[location.segment, default: []].append(slot)
+        touch(slot, location.segment)
     }
 
     /// An envelope leaves the queue. Returns the spooled body that nobody needs any more, if it had one.
-    mutating func remove(_ id: QueueID) -> QueueID? {
-        guard let slot = slot(of: id) else { return nil }
+    mutating func remove(_ id: QueueID) -> QueueID? { slot(of: id).flatMap { remove($0) } }
+
+    private mutating func remove(_ slot: UInt32) -> QueueID? {
         settle(slot, Fates())
         let entry = pointer(slot).pointee
+        let id = entry.id
         pending[entry.recipients.kind].queued &-= UInt64(entry.recipients.count)
         table.remove(id) { [chunks] in chunks[Int($0) / Self.chunkSize][Int($0) % Self.chunkSize].id }
         if entry.meta != 0 || !entry.envelope.isJournal || entry.envelope.segment <= checkpointing ?? 0 {
@@ -286,7 +288,7 @@ struct Index: ~Copyable {
         let entry = pointer(slot).pointee
         if !fates.follows(self.fates(entry)) { ledger.mismatched &+= 1 }
         count(fates, of: entry.recipients, by: name)
-        return remove(id)
+        return remove(slot)
     }
 
     /// A frame tells the end of an envelope that is not here: it left before a checkpoint took it up, which counted it as
@@ -304,7 +306,7 @@ struct Index: ~Copyable {
         let ended = fates(entry)
         lost[entry.recipients.kind].add(ended)
         lost[entry.recipients.kind].lost &+= UInt64(entry.recipients.count) &- ended.sum
-        return remove(id)
+        return remove(slot)
     }
 
     /// One more reason to keep a spooled body.
@@ -343,7 +345,7 @@ struct Index: ~Copyable {
 
     /// Forgets what segments up to `segment` were about, and tombstones that were written down.
     mutating func recycled(upTo segment: UInt64, buried: Set<QueueID>) {
-        touched = touched.filter { $0.key > segment }
+        touched.removeAll { $0.segment <= segment }
         tombstones.subtract(buried)
     }
 
@@ -352,6 +354,11 @@ struct Index: ~Copyable {
 
     /// Forgets a file with contents.
     mutating func retired(_ generation: UInt32) { live[generation] = nil }
+
+    private mutating func touch(_ slot: UInt32, _ segment: UInt64) {
+        if touched.last?.segment != segment { touched.append((segment, [])) }
+        touched[touched.count - 1].slots.append(slot)
+    }
 
     private mutating func left(_ location: Location) {
         if location.isJournal {

@@ -46,6 +46,7 @@ extension Journal {
         state.withLock { state in
             state.progress &+= 1
             state.isWriting = false
+            state.wakeAt = nil
             let now = monotonicMilliseconds()
             if let error = state.vanished {
                 state.vanished = nil
@@ -59,10 +60,9 @@ extension Journal {
                 state.isWriting = true
                 return .write(state.sealed.removeFirst())
             }
-            state.wakeAt = 1
             if !state.open.isEmpty {
                 let left = state.gatherUntil - monotonicNanoseconds()
-                if state.open.completions.count < state.expected, left > 0 {
+                if state.open.waiters.count < state.expected, left > 0 {
                     state.wakeAt = state.expected
                     return .sleep(.nanoseconds(left))
                 }
@@ -111,6 +111,7 @@ extension Journal {
                     deadline = min(deadline ?? .max, now + core.options.markerDelay.milliseconds)
                 }
             }
+            state.wakeAt = 1
             return .sleep(deadline.map { .milliseconds(max(1, $0 - now)) })
         }
     }
@@ -122,7 +123,7 @@ extension Journal {
         var isBlocked = false
         for waiting in state.waiting {
             switch state.phase {
-            case .broken(let reason, _, _): state.open.completions.append((waiting.completion, .failed(reason)))
+            case .broken(let reason, _, _): state.open.refuse(waiting.completion, .failed(reason))
             case .running:
                 if isBlocked && (!waiting.isPrivileged || left.contains { $0.isPrivileged })
                     || !encode(waiting.commit, waiting.completion, waiting.isPrivileged, &state)
@@ -211,9 +212,9 @@ extension Journal {
         }
         // Who is answered now is likely to come again at once. Without a moment for them, the first one would be synced
         // alone while all others wait for two syncs. A commit that came alone never waits.
-        state.withLock { $0.expected = batch.completions.count + $0.open.completions.count }
-        for (completion, refusal) in batch.completions {
-            completion(refusal.map { .failure($0) } ?? .success(()))
+        state.withLock { $0.expected = batch.waiters.count + $0.open.waiters.count }
+        for waiter in batch.waiters {
+            waiter.completion(waiter.refusal.map { .failure($0) } ?? .success(()))
         }
         batch.removeAll()
         state.withLock { state in
@@ -300,8 +301,8 @@ extension Journal {
         checkpointer.signal()
         for batch in failed {
             releaseClaims(batch)
-            for (completion, refusal) in batch.completions {
-                completion(.failure(refusal ?? .failed(reason)))
+            for waiter in batch.waiters {
+                waiter.completion(.failure(waiter.refusal ?? .failed(reason)))
             }
         }
     }

@@ -74,8 +74,9 @@ final class Journal: Sendable {
         /// nanoseconds): see `write`.
         var expected = 0
         var gatherUntil: Int64 = 0
-        /// The writer wants to be woken when the open batch has this many commits.
-        var wakeAt = 1
+        /// The writer sleeps, and wants to be woken when the open batch has this many commits; nil: it is awake, and
+        /// looks for itself before it sleeps.
+        var wakeAt: Int? = 1
     }
 
     let core: StorageCore
@@ -121,16 +122,16 @@ final class Journal: Sendable {
         let (isClosed, wakes) = state.withLock { state -> (Bool, Bool) in
             if state.hasEnded { return (true, false) }
             if state.isClosing {
-                state.open.completions.append((completion, .closed))
+                state.open.refuse(completion, .closed)
                 return (false, true)
             }
             switch state.phase {
-            case .broken(let reason, _, _): state.open.completions.append((completion, .failed(reason)))
+            case .broken(let reason, _, _): state.open.refuse(completion, .failed(reason))
             case .running:
                 if commit.accepted.isEmpty && commit.states.isEmpty && commit.removed.isEmpty {
-                    state.open.completions.append((completion, nil))
+                    state.open.waiters.append(Batch.Waiter(completion: completion))
                 } else if state.isFull && !isPrivileged {
-                    state.open.completions.append((completion, .full))
+                    state.open.refuse(completion, .full)
                 } else if state.waiting.contains(where: { !isPrivileged || $0.isPrivileged })
                     || !encode(commit, completion, isPrivileged, &state)
                 {
@@ -144,7 +145,8 @@ final class Journal: Sendable {
                     return (false, true)
                 }
             }
-            return (false, state.open.completions.count >= state.wakeAt || !state.sealed.isEmpty)
+            guard let wakeAt = state.wakeAt else { return (false, false) }
+            return (false, state.open.waiters.count >= wakeAt || !state.sealed.isEmpty)
         }
         if isClosed { completion(.failure(.closed)) }
         if wakes { wake.signal() }
@@ -156,29 +158,27 @@ final class Journal: Sendable {
     ) -> Bool {
         let batch = state.open
         let mark = batch.mark
-        let size = batch.encode(
+        let (size, accepted) = batch.encode(
             commit, number: state.next, durable: state.durable, accepted: state.accepted,
             recipients: { id in core.index.withLock { $0.entry(id)?.recipients } })
         if size > capacity {
             batch.rollBack(to: mark)
-            batch.completions.append((completion, .failed("a commit of \(size) octets is too large for the journal")))
+            batch.refuse(completion, .failed("a commit of \(size) octets is too large for the journal"))
             return true
         }
-        guard admits(batch, isPrivileged, state) else {
+        guard admits(batch, isPrivileged, &state) else {
             batch.rollBack(to: mark)
             return false
         }
         if let rest = commit.message?.rest, !commit.accepted.isEmpty, !claim(rest) {
             batch.rollBack(to: mark)
-            batch.completions.append((completion, .failed("the spooled message is gone")))
+            batch.refuse(completion, .failed("the spooled message is gone"))
             return true
         }
         state.next += 1
-        commit.accepted.withUnsafeBufferPointer { accepted in
-            for index in accepted.indices { state.accepted.add(RecipientCount(accepted[index].envelope)) }
-        }
+        state.accepted = state.accepted + accepted
         state.told = state.durable
-        batch.completions.append((completion, nil))
+        batch.waiters.append(Batch.Waiter(completion: completion))
         if batch.buffer.count >= core.options.batchSize { seal(&state) }
         return true
     }
@@ -191,8 +191,8 @@ final class Journal: Sendable {
         state.open.salt = (state.ready ?? state.current).header.salt
     }
 
-    /// Whether there is a place for all that has none yet, `batch` (the open one) included.
-    private func admits(_ batch: Batch, _ isPrivileged: Bool, _ state: borrowing State) -> Bool {
+    /// Whether there is a place for all that has none yet, `batch` (the open one) included. `state` is not changed.
+    private func admits(_ batch: Batch, _ isPrivileged: Bool, _ state: inout State) -> Bool {
         let needed = state.unplaced + roundedUp(batch.buffer.count, to: OutputBuffer.page)
         let left = state.current.size - state.position
         let reserved = isPrivileged ? 0 : reservedSpace

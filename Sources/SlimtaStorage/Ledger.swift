@@ -93,10 +93,10 @@ package struct Ledger: Hashable, Sendable {
             case .notice: notices
             }
         }
-        set {
+        _modify {
             switch kind {
-            case .submitted: submitted = newValue
-            case .notice: notices = newValue
+            case .submitted: yield &submitted
+            case .notice: yield &notices
             }
         }
     }

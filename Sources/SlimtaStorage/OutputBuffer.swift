@@ -15,9 +15,10 @@ final class OutputBuffer: @unchecked Sendable {
     /// The unit of the disk: what is aligned is aligned to this.
     static let page = 4096
 
-    private(set) var base: UnsafeMutableRawPointer
-    private(set) var capacity: Int
-    private(set) var count = 0
+    // That nobody else has them is known, and checking it anew for each number costs more than writing it.
+    @exclusivity(unchecked) private(set) var base: UnsafeMutableRawPointer
+    @exclusivity(unchecked) private(set) var capacity: Int
+    @exclusivity(unchecked) private(set) var count = 0
 
     init(capacity: Int = 64 << 10) {
         self.capacity = roundedUp(max(capacity, 1), to: Self.page)

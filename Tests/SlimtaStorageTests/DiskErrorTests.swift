@@ -23,7 +23,8 @@ import Testing
             do throws(StorageError) {
                 try await storage.commit(
                     QueueCommit(
-                        accepted: [(makeEnvelope(), someDue)], message: makeMessage(String(repeating: "x", count: 3000))
+                        accepted: [.init(makeEnvelope(), due: someDue)],
+                        message: makeMessage(String(repeating: "x", count: 3000))
                     ))
             } catch {
                 return error

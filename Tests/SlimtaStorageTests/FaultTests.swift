@@ -74,7 +74,7 @@ private let noSpace: Int32 = 28
             housekeeper: Event(), checkpointer: Event(), discard: { _ in })
         journal.state.withLock { $0.ready = segments[1] }
         let envelope = makeEnvelope()
-        journal.commit(QueueCommit(accepted: [(envelope, someDue)], message: makeMessage("text"))) { _ in }
+        journal.commit(QueueCommit(accepted: [.init(envelope, due: someDue)], message: makeMessage("text"))) { _ in }
         journal.rotate()
         journal.state.withLock { $0.isStopped = true }
         journal.run()

@@ -54,7 +54,7 @@ private struct FullQueue: Sendable {
                 group.addTask {
                     let envelope = makeEnvelope(id, to: ["r\(number)@d\(number % 7).example"])
                     let message = Message(head: ByteBuffer(string: "Subject: \(number)\r\n\r\ntext\r\n"), rest: rest)
-                    try await storage.commit(QueueCommit(accepted: [(envelope, someDue)], message: message))
+                    try await storage.commit(QueueCommit(accepted: [.init(envelope, due: someDue)], message: message))
                     return id
                 }
             }

@@ -57,7 +57,7 @@ import Testing
         _ = try storage.recover()
         let envelopes = (0..<3).map { makeEnvelope(to: ["r@d\($0).example"]) }
         try await storage.commit(
-            QueueCommit(accepted: envelopes.map { ($0, someDue) }, message: makeMessage("shared")))
+            QueueCommit(accepted: envelopes.map { .init($0, due: someDue) }, message: makeMessage("shared")))
         try await storage.checkpoint()
         // The body is under the first envelope's id; it must outlive that envelope.
         try await storage.commit(QueueCommit(removed: [Removal(id: envelopes[0].id)]))
@@ -175,7 +175,9 @@ import Testing
         _ = try storage.recover()
         let (stream, continuation) = AsyncStream<Int>.makeStream()
         for number in 0..<200 {
-            storage.commit(QueueCommit(accepted: [(makeEnvelope(), someDue)], message: makeMessage("\(number)"))) {
+            storage.commit(
+                QueueCommit(accepted: [.init(makeEnvelope(), due: someDue)], message: makeMessage("\(number)"))
+            ) {
                 result in
                 if case .success = result { continuation.yield(number) }
             }

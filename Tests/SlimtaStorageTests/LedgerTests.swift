@@ -246,7 +246,8 @@ import Testing
         let spooled = try await spool(storage, [1, 2, 3])
         try await storage.commit(
             QueueCommit(
-                accepted: [(makeEnvelope(), someDue)], message: Message(head: ByteBuffer(string: "head"), rest: spooled)
+                accepted: [.init(makeEnvelope(), due: someDue)],
+                message: Message(head: ByteBuffer(string: "head"), rest: spooled)
             ))
         let beside = try await storage.audit()
         #expect(beside.isClean && beside.findings.isEmpty, "\(beside.findings)")
@@ -301,7 +302,8 @@ import Testing
         let body = try await spool(storage, [1, 2, 3])
         let large = makeEnvelope()
         try await storage.commit(
-            QueueCommit(accepted: [(large, someDue)], message: Message(head: ByteBuffer(string: "head"), rest: body)))
+            QueueCommit(
+                accepted: [.init(large, due: someDue)], message: Message(head: ByteBuffer(string: "head"), rest: body)))
         let path = storage.core.paths.spooled(body.reference.id)
         _ = try #require(FileManager.default.contents(atPath: path))
         try Data([1, 2, 4]).write(to: URL(fileURLWithPath: path))

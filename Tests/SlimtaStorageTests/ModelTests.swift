@@ -32,7 +32,7 @@ import Testing
                 let text = String(repeating: "\(step).", count: Int.random(in: 0..<800, using: &random))
                 let envelopes = (0..<count).map { _ in makeEnvelope(QueueID(high: random.next(), low: random.next())) }
                 try await storage.commit(
-                    QueueCommit(accepted: envelopes.map { ($0, someDue) }, message: makeMessage(text)))
+                    QueueCommit(accepted: envelopes.map { .init($0, due: someDue) }, message: makeMessage(text)))
                 for envelope in envelopes {
                     model[envelope.id] = Expected(
                         envelope: envelope, text: text, state: EnvelopeState(of: envelope, due: someDue))

@@ -192,7 +192,7 @@ final class PowerCutScript: Sendable {
         let ids = envelopes.map(\.id)
         commit(
             QueueCommit(
-                accepted: envelopes.map { ($0, someDue) },
+                accepted: envelopes.map { .init($0, due: someDue) },
                 message: Message(head: ByteBuffer(string: text), rest: rest)), storage, &pending
         ) { ledger in
             for id in ids { ledger.entries[id]!.isAcknowledged = true }
@@ -239,7 +239,7 @@ final class PowerCutScript: Sendable {
         }
         commit(
             QueueCommit(
-                accepted: [(bounce, someDue)], message: makeMessage("bounce"), removed: [removal]),
+                accepted: [.init(bounce, due: someDue)], message: makeMessage("bounce"), removed: [removal]),
             storage, &pending
         ) { ledger in
             ledger.entries[id]!.isRemoved = true

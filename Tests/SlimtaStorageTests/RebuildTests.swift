@@ -47,12 +47,13 @@ import Testing
         // So many that segments are not taken up at once.
         let many = (0..<300).map { _ in makeEnvelope() }
         try await storage.commit(
-            QueueCommit(accepted: many.map { ($0, someDue) }, message: makeMessage("for many")))
+            QueueCommit(accepted: many.map { .init($0, due: someDue) }, message: makeMessage("for many")))
         let spooled = try await spool(storage)
         let large = makeEnvelope()
         try await storage.commit(
             QueueCommit(
-                accepted: [(large, someDue)], message: Message(head: ByteBuffer(string: "head"), rest: spooled)))
+                accepted: [.init(large, due: someDue)],
+                message: Message(head: ByteBuffer(string: "head"), rest: spooled)))
         var queued: [QueueID: StoredEnvelope] = [:]
         for id in ids + [large.id] + many.map(\.id) { queued[id] = try await storage.load(id) }
         // Segments enough; and without its marker nobody would miss the last commit.

@@ -86,7 +86,7 @@ extension JournaledStorage {
     func accept(_ envelope: Envelope = makeEnvelope(), _ text: String = "Subject: x\r\n\r\nbody\r\n") async throws
         -> Envelope
     {
-        try await commit(QueueCommit(accepted: [(envelope, someDue)], message: makeMessage(text)))
+        try await commit(QueueCommit(accepted: [.init(envelope, due: someDue)], message: makeMessage(text)))
         return envelope
     }
 }

@@ -36,7 +36,7 @@ import Testing
         let envelopes = (0..<count).map { _ in makeEnvelope() }
         try await storage.commit(
             QueueCommit(
-                accepted: envelopes.map { ($0, someDue) },
+                accepted: envelopes.map { .init($0, due: someDue) },
                 message: Message(head: ByteBuffer(string: "head"), rest: body)))
         return envelopes
     }

@@ -13,7 +13,7 @@ struct Bench {
     /// What is required: a part of the raw rate, CPU a message in microseconds, messages a second.
     private static let share = 0.7, cost = 10.0, sustained = 20_000.0
     /// The rounds of which the medians are shown.
-    private static let rounds = 5
+    private static let rounds = 11
     /// Octets of a message, and of a record of the raw append.
     static let size = 4096
 

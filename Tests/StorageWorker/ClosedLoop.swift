@@ -85,13 +85,22 @@ struct ClosedLoop {
 ///
 /// `@unchecked Sendable`: one thread runs it, the storage's writer or one of its own.
 private final class Turns: @unchecked Sendable {
+    typealias Outcome = Swift.Result<Void, StorageError>
+
+    /// One message in flight. What it commits is made once, but for the id: it is the storage's time that is measured.
+    private struct Slot {
+        var acceptance: QueueCommit
+        var removal: QueueCommit
+        /// Monotonic nanoseconds.
+        var begun: Int64 = 0
+        /// Called when the message is durable.
+        var completion: @Sendable (Outcome) -> Void = { _ in }
+    }
+
     private let storage: JournaledStorage
     private let removes: Bool
     private let goesOn: (Int, Int64) -> Bool
-    /// What each slot commits but for the id: it is the storage's time that is measured, not the making of a message.
-    private var acceptance: [QueueCommit]
-    private var removal: [QueueCommit]
-    private var begun: [Int64]
+    private var slots: [Slot]
     /// The ids of one run begin alike.
     private let first: QueueID
     private var random: Generator
@@ -100,6 +109,7 @@ private final class Turns: @unchecked Sendable {
     private var begin: Int64 = 0
     private var processor = processorTime()
     private let done = Completions()
+    private let check: @Sendable (Outcome) -> Void
 
     init(_ storage: JournaledStorage, inFlight: Int, removes: Bool, _ goesOn: @escaping (Int, Int64) -> Bool) {
         self.storage = storage
@@ -108,23 +118,24 @@ private final class Turns: @unchecked Sendable {
         let first = QueueID(at: .now())
         self.first = first
         let group = Group(first: 1, count: 1, head: Bench.size, rest: 0, replaced: 0)
-        acceptance = (0..<inFlight).map { _ in
-            QueueCommit(
-                accepted: [(group.envelopes()[0], Timestamp(milliseconds: 0))],
-                message: Message(head: group.content(.head)))
+        slots = (0..<inFlight).map { _ in
+            Slot(
+                acceptance: QueueCommit(
+                    accepted: [.init(group.envelopes()[0], due: Timestamp(milliseconds: 0))],
+                    message: Message(head: group.content(.head))),
+                removal: QueueCommit(removed: [Removal(id: first, delivered: 1)]))
         }
-        removal = (0..<inFlight).map { _ in QueueCommit(removed: [Removal(id: first, delivered: 1)]) }
+        check = { [done] in done.check($0) }
         random = Generator(seed: first.low)
-        begun = [Int64](repeating: 0, count: inFlight)
         left = inFlight
         result.latencies.reserveCapacity(1 << 22)
     }
 
     /// Returns when all is done.
     func runHere() throws -> ClosedLoop.Result {
-        start { [done] in done.add($0, $1) }
+        start { [done] slot in { done.add(slot, $0) } }
         while left > 0 {
-            for slot in try done.wait() { ended(slot) { [done] in done.add($0, $1) } }
+            for slot in try done.wait() { ended(slot) }
         }
         return finished()
     }
@@ -133,12 +144,12 @@ private final class Turns: @unchecked Sendable {
     func runInCompletions(_ completion: @escaping @Sendable (Swift.Result<ClosedLoop.Result, any Error>) -> Void) {
         // A commit of nothing: what its completion does is done by the thread that calls all others.
         storage.commit(QueueCommit()) { _ in
-            self.start { self.goOn($0, $1, completion) }
+            self.start { slot in { self.goOn(slot, $0, completion) } }
         }
     }
 
     private func goOn(
-        _ slot: Int, _ outcome: Swift.Result<Void, StorageError>,
+        _ slot: Int, _ outcome: Outcome,
         _ completion: @escaping @Sendable (Swift.Result<ClosedLoop.Result, any Error>) -> Void
     ) {
         if left < 0 { return }
@@ -147,31 +158,31 @@ private final class Turns: @unchecked Sendable {
             completion(.failure(error))
             return
         }
-        ended(slot) { self.goOn($0, $1, completion) }
+        ended(slot)
         if left == 0 { completion(.success(finished())) }
     }
 
-    private func start(_ then: @escaping @Sendable (Int, Swift.Result<Void, StorageError>) -> Void) {
+    /// `completion`: makes what is called when a slot's message is durable.
+    private func start(_ completion: (Int) -> @Sendable (Outcome) -> Void) {
+        for slot in slots.indices { slots[slot].completion = completion(slot) }
         (begin, processor) = (Self.now(), processorTime())
-        for slot in begun.indices { accept(slot, begin, then) }
+        for slot in slots.indices { accept(slot, begin) }
     }
 
     /// The message of a slot is durable: the next one.
-    private func ended(_ slot: Int, _ then: @escaping @Sendable (Int, Swift.Result<Void, StorageError>) -> Void) {
+    private func ended(_ slot: Int) {
         let now = Self.now()
-        removal[slot].removed[0].id = acceptance[slot].accepted[0].envelope.id
-        result.latencies.append(UInt32(clamping: (now - begun[slot]) / 1000))
+        slots[slot].removal.removed[0].id = slots[slot].acceptance.accepted[0].envelope.id
+        result.latencies.append(UInt32(clamping: (now - slots[slot].begun) / 1000))
         result.count += 1
-        if goesOn(result.count, now - begin) { accept(slot, now, then) } else { left -= 1 }
-        if removes { storage.commit(removal[slot]) { [done] in done.check($0) } }
+        if goesOn(result.count, now - begin) { accept(slot, now) } else { left -= 1 }
+        if removes { storage.commit(slots[slot].removal, completion: check) }
     }
 
-    private func accept(
-        _ slot: Int, _ now: Int64, _ then: @escaping @Sendable (Int, Swift.Result<Void, StorageError>) -> Void
-    ) {
-        acceptance[slot].accepted[0].envelope.id = QueueID(high: first.high, low: random.next())
-        begun[slot] = now
-        storage.commit(acceptance[slot]) { then(slot, $0) }
+    private func accept(_ slot: Int, _ now: Int64) {
+        slots[slot].acceptance.accepted[0].envelope.id = QueueID(high: first.high, low: random.next())
+        slots[slot].begun = now
+        storage.commit(slots[slot].acceptance, completion: slots[slot].completion)
     }
 
     /// Monotonic nanoseconds.
@@ -186,6 +197,7 @@ private final class Turns: @unchecked Sendable {
         result.rate = Double(result.count) / elapsed
         result.cost = (processorTime() - processor) * 1e6 / Double(result.count)
         result.latencies.sort()
+        for slot in slots.indices { slots[slot].completion = { _ in } }  // They hold us.
         return result
     }
 }

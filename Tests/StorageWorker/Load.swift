@@ -92,7 +92,7 @@ struct Load {
         for old in replaced { try marks.write("r", old.group) }
         try await storage.commit(
             QueueCommit(
-                accepted: envelopes.map { ($0, Timestamp(milliseconds: 0)) }, message: message,
+                accepted: envelopes.map { .init($0, due: Timestamp(milliseconds: 0)) }, message: message,
                 removed: replaced.flatMap(\.ids).map { Removal(id: $0, bounced: 1) }))
         try marks.write("A", group)
         for old in replaced { try marks.write("X", old.group) }
