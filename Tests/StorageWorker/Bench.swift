@@ -49,7 +49,7 @@ struct Bench {
     private func measure(_ inFlight: Int, _ isHandedOver: Bool) async throws -> (share: Double, cost: Double) {
         var direct: [RawAppend.Result] = []
         var buffered: [Double] = []
-        var shares: [Double] = []
+        var shares: (ofDirect: [Double], ofBuffered: [Double]) = ([], [])
         var results: [ClosedLoop.Result] = []
         let past = try RawAppend("\(directory)/raw", isDirect: true)
         let through = try RawAppend("\(directory)/raw-buffered", isDirect: false)
@@ -67,10 +67,12 @@ struct Bench {
                 let after = try past.run(batch: inFlight, seconds: slice / 2)
                 direct += [before, after]
                 results.append(result)
-                shares.append(result.rate / max((before.rate + after.rate) / 2, buffered.last!))
+                shares.ofDirect.append(result.rate / ((before.rate + after.rate) / 2))
+                shares.ofBuffered.append(result.rate / buffered.last!)
             }
         }
-        let (share, cost) = (median(shares), median(results.map(\.cost)))
+        let share = min(median(shares.ofDirect), median(shares.ofBuffered))
+        let cost = median(results.map(\.cost))
         say(
             right(inFlight, 9) + (isHandedOver ? " thread" : "       ")
                 + right(median(direct.map(\.rate)), 13) + right(median(buffered), 15)
