@@ -151,10 +151,9 @@ enum EnvelopeCodec {
     }
 
     static func id(_ id: QueueID, _ tag: UInt8, _ output: OutputBuffer) {
-        output.append(tag)
-        output.append(UInt32(16))
-        output.append(id.high)
-        output.append(id.low)
+        let value = output.field(tag, size: 16)
+        value.store(id.high)
+        value.store(id.low, at: 8)
     }
 
     static func id(_ field: Field) throws(FormatError) -> QueueID {
@@ -164,15 +163,16 @@ enum EnvelopeCodec {
     }
 
     private static func mailbox(_ mailbox: Mailbox, _ tag: UInt8, _ output: OutputBuffer) {
-        let start = output.begin(tag)
-        output.append(UInt32(mailbox.domainOffset - 1))
+        let local = mailbox.domainOffset - 1
         var text = mailbox.text
         text.withUTF8 { octets in
-            let octets = UnsafeRawBufferPointer(octets)
-            output.append(UnsafeRawBufferPointer(rebasing: octets[..<(mailbox.domainOffset - 1)]))
-            output.append(UnsafeRawBufferPointer(rebasing: octets[mailbox.domainOffset...]))
+            precondition(local < octets.count)
+            let value = output.field(tag, size: 4 + octets.count - 1)
+            value.store(UInt32(local))
+            (value + 4).copyMemory(from: octets.baseAddress!, byteCount: local)
+            (value + 4 + local).copyMemory(
+                from: octets.baseAddress! + local + 1, byteCount: octets.count - local - 1)
         }
-        output.end(start)
     }
 
     private static func mailbox(_ field: Field) throws(FormatError) -> Mailbox {

@@ -62,15 +62,13 @@ struct FrameHeader: Equatable {
         _ type: FrameType, number: UInt64, durable: UInt64, at time: Timestamp = .now(), into output: OutputBuffer
     ) -> Int {
         let start = output.count
-        output.reserve(size)
-        output.append(magic)
-        output.append(UInt64(0))
-        output.append(type.rawValue)
-        output.append(UInt8(0))
-        output.append(UInt16(0))
-        output.append(number)
-        output.append(durable)
-        output.append(UInt64(bitPattern: time.milliseconds))
+        let header = output.extend(size)
+        header.store(magic)
+        header.store(UInt64(0), at: 4)
+        header.store(UInt32(type.rawValue), at: 12)
+        header.store(number, at: 16)
+        header.store(durable, at: 24)
+        header.store(time.milliseconds, at: 32)
         return start
     }
 
@@ -83,7 +81,7 @@ struct FrameHeader: Equatable {
 
     /// Writes the CRC of the frame at `start`, for a segment with this salt.
     static func seal(_ start: Int, salt: UInt64, in output: OutputBuffer) {
-        let frame = UnsafeRawBufferPointer(rebasing: output.octets.dropFirst(start))
+        let frame = UnsafeRawBufferPointer(rebasing: output.octets[start...])
         let length = Int(frame.number(at: 8, as: UInt32.self))
         output.patch(crc32c(crc32c(salt: salt), slice(frame, length)), at: start + 4)
     }

@@ -56,18 +56,22 @@ final class OutputBuffer: @unchecked Sendable {
         capacity = wanted
     }
 
+    /// Room for `size` octets that the caller writes, all of them, before anything else is appended.
+    @inline(__always)
+    func extend(_ size: Int) -> UnsafeMutableRawPointer {
+        reserve(size)
+        defer { count += size }
+        return base + count
+    }
+
     @inline(__always)
     func append<Number: FixedWidthInteger>(_ number: Number) {
-        reserve(MemoryLayout<Number>.size)
-        base.storeBytes(of: number.littleEndian, toByteOffset: count, as: Number.self)
-        count += MemoryLayout<Number>.size
+        extend(MemoryLayout<Number>.size).store(number)
     }
 
     func append(_ octets: UnsafeRawBufferPointer) {
         guard let start = octets.baseAddress, octets.count > 0 else { return }
-        reserve(octets.count)
-        (base + count).copyMemory(from: start, byteCount: octets.count)
-        count += octets.count
+        extend(octets.count).copyMemory(from: start, byteCount: octets.count)
     }
 
     func append(_ text: String) {
@@ -85,15 +89,13 @@ final class OutputBuffer: @unchecked Sendable {
     /// Zeros up to a multiple of `alignment`.
     func pad(to alignment: Int) {
         let padding = roundedUp(count, to: alignment) - count
-        reserve(padding)
-        memset(base + count, 0, padding)
-        count += padding
+        memset(extend(padding), 0, padding)
     }
 
     /// Overwrites a number that was written at `offset`.
     func patch<Number: FixedWidthInteger>(_ number: Number, at offset: Int) {
         precondition(offset + MemoryLayout<Number>.size <= count)
-        base.storeBytes(of: number.littleEndian, toByteOffset: offset, as: Number.self)
+        (base + offset).store(number)
     }
 
     /// Begins a field; `end` is told what this returns.
@@ -109,33 +111,46 @@ final class OutputBuffer: @unchecked Sendable {
     func end(_ start: Int) { patch(UInt32(count - start), at: start - 4) }
 
     /// A field with a number.
+    @inline(__always)
     func field<Number: FixedWidthInteger>(_ tag: UInt8, _ number: Number) {
-        append(tag)
-        append(UInt32(MemoryLayout<Number>.size))
-        append(number)
+        field(tag, size: MemoryLayout<Number>.size).store(number)
     }
 
     /// A field with text; an empty text is no field.
     func field(_ tag: UInt8, _ text: String) {
         if text.isEmpty { return }
-        let start = begin(tag)
-        append(text)
-        end(start)
+        var text = text
+        text.withUTF8 { field(tag, UnsafeRawBufferPointer($0)) }
     }
 
     /// A field with the recipients that were accepted so far.
     func field(_ tag: UInt8, _ accepted: AcceptedCount) {
-        append(tag)
-        append(UInt32(16))
-        append(accepted.submitted)
-        append(accepted.notices)
+        let value = field(tag, size: 16)
+        value.store(accepted.submitted)
+        value.store(accepted.notices, at: 8)
     }
 
     /// A field with octets.
     func field(_ tag: UInt8, _ octets: UnsafeRawBufferPointer) {
-        append(tag)
-        append(UInt32(octets.count))
-        append(octets)
+        let value = field(tag, size: octets.count)
+        if let start = octets.baseAddress { value.copyMemory(from: start, byteCount: octets.count) }
+    }
+
+    /// A field whose value, of `size` octets, the caller writes: see ``extend(_:)``.
+    @inline(__always)
+    func field(_ tag: UInt8, size: Int) -> UnsafeMutableRawPointer {
+        let start = extend(5 + size)
+        start.store(tag)
+        start.store(UInt32(size), at: 1)
+        return start + 5
+    }
+}
+
+extension UnsafeMutableRawPointer {
+    /// Writes a little-endian number.
+    @inline(__always)
+    func store<Number: FixedWidthInteger>(_ number: Number, at offset: Int = 0) {
+        storeBytes(of: number.littleEndian, toByteOffset: offset, as: Number.self)
     }
 }
 

@@ -100,12 +100,12 @@ private final class Turns: @unchecked Sendable {
     private let storage: JournaledStorage
     private let removes: Bool
     private let goesOn: (Int, Int64) -> Bool
-    private var slots: [Slot]
+    @exclusivity(unchecked) private var slots: [Slot]
     /// The ids of one run begin alike.
     private let first: QueueID
-    private var random: Generator
-    private var left: Int
-    private var result = ClosedLoop.Result()
+    @exclusivity(unchecked) private var random: Generator
+    @exclusivity(unchecked) private var left: Int
+    @exclusivity(unchecked) private var result = ClosedLoop.Result()
     private var begin: Int64 = 0
     private var processor = processorTime()
     private let done = Completions()
@@ -176,13 +176,18 @@ private final class Turns: @unchecked Sendable {
         result.latencies.append(UInt32(clamping: (now - slots[slot].begun) / 1000))
         result.count += 1
         if goesOn(result.count, now - begin) { accept(slot, now) } else { left -= 1 }
-        if removes { storage.commit(slots[slot].removal, completion: check) }
+        if removes { commit(&slots[slot].removal, check) }
     }
 
     private func accept(_ slot: Int, _ now: Int64) {
         slots[slot].acceptance.accepted[0].envelope.id = QueueID(high: first.high, low: random.next())
         slots[slot].begun = now
-        storage.commit(slots[slot].acceptance, completion: slots[slot].completion)
+        commit(&slots[slot].acceptance, slots[slot].completion)
+    }
+
+    /// `commit` is not changed, but what nobody else can change need not be copied.
+    private func commit(_ commit: inout QueueCommit, _ completion: @escaping @Sendable (Outcome) -> Void) {
+        storage.commit(commit, completion: completion)
     }
 
     /// Monotonic nanoseconds.
