@@ -166,7 +166,7 @@ final class Journal: Sendable {
             batch.refuse(completion, .failed("a commit of \(size) octets is too large for the journal"))
             return true
         }
-        guard admits(batch, isPrivileged, &state) else {
+        guard admits(batch, isPrivileged, state) else {
             batch.rollBack(to: mark)
             return false
         }
@@ -191,8 +191,8 @@ final class Journal: Sendable {
         state.open.salt = (state.ready ?? state.current).header.salt
     }
 
-    /// Whether there is a place for all that has none yet, `batch` (the open one) included. `state` is not changed.
-    private func admits(_ batch: Batch, _ isPrivileged: Bool, _ state: inout State) -> Bool {
+    /// Whether there is a place for all that has none yet, `batch` (the open one) included.
+    private func admits(_ batch: Batch, _ isPrivileged: Bool, _ state: borrowing State) -> Bool {
         let needed = state.unplaced + roundedUp(batch.buffer.count, to: OutputBuffer.page)
         let left = state.current.size - state.position
         let reserved = isPrivileged ? 0 : reservedSpace
