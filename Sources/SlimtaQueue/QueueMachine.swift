@@ -56,9 +56,9 @@ package struct QueueMachine: ~Copyable {
     /// How many envelopes are parked in a turn.
     private static let parkedAtOnce = 32
     /// How many are parked in one call, and the time from such a call to the next. Nobody waits for it, and everybody
-    /// waits while it is done: it takes half a millisecond.
+    /// waits while it is done: it takes half a millisecond. A million take two and a half minutes.
     private static let parkedInACall = 128
-    private static let parkingPause = Duration.milliseconds(5)
+    private static let parkingPause = Duration.milliseconds(20)
 
     var entries = QueueEntries()
     var destinations = Destinations()
