@@ -183,8 +183,9 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
         // First this: the greeting or EHLO written in reply goes out together with the end of the handshake.
         context.fireUserInboundEventTriggered(Event.established(engine.info))
         encryptFlushed(context)
-        sendCiphertext(context)
+        // And the reply to what came with the end of the handshake goes out together with the ticket.
         decrypt(context)
+        sendCiphertext(context)
     }
 
     private func decrypt(_ context: ChannelHandlerContext) {

@@ -112,6 +112,25 @@ import Testing
         #expect(writes == (version == .tls13 ? 4 : 5))
     }
 
+    /// A client that does not wait gets the reply in one write with the ticket.
+    @Test func replyIsInOneWriteWithTheTicket() throws {
+        let pair = try Pair(server: Fixture.server(), client: Fixture.opportunistic())
+        pair.client.recorder.onEstablished = { context in
+            context.writeAndFlush(NIOAny(ByteBuffer(string: "EHLO")), promise: nil)
+        }
+        pair.server.recorder.onRead = { context in
+            context.writeAndFlush(NIOAny(ByteBuffer(string: "250")), promise: nil)
+        }
+        try pair.server.channel.writeInbound(pair.client.sent())
+        try pair.client.channel.writeInbound(pair.server.sent())
+        // Finished and EHLO.
+        try pair.server.channel.writeInbound(pair.client.sent())
+        let write = try #require(try pair.server.channel.readOutbound(as: ByteBuffer.self))
+        #expect(try pair.server.channel.readOutbound(as: ByteBuffer.self) == nil)
+        try pair.client.channel.writeInbound(write)
+        #expect(String(buffer: pair.client.recorder.data) == "250")
+    }
+
     @Test func oneFlushIsOneWrite() throws {
         let pair = try Pair()
         var done = 0
