@@ -6,12 +6,16 @@ internal import SlimtaMail
 extension Reply {
     /// Appends the reply to `output`: the enhanced status code stands on every line (RFC 2034 section 4).
     func encode(into output: inout ByteBuffer) {
+        output.reserveCapacity(minimumWritableBytes: lines.reduce(0) { $0 + $1.utf8.count + 16 })
+        // Three digits, and a blank in the last line.
+        let code = UInt32(self.code)
+        let digits = (0x30 + code / 100) << 24 | (0x30 + code / 10 % 10) << 16 | (0x30 + code % 10) << 8
+        let status = status.map { "\($0) " }
         for (index, line) in lines.enumerated() {
-            output.writeString("\(code)")
-            output.writeInteger(index == lines.count - 1 ? UInt8(ascii: " ") : UInt8(ascii: "-"))
-            if let status { output.writeString("\(status) ") }
+            output.writeInteger(digits | UInt32(UInt8(ascii: index == lines.count - 1 ? " " : "-")))
+            if let status { output.writeString(status) }
             output.writeString(line)
-            output.writeStaticString("\r\n")
+            output.writeInteger(0x0D0A as UInt16)
         }
     }
 }

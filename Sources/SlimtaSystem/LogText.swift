@@ -71,21 +71,23 @@ struct LogFields {
 
     /// Fields of the event hide those of the logger, and those hide the provider's.
     init(_ event: LogEvent, logger: Logger.Metadata, provider: Logger.MetadataProvider?) {
-        var merged = provider?.get() ?? [:]
-        merged.merge(logger) { $1 }
-        if let metadata = event.metadata { merged.merge(metadata) { $1 } }
+        var merged = event.metadata ?? [:]
+        merged.merge(logger) { event, _ in event }
+        if let provider { merged.merge(provider.get()) { nearer, _ in nearer } }
         if let error = event.error, merged["error"] == nil { merged["error"] = .string("\(error)") }
-        var ranked = merged.map { (rank: Self.rank($0.key), key: $0.key, value: $0.value) }
-        ranked.sort { $0.rank == $1.rank ? $0.key < $1.key : $0.rank < $1.rank }
-        fields = ranked.map { field in
-            if case .string(let text) = field.value { return (field.key, text) }
-            return (field.key, "\(field.value)")
+        // The fields of a message's story come first, in the order in which it is told.
+        var story = [(key: String, value: String)?](repeating: nil, count: Self.order.count)
+        var others: [(key: String, value: String)] = []
+        for (key, value) in merged {
+            let text = if case .string(let text) = value { text } else { "\(value)" }
+            if let place = Self.order.firstIndex(of: key) {
+                story[place] = (key, text)
+            } else {
+                others.append((key, text))
+            }
         }
-    }
-
-    /// The fields of a message's story come first, in the order in which it is told.
-    private static func rank(_ key: String) -> Int {
-        order.firstIndex(of: key) ?? order.count
+        others.sort { $0.key < $1.key }
+        fields = story.compactMap { $0 } + others
     }
 
     private static let order = [
