@@ -7,7 +7,7 @@ extension Reply {
     /// Appends the reply to `output`: the enhanced status code stands on every line (RFC 2034 section 4).
     func encode(into output: inout ByteBuffer) {
         output.reserveCapacity(minimumWritableBytes: lines.reduce(0) { $0 + $1.utf8.count + 16 })
-        // Three digits, and a blank in the last line.
+        // Three digits; what comes behind them tells the last line from the others.
         let code = UInt32(self.code)
         let digits = (0x30 + code / 100) << 24 | (0x30 + code / 10 % 10) << 16 | (0x30 + code % 10) << 8
         let status = status.map { "\($0) " }

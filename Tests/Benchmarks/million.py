@@ -116,6 +116,15 @@ class Daemon:
         """Accepted messages a second, for each round of two seconds."""
         return [round(self.load(conns=100, seconds=2, size=1024, rcpt=recipient)["msg_per_s"]) for _ in range(rounds)]
 
+    def empty_queue(self, rounds):
+        """Seconds to the 220 and rates on a queue that was empty; it is gone afterwards."""
+        seconds = self.start(deliver=True)
+        self.rates(1, "warm@dead.test")
+        rates = self.rates(rounds, "user@new.test")
+        self.stop()
+        shutil.rmtree(self.folder / "state")
+        return seconds, rates
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         began = time.monotonic()
@@ -142,17 +151,8 @@ def main():
     report = {"messages": arguments.messages}
     try:
         daemon = Daemon(arguments, folder)
+        report["empty_seconds_to_220"], report["empty_rates"] = daemon.empty_queue(arguments.rounds)
 
-        def empty_queue():
-            """Seconds to the 220 and rates on a queue that was empty; it is gone afterwards."""
-            seconds = daemon.start(deliver=True)
-            daemon.rates(1, "warm@dead.test")
-            rates = daemon.rates(arguments.rounds, "user@new.test")
-            daemon.stop()
-            shutil.rmtree(folder / "state")
-            return seconds, rates
-
-        report["empty_seconds_to_220"], report["empty_rates"] = empty_queue()
         daemon.start(deliver=False)
         filled = 0
         while filled < arguments.messages:
@@ -178,13 +178,12 @@ def main():
         shutil.rmtree(folder / "state")
 
         # Before and after: a machine's pace is not the same for minutes.
-        report["empty_rates"] += empty_queue()[1]
+        report["empty_rates"] += daemon.empty_queue(arguments.rounds)[1]
         report["rate_ratio"] = statistics.median(report["rates"]) / statistics.median(report["empty_rates"])
     finally:
         if daemon.process and daemon.process.poll() is None:
             daemon.process.kill()
             daemon.process.wait()
-        shutil.copy(folder / "log", "/tmp/million.log") if os.environ.get("KEEP_LOG") else None
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps({name: round(value, 3) if isinstance(value, float) else value
                       for name, value in report.items()}, indent=4))
