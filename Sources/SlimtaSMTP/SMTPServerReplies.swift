@@ -1,0 +1,24 @@
+// What SMTPServerMachine tells a client, but for texts that name something of the session.
+
+internal import SlimtaMail
+
+extension Reply {
+    static let badSequence = Reply(503, .init(5, 5, 1), "Bad sequence of commands")
+    static let invalidResponse = Reply(501, .init(5, 5, 2), "Invalid auth response")
+    static let credentialsInvalid = Reply(535, .init(5, 7, 8), "Authentication credentials invalid")
+}
+
+extension SMTPSyntaxError {
+    /// What the client is told.
+    var reply: Reply {
+        switch self {
+        case .unrecognized: Reply(500, .init(5, 5, 2), "Syntax error, command unrecognized")
+        case .badArgument: Reply(501, .init(5, 5, 4), "Syntax error in parameters or arguments")
+        case .badSender: Reply(501, .init(5, 1, 7), "Bad sender address syntax")
+        case .badRecipient: Reply(501, .init(5, 1, 3), "Bad recipient address syntax")
+        case .unknownParameter: Reply(555, .init(5, 5, 4), "Parameter not recognized or not implemented")
+        case .badParameter: Reply(501, .init(5, 5, 4), "Syntax error in parameters or arguments")
+        case .needsSMTPUTF8: Reply(553, .init(5, 6, 7), "Non-ASCII address needs SMTPUTF8")
+        }
+    }
+}
