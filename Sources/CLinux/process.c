@@ -34,7 +34,7 @@ static void write_all(int descriptor, const char *bytes, size_t count) {
 // The first process: waits for the daemon's word, passes it on, never returns.
 static void wait_for_daemon(int descriptor, int died) {
     // Signals are for the daemon, with which the pipe of signals is shared; this process just ends.
-    const int numbers[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    const int numbers[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) signal(numbers[i], SIG_DFL);
     char buffer[4096];
     size_t count = 0;
@@ -178,6 +178,44 @@ int linux_set_dumpable(void) { return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0 ? 
 // Not signalfd: that needs the signals blocked in all threads, and Swift's main thread, once `main` has become
 // asynchronous, is parked by libdispatch in a sigsuspend that blocks nothing. A signal would end the process there.
 
+// What would end a process that does not know it, and means nothing to us. Not here: what a fault of the program's own
+// raises (SIGSEGV and the like) and SIGABRT of the watchdog, which are to end it.
+static const int meaningless[] = {
+    SIGALRM, SIGIO, SIGPIPE, SIGPROF, SIGPWR, SIGSTKFLT, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
+static const int meaningful[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+// All of these, and the real-time signals.
+static void fill_held(sigset_t *set) {
+    sigemptyset(set);
+    for (size_t i = 0; i < sizeof meaningless / sizeof meaningless[0]; i++) sigaddset(set, meaningless[i]);
+    for (size_t i = 0; i < sizeof meaningful / sizeof meaningful[0]; i++) sigaddset(set, meaningful[i]);
+    for (int number = SIGRTMIN; number <= SIGRTMAX; number++) sigaddset(set, number);
+}
+
+// Whether the daemon is what the command line asks for: `slimtad`, `slimtad run ...`, `slimtad --config ...`.
+static bool is_daemon(int argc, char **argv) {
+    if (argc < 1 || argv[0] == NULL) return false;
+    const char *slash = strrchr(argv[0], '/');
+    if (strcmp(slash ? slash + 1 : argv[0], "slimtad") != 0) return false;
+    return argc < 2 || argv[1][0] == '-' || strcmp(argv[1], "run") == 0;
+}
+
+static bool are_held = false;
+
+// Before main, and before the libraries start up, which takes Swift's some milliseconds: signals wait until
+// linux_catch_signals says what they mean. Commands end by them as any program does.
+static void hold_signals(int argc, char **argv, char **environment) {
+    (void)environment;
+    if (!is_daemon(argc, argv)) return;
+    sigset_t held;
+    fill_held(&held);
+    are_held = sigprocmask(SIG_BLOCK, &held, NULL) == 0;
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*const hold_signals_first)(int, char **, char **) =
+    hold_signals;
+
 static volatile sig_atomic_t signal_writer = -1;
 
 // Only what is safe in a handler; nobody sees the difference in errno.
@@ -205,7 +243,20 @@ int linux_catch_signals(const int *numbers, size_t count, int *reader) {
     for (size_t i = 0; i < count; i++) {
         if (sigaction(numbers[i], &action, NULL) != 0) return errno;
     }
-    return 0;
+    action.sa_handler = SIG_IGN;
+    action.sa_flags = 0;
+    for (size_t i = 0; i < sizeof meaningless / sizeof meaningless[0]; i++) {
+        if (sigaction(meaningless[i], &action, NULL) != 0) return errno;
+    }
+    for (int number = SIGRTMIN; number <= SIGRTMAX; number++) {
+        if (sigaction(number, &action, NULL) != 0) return errno;
+    }
+    if (!are_held) return 0;
+    // What came meanwhile comes now.
+    are_held = false;
+    sigset_t held;
+    fill_held(&held);
+    return pthread_sigmask(SIG_UNBLOCK, &held, NULL);
 }
 
 int linux_next_signal(int reader) {
@@ -216,14 +267,6 @@ int linux_next_signal(int reader) {
         if (got == 0) return -EPIPE;
         if (errno != EINTR) return -errno;
     }
-}
-
-int linux_ignore_signal(int number) {
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = SIG_IGN;
-    sigemptyset(&action.sa_mask);
-    return sigaction(number, &action, NULL) == 0 ? 0 : errno;
 }
 
 // ---- files ----
@@ -244,6 +287,11 @@ int linux_raise_file_limit(uint64_t *limit) {
     if (setrlimit(RLIMIT_NOFILE, &files) != 0) return errno;
     *limit = files.rlim_cur;
     return 0;
+}
+
+int linux_forbid_core(void) {
+    const struct rlimit none = {0, 0};
+    return setrlimit(RLIMIT_CORE, &none) == 0 ? 0 : errno;
 }
 
 // ---- syslog ----

@@ -12,3 +12,12 @@ package enum FileLimits {
         return Int(clamping: limit)
     }
 }
+
+/// What a crash leaves behind.
+package enum CoreFiles {
+    /// No core file, of this process or its children, wherever it is started: keys and passwords are in memory.
+    package static func forbid() throws(SystemError) {
+        let error = linux_forbid_core()
+        guard error == 0 else { throw SystemError("cannot forbid core files", number: error) }
+    }
+}

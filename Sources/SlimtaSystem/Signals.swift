@@ -13,8 +13,8 @@ package enum Signal: Hashable, Sendable, CaseIterable {
     case interrupt
     /// SIGHUP: reload.
     case reload
-    /// SIGUSR1.
-    case user1
+    /// SIGQUIT: the same, as other daemons take it.
+    case quit
 
     /// The system's number.
     package var number: Int32 {
@@ -22,7 +22,7 @@ package enum Signal: Hashable, Sendable, CaseIterable {
         case .terminate: SIGTERM
         case .interrupt: SIGINT
         case .reload: SIGHUP
-        case .user1: SIGUSR1
+        case .quit: SIGQUIT
         }
     }
 }
@@ -32,8 +32,9 @@ package enum Signals {
     /// The end of the pipe in which caught signals are; -1 before ``block()``.
     private static let reader = Atomic<Int32>(-1)
 
-    /// From now on each ``Signal`` waits for ``stream()`` instead of ending the process; SIGPIPE and SIGXFSZ are
-    /// ignored, and come as errors of write.
+    /// From now on each ``Signal`` waits for ``stream()`` instead of ending the process; all others that would end it and
+    /// are not the program's own fault are ignored, SIGPIPE and SIGXFSZ come as errors of write. Where the process is
+    /// the daemon, signals have been held since its first instruction, and take effect now.
     ///
     /// To be called once, first of all in `main`.
     package static func block() throws(SystemError) {
@@ -42,10 +43,6 @@ package enum Signals {
         let error = linux_catch_signals(numbers, numbers.count, &descriptor)
         guard error == 0 else { throw SystemError("cannot catch signals", number: error, code: .failed) }
         reader.store(descriptor, ordering: .releasing)
-        for number in [SIGPIPE, SIGXFSZ] {
-            let error = linux_ignore_signal(number)
-            guard error == 0 else { throw SystemError("cannot ignore signal \(number)", number: error, code: .failed) }
-        }
     }
 
     /// The signals, from ``block()`` on, for as long as the process lives. To be called once.

@@ -96,8 +96,7 @@ final class Daemon {
                     let errors = await reload()
                     told(errors)
                     if errors.isEmpty { sayValidation(in: &tasks) }
-                case .signal(.terminate), .signal(.interrupt), .drain: break loop
-                case .signal(.user1): continue
+                case .signal(.terminate), .signal(.interrupt), .signal(.quit), .drain: break loop
                 case .certificateCheck: checkCertificates()
                 }
             }
@@ -312,10 +311,10 @@ final class Daemon {
             tasks.addTask {
                 for await order in orders {
                     switch order {
-                    case .signal(.terminate), .signal(.interrupt), .drain:
+                    case .signal(.terminate), .signal(.interrupt), .signal(.quit), .drain:
                         return hurry.isAsked.store(true, ordering: .relaxed)
                     case .reload(let told): told(["the daemon is stopping"])
-                    case .signal(.reload), .signal(.user1), .certificateCheck: continue
+                    case .signal(.reload), .certificateCheck: continue
                     }
                 }
             }

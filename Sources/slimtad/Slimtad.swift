@@ -15,6 +15,14 @@ struct Slimtad: ParsableCommand {
             AuditCommand.self, ReloadCommand.self, DrainCommand.self, CatalogCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
+
+    static func main() {
+        // Of every command: `passwd` has a password in memory as well.
+        orExit { () throws(Failure) in
+            do throws(SystemError) { try CoreFiles.forbid() } catch { throw Failure(error) }
+        }
+        main(nil)
+    }
 }
 
 enum Version {

@@ -13,7 +13,7 @@ import Testing
             kill(getpid(), SIGHUP)
             var iterator = try Signals.stream().makeAsyncIterator()
             #expect(await iterator.next() == .reload)
-            for signal in [Signal.user1, .interrupt, .terminate, .terminate, .reload] {
+            for signal in [Signal.quit, .interrupt, .terminate, .terminate, .reload] {
                 kill(getpid(), signal.number)
                 #expect(await iterator.next() == signal)
             }
@@ -30,7 +30,23 @@ import Testing
         }
     }
 
-    /// What children inherit: nothing blocked, nothing but SIGPIPE and SIGXFSZ ignored.
+    /// What others can send has a meaning or is ignored; what a fault of the program raises, and SIGABRT, ends it.
+    @Test func othersDoNotEndTheProcess() async {
+        await #expect(processExitsWith: .success) {
+            try Signals.block()
+            let faults: Set = [SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS]
+            let harmless: Set = [SIGCHLD, SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH]
+            // 32 and 33 are glibc's own.
+            let sent = Set(1...64).subtracting(faults).subtracting(harmless).subtracting([SIGKILL, SIGSTOP, 32, 33])
+            for number in sent { kill(getpid(), number) }
+            var iterator = try Signals.stream().makeAsyncIterator()
+            var told: Set<Signal> = []
+            while told.count < Signal.allCases.count, let signal = await iterator.next() { told.insert(signal) }
+            #expect(told == Set(Signal.allCases))
+        }
+    }
+
+    /// What children inherit: nothing blocked.
     @Test func nothingIsBlocked() async {
         await #expect(processExitsWith: .success) {
             let before = ownStatus("SigBlk")

@@ -38,20 +38,21 @@ int linux_set_no_new_privileges(void);
 int linux_set_dumpable(void);
 
 // From now on each of these signals, instead of what it does, is an octet (its number) in a pipe; *reader is the end to
-// read it from. To be called once.
+// read it from. Every other signal that somebody else may send and that would end the process is ignored. To be called
+// once; where the process is the daemon, all of these wait from its first instruction until then.
 int linux_catch_signals(const int *numbers, size_t count, int *reader);
 
 // Waits for the next signal: its number, or a negative errno value.
 int linux_next_signal(int reader);
-
-// Sets the disposition to SIG_IGN.
-int linux_ignore_signal(int number);
 
 // flock(LOCK_EX | LOCK_NB): EWOULDBLOCK if another open file has it.
 int linux_lock_file(int descriptor);
 
 // Raises the soft limit of open files to the hard one, and says what it is now.
 int linux_raise_file_limit(uint64_t *limit);
+
+// RLIMIT_CORE 0: no core file of this process or its children.
+int linux_forbid_core(void);
 
 // syslog(3), facility mail, as slimtad[PID].
 void linux_syslog(int priority, const char *line);

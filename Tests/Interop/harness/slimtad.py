@@ -76,6 +76,7 @@ class Slimtad(Program):
         self.configuration = self.folder / "slimta.conf"
         self.expected_errors = []
         self.environment = {}
+        self.limits = []  # of the process, as prlimit(1) takes them: "--nofile=256"
         self.settings = {
             "hostname": HOSTNAME,
             "daemon": {
@@ -126,7 +127,8 @@ class Slimtad(Program):
         """Starts it in the foreground, and waits until it greets on its first edge."""
         if not self.users.exists():
             self.add_user()
-        self.launch([SLIMTAD, "run", "--config", self.configuration, *arguments], env=self.environment)
+        limits = ["prlimit", *self.limits, "--"] if self.limits else []
+        self.launch([*limits, SLIMTAD, "run", "--config", self.configuration, *arguments], env=self.environment)
         if wait:
             self.wait_until(self.is_ready, timeout=20, what="slimtad's greeting")
         return self
