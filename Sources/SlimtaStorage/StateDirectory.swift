@@ -2,6 +2,7 @@
 // lock.
 
 import CLinux
+import Glibc
 
 /// The lock on a state directory, held while this object lives.
 final class StateLock: Sendable {
@@ -75,7 +76,7 @@ final class StateLock: Sendable {
             _ = slimta_close(descriptor)
             throw .system("chown \(path)")
         }
-        if slimta_flock(descriptor, 1) < 0 {
+        if !isTakenAlone(descriptor) {
             var text = [UInt8](repeating: 0, count: 32)
             let count = slimta_pread(descriptor, &text, text.count, 0)
             _ = slimta_close(descriptor)
@@ -85,6 +86,18 @@ final class StateLock: Sendable {
         let lock = StateLock(descriptor)
         lock.name()
         return lock
+    }
+
+    /// Who only looks (status, list and audit without a daemon) has the lock for a moment: a start waits for that, ten
+    /// seconds at most. Whoever has it alone is a daemon, or changes files: nobody waits for that.
+    private static func isTakenAlone(_ descriptor: Int32) -> Bool {
+        for _ in 0..<200 {
+            if slimta_flock(descriptor, 1) == 0 { return true }
+            guard slimta_flock(descriptor, 0) == 0 else { return false }
+            _ = slimta_unlock(descriptor)
+            usleep(50_000)
+        }
+        return false
     }
 
     /// Writes down who has the lock. To be done again by whoever forks.

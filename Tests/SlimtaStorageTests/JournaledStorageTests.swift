@@ -128,6 +128,25 @@ import Testing
         again.halt()
     }
 
+    /// `slimtad status` beside a start that is just beginning must not end it.
+    @Test func aStartWaitsForWhoOnlyLooks() async throws {
+        try JournaledStorage.scratch(directory).halt()
+        let looking = try look()
+        let storage = try JournaledStorage.scratch(directory)
+        await looking.value
+        storage.halt()
+    }
+
+    /// Somebody who looks at the queue's files for a moment.
+    private func look() throws -> Task<Void, Never> {
+        let inspector = try StorageInspector(directory: directory.path)
+        #expect(inspector.asOfCheckpoint == nil, "nothing else has the lock")
+        return Task.detached {
+            try? await Task.sleep(for: .milliseconds(200))
+            withExtendedLifetime(inspector) {}
+        }
+    }
+
     @Test func anUnsafeDirectoryIsRefused() throws {
         let manager = FileManager.default
         try manager.createDirectory(atPath: directory.path, withIntermediateDirectories: false)
