@@ -6,20 +6,21 @@ import shutil
 import signal
 import subprocess
 
-from harness.machine import ROOT, SLIMTAD, Program, wait_until
+from harness.machine import ROOT, SLIMTAD, Program, free_ports, wait_until
 from harness.messages import prepended
 
 
 def test_the_printed_line_submits_a_message(place):
-    """In a tree of its own, so that a developer's .run/ stays as it is; the ports are the real ones."""
+    """In a tree of its own and on ports of its own, so that a developer's `make run` stays as it is."""
+    ports = dict(zip(("SUBMISSION_PORT", "SUBMISSIONS_PORT"), map(str, free_ports(2))))
     (place.path / "etc").mkdir()
     shutil.copy(ROOT / "etc/run-here", place.path / "etc/run-here")
     os.symlink(SLIMTAD, place.path / "slimtad")
     run = Program(place, "make-run")
-    run.launch([place.path / "etc/run-here", "slimtad"])
+    run.launch([place.path / "etc/run-here", "slimtad"], env=ports)
     run.wait_until(lambda: "curl" in run.log, timeout=30, what="the line to copy")
     (line,) = [line.strip() for line in run.log.splitlines() if "curl" in line]
-    folder = re.search(r"arrives in (\S+)/\.run/mail/new:", run.log)[1]
+    folder = re.search(r"arrives in (\S+)/\.run/mail/new;", run.log)[1]
     assert folder == str(place.path)
 
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30)
@@ -34,7 +35,7 @@ def test_the_printed_line_submits_a_message(place):
     assert run.wait() == 0
     # Once more: the same user and password.
     again = Program(place, "make-run-again")
-    again.launch([place.path / "etc/run-here", "slimtad"])
+    again.launch([place.path / "etc/run-here", "slimtad"], env=ports)
     again.wait_until(lambda: line in again.log, timeout=30, what="the same line")
     again.signal(signal.SIGTERM)
     assert again.wait() == 0

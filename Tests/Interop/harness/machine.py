@@ -10,6 +10,7 @@ import pathlib
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -52,6 +53,16 @@ def new_address():
     """A loopback address that nothing else of this test run uses: the second octet is this worker's."""
     number = next(_addresses)
     return f"127.{64 + os.getpid() % 128}.{number // 250}.{number % 250 + 1}"
+
+
+def free_ports(count):
+    """Ports of 127.0.0.1 that nobody listens on now, for a program that takes no address of its own."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [found.getsockname()[1] for found in sockets]
+    finally:
+        for found in sockets:
+            found.close()
 
 
 class Place:
