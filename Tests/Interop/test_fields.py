@@ -9,7 +9,7 @@ import time
 import dkim
 import pytest
 
-from harness.machine import VECTORS
+from harness.machine import ROOT, VECTORS
 from harness.messages import fields, header_of, message, prepended, received
 from harness.nameserver import NameServer
 from harness.python_mx import PythonMX
@@ -222,6 +222,16 @@ ODD = {
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
 def test_octet_for_octet(relayed, odd):
     prepended(relayed.send(odd), odd)
+
+
+OURS = sorted((ROOT / "Tests/Fixtures/messages").glob("*.eml"))
+
+
+@pytest.mark.parametrize("path", OURS, ids=[path.stem for path in OURS])
+def test_messages_octet_for_octet(relayed, path):
+    """Our own awkward messages."""
+    sent = path.read_bytes()
+    assert relayed.send(sent, mail_options=["BODY=8BITMIME"]).endswith(sent)
 
 
 def corpus():

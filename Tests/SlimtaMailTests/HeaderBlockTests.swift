@@ -87,16 +87,22 @@ import Testing
         #expect(HeaderBlock(scanning: odd).has("@", in: odd))
     }
 
-    // MARK: Vectors
+    // MARK: Fixtures, and vectors
+
+    @Test func headerValues() throws { try fieldsEnd(Fixtures.json([String].self, "header-values.json")) }
 
     @Test(
         .enabled(if: SharedFiles.areThere, "../shared is not beside the repository"),
         arguments: ["address.json", "date.json", "id.json"]) func headerFields(_ file: String) throws
     {
         struct Case: Decodable { let header: String }
-        let cases = try JSONDecoder().decode([Case].self, from: Data(SharedFiles.vector("header-fields/" + file)))
-        #expect(cases.count > 10)
-        for value in cases.map(\.header) {
+        try fieldsEnd(SharedFiles.vector([Case].self, "header-fields/" + file).map(\.header))
+    }
+
+    /// A field with each of these values, between two others, ends where it should.
+    private func fieldsEnd(_ values: [String]) throws {
+        #expect(values.count > 10)
+        for value in values {
             let crlf = value.replacingOccurrences(of: "\r\n", with: "\n").replacingOccurrences(of: "\n", with: "\r\n")
             let field = "X-Value: " + crlf + (crlf.hasSuffix("\r\n") ? "" : "\r\n")
             // Some values are not folded as they should be: then the header ends before the line that is no field.
@@ -115,6 +121,16 @@ import Testing
         }
     }
 
+    static let messages: [String] =
+        (try? FileManager.default.contentsOfDirectory(atPath: Fixtures.directory.appending(path: "messages").path))?
+        .filter { $0.hasSuffix(".eml") }.sorted() ?? []
+
+    @Test func messagesAreThere() { #expect(Self.messages.count > 10) }
+
+    @Test(arguments: messages) func awkwardMessageOfOurs(_ name: String) throws {
+        try scan(crlf(Fixtures.file("messages/" + name)))
+    }
+
     static let corpus: [String] = ["ruby-mail", "enmime"].flatMap { folder in
         let root = SharedFiles.vectors.appending(path: "mail-corpus/" + folder).path
         let files = FileManager.default.enumerator(atPath: root)?.compactMap { $0 as? String } ?? []
@@ -126,8 +142,9 @@ import Testing
     }
 
     @Test(.enabled(if: SharedFiles.areThere, "../shared is not beside the repository"), arguments: corpus)
-    func awkwardMessage(_ path: String) throws {
-        let octets = try crlf(SharedFiles.vector("mail-corpus/" + path))
+    func awkwardMessage(_ path: String) throws { try scan(crlf(SharedFiles.vector("mail-corpus/" + path))) }
+
+    private func scan(_ octets: [UInt8]) throws {
         let buffer = ByteBuffer(bytes: octets)
         let header = HeaderBlock(scanning: buffer)
         let expected = slowScan(octets)

@@ -201,7 +201,22 @@ import Testing
         #expect(Mailbox.endOfPath(in: octets.span, allowsUTF8: true) == end)
     }
 
-    // MARK: isemail
+    // MARK: Fixtures, and isemail
+
+    /// Our own cases, in Tests/Fixtures.
+    @Test func fixtures() throws {
+        struct Addresses: Decodable { let good, bad: [String] }
+        let addresses = try Fixtures.json(Addresses.self, "addresses.json")
+        for allowsUTF8 in [false, true] {
+            for good in addresses.good {
+                #expect(Mailbox(parsing: good, allowsUTF8: allowsUTF8)?.text == good)
+            }
+            for bad in addresses.bad {
+                #expect(
+                    Mailbox(parsing: bad, allowsUTF8: allowsUTF8) == nil, "\(ChunkVerifier.printable(bad.utf8))")
+            }
+        }
+    }
 
     /// Dominic Sayers' vectors. Good in SMTP are its categories "valid", "DNS warning" (no DNS here) and "RFC 5321";
     /// "CFWS", "deprecated" and "RFC 5322" are for headers, or too long, and "error" is for nothing.

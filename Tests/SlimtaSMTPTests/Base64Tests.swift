@@ -31,6 +31,12 @@ import Testing
 
     @Test(arguments: refused) func isRefused(_ text: String) { #expect(Base64.decode(Array(text.utf8)) == nil) }
 
+    @Test func fixtures() throws {
+        for text in try Fixtures.json([String].self, "base64-refused.json") {
+            #expect(Base64.decode(Array(text.utf8)) == nil, "\(text)")
+        }
+    }
+
     @Test(.enabled(if: SharedFiles.areThere, "../shared is not beside the repository")) func vectors() throws {
         struct Other: Decodable { let base64MustRefuse: [String] }
         let refused = try SharedFiles.vector(Other.self, "sasl/other.json").base64MustRefuse

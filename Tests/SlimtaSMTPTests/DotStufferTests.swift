@@ -1,8 +1,8 @@
 // What goes out behind 354: transparent, ended once, and never an end of line that is none.
 
-import Foundation
 import NIOCore
 import SlimtaSMTP
+import TestKit
 import Testing
 
 struct DotStufferTests {
@@ -45,29 +45,19 @@ struct DotStufferTests {
         }
     }
 
-    /// Threat 1: what public scanners send to find servers that end a message too early never leaves here.
-    @Test func smuggling() throws {
-        struct Vectors: Decodable {
-            struct Sequence: Decodable {
-                let id: String
-                let hex: String
-            }
+    /// Threat 1: what ends a message too early at some servers never leaves here.
+    @Test func smuggling() throws { try expectRefused(NoEndOfData.ours()) }
 
-            let sequences: [Sequence]
-        }
-        let root = URL(fileURLWithPath: #filePath)
-            .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-        let file = root.appendingPathComponent("../shared/vectors/smtp-smuggling/sequences.json")
-        let sequences = try JSONDecoder().decode(Vectors.self, from: Data(contentsOf: file)).sequences
+    @Test(.enabled(if: SharedFiles.areThere, "../shared is not beside the repository")) func smugglingByScanners()
+        throws
+    {
+        try expectRefused(NoEndOfData.scanners())
+    }
+
+    private func expectRefused(_ sequences: [NoEndOfData]) throws {
         #expect(sequences.count >= 12)
         for sequence in sequences {
-            var digits = sequence.hex[...]
-            var octets: [UInt8] = []
-            while !digits.isEmpty {
-                octets.append(try #require(UInt8(digits.prefix(2), radix: 16)))
-                digits = digits.dropFirst(2)
-            }
-            let message = Array("S: x\r\n\r\ntext".utf8) + octets + Array("MAIL FROM:<a@b>\r\n".utf8)
+            let message = Array("S: x\r\n\r\ntext".utf8) + sequence.octets + Array("MAIL FROM:<a@b>\r\n".utf8)
             #expect(throws: ContentError.self, "\(sequence.id)") { try Self.stuff([message]) }
             #expect(throws: ContentError.self, "\(sequence.id)") { try Self.stuff(message.map { [$0] }) }
         }
