@@ -1,5 +1,7 @@
 // Where an edge listens, where a relay connects to, and which domains a route takes, as slimta.conf writes them.
 
+package import SlimtaMail
+
 /// A host and a port: "mail.example.com:587", "192.0.2.1:25", "[2001:db8::1]:25".
 package struct HostPort: Hashable, Sendable, CustomStringConvertible {
     /// A domain name in lower case, or an IP address without brackets.

@@ -1,5 +1,7 @@
 // [[edge]], and what makes an edge an open relay or useless. Called by `Configuration.parse`.
 
+import SlimtaMail
+
 extension Configuration {
     static func readEdges(_ tables: [Section], hasTLS: Bool) -> [Edge] {
         var edges: [Edge] = []

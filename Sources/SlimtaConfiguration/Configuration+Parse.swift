@@ -1,6 +1,8 @@
 // slimta.conf, from its text to values: each table in turn, then what must fit together. Called by the composition
 // root, at start, at reload and by `slimtad check`.
 
+import SlimtaMail
+
 extension Configuration {
     /// Reads the text of slimta.conf. `file` is its name for messages.
     ///

@@ -1,6 +1,8 @@
 // slimta.conf as typed values. Made by `Configuration.parse`; the composition root hands each part to whom it concerns.
 // Field names are the file's keys; every default is the file's.
 
+package import SlimtaMail
+
 /// All that slimta.conf says.
 package struct Configuration: Sendable, Equatable {
     /// For banner, EHLO, Received and Message-ID; nil: the machine's fully qualified name.

@@ -1,6 +1,8 @@
 // [relay] and [[route]]: a route is a relay for some domains, and what it does not say it has from [relay]. Called by
 // `Configuration.parse`.
 
+import SlimtaMail
+
 /// What one table says of a relay; nil where it says nothing.
 struct RelayReader {
     private enum Kind: String, CaseIterable {

@@ -1,7 +1,7 @@
 // How many connections there may be, in all and from one address. All edges share one; sessions enter and leave it.
 
-import Glibc
 internal import NIOCore
+internal import SlimtaMail
 import Synchronization
 
 /// Counts connections.
@@ -20,23 +20,12 @@ package final class ConnectionLimiter: Sendable {
 
     /// What connections are counted by.
     struct Source: Hashable, Sendable {
-        private let isIPv6: Bool
-        private let network: UInt64
+        private let network: IPAddress
 
         /// nil for what has no address, such as a UNIX socket: that is not limited by address.
         init?(_ address: SocketAddress?) {
-            let octets: [UInt8]
-            switch address {
-            // sin_addr is at offset 4 of its socket address, sin6_addr at 8.
-            case .v4(let v4):
-                octets = SocketAddress.v4(v4).withSockAddr { address, _ in [UInt8](octetsOf: address, 4..<8) }
-            case .v6(let v6):
-                octets = SocketAddress.v6(v6).withSockAddr { address, _ in [UInt8](octetsOf: address, 8..<24) }
-            case .unixDomainSocket, nil: return nil
-            }
-            let isMapped = octets.starts(with: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF])
-            isIPv6 = octets.count == 16 && !isMapped
-            network = (isMapped ? octets[12...] : octets.prefix(8)).reduce(0) { $0 << 8 | UInt64($1) }
+            guard let address = IPAddress(address) else { return nil }
+            network = address.customerNetwork
         }
     }
 
@@ -76,12 +65,5 @@ package final class ConnectionLimiter: Sendable {
             guard let source, let count = state.bySource[source] else { return }
             state.bySource[source] = count > 1 ? count - 1 : nil
         }
-    }
-}
-
-extension [UInt8] {
-    /// Octets of a socket address.
-    fileprivate init(octetsOf address: UnsafePointer<sockaddr>, _ range: Range<Int>) {
-        self = Array(UnsafeRawBufferPointer(start: UnsafeRawPointer(address) + range.lowerBound, count: range.count))
     }
 }

@@ -158,12 +158,8 @@ package final class SMTPEdge: Sendable {
         }
     }
 
-    /// The IP address as text, an IPv4 address in an IPv6 one as what it is; empty for a UNIX socket.
-    private static func text(_ address: SocketAddress?) -> String {
-        let text = address?.ipAddress ?? ""
-        let mapped = "::ffff:"
-        return text.hasPrefix(mapped) && text.contains(".") ? String(text.dropFirst(mapped.count)) : text
-    }
+    /// The IP address as text; empty for a UNIX socket.
+    private static func text(_ address: SocketAddress?) -> String { IPAddress(address)?.description ?? "" }
 
     /// Accepts no more connections. Idle sessions end now, the others when their transaction has ended.
     package func drain() async {

@@ -23,14 +23,3 @@ enum AddressLiteral {
         return (address.protocol == .inet6) == isIPv6 ? address.unmapped : nil
     }
 }
-
-extension SocketAddress {
-    /// An IPv4 address that is written as IPv6 (::ffff:192.0.2.1) as what it is: connecting to it is IPv4.
-    var unmapped: SocketAddress {
-        let prefix = "::ffff:"
-        guard let ip = ipAddress, ip.hasPrefix(prefix), let port,
-            let address = try? SocketAddress(ipAddress: String(ip.dropFirst(prefix.count)), port: port)
-        else { return self }
-        return address.protocol == .inet ? address : self
-    }
-}

@@ -2,6 +2,7 @@
 
 import NIOCore
 import SlimtaDNS
+import SlimtaMail
 import Synchronization
 
 /// Lookups for relays, with a short memory: libunbound caches by itself, but asking it costs two changes of thread.

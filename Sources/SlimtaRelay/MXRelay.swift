@@ -81,7 +81,7 @@ package final class MXRelay: Relay {
             guard let address = AddressLiteral.parse(domain, port: options.port) else {
                 return all(.failed(550, 5, 1, 3, "\(domain) is not an address"))
             }
-            if own.contains(address) || OwnAddresses.isUnspecified(address) {
+            if own.contains(address) || IPAddress(address)?.isUnspecified == true {
                 isOurs = true
             } else if let outcomes = await trial.attempt([MailHost(address: address, name: nil)]) {
                 return outcomes
@@ -140,7 +140,7 @@ package final class MXRelay: Relay {
         for (name, answer) in zip(order, answers) {
             switch answer {
             case .found(let addresses):
-                for address in addresses where !OwnAddresses.isUnspecified(address) {
+                for address in addresses where IPAddress(address)?.isUnspecified != true {
                     if own.contains(address) { return .ours }
                     hosts.append(MailHost(address: address, name: name))
                 }

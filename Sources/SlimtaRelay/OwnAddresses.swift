@@ -2,6 +2,7 @@
 
 import Glibc
 package import NIOCore
+import SlimtaMail
 
 /// The addresses and ports that lead back to us.
 package struct OwnAddresses: Sendable {
@@ -11,7 +12,7 @@ package struct OwnAddresses: Sendable {
 
     /// - Parameter listeners: the addresses that the edges listen on, wildcards (0.0.0.0 and ::) included.
     package init(listeners: [SocketAddress]) {
-        let wildcards = listeners.filter { Self.isUnspecified($0) }
+        let wildcards = listeners.filter { IPAddress($0)?.isUnspecified == true }
         exact = Set(listeners.map(\.unmapped)).subtracting(wildcards)
         ports = Set(wildcards.compactMap(\.port))
     }
@@ -21,12 +22,7 @@ package struct OwnAddresses: Sendable {
         let address = address.unmapped
         if exact.contains(address) { return true }
         guard let port = address.port, ports.contains(port) else { return false }
-        return Self.isLoopback(address) || Self.isOfMachine(address)
-    }
-
-    /// 0.0.0.0 and ::, which no host has: connecting to them leads to ourselves.
-    static func isUnspecified(_ address: SocketAddress) -> Bool {
-        address.ipAddress == "0.0.0.0" || address.ipAddress == "::"
+        return IPAddress(address)?.isLoopback == true || Self.isOfMachine(address)
     }
 
     /// Whether the machine has the address: only then a socket can be bound to it. Unlike the list of interfaces this
@@ -44,11 +40,5 @@ package struct OwnAddresses: Sendable {
         var anyPort = address
         anyPort.port = 0
         return anyPort.withSockAddr { bind(descriptor, $0, socklen_t($1)) == 0 }
-    }
-
-    /// 127.0.0.0/8 and ::1.
-    private static func isLoopback(_ address: SocketAddress) -> Bool {
-        guard let ip = address.ipAddress else { return false }
-        return ip == "::1" || ip.utf8.starts(with: "127.".utf8)
     }
 }

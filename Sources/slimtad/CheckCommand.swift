@@ -3,6 +3,7 @@
 import ArgumentParser
 import SlimtaConfiguration
 import SlimtaEdge
+import SlimtaMail
 import SlimtaSystem
 import SlimtaTLS
 

@@ -6,6 +6,7 @@ import NIOCore
 import NIOPosix
 import SlimtaConfiguration
 import SlimtaDNS
+import SlimtaMail
 import SlimtaQueue
 import SlimtaRelay
 import SlimtaSMTP

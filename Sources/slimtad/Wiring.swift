@@ -4,6 +4,7 @@ import NIOCore
 import SlimtaConfiguration
 import SlimtaDNS
 import SlimtaEdge
+import SlimtaMail
 import SlimtaPolicy
 import SlimtaQueue
 import SlimtaSMTP

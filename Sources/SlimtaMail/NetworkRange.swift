@@ -1,62 +1,4 @@
-// IP addresses and networks as slimta.conf has them. NetworkRange is what edges ask whether a client is trusted.
-
-import Glibc
-
-/// An IPv4 or IPv6 address. An IPv4-mapped IPv6 address is the IPv4 address: that is how a socket that listens on
-/// `[::]` names IPv4 clients.
-package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
-    /// An IPv4 address is in its IPv4-mapped form, ::ffff:0:0/96.
-    let value: UInt128
-
-    init(value: UInt128) { self.value = value }
-
-    /// From text without brackets, port or prefix; nil if it is not one. A zone ("%eth0") is not part of it.
-    package init?(_ text: some StringProtocol) {
-        let text = String(text)
-        // inet_pton reads up to a NUL: what is behind must not hide.
-        guard !text.utf8.contains(0) else { return nil }
-        var four = in_addr()
-        if inet_pton(AF_INET, text, &four) == 1 {
-            value = Self.mappedPrefix | UInt128(UInt32(bigEndian: four.s_addr))
-            return
-        }
-        var six = in6_addr()
-        guard inet_pton(AF_INET6, text, &six) == 1 else { return nil }
-        value = withUnsafeBytes(of: six) { $0.reduce(0) { $0 << 8 | UInt128($1) } }
-    }
-
-    /// From 4 or 16 octets in network order; nil for another number of octets.
-    package init?(bytes: some Collection<UInt8>) {
-        switch bytes.count {
-        case 4: value = bytes.reduce(Self.mappedPrefix >> 32) { $0 << 8 | UInt128($1) }
-        case 16: value = bytes.reduce(0) { $0 << 8 | UInt128($1) }
-        default: return nil
-        }
-    }
-
-    package var isIPv4: Bool { value >> 32 == Self.mappedPrefix >> 32 }
-
-    /// 127.0.0.0/8 or ::1.
-    package var isLoopback: Bool { isIPv4 ? value >> 24 & 0xFF == 127 : value == 1 }
-
-    /// 0.0.0.0 or ::, which mean every address of the machine.
-    package var isUnspecified: Bool { value == 0 || value == Self.mappedPrefix }
-
-    /// As inet_ntop prints it, without brackets.
-    package var description: String {
-        var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
-        if isIPv4 {
-            var four = in_addr(s_addr: UInt32(truncatingIfNeeded: value).bigEndian)
-            inet_ntop(AF_INET, &four, &text, socklen_t(text.count))
-        } else {
-            var six = value.bigEndian
-            inet_ntop(AF_INET6, &six, &text, socklen_t(text.count))
-        }
-        return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    static let mappedPrefix = UInt128(0xFFFF) << 32
-}
+// Networks as slimta.conf has them: what edges ask whether a client is trusted, and relays where mail may go.
 
 /// A network in CIDR notation, or a single address.
 package struct NetworkRange: Hashable, Sendable, CustomStringConvertible {
@@ -79,7 +21,7 @@ package struct NetworkRange: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// The network of "192.0.2.1/24", which has bits set behind the prefix: what was probably meant.
-    static func enclosing(_ text: String) -> NetworkRange? {
+    package static func enclosing(_ text: String) -> NetworkRange? {
         Self.parse(text).map { NetworkRange(base: $0.first, prefixLength: $0.prefixLength) }
     }
 

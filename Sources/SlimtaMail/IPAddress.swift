@@ -1,0 +1,92 @@
+// IP addresses as values: of clients, of exchangers, of slimta.conf. What an IPv4-mapped IPv6 address means is decided
+// here, once for all rooms.
+
+import Glibc
+package import NIOCore
+
+/// An IPv4 or IPv6 address. An IPv4-mapped IPv6 address is the IPv4 address: that is how a socket that listens on
+/// `[::]` names IPv4 clients.
+package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
+    /// An IPv4 address is in its IPv4-mapped form, ::ffff:0:0/96.
+    let value: UInt128
+
+    init(value: UInt128) { self.value = value }
+
+    /// From text without brackets, port or prefix; nil if it is not one. A zone ("%eth0") is not part of it.
+    package init?(_ text: some StringProtocol) {
+        let text = String(text)
+        // inet_pton reads up to a NUL: what is behind must not hide.
+        guard !text.utf8.contains(0) else { return nil }
+        var four: UInt32 = 0
+        if inet_pton(AF_INET, text, &four) == 1 {
+            value = Self.mappedPrefix | UInt128(UInt32(bigEndian: four))
+            return
+        }
+        var six: UInt128 = 0
+        guard inet_pton(AF_INET6, text, &six) == 1 else { return nil }
+        value = UInt128(bigEndian: six)
+    }
+
+    /// From 4 or 16 octets in network order; nil for another number of octets.
+    package init?(bytes: some Collection<UInt8>) {
+        switch bytes.count {
+        case 4: value = bytes.reduce(Self.mappedPrefix >> 32) { $0 << 8 | UInt128($1) }
+        case 16: value = bytes.reduce(0) { $0 << 8 | UInt128($1) }
+        default: return nil
+        }
+    }
+
+    /// The address of a socket; nil for a UNIX socket, and for none.
+    package init?(_ address: SocketAddress?) {
+        switch address {
+        // sin_addr is at offset 4 of its socket address, sin6_addr at 8.
+        case .v4(let v4):
+            value = SocketAddress.v4(v4).withSockAddr { address, _ in
+                Self.mappedPrefix | Self.octets(of: address, 4..<8)
+            }
+        case .v6(let v6): value = SocketAddress.v6(v6).withSockAddr { address, _ in Self.octets(of: address, 8..<24) }
+        case .unixDomainSocket, nil: return nil
+        }
+    }
+
+    private static func octets(of address: UnsafePointer<sockaddr>, _ range: Range<Int>) -> UInt128 {
+        UnsafeRawBufferPointer(start: UnsafeRawPointer(address) + range.lowerBound, count: range.count)
+            .reduce(0) { $0 << 8 | UInt128($1) }
+    }
+
+    package var isIPv4: Bool { value >> 32 == Self.mappedPrefix >> 32 }
+
+    /// 127.0.0.0/8 or ::1.
+    package var isLoopback: Bool { isIPv4 ? value >> 24 & 0xFF == 127 : value == 1 }
+
+    /// Its first 64 bits, an IPv6 address given: the smallest network that a customer gets. Of an IPv4 address all of it.
+    package var customerNetwork: IPAddress { isIPv4 ? self : IPAddress(value: (value >> 64) << 64) }
+
+    /// 0.0.0.0 or ::, which mean every address of the machine.
+    package var isUnspecified: Bool { value == 0 || value == Self.mappedPrefix }
+
+    /// As inet_ntop prints it, without brackets.
+    package var description: String {
+        var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+        if isIPv4 {
+            var four = UInt32(truncatingIfNeeded: value).bigEndian
+            inet_ntop(AF_INET, &four, &text, socklen_t(text.count))
+        } else {
+            var six = value.bigEndian
+            inet_ntop(AF_INET6, &six, &text, socklen_t(text.count))
+        }
+        return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    static let mappedPrefix = UInt128(0xFFFF) << 32
+}
+
+extension SocketAddress {
+    /// An IPv4 address that is written as IPv6 (::ffff:192.0.2.1) as what it is: connecting to it is IPv4.
+    package var unmapped: SocketAddress {
+        guard case .v6 = self, let ip = IPAddress(self), ip.isIPv4, let port,
+            let address = try? SocketAddress(ipAddress: ip.description, port: port)
+        else { return self }
+        return address
+    }
+}
