@@ -2,6 +2,7 @@
 
 import Foundation
 import Glibc
+import TestKit
 
 /// Runs from `init` to `stop`; what it takes is in ``messages``.
 final class Sink: Sendable {
@@ -21,7 +22,8 @@ final class Sink: Sendable {
         folder = try Fixture.folder()
         // Started as root it wants to be somebody else, who has to be able to write.
         chmod(folder, 0o777)
-        process.executableURL = URL(fileURLWithPath: "/usr/sbin/smtp-sink")
+        process.executableURL = Programs.sbin("smtp-sink", package: "postfix")
+        process.environment = Programs.environment(package: "postfix")
         process.arguments =
             (getuid() == 0 ? ["-u", "nobody"] : []) + options
             + [

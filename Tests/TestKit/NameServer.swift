@@ -50,8 +50,8 @@ package final class NameServer: Sendable {
         // The server ends when the pipe does: with `stop`, and also if the tests crash. It may have been born with all
         // signals blocked but SIGKILL.
         process.arguments = [
-            "-c", "/usr/sbin/unbound -d -p -c \"$0\"/unbound.conf & cat > /dev/null; kill -KILL $!; wait; rm -r \"$0\"",
-            folder.path,
+            "-c", "\"$1\" -d -p -c \"$0\"/unbound.conf & cat > /dev/null; kill -KILL $!; wait; rm -r \"$0\"",
+            folder.path, Programs.sbin("unbound", package: "unbound").path,
         ]
         process.standardInput = lifeline
         process.standardOutput = FileHandle.nullDevice
