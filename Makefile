@@ -52,7 +52,7 @@ run:
 	etc/run-here .build/$(CONFIGURATION)/slimtad
 
 # SECONDS of each measurement; on the disk that .build is on.
-SECONDS = 5
+SECONDS ?= 5
 bench: bench-store bench-daemon
 
 bench-store:
@@ -72,7 +72,7 @@ bench-daemon:
 	    python3 $(BENCH) run --peer slimtad --scenario S1
 
 # SEED=N repeats the random choices of a run; ONLY=kill,faults runs some of the rigs.
-ROUNDS = 300
+ROUNDS ?= 300
 crash:
 	.ci/deps crash
 	swift build $(SWIFT_FLAGS) --build-tests

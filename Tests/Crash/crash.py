@@ -3,19 +3,21 @@
 
     crash.py [--rounds N] [--seed N] [--short] [--only RIG,...] [--mutants]
 
-One line for each rig. --rounds is the number of SIGKILLs and, in proportion, of the other rigs' rounds: 300 makes 500
+A line at the end of each rig, and one a minute while it runs. --rounds is the number of SIGKILLs and, in proportion, of the other rigs' rounds: 300 makes 500
 power cuts on each file system and 100 shutdowns. --short is for `make test`: about a minute in all. --mutants runs the rigs
 on a disk that lies: each has to find it. What cannot run here is skipped, with the reason. Exit status 1 if a promise was
 broken.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import traceback
 
@@ -23,7 +25,7 @@ import faults
 import kill
 import powercut
 import shutdown
-from ledger import Lost
+from ledger import Lost, Rig
 from plan import ROOT
 
 
@@ -66,6 +68,28 @@ def rigs(rounds, seed, short):
     ]
 
 
+@contextlib.contextmanager
+def telling(name, interval):
+    """Says every `interval` seconds that a rig goes on, and how far it is."""
+    end = threading.Event()
+
+    def tell():
+        begun = time.monotonic()
+        print(f"{name}: begins at {time.strftime('%H:%M:%S')}", flush=True)
+        while not end.wait(interval):
+            far = f", {Rig.latest.progress}" if Rig.latest else ""
+            print(f"{name}: {time.monotonic() - begun:.0f} s{far}", flush=True)
+
+    Rig.latest = None
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        end.set()
+        teller.join()
+
+
 def mutants(seed):
     return [
         ("powercut-ext4", powercut.obstacle("ext4"), lambda: powercut.run(20, seed, "ext4", mutant="fdatasync")),
@@ -96,7 +120,8 @@ def main():
             continue
         begun = time.monotonic()
         try:
-            result, is_kept = run(), True
+            with telling(name, 10 if options.short else 60):
+                result, is_kept = run(), True
         except Lost as failure:
             result, is_kept = str(failure), False
         except Exception:

@@ -123,6 +123,9 @@ class Clients:
 class Rig:
     """A slimtad that relays to a sink, clients, and what came of it all."""
 
+    # The one that was made last: for who tells how far it is.
+    latest = None
+
     def __init__(self, place, state=None, connections=CONNECTIONS, **queue):
         self.place = place
         self.sink = Sink(place).start()
@@ -143,6 +146,7 @@ class Rig:
         self.strange = []
         # Ends of the daemon that may have cut recording short.
         self.kills = 0
+        Rig.latest = self
 
     def routes(self, isHeld):
         way = {"type": "smtp", "host": f"{self.sink.address}:{MX_PORT}"}
@@ -224,6 +228,11 @@ class Rig:
         self.judge()
         if self.daemon.term(40) != 0:
             raise Lost("it did not end well")
+
+    @property
+    def progress(self):
+        """How far it is; what is lost is known at the end."""
+        return f"{self.kills} kills, {len(self.clients.accepted)} recipients accepted"
 
     @property
     def figures(self):
