@@ -1,8 +1,9 @@
 // "did you mean": the nearest of the words that are allowed.
 
-enum Spelling {
+/// Used for keys and values of slimta.conf, and by the command line for commands.
+package enum Spelling {
     /// The word of `candidates` that `word` is probably a slip of; nil if none is near.
-    static func nearest(to word: String, among candidates: some Sequence<String>) -> String? {
+    package static func nearest(to word: String, among candidates: some Sequence<String>) -> String? {
         let octets = Array(word.utf8.prefix(64))
         var best: (word: String, distance: Int)?
         for candidate in candidates {

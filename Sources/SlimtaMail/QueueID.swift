@@ -62,6 +62,23 @@ package struct QueueID: Hashable, Comparable, Sendable, CustomStringConvertible 
         (high, low) = halves
     }
 
+    /// All ids whose text begins with `text`, hex digits, in either case; nil if it is empty, too long or has anything
+    /// else in it.
+    package static func all(beginningWith text: some StringProtocol) -> ClosedRange<QueueID>? {
+        let missing = 32 - text.utf8.count
+        guard !text.isEmpty, missing >= 0 else { return nil }
+        guard let first = QueueID(text + String(repeating: "0", count: missing)),
+            let last = QueueID(text + String(repeating: "f", count: missing))
+        else { return nil }
+        return first...last
+    }
+
+    /// The id before this one; nil for the first.
+    package var predecessor: QueueID? {
+        if low > 0 { return QueueID(high: high, low: low - 1) }
+        return high > 0 ? QueueID(high: high - 1, low: .max) : nil
+    }
+
     /// The time of acceptance that is part of the id.
     package var time: Timestamp { Timestamp(milliseconds: Int64(high >> 16)) }
 

@@ -29,7 +29,7 @@ struct ConfigurationFile: Sendable {
             let count = error.errors.count
             throw Failure(
                 .configuration,
-                error.description + "\n\(path): \(count) \(count == 1 ? "error" : "errors"), nothing was done")
+                "\(error.description(with: text))\n\(path): \(counted(count, "error")), nothing was done")
         }
     }
 

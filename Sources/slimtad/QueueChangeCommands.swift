@@ -19,7 +19,7 @@ enum QueueChange {
         @OptionGroup var config: ConfigurationOption
         @OptionGroup var filter: FilterOptions
 
-        @Argument(help: "Queue ids.")
+        @Argument(help: "Queue ids, or the beginning of each.")
         var ids: [String] = []
 
         @Flag(help: "All messages.")
@@ -88,8 +88,8 @@ enum QueueChange {
     private static func run(_ action: QueueAction, _ options: Options, isConfirmed: Bool) {
         let failures = orExit { () throws(Failure) -> Int in
             var query = try options.filter.query()
-            let ids = try options.ids.map { text throws(Failure) in try queueID(text) }
-            guard [!ids.isEmpty, !query.isEmpty, options.all].filter(\.self).count == 1 else {
+            for id in options.ids { _ = try queueIDs(id) }
+            guard [!options.ids.isEmpty, !query.isEmpty, options.all].filter(\.self).count == 1 else {
                 throw Failure(.usage, "which messages? Give queue ids, or filters (see --help), or --all: one of these")
             }
             if options.all { query = [.init("all", "yes")] }
@@ -98,6 +98,7 @@ enum QueueChange {
             if daemon == nil, action == .flush || action == .bounce {
                 _ = try RunningDaemon.need(file, for: "queue \(action.rawValue)")
             }
+            let ids = try resolve(options.ids, file)
             if !isConfirmed { try confirm(action, ids, options.all ? [] : query, file) }
             let result: Result
             if let daemon {
@@ -116,6 +117,14 @@ enum QueueChange {
             return result.failed.count
         }
         if failures > 0 { Glibc.exit(1) }
+    }
+
+    private static func resolve(_ ids: [String], _ file: ConfigurationFile) throws(Failure) -> [QueueID] {
+        // A whole id needs no look at the queue.
+        let whole = ids.compactMap { QueueID($0) }
+        if whole.count == ids.count { return whole }
+        let view = try QueueView.open(file)
+        return try ids.map { text throws(Failure) in try view.resolve(text) }
     }
 
     /// What came of it.
@@ -154,7 +163,7 @@ enum QueueChange {
                 "\(action.rawValue) cannot be undone and there is no terminal to ask on: say --yes if it is meant")
         }
         let count = ids.isEmpty ? try QueueView.open(file).count(query) : ids.count
-        guard Terminal.asks("\(action.rawValue) \(count) message\(count == 1 ? "" : "s") for good?") else {
+        guard Terminal.asks("\(action.rawValue) \(counted(count, "message")) for good?") else {
             throw Failure(.usage, "nothing was changed")
         }
     }

@@ -62,12 +62,13 @@ struct FilterOptions: ParsableArguments {
     }
 }
 
-/// A queue id from the command line.
-func queueID(_ text: String) throws(Failure) -> QueueID {
-    guard let id = QueueID(text) else {
-        throw Failure(.usage, "\"\(text)\" is not a queue id: 32 hexadecimal digits, as slimtad queue list prints them")
+/// What a queue id from the command line can mean: one id, or all that begin with it.
+func queueIDs(_ text: String) throws(Failure) -> ClosedRange<QueueID> {
+    guard let ids = QueueID.all(beginningWith: text) else {
+        throw Failure(
+            .usage, "\"\(text)\" is not a queue id: up to 32 hexadecimal digits, as slimtad queue list prints them")
     }
-    return id
+    return ids
 }
 
 extension QueueCommand {
@@ -75,7 +76,8 @@ extension QueueCommand {
         static let configuration = CommandConfiguration(
             commandName: "list", abstract: "List queued messages, the oldest first.",
             discussion: """
-                On a terminal a table; otherwise a line for each message, with tabs between id, state, age in seconds, \
+                On a terminal a table, in whose ids the last digits are left out: the beginning of one is enough for \
+                the other commands. Otherwise a line for each message, with tabs between id, state, age in seconds, \
                 attempts, sender, recipients that wait, and the last reply. All filters must fit.
                 """)
 
@@ -91,39 +93,25 @@ extension QueueCommand {
         func run() {
             orExit { () throws(Failure) in
                 let query = try filter.query()
-                let view = try QueueView.open(try ConfigurationFile.parse(config.path))
-                var table = Table([
-                    .init("ID", 32), .init("STATE", 8), .init("AGE", 5), .init("TRIES", 5), .init("SENDER", 24),
-                    .init("RECIPIENTS", 24), .init("REASON"),
-                ])
-                var count = 0
                 if let limit, limit <= 0 { throw Failure(.usage, "--limit: \(limit) is not a number above 0") }
+                let view = try QueueView.open(try ConfigurationFile.parse(config.path))
+                var table = QueueTable()
+                var count = 0
                 try view.forEach(query) { message in
                     if json {
                         print(count == 0 ? "[\(message.line)" : ",\(message.line)")
                     } else {
-                        table.row(Self.row(message))
+                        table.row(message)
                     }
                     count += 1
                     return limit.map { count < $0 } ?? true
                 }
-                if json { print(count == 0 ? "[]" : "]") }
+                if json {
+                    print(count == 0 ? "[]" : "]")
+                } else {
+                    table.end(count, isFiltered: !query.isEmpty, isCut: limit.map { count >= $0 } ?? false)
+                }
             }
-        }
-
-        private static func row(_ message: JSON) -> [String] {
-            let recipients = message["recipients"].elements.compactMap(\.text)
-            let pending = message["pending"].integer ?? 0
-            let more = pending > 1 ? " (+\(pending - 1))" : ""
-            let seconds = message["age"].integer ?? 0
-            let isTerminal = Terminal.width != nil
-            let hidden = pending > recipients.count ? ",..." : ""
-            return [
-                message["id"].text ?? "", message["state"].text ?? "", isTerminal ? age(seconds) : "\(seconds)",
-                "\(message["attempts"].integer ?? 0)", message["sender"].text.map { $0.isEmpty ? "<>" : $0 } ?? "",
-                isTerminal ? (recipients.first ?? "") + more : recipients.joined(separator: ",") + hidden,
-                message["reason"].text ?? "",
-            ]
         }
     }
 
@@ -153,7 +141,10 @@ extension QueueCommand {
 
         @OptionGroup var config: ConfigurationOption
 
-        @Argument(help: "The queue id: it is in the 250 reply, in Received, and in each line of the log.")
+        @Argument(
+            help:
+                "The queue id, or the beginning of it: it is in the 250 reply, in Received, and in each line of the log."
+        )
         var id: String
 
         @Flag(help: "Print the message instead: header and body.")
@@ -164,8 +155,9 @@ extension QueueCommand {
 
         func run() {
             orExit { () throws(Failure) in
-                let id = try queueID(id)
+                _ = try queueIDs(id)
                 let view = try QueueView.open(try ConfigurationFile.parse(config.path))
+                let id = try view.resolve(id)
                 if content { return try Self.copy(id, view) }
                 let message = try view.show(id)
                 if json { print(message.line) } else { Self.tell(message) }
@@ -174,7 +166,8 @@ extension QueueCommand {
 
         private static func copy(_ id: QueueID, _ view: QueueView) throws(Failure) {
             switch view {
-            case .daemon(let daemon): try daemon.copy(["queue", "\(id)"], [.init("content", "")])
+            case .daemon(let daemon):
+                try QueueView.accept(daemon.copy(["queue", "\(id)"], [.init("content", "")]), of: id)
             case .files(let inspector):
                 let stored = try QueueView.load(inspector, id)
                 writeAll(Array(stored.envelope.prependedFields.readableBytesView)[...])

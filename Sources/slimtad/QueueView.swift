@@ -54,7 +54,8 @@ enum QueueView {
 
     func show(_ id: QueueID) throws(Failure) -> JSON {
         switch self {
-        case .daemon(let daemon): return try daemon.ask(.get, ["queue", "\(id)"])
+        case .daemon(let daemon):
+            return try Self.accept(daemon.answer(.get, ["queue", "\(id)"]), of: id)
         case .files(let inspector):
             let stored = try Self.load(inspector, id)
             let now = Timestamp.now()
@@ -62,12 +63,54 @@ enum QueueView {
         }
     }
 
+    /// The daemon's answer about one message; throws a refusal in words.
+    @discardableResult
+    static func accept(_ answer: (status: Int, JSON), of id: QueueID) throws(Failure) -> JSON {
+        switch answer.status {
+        case 200: return answer.1
+        case 404: throw gone("\(id)")
+        default: throw RunningDaemon.failure(answer.status, answer.1["error"].text)
+        }
+    }
+
     static func load(_ inspector: StorageInspector, _ id: QueueID) throws(Failure) -> StoredEnvelope {
         do throws(StorageError) {
             return try inspector.load(id)
         } catch {
+            if error == .notFound { throw gone("\(id)") }
             throw Failure(.unavailable, "\(id): \(error.text)")
         }
+    }
+
+    /// The id that was meant: a whole one, or the one queued message whose id begins with `text`.
+    func resolve(_ text: String) throws(Failure) -> QueueID {
+        let meant = try queueIDs(text)
+        guard meant.lowerBound < meant.upperBound else { return meant.lowerBound }
+        var found: [String] = []
+        switch self {
+        case .daemon(let daemon):
+            let after = meant.lowerBound.predecessor.map { [ControlRequest.Parameter("after", "\($0)")] } ?? []
+            let page = try daemon.ask(
+                .get, ["queue"], after + [.init("until", "\(meant.upperBound)"), .init("limit", "3")])
+            found = (page["messages"].elements + page["unreadable"].elements).compactMap { $0["id"].text }
+        case .files(let inspector):
+            let ids = inspector.queued.lazy.map(\.id)
+            found = ids.drop { $0 < meant.lowerBound }.prefix { $0 <= meant.upperBound }.prefix(3).map { "\($0)" }
+        }
+        guard let first = found.first, let id = QueueID(first) else { throw Self.gone(text) }
+        guard found.count == 1 else {
+            throw Failure(
+                .usage, "\(text) begins several ids, such as \(found.joined(separator: " and ")): give more of it")
+        }
+        return id
+    }
+
+    /// What is said of an id, or the beginning of one, that is not queued.
+    static func gone(_ text: String) -> Failure {
+        let journal = text.utf8.count == 32 ? "journalctl SLIMTA_QUEUE_ID=\(text)" : "journalctl -u slimtad -g \(text)"
+        return Failure(
+            .unavailable,
+            "\(text) is not queued: it was delivered, bounced or removed, or never was; the journal tells: \(journal)")
     }
 
     private static func forEach(

@@ -67,21 +67,23 @@ struct RunningDaemon {
         }
     }
 
-    /// Writes an answer to standard output as it comes.
-    func copy(_ path: [String], _ query: [ControlRequest.Parameter]) throws(Failure) {
+    /// Writes an answer to standard output as it comes; one that is a refusal is returned as by ``answer(_:_:_:)``.
+    func copy(
+        _ path: [String], _ query: [ControlRequest.Parameter]
+    ) throws(Failure) -> (status: Int, JSON) {
         var refusal: [UInt8] = []
-        let status: Int
         do throws(ControlError) {
-            status = try client.ask(.get, path, query) { status, octets in
+            let status = try client.ask(.get, path, query) { status, octets in
                 if status == 200 { writeAll(octets) } else { refusal += octets }
             }
+            return (status, (try? JSON(parsing: refusal)) ?? .null)
         } catch {
             throw Self.failure(error)
         }
-        if status != 200 { throw Self.failure(status, (try? JSON(parsing: refusal))?["error"].text) }
     }
 
-    private static func failure(_ status: Int, _ text: String?) -> Failure {
+    /// What it means that the daemon answered with `status`.
+    static func failure(_ status: Int, _ text: String?) -> Failure {
         let exit: ExitStatus =
             switch status {
             case 400, 405: .usage

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Glibc
+import SlimtaConfiguration
 import SlimtaSystem
 
 @main
@@ -21,7 +22,26 @@ struct Slimtad: ParsableCommand {
         orExit { () throws(Failure) in
             do throws(SystemError) { try CoreFiles.forbid() } catch { throw Failure(error) }
         }
+        if let mistake = unknownCommand(CommandLine.arguments.dropFirst(), of: Slimtad.self) {
+            say(mistake)
+            Glibc.exit(ExitStatus.usage.rawValue)
+        }
         main(nil)
+    }
+
+    /// What is said of a word where a command is expected and that is none: the parser would take it for an argument of
+    /// the default command. nil if there is no such word.
+    private static func unknownCommand(
+        _ words: ArraySlice<String>, of command: any ParsableCommand.Type
+    ) -> String? {
+        let commands = command.configuration.subcommands
+        guard let word = words.first, !word.hasPrefix("-"), word != "help", !commands.isEmpty else { return nil }
+        if let found = commands.first(where: { $0.configuration.commandName == word }) {
+            return unknownCommand(words.dropFirst(), of: found)
+        }
+        let names = commands.compactMap { $0.configuration.commandName }
+        let meant = Spelling.nearest(to: word, among: names).map { "did you mean \"\($0)\"?" }
+        return "\"\(printable(word))\" is no command; \(meant ?? "there are \(names.joined(separator: ", "))")"
     }
 }
 

@@ -44,7 +44,7 @@ struct StatusCommand: ParsableCommand {
         let parts = ["held", "active", "due", "deferred"].compactMap { name in
             queue[name].integer.map { "\($0) \(name)" }
         }
-        line("queue", "\(queue["total"].integer ?? 0) messages: " + parts.joined(separator: ", "))
+        line("queue", "\(counted(queue["total"].integer ?? 0, "message")): " + parts.joined(separator: ", "))
         if let oldest = queue["oldest"].text { line("oldest", "\(oldest) (\(age(queue["oldest_age"].integer ?? 0)))") }
         let ledger = status["ledger"]
         if let unaccounted = ledger["unaccounted"].integer {
@@ -61,14 +61,14 @@ struct StatusCommand: ParsableCommand {
         line("since", "\(status["since"].text ?? "") (\(age(status["uptime"].integer ?? 0)))")
         for edge in status["edges"].elements {
             let listen = edge["listen"].elements.compactMap(\.text).joined(separator: " ")
-            line("edge", "\(edge["name"].text ?? ""): \(listen), \(edge["sessions"].integer ?? 0) sessions")
+            line("edge", "\(edge["name"].text ?? ""): \(listen), \(counted(edge["sessions"].integer ?? 0, "session"))")
         }
         tellQueue(status)
         for destination in status["queue"]["destinations"].elements.prefix(10) {
             let backOff = destination["back_off"]
             line(
                 "destination",
-                "\(destination["name"].text ?? ""): \(destination["depth"].integer ?? 0) messages, "
+                "\(destination["name"].text ?? ""): \(counted(destination["depth"].integer ?? 0, "message")), "
                     + "\(destination["active"].integer ?? 0) active"
                     + (backOff == .null
                         ? "" : ", does not answer since \(backOff["since"].text ?? ""): \(backOff["reply"].text ?? "")")
@@ -76,7 +76,7 @@ struct StatusCommand: ParsableCommand {
         }
         line(
             "storage",
-            "\(octets(storage["journal_octets"].integer ?? 0)) of journal, \(storage["generations"].integer ?? 0) files, "
+            "\(octets(storage["journal_octets"].integer ?? 0)) of journal, \(counted(storage["generations"].integer ?? 0, "file")), "
                 + "checkpoint \(storage["checkpoint"].integer ?? 0), \(octets(storage["free_octets"].integer ?? 0)) free"
                 + (storage["full"].isTrue ? ", FULL: nothing is accepted" : ""))
         if let failure = storage["failure"].text { line("failure", "\(failure): nothing is accepted") }
@@ -144,7 +144,7 @@ struct AuditCommand: ParsableCommand {
             print("removed by \(printable(member.name)): \(member.value.integer ?? 0)")
         }
         print(
-            "read: \(audit["envelopes"].integer ?? 0) messages, \(octets(audit["octets"].integer ?? 0)), "
+            "read: \(counted(audit["envelopes"].integer ?? 0, "message")), \(octets(audit["octets"].integer ?? 0)), "
                 + "\(audit["spooled"].integer ?? 0) spooled")
         for finding in audit["findings"].elements {
             let id = finding["id"].text.map { "\($0): " } ?? ""

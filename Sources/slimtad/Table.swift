@@ -74,6 +74,9 @@ func printable(_ text: String) -> String {
             text.unicodeScalars.map { $0.value < 0x20 || 0x7F...0x9F ~= $0.value ? "?" : $0 }))
 }
 
+/// "1 message", "2 messages". `noun` is the singular of one that takes an s.
+func counted(_ count: some BinaryInteger, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
+
 /// A number of seconds as people say it: 42s, 17m, 5h, 3d.
 func age(_ seconds: Int64) -> String {
     switch seconds {

@@ -54,4 +54,19 @@ import Testing
             _ = QueueID(at: Timestamp(milliseconds: milliseconds)).time
         }
     }
+
+    @Test func beginnings() throws {
+        let id = QueueID(high: 0x019A_0000_1234_ABCD, low: 5)
+        for length in 1...32 {
+            let range = try #require(QueueID.all(beginningWith: "\(id)".prefix(length).uppercased()))
+            #expect(range.contains(id))
+            #expect("\(range.lowerBound)".prefix(length) == "\(id)".prefix(length))
+            #expect("\(range.upperBound)".prefix(length) == "\(id)".prefix(length))
+            #expect(range.lowerBound.predecessor.map { !range.contains($0) } ?? true)
+        }
+        #expect(QueueID.all(beginningWith: "\(id)") == id...id)
+        for text in ["", "g", "019a-", "\(id)0", "\u{0661}"] { #expect(QueueID.all(beginningWith: text) == nil) }
+        #expect(QueueID(high: 1, low: 0).predecessor == QueueID(high: 0, low: .max))
+        #expect(QueueID(high: 0, low: 0).predecessor == nil)
+    }
 }
