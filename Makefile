@@ -99,7 +99,7 @@ release:
 install: release install-files
 
 # What has been built. Of the sample, edges listen on this machine only: the operator opens them. The units name the
-# prefix; notify-reload is for systemd 253 and later.
+# prefix.
 BUILT = .build/release/slimtad
 BACKTRACER = $(dir $(shell readlink -f "$$(command -v swift)"))../libexec/swift/linux/swift-backtrace-static
 install-files:
@@ -112,8 +112,6 @@ install-files:
 	for unit in slimtad.service slimtad.socket slimtad-submissions.socket; do \
 	    sed 's,/usr/\(sbin\|libexec\)/slimtad,$(PREFIX)/\1/slimtad,g' systemd/$$unit >"$(DESTDIR)$(UNITDIR)/$$unit" && \
 	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit; done
-	! pkg-config --atleast-version=253 libsystemd || \
-	    install -D -m 644 systemd/notify-reload.conf "$(DESTDIR)$(UNITDIR)/slimtad.service.d/notify-reload.conf"
 	install -D -m 644 systemd/slimtad.sysusers "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf"
 	install -D -m 644 systemd/slimtad.tmpfiles "$(DESTDIR)/usr/lib/tmpfiles.d/slimtad.conf"
 	install -d -m 755 "$(DESTDIR)/usr/lib/systemd/catalog"
@@ -134,7 +132,7 @@ install-files:
 # The configuration, the users and the queue stay: they are the operator's.
 uninstall:
 	rm -rf "$(DESTDIR)$(PREFIX)/sbin/slimtad" "$(DESTDIR)$(PREFIX)/libexec/slimtad" \
-	    "$(DESTDIR)$(UNITDIR)/slimtad.service" "$(DESTDIR)$(UNITDIR)/slimtad.service.d" \
+	    "$(DESTDIR)$(UNITDIR)/slimtad.service" \
 	    "$(DESTDIR)$(UNITDIR)/slimtad.socket" "$(DESTDIR)$(UNITDIR)/slimtad-submissions.socket" \
 	    "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf" "$(DESTDIR)/usr/lib/tmpfiles.d/slimtad.conf" \
 	    "$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog" "$(DESTDIR)$(MANDIR)/man8/slimtad.8" \

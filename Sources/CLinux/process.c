@@ -150,23 +150,48 @@ bool linux_can_regain_root(void) {
 
 // ---- capabilities: raw calls, for which libcap would be one more library ----
 
-int linux_clear_capabilities(void) {
+typedef struct __user_cap_data_struct capabilities[_LINUX_CAPABILITY_U32S_3];
+
+static const uint32_t bind_low_ports = 1u << CAP_NET_BIND_SERVICE;
+
+static int get_capabilities(capabilities data) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
-    memset(none, 0, sizeof none);
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 && errno != EINVAL) return errno;
-    if (syscall(SYS_capset, &header, none) != 0) return errno;
-    return 0;
+    return syscall(SYS_capget, &header, data) == 0 ? 0 : errno;
 }
 
-bool linux_has_no_capabilities(void) {
+static int set_capabilities(const capabilities data) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
-    if (syscall(SYS_capget, &header, data) != 0) return false;
+    return syscall(SYS_capset, &header, data) == 0 ? 0 : errno;
+}
+
+int linux_keep_capabilities(bool keep) { return prctl(PR_SET_KEEPCAPS, keep ? 1 : 0, 0, 0, 0) == 0 ? 0 : errno; }
+
+int linux_reduce_capabilities(void) {
+    capabilities now, kept;
+    int error = get_capabilities(now);
+    if (error != 0) return error;
+    memset(kept, 0, sizeof kept);
+    kept[0].permitted = now[0].permitted & bind_low_ports;
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 && errno != EINVAL) return errno;
+    return set_capabilities(kept);
+}
+
+bool linux_has_reduced_capabilities(void) {
+    capabilities data;
+    if (get_capabilities(data) != 0) return false;
     for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
-        if (data[i].permitted != 0 || data[i].effective != 0) return false;
+        if (data[i].effective != 0 || data[i].inheritable != 0) return false;
+        if ((data[i].permitted & ~(i == 0 ? bind_low_ports : 0)) != 0) return false;
     }
     return true;
+}
+
+int linux_use_bind_capability(bool use) {
+    capabilities data;
+    int error = get_capabilities(data);
+    if (error != 0) return error;
+    data[0].effective = use ? data[0].permitted & bind_low_ports : data[0].effective & ~bind_low_ports;
+    return set_capabilities(data);
 }
 
 int linux_set_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : errno; }

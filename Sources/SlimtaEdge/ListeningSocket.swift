@@ -1,5 +1,5 @@
-// Sockets that edges listen on, made before privileges are dropped and before there is any thread. The composition root
-// makes them in the phase `bindListeners`.
+// Sockets that edges listen on, made before privileges are dropped and before there is any thread, and at a reload. The
+// composition root makes them in the phase `bindListeners`.
 
 import Glibc
 
@@ -12,12 +12,14 @@ package struct ListeningSocket: Hashable, Sendable {
         package let errorNumber: Int32
 
         package var description: String {
-            let reason = String(cString: strerror(errorNumber))
+            let text = "cannot listen on \(address): \(String(cString: strerror(errorNumber)))"
+            let isFile = address.hasPrefix("unix:")
             switch errorNumber {
-            case EADDRINUSE: return "cannot listen on \(address): \(reason); another program listens there"
-            case EACCES:
-                return "cannot listen on \(address): \(reason); ports below 1024 need root or CAP_NET_BIND_SERVICE"
-            default: return "cannot listen on \(address): \(reason)"
+            case EADDRINUSE: return text + "; another program listens there"
+            case EACCES where !isFile: return text + "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+            case EPERM where !isFile: return text + "; see SocketBindAllow= of the unit"
+            case EACCES, EROFS: return text + "; its folder must be one that the service's user may write to"
+            default: return text
             }
         }
     }
@@ -47,8 +49,58 @@ package struct ListeningSocket: Hashable, Sendable {
 
     package func close() { _ = Glibc.close(descriptor) }
 
+    /// Another descriptor of the same socket: it listens until the last one is closed. Throws what the system says.
+    package func duplicate() throws(BindError) -> ListeningSocket {
+        let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
+        guard copy >= 0 else { throw BindError(address: "descriptor \(descriptor)", errorNumber: errno) }
+        return ListeningSocket(inherited: copy)
+    }
+
+    /// Makes it this user's: beside a socket of another user the kernel would refuse what ``overlapping(_:_:)`` is for.
+    /// Of a UNIX socket it is the file `path` that clients open. Throws what the system says.
+    package func setOwner(uid: UInt32, gid: UInt32, path: String? = nil) throws(BindError) {
+        let result = path.map { lchown($0, uid, gid) } ?? fchown(descriptor, uid, gid)
+        guard result == 0 else {
+            throw BindError(address: path.map { "unix:\($0)" } ?? "descriptor \(descriptor)", errorNumber: errno)
+        }
+    }
+
+    /// The TCP port that it is bound to; nil for a UNIX socket.
+    package var port: Int? {
+        var address = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        var text = [CChar](repeating: 0, count: 128)
+        let error = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { general in
+                getsockname(descriptor, general, &length) == 0
+                    ? getnameinfo(general, length, nil, 0, &text, socklen_t(text.count), NI_NUMERICSERV) : EAI_SYSTEM
+            }
+        }
+        guard error == 0 else { return nil }
+        return Int(String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+    }
+
+    /// Runs `body`, in which sockets can be made whose addresses overlap those of `sockets`, as [::]:587 does
+    /// 127.0.0.1:587: made by the same user, and with ``tcp(host:port:isOverlapping:)``. Both listen until one is closed,
+    /// so that nobody who connects meanwhile is refused.
+    package static func overlapping<Result, Failure: Error>(
+        _ sockets: [ListeningSocket], _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        // Only for that time: a second slimtad is to be told that the port is taken, not to get a share of the connections.
+        for socket in sockets { socket.setReusePort(true) }
+        defer { for socket in sockets { socket.setReusePort(false) } }
+        return try body()
+    }
+
+    /// SO_REUSEPORT, which a socket of another family does not have.
+    private func setReusePort(_ isOn: Bool) {
+        var value: CInt = isOn ? 1 : 0
+        _ = setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &value, socklen_t(MemoryLayout<CInt>.size))
+    }
+
     /// Listens on all addresses of `host`. "::" takes IPv4 too; on a machine without IPv6 it is IPv4 alone.
-    package static func tcp(host: String, port: Int) throws(BindError) -> [ListeningSocket] {
+    package static func tcp(host: String, port: Int, isOverlapping: Bool = false) throws(BindError) -> [ListeningSocket]
+    {
         let text = host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]:\(port)" : "\(host):\(port)"
         var hints = addrinfo()
         hints.ai_socktype = CInt(SOCK_STREAM.rawValue)
@@ -62,11 +114,15 @@ package struct ListeningSocket: Hashable, Sendable {
         var next: UnsafeMutablePointer<addrinfo>? = first
         do throws(BindError) {
             while let info = next {
-                sockets.append(try bound(info.pointee.ai_family, info.pointee.ai_addr, info.pointee.ai_addrlen, text))
+                sockets.append(
+                    try bound(
+                        info.pointee.ai_family, info.pointee.ai_addr, info.pointee.ai_addrlen, text, isOverlapping))
                 next = info.pointee.ai_next
             }
         } catch {
-            if host == "::", error.errorNumber == EAFNOSUPPORT { return try tcp(host: "0.0.0.0", port: port) }
+            if host == "::", error.errorNumber == EAFNOSUPPORT {
+                return try tcp(host: "0.0.0.0", port: port, isOverlapping: isOverlapping)
+            }
             for socket in sockets { socket.close() }
             throw error
         }
@@ -94,40 +150,48 @@ package struct ListeningSocket: Hashable, Sendable {
                     guard error.errorNumber == EADDRINUSE, connect(probe.descriptor, address, length) != 0,
                         errno == ECONNREFUSED
                     else { throw error }
-                    unlink(path)
+                    guard unlink(path) == 0 else { throw BindError(address: text, errorNumber: errno) }
                     return try bound(AF_UNIX, address, length, text)
                 }
             }
         }
     }
 
+    private func set(_ level: CInt, _ option: CInt, _ value: CInt, _ text: String) throws(BindError) {
+        var value = value
+        guard setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<CInt>.size)) == 0 else {
+            throw BindError(address: text, errorNumber: errno)
+        }
+    }
+
     private static func bound(
-        _ family: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t, _ text: String
+        _ family: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t, _ text: String,
+        _ isOverlapping: Bool = false
     ) throws(BindError) -> ListeningSocket {
         let socket = try ListeningSocket(family, address: text)
-        var yes: CInt = 1
-        var no: CInt = 0
-        if family != AF_UNIX {
-            setsockopt(socket.descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<CInt>.size))
+        do throws(BindError) {
+            if family != AF_UNIX { try socket.set(SOL_SOCKET, SO_REUSEADDR, 1, text) }
+            if family == AF_INET6 { try socket.set(CInt(IPPROTO_IPV6), IPV6_V6ONLY, 0, text) }
+            if isOverlapping { socket.setReusePort(true) }
+            try socket.listen(on: address, length, text, isFile: family == AF_UNIX)
+            if isOverlapping { socket.setReusePort(false) }
+            return socket
+        } catch {
+            socket.close()
+            throw error
         }
-        if family == AF_INET6 {
-            setsockopt(socket.descriptor, CInt(IPPROTO_IPV6), IPV6_V6ONLY, &no, socklen_t(MemoryLayout<CInt>.size))
-        }
+    }
+
+    private func listen(
+        on address: UnsafePointer<sockaddr>, _ length: socklen_t, _ text: String, isFile: Bool
+    ) throws(BindError) {
         // A socket file is made with the umask: open to owner and group, to nobody else.
-        let mask = family == AF_UNIX ? umask(0o117) : nil
-        let result = bind(socket.descriptor, address, length)
+        let mask = isFile ? umask(0o117) : nil
+        let result = bind(descriptor, address, length)
         let error = errno
         if let mask { umask(mask) }
-        guard result == 0 else {
-            socket.close()
-            throw BindError(address: text, errorNumber: error)
-        }
+        guard result == 0 else { throw BindError(address: text, errorNumber: error) }
         // The kernel caps this at net.core.somaxconn.
-        guard listen(socket.descriptor, 65535) == 0 else {
-            let error = errno
-            socket.close()
-            throw BindError(address: text, errorNumber: error)
-        }
-        return socket
+        guard Glibc.listen(descriptor, 65535) == 0 else { throw BindError(address: text, errorNumber: errno) }
     }
 }

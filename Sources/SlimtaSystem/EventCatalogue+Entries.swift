@@ -300,6 +300,12 @@ extension EventCatalogue {
                 + "ask this daemon.",
             remedy: "Correct what the text says and restart."),
         Entry(
+            "336dbc316a2c430d8b59aa04a5f205e8", "control socket is not for its group",
+            "@SLIMTA_ERROR@. Mail is handled all the same; root and the service's user can use slimtad's commands.",
+            remedy:
+                "Make the service's user a member of the group (usermod -aG slimtad-admin slimtad), and in a unit of "
+                + "your own leave chown to it (SystemCallFilter=@chown); then restart."),
+        Entry(
             "d060e9cccffb3494f8e9941f7776fae0", "the control socket failed",
             "Commands cannot reach this daemon any more: @SLIMTA_ERROR@. Mail is handled all the same.",
             remedy: "systemctl restart slimtad"),

@@ -1,5 +1,5 @@
 // Giving up root. Called once by the composition root, after ports and secrets and before any thread exists:
-// capabilities and prctl flags are a thread's own.
+// capabilities and prctl flags are a thread's own. One right sleeps on, for a reload that changes `listen`.
 
 import CLinux
 import Glibc
@@ -36,8 +36,8 @@ package enum Privileges {
     /// The id of a user; nil if there is none of this name.
     package static func userID(_ user: String) -> UInt32? { (try? passwordEntry(user))?.uid }
 
-    /// Becomes `identity` for good: groups, gid, uid, in that order; no capability is left, no execve can bring one
-    /// back, and each way back to root was tried and is closed.
+    /// Becomes `identity` for good: groups, gid, uid, in that order; of the capabilities only what ``bindingLowPorts(_:)``
+    /// needs is left, no execve can bring one back, and each way back to root was tried and is closed.
     ///
     /// A process that is not root can only "become" itself. Throws `.notPermitted` if anything is not as it must be:
     /// the process must then end.
@@ -46,7 +46,10 @@ package enum Privileges {
             throw SystemError(.notPermitted, "will not run as \(identity.name): it has root's user or group id")
         }
         if isRoot {
+            // Where it is refused nothing outlives the change, and low ports are had at the start only.
+            let keepsRights = linux_keep_capabilities(true) == 0
             let error = linux_set_identity(identity.uid, identity.gid, identity.groups, identity.groups.count)
+            if keepsRights { try check(linux_keep_capabilities(false), "cannot give up capabilities") }
             guard error == 0 else {
                 throw SystemError("cannot become user \(identity.name)", number: error, code: .notPermitted)
             }
@@ -60,17 +63,29 @@ package enum Privileges {
         try renounce()
     }
 
-    /// Gives up what is left beyond an ordinary user's rights: capabilities such as the one to bind low ports.
+    /// Gives up what is left beyond an ordinary user's rights: all capabilities. The one to bind low ports stays permitted
+    /// where it was, but is not in effect outside of ``bindingLowPorts(_:)``, and no other program gets it.
     ///
     /// For a process that was started as an ordinary user; `drop` calls it as well. As root it throws.
     package static func renounce() throws(SystemError) {
-        try check(linux_clear_capabilities(), "cannot give up capabilities")
+        try check(linux_reduce_capabilities(), "cannot give up capabilities")
         try check(linux_set_no_new_privileges(), "cannot set no_new_privs")
-        guard linux_has_no_capabilities(), !linux_can_regain_root() else {
+        guard linux_has_reduced_capabilities(), !linux_can_regain_root() else {
             throw SystemError(.notPermitted, "root's rights could be regained")
         }
         // The change of ids cleared it; without it Swift's crash report has addresses instead of names.
         try check(linux_set_dumpable(), "cannot make crash reports possible")
+    }
+
+    /// Runs `body` with the right to bind ports below 1024, if the process has kept it; for this thread alone.
+    ///
+    /// Without that right `body` runs as well: what it may not do, the system tells it.
+    package static func bindingLowPorts<Result, Failure: Error>(
+        _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        _ = linux_use_bind_capability(true)
+        defer { _ = linux_use_bind_capability(false) }
+        return try body()
     }
 
     private static func check(_ error: Int32, _ what: String) throws(SystemError) {

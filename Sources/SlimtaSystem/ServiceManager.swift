@@ -75,8 +75,13 @@ package enum ServiceManager {
         sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=\(name)\nFDPOLL=0", sockets, UInt32(sockets.count))
     }
 
-    /// FDSTOREREMOVE=1: systemd closes what it keeps under `name`.
-    package static func release(name: String) { notify("FDSTOREREMOVE=1\nFDNAME=\(name)") }
+    /// FDSTOREREMOVE=1: systemd closes what it keeps under these names. It has when this returns, so that their addresses
+    /// can be bound again; or it has not answered for `patience` (BARRIER=1).
+    package static func release(names: [String], patience: Duration = .seconds(5)) {
+        guard isPresent, !names.isEmpty else { return }
+        for name in names { notify("FDSTOREREMOVE=1\nFDNAME=\(name)") }
+        sd_notify_barrier(0, UInt64(patience.components.seconds) * 1_000_000)
+    }
 
     /// Whether systemd takes it as a name of sockets (sd_notify(3), FDNAME=).
     package static func isName(_ name: String) -> Bool {

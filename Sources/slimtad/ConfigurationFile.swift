@@ -2,29 +2,37 @@
 
 import Glibc
 import SlimtaConfiguration
+import SlimtaMail
 import SlimtaSystem
 
 /// A configuration and where it is from.
 struct ConfigurationFile: Sendable {
     let path: String
     let values: Configuration
+    /// What is in the file, and when it was read.
+    let content: [UInt8]
+    let time = Timestamp.now()
 
     /// More than any sane configuration, and little enough to read whole.
     private static let maximumSize = 4 << 20
 
+    /// What is in the file.
+    static func read(_ path: String) throws(SystemError) -> [UInt8] {
+        try SecureFile.read(path, maximum: maximumSize, mustNotBeReadableByOthers: false)
+    }
+
     /// Reads and checks the file.
     static func parse(_ path: String) throws(Failure) -> ConfigurationFile {
         let octets: [UInt8]
-        do throws(SystemError) {
-            octets = try SecureFile.read(path, maximum: maximumSize, mustNotBeReadableByOthers: false)
-        } catch {
+        do throws(SystemError) { octets = try read(path) } catch {
             throw Failure(.configuration, "\(error); --config names another file")
         }
         guard let text = String(validating: octets, as: UTF8.self) else {
             throw Failure(.configuration, "\(path): is not UTF-8")
         }
         do throws(ConfigurationErrors) {
-            return ConfigurationFile(path: path, values: try Configuration.parse(text, file: path))
+            return ConfigurationFile(
+                path: path, values: try Configuration.parse(text, file: path), content: octets)
         } catch {
             let count = error.errors.count
             throw Failure(

@@ -1,6 +1,7 @@
 // The daemon as a whole, as JSON: `slimtad status` and `slimtad audit`.
 
 import Glibc
+import NIOPosix
 import SlimtaControl
 import SlimtaEdge
 import SlimtaMail
@@ -10,15 +11,18 @@ import SlimtaSystem
 import Synchronization
 
 extension Control {
-    func status() -> JSON {
+    func status() async -> JSON {
         let now = Timestamp.now()
         let daemon = state.now
+        let difference = await difference(daemon)
         let ledger = storage.ledger()
         return .object([
             .init("running", .bool(true)), .init("version", .string(Version.text)),
             .init("hostname", .string(daemon.hostname)),
             .init("since", .string(state.since.isoDate)), .init("uptime", .seconds(now - state.since)),
             .init("pid", .number(Int64(getpid()))), .init("configuration", .string(daemon.file)),
+            .init("configuration_read", .string(daemon.read.isoDate)), .init("in_use", .bool(difference == nil)),
+            .init("reload", daemon.reload.map(reload) ?? .null),
             .init("draining", .bool(daemon.isDraining)),
             .init(
                 "edges",
@@ -38,12 +42,38 @@ extension Control {
                     .init("validation", .string(daemon.validation)),
                     .init("reason", .optional(daemon.validationReason)),
                 ])),
-            .init("warnings", .array(warnings(daemon, now).map { .string($0) })),
+            .init("warnings", .array(warnings(daemon, difference, now).map { .string($0) })),
         ])
     }
 
-    private func warnings(_ daemon: DaemonState.Values, _ now: Timestamp) -> [String] {
-        daemon.warnings + daemon.certificates.compactMap { $0.warning(now) }
+    private func warnings(_ daemon: DaemonState.Values, _ difference: String?, _ now: Timestamp) -> [String] {
+        var warnings: [String] = []
+        if let reload = daemon.reload, !reload.isApplied {
+            warnings += reload.errors.map { "the reload of \(reload.time.isoDate) failed: \($0)" }
+        }
+        if let difference { warnings.append(difference) }
+        return warnings + daemon.warnings + daemon.certificates.compactMap { $0.warning(now) }
+    }
+
+    private func reload(_ result: ReloadResult) -> JSON {
+        .object([
+            .init("time", .string(result.time.isoDate)), .init("applied", .bool(result.isApplied)),
+            .init("errors", .array(result.errors.map { .string($0) })),
+        ])
+    }
+
+    /// In what the file on disk is not what runs; nil: it is.
+    private func difference(_ daemon: DaemonState.Values) async -> String? {
+        let since = "what runs was read \(daemon.read.isoDate)"
+        let found = try? await NIOThreadPool.singleton.runIfActive { () -> String? in
+            do throws(SystemError) {
+                return try ConfigurationFile.read(daemon.file) == daemon.content
+                    ? nil : "\(daemon.file) has been changed and is not in use: slimtad reload; \(since)"
+            } catch {
+                return "a reload would fail: \(error); \(since)"
+            }
+        }
+        return found ?? nil
     }
 
     func audit() async throws(Refusal) -> ControlResponse {

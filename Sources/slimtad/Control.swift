@@ -22,7 +22,7 @@ import Synchronization
 ///                            of it: {"done": N, "failed": [{"id", "error"}], "next"}, go on with after
 ///     GET  /audit            proves the ledger from storage: {"clean": BOOL, "ledger": {...}, "findings": [...], ...}
 ///     POST /checkpoint       brings all that is in the journal into GDBM files
-///     POST /reload           as SIGHUP: {"errors": [...]}
+///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
 final class Control: ControlService {
     let storage: JournaledStorage
@@ -74,7 +74,7 @@ final class Control: ControlService {
         switch (request.method, request.path) {
         case (.get, ["status"]):
             try allow([], query)
-            return ControlResponse(status())
+            return ControlResponse(await status())
         case (.get, ["queue"]): return try await list(query)
         case (.get, ["queue", "count"]): return try await count(query)
         case (.get, let path) where path.count == 2 && path[0] == "queue":
@@ -140,10 +140,14 @@ final class Control: ControlService {
     }
 
     private func reload() async -> ControlResponse {
-        let errors = await withCheckedContinuation { continuation in
+        let result = await withCheckedContinuation { continuation in
             state.orders.yield(.reload { continuation.resume(returning: $0) })
         }
         return ControlResponse(
-            .object([.init("errors", .array(errors.map { .string($0) }))]), status: errors.isEmpty ? 200 : 422)
+            .object([
+                .init("applied", .bool(result.isApplied)),
+                .init("errors", .array(result.errors.map { .string($0) })),
+                .init("warnings", .array(result.warnings.map { .string($0) })),
+            ]), status: result.errors.isEmpty ? 200 : 422)
     }
 }

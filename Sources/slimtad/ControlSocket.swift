@@ -14,17 +14,15 @@ struct ControlSocket: Sendable {
     let path: String
     let socket: ListeningSocket
     let access: ControlServer.Access
+    /// Why it is not for all that it should be for.
+    let complaint: String?
     /// What is at `path`, to know it again.
     private let inode: UInt64
 
     /// Makes the runtime directory if it is missing, and the socket in it. The socket of a daemon that died is replaced,
     /// never that of one that lives.
     static func bind(_ file: ConfigurationFile, identity: Identity?) throws(Failure) -> ControlSocket {
-        let directory = file.runtimeDirectory
-        if mkdir(directory, 0o755) == 0 {
-            chmod(directory, 0o755)
-            if let identity { chown(directory, identity.uid, identity.gid) }
-        }
+        try makeDirectory(file.runtimeDirectory, identity)
         let path = file.controlSocket
         let socket: ListeningSocket
         do throws(ListeningSocket.BindError) {
@@ -32,14 +30,38 @@ struct ControlSocket: Sendable {
         } catch {
             throw Failure(.cannotCreate, "\(error)")
         }
-        let admins = Accounts.group(named: adminGroup)
         let user = identity?.uid ?? geteuid()
+        let admins = Accounts.group(named: adminGroup)
+        var complaint: String?
         // Without root's rights the group can only be one of our own; the file is our own already.
-        lchown(path, user, admins ?? identity?.gid ?? getegid())
+        if let admins, lchown(path, user, admins) != 0 {
+            complaint =
+                "\(path) cannot be given to the group \(adminGroup), whose members are refused therefore: "
+                + "\(String(cString: strerror(errno))); the service's user must be a member, and chown be allowed"
+        }
+        if admins == nil || complaint != nil, let identity, lchown(path, identity.uid, identity.gid) != 0 {
+            throw Failure(
+                .cannotCreate, "\(path): cannot be given to \(identity.name): \(String(cString: strerror(errno)))")
+        }
         var info = stat()
-        lstat(path, &info)
+        guard lstat(path, &info) == 0 else {
+            throw Failure(.cannotCreate, "\(path): \(String(cString: strerror(errno)))")
+        }
         return ControlSocket(
-            path: path, socket: socket, access: .init(users: [user], group: admins), inode: UInt64(info.st_ino))
+            path: path, socket: socket, access: .init(users: [user], group: admins), complaint: complaint,
+            inode: UInt64(info.st_ino))
+    }
+
+    private static func makeDirectory(_ directory: String, _ identity: Identity?) throws(Failure) {
+        guard mkdir(directory, 0o755) == 0 else {
+            if errno == EEXIST { return }
+            throw Failure(.cannotCreate, "cannot make \(directory): \(String(cString: strerror(errno)))")
+        }
+        // The umask has taken away what the socket's users need.
+        guard chmod(directory, 0o755) == 0, identity.map({ chown(directory, $0.uid, $0.gid) == 0 }) ?? true else {
+            throw Failure(
+                .cannotCreate, "cannot set owner and mode of \(directory): \(String(cString: strerror(errno)))")
+        }
     }
 
     /// Deletes the file, if it is still ours.

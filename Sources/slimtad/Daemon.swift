@@ -91,11 +91,11 @@ final class Daemon {
             loop: for await order in orders {
                 switch order {
                 case .signal(.reload):
-                    if await reload().isEmpty { sayValidation(in: &tasks) }
+                    if await reload().isApplied { sayValidation(in: &tasks) }
                 case .reload(let told):
-                    let errors = await reload()
-                    told(errors)
-                    if errors.isEmpty { sayValidation(in: &tasks) }
+                    let result = await reload()
+                    told(result)
+                    if result.isApplied { sayValidation(in: &tasks) }
                 case .signal(.terminate), .signal(.interrupt), .signal(.quit), .drain: break loop
                 case .certificateCheck: checkCertificates()
                 }
@@ -148,7 +148,7 @@ final class Daemon {
     private func accept(_ running: SMTPEdge, _ edge: Configuration.Edge, _ address: ListenAddress) async {
         for socket in listeners.sockets[address] ?? [] {
             do {
-                try await running.accept(on: socket, address: address.description)
+                try await running.accept(on: socket.duplicate(), address: address.description)
                 logger.info("listening", metadata: ["edge": "\(edge.name)", "address": "\(address)"])
             } catch {
                 logger.error(
@@ -165,10 +165,14 @@ final class Daemon {
 
     /// Tells those who ask over the control socket what there is now.
     private func showState() {
-        state.set { [file, secrets, edges] state in
+        state.set { [file, secrets, edges, listeners, control] state in
             state.hostname = file.hostname
             state.file = file.path
-            state.warnings = secrets.complaints.map(\.description)
+            state.content = file.content
+            state.read = file.time
+            state.warnings =
+                secrets.complaints.map(\.description) + [control?.complaint].compactMap(\.self)
+                + listeners.unused.map { "systemd listens for us on \($0), and no edge has listen = \"systemd:\($0)\"" }
             state.certificates = secrets.certificates?.expiries ?? []
             state.edges = file.values.edges.compactMap { edge in
                 edges[edge.name].map {
@@ -196,29 +200,30 @@ final class Daemon {
     // MARK: Reload
 
     /// Builds the new world beside the old one; an error keeps the old one. Sessions go on under what they began with.
-    /// Returns what was wrong.
-    private func reload() async -> [String] {
+    private func reload() async -> ReloadResult {
         ServiceManager.notifyReloading()
         defer { ServiceManager.notifyReady(status: supervision?.statusText ?? "") }
+        var result = ReloadResult()
         do throws(Failure) {
             let new = try ConfigurationFile.parse(file.path)
             let secrets = try Secrets.load(new, keeping: self.secrets)
             let relays = try RelaySet(new, secrets, group: group, logger: logger)
-            let bound = try listeners.bind(new.values.edges)
-            await apply(new, secrets, relays, bound: bound)
-            return []
+            try Privileges.bindingLowPorts { () throws(Failure) in try listeners.bind(new.values.edges) }
+            await apply(new, secrets, relays)
+            result.errors = secrets.complaints.filter(\.isOfCertificate).map(\.description)
+            result.warnings = secrets.complaints.filter { !$0.isOfCertificate }.map(\.description)
         } catch {
-            let lines = error.message.split(separator: "\n").map(String.init)
-            for line in lines {
+            result.isApplied = false
+            result.errors = error.message.split(separator: "\n").map(String.init)
+            for line in result.errors {
                 logger.error("reload failed, the configuration in use stays", metadata: ["error": "\(line)"])
             }
-            return lines
         }
+        state.set { [result] in $0.reload = result }
+        return result
     }
 
-    private func apply(
-        _ new: ConfigurationFile, _ newSecrets: Secrets, _ newRelays: RelaySet, bound: Set<ListenAddress>
-    ) async {
+    private func apply(_ new: ConfigurationFile, _ newSecrets: Secrets, _ newRelays: RelaySet) async {
         let old = file
         let oldRelays = relays
         file = new
@@ -236,10 +241,10 @@ final class Daemon {
         queue?.reconfigure(new.values.queueConfiguration(hostname: new.hostname), relay: newRelays.relay)
 
         credentials = newSecrets.users.map { FileCredentials($0, threads: passwordThreads) }
+        listeners.release(except: new.values.edges)
         let names = Set(new.values.edges.map(\.name))
         for edge in old.values.edges where !names.contains(edge.name) {
             await edges.removeValue(forKey: edge.name)?.drain()
-            listeners.forget(Set(edge.listen))
         }
         for edge in new.values.edges {
             guard let running = edges[edge.name] else {
@@ -250,9 +255,8 @@ final class Daemon {
             let before = old.values.edges.first { $0.name == edge.name }?.listen ?? []
             for address in before where !edge.listen.contains(address) {
                 await running.stopAccepting(on: address.description)
-                listeners.forget([address])
             }
-            for address in edge.listen where bound.contains(address) { await accept(running, edge, address) }
+            for address in edge.listen where !before.contains(address) { await accept(running, edge, address) }
         }
         showState()
         logger.notice("reloaded", metadata: ["file": "\(file.path)"])
@@ -313,7 +317,7 @@ final class Daemon {
                     switch order {
                     case .signal(.terminate), .signal(.interrupt), .signal(.quit), .drain:
                         return hurry.isAsked.store(true, ordering: .relaxed)
-                    case .reload(let told): told(["the daemon is stopping"])
+                    case .reload(let told): told(ReloadResult(errors: ["the daemon is stopping"], isApplied: false))
                     case .signal(.reload), .certificateCheck: continue
                     }
                 }

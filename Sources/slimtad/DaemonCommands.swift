@@ -16,12 +16,13 @@ struct ReloadCommand: ParsableCommand {
         orExit { () throws(Failure) in
             let daemon = try RunningDaemon.need(try ConfigurationFile.parse(config.path), for: "reload")
             let (status, answer) = try daemon.answer(.post, ["reload"])
+            for warning in answer["warnings"].elements.compactMap(\.text) { say("warning: \(warning)") }
             if status == 200 { return }
-            let errors = answer["errors"].elements.compactMap(\.text)
-            throw Failure(
-                .configuration,
-                errors.isEmpty
-                    ? answer["error"].text ?? "the daemon answered \(status)" : errors.joined(separator: "\n"))
+            var errors = answer["errors"].elements.compactMap(\.text)
+            if errors.isEmpty { errors = [answer["error"].text ?? "the daemon answered \(status)"] }
+            errors.append(
+                answer["applied"].isTrue ? "everything else is in use" : "nothing was changed, the old is in use")
+            throw Failure(.configuration, errors.joined(separator: "\n"))
         }
     }
 }

@@ -9,12 +9,22 @@ import Synchronization
 /// What the daemon's task is told to do, one after another.
 enum Order: Sendable {
     case signal(Signal)
-    /// Reload, then tell what was wrong: nothing if it went well.
-    case reload(@Sendable ([String]) -> Void)
+    /// Reload, then tell how it went.
+    case reload(@Sendable (ReloadResult) -> Void)
     /// Stop, as after SIGTERM.
     case drain
     /// Look at the certificates' files.
     case certificateCheck
+}
+
+/// How a reload went.
+struct ReloadResult: Sendable {
+    /// What was refused. The old stays in use: of everything, or, where the rest `isApplied`, of what is named here.
+    var errors: [String] = []
+    /// What is not as it should be, and is in use nevertheless.
+    var warnings: [String] = []
+    var isApplied = true
+    let time = Timestamp.now()
 }
 
 /// The daemon as it is now.
@@ -29,6 +39,11 @@ final class DaemonState: Sendable {
     struct Values: Sendable {
         var hostname = ""
         var file = ""
+        /// What was in the file when it was read, and when that was.
+        var content: [UInt8] = []
+        var read = Timestamp.now()
+        /// The last one; nil: there was none.
+        var reload: ReloadResult?
         var edges: [Edge] = []
         /// Whether DNS answers are validated, in a word, and why not.
         var validation = "unknown"

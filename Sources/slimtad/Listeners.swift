@@ -1,21 +1,25 @@
 // Phase bindListeners: a socket for each `listen` of each edge, made or taken from systemd, before privileges are dropped.
-// At a reload those that stay are kept, and new ones are made. Under systemd a restart refuses no connection: systemd keeps
-// what was made here open until the next process takes it over.
+// At a reload those that stay are kept, and new ones are made beside those that go. Under systemd a restart refuses no
+// connection: systemd keeps what was made here open until the next process takes it over.
 
 import Glibc
 import SlimtaConfiguration
 import SlimtaEdge
 import SlimtaSystem
 
-/// The sockets of all edges, by what the configuration calls them.
+/// The sockets of all edges, by what the configuration calls them. Edges get duplicates: an address that moves from one
+/// edge to another is never closed.
 struct Listeners {
     /// Sockets of socket units, by name.
     private var inherited: [String: [ListeningSocket]] = [:]
     /// Sockets that the last process of this service made, by the name that ``keptName(_:)`` gave them.
     private var kept: [String: [ListeningSocket]] = [:]
     private(set) var sockets: [ListenAddress: [ListeningSocket]] = [:]
+    /// Whose they are to be: of whom the process becomes; nil if it stays who it is.
+    private let owner: Identity?
 
-    init() throws(Failure) {
+    init(owner: Identity?) throws(Failure) {
+        self.owner = owner
         do throws(SystemError) {
             for socket in try ServiceManager.takeInheritedSockets() {
                 let listening = ListeningSocket(inherited: socket.descriptor)
@@ -30,37 +34,59 @@ struct Listeners {
         }
     }
 
-    /// Makes what is not there yet; returns what is new. If one cannot be made, none is.
-    mutating func bind(_ edges: [Configuration.Edge]) throws(Failure) -> Set<ListenAddress> {
-        var made: [ListenAddress: [ListeningSocket]] = [:]
-        do throws(Failure) {
-            for edge in edges {
-                for address in edge.listen where sockets[address] == nil { made[address] = try open(address, edge) }
-            }
-        } catch {
-            for socket in made.values.joined() { socket.close() }
-            throw error
+    /// Makes what is not there yet. If one cannot be made, none is. What `edges` no longer name goes on listening until
+    /// ``release(except:)``: their addresses may overlap.
+    mutating func bind(_ edges: [Configuration.Edge]) throws(Failure) {
+        takeKept(edges)
+        let named = Set(edges.flatMap(\.listen))
+        let leaving = sockets.filter { !named.contains($0.key) }.values.flatMap { $0 }
+        let made = try ListeningSocket.overlapping(leaving) { () throws(Failure) in
+            try make(edges, isOverlapping: !leaving.isEmpty)
         }
         sockets.merge(made) { old, _ in old }
         for (address, sockets) in made { Self.keep(sockets, address) }
-        return Set(made.keys)
     }
 
-    /// Closes what the last process listened on and this one does not: to be called after the first ``bind(_:)``.
-    mutating func releaseUnused() {
-        for (name, sockets) in kept {
-            for socket in sockets { socket.close() }
-            ServiceManager.release(name: name)
+    private func make(
+        _ edges: [Configuration.Edge], isOverlapping: Bool
+    ) throws(Failure) -> [ListenAddress: [ListeningSocket]] {
+        var made: [ListenAddress: [ListeningSocket]] = [:]
+        do throws(Failure) {
+            for edge in edges {
+                for address in edge.listen where sockets[address] == nil && made[address] == nil {
+                    made[address] = try open(address, edge, isOverlapping)
+                }
+            }
+        } catch {
+            for (address, sockets) in made { Self.close(sockets, address) }
+            throw error
         }
-        kept = [:]
+        return made
     }
 
-    /// The configuration no longer names these; whoever accepts on them closes them.
-    mutating func forget(_ addresses: Set<ListenAddress>) {
-        for address in addresses {
-            sockets[address] = nil
-            if let name = Self.keptName(address) { ServiceManager.release(name: name) }
+    /// Closes what `edges` do not name. An edge that still accepts there has a duplicate, and closes the port with it.
+    mutating func release(except edges: [Configuration.Edge]) {
+        let named = Set(edges.flatMap(\.listen))
+        let gone = sockets.keys.filter { !named.contains($0) }
+        ServiceManager.release(names: gone.compactMap(Self.keptName))
+        for address in gone {
+            if let sockets = sockets.removeValue(forKey: address) { Self.close(sockets, address) }
         }
+    }
+
+    /// Names of systemd's sockets on which nobody accepts: who connects there waits in vain.
+    var unused: [String] {
+        inherited.keys.filter { sockets[.systemd(name: $0)] == nil }.sorted()
+    }
+
+    private static func close(_ sockets: [ListeningSocket], _ address: ListenAddress) {
+        switch address {
+        // systemd's own: they are passed once, and a later reload may name them again.
+        case .systemd: return
+        case .unix(let path): _ = unlink(path)
+        case .tcp: break
+        }
+        for socket in sockets { socket.close() }
     }
 
     // MARK: Across a restart
@@ -85,14 +111,20 @@ struct Listeners {
         if let name = keptName(address) { ServiceManager.keep(sockets.map(\.descriptor), name: name) }
     }
 
-    /// The sockets that the last process had for an address, if they are still good.
-    private mutating func takeKept(_ address: ListenAddress) -> [ListeningSocket]? {
-        guard let name = Self.keptName(address), let sockets = kept.removeValue(forKey: name) else { return nil }
-        // A socket file may have been deleted meanwhile: nobody would find us.
-        if sockets.allSatisfy(\.isListening), Self.isFound(address) { return sockets }
-        for socket in sockets { socket.close() }
-        ServiceManager.release(name: name)
-        return nil
+    /// Takes the last process's sockets for what `edges` name, if they are still good, and has the others closed, here and
+    /// by systemd, before anything is bound: what is bound now may overlap with them.
+    private mutating func takeKept(_ edges: [Configuration.Edge]) {
+        for address in edges.flatMap(\.listen) {
+            guard let name = Self.keptName(address), let sockets = kept[name],
+                // A socket file may have been deleted meanwhile: nobody would find us.
+                sockets.allSatisfy(\.isListening), Self.isFound(address)
+            else { continue }
+            kept[name] = nil
+            self.sockets[address] = sockets
+        }
+        for socket in kept.values.joined() { socket.close() }
+        ServiceManager.release(names: Array(kept.keys))
+        kept = [:]
     }
 
     private static func isFound(_ address: ListenAddress) -> Bool {
@@ -101,26 +133,45 @@ struct Listeners {
         return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
     }
 
-    private mutating func open(_ address: ListenAddress, _ edge: Configuration.Edge) throws(Failure)
-        -> [ListeningSocket]
-    {
+    // MARK: One address
+
+    private func open(
+        _ address: ListenAddress, _ edge: Configuration.Edge, _ isOverlapping: Bool
+    ) throws(Failure) -> [ListeningSocket] {
         if case .systemd(let name) = address {
-            guard let sockets = inherited[name] else {
-                throw Failure(
-                    .configuration,
-                    "edge \(edge.name): systemd passed no socket named \"\(name)\" (FileDescriptorName= of its unit)")
-            }
+            guard let sockets = inherited[name] else { throw Self.notPassed(name, edge) }
             return sockets
         }
-        if let sockets = takeKept(address) { return sockets }
         do throws(ListeningSocket.BindError) {
             switch address {
-            case .tcp(let host): return try ListeningSocket.tcp(host: host.host, port: host.port)
-            case .unix(let path): return [try ListeningSocket.unix(path: path)]
+            case .tcp(let host):
+                let sockets = try ListeningSocket.tcp(host: host.host, port: host.port, isOverlapping: isOverlapping)
+                // Where it is refused, a reload to an overlapping address cannot bind, and says so.
+                if let owner { for socket in sockets { try? socket.setOwner(uid: owner.uid, gid: owner.gid) } }
+                return sockets
+            case .unix(let path):
+                let socket = try ListeningSocket.unix(path: path)
+                if let owner { try socket.setOwner(uid: owner.uid, gid: owner.gid, path: path) }
+                return [socket]
             case .systemd: return []
             }
         } catch {
-            throw Failure(.cannotCreate, "edge \(edge.name): \(error)")
+            throw Failure(.cannotCreate, "edge \(edge.name): \(error)\(holder(of: address, error))")
         }
+    }
+
+    private static func notPassed(_ name: String, _ edge: Configuration.Edge) -> Failure {
+        Failure(
+            .configuration,
+            "edge \(edge.name): systemd passed no socket named \"\(name)\" (FileDescriptorName= of its unit); it does so "
+                + "at a start: systemctl stop slimtad, systemctl start slimtad.socket, systemctl start slimtad")
+    }
+
+    /// Who has a port, where it is ourselves.
+    private func holder(of address: ListenAddress, _ error: ListeningSocket.BindError) -> String {
+        guard error.errorNumber == EADDRINUSE, case .tcp(let host) = address,
+            let name = inherited.first(where: { $0.value.contains { $0.port == host.port } })?.key
+        else { return "" }
+        return ": systemd, for us; write listen = [\"systemd:\(name)\"], or stop and disable its socket unit"
     }
 }

@@ -68,7 +68,7 @@ struct RunCommand: ParsableCommand {
         let signals: AsyncStream<Signal>
         do throws(Failure) {
             let secrets = try loadSecrets(file)
-            let listeners = try bindListeners(file)
+            let listeners = try bindListeners(file, identity)
             let control = bindControl(file, identity, logger)
             let storage = try openStorage(file, identity, logger)
             try dropPrivileges(to: identity)
@@ -113,17 +113,20 @@ struct RunCommand: ParsableCommand {
 
     private func loadSecrets(_ file: ConfigurationFile) throws(Failure) -> Secrets { try Secrets.load(file) }
 
-    private func bindListeners(_ file: ConfigurationFile) throws(Failure) -> Listeners {
-        var listeners = try Listeners()
-        _ = try listeners.bind(file.values.edges)
-        listeners.releaseUnused()
+    private func bindListeners(_ file: ConfigurationFile, _ identity: Identity?) throws(Failure) -> Listeners {
+        var listeners = try Listeners(owner: identity)
+        try listeners.bind(file.values.edges)
         return listeners
     }
 
     /// Mail goes on without it, so its absence is told and no more.
     private func bindControl(_ file: ConfigurationFile, _ identity: Identity?, _ logger: Logger) -> ControlSocket? {
         do throws(Failure) {
-            return try ControlSocket.bind(file, identity: identity)
+            let control = try ControlSocket.bind(file, identity: identity)
+            if let complaint = control.complaint {
+                logger.warning("control socket is not for its group", metadata: ["error": "\(complaint)"])
+            }
+            return control
         } catch {
             logger.error(
                 "no control socket, slimtad's commands cannot reach this daemon",

@@ -64,6 +64,9 @@ final class Supervision: Sendable {
         let queue = queue.snapshot(top: 0)
         var parts = [state.isDraining ? "Stopping" : "Accepting mail", "\(queue.depth) queued"]
         if let oldest = queue.oldest { parts[1] += ", the oldest for \(age((now - oldest).milliseconds / 1000))" }
+        if let reload = state.reload, let error = reload.errors.first {
+            parts.append("the last reload \(reload.isApplied ? "left out" : "failed"): \(error)")
+        }
         parts += state.certificates.compactMap { $0.warning(now) }
         return parts.joined(separator: "; ")
     }

@@ -1,17 +1,20 @@
 """The control socket and the commands that use it: real daemon, curl, and the commands on the files where none runs."""
 
+import grp
 import json
 import os
 import pwd
+import smtplib
 import socket
+import ssl
 import subprocess
 
 import pytest
 
 from harness.control import NOBODY_THERE, command, curl, submit_many
-from harness.machine import IS_ROOT, MX_PORT, USER
+from harness.machine import IS_ROOT, MX_PORT, SLIMTAD, SUBMISSION, USER
 from harness.messages import message
-from harness.slimtad import NOT_PERMITTED, OK, UNAVAILABLE, USAGE, run_slimtad
+from harness.slimtad import CONFIGURATION, NOT_PERMITTED, OK, UNAVAILABLE, USAGE, run_slimtad
 
 @pytest.fixture
 def daemon(make_slimtad):
@@ -274,9 +277,81 @@ def test_reload_says_what_is_wrong(daemon):
     daemon.configuration.write_text(good.replace('hostname = "', 'hostname = "..'))
     daemon.expect_error("reload failed")
     status, answer = curl(daemon, "/reload", "-X", "POST")
-    assert status == 422 and "hostname" in answer["errors"][0]
+    assert status == 422 and "hostname" in answer["errors"][0] and not answer["applied"]
     daemon.configuration.write_text(good)
-    assert curl(daemon, "/reload", "-X", "POST") == (200, {"errors": []})
+    assert curl(daemon, "/reload", "-X", "POST") == (200, {"applied": True, "errors": [], "warnings": []})
+
+
+def test_reload_fails_with_its_text(daemon):
+    """Whatever it is: a mistake in the file, a port that is taken, a key that cannot be read; and `status` remembers it."""
+    daemon.expect_error("reload failed|certificate cannot be used")
+    good = daemon.configuration.read_text()
+    with socket.create_server((daemon.address, 2599)):
+        daemon.configuration.write_text(good.replace(":2587", ":2599"))
+        said = command(daemon, "reload", status=CONFIGURATION)
+    assert f"{daemon.address}:2599" in said and "the old is in use" in said
+    told = curl(daemon, "/status")[1]
+    assert not told["reload"]["applied"] and not told["in_use"]
+    assert any("reload of" in line and ":2599" in line for line in told["warnings"])
+    assert "is not in use" in command(daemon, "status", status=OK)
+    daemon.connect().quit()
+
+    daemon.configuration.write_text(good)
+    command(daemon, "reload")
+    told = curl(daemon, "/status")[1]
+    assert told["in_use"] and told["reload"]["applied"]
+    assert not any("reload" in line for line in told["warnings"])
+
+
+def test_reload_fails_where_only_a_certificate_is_refused(daemon):
+    """The rest is in use, and both are said."""
+    daemon.expect_error("certificate cannot be used")
+    daemon.certificate.chain.write_text("no certificate\n")
+    daemon.add_user("later", "late")
+    said = command(daemon, "reload", status=CONFIGURATION)
+    assert str(daemon.certificate.chain) in said and "everything else is in use" in said
+    with smtplib.SMTP(daemon.address, SUBMISSION, timeout=20) as client:
+        client.starttls(context=ssl._create_unverified_context())
+        client.login("later", "late")
+    assert any(str(daemon.certificate.chain) in line for line in curl(daemon, "/status")[1]["warnings"])
+
+
+def test_status_knows_that_the_file_was_changed(daemon):
+    assert curl(daemon, "/status")[1]["in_use"]
+    daemon.change(queue={"warn": "3h"})
+    told = curl(daemon, "/status")[1]
+    assert not told["in_use"] and "has been changed and is not in use" in told["warnings"][0]
+    command(daemon, "reload")
+    assert curl(daemon, "/status")[1]["in_use"]
+    os.utime(daemon.configuration)
+    assert curl(daemon, "/status")[1]["in_use"], "the same text is the same configuration"
+    daemon.configuration.rename(daemon.folder / "away")
+    told = curl(daemon, "/status")[1]
+    assert not told["in_use"] and "a reload would fail" in told["warnings"][0]
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs to become other users")
+def test_members_of_the_group_may_and_who_is_refused_is_said(place, make_slimtad):
+    """The socket is the group's; where it cannot be given to it, log and status say so instead of nothing."""
+    try:
+        group = grp.getgrnam("slimtad-admin").gr_gid
+    except KeyError:
+        pytest.skip("there is no group slimtad-admin here; the system tests have it")
+    daemon = make_slimtad().start()
+    assert (daemon.runtime / "control").stat().st_gid == group
+    member = ["setpriv", "--reuid=daemon", "--regid=daemon", f"--groups={group}"]
+    assert curl(daemon, "/status", prefix=member)[0] == 200
+    assert daemon.term() == 0
+    # Not root, and no member: it cannot give the file away.
+    binary = place.path / "copy-of-slimtad"
+    binary.write_bytes(SLIMTAD.read_bytes())
+    binary.chmod(0o755)
+    os.chown(daemon.users, 65534, 65534)
+    daemon.launch(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", binary, "run", "--config",
+                   daemon.configuration])
+    daemon.wait_until(daemon.is_ready, what="slimtad's greeting")
+    daemon.wait_for_log("warning control socket is not for its group")
+    assert any("slimtad-admin" in line for line in curl(daemon, "/status")[1]["warnings"])
 
 
 def test_checkpoint(daemon):

@@ -20,7 +20,9 @@ struct PrivilegesTests {
             #expect(ownStatus("Uid") == [uid, uid, uid, uid].joined(separator: " "))
             #expect(ownStatus("Gid") == [gid, gid, gid, gid].joined(separator: " "))
             #expect(ownStatus("Groups") == gid)
-            for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] { #expect(ownStatus(set) == "0000000000000000") }
+            for set in ["CapEff", "CapInh", "CapAmb"] { #expect(ownStatus(set) == "0000000000000000") }
+            // CAP_NET_BIND_SERVICE, which is 10.
+            #expect(ownStatus("CapPrm") == "0000000000000400")
             #expect(ownStatus("NoNewPrivs") == "1")
             #expect(setuid(0) == -1)
             #expect(seteuid(0) == -1)
@@ -41,6 +43,42 @@ struct PrivilegesTests {
             var status = stat()
             #expect(stat("/proc/thread-self/status", &status) == 0)
             #expect(status.st_uid == nobody.uid)
+        }
+    }
+
+    @Test func lowPortsOnlyWhereItIsSaid() async {
+        await #expect(processExitsWith: .success) {
+            func bindsLow(_ port: UInt16) -> Bool {
+                let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+                defer { close(descriptor) }
+                var address = sockaddr_in()
+                address.sin_family = sa_family_t(AF_INET)
+                address.sin_port = port.bigEndian
+                address.sin_addr.s_addr = inet_addr("127.99.98.97")
+                return withUnsafePointer(to: &address) {
+                    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+                    } == 0
+                }
+            }
+            try Privileges.drop(to: try Privileges.lookUp(user: "nobody", group: "nogroup"))
+            #expect(!bindsLow(587))
+            #expect(Privileges.bindingLowPorts { bindsLow(587) })
+            #expect(Privileges.bindingLowPorts { ownStatus("CapEff") } == "0000000000000400")
+            #expect(!bindsLow(587))
+            // No program that is run gets it.
+            #expect(system("grep -q 'CapPrm:.0000000000000000' /proc/self/status") == 0)
+            #expect(Privileges.bindingLowPorts { system("grep -q 'CapPrm:.0000000000000000' /proc/self/status") } == 0)
+        }
+    }
+
+    /// Where nothing was kept, nothing can be put into effect.
+    @Test func withoutTheRightNothingIsHad() async {
+        await #expect(processExitsWith: .success) {
+            var none: [gid_t] = []
+            #expect(setgroups(0, &none) == 0 && setgid(65534) == 0 && setuid(65534) == 0)
+            try Privileges.renounce()
+            #expect(Privileges.bindingLowPorts { ownStatus("CapEff") } == "0000000000000000")
         }
     }
 

@@ -31,6 +31,24 @@ import Testing
         }
     }
 
+    /// The names first, then the barrier, whose descriptor is closed when all before it has been done.
+    @Test func releaseWaitsForTheServiceManager() async throws {
+        let directory = try TemporaryDirectory()
+        let path = directory["notify"]
+        await #expect(processExitsWith: .success) { [path = path as String] in
+            ServiceManager.release(names: ["nobody hears this"])
+            let socket = try listen(path)
+            setenv("NOTIFY_SOCKET", path, 1)
+            ServiceManager.release(names: [])
+            // Nobody answers: it is not for ever.
+            ServiceManager.release(names: ["kept=a", "kept=b"], patience: .zero)
+            #expect(receive(socket) == "FDSTOREREMOVE=1\nFDNAME=kept=a")
+            #expect(receive(socket) == "FDSTOREREMOVE=1\nFDNAME=kept=b")
+            #expect(receive(socket) == "BARRIER=1")
+            #expect(receive(socket) == "")
+        }
+    }
+
     @Test func watchdog() async {
         await #expect(processExitsWith: .success) {
             unsetenv("WATCHDOG_USEC")

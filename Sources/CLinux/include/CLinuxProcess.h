@@ -25,11 +25,17 @@ bool linux_has_identity(uid_t uid, gid_t gid);
 // Whether root's ids can be had again: tries each way. Must not be called with a process that may go on if true.
 bool linux_can_regain_root(void);
 
-// Gives up all capabilities of this thread: ambient, inheritable, permitted, effective.
-int linux_clear_capabilities(void);
+// PR_SET_KEEPCAPS: whether what is permitted outlives the change of root's id to another one.
+int linux_keep_capabilities(bool keep);
 
-// Whether this thread has no permitted and no effective capability.
-bool linux_has_no_capabilities(void);
+// Gives up all capabilities of this thread but one: CAP_NET_BIND_SERVICE stays permitted if it was, and is not in effect.
+int linux_reduce_capabilities(void);
+
+// Whether this thread has no capability in effect, none that an execve would keep, and at most that one permitted.
+bool linux_has_reduced_capabilities(void);
+
+// Puts CAP_NET_BIND_SERVICE into effect for this thread, if it is permitted, or out of it.
+int linux_use_bind_capability(bool use);
 
 // PR_SET_NO_NEW_PRIVS: no execve gives more rights than there are.
 int linux_set_no_new_privileges(void);

@@ -113,13 +113,13 @@ class Program:
         self.process = None
         place.programs.append(self)
 
-    def launch(self, command, env=None, cwd=None):
+    def launch(self, command, env=None, cwd=None, pass_fds=()):
         command = [str(word) for word in command]
         must_exist(command[0])
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd,
-                env={**os.environ, **(env or {})}, start_new_session=True,
+                env={**os.environ, **(env or {})}, start_new_session=True, pass_fds=pass_fds,
             )
 
     @property
