@@ -120,7 +120,7 @@ install-files:
 	install -d -m 755 "$(DESTDIR)$(MANDIR)/man8" "$(DESTDIR)$(MANDIR)/man5"
 	install -m 644 etc/man/slimtad.8 etc/man/slimtad-queue.8 "$(DESTDIR)$(MANDIR)/man8"
 	# The sample is the list of keys.
-	sed 's/\\/\\e/g; s/^\./\\\&./' etc/slimta.conf | sed -e '/^@SAMPLE@$$/{r /dev/stdin' -e 'd;}' etc/man/slimta.conf.5 \
+	awk -f etc/man/keys.awk etc/slimta.conf | sed -e '/^@KEYS@$$/{r /dev/stdin' -e 'd;}' etc/man/slimta.conf.5 \
 	    >"$(DESTDIR)$(MANDIR)/man5/slimta.conf.5"
 	chmod 644 "$(DESTDIR)$(MANDIR)/man5/slimta.conf.5"
 	install -d -m 755 "$(DESTDIR)$(BASHDIR)" "$(DESTDIR)$(ZSHDIR)" "$(DESTDIR)$(FISHDIR)"

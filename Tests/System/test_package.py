@@ -68,7 +68,7 @@ def test_manual_pages_and_completions(fresh, deb):
     page = subprocess.run(
         f"dpkg-deb --fsys-tarfile {deb} | tar -xO ./usr/share/man/man5/slimta.conf.5.gz | gzip -dc",
         shell=True, check=True, capture_output=True, text=True).stdout
-    assert "connections_per_destination" in page and "@SAMPLE@" not in page
+    assert "connections_per_destination" in page and "@KEYS@" not in page
     assert fresh.run("bash -n /usr/share/bash-completion/completions/slimtad") == ""
 
 
