@@ -5,7 +5,8 @@ import Glibc
 
 /// A point in wall-clock time, in milliseconds since 1970-01-01T00:00:00Z.
 ///
-/// Wall clock, because it must mean the same after a restart and on another machine.
+/// Wall clock, because it must mean the same after a restart and on another machine. The queue's own times are of this
+/// type too, though not by this clock while it is being set: see QueueClock.
 package struct Timestamp: Hashable, Comparable, Sendable {
     /// Milliseconds since the epoch.
     package var milliseconds: Int64

@@ -28,17 +28,19 @@ package struct AttemptResolution: Sendable {
     /// - Parameters:
     ///   - stored: the envelope as it was when the attempt began.
     ///   - outcomes: one for each pending recipient of `stored.state`, in that order.
+    ///   - age: what the schedule goes by.
+    ///   - now: by the system's clock, when the attempt ended.
     ///   - isFinal: false if the attempt was cut short by our own stop: what was not delivered is then due as before.
     package init(
-        _ stored: StoredEnvelope, outcomes: [Outcome], isFinal: Bool = true, now: Timestamp, schedule: RetrySchedule,
-        notices builder: NoticeBuilder
+        _ stored: StoredEnvelope, outcomes: [Outcome], isFinal: Bool = true, _ age: AttemptAge, now: Timestamp,
+        schedule: RetrySchedule, notices builder: NoticeBuilder
     ) {
         let envelope = stored.envelope
         var state = stored.state
         let pending = state.pending
         precondition(outcomes.count == pending.count, "an outcome for each pending recipient")
         if isFinal { state.attempts += 1 }
-        let next = schedule.nextAttempt(after: state.attempts, received: envelope.received, now: now)
+        let wait = schedule.wait(after: state.attempts, age)
 
         events = []
         var failures: [NoticeBuilder.Recipient] = []
@@ -55,7 +57,7 @@ package struct AttemptResolution: Sendable {
                 failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: false))
                 kind = .bounced
             case .temporary:
-                if next == nil, isFinal {
+                if wait == nil, isFinal {
                     state.recipients[index].fate = .expired
                     failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: true))
                     kind = .expired
@@ -76,10 +78,10 @@ package struct AttemptResolution: Sendable {
                 notices.append(builder.failure(of: stored, to: sender, recipients: failures, now: now))
             }
             if !delays.isEmpty, isFinal, !state.isWarned,
-                schedule.isWarningDue(received: envelope.received, now: now)
+                schedule.isWarningDue(age)
             {
                 state.isWarned = true
-                let end = envelope.received + schedule.expire
+                let end = now + max(schedule.expire - age.ended, .zero)
                 notices.append(builder.delay(of: stored, to: sender, recipients: delays, until: end, now: now))
             }
         }
@@ -89,7 +91,7 @@ package struct AttemptResolution: Sendable {
             self.state = nil
             commit.removed = [Removal(of: state)]
         } else {
-            if isFinal, let next { state.due = next }
+            if isFinal, let wait { state.due = now + wait }
             // Cut short, only what is final is a result.
             state.record(zip(pending, outcomes).filter { isFinal || $0.1.result != .temporary }, at: now)
             self.state = state

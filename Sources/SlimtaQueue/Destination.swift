@@ -31,6 +31,8 @@ struct Destination {
         var until: Timestamp
         /// Probes in vain.
         var probes = 0
+        /// When the last attempt began that failed with `reason`.
+        var tried: Timestamp
         /// What they fail with.
         var reason: Outcome
     }

@@ -11,7 +11,8 @@ extension Queue {
     package func isActive(_ id: QueueID) -> Bool { state.withLock { $0.machine.isActive(id) } }
 
     /// How many envelopes are due and wait: for their turn, or for their destination to answer. Looks at all of them.
-    package func dueCount(now: Timestamp) -> Int {
+    package func dueCount() -> Int {
+        let now = clock.read().now
         var count = 0
         var start: UInt32 = 0
         while true {

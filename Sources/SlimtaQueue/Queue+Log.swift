@@ -4,8 +4,9 @@ import Logging
 import SlimtaMail
 
 extension Queue {
-    func log(_ resolution: AttemptResolution, _ stored: StoredEnvelope, _ now: Timestamp) {
-        let delay = (now - stored.envelope.received).milliseconds
+    /// - Parameter age: how old the envelope is, whatever the wall clock says.
+    func log(_ resolution: AttemptResolution, _ stored: StoredEnvelope, _ now: Timestamp, after age: Duration) {
+        let delay = max(age, .zero).milliseconds
         for event in resolution.events {
             var metadata: Logger.Metadata = [
                 "queue_id": "\(stored.envelope.id)", "sender": "\(stored.envelope.senderText)",
@@ -43,7 +44,7 @@ extension Queue {
                 "destination does not answer",
                 metadata: [
                     "destination": "\(name)", "relay": "\(reason.relay ?? "none")", "reply": "\(reason.reply)",
-                    "next": "\(max(until - .now(), .zero).milliseconds / 1000)s",
+                    "next": "\(max(until - clock.read().now, .zero).milliseconds / 1000)s",
                 ])
         case .cameBack(let name):
             logger.notice("destination answers again", metadata: ["destination": "\(name)"])

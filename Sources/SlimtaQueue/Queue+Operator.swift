@@ -50,26 +50,27 @@ extension Queue {
 
     /// Ends a hold: the envelopes are due now. Of what is not held it makes nothing but that.
     package func release(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
-        let now = Timestamp.now()
+        let clock = clock.read()
         return await command(ids, operatorName, .released) { _, state, commit in
             state.isHeld = false
-            state.due = now
+            state.due = clock.wall
             commit.states.append(state)
         } settle: { state, id in
-            state.machine.released(id, now: now)
+            state.machine.released(id, now: clock.now)
         }
     }
 
     /// Takes envelopes out of the queue. Nobody is told but the log and the ledger.
     package func remove(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
-        await command(ids, operatorName, .removed) { _, state, commit in
+        let now = clock.read().now
+        return await command(ids, operatorName, .removed) { _, state, commit in
             for index in state.pending { state.recipients[index].fate = .withdrawn }
             var removal = Removal(of: state)
             removal.by = operatorName
             commit.removed.append(removal)
         } settle: { state, id in
             state.forgetFresh(id)
-            _ = state.machine.removed(id, now: .now())
+            _ = state.machine.removed(id, now: now)
         }
     }
 
@@ -77,9 +78,10 @@ extension Queue {
     /// so. A restart forgets it: they are then due when they were before.
     package func flush(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
         var failed: [QueueOperationFailure] = []
+        let now = clock.read().now
         state.withLock { state in
             for id in ids {
-                do throws(QueueOperationError) { try state.machine.flush(id, now: .now()) } catch {
+                do throws(QueueOperationError) { try state.machine.flush(id, now: now) } catch {
                     failed.append(.init(id: id, error: error))
                 }
             }
@@ -94,9 +96,9 @@ extension Queue {
     ///   the domain goes to one host, that is flushed.
     @discardableResult
     package func flush(destination domain: String) async -> Int {
+        let now = clock.read().now
         let count = state.withLock { state in
             let folded = domain.asciiLowercased()
-            let now = Timestamp.now()
             let named = state.machine.flush(destination: folded, now: now)
             let shared = state.relay.destination(for: folded)
             return named + (shared == folded ? 0 : state.machine.flush(destination: shared, now: now))
@@ -110,8 +112,9 @@ extension Queue {
     package func flushAll() async -> Int {
         // One destination at a time: others need the lock meanwhile.
         var count = 0
+        let now = clock.read().now
         for name in state.withLock({ $0.machine.destinationNames }) {
-            count += state.withLock { $0.machine.flush(destination: name, now: .now()) }
+            count += state.withLock { $0.machine.flush(destination: name, now: now) }
         }
         wake()
         return count
@@ -130,14 +133,16 @@ extension Queue {
             let outcome = Outcome(
                 .permanent,
                 Reply(554, EnhancedStatus(5, 0, 0), "the operator of this mail system gave the message up"))
-            let now = Timestamp.now()
+            let clock = clock.read()
+            let age = clock.now - (state.withLock { $0.machine.accepted(id) } ?? clock.now)
             let resolution = AttemptResolution(
-                stored, outcomes: stored.state.pending.map { _ in outcome }, now: now, schedule: configuration.schedule,
-                notices: NoticeBuilder(hostname: configuration.hostname, zoneOffset: now.localOffset))
+                stored, outcomes: stored.state.pending.map { _ in outcome }, AttemptAge(begun: age, ended: age),
+                now: clock.wall, schedule: configuration.schedule,
+                notices: NoticeBuilder(hostname: configuration.hostname, zoneOffset: clock.wall.localOffset))
             try await storage.commit(resolution.commit)
-            log(resolution, stored, now)
+            log(resolution, stored, clock.wall, after: age)
             state.withLock { $0.forgetFresh(id) }
-            settle(resolution, stored, .unknown)
+            settle(resolution, stored, .unknown, clock)
         } catch {
             giveUp([Claim(id: id, isHeld: isHeld)])
             wake()
@@ -148,7 +153,10 @@ extension Queue {
 
     /// What can be told of the queue, with the `top` largest destinations. Cheap: a look at each destination, and at each
     /// envelope only if the oldest has left since the last time.
-    package func snapshot(top: Int = 20) -> QueueSnapshot { state.withLock { $0.machine.snapshot(top: top) } }
+    package func snapshot(top: Int = 20) -> QueueSnapshot {
+        let clock = clock.read()
+        return state.withLock { $0.machine.snapshot(top: top) { clock.wall($0) } }
+    }
 
     /// An envelope that nobody else works on while a command about it is carried out.
     private struct Claim {

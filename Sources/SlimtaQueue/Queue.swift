@@ -71,12 +71,17 @@ package final class Queue: Sendable {
 
     let storage: any QueueStorage
     let logger: Logger
+    let clock: QueueClock
     let state: Mutex<State>
     private let wakes: AsyncStream<Void>
     private let waker: AsyncStream<Void>.Continuation
 
-    package init(storage: any QueueStorage, relay: any Relay, configuration: Configuration, logger: Logger) {
+    package init(
+        storage: any QueueStorage, relay: any Relay, configuration: Configuration, logger: Logger,
+        clock: QueueClock = QueueClock()
+    ) {
         self.storage = storage
+        self.clock = clock
         self.logger = logger
         state = Mutex(
             State(
@@ -86,11 +91,17 @@ package final class Queue: Sendable {
     }
 
     /// An envelope was in the queue already: to be called for each, before `run`.
+    ///
+    /// What is stored is by a wall clock that may have been set since. A due time further away than any wait of the
+    /// schedule means nothing, and what came in the future came now.
     package func recovered(_ summary: QueuedSummary) {
+        let clock = clock.read()
         state.withLock { state in
             var summary = summary
+            let wait = summary.due - clock.wall
+            summary.due = wait > state.configuration.schedule.longest ? clock.now : clock.now + wait
             summary.destination = state.relay.destination(for: summary.destination)
-            state.machine.added(summary)
+            state.machine.added(summary, acceptedAt: summary.received > clock.wall ? clock.now : nil)
         }
     }
 
@@ -133,15 +144,16 @@ package final class Queue: Sendable {
     }
 
     func accepted(_ envelopes: [Envelope], _ message: Message) {
+        let now = clock.read().now
         let isAsleep = state.withLock { state in
             let delivers = state.configuration.delivers
             for envelope in envelopes {
                 let domain = envelope.recipients[0].foldedDomain
                 state.machine.added(
                     QueuedSummary(
-                        id: envelope.id, received: envelope.received, due: envelope.received, attempts: 0,
+                        id: envelope.id, received: envelope.received, due: now, attempts: 0,
                         isHeld: false, isWarned: envelope.sender == nil,
-                        destination: state.relay.destination(for: domain)))
+                        destination: state.relay.destination(for: domain)), acceptedAt: now)
                 // What is not delivered is not kept; nor is what waits for a destination that does not answer.
                 guard delivers, state.freshOctets + message.head.readableBytes <= Self.freshBudget else { continue }
                 state.fresh[envelope.id] = Fresh(envelope: envelope, message: message)
@@ -179,9 +191,9 @@ package final class Queue: Sendable {
                         }
                     }
                     guard let next else { break }
-                    let now = Timestamp.now()
+                    let now = clock.read().now
                     if taken.isEmpty || next > now {
-                        timer.set(max(next, now + Self.pause))
+                        timer.set(max(next, now + Self.pause), now: now)
                         break
                     }
                     await Task.yield()
@@ -199,18 +211,22 @@ package final class Queue: Sendable {
 
     /// What is to be attempted now, and when to look again though nothing happened; nil: nothing until something does.
     private func takeDue() -> (taken: [QueueMachine.Taken], next: Timestamp?)? {
-        state.withLock { state in
+        let now = clock.read().now
+        return state.withLock { state in
             state.isWoken = false
             state.passes &+= 1
             guard state.configuration.delivers, !state.isDraining, state.unrecorded == 0 else { return nil }
-            let taken = state.machine.takeDue(now: .now())
+            let taken = state.machine.takeDue(now: now)
             return (taken, state.machine.nextDue)
         }
     }
 
     private func attempt(_ taken: QueueMachine.Taken) async {
         guard let stored = await stored(taken.id) else { return }
-        let (relay, configuration) = state.withLock { ($0.relay, $0.configuration) }
+        let began = taken.tried ?? clock.read().now
+        let (relay, configuration, accepted) = state.withLock {
+            ($0.relay, $0.configuration, $0.machine.accepted(taken.id) ?? began)
+        }
         let pending = stored.state.pending
         let outcomes: [Outcome]
         if let failure = taken.failure {
@@ -219,15 +235,17 @@ package final class Queue: Sendable {
             outcomes = await relay.attempt(
                 Delivery(envelope: stored.envelope, message: stored.message, recipients: pending))
         }
-        let now = Timestamp.now()
+        let end = clock.read()
+        let age = AttemptAge(begun: began - accepted, ended: end.now - accepted)
         let resolution = AttemptResolution(
-            stored, outcomes: outcomes, isFinal: !Task.isCancelled, now: now, schedule: configuration.schedule,
-            notices: NoticeBuilder(hostname: configuration.hostname, zoneOffset: now.localOffset))
+            stored, outcomes: outcomes, isFinal: !Task.isCancelled, age, now: end.wall,
+            schedule: configuration.schedule,
+            notices: NoticeBuilder(hostname: configuration.hostname, zoneOffset: end.wall.localOffset))
         let domains = pending.map { relay.destination(for: stored.envelope.recipients[$0].foldedDomain) }
         let report = Task.isCancelled ? .unknown : HostReport(outcomes, of: domains)
-        log(resolution, stored, now)
+        log(resolution, stored, end.wall, after: age.ended)
         await record(resolution)
-        settle(resolution, stored, report)
+        settle(resolution, stored, report, end)
     }
 
     /// The content of what is to be attempted: fresh in memory, or read back.
@@ -243,7 +261,8 @@ package final class Queue: Sendable {
             switch error {
             case .notFound:
                 logger.error("queued envelope is not in the storage", metadata: ["queue_id": "\(id)"])
-                _ = state.withLock { $0.machine.removed(id, now: .now()) }
+                let now = clock.read().now
+                _ = state.withLock { $0.machine.removed(id, now: now) }
             case .damaged(let what):
                 logger.error(
                     "queued envelope is damaged and held", metadata: ["queue_id": "\(id)", "error": "\(what)"])
@@ -253,9 +272,10 @@ package final class Queue: Sendable {
             case .full, .failed:
                 logger.error(
                     "queued envelope could not be read", metadata: ["queue_id": "\(id)", "error": "\(error)"])
+                let now = clock.read().now
                 state.withLock { state in
-                    let retry = Timestamp.now() + (state.configuration.schedule.intervals.first ?? Self.recordRetry)
-                    state.machine.postponed(id, until: retry)
+                    let retry = state.configuration.schedule.intervals.first ?? Self.recordRetry
+                    state.machine.postponed(id, until: now + retry)
                 }
             }
             wake()
@@ -294,16 +314,20 @@ package final class Queue: Sendable {
     }
 
     /// What was recorded takes effect.
-    func settle(_ resolution: AttemptResolution, _ stored: StoredEnvelope, _ report: HostReport) {
+    /// - Parameter end: when the attempt ended: its times are by this clock, which may have been set while they were
+    ///   recorded.
+    func settle(
+        _ resolution: AttemptResolution, _ stored: StoredEnvelope, _ report: HostReport, _ end: ClockReading
+    ) {
+        let now = clock.read().now
         let change = state.withLock { state -> DestinationChange? in
-            let now = Timestamp.now()
             guard let next = resolution.state else {
                 return state.machine.removed(stored.envelope.id, report: report, now: now)
             }
             var after = stored
             after.state = next
             return state.machine.attempted(
-                next.id, next: next.due, destination: state.destination(after),
+                next.id, next: end.own(next.due), destination: state.destination(after),
                 isWarned: next.isWarned || stored.envelope.sender == nil, report: report, now: now)
         }
         for notice in resolution.notices { accepted([notice.envelope], notice.message) }

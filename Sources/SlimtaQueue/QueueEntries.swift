@@ -28,7 +28,7 @@ struct QueueEntry {
     }
 
     let id: QueueID
-    /// 48 bits of due time, 4 of flags, 4 of place.
+    /// 48 bits of due time, 4 of the shift of its clock, 6 free, 2 of flags, 4 of place.
     private var bits: UInt64
     var destination: UInt32
     /// Where it is in its heap; in a free slot the next free one.
@@ -42,7 +42,8 @@ struct QueueEntry {
         self.isWarned = isWarned
     }
 
-    /// In milliseconds since the epoch as far as they fit: until the year 10889, and never before 1970.
+    /// In milliseconds since the epoch as far as they fit: until the year 10889, and never before 1970. While it is in
+    /// flight, when that began.
     var due: Timestamp {
         get { Timestamp(milliseconds: Int64(bits >> 16)) }
         set { bits = bits & 0xFFFF | UInt64(max(0, min(newValue.milliseconds, 0xFFFF_FFFF_FFFF))) << 16 }
@@ -64,6 +65,12 @@ struct QueueEntry {
     var isNew: Bool {
         get { bits & 0x20 != 0 }
         set { bits = newValue ? bits | 0x20 : bits & ~0x20 }
+    }
+
+    /// Its number in ``ClockShifts``: by which clock it was accepted.
+    var shift: UInt8 {
+        get { UInt8(bits >> 12 & 0xF) }
+        set { bits = bits & ~0xF000 | UInt64(newValue & 0xF) << 12 }
     }
 }
 

@@ -147,7 +147,8 @@ extension QueueMachine {
     }
 
     /// What can be told of the queue, with the `top` largest destinations.
-    package mutating func snapshot(top: Int) -> QueueSnapshot {
+    /// - Parameter shown: turns the queue's time into the one that people are told.
+    package mutating func snapshot(top: Int, _ shown: (Timestamp) -> Timestamp = { $0 }) -> QueueSnapshot {
         var largest: [UInt32] = []
         for number in destinations.known where top > 0 {
             let depth = destinations[number].entries
@@ -157,14 +158,14 @@ extension QueueMachine {
             if largest.count > top { largest.removeLast() }
         }
         return QueueSnapshot(
-            depth: count, inFlight: inFlight, held: heldCount, oldest: oldest(), nextDue: nextDue,
+            depth: count, inFlight: inFlight, held: heldCount, oldest: oldest(), nextDue: nextDue.map(shown),
             destinationCount: destinations.count, backedOffCount: destinations.backOffs.count,
             destinations: largest.map { number in
                 QueueSnapshot.Destination(
                     name: destinations[number].name, depth: destinations[number].entries,
                     inFlight: Int(destinations[number].inFlight),
                     backOff: destinations.backOff(number).map {
-                        .init(since: $0.since, until: $0.until, probes: $0.probes, reason: $0.reason)
+                        .init(since: shown($0.since), until: shown($0.until), probes: $0.probes, reason: $0.reason)
                     })
             })
     }

@@ -24,7 +24,11 @@ package import SlimtaMail
 ///
 /// **Parked.** What is due to a destination that backs off is parked, a few at a time: it is not attempted and its state
 /// does not change, but its sender must still be told of the delay and of the end. At that time it is taken with
-/// ``Taken/failure``, which is what the last probe failed with.
+/// ``Taken/failure``, which is what the last probe failed with. At the end only if that probe began after it: if not, the
+/// host may have come back since (while the machine was suspended, say), and it is what goes as the next probe.
+///
+/// **Time** is the queue's own (``QueueClock``), and never jumps. What an envelope's id and `received` say is by the clock
+/// that it was accepted by; ``ClockShifts`` knows what lies between.
 package struct QueueMachine: ~Copyable {
     /// How much may be in flight.
     package struct Limits: Hashable, Sendable {
@@ -44,10 +48,13 @@ package struct QueueMachine: ~Copyable {
         package let id: QueueID
         /// If not nil, no attempt is to be made: it is known to fail with this, and the sender is to be told something.
         package let failure: Outcome?
+        /// When the attempt began that found this out.
+        package let tried: Timestamp?
 
-        package init(_ id: QueueID, failure: Outcome? = nil) {
+        package init(_ id: QueueID, failure: Outcome? = nil, tried: Timestamp? = nil) {
             self.id = id
             self.failure = failure
+            self.tried = tried
         }
     }
 
@@ -68,6 +75,7 @@ package struct QueueMachine: ~Copyable {
     private var probesWaiting: Deque<UInt32> = []
     /// Destinations that will have something to do at a time that is known.
     private var wakes = IndexedHeap()
+    private var shifts = ClockShifts()
 
     package var limits: Limits
     package var schedule: RetrySchedule
@@ -95,15 +103,22 @@ package struct QueueMachine: ~Copyable {
         return turns.isEmpty ? wakes.first.map { destinations[$0].wake } : Timestamp(milliseconds: .min)
     }
 
+    /// When the envelope was accepted, in the queue's time; nil if it is not queued.
+    package func accepted(_ id: QueueID) -> Timestamp? { entries.slot(of: id).map { accepted(entries[$0]) } }
+
+    private func accepted(_ entry: QueueEntry) -> Timestamp { entry.id.time + shifts[entry.shift] }
+
     // MARK: Events
 
-    /// An envelope is in the queue: just accepted, or found at start.
-    package mutating func added(_ summary: QueuedSummary) {
+    /// An envelope is in the queue.
+    /// - Parameter now: if it was accepted just now; nil if it was found at start.
+    package mutating func added(_ summary: QueuedSummary, acceptedAt now: Timestamp? = nil) {
         if let slot = entries.slot(of: summary.id) { remove(slot) }
         let number = destinations.use(summary.destination)
         var entry = QueueEntry(
             id: summary.id, due: summary.due, destination: number, isWarned: summary.isWarned)
         entry.isNew = summary.attempts == 0
+        if let now { entry.shift = shifts.number(received: summary.received, at: now) }
         let slot = entries.add(entry)
         if let oldest = knownOldest, summary.id < oldest { knownOldest = summary.id }
         if summary.isHeld { hold(slot) } else { wait(slot) }
@@ -189,7 +204,7 @@ package struct QueueMachine: ~Copyable {
     /// The turn of a destination that answers, or of which nothing is known.
     private mutating func serve(_ number: UInt32, _ now: Timestamp) -> Taken? {
         guard destinations[number].inFlight < room(number), let slot = pick(number, now) else { return nil }
-        take(slot, .inFlight)
+        take(slot, .inFlight, now)
         return Taken(entries[slot].id)
     }
 
@@ -209,9 +224,9 @@ package struct QueueMachine: ~Copyable {
         guard destinations[number].inFlight < limits.attemptsPerDestination,
             let first = destinations[number].parked.first
         else { return nil }
-        if entries[first].due <= now {
-            take(first, .resolving)
-            return Taken(entries[first].id, failure: backOff.reason)
+        if entries[first].due <= now, mayResolve(first, backOff) {
+            take(first, .resolving, now)
+            return Taken(entries[first].id, failure: backOff.reason, tried: backOff.tried)
         }
         guard backOff.until <= now, !destinations[number].isProbing, !destinations[number].awaitsProbe else {
             return nil
@@ -223,8 +238,13 @@ package struct QueueMachine: ~Copyable {
         }
         probes += 1
         destinations[number].isProbing = true
-        take(first, .probe)
+        take(first, .probe, now)
         return Taken(entries[first].id)
+    }
+
+    /// Whether the sender of what is parked may be told, when it is time, without another attempt.
+    private func mayResolve(_ slot: UInt32, _ backOff: Destination.BackOff) -> Bool {
+        !schedule.isEnd(isWarned: entries[slot].isWarned) || backOff.tried >= entries[slot].due
     }
 
     /// Parks some of what is due; returns how many.
@@ -235,7 +255,7 @@ package struct QueueMachine: ~Copyable {
             }
             withdraw(slot)
             let entry = entries[slot]
-            entries[slot].due = schedule.deadline(received: entry.id.time, isWarned: entry.isWarned)
+            entries[slot].due = schedule.deadline(received: accepted(entry), isWarned: entry.isWarned)
             entries[slot].place = .parked
             destinations[number].parked.insert(slot, &entries)
         }
@@ -248,8 +268,9 @@ package struct QueueMachine: ~Copyable {
         return slot
     }
 
-    private mutating func take(_ slot: UInt32, _ place: QueueEntry.Place) {
+    private mutating func take(_ slot: UInt32, _ place: QueueEntry.Place, _ now: Timestamp) {
         withdraw(slot)
+        entries[slot].due = now
         entries[slot].place = place
         destinations[entries[slot].destination].inFlight += 1
         inFlight += 1
@@ -263,15 +284,16 @@ package struct QueueMachine: ~Copyable {
         let never = Timestamp(milliseconds: .max)
         let new = dueTime(destinations[number].new) ?? never
         let retry = dueTime(destinations[number].retries) ?? never
-        let parked = dueTime(destinations[number].parked)
+        let parked = destinations[number].parked.first
         guard let backOff = destinations.backOff(number) else {
             guard destinations[number].inFlight < room(number) else { return never }
             return parked == nil ? min(new, retry) : Timestamp(milliseconds: .min)
         }
         let toPark = max(min(new, retry), parking)
-        guard let parked, destinations[number].inFlight < limits.attemptsPerDestination else { return toPark }
+        guard let first = parked, destinations[number].inFlight < limits.attemptsPerDestination else { return toPark }
         let mayProbe = !destinations[number].isProbing && !destinations[number].awaitsProbe
-        return min(toPark, parked, mayProbe ? backOff.until : never)
+        let owed = mayResolve(first, backOff) ? entries[first].due : never
+        return min(toPark, owed, mayProbe ? backOff.until : never)
     }
 
     private func dueTime(_ heap: IndexedHeap) -> Timestamp? {
@@ -360,16 +382,17 @@ package struct QueueMachine: ~Copyable {
     private mutating func land(_ slot: UInt32, _ report: HostReport, _ now: Timestamp) -> DestinationChange? {
         let place = entries[slot].place
         let number = entries[slot].destination
+        let began = entries[slot].due
         withdraw(slot)
         defer { settle(number) }
         switch place {
-        case .inFlight, .probe: return learn(number, report, isProbe: place == .probe, now)
+        case .inFlight, .probe: return learn(number, report, isProbe: place == .probe, began, now)
         case .free, .new, .retry, .parked, .resolving, .held, .busy: return nil
         }
     }
 
     private mutating func learn(
-        _ number: UInt32, _ report: HostReport, isProbe: Bool, _ now: Timestamp
+        _ number: UInt32, _ report: HostReport, isProbe: Bool, _ began: Timestamp, _ now: Timestamp
     ) -> DestinationChange? {
         let name = destinations[number].name
         let known = destinations.backOff(number)
@@ -379,7 +402,7 @@ package struct QueueMachine: ~Copyable {
             destinations.setBackOff(number, nil)
             return known == nil ? nil : .cameBack(name)
         case .unreachable(let reason):
-            var backOff = known ?? Destination.BackOff(since: now, until: now, reason: reason)
+            var backOff = known ?? Destination.BackOff(since: now, until: now, tried: began, reason: reason)
             if known == nil {
                 destinations[number].window = Int32(room(number) / 2)
                 if destinations[number].window > 0 { return nil }
@@ -391,6 +414,7 @@ package struct QueueMachine: ~Copyable {
                 return nil
             }
             backOff.until = now + schedule.probeInterval(after: backOff.probes)
+            backOff.tried = began
             backOff.reason = reason
             destinations.setBackOff(number, backOff)
             return .backedOff(name, until: backOff.until, reason: reason)

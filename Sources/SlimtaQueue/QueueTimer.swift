@@ -10,7 +10,7 @@ final class QueueTimer: Sendable {
         var task: Task<Void, Never>?
     }
 
-    /// So long at most: a change of the system's clock is noticed by then.
+    /// So long at most: a timer may stand still while the machine is suspended, and what it waits for does not.
     private static let longest = Duration.seconds(60)
 
     private let state = Mutex(State())
@@ -21,13 +21,14 @@ final class QueueTimer: Sendable {
     deinit { cancel() }
 
     /// Fires at `time`, unless it fires before that anyway.
-    func set(_ time: Timestamp) {
+    /// - Parameter now: both are by the queue's clock.
+    func set(_ time: Timestamp, now: Timestamp) {
         state.withLock { state in
             if let earlier = state.time, earlier <= time { return }
             state.task?.cancel()
             state.time = time
+            let delay = min(max(time - now, .zero), Self.longest)
             state.task = Task { [weak self] in
-                let delay = min(max(time - Timestamp.now(), .zero), Self.longest)
                 guard (try? await Task.sleep(for: delay)) != nil else { return }
                 self?.fired(time)
             }

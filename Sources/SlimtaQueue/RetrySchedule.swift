@@ -3,6 +3,18 @@
 
 package import SlimtaMail
 
+/// How old an envelope was when an attempt was made, in time that has passed.
+package struct AttemptAge: Hashable, Sendable {
+    /// When the attempt began. For what shares the failure of a probe, when that began.
+    package var begun: Duration
+    package var ended: Duration
+
+    package init(begun: Duration, ended: Duration) {
+        self.begun = begun
+        self.ended = ended
+    }
+}
+
 /// `[queue] retry`, `expire` and `warn`.
 package struct RetrySchedule: Hashable, Sendable {
     /// The waits after attempt 1, 2, ...; the last one repeats. Not empty.
@@ -19,32 +31,40 @@ package struct RetrySchedule: Hashable, Sendable {
         self.warn = warn
     }
 
-    /// When the attempt after `attempts` attempts is due, or nil if time is up. The last attempt is made when time is up,
-    /// however long the interval.
-    package func nextAttempt(after attempts: UInt32, received: Timestamp, now: Timestamp) -> Timestamp? {
-        let end = received + expire
-        guard now < end else { return nil }
+    /// The time from the end of the last attempt, which was the `attempts`th, to the next one; nil if time is up. It is
+    /// up only for an attempt that began when it was: while the machine was suspended, or an attempt lasted, the host may
+    /// have come back. That attempt is made when time is up, however long the interval.
+    package func wait(after attempts: UInt32, _ age: AttemptAge) -> Duration? {
+        guard age.begun < expire else { return nil }
         let index = min(Int(max(attempts, 1)) - 1, intervals.count - 1)
-        return min(now + intervals[index], end)
+        return min(intervals[index], max(expire - age.ended, .zero))
     }
 
+    /// The longest wait.
+    package var longest: Duration { intervals.max() ?? intervals[0] }
+
     /// Whether it is time to tell the sender of the delay.
-    package func isWarningDue(received: Timestamp, now: Timestamp) -> Bool {
+    package func isWarningDue(_ age: AttemptAge) -> Bool {
         guard let warn else { return false }
-        return now >= received + warn
+        return age.ended >= warn
     }
 
     /// When the sender of an envelope that is not attempted has to be told something: of the delay, else of the end.
     package func deadline(received: Timestamp, isWarned: Bool) -> Timestamp {
-        if let warn, !isWarned { return received + min(warn, expire) }
-        return received + expire
+        received + (isEnd(isWarned: isWarned) ? expire : warn ?? expire)
+    }
+
+    /// Whether what the sender has to be told next is the end.
+    package func isEnd(isWarned: Bool) -> Bool {
+        guard let warn else { return true }
+        return isWarned || warn >= expire
     }
 
     /// How long a destination that does not answer is left alone after `probes` probes in vain: a minute, then twice as
     /// long each time, up to a quarter of an hour; never longer than the longest wait of the schedule, and at first not
     /// longer than the first.
     package func probeInterval(after probes: Int) -> Duration {
-        let longest = min(.seconds(900), intervals.max() ?? intervals[0])
+        let longest = min(.seconds(900), longest)
         var interval = min(.seconds(60), intervals[0])
         for _ in 0..<probes where interval < longest { interval = interval * 2 }
         return min(interval, longest)

@@ -88,7 +88,7 @@ extension Control {
     }
 
     private func queueStatus(_ now: Timestamp) -> JSON {
-        let due = queue.dueCount(now: now)
+        let due = queue.dueCount()
         let snapshot = queue.snapshot()
         return .object([
             .init("total", .count(snapshot.depth)), .init("held", .count(snapshot.held)),

@@ -32,10 +32,12 @@ private let refuse = Outcome(
     remoteHost: "mx.test")
 
 private func resolve(
-    _ stored: StoredEnvelope, _ outcomes: [Outcome], after seconds: Int64 = 1, isFinal: Bool = true
+    _ stored: StoredEnvelope, _ outcomes: [Outcome], after seconds: Int64 = 1, begun: Int64? = nil, isFinal: Bool = true
 ) -> AttemptResolution {
     AttemptResolution(
-        stored, outcomes: outcomes, isFinal: isFinal, now: start + .seconds(seconds), schedule: schedule,
+        stored, outcomes: outcomes, isFinal: isFinal,
+        AttemptAge(begun: .seconds(begun ?? seconds), ended: .seconds(seconds)), now: start + .seconds(seconds),
+        schedule: schedule,
         notices: NoticeBuilder(hostname: "mail.example.com", zoneOffset: 0))
 }
 
@@ -86,6 +88,18 @@ private func resolve(
         #expect(text.contains("450 4.2.0 later"))
     }
 
+    /// An attempt that was under way when time ran out, or slept through it, is not the last one.
+    @Test(arguments: [3599, 1]) func anAttemptThatBeganBeforeTheEndIsNotTheLast(begun: Int64) throws {
+        let mail = stored(["b@x.test"], attempts: 7)
+        let result = resolve(mail, [later], after: 6 * 86_400, begun: begun)
+        let state = try #require(result.state)
+        #expect(state.due == start + .seconds(6 * 86_400))
+        #expect(result.events.map(\.kind) == [.deferred])
+        var again = mail
+        again.state = state
+        #expect(resolve(again, [later], after: 6 * 86_400 + 30, begun: 6 * 86_400).events.map(\.kind) == [.expired])
+    }
+
     @Test func noNoticeOfANotice() {
         let result = resolve(stored(["b@x.test"], from: nil), [refuse])
         #expect(result.notices.isEmpty)
@@ -120,13 +134,15 @@ private func resolve(
 @Suite struct RetryScheduleTests {
     @Test(arguments: [(1, 0, 60), (2, 100, 400), (3, 500, 800), (9, 1000, 1300), (3, 3400, 3600), (1, 3599, 3600)])
     func next(attempts: UInt32, now: Int64, expected: Int64) {
-        #expect(
-            schedule.nextAttempt(after: attempts, received: start, now: start + .seconds(now))
-                == start + .seconds(expected))
+        let age = AttemptAge(begun: .seconds(now), ended: .seconds(now))
+        #expect(schedule.wait(after: attempts, age) == .seconds(expected - now))
     }
 
     @Test func theEnd() {
-        #expect(schedule.nextAttempt(after: 5, received: start, now: start + .seconds(3600)) == nil)
+        #expect(schedule.wait(after: 5, AttemptAge(begun: .seconds(3600), ended: .seconds(3600))) == nil)
+        #expect(schedule.wait(after: 5, AttemptAge(begun: .seconds(3599), ended: .seconds(9999))) == .zero)
+        // Accepted by a clock that is ahead.
+        #expect(schedule.wait(after: 5, AttemptAge(begun: .seconds(-9999), ended: .seconds(-9999))) == .seconds(300))
     }
 }
 

@@ -208,6 +208,69 @@ private func failAll(_ queue: inout QueueMachine, _ now: Timestamp, retry: Int64
         #expect(ended > 100)
     }
 
+    /// The machine was suspended for six days: the end is over for all that is parked, and nobody has tried since.
+    @Test(arguments: [true, false]) func beforeTheEndThereIsAProbe(answers: Bool) {
+        var queue = machine(perDestination: 20, (1...300).map { summary($0, warned: true) })
+        while queue.snapshot(top: 1).backedOffCount == 0 {
+            for one in queue.takeDue(now: time(0)) { _ = fail(&queue, one.id, 0) }
+        }
+        #expect(queue.take(time(30)) == [])
+        let awake: Int64 = 6 * 86_400
+        let first = queue.takeAll(time(awake))
+        #expect(first.count == 1 && first[0].failure == nil)
+        #expect(queue.takeAll(time(awake + 1)) == [])
+        if answers {
+            #expect(queue.done(first[0].id, now: time(awake + 1)) == .cameBack("x.test"))
+            #expect(queue.take(time(awake + 1)).count == 20)
+            return
+        }
+        _ = queue.done(first[0].id, .unreachable(refused), now: time(awake + 9))
+        var ended = 0
+        while case let taken = queue.takeAll(time(awake + 10)), !taken.isEmpty {
+            #expect(taken.allSatisfy { $0.failure == refused && $0.tried == time(awake) })
+            for one in taken { _ = queue.done(one.id, .unknown, now: time(awake + 10)) }
+            ended += taken.count
+        }
+        #expect(ended == 299)
+    }
+
+    /// An attempt in vain, of what nobody is to be told of but the end.
+    private func fail(_ queue: inout QueueMachine, _ id: QueueID, _ second: Int64) -> DestinationChange? {
+        queue.attempted(
+            id, next: time(second + 100), destination: "x.test", isWarned: true, report: .unreachable(refused),
+            now: time(second))
+    }
+
+    /// What is accepted after the clock was set has its end as much later as what was accepted before.
+    @Test(arguments: [-7200, 6 * 86_400, -4 * 365 * 86_400] as [Int64]) func acceptedByAClockThatWasSet(jump: Int64) {
+        func accepted(_ number: UInt64, at second: Int64, _ jump: Int64) -> QueuedSummary {
+            QueuedSummary(
+                id: QueueID(high: UInt64(time(second + jump).milliseconds) << 16, low: number),
+                received: time(second + jump), due: time(second), attempts: 0, isHeld: false, destination: "x.test")
+        }
+        var queue = machine([])
+        let before = (1...100).map { accepted($0, at: 0, 0) }
+        let behind = (101...200).map { accepted($0, at: 100, jump) }
+        for one in before { queue.added(one, acceptedAt: time(0)) }
+        for one in behind { queue.added(one, acceptedAt: time(101)) }
+        for one in before { #expect(queue.accepted(one.id) == time(0)) }
+        for one in behind { #expect(queue.accepted(one.id).map { ($0 - time(100)).milliseconds / 1000 } == 1) }
+        // Parked, they are told of the delay in their order, and when it is time.
+        _ = failAll(&queue, time(101), retry: 1_000_000)
+        var told: [Int64: Int] = [:]
+        for second in stride(from: Int64(102), through: 15_000, by: 1) {
+            for taken in queue.takeAll(time(second)) {
+                if taken.failure == nil {
+                    _ = queue.retry(taken.id, at: time(1_000_000), .unreachable(refused), now: time(second))
+                } else {
+                    told[second, default: 0] += 1
+                    _ = queue.done(taken.id, .unknown, now: time(second))
+                }
+            }
+        }
+        #expect(Set(told.keys).isSubset(of: [14_400, 14_501]) && told.count == 2)
+    }
+
     @Test func flushAndReconfigurationForgetIt() throws {
         var queue = machine(perDestination: 20, (1...100).map { summary($0) })
         _ = failAll(&queue, time(0))

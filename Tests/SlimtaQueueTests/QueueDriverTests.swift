@@ -48,8 +48,37 @@ private final class TestRelay: Relay {
     var delivered: [QueueID] { state.withLock { $0.delivered } }
 }
 
+/// Clocks that are set by hand; time passes all the same.
+private final class TestClock: Sendable {
+    private let offsets = Mutex((wall: Duration.zero, slept: Duration.zero))
+    private let start = ContinuousClock.now
+    private let begin = Timestamp.now()
+
+    /// The system's clock is set.
+    func set(forward: Duration) { offsets.withLock { $0.wall += forward } }
+
+    /// The machine is suspended.
+    func sleep(_ duration: Duration) {
+        offsets.withLock {
+            $0.wall += duration
+            $0.slept += duration
+        }
+    }
+
+    /// A queue's clock, which begins now.
+    var clock: QueueClock {
+        let first = self.wall
+        let started = self.running
+        return QueueClock { ClockReading(wall: self.wall, now: first + (self.running - started)) }
+    }
+
+    private var running: Duration { ContinuousClock.now - start + offsets.withLock { $0.slept } }
+    var wall: Timestamp { begin + (ContinuousClock.now - start) + offsets.withLock { $0.wall } }
+}
+
 /// A queue in a folder of its own.
 private final class World {
+    let clock = TestClock()
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("queue-\(UUID().uuidString)").path
     let relay: TestRelay
     private(set) var storage: JournaledStorage
@@ -57,12 +86,13 @@ private final class World {
 
     init(dead: Set<String> = []) throws {
         relay = TestRelay(dead: dead)
-        (storage, queue) = try Self.open(path, relay)
+        (storage, queue) = try Self.open(path, relay, clock)
     }
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
-    private static func open(_ path: String, _ relay: TestRelay) throws -> (JournaledStorage, Queue) {
+    private static func open(_ path: String, _ relay: TestRelay, _ clock: TestClock) throws -> (JournaledStorage, Queue)
+    {
         let storage = try JournaledStorage.open(
             directory: path, owner: nil, options: StorageOptions(), report: { _ in })
         let queue = Queue(
@@ -70,14 +100,14 @@ private final class World {
             configuration: .init(
                 schedule: RetrySchedule(intervals: [.seconds(1)], expire: .seconds(3600), warn: nil),
                 limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, clock: clock.clock)
         try storage.recover { queue.recovered($0) }
         return (storage, queue)
     }
 
     func reopen() async throws {
         await storage.close()
-        (storage, queue) = try Self.open(path, relay)
+        (storage, queue) = try Self.open(path, relay, clock)
     }
 
     /// Accepts a message; its id, when it is durable.
@@ -86,8 +116,9 @@ private final class World {
         try await accept(to: recipient, 1)[0]
     }
 
+    @discardableResult
     func accept(to recipient: String, _ count: Int) async throws -> [QueueID] {
-        let now = Timestamp.now()
+        let now = clock.wall
         let envelopes = (0..<count).map { _ in
             Envelope(
                 id: QueueID(at: now), sender: Mailbox(parsing: "sender@client.test"),
@@ -265,5 +296,135 @@ private final class World {
         let snapshot = world.queue.snapshot()
         #expect(snapshot.depth == 1 && snapshot.held == 0)
         try await world.flush(id)
+    }
+}
+
+/// Somebody sets the clock, or the machine sleeps, while mail waits.
+@Suite struct QueueClockTests {
+    /// A message that was tried once, and waits.
+    private func deferred() async throws -> (World, QueueID) {
+        let world = try World(dead: ["x.test"])
+        let id = try await world.accept(to: "x@x.test")
+        let relay = world.relay
+        let queue = world.queue
+        #expect(await world.run { _ in relay.attempts("x.test") >= 1 && queue.attemptsInFlight == 0 })
+        return (world, id)
+    }
+
+    /// As after a drain, with the clock as it has come to be; recovered by a queue that begins now.
+    private func restarted(_ world: World) async throws {
+        try await world.reopen()
+        world.relay.state.withLock { $0.dead = [] }
+    }
+
+    /// While it runs: what waits and what is new are delivered as if nothing had happened.
+    @Test(arguments: [-7200, 6 * 86_400, -5 * 365 * 86_400]) func theClockIsSetWhileMailWaits(seconds: Int) async throws
+    {
+        let world = try World(dead: ["x.test"])
+        let old = try await world.accept(to: "x@x.test")
+        let (relay, clock, queue) = (world.relay, world.clock, world.queue)
+        let isSet = Mutex(false)
+        let isDone = await world.run { _ in
+            if !isSet.withLock({ $0 }), relay.attempts("x.test") >= 1, queue.attemptsInFlight == 0 {
+                clock.set(forward: .seconds(seconds))
+                isSet.withLock { $0 = true }
+            }
+            // Not at once: what would expire has the time to.
+            if relay.attempts("x.test") >= 3 { relay.state.withLock { $0.dead = [] } }
+            return relay.delivered.count == 1
+        }
+        #expect(isDone && relay.delivered == [old])
+        try await world.reopen()
+        let new = try await world.accept(to: "x@x.test")
+        #expect(await world.run { $0.count == 0 })
+        #expect(relay.delivered == [old, new])
+        #expect(world.storage.ledger().submitted.expired == 0)
+        await world.storage.close()
+    }
+
+    @Test func newMailAfterTheClockWasSet() async throws {
+        let world = try World(dead: ["x.test"])
+        let (relay, queue) = (world.relay, world.queue)
+        world.clock.set(forward: .seconds(-7200))
+        // Two hours in the past of the queue's time, and its own age all the same: not expired at its first failure.
+        try await world.accept(to: "x@x.test")
+        #expect(
+            await world.run { _ in
+                if relay.attempts("x.test") >= 2 { relay.state.withLock { $0.dead = [] } }
+                return queue.count == 0
+            })
+        #expect(relay.delivered.count == 1)
+        #expect(world.storage.ledger().submitted.expired == 0)
+        await world.storage.close()
+    }
+
+    /// Six days of sleep, and the host is well again: one more attempt before anything ends.
+    @Test func theMachineSleepsOverTheEnd() async throws {
+        let world = try World(dead: ["x.test"])
+        let ids = try await world.accept(to: "x@x.test", 20)
+        let (relay, queue, clock) = (world.relay, world.queue, world.clock)
+        let isAwake = Mutex(false)
+        #expect(
+            await world.run { _ in
+                if !isAwake.withLock({ $0 }), queue.snapshot().backedOffCount == 1, queue.attemptsInFlight == 0 {
+                    relay.state.withLock { $0.dead = [] }
+                    clock.sleep(.seconds(6 * 86_400))
+                    queue.look()
+                    isAwake.withLock { $0 = true }
+                }
+                return queue.count == 0
+            })
+        #expect(Set(relay.delivered) == Set(ids))
+        #expect(world.storage.ledger().submitted.expired == 0)
+        await world.storage.close()
+    }
+
+    /// It ends all the same where the host stays dead: each was tried after its end, or its host was.
+    @Test func whatStaysDeadExpires() async throws {
+        let world = try World(dead: ["x.test"])
+        try await world.accept(to: "x@x.test", 20)
+        let (relay, queue, clock) = (world.relay, world.queue, world.clock)
+        let before = Mutex(0)
+        #expect(
+            await world.run { _ in
+                if before.withLock({ $0 }) == 0, queue.snapshot().backedOffCount == 1, queue.attemptsInFlight == 0 {
+                    before.withLock { $0 = relay.attempts("x.test") }
+                    clock.sleep(.seconds(6 * 86_400))
+                    queue.look()
+                }
+                return !queue.snapshot().destinations.contains { $0.name == "x.test" }
+            })
+        #expect(relay.attempts("x.test") > before.withLock { $0 })
+        #expect(world.storage.ledger().submitted.expired == 20)
+        await world.storage.close()
+    }
+
+    /// The clock was set back between two runs: what is due in three hours by it is due.
+    @Test(arguments: [-3 * 3600, -4 * 365 * 86_400]) func theClockIsSetBackAcrossARestart(seconds: Int) async throws {
+        let (world, id) = try await deferred()
+        world.clock.set(forward: .seconds(seconds))
+        try await restarted(world)
+        #expect(await world.run { $0.count == 0 })
+        #expect(world.relay.delivered == [id])
+        await world.storage.close()
+    }
+
+    @Test func theClockIsSetForwardAcrossARestart() async throws {
+        let (world, id) = try await deferred()
+        world.clock.set(forward: .seconds(6 * 86_400))
+        try await restarted(world)
+        #expect(await world.run { $0.count == 0 })
+        #expect(world.relay.delivered == [id])
+        #expect(world.storage.ledger().submitted.expired == 0)
+        await world.storage.close()
+    }
+
+    /// A day between two runs is no clock that was set: what waits for its next attempt waits for the rest of that.
+    @Test func aDueTimeAcrossARestart() async throws {
+        let (world, _) = try await deferred()
+        try await world.reopen()
+        let next = world.queue.snapshot().nextDue
+        #expect(next.map { $0 - world.clock.wall <= .seconds(1) } ?? false)
+        await world.storage.close()
     }
 }

@@ -36,6 +36,8 @@ private struct Model {
         var destination: Int
         /// Whether it was due while the destination backed off: it may have lost its place among the new ones.
         var mayBeParked = false
+        /// When the attempt in flight began.
+        var began: Int64 = 0
     }
 
     struct Host {
@@ -43,6 +45,8 @@ private struct Model {
         var isBackingOff = false
         var until: Int64 = 0
         var probes = 0
+        /// When the last attempt in vain began.
+        var tried: Int64 = 0
         /// New ones that were taken one after the other though others were due; and others though new ones were.
         var newInARow = 0
         var othersInARow = 0
@@ -90,7 +94,16 @@ private struct Model {
         }
         if here >= Self.perDestination { return nil }
         let owed = due.filter { deadline($0.key, $0.value) <= now }
-        if !owed.isEmpty { return .resolve(Set(owed.keys)) }
+        func mayResolve(_ id: QueueID, _ message: Message) -> Bool {
+            !Self.schedule.isEnd(isWarned: message.isWarned) || host.tried >= deadline(id, message)
+        }
+        // If the end of the first in line has come since the host was last tried, it goes as the next probe. Of many, not
+        // all stand in line yet.
+        if let first = owed.min(by: { (deadline($0.key, $0.value), $0.key) < (deadline($1.key, $1.value), $1.key) }),
+            mayResolve(first.key, first.value)
+        {
+            return .resolve(Set(owed.filter { mayResolve($0.key, $0.value) }.keys))
+        }
         let isProbing = messages.values.contains { $0.destination == destination && $0.place == .probe }
         return host.until <= now && !isProbing && probes < Self.attempts / 2 ? .probe : nil
     }
@@ -110,10 +123,12 @@ private struct Model {
                     host.window = 1
                     host.isBackingOff = true
                     host.probes = 0
+                    host.tried = message.began
                     host.until = now + Self.schedule.probeInterval(after: 0).milliseconds / 1000
                 }
             } else if isProbe {
                 host.probes += 1
+                host.tried = message.began
                 host.until = now + Self.schedule.probeInterval(after: host.probes).milliseconds / 1000
             }
         case .unknown:
@@ -318,6 +333,7 @@ private struct Model {
                 counts.resolved += 1
             case .probe:
                 #expect(taken.failure == nil)
+                model.messages[taken.id]?.began = now
                 model.messages[taken.id]?.place = .probe
                 counts.probes += 1
             case .attempt:
@@ -338,6 +354,7 @@ private struct Model {
                 #expect(host.othersInARow <= 1)
                 // The earliest of its kind.
                 if isNew { #expect(due.values.allSatisfy { !$0.isNew || $0.mayBeParked || $0.due >= message.due }) }
+                model.messages[taken.id]?.began = now
                 model.messages[taken.id]?.place = .inFlight
             }
             turns[destination, default: 0] += 1
