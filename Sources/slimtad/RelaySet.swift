@@ -121,6 +121,7 @@ extension Configuration.Relay {
         options.connections = connections
         options.connectionsPerDestination = connectionsPerDestination
         options.sourceAddresses = sourceAddresses.map(\.description)
+        options.networks = PermittedNetworks(allowed: allowNetworks, refused: refuseNetworks)
         return options
     }
 }
