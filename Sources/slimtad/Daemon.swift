@@ -273,7 +273,7 @@ final class Daemon {
         } catch {
             result.isApplied = false
             result.errors = error.message.split(separator: "\n").map(String.init)
-            for line in result.errors {
+            for line in result.events {
                 logger.error("reload failed, the configuration in use stays", metadata: ["error": "\(line)"])
             }
         }

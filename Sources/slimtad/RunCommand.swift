@@ -102,7 +102,8 @@ struct RunCommand: ParsableCommand {
     private func report(_ error: Failure) {
         guard LogHandlers.usesJournal else { return say(error.message) }
         let logger = Logger(label: "slimtad")
-        for line in error.message.split(separator: "\n") {
+        // Without the lines of the file that are shown below a mistake.
+        for line in error.message.split(separator: "\n") where !line.hasPrefix(" ") {
             logger.critical("cannot run", metadata: ["error": "\(line)"])
         }
     }
