@@ -39,7 +39,9 @@ int slimta_open(const char *path, int options) {
     // O_NONBLOCK kept a FIFO in the place of our file from holding us up; it means nothing for a regular file.
     else if (!(options & SLIMTA_OPEN_DIRECTORY) && !S_ISREG(status.st_mode)) wrong = EINVAL;
     // The umask is not trusted: it can only have taken away what a new file of ours needs.
-    else if ((options & SLIMTA_OPEN_CREATE) && (status.st_mode & 07777) != 0600 && fchmod(fd, 0600) < 0) wrong = errno;
+    else if ((options & SLIMTA_OPEN_CREATE) && !(options & SLIMTA_OPEN_REUSE) && (status.st_mode & 07777) != 0600
+             && fchmod(fd, 0600) < 0)
+        wrong = errno;
     if (wrong) {
         close(fd);
         return -wrong;
@@ -84,6 +86,7 @@ static int told(int result, const struct stat *status, struct slimta_file_info *
     info->mode = status->st_mode;
     info->uid = status->st_uid;
     info->gid = status->st_gid;
+    info->links = (uint32_t)status->st_nlink;
     return 0;
 }
 

@@ -22,22 +22,15 @@ final class ResolverLoop {
     private final class Asked {
         unowned let loop: ResolverLoop
         let context: UnboundContext
-        let purpose: Purpose
+        /// Nil: the probe.
+        let query: DNSQuery?
         var id: CInt = 0
 
-        init(loop: ResolverLoop, context: UnboundContext, for purpose: Purpose) {
+        init(loop: ResolverLoop, context: UnboundContext, query: DNSQuery?) {
             self.loop = loop
             self.context = context
-            self.purpose = purpose
+            self.query = query
         }
-    }
-
-    private enum Purpose {
-        case answer(DNSQuery)
-        /// To find out whether validation works.
-        case probe
-        /// To have libunbound start its thread.
-        case start
     }
 
     private let inbox: ResolverInbox
@@ -47,8 +40,6 @@ final class ResolverLoop {
     private var phase: Phase
     private var asked: [ObjectIdentifier: Asked] = [:]
     private var probe: Asked?
-    /// The questions of the start that are not answered yet.
-    private var starting: [Asked] = []
     /// How many seconds after a failed probe the next one is made, if something is asked then.
     private let probeInterval: Int
     /// When, of the monotonic clock in seconds; nil: not at all.
@@ -66,7 +57,7 @@ final class ResolverLoop {
         self.plain = plain
         if validating == nil, let plain {
             phase = .asking(plain)
-            inbox.validation.become(state)
+            inbox.found(state)
         } else {
             phase = .probing(waiting: [])
         }
@@ -92,7 +83,6 @@ final class ResolverLoop {
     private func run() {
         let descriptors = [inbox.event] + [validating, plain].compactMap { $0?.fileDescriptor }
         var polled = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
-        begin()
         if case .probing = phase { beginProbe() }
         while true {
             guard poll(&polled, nfds_t(polled.count), -1) >= 0 else {
@@ -125,30 +115,7 @@ final class ResolverLoop {
         // Waits for their threads.
         validating = nil
         plain = nil
-        inbox.closed.become(())
-    }
-
-    // MARK: Start
-
-    /// Has libunbound make its threads now, while there are open files to be had: where there are none, libevent's
-    /// answer is to end the process. The question is one that it answers by itself, without a server (RFC 6761
-    /// section 6.3).
-    private func begin() {
-        for context in [validating, plain].compactMap(\.self) {
-            let question = Asked(loop: self, context: context, for: .start)
-            do throws(DNSError) {
-                try ask(question, name: "localhost", type: .a)
-                starting.append(question)
-            } catch {
-                // It has no thread then, and answers each question with this error.
-            }
-        }
-        if starting.isEmpty { inbox.started.become(()) }
-    }
-
-    private func started(_ question: Asked) {
-        starting.removeAll { $0 === question }
-        if starting.isEmpty { inbox.started.become(()) }
+        inbox.closed()
     }
 
     // MARK: Questions
@@ -160,7 +127,7 @@ final class ResolverLoop {
         switch phase {
         case .probing(let waiting): phase = .probing(waiting: waiting + [query])
         case .asking(let context):
-            let question = Asked(loop: self, context: context, for: .answer(query))
+            let question = Asked(loop: self, context: context, query: query)
             do throws(DNSError) {
                 try ask(question, name: query.name, type: query.type)
                 asked[ObjectIdentifier(query)] = question
@@ -186,14 +153,12 @@ final class ResolverLoop {
     }
 
     private func answered(_ question: Asked, _ answer: DNSQuery.Answer) {
-        switch question.purpose {
-        case .answer(let query):
+        if let query = question.query {
             asked[ObjectIdentifier(query)] = nil
             query.answer(answer)
-        case .probe:
+        } else {
             probe = nil
             probed(answer)
-        case .start: started(question)
         }
     }
 
@@ -201,18 +166,12 @@ final class ResolverLoop {
     private func end(because error: DNSError) {
         if let probe { probe.context.cancel(probe.id) }
         probe = nil
-        for question in starting { question.context.cancel(question.id) }
-        starting = []
-        inbox.started.become(())
         let unanswered = asked.values
         asked = [:]
         for question in unanswered { question.context.cancel(question.id) }
-        if case .probing = phase { inbox.validation.become(.unavailable("the resolver has ended")) }
+        if case .probing = phase { inbox.found(.unavailable("the resolver has ended")) }
         let waiting = settle(.refusing(error))
-        for question in unanswered {
-            if case .answer(let query) = question.purpose { query.answer(.failure(error)) }
-        }
-        for query in waiting { query.answer(.failure(error)) }
+        for query in unanswered.compactMap(\.query) + waiting { query.answer(.failure(error)) }
         nextProbe = nil
     }
 
@@ -221,7 +180,7 @@ final class ResolverLoop {
     /// Asks for what every resolver has, and what is signed with the keys of the trust anchor.
     private func beginProbe() {
         guard let validating else { return }
-        let question = Asked(loop: self, context: validating, for: .probe)
+        let question = Asked(loop: self, context: validating, query: nil)
         do throws(DNSError) {
             try ask(question, name: ".", type: .soa)
             probe = question
@@ -240,7 +199,7 @@ final class ResolverLoop {
         case .success(let answer) where answer.isSecure:
             guard let validating else { return }
             nextProbe = nil
-            inbox.validation.become(.working)
+            inbox.found(.working)
             for query in settle(.asking(validating)) { ask(query) }
             return
         case .success: reason = "the answer for the root is not signed"
@@ -249,7 +208,7 @@ final class ResolverLoop {
         case .failure(.bogus(let text)): reason = text
         }
         nextProbe = Self.now() + probeInterval
-        inbox.validation.become(.unavailable(reason))
+        inbox.found(.unavailable(reason))
         let next: Phase =
             if let plain { .asking(plain) } else { .refusing(.temporary("DNSSEC validation does not work: \(reason)")) }
         for query in settle(next) { ask(query) }

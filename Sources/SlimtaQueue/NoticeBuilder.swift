@@ -40,8 +40,13 @@ package struct NoticeBuilder: Sendable {
         for recipient in recipients {
             text += "\r\n  <\(recipient.mailbox)>\r\n" + explanation(recipient)
         }
-        text += "\r\nIt will not be tried again. The message is returned below"
-        text += returnsWhole(stored) ? ".\r\n" : ", only its header since it is large.\r\n"
+        text += "\r\nIt will not be tried again. "
+        if stored.isRemains {
+            text += "The message cannot be returned: please send it again.\r\n"
+        } else {
+            text += "The message is returned below"
+            text += returnsWhole(stored) ? ".\r\n" : ", only its header since it is large.\r\n"
+        }
         return notice(
             about: stored, to: sender, recipients, subject: "Undelivered Mail Returned to Sender", text: text,
             action: "failed", extraFields: "", isWhole: returnsWhole(stored), now: now)
@@ -79,7 +84,7 @@ package struct NoticeBuilder: Sendable {
     }
 
     private func returnsWhole(_ stored: StoredEnvelope) -> Bool {
-        stored.message.rest == nil
+        stored.message.rest == nil && !stored.isRemains
             && stored.message.size + stored.envelope.prependedFields.readableBytes <= Self.wholeLimit
             && !hasLongLine(stored.message.head)
     }

@@ -128,7 +128,7 @@ extension Queue {
         }
         do throws(StorageError) {
             let stored: StoredEnvelope
-            if let fresh { stored = fresh } else { stored = try await storage.load(id) }
+            if let fresh { stored = fresh } else { stored = try await loadOrRemains(of: id) }
             let configuration = state.withLock { $0.configuration }
             let outcome = Outcome(
                 .permanent,

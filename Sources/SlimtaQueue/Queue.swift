@@ -222,18 +222,17 @@ package final class Queue: Sendable {
     }
 
     private func attempt(_ taken: QueueMachine.Taken) async {
-        guard let stored = await stored(taken.id) else { return }
+        guard let (stored, unreadable) = await stored(taken.id) else { return }
         let began = taken.tried ?? clock.read().now
         let (relay, configuration, accepted) = state.withLock {
             ($0.relay, $0.configuration, $0.machine.accepted(taken.id) ?? began)
         }
         let pending = stored.state.pending
         let outcomes: [Outcome]
-        if let failure = taken.failure {
+        if let failure = unreadable ?? taken.failure {
             outcomes = Array(repeating: failure, count: pending.count)
         } else {
-            outcomes = await relay.attempt(
-                Delivery(envelope: stored.envelope, message: stored.message, recipients: pending))
+            outcomes = await attempt(stored, pending, relay)
         }
         let end = clock.read()
         let age = AttemptAge(begun: began - accepted, ended: end.now - accepted)
@@ -248,16 +247,18 @@ package final class Queue: Sendable {
         settle(resolution, stored, report, end)
     }
 
-    /// The content of what is to be attempted: fresh in memory, or read back.
-    private func stored(_ id: QueueID) async -> StoredEnvelope? {
+    /// The content of what is to be attempted: fresh in memory, or read back. `unreadable`: what is said of it instead of
+    /// an attempt.
+    private func stored(_ id: QueueID) async -> (StoredEnvelope, unreadable: Outcome?)? {
         let fresh = state.withLock { state in
             defer { state.forgetFresh(id) }
             return state.fresh(id)
         }
-        if let fresh { return fresh }
+        if let fresh { return (fresh, nil) }
         do {
-            return try await storage.load(id)
+            return (try await storage.load(id), nil)
         } catch {
+            if let remains = await remains(of: id, error) { return (remains, Outcome(unreadable: error)) }
             switch error {
             case .notFound:
                 logger.error("queued envelope is not in the storage", metadata: ["queue_id": "\(id)"])

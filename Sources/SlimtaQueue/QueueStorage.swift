@@ -160,11 +160,14 @@ package struct StoredEnvelope: Sendable {
     package var envelope: Envelope
     package var state: EnvelopeState
     package var message: Message
+    /// The message cannot be read any more; the one that is here is empty.
+    package var isRemains: Bool
 
-    package init(envelope: Envelope, state: EnvelopeState, message: Message) {
+    package init(envelope: Envelope, state: EnvelopeState, message: Message, isRemains: Bool = false) {
         self.envelope = envelope
         self.state = state
         self.message = message
+        self.isRemains = isRemains
     }
 }
 
@@ -192,6 +195,10 @@ package protocol QueueStorage: Sendable {
 
     /// Reads an envelope back.
     func load(_ id: QueueID) async throws(StorageError) -> StoredEnvelope
+
+    /// What can still be read of an envelope that `load` could not read: whose it is and how far, without its message.
+    /// nil: not even that.
+    func remains(of id: QueueID) async -> StoredEnvelope?
 
     /// Reads the states of envelopes, each as it is now, in the order of `ids`; their messages are not read.
     func states(_ ids: [QueueID]) async -> [Result<EnvelopeState, StorageError>]

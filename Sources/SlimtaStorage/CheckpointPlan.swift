@@ -245,6 +245,11 @@ final class CheckpointPlan {
                 kept = core.quarantine("\(item.entry.id)", UnsafeRawBufferPointer(rebasing: octets.prefix(size)))
             }
         }
+        // The queue still has to tell its sender.
+        let fates = core.index.withLock { $0.fates(item.entry) }
+        if let remains = ContentReader(core, windowSize: 4096).remains(item.entry, fates) {
+            core.lostEnvelopes.withLock { $0[item.entry.id] = remains }
+        }
         core.report(
             .damaged(what: "record of an envelope", id: item.entry.id, description: text, quarantine: kept))
         _ = core.index.withLock { $0.lose(item.entry.id) }

@@ -207,13 +207,27 @@ final class Checkpointer: Sendable {
             try core.fileSystem.writeNew(superblock, in: core.paths)
             return
         }
-        let slot = superblock.encode()
-        let file = try core.fileSystem.open(core.paths.superblock, .write)
-        defer { core.fileSystem.close(file) }
-        for start in [0, Superblock.slotSize] {
-            try core.fileSystem.write(file, slot, at: start)
-            try core.fileSystem.syncData(file)
+        try core.fileSystem.overwrite(superblock, in: core.paths)
+    }
+
+    /// An operator has acknowledged what was lost: `super` does not tell of it any more. To be called on this thread.
+    func forgetLosses() throws(SystemError) -> [String] {
+        var next = state.withLock { $0.superblock }
+        let losses = next.losses
+        if losses.isEmpty { return [] }
+        next.sequence += 1
+        next.forgetLosses()
+        do throws(SystemError) {
+            try write(next)
+        } catch {
+            state.withLock { $0.isSuspect = true }
+            throw error
         }
+        state.withLock { state in
+            state.superblock = next
+            state.isSuspect = false
+        }
+        return losses
     }
 
     /// The checkpoint counts: the index says so, and what is not needed any more goes.

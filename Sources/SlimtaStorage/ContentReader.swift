@@ -30,9 +30,76 @@ struct ContentReader {
         stateFrames = FrameReader(core.fileSystem, windowSize: windowSize)
     }
 
-    /// The envelope `id`, as it is now.
+    /// The envelope `id`, as it is now. If only its state is damaged it is as it was before, or as it was accepted.
     func load(_ id: QueueID, spool: (SpoolReference) -> any SpooledBody) throws(StorageError) -> StoredEnvelope {
-        try find(id) { entry, body in try read(entry, body, spool) }
+        try find(id) { entry, body in
+            try read(entry, body, spool)
+        } orElse: { entry, body, failure in
+            isReadOnly ? nil : withOlderState(entry, body, failure, spool)
+        }
+    }
+
+    /// What can still be read of an envelope that `load` cannot read: whose it is and for whom, without its message. nil:
+    /// not even that, or not who of several has it already.
+    func remains(of id: QueueID) -> StoredEnvelope? {
+        let found = core.index.withLock { index in index.entry(id).map { ($0, index.fates($0)) } }
+        guard let (entry, fates) = found else { return core.lostEnvelopes.withLock { $0[id] } }
+        return remains(entry, fates)
+    }
+
+    func remains(_ entry: IndexEntry, _ fates: Fates) -> StoredEnvelope? {
+        // Of a frame whose checksum is wrong most is still what it was.
+        let known = (try? withEnvelope(entry) { try EnvelopeCodec.decode($0) }) ?? legible(entry)
+        guard let (envelope, due) = known, envelope.id == entry.id, RecipientCount(envelope) == entry.recipients else {
+            return nil
+        }
+        let state =
+            (try? withState(entry) { try StateCodec.decode($0) }) ?? EnvelopeState(of: envelope, due: due)
+        guard Fates(state) == fates, state.recipients.count == envelope.recipients.count else { return nil }
+        return StoredEnvelope(envelope: envelope, state: state, message: Message(head: ByteBuffer()), isRemains: true)
+    }
+
+    /// The envelope of a frame of the journal whose checksum is wrong.
+    private func legible(_ entry: IndexEntry) -> (Envelope, Timestamp)? {
+        defer { withExtendedLifetime(frames) {} }
+        guard entry.envelope.isJournal, let segment = core.segment(entry.envelope.segment),
+            let octets = try? frames.frameOctets(segment, at: entry.envelope.offset), octets.count > FrameHeader.size
+        else { return nil }
+        var cursor = InputCursor(UnsafeRawBufferPointer(rebasing: octets.dropFirst(FrameHeader.size)))
+        while let field = try? cursor.field() {
+            guard field.tag == RecordTag.envelope, let found = try? EnvelopeCodec.decode(field.value),
+                found.0.id == entry.id
+            else { continue }
+            return found
+        }
+        return nil
+    }
+
+    private func withOlderState(
+        _ entry: IndexEntry, _ body: IndexBody?, _ failure: FileFailure, _ spool: (SpoolReference) -> any SpooledBody
+    ) -> StoredEnvelope? {
+        guard let (envelope, due) = try? withEnvelope(entry, { try EnvelopeCodec.decode($0) }),
+            let head = try? withBody(entry, body, { ByteBuffer(bytes: $0) })
+        else { return nil }
+        var older = entry
+        older.state = .none
+        let known = try? withState(older) { try StateCodec.decode($0) }
+        let state = known ?? EnvelopeState(of: envelope, due: due)
+        guard state.recipients.count == envelope.recipients.count else { return nil }
+        core.index.withLock { index in
+            // Nothing newer is known of its recipients either.
+            if let slot = index.slot(of: entry.id), index.entry(at: slot)?.state == entry.state {
+                index.settle(slot, Fates(state))
+            }
+        }
+        let kept = entry.state.isJournal ? nil : core.quarantine(.meta, entry.id, of: entry.meta)
+        core.report(
+            .damaged(
+                what: "state of an envelope", id: entry.id, description: "\(failure): \(envelope.summary)",
+                quarantine: kept))
+        core.report(.resurrected(entry.id))
+        return StoredEnvelope(
+            envelope: envelope, state: state, message: Message(head: head, rest: body?.spool.map(spool)))
     }
 
     /// The envelope `id` without its message, as it is now.
@@ -62,13 +129,19 @@ struct ContentReader {
     }
 
     private func find<Result>(
-        _ id: QueueID, _ read: (IndexEntry, IndexBody?) throws -> Result
+        _ id: QueueID, _ read: (IndexEntry, IndexBody?) throws -> Result,
+        orElse mended: (IndexEntry, IndexBody?, FileFailure) -> Result? = { _, _, _ in nil }
     ) throws(StorageError) -> Result {
         var last: FileFailure?
         // A checkpoint may move it while it is read: then it is looked up again.
         for _ in 0..<8 {
             let found = core.index.withLock { index in index.entry(id).map { ($0, index.body($0)) } }
-            guard let (entry, body) = found else { throw .notFound }
+            guard let (entry, body) = found else {
+                guard core.lostEnvelopes.withLock({ $0[id] }) == nil else {
+                    throw .damaged("its record was unreadable")
+                }
+                throw .notFound
+            }
             do {
                 return try read(entry, body)
             } catch {
@@ -76,8 +149,9 @@ struct ContentReader {
                 if let now = core.index.withLock({ $0.entry(id) }),
                     now.envelope == entry.envelope, now.state == entry.state, now.meta == entry.meta
                 {
-                    guard case .system = failure else { throw damaged(entry, body, failure) }
-                    throw .failed(failure.description)
+                    if case .system = failure { throw .failed(failure.description) }
+                    if let result = mended(entry, body, failure) { return result }
+                    throw damaged(entry, body, failure)
                 }
                 last = failure
             }

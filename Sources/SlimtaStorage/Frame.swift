@@ -94,10 +94,12 @@ struct FrameHeader: Equatable {
 /// The header of a segment; written at 0 and again at 2048, frames begin at 4096:
 ///
 ///     "SLTJSEG1"  u32 format version  u32 zero  u64 number  u64 salt  u64 milliseconds since 1970  u32 CRC32C
+///     u64 previous  u32 CRC32C of all before (older versions wrote zeros here)
 ///
 /// The salt is random and in every frame's CRC: what a recycled file held before never counts.
 struct SegmentHeader: Equatable {
     static let size = 44
+    private static let fullSize = size + 12
     static let version: UInt32 = 1
     static let magic: UInt64 = 0x3147_4553_4A54_4C53  // "SLTJSEG1"
     /// Where frames begin.
@@ -105,6 +107,10 @@ struct SegmentHeader: Equatable {
 
     var number: UInt64
     var salt: UInt64
+    /// The segment that was written when this one was made, or after a start the last one that has frames: if this one
+    /// is there, that one has to be, unless `super` does not need it any more. What is between the two was never needed.
+    /// 0: there is none, or an older version made it.
+    var previous: UInt64 = 0
 
     /// The first page of a segment.
     func encode() -> OutputBuffer {
@@ -118,6 +124,8 @@ struct SegmentHeader: Equatable {
             output.append(number)
             output.append(salt)
             output.append(UInt64(bitPattern: Timestamp.now().milliseconds))
+            output.append(crc32c(0, UnsafeRawBufferPointer(rebasing: output.octets.dropFirst(copy))))
+            output.append(previous)
             output.append(crc32c(0, UnsafeRawBufferPointer(rebasing: output.octets.dropFirst(copy))))
         }
         output.pad(to: Self.space)
@@ -133,6 +141,7 @@ struct SegmentHeader: Equatable {
     /// Reads the first page of a segment: either copy will do.
     static func decode(_ octets: UnsafeRawBufferPointer) -> Reading {
         var newer: UInt32?
+        var header: SegmentHeader?
         for copy in [0, 2048] where octets.count >= copy + size {
             let part = UnsafeRawBufferPointer(rebasing: octets[copy..<(copy + size)])
             guard part.number(at: 0, as: UInt64.self) == magic,
@@ -140,12 +149,24 @@ struct SegmentHeader: Equatable {
                     == crc32c(0, UnsafeRawBufferPointer(rebasing: part.prefix(size - 4)))
             else { continue }
             let found = part.number(at: 8, as: UInt32.self)
-            if found == version {
-                return .header(SegmentHeader(number: part.number(at: 16), salt: part.number(at: 24)))
+            if found != version {
+                newer = found
+                continue
             }
-            newer = found
+            var one = header ?? SegmentHeader(number: part.number(at: 16), salt: part.number(at: 24))
+            if part.number(at: 24) == one.salt { one.previous = max(one.previous, previous(octets, copy)) }
+            header = one
         }
-        return newer.map { .newer($0) } ?? .unreadable
+        return header.map { .header($0) } ?? newer.map { .newer($0) } ?? .unreadable
+    }
+
+    private static func previous(_ octets: UnsafeRawBufferPointer, _ copy: Int) -> UInt64 {
+        guard octets.count >= copy + fullSize else { return 0 }
+        let part = UnsafeRawBufferPointer(rebasing: octets[copy..<(copy + fullSize)])
+        let isWhole =
+            part.number(at: fullSize - 4, as: UInt32.self)
+            == crc32c(0, UnsafeRawBufferPointer(rebasing: part.prefix(fullSize - 4)))
+        return isWhole ? part.number(at: size) : 0
     }
 }
 

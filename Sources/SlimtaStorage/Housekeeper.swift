@@ -7,9 +7,13 @@ import Synchronization
 
 /// Makes segments, deletes files, watches the disk.
 final class Housekeeper: Sendable {
-    private struct State {
+    struct State {
         /// Files to be deleted.
         var unneeded: [String] = []
+        /// Files that could not be deleted, to be tried again at `retry` (monotonic milliseconds); each is told once.
+        var stuck: Set<String> = []
+        var told: Set<String> = []
+        var retry: Int64 = 0
         /// Segments' files that can be used again.
         var free: [String] = []
         /// journal/ was made again, and its name is not known to be durable.
@@ -18,12 +22,15 @@ final class Housekeeper: Sendable {
         /// How many of them are kept: as many as a journal without deliveries uses until its checkpoint, since a new one
         /// has to be filled with zeros; on a full disk only what draining the queue needs.
         var freeLimit: Int
+        /// The fewest that there were since `since` (monotonic milliseconds): so many are not needed.
+        var leastFree: Int
+        var since = monotonicMilliseconds()
         /// The checkpoint had to give the reserve up.
         var wantsReserve = false
     }
 
-    private let core: StorageCore
-    private let state: Mutex<State>
+    let core: StorageCore
+    let state: Mutex<State>
     let wake = Event()
 
     /// Deleting a large file at once makes a disk with online discard stand still: it is shrunk in steps first.
@@ -31,7 +38,7 @@ final class Housekeeper: Sendable {
 
     init(_ core: StorageCore, free: [String]) {
         self.core = core
-        state = Mutex(State(free: free, freeLimit: core.options.checkpointThreshold))
+        state = Mutex(State(free: free, freeLimit: core.options.checkpointThreshold, leastFree: free.count))
     }
 
     /// Lets the thread end.
@@ -79,7 +86,11 @@ final class Housekeeper: Sendable {
     /// Gives the reserve up, for a checkpoint on a full disk; whether there was one.
     func giveReserveUp() -> Bool {
         let isGone = (try? core.fileSystem.remove(core.paths.reserve)) != nil
-        if isGone { state.withLock { $0.wantsReserve = true } }
+        if isGone {
+            state.withLock { $0.wantsReserve = true }
+            // Some file systems have no use for its room before it is gone for good.
+            try? core.fileSystem.syncDirectory(core.paths.root)
+        }
         return isGone
     }
 
@@ -91,14 +102,48 @@ final class Housekeeper: Sendable {
             let hasMade = makeSegment(journal)
             let hasDeleted = deleteNext()
             if hasMade || hasDeleted { continue }
+            giveBack()
+            deleteStuck()
             // While the queue is quiet nothing uses space up, so nobody looks.
             let isActive = journal.state.withLock { state in
                 state.isFull || state.makingFailed != nil || state.dirtySince != nil || !state.waiting.isEmpty
             }
-            wake.wait(isActive ? .seconds(1) : nil)
+            wake.wait(isActive ? .seconds(1) : pause())
             watchSpace(journal)
             watchJournal(journal)
             if state.withLock({ $0.wantsReserve }) { restoreReserve() }
+        }
+    }
+
+    /// A free segment to be used again.
+    func takeFree() -> String? {
+        state.withLock { state in
+            defer { state.leastFree = min(state.leastFree, state.free.count) }
+            return state.free.popLast()
+        }
+    }
+
+    /// Deletes the free segments that were not needed in a quiet hour.
+    private func giveBack() {
+        let now = monotonicMilliseconds()
+        let surplus = state.withLock { state -> [String] in
+            guard state.since + core.options.quietTime.milliseconds <= now else { return [] }
+            let surplus = Array(state.free.prefix(state.leastFree))
+            state.free.removeFirst(surplus.count)
+            (state.leastFree, state.since) = (state.free.count, now)
+            return surplus
+        }
+        delete(surplus)
+    }
+
+    /// How long there is nothing to do while the queue is quiet; nil: without end.
+    private func pause() -> Duration? {
+        state.withLock { state in
+            let now = monotonicMilliseconds()
+            if !state.unneeded.isEmpty { return .zero }
+            if !state.stuck.isEmpty { return .milliseconds(max(1, state.retry - now)) }
+            if state.free.isEmpty { return nil }
+            return .milliseconds(max(1, state.since + core.options.quietTime.milliseconds - now))
         }
     }
 
@@ -123,9 +168,13 @@ final class Housekeeper: Sendable {
     /// Looks how much room there is.
     func watchSpace(_ journal: Journal) {
         guard let space = try? core.fileSystem.space(core.paths.root) else { return }
-        let isFull = space.octets < core.options.minimumFree || space.inodes < 64
+        // What the reserve needs is not for new mail.
+        let owed = state.withLock { $0.wantsReserve ? UInt64(core.options.reserveSize) : 0 }
+        let lacks = core.options.lacks((space.octets > owed ? space.octets - owed : 0, space.inodes))
+        let isFull = lacks != nil
+        core.room.store(isFull ? 0 : Int(clamping: space.octets), ordering: .relaxed)
         let hasChanged = journal.state.withLock { state in
-            state.freeOctets = space.octets
+            (state.freeOctets, state.freeInodes) = (space.octets, space.inodes)
             defer { state.isFull = isFull }
             return state.isFull != isFull
         }
@@ -134,157 +183,27 @@ final class Housekeeper: Sendable {
             state.freeLimit = isFull ? min(2, core.options.checkpointThreshold) : core.options.checkpointThreshold
             let surplus = state.free.dropFirst(state.freeLimit)
             state.free.removeLast(surplus.count)
+            state.leastFree = min(state.leastFree, state.free.count)
             return Array(surplus)
         }
         delete(surplus)
-        core.report(isFull ? .diskFull(freeOctets: space.octets) : .diskRoom(freeOctets: space.octets))
+        core.report(
+            lacks.map {
+                .diskFull(lacks: $0, freeOctets: space.octets, freeInodes: space.inodes)
+            } ?? .diskRoom(freeOctets: space.octets, freeInodes: space.inodes))
         if isFull { journal.checkpointer.signal() }
-    }
-
-    /// Makes the segment that the journal goes on with, if it has none.
-    private func makeSegment(_ journal: Journal) -> Bool {
-        let limit = core.options.segmentLimit
-        let number = journal.state.withLock { state -> UInt64? in
-            guard state.ready == nil, !state.isStopped else { return nil }
-            let isNeeded =
-                switch state.phase {
-                case .running: state.wantsRotation
-                case .broken: true
-                }
-            return isNeeded || state.closed.count + 2 <= limit ? state.nextSegment : nil
-        }
-        guard let number else { return false }
-        do throws(SystemError) {
-            let segment = try makeSegment(number)
-            journal.state.withLock { state in
-                state.ready = segment
-                state.nextSegment = number + 1
-                state.makingFailed = nil
-            }
-            journal.wake.signal()
-            return true
-        } catch {
-            // A directory of ours that was removed is made again; that of the queue itself may be a mount that is away.
-            // No segment is made in it before its name is durable.
-            if error.isMissing, (try? core.fileSystem.makeDirectory(core.paths.journal)) != nil {
-                state.withLock { $0.hasNewDirectory = true }
-            }
-            // Who waits is told once: the writer asks again when it is time, and answering each time would go round in circles.
-            let isNews = journal.state.withLock { state in
-                defer { state.makingFailed = error }
-                return state.makingFailed == nil
-            }
-            if isNews { journal.wake.signal() }
-            return false
-        }
-    }
-
-    /// Makes a segment, durable with its name.
-    func makeSegment(_ number: UInt64) throws(SystemError) -> Segment {
-        if state.withLock({ $0.hasNewDirectory }) {
-            try core.fileSystem.syncDirectory(core.paths.root)
-            state.withLock { $0.hasNewDirectory = false }
-        }
-        let header = SegmentHeader(number: number, salt: slimta_random())
-        let path = core.paths.segment(number)
-        while let free = state.withLock({ $0.free.popLast() }) {
-            // Its old content needs no zeros: it was written with another salt.
-            guard let file = try? open(free, header) else {
-                delete([free])
-                continue
-            }
-            do throws(SystemError) {
-                try core.fileSystem.rename(free, to: path)
-                try core.fileSystem.syncDirectory(core.paths.journal)
-            } catch {
-                core.fileSystem.close(file)
-                throw error
-            }
-            return Segment(
-                header: header, file: File(descriptor: file.descriptor, path: path), size: core.options.segmentSize,
-                fileSystem: core.fileSystem)
-        }
-        let temporary = "\(path).tmp"
-        try core.fileSystem.removeIfPresent(temporary)
-        try fill(temporary, core.options.segmentSize)
-        let file = try open(temporary, header)
-        do throws(SystemError) {
-            try core.fileSystem.rename(temporary, to: path)
-            try core.fileSystem.syncDirectory(core.paths.journal)
-        } catch {
-            core.fileSystem.close(file)
-            throw error
-        }
-        return Segment(
-            header: header, file: File(descriptor: file.descriptor, path: path), size: core.options.segmentSize,
-            fileSystem: core.fileSystem)
-    }
-
-    /// Opens a file that becomes a segment and writes the header, durably; past the page cache if that works.
-    private func open(_ path: String, _ header: SegmentHeader) throws(SystemError) -> File {
-        do throws(SystemError) {
-            return try open(path, header, .direct)
-        } catch {
-            guard error.code == 22 else { throw error }  // EINVAL: it can be opened so, and not be written
-            return try open(path, header, .write)
-        }
-    }
-
-    private func open(_ path: String, _ header: SegmentHeader, _ mode: OpenMode) throws(SystemError) -> File {
-        let file = try core.fileSystem.open(path, mode)
-        do throws(SystemError) {
-            guard try core.fileSystem.size(file) == core.options.segmentSize else {
-                throw SystemError(call: "size", path: path, code: 27)  // EFBIG: of another configuration
-            }
-            try core.fileSystem.write(file, header.encode(), at: 0)
-            try core.fileSystem.sync(file)
-        } catch {
-            core.fileSystem.close(file)
-            throw error
-        }
-        return file
-    }
-
-    /// A new file of zeros, durable but for its name. Overwriting what was written once needs no metadata to be synced.
-    private func fill(_ path: String, _ size: Int) throws(SystemError) {
-        core.fileSystem.close(try core.fileSystem.open(path, .create))
-        do throws(SystemError) {
-            do throws(SystemError) {
-                // Past the page cache: zeros are not worth a copy.
-                try fill(path, size, .direct)
-            } catch {
-                guard error.code == 22 else { throw error }  // EINVAL: it can be opened so, and not be written
-                try fill(path, size, .write)
-            }
-        } catch {
-            try? core.fileSystem.removeIfPresent(path)
-            throw error
-        }
-    }
-
-    private func fill(_ path: String, _ size: Int, _ mode: OpenMode) throws(SystemError) {
-        let file = try core.fileSystem.open(path, mode)
-        defer { core.fileSystem.close(file) }
-        let zeros = OutputBuffer(capacity: 1 << 20)
-        zeros.append(UInt8(0))
-        zeros.pad(to: min(1 << 20, size))
-        var offset = 0
-        while offset < size {
-            let count = min(zeros.count, size - offset)
-            try core.fileSystem.write(file, zeros, count: count, at: offset)
-            core.fileSystem.writeBehind(file.descriptor, from: offset, count: count)
-            offset += count
-        }
-        try core.fileSystem.sync(file)
-        core.fileSystem.dropCache(file)
     }
 
     private func restoreReserve() {
         state.withLock { $0.wantsReserve = false }
         if core.options.reserveSize == 0 { return }
         do throws(SystemError) {
+            if let there = try core.fileSystem.openIfPresent(core.paths.reserve) {
+                core.fileSystem.close(there)
+                return
+            }
             let space = try core.fileSystem.space(core.paths.root)
-            guard space.octets > core.options.minimumFree else {
+            guard space.octets >= core.options.minimumFree + UInt64(core.options.reserveSize) else {
                 state.withLock { $0.wantsReserve = true }
                 return
             }
@@ -295,15 +214,34 @@ final class Housekeeper: Sendable {
     }
 
     /// Deletes one file; whether there was one.
-    private func deleteNext() -> Bool {
+    func deleteNext() -> Bool {
         guard let path = state.withLock({ $0.unneeded.popLast() }) else { return false }
         do throws(SystemError) {
-            try shrink(path)
+            // Without a descriptor for that it is deleted at once.
+            try? shrink(path)
             try core.fileSystem.remove(path)
+            state.withLock { _ = $0.told.remove(path) }
         } catch {
-            if !error.isMissing { core.report(.leftover(error.description)) }
+            if error.isMissing { return true }
+            let isNews = state.withLock { state in
+                if state.stuck.isEmpty {
+                    state.retry = monotonicMilliseconds() + core.options.retryInterval.milliseconds
+                }
+                state.stuck.insert(path)
+                return state.told.insert(path).inserted
+            }
+            if isNews { core.report(.leftover(error.description)) }
         }
         return true
+    }
+
+    /// Tries again to delete what could not be deleted.
+    private func deleteStuck() {
+        state.withLock { state in
+            guard !state.stuck.isEmpty, state.retry <= monotonicMilliseconds() else { return }
+            state.unneeded += state.stuck
+            state.stuck = []
+        }
     }
 
     private func shrink(_ path: String) throws(SystemError) {

@@ -105,7 +105,7 @@ extension Journal {
                 // When nothing comes in, the last commit is made known as durable: damage to it is then not taken
                 // for a torn tail. Nobody waits for this, so it is not synced.
                 if state.told < state.durable,
-                    state.position + OutputBuffer.page <= state.current.size - reservedSpace
+                    state.position + OutputBuffer.page <= state.current.size - state.current.reserved
                 {
                     if hasRested { return marker(&state) }
                     deadline = min(deadline ?? .max, now + core.options.markerDelay.milliseconds)
@@ -315,7 +315,8 @@ extension Journal {
         }
         do throws(SystemError) {
             let failed = from <= number - 1 ? [from...(number - 1)] : []
-            try core.fileSystem.writeAbort(segment, failed, number: number, accepted: accepted)
+            try core.fileSystem.writeAbort(
+                segment, failed, number: number, durable: from - 1, accepted: accepted)
         } catch {
             // This file is not believed either, and its number is used again.
             try? core.fileSystem.removeIfPresent(segment.file.path)
@@ -339,12 +340,13 @@ extension Journal {
 }
 
 extension FileSystem {
-    /// Writes and syncs the first frame of a segment that follows a failure or a torn tail.
+    /// Writes and syncs the first frame of a segment that follows a failure or a torn tail. `durable`: see ``FrameHeader``;
+    /// if the files before are gone later, this is what tells that they were no torn tail.
     func writeAbort(
-        _ segment: Segment, _ ranges: [ClosedRange<UInt64>], number: UInt64, accepted: AcceptedCount
+        _ segment: Segment, _ ranges: [ClosedRange<UInt64>], number: UInt64, durable: UInt64, accepted: AcceptedCount
     ) throws(SystemError) {
         let page = OutputBuffer(capacity: OutputBuffer.page)
-        let start = FrameHeader.begin(.abort, number: number, durable: 0, into: page)
+        let start = FrameHeader.begin(.abort, number: number, durable: durable, into: page)
         page.field(RecordTag.accepted, accepted)
         for range in ranges.prefix(100) {
             let field = page.begin(RecordTag.range)

@@ -65,6 +65,7 @@ final class Journal: Sendable {
         var makingFailed: SystemError?
 
         var freeOctets: UInt64 = .max
+        var freeInodes: UInt64 = .max
         var isFull = false
         /// When the oldest change was made that no checkpoint has; monotonic milliseconds.
         var dirtySince: Int64?
@@ -90,8 +91,6 @@ final class Journal: Sendable {
     /// Told which spooled bodies nobody needs.
     let discard: @Sendable ([QueueID]) -> Void
 
-    /// Frames of a segment that are kept for states and removals when there is no other segment: the queue can drain.
-    let reservedSpace: Int
     private let capacity: Int
     private let roomMilliseconds: Int64
 
@@ -104,7 +103,6 @@ final class Journal: Sendable {
         self.checkpointer = checkpointer
         self.discard = discard
         capacity = core.options.segmentSize - SegmentHeader.space
-        reservedSpace = core.options.segmentSize / 4
         roomMilliseconds = core.options.roomTimeout.milliseconds
         let open = Batch(capacity: 256 << 10)
         open.salt = current.header.salt
@@ -195,10 +193,11 @@ final class Journal: Sendable {
     private func admits(_ batch: Batch, _ isPrivileged: Bool, _ state: borrowing State) -> Bool {
         let needed = state.unplaced + roundedUp(batch.buffer.count, to: OutputBuffer.page)
         let left = state.current.size - state.position
-        let reserved = isPrivileged ? 0 : reservedSpace
         // A batch never straddles segments, so in the worst case all go into the next one.
-        guard state.ready != nil else { return needed <= left - reserved }
-        return needed <= left || needed <= capacity - reserved || (batch.frames.count == 1 && state.unplaced == 0)
+        guard let ready = state.ready else { return needed <= left - (isPrivileged ? 0 : state.current.reserved) }
+        let capacity = ready.size - SegmentHeader.space
+        return needed <= left || needed <= capacity - (isPrivileged ? 0 : ready.reserved)
+            || (needed <= capacity && batch.frames.count == 1 && state.unplaced == 0)
     }
 
     /// One more use of a spooled body, until the commit has come through or not; false if its file is gone.
@@ -234,7 +233,8 @@ final class Journal: Sendable {
                 }
             return StorageStatus(
                 queued: 0, journalOctets: state.closed.reduce(state.position) { $0 + $1.size }, generations: 0,
-                checkpoint: 0, freeOctets: state.freeOctets, isFull: state.isFull, failure: failure,
+                checkpoint: 0, freeOctets: state.freeOctets, freeInodes: state.freeInodes, isFull: state.isFull,
+                failure: failure,
                 progress: state.progress,
                 isBusy: state.isWriting || !state.sealed.isEmpty || !state.open.isEmpty)
         }

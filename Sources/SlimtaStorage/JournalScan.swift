@@ -13,6 +13,8 @@ struct JournalGap {
     var segment: Segment?
     var from: Int
     var to: Int
+    /// The segment with the frame that comes next.
+    var before: UInt64
     /// Recipients that the missing frames had accepted, as far as the next one tells.
     var accepted = AcceptedCount()
 }
@@ -204,7 +206,7 @@ struct JournalScan {
             gaps.append(
                 JournalGap(
                     first: header.number, last: header.number, segment: segment, from: offset,
-                    to: offset + header.frameSize))
+                    to: offset + header.frameSize, before: segment.number))
             isLastGapOpen = true
             durable = max(durable, header.number)
         }
@@ -214,7 +216,8 @@ struct JournalScan {
     private mutating func noteGap(to last: UInt64, _ segment: Segment, _ offset: Int, _ skipped: Int?) {
         guard !areAborted(expected..<last + 1) else { return }
         var gap = JournalGap(
-            first: expected, last: last, segment: skipped == nil ? nil : segment, from: skipped ?? offset, to: offset)
+            first: expected, last: last, segment: skipped == nil ? nil : segment, from: skipped ?? offset, to: offset,
+            before: segment.number)
         if skipped == nil, let hole {
             (gap.segment, gap.from, gap.to) = (hole.segment, hole.from, hole.segment.size)
         }

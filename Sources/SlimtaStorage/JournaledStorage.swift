@@ -81,11 +81,18 @@ package final class JournaledStorage: QueueStorage {
     /// The journal goes on in a new segment: nothing is ever written behind a tail.
     private func start(_ recovery: Recovery) throws {
         let housekeeper = Housekeeper(core, free: recovery.freeFiles)
-        let segment = try housekeeper.makeSegment(recovery.nextSegment)
+        let segment = try housekeeper.makeFirstSegment(recovery)
         let number = recovery.expected + Self.numberGap
         let accepted = core.index.withLock { $0.ledger.accepted }
+        // All that was found is durable: files were synced before they were read.
         try core.fileSystem.writeAbort(
-            segment, recovery.torn + [recovery.expected...(number - 1)], number: number, accepted: accepted)
+            segment, recovery.torn + [recovery.expected...(number - 1)], number: number,
+            durable: (recovery.torn.first?.lowerBound ?? recovery.expected) - 1, accepted: accepted)
+        if recovery.superblock.sequence == 1 {
+            // From now on a journal without a segment is one that went missing.
+            recovery.superblock.sequence = 2
+            try core.fileSystem.overwrite(recovery.superblock, in: core.paths)
+        }
         core.catalog.withLock { $0.segments[segment.number] = segment }
         core.index.withLock { $0.applied = number }
         // Only now: there is always a segment that counts.
@@ -140,6 +147,11 @@ package final class JournaledStorage: QueueStorage {
         try await onPool { [core] spool in Self.load(id, core, spool) }
     }
 
+    /// What can still be read of an envelope that `load` cannot read.
+    package func remains(of id: QueueID) async -> StoredEnvelope? {
+        try? await onPool { [core] _ in .success(ContentReader(core, windowSize: 32 << 10).remains(of: id)) }
+    }
+
     /// Has `job` done by a thread of the storage.
     func onPool<Value: Sendable>(
         _ job: @escaping @Sendable (SpoolStorage) -> Result<Value, StorageError>
@@ -156,7 +168,9 @@ package final class JournaledStorage: QueueStorage {
     ) -> Result<StoredEnvelope, StorageError> {
         do throws(StorageError) {
             return .success(
-                try ContentReader(core, windowSize: 32 << 10).load(id) { StoredSpool(reference: $0, storage: spool) })
+                try ContentReader(core, windowSize: 32 << 10).load(id) {
+                    StoredSpool(reference: $0, storage: spool, of: id)
+                })
         } catch {
             return .failure(error)
         }
@@ -177,6 +191,24 @@ package final class JournaledStorage: QueueStorage {
             checkpointer.request { continuation.resume(returning: $0) }
         }
         try result.get()
+    }
+
+    /// An operator knows what was lost: it is not told of any more, by `status` and `audit`. Returns what that was.
+    package func acknowledgeLosses() async throws(StorageError) -> [String] {
+        guard let checkpointer = running.withLock({ $0?.checkpointer }) else { throw .closed }
+        // What is missing in segments that still count would be found again at the next start.
+        try await checkpoint()
+        let result: Result<[String], StorageError> = await withCheckedContinuation { continuation in
+            checkpointer.inspect { isClosed in
+                if isClosed { return continuation.resume(returning: .failure(.closed)) }
+                do throws(SystemError) {
+                    continuation.resume(returning: .success(try checkpointer.forgetLosses()))
+                } catch {
+                    continuation.resume(returning: .failure(.failed(error.description)))
+                }
+            }
+        }
+        return try result.get()
     }
 
     /// Calls `body` on the checkpoint's thread, with nil if the storage is closed.
@@ -231,6 +263,7 @@ package final class JournaledStorage: QueueStorage {
         running.journal.wake.signal()
         running.housekeeper.stop()
         for thread in running.threads { thread.join() }
+        core.room.store(0, ordering: .relaxed)
         running.pool.stop()
         lock.withLock { $0 = nil }
     }
@@ -243,11 +276,17 @@ package final class JournaledStorage: QueueStorage {
     /// The balance of all recipients that this queue ever accepted, up to what was committed last. From memory.
     package func ledger() -> Ledger { core.index.withLock { $0.balance } }
 
+    /// Whether a message of `size` octets would be refused for want of room now. Takes no lock: each MAIL asks.
+    package func hasRoom(for size: Int) -> Bool {
+        let room = core.room.load(ordering: .relaxed)
+        return room > 0 && room >= size
+    }
+
     /// What the storage is doing.
     package func status() -> StorageStatus {
         guard let running = running.withLock({ $0 }) else {
             return StorageStatus(
-                queued: 0, journalOctets: 0, generations: 0, checkpoint: 0, freeOctets: 0, isFull: false,
+                queued: 0, journalOctets: 0, generations: 0, checkpoint: 0, freeOctets: 0, freeInodes: 0, isFull: false,
                 failure: "closed", progress: 0, isBusy: false)
         }
         var status = running.journal.status()
@@ -255,6 +294,7 @@ package final class JournaledStorage: QueueStorage {
         let superblock = running.checkpointer.state.withLock { $0.superblock }
         status.generations = superblock.generations.count
         status.checkpoint = superblock.sequence
+        status.losses = superblock.losses
         return status
     }
 }

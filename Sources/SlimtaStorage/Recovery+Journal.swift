@@ -19,8 +19,10 @@ extension Recovery {
         expected = scan.expected
         frames = scan.frames
         for gap in scan.gaps {
-            if gap.first <= scan.durable {
-                damaged(gap)
+            // That the file is missing has been told.
+            let isFileMissing = missingSegments.contains { (gap.segment?.number ?? 0) < $0 && $0 < gap.before }
+            if gap.first <= scan.durable || isFileMissing {
+                if !isFileMissing { damaged(gap) }
                 core.index.withLock { $0.count(gap.accepted) }
             } else {
                 torn.append(gap.first...gap.last)
@@ -93,6 +95,11 @@ extension Recovery {
     /// Acknowledged frames are unreadable: what can be read of them is told, and their octets are kept.
     private func damaged(_ gap: JournalGap) {
         isComplete = false
+        guard gap.segment != nil else {
+            // A segment that an older version made does not say which one was before it.
+            return lost(core.paths.journal, "records \(gap.first) to \(gap.last) are missing")
+        }
+        note(loss: "\(core.paths.journal): records \(gap.first) to \(gap.last) are unreadable")
         var known: [(QueueID, String)] = []
         if let segment = gap.segment,
             let octets = try? core.fileSystem.readAligned(segment, from: gap.from, to: min(gap.to, gap.from + 1 << 20))

@@ -19,6 +19,8 @@ final class Recovery {
     var emptySegments: [Segment] = []
     private(set) var freeFiles: [String] = []
     private(set) var unneededFiles: [String] = []
+    /// Segments that have to be there and are not.
+    private(set) var missingSegments: [UInt64] = []
     /// The next frame's number, had nothing been lost.
     var expected: UInt64 = 1
     /// Numbers that are missing and were never acknowledged.
@@ -44,6 +46,8 @@ final class Recovery {
     private(set) var isRebuilding = false
     /// `super` is not, in both copies, what was read.
     private var needsRepair = false
+    /// Losses were found that `super` does not tell of.
+    private var hasNewLosses = false
 
     init(_ core: StorageCore, isReadOnly: Bool = false) {
         self.core = core
@@ -59,11 +63,17 @@ final class Recovery {
         try listFiles(withJournal)
         try readStates()
         beginLedger()
-        if needsRepair, !isReadOnly { try core.fileSystem.writeNew(superblock, in: core.paths) }
+        if needsRepair, !isReadOnly { try repairSuperblock() }
         if withJournal { try readJournal(upTo: limit) }
         if !isComplete { core.index.withLock { $0.settleDamage() } }
         bodySlots = [:]
-        if !isReadOnly, isComplete, mayDelete { try findUnneededSpool() }
+        if !isReadOnly, hasNewLosses {
+            // Before anything changes: the next checkpoint leaves no trace of what is missing.
+            superblock.sequence += 1
+            try core.fileSystem.overwrite(superblock, in: core.paths)
+        }
+        // The rest of a message whose envelope is lost is kept until an operator has seen to it.
+        if !isReadOnly, isComplete, mayDelete, superblock.losses.isEmpty { try findUnneededSpool() }
     }
 
     /// Reads what `found` lists, which was made from the files that are there: for a rebuild. Nothing is changed.
@@ -87,7 +97,7 @@ final class Recovery {
             superblock.nextGeneration = max(superblock.nextGeneration, number + 1)
             let generation = Generation(info, in: core.paths.queue, core.fileSystem)
             core.catalog.withLock { $0.generations[number] = generation }
-            lost(generation.path, "the file is missing")
+            missing(generation.path)
         }
     }
 
@@ -127,6 +137,14 @@ final class Recovery {
         needsRepair = true
     }
 
+    /// On a full disk it needs the room of the reserve.
+    private func repairSuperblock() throws(SystemError) {
+        do throws(SystemError) { try core.fileSystem.writeNew(superblock, in: core.paths) } catch {
+            guard error.isFull, (try? core.fileSystem.remove(core.paths.reserve)) != nil else { throw error }
+            try core.fileSystem.writeNew(superblock, in: core.paths)
+        }
+    }
+
     /// No `super`: a new queue, unless there is something that it should list.
     private func begin() throws {
         let found =
@@ -157,9 +175,7 @@ final class Recovery {
             }
         }
         for info in superblock.generations {
-            if !found.contains(info.name) {
-                lost("\(paths.queue)/\(info.name)", "the file is missing")
-            }
+            if !found.contains(info.name) { missing("\(paths.queue)/\(info.name)") }
             let generation = Generation(info, in: paths.queue, core.fileSystem)
             core.catalog.withLock { $0.generations[info.number] = generation }
         }
@@ -186,8 +202,27 @@ final class Recovery {
         for number in numbers.sorted() {
             if let segment = try openSegment(number) { segments.append(segment) }
         }
+        findMissingSegments(Set(numbers))
+    }
+
+    /// From the newest segment back, each says which one was before it; `present` are the names that are there.
+    private func findMissingSegments(_ present: Set<UInt64>) {
+        // `super` has its second sequence number when the first segment is durable.
         if segments.isEmpty, superblock.sequence > 1, !superblock.journalHadFailed {
-            lost(paths.segment(superblock.firstSegment), "the journal is missing")
+            return missing(core.paths.journal, "all segments of the journal are missing")
+        }
+        var wanted = segments.last?.number ?? 0
+        while wanted >= superblock.firstSegment, wanted > 0 {
+            if let segment = segments.last(where: { $0.number == wanted }) {
+                wanted = segment.header.previous < wanted ? segment.header.previous : 0
+                continue
+            }
+            // Of one that is there and unreadable it has been told.
+            if !present.contains(wanted) {
+                missingSegments.append(wanted)
+                missing(core.paths.segment(wanted))
+            }
+            wanted = segments.last { $0.number < wanted }?.number ?? 0
         }
     }
 
@@ -249,7 +284,20 @@ final class Recovery {
 
     func lost(_ what: String, _ description: String, quarantine: String? = nil) {
         isComplete = false
+        note(loss: "\(what): \(description)")
         core.report(.damaged(what: what, id: nil, description: description, quarantine: quarantine))
+    }
+
+    /// A file that has to be there is not.
+    private func missing(_ what: String, _ description: String = "the file is missing") {
+        isComplete = false
+        note(loss: "\(what): \(description)")
+        core.report(.missing(what: what, description: description))
+    }
+
+    /// Mail is lost: that is told until an operator acknowledges it.
+    func note(loss text: String) {
+        if superblock.add(loss: text) { hasNewLosses = true }
     }
 
     // MARK: spool
@@ -275,6 +323,17 @@ extension FileSystem {
         let count = try read(
             segment.file, into: UnsafeMutableRawBufferPointer(start: memory.base, count: end - start), at: start)
         return AlignedOctets(memory: memory, range: min(from - start, count)..<min(max(to, from) - start, count))
+    }
+
+    /// Writes both slots of `super` in place, one after the other: that needs no room.
+    func overwrite(_ superblock: Superblock, in paths: StatePaths) throws(SystemError) {
+        let slot = superblock.encode()
+        let file = try open(paths.superblock, .write)
+        defer { close(file) }
+        for start in [0, Superblock.slotSize] {
+            try write(file, slot, at: start)
+            try syncData(file)
+        }
     }
 
     /// Writes a whole new `super`: at the very beginning, and when the old file is not believed any more.

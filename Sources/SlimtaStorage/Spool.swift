@@ -66,13 +66,16 @@ final class SpoolFile: SpooledBody {
 final class StoredSpool: SpooledBody {
     let reference: SpoolReference
     private let storage: SpoolStorage
+    /// The envelope that it was read with.
+    private let owner: QueueID
 
-    init(reference: SpoolReference, storage: SpoolStorage) {
+    init(reference: SpoolReference, storage: SpoolStorage, of owner: QueueID) {
         self.reference = reference
         self.storage = storage
+        self.owner = owner
     }
 
-    func makeReader() -> any SpoolReader { FileSpoolReader(reference, storage) }
+    func makeReader() -> any SpoolReader { FileSpoolReader(reference, storage, of: owner) }
 }
 
 /// What readers and writers of the spool need.
@@ -81,6 +84,64 @@ struct SpoolStorage: Sendable {
     let pool: BlockingPool
     /// Deletes files, some time.
     let delete: @Sendable ([String]) -> Void
+    /// Damage is told to who reads, and nothing is moved aside.
+    var isReadOnly = false
+}
+
+extension SpoolStorage {
+    private enum Finding {
+        case damaged(String)
+        case whole
+        case failed(SystemError)
+    }
+
+    /// A file of the spool is not what was stored, says `text`: it is read again, and if that does not mend it, the
+    /// operator is told and it is moved aside. What the reader is to be told.
+    func damaged(_ reference: SpoolReference, of owner: QueueID, _ text: String) -> StorageError {
+        if isReadOnly { return .damaged(text) }
+        let finding: String
+        switch readAgain(reference) {
+        case .damaged(let text): finding = text
+        case .whole: return .failed("\(text); when it was read again it was whole")
+        case .failed(let error): return .failed(error.description)
+        }
+        let paths = core.paths
+        var aside: String? = "\(paths.quarantine)/\(reference.id)-spool-\(Timestamp.now().milliseconds)"
+        do throws(SystemError) {
+            try core.fileSystem.rename(paths.spooled(reference.id), to: aside!)
+            try core.fileSystem.syncDirectory(paths.quarantine)
+        } catch {
+            aside = nil
+        }
+        let envelope = try? ContentReader(core, windowSize: 32 << 10, isReadOnly: true).envelope(owner).envelope
+        core.report(
+            .damaged(
+                what: paths.spooled(reference.id), id: owner,
+                description: finding + (envelope.map { ": \($0.summary)" } ?? ""), quarantine: aside))
+        return .damaged(finding)
+    }
+
+    /// Past what memory has of it: a fault of the memory or of a cable may have passed.
+    private func readAgain(_ reference: SpoolReference) -> Finding {
+        let path = core.paths.spooled(reference.id)
+        do throws(SystemError) {
+            let file = try core.fileSystem.open(path, .read)
+            defer { core.fileSystem.close(file) }
+            core.fileSystem.dropCache(file)
+            let size = try core.fileSystem.size(file)
+            guard size == reference.length else { return .damaged("\(path): \(size) octets, not \(reference.length)") }
+            var crc: UInt32 = 0
+            for offset in stride(from: 0, to: size, by: 256 << 10) {
+                let octets = try core.fileSystem.read(file, count: min(256 << 10, size - offset), at: offset)
+                crc = octets.withUnsafeBytes { crc32c(crc, $0) }
+            }
+            return crc == reference.crc32c ? .whole : .damaged("\(path): the checksum is wrong")
+        } catch {
+            // Without the whole spool it is a mount that is away, and may come back.
+            guard error.isMissing, (try? core.fileSystem.list(core.paths.spool)) != nil else { return .failed(error) }
+            return .damaged(error.description)
+        }
+    }
 }
 
 /// Reads a file of the spool, on the storage's threads; checks at the end that it was all of it and unharmed.
@@ -93,11 +154,14 @@ final class FileSpoolReader: SpoolReader {
 
     private let reference: SpoolReference
     private let storage: SpoolStorage
+    private let owner: QueueID
     private let state = Mutex(State())
 
-    init(_ reference: SpoolReference, _ storage: SpoolStorage) {
+    /// `owner`: the envelope that it is read for; nil: the first that had it.
+    init(_ reference: SpoolReference, _ storage: SpoolStorage, of owner: QueueID? = nil) {
         self.reference = reference
         self.storage = storage
+        self.owner = owner ?? reference.id
     }
 
     deinit { if let file = state.withLock({ $0.file }) { storage.core.fileSystem.close(file) } }
@@ -111,6 +175,12 @@ final class FileSpoolReader: SpoolReader {
 
     /// The next octets, on the caller's thread.
     func read(_ limit: Int) -> Result<ByteBuffer?, StorageError> {
+        let result = readNext(limit)
+        guard case .failure(.damaged(let text)) = result else { return result }
+        return .failure(storage.damaged(reference, of: owner, text))
+    }
+
+    private func readNext(_ limit: Int) -> Result<ByteBuffer?, StorageError> {
         let fileSystem = storage.core.fileSystem
         let path = storage.core.paths.spooled(reference.id)
         return state.withLock { state in
@@ -235,7 +305,7 @@ final class FileSpoolWriter: SpoolWriter {
     private func open() throws(SystemError) -> SpoolOutput {
         if let output = state.withLock({ $0.output }) { return output }
         let space = try storage.core.fileSystem.space(storage.core.paths.root)
-        if space.octets < storage.core.options.minimumFree {
+        if storage.core.options.lacks(space) != nil {
             throw SystemError(call: "write", path: temporary, code: 28)  // ENOSPC
         }
         let output = try SpoolOutput(temporary, storage.core.fileSystem)

@@ -71,10 +71,13 @@ final class StateLock: Sendable {
         let path = "\(directory)/lock"
         let options = SLIMTA_OPEN_WRITE | SLIMTA_OPEN_CREATE | SLIMTA_OPEN_REUSE
         let descriptor = slimta_open(path, Int32(options))
+        if descriptor == -40 { throw .unsafe("\(path) is a symbolic link") }  // ELOOP
         if descriptor < 0 { throw .system("open \(path): \(systemErrorText(-descriptor))") }
-        if let owner, slimta_fchown(descriptor, owner.uid, owner.gid) < 0 {
+        do throws(StorageOpenError) {
+            try own(descriptor, path, owner)
+        } catch {
             _ = slimta_close(descriptor)
-            throw .system("chown \(path)")
+            throw error
         }
         if !isTakenAlone(descriptor) {
             var text = [UInt8](repeating: 0, count: 32)
@@ -98,6 +101,22 @@ final class StateLock: Sendable {
             usleep(50_000)
         }
         return false
+    }
+
+    /// Makes the file `owner`'s, who may have put anything into the directory: also another name of a file that is none of
+    /// the queue's and that root must not give away, nor change.
+    private static func own(
+        _ descriptor: Int32, _ path: String, _ owner: (uid: UInt32, gid: UInt32)?
+    ) throws(StorageOpenError) {
+        var info = slimta_file_info()
+        guard slimta_fstat(descriptor, &info) == 0 else { throw .system("stat \(path)") }
+        guard info.links == 1 else { throw .unsafe("\(path) has \(info.links) names: it is no file of its own") }
+        let trusted = [slimta_effective_uid(), owner?.uid ?? slimta_effective_uid()]
+        guard trusted.contains(info.uid) else {
+            throw .unsafe("\(path) belongs to user \(info.uid), not \(trusted[1])")
+        }
+        if info.mode & 0o7777 != 0o600, slimta_fchmod(descriptor, 0o600) < 0 { throw .system("chmod \(path)") }
+        if let owner, slimta_fchown(descriptor, owner.uid, owner.gid) < 0 { throw .system("chown \(path)") }
     }
 
     /// Writes down who has the lock. To be done again by whoever forks.

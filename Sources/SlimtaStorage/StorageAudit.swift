@@ -47,6 +47,7 @@ package struct StorageAudit: Sendable {
     mutating func add(_ event: StorageEvent) {
         switch event {
         case .damaged(let what, let id, let description, _): add("\(what): \(description)", id)
+        case .missing(let what, let description): add("\(what): \(description)")
         case .resurrected(let id): add("its state is damaged: it is queued as it was accepted", id)
         case .superblockRepaired(let what): add(what, isFault: false)
         case .tornTail(let segment, let offset, _):
@@ -82,6 +83,9 @@ final class Auditor {
         try recovery.run(upTo: limit)
         audit.ledger = core.index.withLock { $0.balance }
         for event in events.all.withLock({ $0 }) { audit.add(event) }
+        for loss in recovery.superblock.losses where !audit.findings.contains(where: { $0.text == loss }) {
+            audit.add(loss)
+        }
         if audit.ledger.unaccounted != 0 { audit.add("\(audit.ledger.unaccounted) recipients are not accounted for") }
         if audit.ledger.mismatched > 0 {
             audit.add("\(audit.ledger.mismatched) removals did not say how each recipient ended")
@@ -147,7 +151,9 @@ final class Auditor {
     }
 
     private func read(_ reference: SpoolReference, _ id: QueueID, _ core: StorageCore) {
-        let reader = FileSpoolReader(reference, SpoolStorage(core: core, pool: BlockingPool(), delete: { _ in }))
+        let storage = SpoolStorage(
+            core: core, pool: BlockingPool(), delete: { _ in }, isReadOnly: true)
+        let reader = FileSpoolReader(reference, storage, of: id)
         while true {
             switch reader.read(256 << 10) {
             case .success(let octets?): audit.octets += Int64(octets.readableBytes)

@@ -1,6 +1,7 @@
 // What the storage's parts share: the disk, where things are, and how to tell the operator.
 
 import SlimtaMail
+import SlimtaQueue
 import Synchronization
 
 /// The names in the state directory.
@@ -37,6 +38,10 @@ final class StorageCore: Sendable {
     let report: @Sendable (StorageEvent) -> Void
     let index = Mutex(Index())
     let catalog = Mutex(Catalog())
+    /// What is left of envelopes that a checkpoint could not read, until the queue asks for it.
+    let lostEnvelopes = Mutex<[QueueID: StoredEnvelope]>([:])
+    /// Octets of a new message for which there is room, 0 while nothing is accepted; the housekeeper says it.
+    let room = Atomic<Int>(0)
     /// What the last page of a walk left: see QueueWalk.
     let walkWindow = Mutex<WalkWindow?>(nil)
 
@@ -68,7 +73,11 @@ final class StorageCore: Sendable {
         do {
             let file = try fileSystem.open(path, .create)
             defer { fileSystem.close(file) }
-            try fileSystem.write(file, octets, at: 0)
+            do { try fileSystem.write(file, octets, at: 0) } catch {
+                // A full disk is not filled with empty names.
+                try? fileSystem.remove(path)
+                throw error
+            }
             try fileSystem.sync(file)
             try fileSystem.syncDirectory(paths.quarantine)
             return path

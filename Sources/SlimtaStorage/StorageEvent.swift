@@ -10,6 +10,8 @@ package enum StorageEvent: Sendable, Equatable {
     case tornTail(segment: UInt64, offset: Int, quarantine: String?)
     /// Acknowledged records are unreadable. `id` and `description` tell what is known of the envelope.
     case damaged(what: String, id: QueueID?, description: String, quarantine: String?)
+    /// A file that has to be there is not: acknowledged mail may be lost with it.
+    case missing(what: String, description: String)
     /// Records of a damaged file of states were rebuilt: these recipients may get the message again.
     case resurrected(QueueID)
     /// One of the two copies of `super` is unreadable, or older than the other after a crash; it is written anew.
@@ -20,12 +22,15 @@ package enum StorageEvent: Sendable, Equatable {
     case journalRecovered
     /// A checkpoint did not come through; everything is still in the journal. It will be tried again.
     case checkpointFailed(String)
-    /// Less disk is free than the limit: new envelopes are refused.
-    case diskFull(freeOctets: UInt64)
+    /// Less disk is free than the limit: new envelopes are refused. `UInt64.max` inodes: they are not counted.
+    case diskFull(lacks: Resource, freeOctets: UInt64, freeInodes: UInt64)
     /// There is room again.
-    case diskRoom(freeOctets: UInt64)
-    /// A file that nothing needs could not be deleted.
+    case diskRoom(freeOctets: UInt64, freeInodes: UInt64)
+    /// A file that nothing needs could not be deleted; it is tried again.
     case leftover(String)
+
+    /// What a disk can run out of.
+    package enum Resource: String, Sendable { case octets, inodes }
 }
 
 /// What the storage is doing: for `slimtad status`, metrics, and the watchdog.
@@ -40,10 +45,14 @@ package struct StorageStatus: Sendable, Equatable {
     package var checkpoint: UInt64
     /// Free disk at the last look, in octets.
     package var freeOctets: UInt64
+    /// Free inodes at the last look; `UInt64.max`: the file system does not count them.
+    package var freeInodes: UInt64
     /// Whether new envelopes are refused for want of room.
     package var isFull: Bool
     /// Why nothing can be committed; nil if it can.
     package var failure: String?
+    /// Mail that was found to be lost, in words, until ``JournaledStorage/acknowledgeLosses()``.
+    package var losses: [String] = []
     /// Grows whenever the writer has done something. Standing still while `isBusy`: it hangs.
     package var progress: UInt64
     /// Whether the writer has something to do.

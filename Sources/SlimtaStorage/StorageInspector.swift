@@ -16,6 +16,8 @@ package final class StorageInspector {
     package let queued: [QueuedSummary]
     /// The balance of all recipients that this queue ever accepted; without a meaning `asOfCheckpoint`.
     package let ledger: Ledger
+    /// Mail that was found to be lost, in words, and that no operator has acknowledged.
+    package let losses: [String]
     let core: StorageCore
     private let lock: StateLock?
 
@@ -40,6 +42,7 @@ package final class StorageInspector {
         recovery.forEach { found.append($0) }
         queued = found.sorted { $0.id < $1.id }
         ledger = core.index.withLock { $0.balance }
+        losses = recovery.superblock.losses
     }
 
     /// Proves the balance from what is on disk, on the caller's thread. Beside a running daemon only that can do it:
@@ -65,9 +68,9 @@ package final class StorageInspector {
         let pool = BlockingPool()
         // Nobody started it, so the caller's thread does the work.
         pool.stop()
-        let spool = SpoolStorage(core: core, pool: pool, delete: { _ in })
+        let spool = SpoolStorage(core: core, pool: pool, delete: { _ in }, isReadOnly: true)
         return try ContentReader(core, windowSize: 32 << 10, isReadOnly: true).load(id) {
-            StoredSpool(reference: $0, storage: spool)
+            StoredSpool(reference: $0, storage: spool, of: id)
         }
     }
 }

@@ -8,7 +8,8 @@ package struct StorageOptions: Sendable {
     package var journalLimit = 2 << 30
     /// Octets after which a batch is closed: what one `pwrite` writes (a larger commit is a batch of its own).
     package var batchSize = 4 << 20
-    /// Less free disk than this, in octets: new envelopes are refused as `.full`.
+    /// Less free disk than this, in octets: new envelopes are refused as `.full`. So many octets need some inodes too:
+    /// see ``minimumInodes``.
     package var minimumFree: UInt64 = 100 << 20
     /// How long a commit with new envelopes waits for room in the journal before it is refused as `.full`.
     package var roomTimeout = Duration.seconds(5)
@@ -19,6 +20,8 @@ package struct StorageOptions: Sendable {
     package var checkpointAge = Duration.seconds(30)
     /// The time between a failure (of the journal's disk, of a checkpoint) and the next try.
     package var retryInterval = Duration.seconds(5)
+    /// Free segments that were not needed for so long are deleted.
+    package var quietTime = Duration.seconds(3600)
     /// How long the journal is idle before it writes down how far it is durable.
     package var markerDelay = Duration.milliseconds(100)
     /// Octets of the file that is given up to get a checkpoint through on a full disk.
@@ -33,6 +36,14 @@ package struct StorageOptions: Sendable {
     package var ioThreads = 4
 
     package init() {}
+
+    /// Fewer free inodes than this: new envelopes are refused as `.full`.
+    var minimumInodes: UInt64 { max(64, minimumFree / (100 << 10)) }
+
+    /// What a disk has too little of to accept anything; nil: there is enough.
+    func lacks(_ space: (octets: UInt64, inodes: UInt64)) -> StorageEvent.Resource? {
+        space.octets < minimumFree ? .octets : space.inodes < minimumInodes ? .inodes : nil
+    }
 
     /// The segments that there may be.
     var segmentLimit: Int { max(3, journalLimit / segmentSize) }

@@ -60,6 +60,8 @@ package struct StorageRebuild: Sendable {
             givesUpMissing: true)
         var next = try plan.build(checkpointed: recovery.expected - 1)
         next.ledger = core.index.withLock { $0.countedAnew() }
+        // Who rebuilds a queue knows what was lost.
+        next.forgetLosses()
         // There is always a segment that counts.
         let segment = try Housekeeper(core, free: []).makeSegment(next.firstSegment)
         var rebuild = StorageRebuild(aside: "\(paths.quarantine)/rebuild-\(Timestamp.now().milliseconds)")

@@ -33,7 +33,7 @@ struct GenerationInfo: Hashable {
 ///     was checkpointed  u32 number of the next generation  u32 generations  { u8 kind  u32 number  u64 records  u64 envelopes
 ///     u64 salt }
 ///     the ledger as of that frame (LedgerCodec; since version 2)
-///     u8 1, if the journal had failed
+///     u8 1 if the journal had failed, else 0  u32 losses  { u16 length, text }: only as much of it as says something
 ///     u32 CRC32C of all before
 ///
 /// Zeros fill the slot's last page.
@@ -54,6 +54,25 @@ struct Superblock: Equatable {
     var journalHadFailed = false
     /// What was counted up to `checkpointed`; nil: version 1, which did not count.
     var ledger: Ledger?
+    /// Mail that is lost, in words, until an operator has acknowledged it.
+    private(set) var losses: [String] = []
+
+    /// Losses that are told apart, and the octets of each that are kept.
+    private static let lossLimit = 32
+    private static let lossLength = 400
+
+    /// Writes down that mail is lost; false if that is known.
+    mutating func add(loss text: String) -> Bool {
+        var text = text
+        while text.utf8.count > Self.lossLength { text.removeLast() }
+        if losses.count >= Self.lossLimit { text = "and more, see the log" }
+        if losses.contains(text) { return false }
+        losses.append(text)
+        return true
+    }
+
+    /// An operator has acknowledged them.
+    mutating func forgetLosses() { losses = [] }
 
     func encode() -> OutputBuffer {
         let output = OutputBuffer(capacity: 4096)
@@ -74,11 +93,19 @@ struct Superblock: Equatable {
         }
         guard let ledger else { preconditionFailure("a superblock without a ledger is read, never written") }
         LedgerCodec.encode(ledger, into: output)
-        if journalHadFailed { output.append(UInt8(1)) }
+        if journalHadFailed || !losses.isEmpty { output.append(UInt8(journalHadFailed ? 1 : 0)) }
+        if !losses.isEmpty {
+            output.append(UInt32(losses.count))
+            for loss in losses {
+                output.append(UInt16(loss.utf8.count))
+                output.append(loss)
+            }
+        }
         output.patch(UInt32(output.count + 4), at: 12)
         output.append(crc32c(0, output.octets))
         output.pad(to: OutputBuffer.page)
-        // 29 octets for each of some thirty generations, 73 for each of some thirty operators: far from it.
+        // 29 octets for each of some thirty generations, 73 for each of some thirty operators, 402 for each loss: far
+        // from it.
         precondition(output.count <= Self.slotSize)
         return output
     }
@@ -116,6 +143,12 @@ struct Superblock: Equatable {
             }
             if found >= 2 { result.ledger = try LedgerCodec.decode(&cursor) }
             if found >= 2, !cursor.isAtEnd { result.journalHadFailed = try cursor.number(UInt8.self) != 0 }
+            if found >= 2, !cursor.isAtEnd {
+                for _ in 0..<(try cursor.number(UInt32.self)) {
+                    let length = Int(try cursor.number(UInt16.self))
+                    result.losses.append(String(decoding: try cursor.octets(length), as: UTF8.self))
+                }
+            }
         } catch {
             return .unreadable
         }

@@ -60,18 +60,6 @@ extension EventCatalogue {
             remedy: "Look for a disk that does not answer (dmesg, iostat). If the disk is well, this is an error "
                 + "in slimtad: report it with the backtrace."),
 
-        Entry(
-            "ca1b8b201e7d4252987c47ee67cece27", "fewer connections than configured, few files may be open",
-            "Only @SLIMTA_LIMIT@ files may be open. So that the queue and slimtad's commands have theirs, there are at "
-                + "most @SLIMTA_CONNECTIONS@ connections of clients and @SLIMTA_RELAY_CONNECTIONS@ of each relay.",
-            remedy:
-                "Raise LimitNOFILE= in the unit (systemctl edit slimtad), or ulimit -n, and restart; or lower [limits] "
-                + "connections and [relay] connections to what is meant."),
-        Entry(
-            "4dd20215ddc9473e841260086801ef83", "cannot accept connections for a moment",
-            "A connection to @SLIMTA_ADDRESS@ could not be accepted: @SLIMTA_ERROR@. It waits, and is tried again in a second.",
-            remedy: "If it is about open files: raise LimitNOFILE= in the unit, or fs.file-max of the machine."),
-
         // Certificates
         Entry(
             "ff5f96ef222b3fb9ee027d5ce848e088", "renewed certificate is in use",
@@ -271,6 +259,12 @@ extension EventCatalogue {
             remedy: "Check the disk and the memory of this machine. `slimtad queue` shows what is left of the "
                 + "queue; the envelope is in this line as far as it is known."),
         Entry(
+            "a8df773f8ec74c3780b91b3a89fb37ab", "a file of the queue is missing, mail may be lost",
+            "@SLIMTA_WHAT@: @SLIMTA_ERROR@. Somebody deleted it, or the file system lost it; messages that were "
+                + "acknowledged were in it. The daemon goes on with all that is there.",
+            remedy: "Bring the file back from a copy while slimtad is stopped, if there is one. `slimtad status` and "
+                + "`slimtad audit` tell of it until `slimtad audit --acknowledge`."),
+        Entry(
             "3fb018369f872c40daf84ff4cfcad9da", "a message may be delivered again, its state was damaged",
             "Which recipients had the message already cannot be read, so all of them get it.",
             remedy: "Check the disk and the memory of this machine."),
@@ -294,9 +288,10 @@ extension EventCatalogue {
             remedy: "Look at the disk: room (df), errors (dmesg)."),
         Entry(
             "8f2e1d2e4f4e61192e845a33987c0534", "disk is full, nothing is accepted",
-            "There is less room than [queue] minimum_free: @SLIMTA_FREE@ octets. Clients are told to try "
-                + "again (452); deliveries go on.",
-            remedy: "Make room in the file system of /var/lib/slimtad."),
+            "There is less room than [queue] minimum_free, too few @SLIMTA_LACKS@: @SLIMTA_FREE@ octets and "
+                + "@SLIMTA_INODES@ inodes are free. Clients are told to try again (452); deliveries go on.",
+            remedy: "Make room in the file system of /var/lib/slimtad: larger files where octets are lacking, many "
+                + "small ones where inodes are (df -i)."),
         Entry(
             "c719a469fd7d20ae86ed01b465e48863", "disk has room again",
             "Messages are accepted again."),

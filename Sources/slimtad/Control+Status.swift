@@ -47,9 +47,9 @@ extension Control {
     }
 
     private func warnings(_ daemon: DaemonState.Values, _ difference: String?, _ now: Timestamp) -> [String] {
-        var warnings: [String] = []
+        var warnings = storage.status().losses.map { "mail may be lost: \($0)" }
         if let reload = daemon.reload, !reload.isApplied {
-            warnings += reload.events.map { "the reload of \(reload.time.isoDate) failed: \($0)" }
+            warnings += reload.errors.map { "the reload of \(reload.time.isoDate) failed: \($0)" }
         }
         if let difference { warnings.append(difference) }
         return warnings + daemon.warnings + daemon.certificates.compactMap { $0.warning(now) }
@@ -83,6 +83,16 @@ extension Control {
         }
         defer { isAuditing.store(false, ordering: .relaxed) }
         do throws(StorageError) { return ControlResponse(.audit(try await storage.audit())) } catch {
+            throw Refusal(error)
+        }
+    }
+
+    /// What was lost is not told of any more.
+    func acknowledge() async throws(Refusal) -> ControlResponse {
+        do throws(StorageError) {
+            let losses = try await storage.acknowledgeLosses()
+            return ControlResponse(.object([.init("acknowledged", .array(losses.map { .string($0) }))]))
+        } catch {
             throw Refusal(error)
         }
     }
@@ -125,8 +135,10 @@ extension Control {
         return .object([
             .init("queued", .count(status.queued)), .init("journal_octets", .count(status.journalOctets)),
             .init("generations", .count(status.generations)), .init("checkpoint", .count(status.checkpoint)),
-            .init("free_octets", .count(status.freeOctets)), .init("full", .bool(status.isFull)),
-            .init("failure", .optional(status.failure)),
+            .init("free_octets", .count(status.freeOctets)),
+            .init("free_inodes", status.freeInodes == .max ? .null : .count(status.freeInodes)),
+            .init("full", .bool(status.isFull)),
+            .init("failure", .optional(status.failure)), .init("losses", .array(status.losses.map { .string($0) })),
         ])
     }
 }
@@ -152,6 +164,7 @@ extension JSON {
                 ])),
             // As of a checkpoint it has no meaning.
             .init("ledger", inspector.asOfCheckpoint == nil ? .ledger(inspector.ledger) : .null),
+            .init("warnings", .array(inspector.losses.map { .string("mail may be lost: \($0)") })),
         ])
     }
 

@@ -21,6 +21,7 @@ import Synchronization
 ///     POST /queue/ACTION     flush, hold, release, remove, bounce: of id=ID (repeated), or a filter, or all=yes; a page
 ///                            of it: {"done": N, "failed": [{"id", "error"}], "next"}, go on with after
 ///     GET  /audit            proves the ledger from storage: {"clean": BOOL, "ledger": {...}, "findings": [...], ...}
+///     POST /audit/acknowledge  what was lost is not told of any more: {"acknowledged": [...]}
 ///     POST /checkpoint       brings all that is in the journal into GDBM files
 ///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
@@ -87,6 +88,10 @@ final class Control: ControlService {
         case (.get, ["audit"]):
             try allow([], query)
             return try await audit()
+        case (.post, ["audit", "acknowledge"]):
+            try allow([], query)
+            await log(request, "audit --acknowledge")
+            return try await acknowledge()
         case (.post, ["checkpoint"]):
             try allow([], query)
             await log(request, "checkpoint")
@@ -110,7 +115,8 @@ final class Control: ControlService {
 
     private static func isKnown(_ path: [String]) -> Bool {
         switch path.first {
-        case "status", "audit", "checkpoint", "reload", "drain": path.count == 1
+        case "status", "checkpoint", "reload", "drain": path.count == 1
+        case "audit": path.count == 1 || path == ["audit", "acknowledge"]
         case "queue": path.count <= 2
         default: false
         }

@@ -34,8 +34,7 @@ final class Intake: Submissions {
     }
 
     func refusal(size: Int?) -> Reply? {
-        let status = storage.status()
-        return status.isFull || status.freeOctets < UInt64(size ?? 0) ? Reply(storing: .full) : nil
+        storage.hasRoom(for: size ?? 0) ? nil : Reply(storing: .full)
     }
 
     func beginSpool(_ id: QueueID) -> any SpoolWriter { storage.beginSpool(id) }

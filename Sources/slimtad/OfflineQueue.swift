@@ -35,6 +35,21 @@ enum OfflineQueue {
         }
     }
 
+    /// What was lost is not told of any more; what that was.
+    static func acknowledgeLosses(_ file: ConfigurationFile) throws(Failure) -> [String] {
+        let storage = try open(file)
+        return try wait { () async throws(Failure) in
+            do throws(StorageError) {
+                let losses = try await storage.acknowledgeLosses()
+                await storage.close()
+                return losses
+            } catch {
+                await storage.close()
+                throw Failure(.unavailable, "queue: \(error.text)")
+            }
+        }
+    }
+
     /// Takes the lock, and becomes who the daemon is: its files must not belong to somebody else.
     private static func open(_ file: ConfigurationFile) throws(Failure) -> JournaledStorage {
         let identity: Identity?

@@ -13,7 +13,7 @@ extension QueueCommand {
             discussion: """
                 For a queue that the daemon refuses to open since it is damaged, or files of which are lost. Not while \
                 the daemon runs. Messages of which it is not known whether they were delivered are queued; the ledger \
-                begins anew. Old files are moved to quarantine/ in the state directory.
+                begins anew, and what was lost counts as acknowledged. Old files are moved to quarantine/ in the state directory.
                 """)
 
         @OptionGroup var config: ConfigurationOption
@@ -50,6 +50,7 @@ extension QueueCommand {
             switch event {
             case .damaged(let what, let id, let description, let quarantine):
                 (id.map { "\($0): " } ?? "") + "\(what): \(description)" + (quarantine.map { ", kept in \($0)" } ?? "")
+            case .missing(let what, let description): "\(what): \(description)"
             case .resurrected(let id): "\(id): its state is lost, it is queued as it was accepted"
             case .tornTail(let segment, let offset, _):
                 "journal segment \(segment) ends at \(offset) in a write that was never acknowledged"

@@ -12,11 +12,7 @@ struct RunningDaemon {
 
     /// Connects; nil if no daemon runs.
     static func connect(_ file: ConfigurationFile) throws(Failure) -> RunningDaemon? {
-        try connect(socket: file.controlSocket)
-    }
-
-    /// Connects to the control socket at `path`; nil if no daemon runs.
-    static func connect(socket path: String) throws(Failure) -> RunningDaemon? {
+        let path = file.controlSocket
         do throws(ControlError) {
             return RunningDaemon(client: try ControlClient(path))
         } catch {

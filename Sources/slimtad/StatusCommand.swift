@@ -24,7 +24,12 @@ struct StatusCommand: ParsableCommand {
             let file = try ConfigurationFile.parse(config.path)
             guard let daemon = try RunningDaemon.connect(file) else {
                 let status = JSON.status(try file.inspectQueue())
-                if json { print(status.line) } else { Self.tellQueue(status) }
+                if json {
+                    print(status.line)
+                } else {
+                    Self.tellQueue(status)
+                    Self.tellWarnings(status)
+                }
                 throw Failure(
                     .unavailable,
                     "no daemon runs: nobody listens on \(file.controlSocket); this is what the queue's files say")
@@ -78,6 +83,7 @@ struct StatusCommand: ParsableCommand {
             "storage",
             "\(octets(storage["journal_octets"].integer ?? 0)) of journal, \(counted(storage["generations"].integer ?? 0, "file")), "
                 + "checkpoint \(storage["checkpoint"].integer ?? 0), \(octets(storage["free_octets"].integer ?? 0)) free"
+                + (storage["free_inodes"].integer.map { $0 < 100_000 ? ", \($0) inodes" : "" } ?? "")
                 + (storage["full"].isTrue ? ", FULL: nothing is accepted" : ""))
         if let failure = storage["failure"].text { line("failure", "\(failure): nothing is accepted") }
         let dns = status["dns"]
@@ -89,6 +95,10 @@ struct StatusCommand: ParsableCommand {
             default: "not known yet whether answers can be validated"
             }
         line("dns", validation)
+        tellWarnings(status)
+    }
+
+    private static func tellWarnings(_ status: JSON) {
         for warning in status["warnings"].elements { line("warning", warning.text ?? "") }
     }
 }
@@ -100,7 +110,7 @@ struct AuditCommand: ParsableCommand {
         discussion: """
             Reads all that is queued, with its checksums. Exit status 0: every recipient is in the queue or ended in \
             exactly one of delivered, bounced, expired, removed, and every record is readable. 1: something is not so; \
-            what, is printed.
+            what, is printed. Mail that was found to be lost is a fault until --acknowledge.
             """)
 
     @OptionGroup var config: ConfigurationOption
@@ -108,7 +118,11 @@ struct AuditCommand: ParsableCommand {
     @Flag(help: "Print a JSON object.")
     var json = false
 
+    @Flag(help: "Say that you know what was lost: it is no fault any more.")
+    var acknowledge = false
+
     func run() {
+        if acknowledge { return acknowledgeLosses() }
         let isClean = orExit { () throws(Failure) -> Bool in
             let file = try ConfigurationFile.parse(config.path)
             let audit: JSON
@@ -124,6 +138,21 @@ struct AuditCommand: ParsableCommand {
             return audit["clean"].isTrue
         }
         if !isClean { Glibc.exit(1) }
+    }
+
+    private func acknowledgeLosses() {
+        orExit { () throws(Failure) in
+            let file = try ConfigurationFile.parse(config.path)
+            let losses: [String]
+            if let daemon = try RunningDaemon.connect(file) {
+                losses = try daemon.ask(.post, ["audit", "acknowledge"])["acknowledged"].elements.compactMap(\.text)
+            } else {
+                losses = try OfflineQueue.acknowledgeLosses(file)
+            }
+            if json { return print(JSON.object([.init("acknowledged", .array(losses.map { .string($0) }))]).line) }
+            for loss in losses { print("acknowledged: \(printable(loss))") }
+            if losses.isEmpty { print("nothing was lost") }
+        }
     }
 
     private static func tell(_ audit: JSON) {

@@ -22,6 +22,10 @@ extension Logger {
                     "queue_id": "\(id.map(\.description) ?? "unknown")", "what": "\(what)",
                     "envelope": "\(description)", "quarantine": "\(quarantine ?? "none")",
                 ])
+        case .missing(let what, let description):
+            error(
+                "a file of the queue is missing, mail may be lost",
+                metadata: ["what": "\(what)", "error": "\(description)"])
         case .resurrected(let id):
             warning("a message may be delivered again, its state was damaged", metadata: ["queue_id": "\(id)"])
         case .superblockRepaired(let what): warning("queue index repaired", metadata: ["what": "\(what)"])
@@ -30,13 +34,21 @@ extension Logger {
         case .journalRecovered: notice("the queue's disk works again")
         case .checkpointFailed(let reason):
             error("checkpoint failed, all is still in the journal", metadata: ["error": "\(reason)"])
-        case .diskFull(let free):
-            error("disk is full, nothing is accepted", metadata: ["free": "\(free)"])
-        case .diskRoom(let free): notice("disk has room again", metadata: ["free": "\(free)"])
+        case .diskFull(let lacks, let free, let inodes):
+            error(
+                "disk is full, nothing is accepted",
+                metadata: ["lacks": "\(lacks)", "free": "\(free)", "inodes": "\(Self.count(inodes))"])
+        case .diskRoom(let free, let inodes):
+            notice("disk has room again", metadata: ["free": "\(free)", "inodes": "\(Self.count(inodes))"])
         case .leftover(let path):
             warning("a file that is not needed could not be deleted", metadata: ["path": "\(path)"])
         }
     }
+}
+
+extension Logger {
+    /// Inodes, where the file system counts them.
+    private static func count(_ inodes: UInt64) -> String { inodes == .max ? "uncounted" : "\(inodes)" }
 }
 
 extension Failure {

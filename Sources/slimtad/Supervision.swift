@@ -62,7 +62,13 @@ final class Supervision: Sendable {
         let now = Timestamp.now()
         let state = state.now
         let queue = queue.snapshot(top: 0)
-        var parts = [state.isDraining ? "Stopping" : "Accepting mail", "\(queue.depth) queued"]
+        let storage = storage.status()
+        let isAccepting = !storage.isFull && storage.failure == nil
+        let doing =
+            state.isDraining
+            ? "Stopping"
+            : isAccepting ? "Accepting mail" : storage.isFull ? "Disk is full, no mail accepted" : "Disk failed"
+        var parts = [doing, "\(queue.depth) queued"]
         if let oldest = queue.oldest { parts[1] += ", the oldest for \(age((now - oldest).milliseconds / 1000))" }
         if let reload = state.reload, let error = reload.errors.first {
             parts.append("the last reload \(reload.isApplied ? "left out" : "failed"): \(error)")

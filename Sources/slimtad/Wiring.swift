@@ -8,7 +8,6 @@ import SlimtaMail
 import SlimtaPolicy
 import SlimtaQueue
 import SlimtaSMTP
-import SlimtaSystem
 import SlimtaTLS
 
 extension Configuration {
@@ -32,16 +31,8 @@ extension Configuration {
             handshakeTimeout: TimeAmount(limits.handshakeTimeout))
     }
 
-    /// The connections that are wanted, as far as files go.
-    var wantedShare: FileBudget.Share {
-        FileBudget.Share(connections: limits.connections, relayConnections: relay.connections)
-    }
-
-    func connectionLimits(_ share: FileBudget.Share) -> ConnectionLimiter.Limits {
-        // Where there are fewer than was meant, one address must not have them all.
-        let perAddress = share.connections < limits.connections ? max(1, share.connections / 2) : .max
-        return ConnectionLimiter.Limits(
-            total: share.connections, perAddress: min(limits.connectionsPerAddress, perAddress))
+    var connectionLimits: ConnectionLimiter.Limits {
+        ConnectionLimiter.Limits(total: limits.connections, perAddress: limits.connectionsPerAddress)
     }
 
     var policyChain: PolicyChain {
@@ -57,22 +48,22 @@ extension Configuration {
             }, receivedHops: limits.receivedHops)
     }
 
-    func queueConfiguration(hostname: String, _ share: FileBudget.Share) -> SlimtaQueue.Queue.Configuration {
+    func queueConfiguration(hostname: String) -> SlimtaQueue.Queue.Configuration {
         SlimtaQueue.Queue.Configuration(
             schedule: RetrySchedule(intervals: queue.retry, expire: queue.expire, warn: queue.warn),
             limits: QueueMachine.Limits(
-                attempts: share.relayConnections, attemptsPerDestination: relay.connectionsPerDestination),
+                attempts: relay.connections, attemptsPerDestination: relay.connectionsPerDestination),
             delivers: queue.deliver, hostname: hostname)
     }
 
-    func makeResolver(sockets: Int) throws(DNSError) -> SlimtaDNS.Resolver {
+    func makeResolver() throws(DNSError) -> SlimtaDNS.Resolver {
         let mode: DNSSECMode =
             switch dns.dnssec {
             case .auto: .auto
             case .required: .required
             case .off: .off
             }
-        return try SlimtaDNS.Resolver(servers: dns.servers.map { ($0.host, $0.port) }, dnssec: mode, sockets: sockets)
+        return try SlimtaDNS.Resolver(servers: dns.servers.map { ($0.host, $0.port) }, dnssec: mode)
     }
 }
 

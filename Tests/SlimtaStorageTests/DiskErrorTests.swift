@@ -44,6 +44,7 @@ import Testing
         let again = try self.storage()
         #expect(again.status().queued == queued + 1)
         #expect(!events.all.contains { if case .damaged = $0 { true } else { false } }, "\(events.all)")
+        #expect(again.status().losses.isEmpty, "\(again.status().losses)")
         await again.close()
     }
 
@@ -64,6 +65,7 @@ import Testing
         let again = JournaledStorage(on: disk, smallOptions(), found)
         #expect(try again.recover().map(\.id).contains(kept.id))
         #expect(!found.all.contains { if case .damaged = $0 { true } else { false } }, "\(found.all)")
+        #expect(again.status().losses.isEmpty)
         await again.close()
     }
 

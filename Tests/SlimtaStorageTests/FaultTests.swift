@@ -118,8 +118,8 @@ private let noSpace: Int32 = 28
         disk.setFreeOctets(1 << 30)
         try await eventually("there is room again") { !full.status().isFull }
         try await full.accept()
-        #expect(events.all.contains(.diskFull(freeOctets: 0)))
-        #expect(events.all.contains(.diskRoom(freeOctets: 1 << 30)))
+        #expect(events.all.contains(.diskFull(lacks: .octets, freeOctets: 0, freeInodes: .max)))
+        #expect(events.all.contains(.diskRoom(freeOctets: 1 << 30, freeInodes: .max)))
         await full.close()
     }
 

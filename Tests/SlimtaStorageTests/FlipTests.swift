@@ -110,7 +110,8 @@ private struct FlipOutcome {
         let storage = SpoolStorage(core: core, pool: BlockingPool(), delete: { _ in })
         for (number, id) in found.sorted().enumerated() where !hit.contains(id) {
             guard number % 20 == 0 || core.index.withLock({ $0.entry(id).map(isNear) }) ?? true else { continue }
-            guard let stored = try? reader.load(id, spool: { StoredSpool(reference: $0, storage: storage) }) else {
+            guard let stored = try? reader.load(id, spool: { StoredSpool(reference: $0, storage: storage, of: id) })
+            else {
                 hit.insert(id)
                 continue
             }
@@ -127,6 +128,7 @@ private struct FlipOutcome {
                 if let id { told.insert(id) }
                 if let quarantine { aside += disk.content(quarantine) ?? [] }
             case .resurrected(let id): told.insert(id)
+            case .missing: isTold = true
             case .tornTail, .superblockRepaired, .journalFailed, .journalRecovered, .checkpointFailed, .diskFull,
                 .diskRoom, .leftover:
                 break

@@ -267,7 +267,8 @@ func audit(_ disk: SimulatedDisk, _ ledger: Promises, _ options: StorageOptions)
     for event in events.all {
         switch event {
         case .tornTail, .superblockRepaired: break
-        case .damaged, .resurrected, .journalFailed, .journalRecovered, .checkpointFailed, .diskFull, .diskRoom,
+        case .damaged, .missing, .resurrected, .journalFailed, .journalRecovered, .checkpointFailed, .diskFull,
+            .diskRoom,
             .leftover:
             wrong.append("\(event)")
         }
@@ -285,7 +286,7 @@ func audit(_ disk: SimulatedDisk, _ ledger: Promises, _ options: StorageOptions)
             continue
         }
         if entry.isRemoved { wrong.append("\(id) is back") }
-        let stored = try reader.load(id) { StoredSpool(reference: $0, storage: storage) }
+        let stored = try reader.load(id) { StoredSpool(reference: $0, storage: storage, of: id) }
         if stored.envelope != entry.envelope { wrong.append("\(id) has another envelope") }
         if stored.text != entry.text { wrong.append("\(id) has another text") }
         if !entry.states[entry.state...].contains(stored.state) { wrong.append("\(id) has another state") }

@@ -61,6 +61,11 @@ final class SimulatedDisk: FileSystem {
         var operations = 0
         var isOff = false
         var freeOctets: UInt64 = 1 << 40
+        var freeInodes: UInt64 = .max
+        /// Octets that all files together may have; nil: any.
+        var limit: Int?
+
+        var used: Int { image.nodes.values.reduce(0) { $0 + $1.content.count } }
         var log: [String] = []
     }
 
@@ -96,6 +101,8 @@ final class SimulatedDisk: FileSystem {
     var image: Image { state.withLock { $0.image } }
     var operations: Int { state.withLock { $0.operations } }
     func setFreeOctets(_ octets: UInt64) { state.withLock { $0.freeOctets = octets } }
+    func setLimit(_ octets: Int?) { state.withLock { $0.limit = octets } }
+    func setFreeInodes(_ inodes: UInt64) { state.withLock { $0.freeInodes = inodes } }
     func powerOff() { state.withLock { $0.isOff = true } }
 
     /// Changes the octets of a file behind the storage's back.
@@ -273,6 +280,9 @@ final class SimulatedDisk: FileSystem {
         try perform("write", file.path) { state throws(SystemError) in
             let node = state.files[file.descriptor]!
             let missing = offset + octets.count - state.image.nodes[node]!.content.count
+            if missing > 0, let limit = state.limit, state.used + missing > limit {
+                throw SystemError(call: "write", path: file.path, code: ENOSPC)
+            }
             if missing > 0 { state.image.nodes[node]!.content += [UInt8](repeating: 0, count: missing) }
             state.image.nodes[node]!.content.withUnsafeMutableBytes { content in
                 UnsafeMutableRawBufferPointer(rebasing: content[offset..<(offset + octets.count)])
@@ -362,7 +372,9 @@ final class SimulatedDisk: FileSystem {
     }
 
     func space(_ path: String) throws(SystemError) -> (octets: UInt64, inodes: UInt64) {
-        (state.withLock { $0.freeOctets }, .max)
+        state.withLock { state in
+            (state.limit.map { UInt64(max(0, $0 - state.used)) } ?? state.freeOctets, state.freeInodes)
+        }
     }
 
     /// Forgets what no name leads to.

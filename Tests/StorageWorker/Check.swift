@@ -16,7 +16,8 @@ struct Check {
         let first = try await read { event in
             switch event {
             case .tornTail, .superblockRepaired: break
-            case .damaged, .resurrected, .journalFailed, .journalRecovered, .checkpointFailed, .diskFull, .diskRoom,
+            case .damaged, .missing, .resurrected, .journalFailed, .journalRecovered, .checkpointFailed, .diskFull,
+                .diskRoom,
                 .leftover:
                 complain("\(event)")
                 isSound.withLock { $0 = false }

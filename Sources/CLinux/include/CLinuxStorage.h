@@ -9,7 +9,7 @@ enum {
     SLIMTA_OPEN_CREATE = 2,     // a new file, 0600; fails if the name exists
     SLIMTA_OPEN_DIRECT = 4,     // past the page cache
     SLIMTA_OPEN_DIRECTORY = 8,  // a directory
-    SLIMTA_OPEN_REUSE = 16,     // with CREATE: an existing regular file is taken as it is
+    SLIMTA_OPEN_REUSE = 16,     // with CREATE: an existing regular file is taken as it is, with the mode that it has
 };
 
 struct slimta_file_info {
@@ -18,6 +18,7 @@ struct slimta_file_info {
     uint32_t mode;
     uint32_t uid;
     uint32_t gid;
+    uint32_t links;
 };
 
 struct slimta_space {
