@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 
+import pytest
+
 from .machine import DEBIAN, IS_ROOT, MX_PORT, Program, new_address
 from .sink import greets
 
@@ -100,6 +102,8 @@ class PostfixMX(Program):
         return super().log + (path.read_text(errors="replace") if path.exists() else "")
 
     def start(self):
+        if not IS_ROOT and subprocess.run(["sh", "-c", "sudo -n true"], capture_output=True).returncode != 0:
+            pytest.skip("Postfix's master wants root, and there is no sudo without a password")
         self._make_folders()
         domains = sorted({address.split("@")[1] for address in self._mailboxes})
         mailboxes = ", ".join(f"{{ {address} = {address}/ }}" for address in self._mailboxes)
