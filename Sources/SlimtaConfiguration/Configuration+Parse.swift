@@ -132,7 +132,12 @@ extension Configuration.Limits {
         connectionsPerAddress = table["connections_per_address"]?.integer(1...1_000_000) ?? connectionsPerAddress
         errors = table["errors"]?.integer(1...1000) ?? errors
         commandTimeout = table["command_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? commandTimeout
-        dataTimeout = table["data_timeout"]?.duration(.seconds(1) ... .days(1)) ?? dataTimeout
+        commands = table["commands"]?.integer(1...1_000_000) ?? commands
+        leastRate = table["least_rate"]?.size(0...1 << 30) ?? leastRate
+        stallTimeout = table["stall_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? stallTimeout
+        if let setting = table["data_timeout"], setting.string != "never" {
+            dataTimeout = setting.duration(.seconds(1) ... .days(1), or: ", or \"never\"")
+        }
         handshakeTimeout = table["handshake_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? handshakeTimeout
         receivedHops = table["received_hops"]?.integer(1...1000) ?? receivedHops
         table.refuseUnknownKeys()

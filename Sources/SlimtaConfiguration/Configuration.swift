@@ -140,12 +140,18 @@ extension Configuration {
         package var connections = 10000
         /// From one IPv4 address or IPv6 /64.
         package var connectionsPerAddress = 100
-        /// 5xx replies in one session, then 421 4.7.0.
+        /// 5xx replies since the last accepted message, then 421 4.7.0.
         package var errors = 10
+        /// Commands without progress (an accepted recipient, DATA, a login), then 421 4.7.0.
+        package var commands = 100
         /// RFC 5321 section 4.5.3.2.7.
         package var commandTimeout: Duration = .seconds(300)
-        /// For the whole message.
-        package var dataTimeout: Duration = .seconds(600)
+        /// Octets a second that a message must come with; 0: any octet is enough.
+        package var leastRate = 1024
+        /// How long nothing of a message may come.
+        package var stallTimeout: Duration = .seconds(180)
+        /// For the whole message, however fast it comes; nil: as long as it takes.
+        package var dataTimeout: Duration?
         /// For TLS.
         package var handshakeTimeout: Duration = .seconds(30)
         /// More Received fields than that: 554 5.4.6.

@@ -22,15 +22,18 @@ package struct SMTPEdgeSettings: Sendable {
     /// Whether a client with this IP address (empty: a UNIX socket) may send without AUTH.
     package var trusts: @Sendable (String) -> Bool
     package var commandTimeout: TimeAmount
-    /// For the whole content of a message.
-    package var dataTimeout: TimeAmount
+    /// How slow the content of a message may come.
+    package var transfer: TransferWatch.Limits
+    /// For the whole content of a message, however fast it comes; nil: as long as it takes.
+    package var dataTimeout: TimeAmount?
     package var handshakeTimeout: TimeAmount
 
     package init(
         name: String, server: SMTPServerConfiguration, tls: TLSServerContext?,
         credentials: (any CredentialBackend)?, trusts: @escaping @Sendable (String) -> Bool,
-        commandTimeout: TimeAmount = .minutes(5), dataTimeout: TimeAmount = .minutes(10),
-        handshakeTimeout: TimeAmount = .seconds(30)
+        commandTimeout: TimeAmount = .minutes(5),
+        transfer: TransferWatch.Limits = .init(leastRate: 1024, stallTimeout: .minutes(3)),
+        dataTimeout: TimeAmount? = nil, handshakeTimeout: TimeAmount = .seconds(30)
     ) {
         self.name = name
         self.server = server
@@ -38,6 +41,7 @@ package struct SMTPEdgeSettings: Sendable {
         self.credentials = credentials
         self.trusts = trusts
         self.commandTimeout = commandTimeout
+        self.transfer = transfer
         self.dataTimeout = dataTimeout
         self.handshakeTimeout = handshakeTimeout
     }
@@ -82,7 +86,7 @@ package final class SMTPEdge: Sendable {
     private let limiter: ConnectionLimiter
     private let submissions: any Submissions
     private let group: any EventLoopGroup
-    private let logger: Logger
+    private let sessionLog: SessionLog
 
     package init(
         settings: SMTPEdgeSettings, limiter: ConnectionLimiter, submissions: any Submissions,
@@ -92,7 +96,7 @@ package final class SMTPEdge: Sendable {
         self.limiter = limiter
         self.submissions = submissions
         self.group = group
-        self.logger = logger
+        sessionLog = SessionLog(logger)
     }
 
     /// Takes effect for sessions that begin from now on.
@@ -107,10 +111,23 @@ package final class SMTPEdge: Sendable {
                 channel.eventLoop.makeCompletedFuture { try self.accepted(channel) }
             }
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
+            // A client that closes its side behind QUIT or the final dot gets its reply.
+            .childChannelOption(.allowRemoteHalfClosure, value: true)
+            // A session costs little until it has a message: few octets are read at a time, and few replies wait for a
+            // client that does not read them, here and in the kernel.
+            .childChannelOption(.recvAllocator, value: Self.allocatorForCommands)
+            .childChannelOption(.maxMessagesPerRead, value: 1)
+            .childChannelOption(.writeBufferWaterMark, value: .init(low: 1024, high: 4096))
+            .childChannelOption(.socketOption(.so_sndbuf), value: 16 * 1024)
             .withBoundSocket(socket.descriptor)
             .get()
         state.withLock { $0.listeners[address, default: []].append(listener) }
     }
+
+    private static let allocatorForCommands = AdaptiveRecvByteBufferAllocator(
+        minimum: 1024, initial: 1024, maximum: 4096)
+    /// A record of TLS has no more than that.
+    static let allocatorForMessages = AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 16384, maximum: 16384)
 
     /// Accepts no more connections on one address; sessions go on.
     package func stopAccepting(on address: String) async {
@@ -122,9 +139,10 @@ package final class SMTPEdge: Sendable {
         let source = ConnectionLimiter.Source(channel.remoteAddress)
         let settings = state.withLock { $0.settings }
         guard limiter.enter(source) else {
-            logger.info(
-                "too many connections",
-                metadata: ["client": "\(Self.text(channel.remoteAddress))", "edge": "\(settings.name)"])
+            sessionLog.log(
+                .info, "too many connections",
+                ["client": "\(Self.text(channel.remoteAddress))", "edge": "\(settings.name)"], source: source,
+                on: channel.eventLoop)
             try channel.pipeline.syncOperations.addHandler(
                 TurnAway(saying: settings.server.tls == .immediate ? nil : settings.server.hostname))
             return
@@ -143,10 +161,11 @@ package final class SMTPEdge: Sendable {
             channel.setOption(.tcpOption(.tcp_nodelay), value: 1).whenFailure { _ in }
         }
         if settings.server.tls == .immediate, let tls = settings.tls {
-            try channel.pipeline.syncOperations.addHandler(TLSHandler(server: tls))
+            try channel.pipeline.syncOperations.addHandler(TLSHandler(server: tls, keepsWriting: true))
         }
         let handler = SMTPEdgeHandler(
-            settings: settings, submissions: submissions, address: Self.text(channel.remoteAddress), logger: logger)
+            settings: settings, submissions: submissions, address: Self.text(channel.remoteAddress), source: source,
+            log: sessionLog)
         try channel.pipeline.syncOperations.addHandler(handler)
         if isDraining { channel.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain) }
     }

@@ -19,31 +19,54 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         case drain
     }
 
-    /// How many octets of pipelined commands may wait before reading stops.
-    private static let unreadLimit = 64 * 1024
+    /// How many octets of pipelined commands may wait for an answer of ours before reading stops.
+    private static let unreadLimit = 4096
+    /// A client that closes its side is read to its end, whether there is room or not: with more than that, it is not
+    /// served to its end.
+    private static let floodLimit = 64 * 1024
+    /// How long a session that has taken as much as it may in one turn waits for the next one.
+    private static let pauseTime = TimeAmount.microseconds(500)
+    /// How long a client that may not have stopped sending is listened to, so that it sees why it was refused.
+    private static let lingerTime = TimeAmount.seconds(2)
 
     private let settings: SMTPEdgeSettings
     private let submissions: any Submissions
     private let address: String
+    private let source: ConnectionLimiter.Source?
     private let session = UInt64.random(in: .min ... .max)
-    private var logger: Logger
+    private let sessionLog: SessionLog
     private var machine: SMTPServerMachine
     private var output = ByteBuffer()
     private var collector: MessageCollector?
     private var context: ChannelHandlerContext?
     private var isReadHeld = false
     private var isAdvancing = false
+    /// The machine has had its turn, and goes on with the next one, or when the client has read its replies.
+    private var isPaused = false
+    /// The session is over, and the client may still be sending.
+    private var isLingering = false
+    /// Whether as much is read at once as messages need.
+    private var readsMuch = false
 
     private var deadline: NIODeadline?
+    /// While a message comes in.
+    private var transfer: TransferWatch?
+    private var transferEnd: NIODeadline?
     private var deadlineNumber: UInt64?
     private var timer: (scheduled: Scheduled<Void>, at: NIODeadline)?
 
-    /// - Parameter address: the client's IP address as text; empty for a UNIX socket.
-    init(settings: SMTPEdgeSettings, submissions: any Submissions, address: String, logger: Logger) {
+    /// - Parameters:
+    ///   - address: the client's IP address as text; empty for a UNIX socket.
+    ///   - source: what its lines in the log are counted by.
+    init(
+        settings: SMTPEdgeSettings, submissions: any Submissions, address: String, source: ConnectionLimiter.Source?,
+        log: SessionLog
+    ) {
         self.settings = settings
         self.submissions = submissions
         self.address = address
-        self.logger = logger
+        self.source = source
+        sessionLog = log
         machine = SMTPServerMachine(settings.server, isTrusted: settings.trusts(address))
     }
 
@@ -53,12 +76,13 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func log(
         _ level: Logger.Level, _ message: Logger.Message, _ fields: @autoclosure () -> Logger.Metadata = [:]
     ) {
-        guard logger.logLevel <= level else { return }
+        guard sessionLog.takes(level), let context else { return }
         var metadata = fields()
         metadata["session"] = "\(sessionText)"
         metadata["client"] = "\(address.isEmpty ? "local" : address)"
         metadata["edge"] = "\(settings.name)"
-        logger.log(level: level, message, metadata: metadata)
+        sessionLog.log(
+            level, message, metadata, source: source, login: machine.user?.login, on: context.eventLoop)
     }
 
     // MARK: Channel
@@ -93,8 +117,12 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        machine.received(unwrapInboundIn(data))
+        guard !isLingering else { return }
+        let octets = unwrapInboundIn(data)
+        transfer?.moved(octets.readableBytes, at: .now())
+        machine.received(octets)
         advance()
+        if machine.unreadCount > Self.floodLimit { end(.protocolViolation("too much sent ahead"), context) }
     }
 
     /// Back pressure: while the client does not read replies, or sends faster than we can take it, we do not read either.
@@ -103,17 +131,22 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if isPaused, context.channel.isWritable { scheduleTurn(context) }
         resumeReading()
         context.fireChannelWritabilityChanged()
     }
 
     private var mustHoldRead: Bool {
-        machine.unreadCount > Self.unreadLimit || collector?.isBackedUp == true || context?.channel.isWritable == false
+        guard !isLingering else { return false }
+        let mustWait = machine.waiting == .nothing && machine.unreadCount > Self.unreadLimit
+        return isPaused || mustWait || collector?.isBackedUp == true || context?.channel.isWritable == false
     }
 
     private func resumeReading() {
         guard isReadHeld, !mustHoldRead else { return }
         isReadHeld = false
+        // The time until now was ours.
+        transfer?.resumed(at: .now())
         context?.read()
     }
 
@@ -125,6 +158,10 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             advance()
         case Event.drain:
             machine.drain()
+            advance()
+        case ChannelEvent.inputClosed:
+            if isLingering { return context.close(promise: nil) }
+            machine.inputClosed()
             advance()
         default: context.fireUserInboundEventTriggered(event)
         }
@@ -140,13 +177,19 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// Performs the machine's actions until it waits.
     private func advance() {
         // An action can lead to an event at once, such as a write that fails: the loop that runs goes on with it.
-        guard !isAdvancing else { return }
+        guard !isAdvancing, !isPaused, !isLingering else { return }
         isAdvancing = true
         defer { isAdvancing = false }
         while let context {
             let action = machine.next(&output)
-            for refusal in machine.takeRefusals() { log(.info, "refused", ["reply": "\(refusal)"]) }
+            for refusal in machine.takeRefusals() { log(.info, "refused", Self.fields(of: refusal)) }
             switch action {
+            case .pause:
+                isPaused = true
+                flush(context)
+                armTimer(context)
+                if context.channel.isWritable { scheduleTurn(context) }
+                return
             case .wait:
                 flush(context)
                 armTimer(context)
@@ -156,7 +199,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
                 flush(context)
                 guard let tls = settings.tls else { preconditionFailure("STARTTLS was offered without a certificate") }
                 do {
-                    try context.pipeline.syncOperations.addHandler(TLSHandler(server: tls), position: .first)
+                    try context.pipeline.syncOperations.addHandler(
+                        TLSHandler(server: tls, keepsWriting: true), position: .first)
                 } catch {
                     return context.close(promise: nil)
                 }
@@ -167,12 +211,45 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
                 collector?.abandon()
                 collector = nil
             case .endMessage(let submission): end(submission, context)
-            case .close(let reason):
-                log(reason == .quit ? .debug : .info, "session ended", ["reason": "\(reason)"])
-                flush(context)
-                return context.close(promise: nil)
+            case .close(let reason): return end(reason, context)
             }
         }
+    }
+
+    private static func fields(of refusal: SMTPServerMachine.Refusal) -> Logger.Metadata {
+        var fields: Logger.Metadata = ["reply": "\(refusal.reply)", "command": "\(refusal.command)"]
+        if let address = refusal.address { fields["address"] = "\(address)" }
+        if let sender = refusal.sender { fields["sender"] = "\(sender)" }
+        if let login = refusal.login { fields["login"] = "\(login)" }
+        return fields
+    }
+
+    /// Goes on when other sessions had their turn.
+    private func scheduleTurn(_ context: ChannelHandlerContext) {
+        let this = NIOLoopBound(self, eventLoop: context.eventLoop)
+        _ = context.eventLoop.scheduleTask(in: Self.pauseTime) { this.value.takeTurn() }
+    }
+
+    private func takeTurn() {
+        // A client can have stopped reading meanwhile; it is told when it reads again.
+        guard isPaused, let context, context.channel.isActive, context.channel.isWritable else { return }
+        isPaused = false
+        advance()
+    }
+
+    private func end(_ reason: SMTPServerMachine.CloseReason, _ context: ChannelHandlerContext) {
+        guard !isLingering else { return }
+        let isOrdinary = reason == .quit || reason == .clientClosed
+        log(isOrdinary ? .debug : .info, "session ended", ["reason": "\(reason)"])
+        flush(context)
+        guard reason.mayInterrupt else { return context.close(promise: nil) }
+        // What is still to come is read and forgotten: closed with it unread, the connection would be reset, and the
+        // reply lost.
+        isLingering = true
+        deadline = nil
+        let this = NIOLoopBound(self, eventLoop: context.eventLoop)
+        _ = context.eventLoop.scheduleTask(in: Self.lingerTime) { this.value.context?.close(promise: nil) }
+        resumeReading()
     }
 
     private func flush(_ context: ChannelHandlerContext) {
@@ -242,16 +319,22 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func armTimer(_ context: ChannelHandlerContext) {
         guard machine.deadlineNumber != deadlineNumber else { return }
         deadlineNumber = machine.deadlineNumber
-        let timeout: TimeAmount
+        transfer = nil
+        let now = NIODeadline.now()
+        let deadline: NIODeadline
         switch machine.waiting {
-        case .tlsHandshake: timeout = settings.handshakeTimeout
-        case .command: timeout = settings.commandTimeout
-        case .data: timeout = settings.dataTimeout
+        case .tlsHandshake: deadline = now + settings.handshakeTimeout
+        case .command: deadline = now + settings.commandTimeout
+        case .data:
+            let watch = TransferWatch(settings.transfer, at: now)
+            transfer = watch
+            transferEnd = settings.dataTimeout.map { now + $0 }
+            deadline = min(watch.deadline, transferEnd ?? watch.deadline)
+            readMuch(context)
         case .nothing:
-            deadline = nil
+            self.deadline = nil
             return
         }
-        let deadline = NIODeadline.now() + timeout
         self.deadline = deadline
         if let timer, timer.at <= deadline { return }
         timer?.scheduled.cancel()
@@ -265,10 +348,20 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     private func timerFired() {
         timer = nil
-        guard let context, let deadline else { return }
+        guard let context, var deadline else { return }
+        if let transfer { deadline = min(transfer.deadline, transferEnd ?? transfer.deadline) }
         guard deadline <= .now() else { return schedule(at: deadline, context) }
         self.deadline = nil
+        isPaused = false
         machine.deadlinePassed(&output)
         advance()
+    }
+
+    /// From the first message on, much is read at once; before, a connection that may be a stranger's costs little.
+    private func readMuch(_ context: ChannelHandlerContext) {
+        guard !readsMuch else { return }
+        readsMuch = true
+        try? context.channel.syncOptions?.setOption(.recvAllocator, value: SMTPEdge.allocatorForMessages)
+        try? context.channel.syncOptions?.setOption(.maxMessagesPerRead, value: 4)
     }
 }

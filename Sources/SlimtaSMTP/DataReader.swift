@@ -1,13 +1,17 @@
-// Mail data as it comes in (RFC 5321 section 4.5.2): finds CRLF.CRLF and nothing else, undoes dot-stuffing, refuses what
-// another server could read as an end. Used by SMTPServerMachine behind DATA.
+// Mail data as it comes in (RFC 5321 section 4.5.2): finds CRLF.CRLF, undoes dot-stuffing, refuses what another server
+// could read as an end. Used by SMTPServerMachine behind DATA.
 
 import Glibc
 internal import NIOCore
 
 /// Reads one message's data, whatever way the octets were cut: of two faults, the first is the one that is told. Costs
 /// two memchr a line and one copy.
+///
+/// Data with a bare CR, a bare LF or a NUL is refused and is the last that is read of a session. So it may end at a line
+/// of a dot whose line ends are others than CRLF: a client that writes such a line waits for a reply behind it, and
+/// nothing is taken for a command there.
 struct DataReader {
-    /// Why the data is refused. It is read to its end all the same: what is behind it are commands, what is in it not.
+    /// Why the data is refused. It is read to its end all the same.
     enum Fault: Equatable {
         /// More than the limit.
         case tooLarge
@@ -16,7 +20,7 @@ struct DataReader {
     }
 
     private enum Position {
-        /// At the first octet of a line.
+        /// At the first octet of a line, whatever ended the one before.
         case lineStart
         /// Within a line.
         case inLine
@@ -33,6 +37,8 @@ struct DataReader {
     private var size = 0
     /// What is wrong with the data, once something is.
     private(set) var fault: Fault?
+    /// Whether a bare CR, a bare LF or a NUL was in it, even if that is not the fault that is told.
+    private(set) var hasBareLineEnd = false
     /// Whether an octet above 127 was in it.
     private(set) var hasEightBit = false
 
@@ -69,13 +75,16 @@ struct DataReader {
                     offset += 1
                     start = offset
                     position = .afterDotCR
+                } else if octets[offset] == UInt8(ascii: "\n") {
+                    foundBareLineEnd()
+                    return (offset + 1, true)
                 } else {
                     position = .inLine
                 }
             case .afterDotCR:
                 if octets[offset] == UInt8(ascii: "\n") { return (offset + 1, true) }
-                found(.bareLineEnd)
-                position = .inLine
+                foundBareLineEnd()
+                position = .lineStart
             case .afterCR:
                 if octets[offset] == UInt8(ascii: "\n") {
                     // The CR may have come with octets before these.
@@ -84,8 +93,8 @@ struct DataReader {
                     position = .lineStart
                 } else {
                     append(octets, start..<max(start, offset - 1), to: &content)
-                    found(.bareLineEnd)
-                    position = .inLine
+                    foundBareLineEnd()
+                    position = .lineStart
                 }
             case .inLine:
                 offset = ends.next(from: offset)
@@ -99,9 +108,9 @@ struct DataReader {
                             start = offset
                         }
                     } else {
-                        // A bare LF begins no line: a dot behind it ends nothing.
                         append(octets, start..<(offset - 1), to: &content)
-                        found(.bareLineEnd)
+                        if octets[offset - 1] == UInt8(ascii: "\n") { position = .lineStart }
+                        foundBareLineEnd()
                     }
                 }
             }
@@ -112,6 +121,11 @@ struct DataReader {
 
     /// What came before was counted already, so that the fault does not depend on how the octets were cut.
     private mutating func found(_ fault: Fault) { self.fault = self.fault ?? fault }
+
+    private mutating func foundBareLineEnd() {
+        hasBareLineEnd = true
+        found(.bareLineEnd)
+    }
 
     private mutating func append(_ octets: UnsafeRawBufferPointer, _ range: Range<Int>, to content: inout ByteBuffer) {
         guard !range.isEmpty, fault == nil else { return }

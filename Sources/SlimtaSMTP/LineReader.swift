@@ -9,55 +9,38 @@ struct LineReader {
     enum Line: Equatable {
         /// A whole line, without CRLF.
         case line(ByteBuffer)
-        /// A line that ended with a bare LF, or had a bare CR or a NUL in it: it is gone.
+        /// A line that ended with a bare LF, or had a bare CR or a NUL in it: it is gone. Nothing behind it is to be read,
+        /// since others find other lines there.
         case malformed
         /// A line longer than the limit: it is gone.
         case tooLong
     }
 
-    private enum State {
-        case reading
-        /// What comes belongs to a line that is refused, up to its CRLF: a bare LF does not end it, and nothing in it is
-        /// a command. What is said of it at its first LF; nil: that was said.
-        case discarding(Line?)
-    }
-
-    private var state = State.reading
+    /// Whether what comes belongs to a line that is too long, up to its end.
+    private var isTooLong = false
     /// Octets of the buffer that are known to hold no LF: so that a slow line is not scanned again and again.
     private var scanned = 0
 
     /// The next line of `input`, at most `limit` octets with its CRLF; nil if its end is not there yet.
     mutating func next(_ input: inout ByteBuffer, limit: Int) -> Line? {
-        while let length = lengthOfLine(input) {
+        if let length = lengthOfLine(input) {
             let endsWithCRLF =
                 length >= 2
                 && input.getInteger(at: input.readerIndex + length - 2, as: UInt8.self) == UInt8(ascii: "\r")
             let line = input.readSlice(length: length)?.getSlice(at: 0, length: max(length - 2, 0))
             scanned = 0
-            switch state {
-            case .discarding(let report):
-                // Said at the first LF: a client that ends its lines with LF alone would wait for ever.
-                state = endsWithCRLF ? .reading : .discarding(nil)
-                if let report { return report }
-            case .reading:
-                if !endsWithCRLF { state = .discarding(nil) }
-                if length > limit { return .tooLong }
-                guard let line, endsWithCRLF, !hasControl(line) else { return .malformed }
-                return .line(line)
-            }
+            defer { isTooLong = false }
+            guard let line, endsWithCRLF else { return .malformed }
+            if isTooLong || length > limit { return .tooLong }
+            return hasControl(line) ? .malformed : .line(line)
         }
         scanned = input.readableBytes
-        switch state {
-        case .discarding: drop(&input)
-        case .reading:
-            guard scanned >= limit else { break }
-            state = .discarding(.tooLong)
-            drop(&input)
-        }
+        if scanned >= limit { isTooLong = true }
+        if isTooLong { drop(&input) }
         return nil
     }
 
-    /// Forgets what came of a refused line, but for the last octet: it may be the CR of the line's end.
+    /// Forgets what came of a line that is too long, but for the last octet: it may be the CR of the line's end.
     private mutating func drop(_ input: inout ByteBuffer) {
         guard input.readableBytes > 1 else { return }
         input.moveReaderIndex(forwardBy: input.readableBytes - 1)

@@ -36,13 +36,16 @@ package struct SMTPServerConfiguration: Sendable {
     package var messageSize: Int
     /// The most recipients of a message; one more gets 452 4.5.3.
     package var recipients: Int
-    /// The most 5xx replies in a session; then 421 4.7.0.
+    /// The most 5xx replies since the last accepted message; then 421 4.7.0.
     package var errors: Int
+    /// The most commands without progress (an accepted recipient, DATA, a login); the next one gets 421 4.7.0.
+    package var commands: Int
 
     package init(
         hostname: String, greeting: String? = nil, tls: TLSMode, authentication: Authentication,
         mechanisms: [SASLMechanism] = SASLMechanism.allCases, allowsPlaintextAuthentication: Bool = false,
-        messageSize: Int = 50 << 20, recipients: Int = 1000, errors: Int = 10
+        messageSize: Int = 50 << 20, recipients: Int = 1000, errors: Int = 10,
+        commands: Int = 100
     ) {
         self.hostname = hostname
         self.greeting = greeting ?? "\(hostname) ESMTP Mail Gateway"
@@ -53,6 +56,7 @@ package struct SMTPServerConfiguration: Sendable {
         self.messageSize = messageSize
         self.recipients = recipients
         self.errors = errors
+        self.commands = commands
     }
 }
 

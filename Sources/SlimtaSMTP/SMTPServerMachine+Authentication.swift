@@ -12,9 +12,10 @@ extension SMTPServerMachine {
         switch result {
         case .right(let user):
             self.user = user
+            commands = 0
             write(Reply(235, .init(2, 7, 0), "Authentication successful"), &output)
-        case .wrong: refuse(.credentialsInvalid, &output)
-        case .unavailable: write(Reply(454, .init(4, 7, 0), "Temporary authentication failure"), &output)
+        case .wrong: fail(.credentialsInvalid, &output)
+        case .unavailable: fail(Reply(454, .init(4, 7, 0), "Temporary authentication failure"), &output)
         }
     }
 
@@ -58,10 +59,12 @@ extension SMTPServerMachine {
     }
 
     mutating func responseReceived(
-        _ line: LineReader.Line, _ exchange: SASLServer, _ output: inout ByteBuffer
+        _ received: LineReader.Line, _ exchange: SASLServer, _ output: inout ByteBuffer
     ) -> Action? {
         var exchange = exchange
-        switch line {
+        line = ByteBuffer(string: "AUTH")
+        defer { line = nil }
+        switch received {
         case .tooLong:
             enter(.command)
             refuse(Reply(500, .init(5, 5, 6), "Authentication exchange line is too long"), &output)
@@ -69,6 +72,7 @@ extension SMTPServerMachine {
         case .malformed:
             enter(.command)
             refuse(.invalidResponse, &output)
+            endForLineEnds(&output)
             return nil
         case .line(let octets):
             if octets.readableBytesView.elementsEqual(CollectionOfOne(UInt8(ascii: "*"))) {

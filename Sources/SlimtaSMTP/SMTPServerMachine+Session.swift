@@ -12,15 +12,32 @@ extension SMTPServerMachine {
         return .close(.protocolViolation("TLS was begun where commands are expected"))
     }
 
-    mutating func commandReceived(_ line: LineReader.Line, _ output: inout ByteBuffer) -> Action? {
+    /// The longest line that may come: what is not AUTH need not be kept that long.
+    var lineLimit: Int {
+        guard offersAuthentication, let octets = input.getInteger(at: input.readerIndex, as: UInt32.self),
+            octets & 0xDFDF_DFDF == 0x4155_5448  // "AUTH" in any case
+        else { return Self.commandLimit }
+        return Self.authenticationLimit
+    }
+
+    mutating func commandReceived(_ received: LineReader.Line, _ output: inout ByteBuffer) -> Action? {
         deadlineNumber += 1
+        guard commands < configuration.commands else {
+            end(.tooManyCommands, .init(4, 7, 0), "Too many commands without a message", &output)
+            return nil
+        }
+        commands += 1
+        turn += 1
+        if case .line(let octets) = received { line = octets }
+        defer { line = nil }
         let command: SMTPCommand
-        switch line {
+        switch received {
         case .tooLong:
             refuse(Reply(500, .init(5, 5, 2), "Line too long"), &output)
             return nil
         case .malformed:
             refuse(Reply(500, .init(5, 5, 2), "Syntax error, lines must end with CRLF"), &output)
+            endForLineEnds(&output)
             return nil
         case .line(let octets):
             do throws(SMTPSyntaxError) {
@@ -43,6 +60,19 @@ extension SMTPServerMachine {
             }
         }
         return perform(command, &output)
+    }
+
+    /// What a line says, for logs: the verb if it is one of ours, and what MAIL or RCPT names. Nothing else of it: a client
+    /// that is out of step sends its password where a command is expected.
+    static func describe(_ line: ByteBuffer) -> (command: String, address: String?) {
+        let text = String(buffer: line)
+        let verb = text.prefix { $0 != " " && $0 != ":" }.uppercased()
+        switch verb {
+        case "MAIL", "RCPT": return (verb, text.firstIndex(of: ":").map { String(text[$0...].dropFirst().prefix(320)) })
+        case "EHLO", "HELO", "STARTTLS", "AUTH", "DATA", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT":
+            return (verb, nil)
+        default: return ("unknown", nil)
+        }
     }
 
     static func isHTTP(_ line: ByteBuffer) -> Bool {

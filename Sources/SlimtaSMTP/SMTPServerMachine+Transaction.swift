@@ -8,16 +8,17 @@ extension SMTPServerMachine {
     package mutating func roomChecked(_ refusal: Reply?, _ output: inout ByteBuffer) {
         guard case .checkingRoom(let mail) = phase else { return }
         enter(.command)
-        if let refusal { return finish(with: refusal, &output) }
+        if let refusal { return finish(with: refusal, to: "MAIL", of: mail.sender, &output) }
         transaction = Transaction(mail: mail)
         write(Reply(250, .init(2, 1, 0), "<\(mail.sender?.text ?? "")> Ok"), &output)
     }
 
     /// The answer to ``Action/endMessage(_:)``.
     package mutating func messageStored(_ reply: Reply, _ output: inout ByteBuffer) {
-        guard case .storing = phase else { return }
+        guard case .storing(let sender) = phase else { return }
         enter(.command)
-        finish(with: reply, &output)
+        if reply.code < 300 { errors = 0 }
+        finish(with: reply, to: "DATA", of: sender, &output)
     }
 
     mutating func mail(_ mail: MailCommand, _ output: inout ByteBuffer) -> Action? {
@@ -66,9 +67,10 @@ extension SMTPServerMachine {
         }
         guard (transaction?.recipients.count ?? 0) < configuration.recipients else {
             transaction?.hasRefused = true
-            return write(Reply(452, .init(4, 5, 3), "Too many recipients"), &output)
+            return refuse(Reply(452, .init(4, 5, 3), "Too many recipients"), &output)
         }
         transaction?.recipients.append(recipient)
+        commands = 0
         write(Reply(250, .init(2, 1, 5), "<\(text)> Ok"), &output)
     }
 
@@ -81,6 +83,7 @@ extension SMTPServerMachine {
                     ? Reply(554, .init(5, 5, 1), "No valid recipients")
                     : Reply(503, .init(5, 5, 1), "No recipients given"), &output)
         }
+        commands = 0
         write(Reply(354, nil, "Start mail input; end with <CRLF>.<CRLF>"), &output)
         enter(.data(DataReader(limit: configuration.messageSize)))
     }
@@ -89,18 +92,15 @@ extension SMTPServerMachine {
         guard let transaction else { preconditionFailure("data without a transaction") }
         self.transaction = nil
         switch reader.fault {
-        case .tooLarge:
+        case .some(let fault):
             enter(.command)
-            refuse(Reply(552, .init(5, 3, 4), "Message exceeded size limit"), &output)
-            return nil
-        case .bareLineEnd:
-            enter(.command)
+            let sender = transaction.mail.sender
             refuse(
-                Reply(554, .init(5, 6, 0), "Message has a bare CR, a bare LF or a NUL; lines must end with CRLF"),
-                &output)
+                Refusal(reply: fault.reply, command: "DATA", address: nil, sender: sender, login: user?.login), &output)
+            if reader.hasBareLineEnd { endForLineEnds(&output) }
             return nil
         case nil:
-            enter(.storing)
+            enter(.storing(transaction.mail.sender))
             return .endMessage(
                 Submission(
                     sender: transaction.mail.sender, recipients: unique(transaction.recipients),

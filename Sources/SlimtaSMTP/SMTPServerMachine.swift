@@ -22,6 +22,9 @@ package struct SMTPServerMachine: Sendable {
     package enum Action: Equatable, Sendable {
         /// Nothing more can be done with what has come. Write the replies, and wait for octets or for an answer.
         case wait
+        /// Enough for one turn: write the replies, and go on when they are written and other sessions had their turn.
+        /// No octets are to be read meanwhile.
+        case pause
         /// Write the replies, begin TLS as a server, and report ``tlsEstablished(_:)``.
         case startTLS
         /// Is this password right? Answer with ``passwordChecked(_:)``.
@@ -43,11 +46,33 @@ package struct SMTPServerMachine: Sendable {
         case quit
         case timeout
         case tooManyErrors
+        /// Commands without progress: ``SMTPServerConfiguration/commands``.
+        case tooManyCommands
         case shutdown
+        /// The client closed its side, and all that came before is done.
+        case clientClosed
+        /// A command or a message had a bare CR, a bare LF or a NUL: where what follows it begins is anybody's guess.
+        case lineEnds
         /// A reply of 421 from a policy or the queue.
         case refused
         /// The client broke the protocol in a way that leaves nothing to talk about.
         case protocolViolation(String)
+
+        /// Whether the client may still be sending what it was refused: if the connection were closed on it at once,
+        /// it would lose the reply that says why.
+        package var mayInterrupt: Bool { self == .lineEnds }
+    }
+
+    /// A reply of 4xx or 5xx, and what it was to.
+    package struct Refusal: Equatable, Sendable {
+        package let reply: Reply
+        /// The verb; "unknown" for none of ours.
+        package let command: String
+        /// What MAIL or RCPT named, as it came.
+        package let address: String?
+        /// The reverse-path of the transaction.
+        package let sender: Mailbox?
+        package let login: String?
     }
 
     /// What the answer to ``Action/checkPassword(_:)`` can be.
@@ -91,7 +116,8 @@ package struct SMTPServerMachine: Sendable {
         case data(DataReader)
         /// The end was found, and the content before it has been given out.
         case dataEnded(DataReader)
-        case storing
+        /// The reverse-path of what is being stored.
+        case storing(Mailbox?)
         case closing(CloseReason)
         case closed
     }
@@ -114,9 +140,17 @@ package struct SMTPServerMachine: Sendable {
     var isExtended = false
     var tls: TLSDescription?
     var transaction: Transaction?
+    /// 5xx replies since the last accepted message.
     var errors = 0
+    /// Commands since the last progress: an accepted recipient, DATA, a login.
+    var commands = 0
+    /// Commands since the machine last waited or paused.
+    var turn = 0
+    /// The command that is being worked on; nil between commands.
+    var line: ByteBuffer?
     var isDraining = false
-    var refusals: [Reply] = []
+    var isInputClosed = false
+    var refusals: [Refusal] = []
 
     /// Who authenticated; for the driver's log.
     package internal(set) var user: AuthenticatedUser?
@@ -142,8 +176,11 @@ package struct SMTPServerMachine: Sendable {
     /// How many octets have come and could not be taken yet: the driver stops reading when it is much.
     package var unreadCount: Int { input.readableBytes }
 
-    /// The 5xx replies since the last call: for the driver's log.
-    package mutating func takeRefusals() -> [Reply] {
+    /// How many octets of memory that takes.
+    var unreadCapacity: Int { input.storageCapacity }
+
+    /// The 4xx and 5xx replies since the last call, but for a wrong password: for the driver's log.
+    package mutating func takeRefusals() -> [Refusal] {
         defer { if !refusals.isEmpty { refusals = [] } }
         return refusals
     }
@@ -183,10 +220,14 @@ package struct SMTPServerMachine: Sendable {
         case .closing, .closed: return
         case .tlsHandshake: break  // Nobody could read a reply.
         case .command, .authenticating, .checkingPassword, .checkingRoom, .data, .dataEnded, .storing:
-            write(Reply(421, .init(4, 4, 2), "\(configuration.hostname) Connection timed out"), &output)
+            end(.timeout, .init(4, 4, 2), "Connection timed out", &output)
+            return
         }
         enter(.closing(.timeout))
     }
+
+    /// The client has closed its side: what came before is answered, then the session ends.
+    package mutating func inputClosed() { isInputClosed = true }
 
     /// The server stops: the session ends when no transaction is open.
     package mutating func drain() { isDraining = true }
@@ -195,6 +236,18 @@ package struct SMTPServerMachine: Sendable {
 
     /// Goes on with what has come. Replies are appended to `output`, which the driver writes when an action tells it to.
     package mutating func next(_ output: inout ByteBuffer) -> Action {
+        let action = advance(&output)
+        switch action {
+        case .wait, .pause: turn = 0
+        case .startTLS, .checkPassword, .checkRoom, .content, .discardContent, .endMessage, .close: break
+        }
+        if input.readableBytes == 0 || input.readableBytes * 2 + 512 < input.storageCapacity {
+            input = input.compacted()
+        }
+        return action
+    }
+
+    private mutating func advance(_ output: inout ByteBuffer) -> Action {
         while true {
             switch phase {
             case .tlsHandshake, .checkingPassword, .checkingRoom, .storing, .closed: return .wait
@@ -203,16 +256,23 @@ package struct SMTPServerMachine: Sendable {
                 return .close(reason)
             case .command:
                 if isDraining, transaction == nil {
-                    write(Reply(421, .init(4, 3, 2), "\(configuration.hostname) Service shutting down"), &output)
-                    enter(.closing(.shutdown))
+                    end(.shutdown, .init(4, 3, 2), "Service shutting down", &output)
                     continue
                 }
-                guard let line = lines.next(&input, limit: Self.authenticationLimit) else {
-                    return violation() ?? .wait
+                if let violation = violation() { return violation }
+                if turn >= Self.turnLimit || output.readableBytes >= Self.repliesLimit { return .pause }
+                guard let line = lines.next(&input, limit: lineLimit) else {
+                    guard isInputClosed else { return .wait }
+                    enter(.closing(.clientClosed))
+                    continue
                 }
                 if let action = commandReceived(line, &output) { return action }
             case .authenticating(let exchange):
-                guard let line = lines.next(&input, limit: Self.authenticationLimit) else { return .wait }
+                guard let line = lines.next(&input, limit: Self.authenticationLimit) else {
+                    guard isInputClosed else { return .wait }
+                    enter(.closing(.clientClosed))
+                    continue
+                }
                 if let action = responseReceived(line, exchange, &output) { return action }
             case .data(var reader):
                 let hadFault = reader.fault != nil
@@ -224,7 +284,9 @@ package struct SMTPServerMachine: Sendable {
                 } else if content.readableBytes > 0 {
                     return .content(content)
                 }
-                if !isEnd { return .wait }
+                if isEnd { continue }
+                guard isInputClosed else { return .wait }
+                enter(.closing(.clientClosed))
             case .dataEnded(let reader):
                 if let action = dataEnded(reader, &output) { return action }
             }
@@ -235,6 +297,10 @@ package struct SMTPServerMachine: Sendable {
     static let commandLimit = 2048
     /// The longest AUTH command or response (RFC 4954 section 4).
     static let authenticationLimit = 12288
+    /// The most commands of one turn: so that sessions are served by turns, however much each has sent ahead.
+    static let turnLimit = 32
+    /// With so many octets of replies in one turn, it ends: they are for a client that may not read them.
+    static let repliesLimit = 2048
 
     // MARK: Replies
 
@@ -245,20 +311,59 @@ package struct SMTPServerMachine: Sendable {
 
     func write(_ reply: Reply, _ output: inout ByteBuffer) { reply.encode(into: &output) }
 
-    /// Writes a reply of somebody else (policy, queue): a 421 ends the session.
-    mutating func finish(with reply: Reply, _ output: inout ByteBuffer) {
-        if reply.isPermanent { return refuse(reply, &output) }
-        write(reply, &output)
+    /// Writes a reply of somebody else (policy, queue) to MAIL or DATA: a 421 ends the session.
+    mutating func finish(with reply: Reply, to command: String, of sender: Mailbox?, _ output: inout ByteBuffer) {
+        if reply.code >= 400 {
+            refuse(
+                Refusal(reply: reply, command: command, address: nil, sender: sender, login: user?.login), &output)
+        } else {
+            write(reply, &output)
+        }
         if reply.code == 421 { enter(.closing(.refused)) }
     }
 
-    /// Writes a 5xx reply; too many of them end the session.
+    /// Writes a reply of 4xx or 5xx to the command that is being worked on.
     mutating func refuse(_ reply: Reply, _ output: inout ByteBuffer) {
+        let (command, address) = line.map(Self.describe) ?? ("unknown", nil)
+        refuse(
+            Refusal(
+                reply: reply, command: command, address: address, sender: transaction?.mail.sender, login: user?.login),
+            &output)
+    }
+
+    /// Writes a reply of 4xx or 5xx; too many of the latter since the last accepted message end the session.
+    mutating func refuse(_ refusal: Refusal, _ output: inout ByteBuffer) {
+        refusals.append(refusal)
+        fail(refusal.reply, &output)
+    }
+
+    /// As `refuse`, for what the driver logs by itself.
+    mutating func fail(_ reply: Reply, _ output: inout ByteBuffer) {
         write(reply, &output)
-        refusals.append(reply)
+        guard reply.isPermanent else { return }
         errors += 1
-        guard errors >= configuration.errors else { return }
-        write(Reply(421, .init(4, 7, 0), "\(configuration.hostname) Too many errors"), &output)
-        enter(.closing(.tooManyErrors))
+        if errors >= configuration.errors { end(.tooManyErrors, .init(4, 7, 0), "Too many errors", &output) }
+    }
+
+    /// Ends the session, and says why.
+    mutating func end(_ reason: CloseReason, _ status: EnhancedStatus, _ text: String, _ output: inout ByteBuffer) {
+        write(Reply(421, status, "\(configuration.hostname) \(text)"), &output)
+        enter(.closing(reason))
+    }
+
+    /// Ends the session behind the refusal of a bare CR, a bare LF or a NUL: two servers that read on would not read the
+    /// same. Nothing if the refusal has ended it.
+    mutating func endForLineEnds(_ output: inout ByteBuffer) {
+        guard case .command = phase else { return }
+        end(.lineEnds, .init(4, 7, 0), "Nothing is read behind a wrong line end, closing connection", &output)
+    }
+}
+
+extension ByteBuffer {
+    /// The same octets in a storage of their size: what was read ahead must not be kept while a client says nothing.
+    fileprivate func compacted() -> ByteBuffer {
+        var compact = ByteBuffer()
+        if readableBytes > 0 { compact.writeImmutableBuffer(self) }
+        return compact
     }
 }

@@ -8,6 +8,17 @@ extension Reply {
     static let credentialsInvalid = Reply(535, .init(5, 7, 8), "Authentication credentials invalid")
 }
 
+extension DataReader.Fault {
+    /// What the client is told.
+    var reply: Reply {
+        switch self {
+        case .tooLarge: Reply(552, .init(5, 3, 4), "Message exceeded size limit")
+        case .bareLineEnd:
+            Reply(554, .init(5, 6, 0), "Message has a bare CR, a bare LF or a NUL; lines must end with CRLF")
+        }
+    }
+}
+
 extension SMTPSyntaxError {
     /// What the client is told.
     var reply: Reply {

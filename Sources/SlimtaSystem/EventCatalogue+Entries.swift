@@ -127,8 +127,14 @@ extension EventCatalogue {
                 + "queued; the client has to send it again."),
         Entry(
             "b5975f37ee6009f8108cca949d87d16c", "refused",
-            "A client was refused something: @SLIMTA_REPLY@. The reply says what; the cause is on the "
-                + "client's side."),
+            "A client was refused something: @SLIMTA_REPLY@. The line has the command, the address that it named, "
+                + "the sender and the login, as far as there are any."),
+        Entry(
+            "55d6e826b11e4e0197be2c95185fcd22", "lines left out",
+            "A client caused too many lines in a minute. @SLIMTA_COUNT@ more lines \"@SLIMTA_EVENT@\" about "
+                + "@SLIMTA_CLIENT@ were not written.",
+            remedy: "See what the lines before it say. If it is no client of yours, block @SLIMTA_CLIENT@ in the "
+                + "firewall."),
         Entry(
             "cf3fde71040778546d1b8035f46022f6", "session ended",
             "slimtad or the client ended the session: @SLIMTA_REASON@."),

@@ -13,7 +13,8 @@ package import NIOCore
 /// - The handshake fails: `errorCaught` with a ``TLSError``, the alert is sent, the channel is closed. It also fails if
 ///   the peer closes in the middle.
 /// - The peer ends with close_notify: answered, and the channel is closed. With no other sign than `channelInactive`,
-///   as without TLS.
+///   as without TLS. With `keepsWriting` that is `ChannelEvent.inputClosed` instead, what is written still goes out, and
+///   the handlers behind close the channel when they are done.
 /// - The connection ends without close_notify: ``Event/truncated``, then `channelInactive`. What came last may not be
 ///   all that was sent.
 /// - Something that is no valid record comes: `errorCaught` with a ``TLSError``, and the channel is closed.
@@ -70,11 +71,21 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
     /// Of the first close; while `closing`.
     private var closePromise: EventLoopPromise<Void>?
 
-    private init(engine: TLSEngine) { self.engine = engine }
+    private let keepsWriting: Bool
+    /// With `keepsWriting`: nothing more comes.
+    private var isInputClosed = false
+
+    private init(engine: TLSEngine, keepsWriting: Bool = false) {
+        self.engine = engine
+        self.keepsWriting = keepsWriting
+    }
 
     /// The server's side of a connection.
-    package convenience init(server: TLSServerContext) {
-        self.init(engine: TLSEngine(server: server))
+    ///
+    /// - Parameter keepsWriting: whether a peer that closes its side is still answered (RFC 8446 section 6.1); on a
+    ///   channel that allows half-closure.
+    package convenience init(server: TLSServerContext, keepsWriting: Bool = false) {
+        self.init(engine: TLSEngine(server: server), keepsWriting: keepsWriting)
     }
 
     /// The client's side of a connection.
@@ -126,9 +137,11 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
         case .idle, .closing, .closed: context.fireUserInboundEventTriggered(event)
         case .handshaking: fail(Self.closedInHandshake, context)
         case .established:
+            guard !isInputClosed else { return }
+            isInputClosed = true
             context.fireUserInboundEventTriggered(Event.truncated)
             context.fireUserInboundEventTriggered(event)
-            close(context: context, mode: .all, promise: nil)
+            if !keepsWriting { close(context: context, mode: .all, promise: nil) }
         }
     }
 
@@ -205,7 +218,11 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
             case .success(.starved):
                 answer(context)
                 return
-            case .success(.ended): close(context: context, mode: .all, promise: nil)
+            case .success(.ended):
+                guard keepsWriting else { return close(context: context, mode: .all, promise: nil) }
+                guard !isInputClosed else { return }
+                isInputClosed = true
+                return context.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
             case .failure(let error): fail(error, context)
             }
         }

@@ -21,13 +21,16 @@ extension Configuration {
             tls: edge.tls.machineMode, authentication: edge.auth.machineMode,
             mechanisms: auth.mechanisms.compactMap { SASLMechanism(rawValue: $0.rawValue) },
             allowsPlaintextAuthentication: edge.plaintextAuth, messageSize: limits.messageSize,
-            recipients: limits.recipients, errors: limits.errors)
+            recipients: limits.recipients, errors: limits.errors, commands: limits.commands)
         let networks = edge.trustedNetworks
         return SMTPEdgeSettings(
             name: edge.name, server: server, tls: edge.tls == .cleartext ? nil : tls,
             credentials: edge.auth == .off ? nil : credentials,
             trusts: { address in networks.contains { $0.contains(addressText: address) } },
-            commandTimeout: TimeAmount(limits.commandTimeout), dataTimeout: TimeAmount(limits.dataTimeout),
+            commandTimeout: TimeAmount(limits.commandTimeout),
+            transfer: TransferWatch.Limits(
+                leastRate: limits.leastRate, stallTimeout: TimeAmount(limits.stallTimeout)),
+            dataTimeout: limits.dataTimeout.map { TimeAmount($0) },
             handshakeTimeout: TimeAmount(limits.handshakeTimeout))
     }
 

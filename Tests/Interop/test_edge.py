@@ -221,3 +221,83 @@ def test_clients_that_vanish_do_no_harm(slimtad):
     reset(wire)
     with submission(slimtad) as wire:
         assert wire.ask("NOOP") == "250 2.0.0 Ok"
+
+
+@pytest.fixture
+def open_edge(make_slimtad):
+    """slimtad with an edge in clear and without AUTH beside the usual ones, and that edge's port; keeps what it gets."""
+    daemon = make_slimtad(queue={"deliver": False})
+    port = SUBMISSION + 1
+    daemon.settings["edge"].append(
+        {"name": "plain", "type": "smtp", "listen": [f"{daemon.address}:{port}"], "tls": "none", "auth": "none"})
+    daemon.change()
+    return daemon.start(), port
+
+
+SESSION = [
+    b"EHLO client.test\r\n", b"MAIL FROM:<a@origin.test>\r\nRCPT TO:<b@one.test>\r\nDATA\r\n",
+    b"Subject: x\r\n\r\ntext\r\n.\r\n",
+]
+
+
+@pytest.mark.parametrize("last", [b"", b"QUIT\r\n"])
+def test_a_client_that_closes_its_side_gets_its_reply(open_edge, last):
+    """Half close behind the final dot, and behind QUIT: scripts around netcat do that."""
+    slimtad, port = open_edge
+    with Wire(slimtad.address, port) as wire:
+        assert wire.code() == 220
+        wire.send(SESSION[0])
+        assert wire.code() == 250
+        wire.send(SESSION[1])
+        assert [wire.code() for _ in range(3)] == [250, 250, 354]
+        wire.send(SESSION[2] + last)
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert wire.reply()[0].startswith("250 2.6.0 ")
+        assert not last or wire.reply() == ["221 2.0.0 Bye"]
+        wire.is_closed()
+
+
+def test_a_client_that_ends_tls_behind_the_final_dot_gets_its_reply(slimtad):
+    """close_notify closes one direction (RFC 8446 section 6.1)."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = slimtad.certificate.trusting_context()
+    with socket.create_connection((slimtad.address, SUBMISSIONS), timeout=15) as raw:
+        tls = context.wrap_bio(incoming, outgoing, server_hostname=HOSTNAME)
+
+        def step(action):
+            while True:
+                try:
+                    return action()
+                except ssl.SSLWantReadError:
+                    raw.sendall(outgoing.read())
+                    octets = raw.recv(65536)
+                    incoming.write(octets) if octets else incoming.write_eof()
+                finally:
+                    raw.sendall(outgoing.read())
+
+        def replies(until):
+            text = b""
+            while until not in text:
+                text += step(lambda: tls.read(65536))
+            return text
+
+        step(tls.do_handshake)
+        replies(b"220 ")
+        tls.write(SESSION[0])
+        replies(b"250 SIZE")
+        tls.write(b"AUTH PLAIN " + plain().encode() + b"\r\n")
+        replies(b"235 ")
+        tls.write(SESSION[1])
+        replies(b"354 ")
+        tls.write(SESSION[2])
+        try:
+            tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        raw.sendall(outgoing.read())
+        raw.shutdown(socket.SHUT_WR)
+        rest = b""
+        while octets := raw.recv(65536):
+            rest += octets
+        # Python reads no more behind its own close_notify: what came is a record of a reply, and then close_notify.
+        assert len(rest) > 60 and rest[0] == 0x17, rest

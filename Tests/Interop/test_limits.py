@@ -122,6 +122,49 @@ def test_command_timeout_within_auth(limited):
         assert wire.reply()[0].startswith("421 4.4.2 ")
 
 
+def test_commands_without_progress(limited):
+    """Each of them is answered; one more than the limit ends the session, whether it was logged in or not."""
+    slimtad = limited(commands=10)
+    for login in (False, True):
+        with submission(slimtad, login=login) as wire:
+            # EHLO, STARTTLS and EHLO were three; AUTH is progress.
+            for command in ["NOOP", "RSET", "HELP", "VRFY x", "EHLO c", "NOOP", "NOOP", *(["NOOP"] * 3 if login else [])]:
+                wire.send(command.encode() + b"\r\n")
+                assert wire.code() < 300
+            assert wire.ask("NOOP").startswith("421 4.7.0 ")
+            wire.is_closed()
+
+
+def test_messages_are_progress(limited):
+    slimtad = limited(commands=10, errors=3)
+    with submission(slimtad) as wire:
+        for _ in range(6):
+            assert wire.ask("XYZZY").startswith("500 ")
+            assert wire.ask("XYZZY").startswith("500 ")
+            begin(wire)
+            assert wire.ask("DATA").startswith("354 ")
+            assert wire.ask(b"Subject: x\r\n\r\n.").startswith("250 2.6.0 ")
+
+
+def test_stall_timeout(limited):
+    """Silence ends a message, dripping too; lines that come fast enough go on, however long it takes."""
+    slimtad = limited(stall_timeout="2s", least_rate="1KiB", command_timeout="1s")
+    for octets in (b"", b"line\r\n"):
+        with submission(slimtad) as wire:
+            begin(wire)
+            assert wire.ask("DATA").startswith("354 ")
+            _drip(wire, octets)
+            assert wire.reply()[0].startswith("421 4.4.2 ")
+            wire.is_closed()
+    with submission(slimtad) as wire:
+        begin(wire)
+        assert wire.ask("DATA").startswith("354 ")
+        for _ in range(25):
+            wire.send(b"x" * 510 + b"\r\n")
+            assert wire.is_quiet(0.2), "ended although it is steady"
+        assert wire.ask(b".").startswith("250 2.6.0 ")
+
+
 def test_data_timeout(limited):
     """For the whole message: dripping lines does not extend it. The command timeout does not count meanwhile."""
     slimtad = limited(data_timeout="2s", command_timeout="1s")

@@ -23,9 +23,9 @@ import Testing
         Case(
             "[limits]\nmesage_size = 5",
             """
-            9: limits.mesage_size: unknown key; allowed in limits are command_timeout, connections, \
-            connections_per_address, data_timeout, errors, handshake_timeout, message_size, received_hops, recipients; \
-            did you mean "message_size"?
+            9: limits.mesage_size: unknown key; allowed in limits are command_timeout, commands, connections, \
+            connections_per_address, data_timeout, errors, handshake_timeout, least_rate, message_size, received_hops, \
+            recipients, stall_timeout; did you mean "message_size"?
             """),
         Case(
             "[log]\nfile = \"x\"",
@@ -54,6 +54,19 @@ import Testing
 
         // wrong types
         Case("[limits]\nerrors = \"7\"", "9: limits.errors: found \"7\"; allowed is a number from 1 to 1000"),
+        Case("[limits]\ncommands = 0", "9: limits.commands: found the number 0; allowed is a number from 1 to 1000000"),
+        Case(
+            "[limits]\nleast_rate = -1",
+            "9: limits.least_rate: found the number -1; allowed is a size such as \"50MiB\", \"10MB\" or a number of octets, from 0 to 1GiB"
+        ),
+        Case(
+            "[limits]\nstall_timeout = \"never\"",
+            "9: limits.stall_timeout: found \"never\"; allowed is a duration such as \"30s\", \"5m\", \"4h\", \"5d\", from 1s to 1h"
+        ),
+        Case(
+            "[limits]\ndata_timeout = \"none\"",
+            "9: limits.data_timeout: found \"none\"; allowed is a duration such as \"30s\", \"5m\", \"4h\", \"5d\", from 1s to 1d, or \"never\""
+        ),
         Case("[limits]\nerrors = 7.5", "9: limits.errors: found the number 7.5; allowed is a number from 1 to 1000"),
         Case("[queue]\ndeliver = \"yes\"", "9: queue.deliver: found \"yes\"; allowed is true, false"),
         Case("[queue]\nretry = \"1m\"", "9: queue.retry: found \"1m\"; allowed is a list of durations, at least one"),

@@ -56,9 +56,10 @@ import Testing
             "FOO\r\n", "EHLO\r\n", "DATA\r\n", "MAIL FROM:<a>\r\n", "MAIL FROM:<a@x.org> X\r\n",
             "AUTH PLAIN AHUAeA==\r\n",
             "AUTH PLAIN *\r\n", "AUTH X\r\n", "AUTH PLAIN\r\n*\r\n", "RCPT TO:<a@b>\r\n", "EXPN x\r\n",
-            "STARTTLS x\r\n", "NO\rOP\r\n",
+            "STARTTLS x\r\n",
             "MAIL FROM:<a@x.org> SIZE=99999999\r\n", String(repeating: "x", count: 20000) + "\r\n",
-            "MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n\n\r\n.\r\n",
+            "MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n" + String(repeating: "x\r\n", count: 40_000)
+                + ".\r\n",
         ]
         for refusal in refusals {
             var session = greeted(.test(plaintext: true, errors: 3))
@@ -88,6 +89,155 @@ import Testing
         session.establishTLS()
         session.send("FOO\r\n")
         #expect(session.closed == .tooManyErrors)
+    }
+
+    /// A session that goes on for long is not ended by a mistake now and then.
+    @Test func errorsCountSinceTheLastAcceptedMessage() {
+        var session = greeted(.test(errors: 3))
+        let message = "MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n.\r\n"
+        for _ in 0..<5 { session.send("FOO\r\nFOO\r\n" + message) }
+        #expect(session.closed == nil)
+        session.answers.stored = Reply(451, .init(4, 3, 0), "Later")
+        session.send("FOO\r\nFOO\r\n" + message)
+        #expect(session.closed == nil)
+        session.send("FOO\r\n")
+        #expect(session.closed == .tooManyErrors, "a message that was not accepted forgives nothing")
+    }
+
+    // MARK: Commands without progress
+
+    static let idle = [
+        "NOOP", "RSET", "EHLO c", "HELO c", "HELP", "VRFY x", "MAIL FROM:<a@x.org>\r\nRSET", "AUTH PLAIN AGRvd24AcA==",
+        "FOO",
+    ]
+
+    @Test(arguments: idle) func commandsWithoutProgress(_ command: String) {
+        var session = greeted(.test(plaintext: true, commands: 10))
+        let count = command.hasPrefix("MAIL") ? 4 : 9  // after the EHLO
+        for _ in 0..<count { session.send(command + "\r\n") }
+        #expect(session.closed == nil)
+        if count == 4 { session.send("NOOP\r\n") }
+        _ = session.taken()
+        session.send(command + "\r\n")
+        #expect(
+            session.taken() == [
+                "S: 421 4.7.0 mx.example.org Too many commands without a message", "close tooManyCommands",
+            ])
+    }
+
+    @Test func refusedRecipientsAreNoProgressAndAcceptedOnesAre() {
+        var session = greeted(.test(recipients: 1, commands: 10))
+        session.send("MAIL FROM:<a@x.org>\r\n" + String(repeating: "RCPT TO:<b>\r\n", count: 7))
+        session.send("RCPT TO:<b@y.org>\r\n")
+        for _ in 0..<10 { session.send("RCPT TO:<c@y.org>\r\n") }
+        #expect(session.closed == nil)
+        session.send("RCPT TO:<c@y.org>\r\n")
+        #expect(session.closed == .tooManyCommands)
+    }
+
+    @Test func progressBeginsAnew() {
+        let steps = ["AUTH PLAIN AHUAcA==", "MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>", "DATA\r\ntext\r\n."]
+        var session = SMTPSession(.test(plaintext: true, commands: 10))
+        session.send("EHLO c\r\n")
+        for step in steps {
+            session.send(String(repeating: "NOOP\r\n", count: 7) + step + "\r\n")
+            #expect(session.closed == nil, "\(step)")
+        }
+        session.send(String(repeating: "NOOP\r\n", count: 10))
+        #expect(session.closed == nil)
+        session.send("NOOP\r\n")
+        #expect(session.closed == .tooManyCommands)
+    }
+
+    @Test func commandsAreCountedOverTLS() {
+        var session = greeted(.test(commands: 4))
+        session.send("NOOP\r\nSTARTTLS\r\n")
+        session.establishTLS()
+        session.send("EHLO c\r\nNOOP\r\n")
+        #expect(session.closed == .tooManyCommands)
+    }
+
+    // MARK: Turns
+
+    /// However much a client sends ahead, in one turn few commands are done and few replies wait to be written.
+    @Test func whatIsSentAheadIsDoneByTurns() {
+        for command in ["EHLO a\r\n", "RSET\r\n", "HELP\r\n", "MAIL FROM:<a@x.org>\r\nRSET\r\n"] {
+            var session = greeted(.test())
+            session.send(String(repeating: command, count: 3000))
+            let replies = session.taken().filter { $0.hasPrefix("S: ") && $0.dropFirst(6).first == " " }
+            #expect(replies.count == (command.hasPrefix("MAIL") ? 6000 : 3000), "all are answered")
+            #expect(session.turns >= replies.count / 64)
+            #expect(session.largestOutput < 2048 + 512)
+        }
+    }
+
+    /// A client that says half a line and no more does not keep what came with it.
+    @Test func buffersAreGivenBack() {
+        var session = greeted(.test())
+        var octets = ByteBufferAllocator().buffer(capacity: 65536)
+        octets.writeString(String(repeating: "NOOP\r\n", count: 9000) + "NOO")
+        session.send(octets)
+        #expect(session.machine.unreadCount == 3 && session.machine.unreadCapacity <= 512)
+        session.send("P\r\n")
+        #expect(session.machine.unreadCapacity == 0)
+    }
+
+    // MARK: The client closes its side
+
+    /// What came before is done and answered: QUIT, the final dot, also when the answer takes its time.
+    @Test func inputClosedBehindACommand() {
+        var session = greeted(.test())
+        session.keepsQuestionsOpen = true
+        session.send("MAIL FROM:<a@x.org>\r\n")
+        session.answer()
+        session.send("RCPT TO:<b@y.org>\r\nDATA\r\n.\r\nQUIT\r\n")
+        session.closeInput()
+        #expect(session.closed == nil)
+        _ = session.taken()
+        session.answer()
+        #expect(session.taken() == ["S: 250 2.6.0 Message queued as 0123", "S: 221 2.0.0 Bye", "close quit"])
+    }
+
+    @Test(arguments: ["", "NOO", "AUTH PLAIN\r\n", "MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\ntext\r\n."])
+    func inputClosedWithinACommand(_ sent: String) {
+        var session = greeted(.test(plaintext: true))
+        session.send(sent)
+        _ = session.taken()
+        session.closeInput()
+        #expect(session.taken() == ["close clientClosed"], "and nothing of it is done")
+    }
+
+    // MARK: Refusals, as the log has them
+
+    @Test func refusalsSayWhatWasRefusedToWhom() {
+        var machine = SMTPServerMachine(.test(plaintext: true, recipients: 1), isTrusted: false)
+        var output = ByteBuffer()
+        func refusals(_ text: String) -> [String] {
+            machine.received(ByteBuffer(string: text))
+            while true {
+                switch machine.next(&output) {
+                case .wait:
+                    return machine.takeRefusals().map {
+                        [$0.reply.code.description, $0.command, $0.address, $0.sender?.text, $0.login].map { $0 ?? "-" }
+                            .joined(separator: " ")
+                    }
+                case .checkPassword: machine.passwordChecked(.right(.init(login: "u", senders: ["@x.org"])), &output)
+                case .checkRoom(let size):
+                    machine.roomChecked(size == 7 ? Reply(452, .init(4, 3, 1), "No room") : nil, &output)
+                case .endMessage: machine.messageStored(Reply(550, .init(5, 7, 1), "No"), &output)
+                case .pause, .content, .discardContent: break
+                case .startTLS, .close: Issue.record("not asked for")
+                }
+            }
+        }
+        #expect(refusals("EHLO c\r\nMAIL FROM:<a@x.org>\r\n") == ["530 MAIL <a@x.org> - -"])
+        #expect(refusals("AUTH PLAIN c2VjcmV0\r\nc2VjcmV0\r\n") == ["501 AUTH - - -", "500 unknown - - -"])
+        #expect(refusals("AUTH PLAIN AHUAcA==\r\n") == [])
+        #expect(refusals("MAIL FROM:<b@y.org> SIZE=1\r\n") == ["550 MAIL <b@y.org> SIZE=1 - u"])
+        #expect(refusals("MAIL FROM:<a@x.org> SIZE=7\r\n") == ["452 MAIL - a@x.org u"])
+        #expect(refusals("MAIL FROM:<a@x.org>\r\nRCPT TO:<bad\r\n") == ["501 RCPT <bad a@x.org u"])
+        #expect(refusals("RCPT TO:<b@y.org>\r\nRCPT TO:<c@y.org>\r\n") == ["452 RCPT <c@y.org> a@x.org u"])
+        #expect(refusals("DATA\r\n.\r\n") == ["550 DATA - a@x.org u"])
     }
 
     // MARK: Lengths

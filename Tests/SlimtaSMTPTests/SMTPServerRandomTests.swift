@@ -10,14 +10,18 @@ import Testing
 @Suite struct SMTPServerRandomTests {
     @Test func anyEventInAnyState() {
         var seen = RandomSession.Seen()
-        for seed in 0..<2000 as Range<UInt64> {
+        for seed in 0..<3000 as Range<UInt64> {
             var session = RandomSession(seed: seed, seen: seen)
             session.run()
             seen = session.seen
         }
         // The test went everywhere.
         #expect(seen.messages > 50 && seen.logins > 100 && seen.handshakes > 200 && seen.discards > 50, "\(seen)")
-        #expect(seen.closed.isSuperset(of: ["quit", "timeout", "tooManyErrors", "shutdown", "refused"]), "\(seen)")
+        #expect(
+            seen.closed.isSuperset(of: [
+                "quit", "timeout", "tooManyErrors", "tooManyCommands", "shutdown", "refused", "clientClosed",
+                "lineEnds",
+            ]), "\(seen)")
     }
 }
 
@@ -45,9 +49,11 @@ private struct RandomSession {
     private let configuration: SMTPServerConfiguration
     private var machine: SMTPServerMachine
     private var output = ByteBuffer()
+    private var written = ByteBuffer()
     private var question: SMTPServerMachine.Action?
     private var isInHandshake: Bool
     private var isClosed = false
+    private var isInputClosed = false
 
     init(seed: UInt64, seen: Seen) {
         var generator = SeededGenerator(seed: seed)
@@ -56,7 +62,8 @@ private struct RandomSession {
             authentication: [.required, .optional, .none].randomElement(using: &generator)!,
             plaintext: Bool.random(using: &generator), size: [0, 10, 100_000].randomElement(using: &generator)!,
             recipients: [1, 2, 100].randomElement(using: &generator)!,
-            errors: [3, 20, 100].randomElement(using: &generator)!)
+            errors: [3, 20, 100].randomElement(using: &generator)!,
+            commands: [10, 100, 1000].randomElement(using: &generator)!)
         machine = SMTPServerMachine(configuration, isTrusted: Bool.random(using: &generator))
         isInHandshake = configuration.tls == .immediate
         self.generator = generator
@@ -79,6 +86,9 @@ private struct RandomSession {
                 receive()
             } else if happens(1, in: 30) {
                 machine.drain()
+            } else if happens(1, in: 200) {
+                machine.inputClosed()
+                isInputClosed = true
             } else if happens(1, in: 60) {
                 machine.deadlinePassed(&output)
                 (question, isInHandshake) = (nil, false)
@@ -87,12 +97,13 @@ private struct RandomSession {
             }
             perform()
         }
-        expectWellFormed(String(buffer: output))
+        written.writeBuffer(&output)
+        expectWellFormed(String(buffer: written))
     }
 
     private mutating func receive() {
         // A driver stops reading when much is unread, and gives what comes in a handshake to TLS.
-        guard !isInHandshake, machine.unreadCount < 20_000 else { return }
+        guard !isInHandshake, !isInputClosed, machine.unreadCount < 20_000 else { return }
         var octets: [UInt8] = []
         for _ in 0..<Int.random(in: 1...4, using: &generator) {
             octets += one(of: happens(1, in: 12) ? Self.oddities : Self.lines)
@@ -135,6 +146,9 @@ private struct RandomSession {
             case .wait:
                 if question == nil, !isInHandshake, !isClosed { #expect(machine.unreadCount < 12288) }
                 return
+            case .pause:
+                #expect(question == nil && !isInHandshake)
+                written.writeBuffer(&output)
             case .startTLS:
                 #expect(configuration.tls == .startTLS && machine.unreadCount == 0)
                 isInHandshake = true

@@ -107,7 +107,6 @@ import Testing
         ("AUTH PLAIN\r\n", ["334 ", "501"]),
         ("AUTH PLAIN\r\n=", ["334 ", "501"]),
         ("AUTH PLAIN\r\nAHUAcA== ", ["334 ", "501"]),
-        ("AUTH PLAIN\r\n\0", ["334 ", "501"]),
         ("AUTH LOGIN\r\n*", ["334 VXNlcm5hbWU6", "501 5.7.0"]),
         ("AUTH LOGIN\r\ndQ==\r\n*", ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "501 5.7.0"]),
         ("AUTH LOGIN\r\n\r\ncA==", ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "535"]),
@@ -214,32 +213,76 @@ import Testing
                 ] + bye)
     }
 
-    /// Each sequence that is no end is in the data of one message, which is refused; nothing in it was a command.
-    @Test(.enabled(if: SharedFiles.areThere, "../shared is not beside the repository")) func smuggling() throws {
-        let sequences = try SharedFiles.vector(DataReaderTests.Sequences.self, "smtp-smuggling/sequences.json")
-            .sequences
+    private let trusted = SMTPServerConfiguration.test(authentication: .optional, plaintext: true, size: 4000)
+    private let lineEnds = [
+        "S: 421 4.7.0 mx.example.org Nothing is read behind a wrong line end, closing connection", "close lineEnds",
+    ]
+
+    /// Each sequence that is no end is in the data of one message, which is refused; nothing behind it is a command.
+    @Test func smuggling() throws { try expectRefused(NoEndOfData.ours()) }
+
+    @Test(.enabled(if: SharedFiles.areThere, "../shared is not beside the repository")) func smugglingByScanners()
+        throws
+    {
+        try expectRefused(NoEndOfData.scanners())
+    }
+
+    private func expectRefused(_ sequences: [NoEndOfData]) throws {
         for sequence in sequences {
             let client =
-                Array((start + "DATA\r\ntext").utf8) + octets(hex: sequence.hex)
+                Array((start + "DATA\r\ntext").utf8) + sequence.octets
                 + Array("MAIL FROM:<evil@x.org>\r\nRCPT TO:<v@y.org>\r\nDATA\r\nevil\r\n.\r\nNOOP\r\n".utf8)
             #expect(
-                try transcript(client, .test(authentication: .optional, plaintext: true, size: 4000)).dropFirst(13)
+                try transcript(client, trusted).dropFirst(13)
                     == [
                         "discard", "S: 554 5.6.0 Message has a bare CR, a bare LF or a NUL; lines must end with CRLF",
-                        "S: 250 2.0.0 Ok",
-                    ], "\(sequence.id)")
+                    ] + lineEnds, "\(sequence.id)")
         }
     }
 
+    /// A refusal for line ends is the last that a session hears, also where the message is refused for its size first.
+    @Test func nothingIsReadBehindWrongLineEnds() throws {
+        for (data, reply) in [
+            (
+                "text\r\r\n.\r\nNOOP\r\n",
+                "554 5.6.0 Message has a bare CR, a bare LF or a NUL; lines must end with CRLF"
+            ),
+            (String(repeating: "x", count: 4001) + "\r\r\n.\r\nNOOP\r\n", "552 5.3.4 Message exceeded size limit"),
+            (String(repeating: "x\r\n", count: 2000) + "\n.\nNOOP\r\n", "552 5.3.4 Message exceeded size limit"),
+        ] {
+            #expect(
+                try transcript(start + "DATA\r\n" + data, trusted).dropFirst(13)
+                    == ["discard", "S: " + reply] + lineEnds)
+        }
+        for end in ["\r\r\n", "\n", "\0\r\n", "\rNOOP\r\n"] {
+            #expect(
+                try transcript("EHLO c\r\nAUTH PLAIN\r\nAHUAcA==" + end + "NOOP\r\n", trusted)
+                    .dropFirst(9) == ["S: 334 ", "S: 501 5.5.2 Invalid auth response"] + lineEnds)
+        }
+    }
+
+    /// A message in a file of a Unix, sent as it is: the client waits for a reply behind its dot.
+    @Test(arguments: ["\n.\n", "\r\n.\n", "\n.\r\n", "\r.\n", "\r.\r\n"])
+    func aDotBetweenWrongLineEndsIsAnswered(_ end: String) throws {
+        #expect(
+            try transcript(start + "DATA\r\nSubject: x\r\n\r\ntext" + end, trusted).dropFirst(13)
+                == [
+                    "discard", "S: 554 5.6.0 Message has a bare CR, a bare LF or a NUL; lines must end with CRLF",
+                ] + lineEnds)
+    }
+
     @Test func badLines() throws {
+        for line in ["EHLO c\n", "NOOP\r\r\n", "NO\0OP\r\n", "\n", String(repeating: "x", count: 5000) + "\n"] {
+            #expect(
+                try transcript(line + "MAIL FROM:<evil@x.org>\nEHLO c\r\nNOOP\r\n")
+                    == [greeting, "S: 500 5.5.2 Syntax error, lines must end with CRLF"] + lineEnds)
+        }
         #expect(
             try transcript(
-                "EHLO c\nMAIL FROM:<evil@x.org>\nEHLO c\r\nNOOP\r\r\nNO\0OP\r\n\r\n NOOP\r\nNOOP\r\nBANNER_\r\nMAIL\r\nRCPT\r\nAUTH\r\nQUIT now\r\n"
+                "\r\n NOOP\r\nNOOP\r\nBANNER_\r\nMAIL\r\nRCPT\r\nAUTH\r\nQUIT now\r\n"
             )
                 == [
-                    greeting, "S: 500 5.5.2 Syntax error, lines must end with CRLF",
-                    "S: 500 5.5.2 Syntax error, lines must end with CRLF",
-                    "S: 500 5.5.2 Syntax error, lines must end with CRLF",
+                    greeting,
                     "S: 500 5.5.2 Syntax error, command unrecognized",
                     "S: 500 5.5.2 Syntax error, command unrecognized",
                     "S: 250 2.0.0 Ok", "S: 500 5.5.2 Syntax error, command unrecognized",

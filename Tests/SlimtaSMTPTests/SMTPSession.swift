@@ -24,6 +24,10 @@ struct SMTPSession {
     var keepsQuestionsOpen = false
 
     private(set) var transcript: [String] = []
+    /// How often the machine asked to be asked again later.
+    private(set) var turns = 0
+    /// The most octets of replies that were written at once.
+    private(set) var largestOutput = 0
     private(set) var question: SMTPServerMachine.Action?
     private(set) var closed: SMTPServerMachine.CloseReason?
     private(set) var isInHandshake = false
@@ -64,6 +68,11 @@ struct SMTPSession {
         run()
     }
 
+    mutating func closeInput() {
+        machine.inputClosed()
+        run()
+    }
+
     mutating func deadlinePassed() {
         machine.deadlinePassed(&output)
         run()
@@ -90,7 +99,7 @@ struct SMTPSession {
             }
         case .checkRoom: machine.roomChecked(answers.room, &output)
         case .endMessage: machine.messageStored(answers.stored, &output)
-        case .wait, .startTLS, .content, .discardContent, .close: Issue.record("no question: \(question)")
+        case .wait, .pause, .startTLS, .content, .discardContent, .close: Issue.record("no question: \(question)")
         }
     }
 
@@ -103,6 +112,9 @@ struct SMTPSession {
             case .wait:
                 flush()
                 return
+            case .pause:
+                turns += 1
+                flush()
             case .startTLS:
                 flush()
                 transcript.append("TLS")
@@ -151,6 +163,7 @@ struct SMTPSession {
     }
 
     private mutating func flush() {
+        largestOutput = max(largestOutput, output.readableBytes)
         let text = output.readString(length: output.readableBytes) ?? ""
         output.clear()
         expectWellFormed(text)
@@ -186,11 +199,12 @@ func expectWellFormed(_ output: String) {
 extension SMTPServerConfiguration {
     static func test(
         tls: TLSMode = .startTLS, authentication: Authentication = .required, plaintext: Bool = false,
-        size: Int = 100_000, recipients: Int = 100, errors: Int = 1000
+        size: Int = 100_000, recipients: Int = 100, errors: Int = 1000, commands: Int = 100_000
     ) -> SMTPServerConfiguration {
         SMTPServerConfiguration(
             hostname: "mx.example.org", tls: tls, authentication: authentication,
-            allowsPlaintextAuthentication: plaintext, messageSize: size, recipients: recipients, errors: errors)
+            allowsPlaintextAuthentication: plaintext, messageSize: size, recipients: recipients, errors: errors,
+            commands: commands)
     }
 }
 
