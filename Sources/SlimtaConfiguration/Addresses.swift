@@ -112,6 +112,15 @@ package enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
+extension Setting {
+    /// The value as a network; reported, and nil, if it is none.
+    func network() -> NetworkRange? {
+        text(
+            "a network such as \"192.0.2.0/24\", \"2001:db8::/32\", or an address",
+            didYouMean: { NetworkRange.enclosing($0)?.description }, { NetworkRange($0) })
+    }
+}
+
 extension IPAddress {
     /// Whether listening here takes connections to `other` as well: [::] takes all, 0.0.0.0 all of IPv4.
     fileprivate func takesIn(_ other: IPAddress) -> Bool { isUnspecified && (!isIPv4 || other.isIPv4) }

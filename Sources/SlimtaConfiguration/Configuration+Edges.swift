@@ -68,10 +68,7 @@ extension Configuration.Edge {
     }
 
     private static func trustedNetwork(_ setting: Setting) -> NetworkRange? {
-        let allowed = "a network such as \"192.0.2.0/24\", \"2001:db8::/32\", or an address"
-        let network = setting.text(
-            allowed, didYouMean: { NetworkRange.enclosing($0)?.description }, { NetworkRange($0) })
-        guard let network else { return nil }
+        guard let network = setting.network() else { return nil }
         // No organisation's network is wider than 10.0.0.0/8 or fc00::/7: half of the world is as open as all of it.
         guard network.prefixLength >= (network.base.isIPv4 ? 8 : 7) else {
             return setting.refuse("that trusts the whole world and makes an open relay; allowed are your own networks")

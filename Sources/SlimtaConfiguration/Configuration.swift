@@ -240,6 +240,10 @@ extension Configuration {
         package var connectionsPerDestination = 20
         /// To bind to; none: the system chooses.
         package var sourceAddresses: [IPAddress] = []
+        /// Of MXes: permitted though no host of the Internet is there, or ``refuseNetworks`` has it.
+        package var allowNetworks: [NetworkRange] = []
+        /// Of MXes: not permitted besides what never is.
+        package var refuseNetworks: [NetworkRange] = []
     }
 
     /// `[dns]`

@@ -21,6 +21,8 @@ struct RelayReader {
     private var connections: Int?
     private var connectionsPerDestination: Int?
     private var sourceAddresses: [IPAddress]?
+    private var allowNetworks: [NetworkRange]?
+    private var refuseNetworks: [NetworkRange]?
     private var host: HostPort?
     private var username: String?
     private var passwordFile: String?
@@ -62,6 +64,8 @@ struct RelayReader {
                 IPAddress(text).flatMap { $0.isUnspecified ? nil : $0 }
             }
         }
+        allowNetworks = table["allow_networks"]?.list(of: "networks", mayBeEmpty: true) { $0.network() }
+        refuseNetworks = table["refuse_networks"]?.list(of: "networks", mayBeEmpty: true) { $0.network() }
         host = table["host"]?.text("a host with its port, such as \"mail.example.com:587\", \"[2001:db8::1]:25\"") {
             HostPort($0)
         }
@@ -99,6 +103,8 @@ struct RelayReader {
         whole.connections = connections ?? base.connections
         whole.connectionsPerDestination = connectionsPerDestination ?? base.connectionsPerDestination
         whole.sourceAddresses = sourceAddresses ?? base.sourceAddresses
+        whole.allowNetworks = allowNetworks ?? base.allowNetworks
+        whole.refuseNetworks = refuseNetworks ?? base.refuseNetworks
         whole.host = host ?? base.host
         whole.path = path ?? base.path
         // A password is for the host that it was given for, and for no other.
@@ -121,6 +127,8 @@ struct RelayReader {
         relay.connections = connections ?? relay.connections
         relay.connectionsPerDestination = connectionsPerDestination ?? relay.connectionsPerDestination
         relay.sourceAddresses = sourceAddresses ?? relay.sourceAddresses
+        relay.allowNetworks = allowNetworks ?? relay.allowNetworks
+        relay.refuseNetworks = refuseNetworks ?? relay.refuseNetworks
 
         let type = type ?? .mx
         if isWhole {
@@ -151,6 +159,7 @@ struct RelayReader {
     private func checkKeys(_ table: Section, of type: Kind) {
         let useful: [String: Kind] = [
             "host": .smtp, "username": .smtp, "password_file": .smtp, "path": .maildir, "port": .mx,
+            "allow_networks": .mx, "refuse_networks": .mx,
         ]
         for (key, kind) in useful.sorted(by: { $0.key < $1.key }) where table.has(key) && kind != type {
             guard table.isSound(key) else { continue }

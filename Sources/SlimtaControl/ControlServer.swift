@@ -28,6 +28,8 @@ package final class ControlServer: Sendable {
     /// What a client may take. The control socket must not be a way to harm the daemon.
     package struct Limits: Hashable, Sendable {
         package var connections = 32
+        /// Of those who may not ask, and are told so: counted by themselves, so that they keep nobody out.
+        package var strangers = 4
         /// Octets of a request: line, header and body; and of requests that are sent before the one before is answered.
         package var request = 64 << 10
         /// From the beginning of a connection, or the last answer, to a whole request.
@@ -49,7 +51,8 @@ package final class ControlServer: Sendable {
     private let limits: Limits
     private let group: any EventLoopGroup
     private let logger: Logger
-    private let connections = Mutex(0)
+    /// Connections of those who may ask, and of all others.
+    private let connections = Mutex((allowed: 0, strangers: 0))
 
     package init(
         service: any ControlService, access: Access, limits: Limits = Limits(), group: any EventLoopGroup,
@@ -90,16 +93,6 @@ package final class ControlServer: Sendable {
 
     /// Asks the kernel who it is. nil: it is one too many, and is closed.
     private func accepted(_ channel: any Channel) -> EventLoopFuture<Connection?> {
-        let isOneTooMany = connections.withLock { count in
-            if count >= limits.connections { return true }
-            count += 1
-            return false
-        }
-        if isOneTooMany {
-            logger.warning("too many connections to the control socket", metadata: ["limit": "\(limits.connections)"])
-            return channel.close().recover { _ in }.map { nil }
-        }
-        channel.closeFuture.whenComplete { _ in self.connections.withLock { $0 -= 1 } }
         guard let options = channel as? any SocketOptionProvider else {
             preconditionFailure("a socket has socket options")
         }
@@ -110,22 +103,48 @@ package final class ControlServer: Sendable {
             level: .socket, name: PeerCredentials.groupsOption)
         let connection = credentials.and(groups.recover { _ in SIMD64() }).flatMapThrowing {
             (credentials, groups) -> Connection? in
+            let groups = [credentials.gid] + groups.indices.map { groups[$0] }
+            let isAllowed = self.access.allows(uid: credentials.uid, groups: groups)
+            guard self.enter(isAllowed) else {
+                self.logger.warning(
+                    "too many connections to the control socket",
+                    metadata: ["limit": "\(isAllowed ? self.limits.connections : self.limits.strangers)"])
+                channel.close(promise: nil)
+                return nil
+            }
+            channel.closeFuture.whenComplete { _ in self.leave(isAllowed) }
             let meter = ControlMeter(limit: self.limits.request)
             try channel.pipeline.syncOperations.addHandler(meter)
             try channel.pipeline.syncOperations.configureHTTPServerPipeline(
                 withEncoderConfiguration: .init(), withDecoderLimitConfiguration: self.decoderLimits)
             try channel.pipeline.syncOperations.addHandler(ControlHandler(self.limits, meter))
-            let groups = [credentials.gid] + groups.indices.map { groups[$0] }
             return Connection(
                 channel: try NIOAsyncChannel(wrappingChannelSynchronously: channel),
-                peer: ControlPeer(uid: credentials.uid, pid: credentials.pid),
-                isAllowed: self.access.allows(uid: credentials.uid, groups: groups))
+                peer: ControlPeer(uid: credentials.uid, pid: credentials.pid), isAllowed: isAllowed)
         }
         // An error here would end the listener: one client that is gone already must not take the socket away.
         return connection.flatMapError { error in
             self.logger.debug("control connection ended", metadata: ["error": "\(error)"])
             return channel.close().recover { _ in }.map { nil }
         }
+    }
+
+    /// Counts a connection; false, and not counted, if there are too many of its kind.
+    private func enter(_ isAllowed: Bool) -> Bool {
+        connections.withLock { count in
+            if isAllowed {
+                guard count.allowed < limits.connections else { return false }
+                count.allowed += 1
+            } else {
+                guard count.strangers < limits.strangers else { return false }
+                count.strangers += 1
+            }
+            return true
+        }
+    }
+
+    private func leave(_ isAllowed: Bool) {
+        connections.withLock { if isAllowed { $0.allowed -= 1 } else { $0.strangers -= 1 } }
     }
 
     private var decoderLimits: NIOHTTPDecoderLimitConfiguration {

@@ -18,13 +18,18 @@ package final class Resolver: Sendable {
     ///
     /// Throws ``DNSError/temporary(_:)`` with the reason if an address or resolv.conf is wrong, or if `dnssec` is
     /// `required` and there is no trust anchor.
-    package convenience init(servers: [(address: String, port: Int)], dnssec: DNSSECMode) throws(DNSError) {
-        try self.init(servers: servers, dnssec: dnssec, trustAnchorFile: Self.trustAnchorFile)
+    ///
+    /// - Parameter sockets: how many it may have open at once to ask servers with.
+    package convenience init(
+        servers: [(address: String, port: Int)], dnssec: DNSSECMode, sockets: Int = 256
+    ) throws(DNSError) {
+        try self.init(servers: servers, dnssec: dnssec, trustAnchorFile: Self.trustAnchorFile, sockets: sockets)
     }
 
     /// After a failed probe the next one is made when something is asked `probeInterval` seconds later.
     init(
-        servers: [(address: String, port: Int)], dnssec: DNSSECMode, trustAnchorFile: String, probeInterval: Int = 60
+        servers: [(address: String, port: Int)], dnssec: DNSSECMode, trustAnchorFile: String, sockets: Int = 256,
+        probeInterval: Int = 60
     ) throws(DNSError) {
         inbox = try ResolverInbox()
         let hasAnchor = access(trustAnchorFile, R_OK) == 0
@@ -33,16 +38,18 @@ package final class Resolver: Sendable {
         var state = ValidationState.off
         switch dnssec {
         case .auto:
-            plain = try UnboundContext(servers: servers, trustAnchorFile: nil)
+            plain = try UnboundContext(servers: servers, trustAnchorFile: nil, sockets: sockets)
             if hasAnchor {
-                validating = try UnboundContext(servers: servers, trustAnchorFile: trustAnchorFile)
+                validating = try UnboundContext(
+                    servers: servers, trustAnchorFile: trustAnchorFile, sockets: sockets)
             } else {
                 state = .unavailable(noAnchor)
             }
         case .required:
             guard hasAnchor else { throw .temporary(noAnchor) }
-            validating = try UnboundContext(servers: servers, trustAnchorFile: trustAnchorFile)
-        case .off: plain = try UnboundContext(servers: servers, trustAnchorFile: nil)
+            validating = try UnboundContext(
+                servers: servers, trustAnchorFile: trustAnchorFile, sockets: sockets)
+        case .off: plain = try UnboundContext(servers: servers, trustAnchorFile: nil, sockets: sockets)
         }
         try ResolverLoop(
             inbox: inbox, validating: validating, plain: plain, state: state, probeInterval: probeInterval
@@ -54,13 +61,20 @@ package final class Resolver: Sendable {
     /// Ends the threads, and with them all lookups that are not finished. Returns when they have ended.
     package func close() async {
         inbox.beginClosing()
-        await inbox.waitUntilClosed()
+        await inbox.closed.value
     }
+
+    /// Whether it was told to end.
+    package var isClosing: Bool { inbox.isClosing }
 
     /// Whether answers are validated; waits until that is known, which is a lookup's time after start.
     package var validation: ValidationState {
-        get async { await inbox.validation }
+        get async { await inbox.validation.value }
     }
+
+    /// Returns when libunbound's threads are there and answer, which takes no server: from then on a lack of open files
+    /// fails lookups, and nothing else.
+    package func waitUntilStarted() async { await inbox.started.value }
 
     // MARK: Lookups
 

@@ -15,17 +15,16 @@ final class ResolverInbox: Sendable {
         var commands: [Command] = []
         /// Told to end: nothing is taken any more.
         var isClosing = false
-        /// The thread has ended.
-        var isClosed = false
-        var closers: [CheckedContinuation<Void, Never>] = []
-        /// Nil until it is known.
-        var validation: ValidationState?
-        var validationWaiters: [CheckedContinuation<ValidationState, Never>] = []
     }
 
     static let closedError = DNSError.temporary("resolver closed")
 
     private let state = Mutex(State())
+    /// Whether libunbound's threads answer.
+    let started = Fact<Void>()
+    let validation = Fact<ValidationState>()
+    /// Whether the thread has ended: the last thing that it says.
+    let closed = Fact<Void>()
     /// An eventfd: readable when there is something new.
     let event: CInt
 
@@ -38,6 +37,8 @@ final class ResolverInbox: Sendable {
 
     // MARK: Called by tasks
 
+    var isClosing: Bool { state.withLock { $0.isClosing } }
+
     func ask(_ query: DNSQuery) {
         if !submit(.ask(query)) { query.answer(.failure(Self.closedError)) }
     }
@@ -48,29 +49,6 @@ final class ResolverInbox: Sendable {
     func beginClosing() {
         state.withLock { $0.isClosing = true }
         wake()
-    }
-
-    /// Returns when the thread has ended.
-    func waitUntilClosed() async {
-        await withCheckedContinuation { continuation in
-            let isClosed = state.withLock { state in
-                if !state.isClosed { state.closers.append(continuation) }
-                return state.isClosed
-            }
-            if isClosed { continuation.resume() }
-        }
-    }
-
-    var validation: ValidationState {
-        get async {
-            await withCheckedContinuation { continuation in
-                let known = state.withLock { state in
-                    if state.validation == nil { state.validationWaiters.append(continuation) }
-                    return state.validation
-                }
-                if let known { continuation.resume(returning: known) }
-            }
-        }
     }
 
     private func submit(_ command: Command) -> Bool {
@@ -100,23 +78,36 @@ final class ResolverInbox: Sendable {
             return (state.commands, state.isClosing)
         }
     }
+}
 
-    func found(_ validation: ValidationState) {
-        let waiters = state.withLock { state in
-            defer { state.validationWaiters = [] }
-            state.validation = validation
-            return state.validationWaiters
-        }
-        for waiter in waiters { waiter.resume(returning: validation) }
+/// Something that becomes known, and who waits for that. What is said later takes the place of what was said before.
+final class Fact<Value: Sendable>: Sendable {
+    private struct State {
+        var value: Value?
+        var waiters: [CheckedContinuation<Value, Never>] = []
     }
 
-    /// The last thing that the thread does with it.
-    func closed() {
-        let closers = state.withLock { state in
-            defer { state.closers = [] }
-            state.isClosed = true
-            return state.closers
+    private let state = Mutex(State())
+
+    func become(_ value: Value) {
+        let waiters = state.withLock { state in
+            defer { state.waiters = [] }
+            state.value = value
+            return state.waiters
         }
-        for closer in closers { closer.resume() }
+        for waiter in waiters { waiter.resume(returning: value) }
+    }
+
+    /// Waits until it is known.
+    var value: Value {
+        get async {
+            await withCheckedContinuation { continuation in
+                let known = state.withLock { state in
+                    if state.value == nil { state.waiters.append(continuation) }
+                    return state.value
+                }
+                if let known { continuation.resume(returning: known) }
+            }
+        }
     }
 }

@@ -22,15 +22,22 @@ final class ResolverLoop {
     private final class Asked {
         unowned let loop: ResolverLoop
         let context: UnboundContext
-        /// Nil: the probe.
-        let query: DNSQuery?
+        let purpose: Purpose
         var id: CInt = 0
 
-        init(loop: ResolverLoop, context: UnboundContext, query: DNSQuery?) {
+        init(loop: ResolverLoop, context: UnboundContext, for purpose: Purpose) {
             self.loop = loop
             self.context = context
-            self.query = query
+            self.purpose = purpose
         }
+    }
+
+    private enum Purpose {
+        case answer(DNSQuery)
+        /// To find out whether validation works.
+        case probe
+        /// To have libunbound start its thread.
+        case start
     }
 
     private let inbox: ResolverInbox
@@ -40,6 +47,8 @@ final class ResolverLoop {
     private var phase: Phase
     private var asked: [ObjectIdentifier: Asked] = [:]
     private var probe: Asked?
+    /// The questions of the start that are not answered yet.
+    private var starting: [Asked] = []
     /// How many seconds after a failed probe the next one is made, if something is asked then.
     private let probeInterval: Int
     /// When, of the monotonic clock in seconds; nil: not at all.
@@ -57,7 +66,7 @@ final class ResolverLoop {
         self.plain = plain
         if validating == nil, let plain {
             phase = .asking(plain)
-            inbox.found(state)
+            inbox.validation.become(state)
         } else {
             phase = .probing(waiting: [])
         }
@@ -83,6 +92,7 @@ final class ResolverLoop {
     private func run() {
         let descriptors = [inbox.event] + [validating, plain].compactMap { $0?.fileDescriptor }
         var polled = descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        begin()
         if case .probing = phase { beginProbe() }
         while true {
             guard poll(&polled, nfds_t(polled.count), -1) >= 0 else {
@@ -115,7 +125,30 @@ final class ResolverLoop {
         // Waits for their threads.
         validating = nil
         plain = nil
-        inbox.closed()
+        inbox.closed.become(())
+    }
+
+    // MARK: Start
+
+    /// Has libunbound make its threads now, while there are open files to be had: where there are none, libevent's
+    /// answer is to end the process. The question is one that it answers by itself, without a server (RFC 6761
+    /// section 6.3).
+    private func begin() {
+        for context in [validating, plain].compactMap(\.self) {
+            let question = Asked(loop: self, context: context, for: .start)
+            do throws(DNSError) {
+                try ask(question, name: "localhost", type: .a)
+                starting.append(question)
+            } catch {
+                // It has no thread then, and answers each question with this error.
+            }
+        }
+        if starting.isEmpty { inbox.started.become(()) }
+    }
+
+    private func started(_ question: Asked) {
+        starting.removeAll { $0 === question }
+        if starting.isEmpty { inbox.started.become(()) }
     }
 
     // MARK: Questions
@@ -127,7 +160,7 @@ final class ResolverLoop {
         switch phase {
         case .probing(let waiting): phase = .probing(waiting: waiting + [query])
         case .asking(let context):
-            let question = Asked(loop: self, context: context, query: query)
+            let question = Asked(loop: self, context: context, for: .answer(query))
             do throws(DNSError) {
                 try ask(question, name: query.name, type: query.type)
                 asked[ObjectIdentifier(query)] = question
@@ -153,12 +186,14 @@ final class ResolverLoop {
     }
 
     private func answered(_ question: Asked, _ answer: DNSQuery.Answer) {
-        if let query = question.query {
+        switch question.purpose {
+        case .answer(let query):
             asked[ObjectIdentifier(query)] = nil
             query.answer(answer)
-        } else {
+        case .probe:
             probe = nil
             probed(answer)
+        case .start: started(question)
         }
     }
 
@@ -166,12 +201,18 @@ final class ResolverLoop {
     private func end(because error: DNSError) {
         if let probe { probe.context.cancel(probe.id) }
         probe = nil
+        for question in starting { question.context.cancel(question.id) }
+        starting = []
+        inbox.started.become(())
         let unanswered = asked.values
         asked = [:]
         for question in unanswered { question.context.cancel(question.id) }
-        if case .probing = phase { inbox.found(.unavailable("the resolver has ended")) }
+        if case .probing = phase { inbox.validation.become(.unavailable("the resolver has ended")) }
         let waiting = settle(.refusing(error))
-        for query in unanswered.compactMap(\.query) + waiting { query.answer(.failure(error)) }
+        for question in unanswered {
+            if case .answer(let query) = question.purpose { query.answer(.failure(error)) }
+        }
+        for query in waiting { query.answer(.failure(error)) }
         nextProbe = nil
     }
 
@@ -180,7 +221,7 @@ final class ResolverLoop {
     /// Asks for what every resolver has, and what is signed with the keys of the trust anchor.
     private func beginProbe() {
         guard let validating else { return }
-        let question = Asked(loop: self, context: validating, query: nil)
+        let question = Asked(loop: self, context: validating, for: .probe)
         do throws(DNSError) {
             try ask(question, name: ".", type: .soa)
             probe = question
@@ -199,7 +240,7 @@ final class ResolverLoop {
         case .success(let answer) where answer.isSecure:
             guard let validating else { return }
             nextProbe = nil
-            inbox.found(.working)
+            inbox.validation.become(.working)
             for query in settle(.asking(validating)) { ask(query) }
             return
         case .success: reason = "the answer for the root is not signed"
@@ -208,7 +249,7 @@ final class ResolverLoop {
         case .failure(.bogus(let text)): reason = text
         }
         nextProbe = Self.now() + probeInterval
-        inbox.found(.unavailable(reason))
+        inbox.validation.become(.unavailable(reason))
         let next: Phase =
             if let plain { .asking(plain) } else { .refusing(.temporary("DNSSEC validation does not work: \(reason)")) }
         for query in settle(next) { ask(query) }

@@ -22,14 +22,18 @@ final class UnboundContext {
     private let context: OpaquePointer
 
     /// Answers come from `servers`, or from those of /etc/resolv.conf if that is empty. They are validated from the
-    /// keys in `trustAnchorFile` on; nil: not validated.
-    init(servers: [(address: String, port: Int)], trustAnchorFile: String?) throws(DNSError) {
+    /// keys in `trustAnchorFile` on; nil: not validated. No more than `sockets` are open to servers at a time.
+    init(servers: [(address: String, port: Int)], trustAnchorFile: String?, sockets: Int) throws(DNSError) {
         guard let context = ub_ctx_create() else { throw .temporary("libunbound: no context") }
         self.context = context
         // libunbound would write to standard error.
         ub_ctx_debugout(context, nil)
         try Self.check(ub_ctx_async(context, 1), "threads")
         for (option, value) in Self.options { try set(option, value) }
+        // A library's default is for one question at a time: this is for hundreds.
+        let tcp = max(1, min(16, sockets / 4))
+        try set("outgoing-num-tcp:", "\(tcp)")
+        try set("outgoing-range:", "\(max(1, sockets - tcp))")
         for domain in Self.privateDomains { try set("domain-insecure:", domain) }
         for server in servers {
             try Self.check(ub_ctx_set_fwd(context, "\(server.address)@\(server.port)"), "server \(server.address)")
@@ -54,10 +58,7 @@ final class UnboundContext {
 
     private static let options = [
         ("do-not-query-localhost:", "no"),
-        // A library's defaults are for one question at a time: this is for hundreds.
-        ("outgoing-range:", "256"),
         ("num-queries-per-thread:", "1024"),
-        ("outgoing-num-tcp:", "16"),
         // A server that was gone for a while is noticed when it is back. Else it is left alone for minutes.
         ("infra-host-ttl:", "60"),
         ("infra-keep-probing:", "yes"),

@@ -82,6 +82,9 @@ package final class SMTPEdge: Sendable {
         var isDraining = false
     }
 
+    /// After no file was left for a connection: long enough to cost nothing, short enough to be no outage.
+    private static let acceptPause = TimeAmount.seconds(1)
+
     private let state: Mutex<State>
     private let limiter: ConnectionLimiter
     private let submissions: any Submissions
@@ -109,6 +112,18 @@ package final class SMTPEdge: Sendable {
         let listener = try await ServerBootstrap(group: group)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try self.accepted(channel) }
+            }
+            .serverChannelInitializer { [logger] channel in
+                channel.eventLoop.makeCompletedFuture {
+                    // What cannot be accepted stays readable: without a pause it would be tried without end.
+                    let pause = AcceptBackoffHandler(shouldForwardIOErrorCaught: false) { error in
+                        logger.warning(
+                            "cannot accept connections for a moment",
+                            metadata: ["address": "\(address)", "error": "\(error)"])
+                        return Self.acceptPause
+                    }
+                    try channel.pipeline.syncOperations.addHandler(pause)
+                }
             }
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
             // A client that closes its side behind QUIT or the final dot gets its reply.
@@ -194,9 +209,10 @@ package final class SMTPEdge: Sendable {
     /// How many sessions there are.
     package var sessionCount: Int { state.withLock { $0.sessions.count } }
 
-    /// Ends all sessions now.
+    /// Ends all sessions now, and all at once: one whose peer does not read takes its time.
     package func closeSessions() async {
-        for session in state.withLock({ Array($0.sessions.values) }) { try? await session.close() }
+        let closings = state.withLock { Array($0.sessions.values) }.map { $0.close() }
+        for closing in closings { try? await closing.get() }
     }
 }
 

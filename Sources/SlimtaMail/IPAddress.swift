@@ -65,6 +65,22 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     /// 0.0.0.0 or ::, which mean every address of the machine.
     package var isUnspecified: Bool { value == 0 || value == Self.mappedPrefix }
 
+    /// The IPv4 address to which packets for this IPv6 address go on, where it is one of NAT64 (RFC 6052), of its
+    /// predecessor SIIT, of 6to4 (RFC 3056) or of Teredo (RFC 4380).
+    package var translated: IPAddress? {
+        let four: UInt32
+        if value >> 32 == 0x0064_FF9B << 64 || value >> 32 == 0xFFFF_0000 {
+            four = UInt32(truncatingIfNeeded: value)
+        } else if value >> 112 == 0x2002 {
+            four = UInt32(truncatingIfNeeded: value >> 80)
+        } else if value >> 96 == 0x2001_0000 {
+            four = ~UInt32(truncatingIfNeeded: value)
+        } else {
+            return nil
+        }
+        return IPAddress(value: Self.mappedPrefix | UInt128(four))
+    }
+
     /// As inet_ntop prints it, without brackets.
     package var description: String {
         var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))

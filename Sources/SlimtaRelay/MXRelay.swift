@@ -81,7 +81,8 @@ package final class MXRelay: Relay {
             guard let address = AddressLiteral.parse(domain, port: options.port) else {
                 return all(.failed(550, 5, 1, 3, "\(domain) is not an address"))
             }
-            if own.contains(address) || IPAddress(address)?.isUnspecified == true {
+            if let refused = refused(address, of: domain) { return all(refused) }
+            if own.contains(address) {
                 isOurs = true
             } else if let outcomes = await trial.attempt([MailHost(address: address, name: nil)]) {
                 return outcomes
@@ -140,9 +141,14 @@ package final class MXRelay: Relay {
         for (name, answer) in zip(order, answers) {
             switch answer {
             case .found(let addresses):
-                for address in addresses where IPAddress(address)?.isUnspecified != true {
-                    if own.contains(address) { return .ours }
-                    hosts.append(MailHost(address: address, name: name))
+                for address in addresses {
+                    if let refused = refused(address, of: name) {
+                        trial.note(refused)
+                    } else if own.contains(address) {
+                        return .ours
+                    } else {
+                        hosts.append(MailHost(address: address, name: name))
+                    }
                 }
             case .none: break
             case .unknown(let reason):
@@ -150,6 +156,12 @@ package final class MXRelay: Relay {
             }
         }
         return .hosts(hosts)
+    }
+
+    /// What is said of an address where no mail is sent; nil if it may be.
+    private func refused(_ address: SocketAddress, of name: String) -> Outcome? {
+        guard let ip = IPAddress(address), !options.networks.permit(ip) else { return nil }
+        return .failed(554, 5, 4, 6, "\(name) is at \(ip), where no mail is sent")
     }
 }
 

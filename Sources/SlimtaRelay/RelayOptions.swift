@@ -24,6 +24,8 @@ package struct RelayOptions: Hashable, Sendable {
     package var connectionsPerDestination = 20
     /// The IP addresses to connect from, in turn; a family without one is not used. Empty: what the system chooses.
     package var sourceAddresses: [String] = []
+    /// Where DNS and address literals may send us. A fixed host may be anywhere: the operator named it.
+    package var networks = PermittedNetworks()
 
     package init(hostname: String) { self.hostname = hostname }
 }

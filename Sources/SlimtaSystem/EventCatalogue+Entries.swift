@@ -60,6 +60,18 @@ extension EventCatalogue {
             remedy: "Look for a disk that does not answer (dmesg, iostat). If the disk is well, this is an error "
                 + "in slimtad: report it with the backtrace."),
 
+        Entry(
+            "ca1b8b201e7d4252987c47ee67cece27", "fewer connections than configured, few files may be open",
+            "Only @SLIMTA_LIMIT@ files may be open. So that the queue and slimtad's commands have theirs, there are at "
+                + "most @SLIMTA_CONNECTIONS@ connections of clients and @SLIMTA_RELAY_CONNECTIONS@ of each relay.",
+            remedy:
+                "Raise LimitNOFILE= in the unit (systemctl edit slimtad), or ulimit -n, and restart; or lower [limits] "
+                + "connections and [relay] connections to what is meant."),
+        Entry(
+            "4dd20215ddc9473e841260086801ef83", "cannot accept connections for a moment",
+            "A connection to @SLIMTA_ADDRESS@ could not be accepted: @SLIMTA_ERROR@. It waits, and is tried again in a second.",
+            remedy: "If it is about open files: raise LimitNOFILE= in the unit, or fs.file-max of the machine."),
+
         // Certificates
         Entry(
             "ff5f96ef222b3fb9ee027d5ce848e088", "renewed certificate is in use",

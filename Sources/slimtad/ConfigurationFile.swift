@@ -48,16 +48,21 @@ struct ConfigurationFile: Sendable {
     var serviceUser: UInt32? { Privileges.userID(values.daemon.user) }
 
     var stateDirectory: String {
-        values.daemon.stateDirectory ?? environment("STATE_DIRECTORY") ?? Configuration.Daemon.defaultStateDirectory
+        values.daemon.stateDirectory ?? Self.environment("STATE_DIRECTORY")
+            ?? Configuration.Daemon.defaultStateDirectory
     }
 
     var runtimeDirectory: String {
-        values.daemon.runtimeDirectory ?? environment("RUNTIME_DIRECTORY")
-            ?? Configuration.Daemon.defaultRuntimeDirectory
+        values.daemon.runtimeDirectory ?? Self.usualRuntimeDirectory
+    }
+
+    /// Without a word of the file: systemd's, or the default.
+    static var usualRuntimeDirectory: String {
+        environment("RUNTIME_DIRECTORY") ?? Configuration.Daemon.defaultRuntimeDirectory
     }
 
     /// systemd's list of directories, separated by colons: the first is ours.
-    private func environment(_ name: String) -> String? {
+    private static func environment(_ name: String) -> String? {
         guard let value = getenv(name) else { return nil }
         let first = String(cString: value).split(separator: ":").first
         return first.map(String.init)

@@ -49,7 +49,7 @@ extension Control {
     private func warnings(_ daemon: DaemonState.Values, _ difference: String?, _ now: Timestamp) -> [String] {
         var warnings = storage.status().losses.map { "mail may be lost: \($0)" }
         if let reload = daemon.reload, !reload.isApplied {
-            warnings += reload.errors.map { "the reload of \(reload.time.isoDate) failed: \($0)" }
+            warnings += reload.events.map { "the reload of \(reload.time.isoDate) failed: \($0)" }
         }
         if let difference { warnings.append(difference) }
         return warnings + daemon.warnings + daemon.certificates.compactMap { $0.warning(now) }

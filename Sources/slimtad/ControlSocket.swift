@@ -74,4 +74,7 @@ struct ControlSocket: Sendable {
 extension ConfigurationFile {
     /// Where the daemon listens for commands.
     var controlSocket: String { "\(runtimeDirectory)/control" }
+
+    /// Where that is if the file says nothing of it.
+    static var usualControlSocket: String { "\(usualRuntimeDirectory)/control" }
 }

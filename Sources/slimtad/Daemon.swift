@@ -32,8 +32,15 @@ final class Daemon {
     private let limiter: ConnectionLimiter
     private var edges: [String: SMTPEdge] = [:]
     private var relays: RelaySet?
-    /// Relays of earlier configurations.
-    private var retired: [RelaySet] = []
+    /// Relays of earlier configurations that nobody has any more.
+    private let ended: AsyncStream<RelaySet.Parts>
+    private let endedRelays: AsyncStream<RelaySet.Parts>.Continuation
+    /// What maildirs are written by.
+    private let fileThreads = NIOThreadPool(numberOfThreads: 2)
+    private let budget: FileBudget
+    /// How many files are open for good, without listening sockets.
+    private var filesInUse = 0
+    private var share: FileBudget.Share
     private var queue: Queue?
     private var intake: Intake?
     private let state: DaemonState
@@ -45,7 +52,7 @@ final class Daemon {
 
     init(
         file: ConfigurationFile, secrets: Secrets, listeners: Listeners, storage: JournaledStorage,
-        control: ControlSocket?, level: SharedLogLevel, logger: Logger
+        control: ControlSocket?, budget: FileBudget, level: SharedLogLevel, logger: Logger
     ) {
         self.file = file
         self.secrets = secrets
@@ -54,6 +61,9 @@ final class Daemon {
         self.control = control
         self.level = level
         self.logger = logger
+        self.budget = budget
+        share = file.values.wantedShare
+        (ended, endedRelays) = AsyncStream.makeStream(of: RelaySet.Parts.self)
         let (orders, continuation) = AsyncStream.makeStream(of: Order.self)
         self.orders = orders
         state = DaemonState(orders: continuation)
@@ -61,14 +71,15 @@ final class Daemon {
         // startThreads
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         passwordThreads = PasswordThreads(threads: System.coreCount)
-        limiter = ConnectionLimiter(file.values.connectionLimits)
+        limiter = ConnectionLimiter(file.values.connectionLimits(share))
+        fileThreads.start()
     }
 
     /// Runs until a signal ends it. `ready` is called when mail is accepted.
     func run(_ signals: AsyncStream<Signal>, ready: () -> Void) async throws(Failure) {
         for complaint in secrets.complaints { logger.log(complaint) }
         warnOfExpiry()
-        let queue = try recover()
+        let queue = try await recover()
         try await openEdges()
         announceReady(ready)
         await withTaskGroup(of: Void.self) { tasks in
@@ -81,6 +92,11 @@ final class Daemon {
             }
             sayValidation(in: &tasks)
             if let supervision { tasks.addTask { await supervision.run() } }
+            tasks.addTask { [ended] in
+                await withDiscardingTaskGroup { closings in
+                    for await parts in ended { closings.addTask { await parts.close() } }
+                }
+            }
             tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
             tasks.addTask { [state, checkInterval] in
                 while !Task.isCancelled {
@@ -109,11 +125,14 @@ final class Daemon {
 
     // MARK: Start
 
-    private func recover() throws(Failure) -> Queue {
-        let relays = try RelaySet(file, secrets, group: group, logger: logger)
+    private func recover() async throws(Failure) -> Queue {
+        filesInUse = FileLimits.openCount - listeners.count + FileBudget.resolverFiles
+        share = try share(for: file, listeners.count)
+        // Before ports open: what clients take must not be what the resolver's threads need.
+        let relays = try await makeRelays(file, secrets, share)
         let queue = Queue(
-            storage: storage, relay: relays.relay,
-            configuration: file.values.queueConfiguration(hostname: file.hostname), logger: logger)
+            storage: storage, relay: relays,
+            configuration: file.values.queueConfiguration(hostname: file.hostname, share), logger: logger)
         do throws(StorageOpenError) {
             try storage.recover { queue.recovered($0) }
         } catch {
@@ -121,11 +140,47 @@ final class Daemon {
         }
         self.relays = relays
         self.queue = queue
+        filesInUse = FileLimits.openCount - listeners.count
+        share.connections = try share(for: file, listeners.count).connections
+        limiter.setLimits(file.values.connectionLimits(share))
+        warnOfFewFiles()
         intake = Intake(
             policies: file.values.policyChain, hostname: file.hostname, queue: queue, storage: storage, logger: logger)
         supervision = Supervision(group: group, queue: queue, storage: storage, state: state, logger: logger)
         logger.info("queue recovered", metadata: ["queued": "\(queue.count)"])
         return queue
+    }
+
+    private func makeRelays(
+        _ file: ConfigurationFile, _ secrets: Secrets, _ share: FileBudget.Share
+    ) async throws(Failure) -> RelaySet {
+        try await RelaySet.make(
+            file, secrets, budget: budget, connections: share.relayConnections, threads: fileThreads,
+            ended: endedRelays, group: group, logger: logger)
+    }
+
+    /// The connections that there can be of those that a configuration wants.
+    private func share(for file: ConfigurationFile, _ listening: Int) throws(Failure) -> FileBudget.Share {
+        guard
+            let share = budget.share(
+                file.values.wantedShare, inUse: filesInUse + listening, relays: file.values.connectingRelays)
+        else {
+            throw Failure(
+                .system,
+                "only \(budget.limit) files may be open, and that is not enough for connections: raise LimitNOFILE= of "
+                    + "the unit, or ulimit -n")
+        }
+        return share
+    }
+
+    private func warnOfFewFiles() {
+        guard share != file.values.wantedShare else { return }
+        logger.warning(
+            "fewer connections than configured, few files may be open",
+            metadata: [
+                "limit": "\(budget.limit)", "connections": "\(share.connections)",
+                "relay_connections": "\(share.relayConnections)",
+            ])
     }
 
     private func openEdges() async throws(Failure) {
@@ -158,9 +213,11 @@ final class Daemon {
     }
 
     private func controlServer(_ control: ControlSocket, _ queue: Queue) -> ControlServer {
-        ControlServer(
+        var limits = ControlServer.Limits()
+        limits.connections = budget.controlConnections
+        return ControlServer(
             service: Control(storage: storage, queue: queue, state: state, logger: logger), access: control.access,
-            group: group, logger: logger)
+            limits: limits, group: group, logger: logger)
     }
 
     /// Tells those who ask over the control socket what there is now.
@@ -193,8 +250,8 @@ final class Daemon {
 
     /// Says whether DNS answers can be validated, as soon as that is known.
     private func sayValidation(in tasks: inout TaskGroup<Void>) {
-        guard let relays else { return }
-        tasks.addTask { [logger, state] in await relays.sayValidation(logger, state) }
+        guard let parts = relays?.parts else { return }
+        tasks.addTask { [logger, state] in await parts.sayValidation(logger, state) }
     }
 
     // MARK: Reload
@@ -207,15 +264,16 @@ final class Daemon {
         do throws(Failure) {
             let new = try ConfigurationFile.parse(file.path)
             let secrets = try Secrets.load(new, keeping: self.secrets)
-            let relays = try RelaySet(new, secrets, group: group, logger: logger)
+            let share = try share(for: new, new.values.edges.map(\.listen.count).reduce(0, +))
+            let relays = try await makeRelays(new, secrets, share)
             try Privileges.bindingLowPorts { () throws(Failure) in try listeners.bind(new.values.edges) }
-            await apply(new, secrets, relays)
+            await apply(new, secrets, relays, share)
             result.errors = secrets.complaints.filter(\.isOfCertificate).map(\.description)
             result.warnings = secrets.complaints.filter { !$0.isOfCertificate }.map(\.description)
         } catch {
             result.isApplied = false
             result.errors = error.message.split(separator: "\n").map(String.init)
-            for line in result.errors {
+            for line in result.events {
                 logger.error("reload failed, the configuration in use stays", metadata: ["error": "\(line)"])
             }
         }
@@ -223,12 +281,15 @@ final class Daemon {
         return result
     }
 
-    private func apply(_ new: ConfigurationFile, _ newSecrets: Secrets, _ newRelays: RelaySet) async {
+    private func apply(
+        _ new: ConfigurationFile, _ newSecrets: Secrets, _ newRelays: RelaySet, _ newShare: FileBudget.Share
+    ) async {
         let old = file
-        let oldRelays = relays
         file = new
         secrets = newSecrets
         relays = newRelays
+        share = newShare
+        warnOfFewFiles()
         for complaint in newSecrets.complaints { logger.log(complaint) }
         warnOfExpiry()
         checkInterval.set(new.values.tls?.check)
@@ -236,9 +297,9 @@ final class Daemon {
             logger.warning("changes of [daemon] take effect at the next start")
         }
         level.level = new.values.log.level.loggerLevel
-        limiter.setLimits(new.values.connectionLimits)
+        limiter.setLimits(new.values.connectionLimits(share))
         intake?.reconfigure(policies: new.values.policyChain, hostname: new.hostname)
-        queue?.reconfigure(new.values.queueConfiguration(hostname: new.hostname), relay: newRelays.relay)
+        queue?.reconfigure(new.values.queueConfiguration(hostname: new.hostname, share), relay: newRelays)
 
         credentials = newSecrets.users.map { FileCredentials($0, threads: passwordThreads) }
         listeners.release(except: new.values.edges)
@@ -260,8 +321,6 @@ final class Daemon {
         }
         showState()
         logger.notice("reloaded", metadata: ["file": "\(file.path)"])
-        // Attempts that have begun with the old relays end with them.
-        if let oldRelays { retired.append(oldRelays) }
     }
 
     // MARK: Certificates
@@ -329,13 +388,16 @@ final class Daemon {
             }
             tasks.cancelAll()
         }
-        for edge in edges.values { await edge.closeSessions() }
+        await withDiscardingTaskGroup { tasks in
+            for edge in edges.values { tasks.addTask { await edge.closeSessions() } }
+        }
     }
 
     private func close() async {
         await storage.close()
-        for relays in retired + [relays].compactMap(\.self) { await relays.close() }
+        await relays?.parts.close()
         await passwordThreads.shutdown()
+        try? await fileThreads.shutdownGracefully()
         try? await group.shutdownGracefully()
         logger.notice("stopped")
     }

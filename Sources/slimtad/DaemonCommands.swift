@@ -14,7 +14,7 @@ struct ReloadCommand: ParsableCommand {
 
     func run() {
         orExit { () throws(Failure) in
-            let daemon = try RunningDaemon.need(try ConfigurationFile.parse(config.path), for: "reload")
+            let daemon = try daemon()
             let (status, answer) = try daemon.answer(.post, ["reload"])
             for warning in answer["warnings"].elements.compactMap(\.text) { say("warning: \(warning)") }
             if status == 200 { return }
@@ -23,6 +23,19 @@ struct ReloadCommand: ParsableCommand {
             errors.append(
                 answer["applied"].isTrue ? "everything else is in use" : "nothing was changed, the old is in use")
             throw Failure(.configuration, errors.joined(separator: "\n"))
+        }
+    }
+
+    /// The daemon is asked even if the file is wrong, for its log and its status to tell of it too.
+    private func daemon() throws(Failure) -> RunningDaemon {
+        do throws(Failure) {
+            return try RunningDaemon.need(try ConfigurationFile.parse(config.path), for: "reload")
+        } catch {
+            guard error.status == .configuration,
+                let daemon = try? RunningDaemon.connect(socket: ConfigurationFile.usualControlSocket),
+                (try? daemon.ask(.get, ["status"]))?["configuration"].text == config.path
+            else { throw error }
+            return daemon
         }
     }
 }

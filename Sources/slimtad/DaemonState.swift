@@ -25,6 +25,9 @@ struct ReloadResult: Sendable {
     var warnings: [String] = []
     var isApplied = true
     let time = Timestamp.now()
+
+    /// `errors` without the lines of the file that are shown below them.
+    var events: [String] { errors.filter { !$0.hasPrefix(" ") } }
 }
 
 /// The daemon as it is now.

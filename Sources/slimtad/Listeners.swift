@@ -18,6 +18,9 @@ struct Listeners {
     /// Whose they are to be: of whom the process becomes; nil if it stays who it is.
     private let owner: Identity?
 
+    /// How many sockets are open.
+    var count: Int { sockets.values.reduce(0) { $0 + $1.count } }
+
     init(owner: Identity?) throws(Failure) {
         self.owner = owner
         do throws(SystemError) {

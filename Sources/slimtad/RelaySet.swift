@@ -1,5 +1,5 @@
-// The relays that a configuration asks for, behind one router. Made at start and at each reload, retired when nothing is
-// attempted with them any more.
+// The relays that a configuration asks for, behind one router. Made at start and at each reload; what they have ends when
+// nothing is attempted with them any more.
 
 import Logging
 import NIOCore
@@ -12,63 +12,102 @@ import SlimtaRelay
 import SlimtaSMTP
 import SlimtaSystem
 
-/// `[relay]`, every `[[route]]`, and what they stand on.
-final class RelaySet: Sendable {
-    /// What the queue makes attempts with.
-    let relay: any Relay
-    private let resolver: SlimtaDNS.Resolver
-    private let threads: NIOThreadPool
-    private let closers: [@Sendable () async -> Void]
+/// `[relay]`, every `[[route]]`, and what they stand on. The queue has it, and each attempt that is made with it: when the
+/// last of them lets go of it, it tells so, and ``Parts`` are to be closed.
+final class RelaySet: Relay {
+    /// What has connections, threads and files.
+    struct Parts: Sendable {
+        let resolver: SlimtaDNS.Resolver
+        fileprivate let closers: [@Sendable () async -> Void]
 
-    /// - Parameter secrets: has the relays' passwords.
-    init(
-        _ file: ConfigurationFile, _ secrets: Secrets, group: any EventLoopGroup, logger: Logger
-    ) throws(Failure) {
-        let values = file.values
-        let hostname = file.hostname
+        /// Ends all connections; attempts that still wait get temporary outcomes.
+        func close() async {
+            await withDiscardingTaskGroup { tasks in for closer in closers { tasks.addTask { await closer() } } }
+            await resolver.close()
+        }
+    }
+
+    let parts: Parts
+    private let router: Router
+    private let ended: AsyncStream<Parts>.Continuation
+
+    /// Returns when its resolver has started.
+    ///
+    /// - Parameters:
+    ///   - secrets: has the relays' passwords.
+    ///   - connections: how many each relay may have.
+    ///   - threads: for maildirs.
+    ///   - ended: is told ``parts`` when nobody has the set any more.
+    static func make(
+        _ file: ConfigurationFile, _ secrets: Secrets, budget: FileBudget, connections: Int, threads: NIOThreadPool,
+        ended: AsyncStream<Parts>.Continuation, group: any EventLoopGroup, logger: Logger
+    ) async throws(Failure) -> RelaySet {
+        // libunbound ends the process if it finds no file for its threads.
+        guard FileLimits.hasRoom(for: FileBudget.resolverFiles) else {
+            throw Failure(.unavailable, "relay: too many files are open for another resolver: at most \(budget.limit)")
+        }
         do {
-            let resolver = try values.makeResolver()
-            let threads = NIOThreadPool(numberOfThreads: 2)
-            var closers: [@Sendable () async -> Void] = []
-            let own = OwnAddresses(listeners: values.listenAddresses)
-
-            func make(_ relay: Configuration.Relay) throws -> any Relay {
-                let options = relay.options(hostname: hostname)
-                switch relay.type {
-                case .mx:
-                    let relay = try MXRelay(options, resolver: resolver, own: own, group: group, logger: logger)
-                    closers.append { await relay.shutDown() }
-                    return relay
-                case .smtp(let host, let login):
-                    let credentials = login.map {
-                        SASLClient.Credentials(
-                            username: $0.username, password: secrets.passwords[$0.passwordFile] ?? "")
-                    }
-                    let relay = try FixedHostRelay(
-                        options, host: host.host, port: host.port, credentials: credentials, resolver: resolver,
-                        group: group, logger: logger)
-                    closers.append { await relay.shutDown() }
-                    return relay
-                case .maildir(let path):
-                    return MaildirRelay(path: path, hostname: hostname, threads: threads, logger: logger)
-                case .blackhole: return BlackholeRelay()
-                }
-            }
-
-            let routes = try values.routes.map { route in
-                Router.Route(
-                    matches: { domain in route.domains.contains { $0.matches(domain) } }, try make(route.relay))
-            }
-            relay = Router(routes, otherwise: try make(values.relay))
-            threads.start()
-            self.resolver = resolver
-            self.threads = threads
-            self.closers = closers
+            let set = try RelaySet(
+                file, secrets, budget: budget, connections: connections, threads: threads, ended: ended, group: group,
+                logger: logger)
+            await set.parts.resolver.waitUntilStarted()
+            return set
         } catch {
             throw Failure(.unavailable, "relay: \(error)")
         }
     }
 
+    private init(
+        _ file: ConfigurationFile, _ secrets: Secrets, budget: FileBudget, connections: Int, threads: NIOThreadPool,
+        ended: AsyncStream<Parts>.Continuation, group: any EventLoopGroup, logger: Logger
+    ) throws {
+        let values = file.values
+        let hostname = file.hostname
+        let resolver = try values.makeResolver(sockets: budget.resolverSockets)
+        var closers: [@Sendable () async -> Void] = []
+        let own = OwnAddresses(listeners: values.listenAddresses)
+
+        func make(_ relay: Configuration.Relay) throws -> any Relay {
+            var options = relay.options(hostname: hostname)
+            options.connections = min(options.connections, connections)
+            switch relay.type {
+            case .mx:
+                let relay = try MXRelay(options, resolver: resolver, own: own, group: group, logger: logger)
+                closers.append { await relay.shutDown() }
+                return relay
+            case .smtp(let host, let login):
+                let credentials = login.map {
+                    SASLClient.Credentials(
+                        username: $0.username, password: secrets.passwords[$0.passwordFile] ?? "")
+                }
+                let relay = try FixedHostRelay(
+                    options, host: host.host, port: host.port, credentials: credentials, resolver: resolver,
+                    group: group, logger: logger)
+                closers.append { await relay.shutDown() }
+                return relay
+            case .maildir(let path):
+                return MaildirRelay(path: path, hostname: hostname, threads: threads, logger: logger)
+            case .blackhole: return BlackholeRelay()
+            }
+        }
+
+        let routes = try values.routes.map { route in
+            Router.Route(
+                matches: { domain in route.domains.contains { $0.matches(domain) } }, try make(route.relay))
+        }
+        router = Router(routes, otherwise: try make(values.relay))
+        parts = Parts(resolver: resolver, closers: closers)
+        self.ended = ended
+    }
+
+    deinit { ended.yield(parts) }
+
+    func attempt(_ delivery: Delivery) async -> [Outcome] { await router.attempt(delivery) }
+
+    func destination(for domain: String) -> String { router.destination(for: domain) }
+}
+
+extension RelaySet.Parts {
     /// Says once whether DNS answers can be validated on this network, when that is known.
     func sayValidation(_ logger: Logger, _ state: DaemonState) async {
         switch await resolver.validation {
@@ -79,20 +118,24 @@ final class RelaySet: Sendable {
             state.set { ($0.validation, $0.validationReason) = ("off", nil) }
             logger.info("DNS answers are not validated, as configured")
         case .unavailable(let reason):
+            guard !resolver.isClosing else { return }
             state.set { ($0.validation, $0.validationReason) = ("unavailable", "\(reason)") }
             logger.notice("DNS answers cannot be validated on this network", metadata: ["reason": "\(reason)"])
         }
     }
-
-    /// Ends all connections; attempts that still wait get temporary outcomes.
-    func close() async {
-        for closer in closers { await closer() }
-        await resolver.close()
-        try? await threads.shutdownGracefully()
-    }
 }
 
 extension Configuration {
+    /// How many relays have connections.
+    var connectingRelays: Int {
+        ([relay] + routes.map(\.relay)).count { relay in
+            switch relay.type {
+            case .mx, .smtp: true
+            case .maildir, .blackhole: false
+            }
+        }
+    }
+
     /// Where we listen: mail must not be relayed there.
     fileprivate var listenAddresses: [SocketAddress] {
         edges.flatMap(\.listen).compactMap { address in
@@ -121,6 +164,7 @@ extension Configuration.Relay {
         options.connections = connections
         options.connectionsPerDestination = connectionsPerDestination
         options.sourceAddresses = sourceAddresses.map(\.description)
+        options.networks = PermittedNetworks(allowed: allowNetworks, refused: refuseNetworks)
         return options
     }
 }

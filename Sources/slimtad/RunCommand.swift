@@ -59,10 +59,11 @@ struct RunCommand: ParsableCommand {
         let lock = try pidFile.map { path throws(Failure) in
             try system { () throws(SystemError) in try PIDFile(absolute(path)) }
         }
-        let identity = try system { () throws(SystemError) in
-            _ = try FileLimits.raise()
-            return Privileges.isRoot
+        let (identity, budget) = try system { () throws(SystemError) in
+            let identity =
+                Privileges.isRoot
                 ? try Privileges.lookUp(user: file.values.daemon.user, group: file.values.daemon.group) : nil
+            return (identity, FileBudget(limit: try FileLimits.raise()))
         }
         let daemon: Daemon
         let signals: AsyncStream<Signal>
@@ -75,8 +76,8 @@ struct RunCommand: ParsableCommand {
             try system { () throws(SystemError) in try LogHandlers.startThread() }
             signals = try system { () throws(SystemError) in try Signals.stream() }
             daemon = Daemon(
-                file: file, secrets: secrets, listeners: listeners, storage: storage, control: control, level: level,
-                logger: logger)
+                file: file, secrets: secrets, listeners: listeners, storage: storage, control: control,
+                budget: budget, level: level, logger: logger)
         } catch {
             lock?.remove()
             throw error
@@ -101,7 +102,8 @@ struct RunCommand: ParsableCommand {
     private func report(_ error: Failure) {
         guard LogHandlers.usesJournal else { return say(error.message) }
         let logger = Logger(label: "slimtad")
-        for line in error.message.split(separator: "\n") {
+        // Without the lines of the file that are shown below a mistake.
+        for line in error.message.split(separator: "\n") where !line.hasPrefix(" ") {
             logger.critical("cannot run", metadata: ["error": "\(line)"])
         }
     }

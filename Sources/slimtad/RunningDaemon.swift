@@ -12,7 +12,11 @@ struct RunningDaemon {
 
     /// Connects; nil if no daemon runs.
     static func connect(_ file: ConfigurationFile) throws(Failure) -> RunningDaemon? {
-        let path = file.controlSocket
+        try connect(socket: file.controlSocket)
+    }
+
+    /// Connects to the control socket at `path`; nil if no daemon runs.
+    static func connect(socket path: String) throws(Failure) -> RunningDaemon? {
         do throws(ControlError) {
             return RunningDaemon(client: try ControlClient(path))
         } catch {

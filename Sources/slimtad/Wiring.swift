@@ -8,6 +8,7 @@ import SlimtaMail
 import SlimtaPolicy
 import SlimtaQueue
 import SlimtaSMTP
+import SlimtaSystem
 import SlimtaTLS
 
 extension Configuration {
@@ -34,8 +35,16 @@ extension Configuration {
             handshakeTimeout: TimeAmount(limits.handshakeTimeout))
     }
 
-    var connectionLimits: ConnectionLimiter.Limits {
-        ConnectionLimiter.Limits(total: limits.connections, perAddress: limits.connectionsPerAddress)
+    /// The connections that are wanted, as far as files go.
+    var wantedShare: FileBudget.Share {
+        FileBudget.Share(connections: limits.connections, relayConnections: relay.connections)
+    }
+
+    func connectionLimits(_ share: FileBudget.Share) -> ConnectionLimiter.Limits {
+        // Where there are fewer than was meant, one address must not have them all.
+        let perAddress = share.connections < limits.connections ? max(1, share.connections / 2) : .max
+        return ConnectionLimiter.Limits(
+            total: share.connections, perAddress: min(limits.connectionsPerAddress, perAddress))
     }
 
     var policyChain: PolicyChain {
@@ -51,22 +60,22 @@ extension Configuration {
             }, receivedHops: limits.receivedHops)
     }
 
-    func queueConfiguration(hostname: String) -> SlimtaQueue.Queue.Configuration {
+    func queueConfiguration(hostname: String, _ share: FileBudget.Share) -> SlimtaQueue.Queue.Configuration {
         SlimtaQueue.Queue.Configuration(
             schedule: RetrySchedule(intervals: queue.retry, expire: queue.expire, warn: queue.warn),
             limits: QueueMachine.Limits(
-                attempts: relay.connections, attemptsPerDestination: relay.connectionsPerDestination),
+                attempts: share.relayConnections, attemptsPerDestination: relay.connectionsPerDestination),
             delivers: queue.deliver, hostname: hostname)
     }
 
-    func makeResolver() throws(DNSError) -> SlimtaDNS.Resolver {
+    func makeResolver(sockets: Int) throws(DNSError) -> SlimtaDNS.Resolver {
         let mode: DNSSECMode =
             switch dns.dnssec {
             case .auto: .auto
             case .required: .required
             case .off: .off
             }
-        return try SlimtaDNS.Resolver(servers: dns.servers.map { ($0.host, $0.port) }, dnssec: mode)
+        return try SlimtaDNS.Resolver(servers: dns.servers.map { ($0.host, $0.port) }, dnssec: mode, sockets: sockets)
     }
 }
 

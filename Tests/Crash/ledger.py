@@ -136,7 +136,7 @@ class Rig:
             place, edges=edges, routes=self.routes(isHeld=True),
             queue={"retry": ["3s"], "policies": ["date", "message_id", "received", "domain_split"], **queue},
             relay={"type": "blackhole", "port": None, "connect_timeout": None, "idle_timeout": None,
-                   "connections": connections},
+                   "allow_networks": None, "connections": connections},
             limits={"connections": 200, "connections_per_address": 200})
         if state is not None:
             self.daemon.change(daemon={"state_directory": str(state)})

@@ -109,6 +109,7 @@ import Testing
         #expect(relay.connections == 500)
         #expect(relay.connectionsPerDestination == 20)
         #expect(relay.sourceAddresses.isEmpty)
+        #expect(relay.allowNetworks.isEmpty && relay.refuseNetworks.isEmpty)
 
         #expect(configuration.dns.servers.isEmpty)
         #expect(configuration.dns.dnssec == .auto)
@@ -252,6 +253,24 @@ import Testing
                         HostPort(host: "127.0.0.1", port: 53), HostPort(host: "::1", port: 5353),
                         HostPort(host: "::1", port: 53),
                     ], dnssec: .required))
+    }
+
+    @Test func networksOfExchangers() throws {
+        let configuration = try Configuration.parse(
+            edge + """
+                [relay]
+                allow_networks = ["127.0.0.0/8", "::1"]
+                refuse_networks = ["10.0.0.0/8"]
+                [[route]]
+                domains = ["a.example"]
+                allow_networks = []
+                """, file: "f")
+        let networks = try ["127.0.0.0/8", "::1"].map { try #require(NetworkRange($0)) }
+        let refused = [try #require(NetworkRange("10.0.0.0/8"))]
+        #expect(configuration.relay.allowNetworks == networks)
+        #expect(configuration.relay.refuseNetworks == refused)
+        #expect(configuration.routes[0].relay.allowNetworks.isEmpty)
+        #expect(configuration.routes[0].relay.refuseNetworks == refused)
     }
 
     @Test func routesInheritFromRelay() throws {

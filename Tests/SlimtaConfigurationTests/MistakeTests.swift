@@ -148,7 +148,22 @@ import Testing
             "[relay]\nsource_addresses = [\"0.0.0.0\"]",
             "9: relay.source_addresses[0]: found \"0.0.0.0\"; allowed is an IP address of this machine, without a port"),
 
+        Case(
+            "[relay]\nallow_networks = [\"10.0.0.1/8\", \"localhost\"]\nrefuse_networks = \"10.0.0.0/8\"",
+            """
+            9: relay.allow_networks[0]: found "10.0.0.1/8"; allowed is a network such as "192.0.2.0/24", \
+            "2001:db8::/32", or an address; did you mean "10.0.0.0/8"?
+            """,
+            """
+            9: relay.allow_networks[1]: found "localhost"; allowed is a network such as "192.0.2.0/24", \
+            "2001:db8::/32", or an address
+            """,
+            "10: relay.refuse_networks: found \"10.0.0.0/8\"; allowed is a list of networks"),
+
         // relays and routes
+        Case(
+            "[relay]\ntype = \"blackhole\"\nallow_networks = []",
+            "10: relay.allow_networks: found with type \"blackhole\"; allowed is it with type \"mx\" only"),
         Case(
             "[relay]\ntype = \"smtp\"",
             """

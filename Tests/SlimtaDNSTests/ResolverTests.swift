@@ -32,6 +32,18 @@ import Testing
         try Resolver(servers: [("127.0.0.1", server.port)], dnssec: .off)
     }
 
+    /// It has its threads before anybody asks, though no server answers; a lack of open files then fails a lookup and
+    /// not the process.
+    @Test func startsBeforeFilesRunOut() async {
+        await #expect(processExitsWith: .success) {
+            let resolver = try Resolver(servers: [("127.0.0.1", 9)], dnssec: .off)
+            await resolver.waitUntilStarted()
+            var none = rlimit(rlim_cur: 3, rlim_max: 3)
+            try #require(setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &none) == 0)
+            await #expect(throws: DNSError.self) { try await resolver.a("somewhere.example") }
+        }
+    }
+
     @Test func mailExchanges() async throws {
         let answer = try await Self.resolver().mx("EXAMPLE.com")
         #expect(

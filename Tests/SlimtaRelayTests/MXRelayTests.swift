@@ -28,6 +28,7 @@ final class MailWorld {
     ) throws -> MXRelay {
         var options = RelayOptions(hostname: "client.test")
         options.port = port
+        options.networks.allowed = ["127.0.0.0/8", "::1"].compactMap { NetworkRange($0) }
         change(&options)
         return try MXRelay(
             options, resolver: resolver, own: OwnAddresses(listeners: own), group: Fixture.group,
@@ -197,19 +198,17 @@ struct MXRelayTests {
         ("null.test", "556 5.1.10 null.test takes no mail"), ("nobody.test", "550 5.1.2 nobody.test does not exist"),
         ("text.test", "550 5.1.2 text.test has no host that takes mail"),
         ("lost.test", "550 5.1.2 lost.test has no host that takes mail"),
-        ("zero.test", "550 5.1.2 zero.test has no host that takes mail"),
         ("numeric.test", "550 5.1.2 numeric.test has no host that takes mail"),
         ("a..test", "550 5.1.2 a..test is not a domain name"), ("ü.test", "550 5.1.2 ü.test is not a domain name"),
         ("[127.0.0]", "550 5.1.3 [127.0.0] is not an address"),
         ("[ipv6:127.0.0.1]", "550 5.1.3 [ipv6:127.0.0.1] is not an address"),
         ("[::1]", "550 5.1.3 [::1] is not an address"), ("[x:y]", "550 5.1.3 [x:y] is not an address"),
-        ("[0.0.0.0]", "554 5.4.6 mail for [0.0.0.0] would come back to this host"),
         ("self.test", "554 5.4.6 mail for self.test would come back to this host"),
     ])
     func noMailThere(_ domain: String, _ expected: String) async throws {
         let world = try MailWorld([
             "null.test. 300 IN MX 0 .", "text.test. 300 IN TXT hello", "lost.test. 300 IN MX 1 nowhere.test.",
-            "zero.test. 300 IN A 0.0.0.0", "self.test. 300 IN MX 10 client.test.",
+            "self.test. 300 IN MX 10 client.test.",
             "numeric.test. 300 IN MX 10 127.0.1.1.",
         ])
         let server = try await world.server(1, Self.serve)
@@ -217,6 +216,55 @@ struct MXRelayTests {
         #expect(outcomes.map(\.reply.description) == [expected, expected])
         #expect(outcomes.map(\.result) == [.permanent, .permanent])
         #expect(!outcomes[0].isRemote && server.connections == 0)
+        await world.end()
+    }
+
+    // MARK: Where mail must not go
+
+    /// Threat 34: by name, by address, by localhost, in every form of the address.
+    @Test(arguments: [
+        ("zero.test", "zero.test is at 0.0.0.0"), ("[0.0.0.0]", "[0.0.0.0] is at 0.0.0.0"),
+        ("self.test", "mx.self.test is at 127.0.0.1"), ("meta.test", "meta.test is at 169.254.169.254"),
+        ("six.test", "six.test is at ::1"), ("mapped.test", "mapped.test is at 127.0.0.1"),
+        ("localhost", "localhost is at "), ("a.localhost", "a.localhost is at "),
+        ("local.test", "localhost is at "), ("[127.9.9.9]", "[127.9.9.9] is at 127.9.9.9"),
+        ("[IPv6:::ffff:127.0.0.1]", "[ipv6:::ffff:127.0.0.1] is at 127.0.0.1"),
+        ("[IPv6:fe80::1]", "[ipv6:fe80::1] is at fe80::1"),
+    ])
+    func notPermitted(_ domain: String, _ text: String) async throws {
+        let world = try MailWorld([
+            "zero.test. 300 IN A 0.0.0.0", "self.test. 300 IN MX 10 mx.self.test.",
+            "mx.self.test. 300 IN A 127.0.0.1", "meta.test. 300 IN A 169.254.169.254", "six.test. 300 IN AAAA ::1",
+            "mapped.test. 300 IN AAAA ::ffff:127.0.0.1", "local.test. 300 IN MX 10 localhost.",
+        ])
+        let relay = try world.relay { $0.networks = PermittedNetworks() }
+        let outcomes = await relay.attempt(Delivery(to: ["b@\(domain)", "c@\(domain)"]))
+        #expect(outcomes.map(\.result) == [.permanent, .permanent])
+        for outcome in outcomes {
+            #expect(outcome.reply.description.hasPrefix("554 5.4.6 \(text)"))
+            #expect(outcome.reply.description.hasSuffix(", where no mail is sent"))
+        }
+        #expect(relay.connectionCount == 0)
+        await world.end()
+    }
+
+    /// One such exchanger, or one such address of an exchanger, is no reason not to use another.
+    @Test func theNextIsPermitted() async throws {
+        let world = try MailWorld([
+            "a.test. 300 IN MX 5 low.test.", "a.test. 300 IN MX 10 both.test.", "low.test. 300 IN A 127.0.2.1",
+            "both.test. 300 IN A 127.0.2.2", "both.test. 300 IN A 127.0.1.1", "b.test. 300 IN MX 5 low.test.",
+            "b.test. 300 IN MX 10 mx2.test.",
+        ])
+        let server = try await world.server(1, Self.serve)
+        let trap = try await ScriptedServer(at: "127.0.2.1", port: world.port, Self.serve)
+        let networks = PermittedNetworks(allowed: [try #require(NetworkRange("127.0.1.0/24"))])
+        let relay = try world.relay { $0.networks = networks }
+        let outcomes = await relay.attempt(Delivery(to: ["b@a.test"]))
+        #expect(outcomes.map(\.relay) == ["both.test[127.0.1.1]:\(world.port)"])
+        #expect(server.contents.count == 1 && trap.connections == 0)
+        // Not even when the other one is dead: it is to be waited for.
+        let dead = await relay.attempt(Delivery(to: ["b@b.test"]))
+        #expect(dead.map(\.reply.status) == [EnhancedStatus(4, 4, 1)])
         await world.end()
     }
 

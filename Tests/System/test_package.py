@@ -80,6 +80,21 @@ def test_units_are_right_and_hardened(fresh, fact):
     assert float(re.search(r"([0-9.]+) OK", figure)[1]) <= 1.5
 
 
+def test_limits_of_the_unit(fresh):
+    """What systemd makes of the unit's limits; and that a failure is tried again for as long as it takes."""
+    shown = fresh.run(
+        "systemctl show slimtad -p MemoryHigh -p MemoryMax -p TasksMax -p OOMPolicy -p NoExecPaths "
+        "-p StartLimitIntervalUSec -p Restart -p SocketBindDeny")
+    shown = dict(line.split("=", 1) for line in shown.splitlines())
+    assert 0 < int(shown["MemoryHigh"]) < int(shown["MemoryMax"]) and shown["TasksMax"] == "1024"
+    assert (shown["OOMPolicy"], shown["StartLimitIntervalUSec"], shown["Restart"]) == ("continue", "0", "on-failure")
+    assert shown["NoExecPaths"] == "/" and shown["SocketBindDeny"] == "1-1023"
+    # Nothing but itself can be run in there, not even as a library.
+    inside = f"nsenter -t {fresh.pid()} -m"
+    assert fresh.execute(f"{inside} /usr/sbin/slimtad --version").returncode == 0
+    assert fresh.execute(f"{inside} /bin/true").returncode != 0
+
+
 def test_make_install_and_uninstall(fresh, tmp_path):
     """For those without dpkg: the same files elsewhere, and all but the configuration are taken away again."""
     built = "BUILT=" + str(tmp_path / "slimtad")
@@ -151,9 +166,13 @@ def test_removal_keeps_purge_leaves_nothing(fresh):
     fresh.run("apt-get remove -y slimtad </dev/null 2>&1")
     assert fresh.run("ls /etc/slimta/slimta.conf /var/lib/slimtad/super")
     assert "slimtad" not in fresh.run("ps -eo comm")
+    # What the administrator wrote for the unit is not ours.
+    theirs = "/etc/systemd/system/slimtad.service.d"
+    fresh.write(f"{theirs}/override.conf", "[Service]\nLimitNOFILE=4096\n")
     # Nothing is asked: there is nobody to answer.
     fresh.run("apt-get purge -y slimtad </dev/null 2>&1")
-    assert files(fresh) - fresh.before == set()
+    assert files(fresh) - fresh.before == {theirs, f"{theirs}/override.conf"}
+    fresh.run(f"rm -r {theirs}; systemctl daemon-reload")
     assert fresh.run("getent passwd slimtad; getent group slimtad slimtad-admin; true") == ""
     assert fresh.run("ls -d /run/slimtad /run/systemd/system/slimtad* 2>/dev/null; true") == ""
     assert "slimtad" not in fresh.run("systemctl list-unit-files --no-pager; systemctl --failed --no-pager")

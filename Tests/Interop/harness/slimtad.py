@@ -87,7 +87,10 @@ class Slimtad(Program):
             "limits": {},
             "auth": {"users": str(self.users), "mechanisms": ["PLAIN", "LOGIN"]},
             "queue": {"retry": ["1s"], "minimum_free": "1MiB"},
-            "relay": {"type": "mx", "port": 2525, "connect_timeout": "5s", "idle_timeout": "1s"},
+            "relay": {
+                "type": "mx", "port": 2525, "connect_timeout": "5s", "idle_timeout": "1s",
+                "allow_networks": ["127.0.0.0/8", "::1"],
+            },
             "dns": {"dnssec": "off"},
             "edge": edges if edges is not None else [
                 {"name": "submission", "type": "smtp", "listen": [f"{self.address}:{SUBMISSION}"], "tls": "starttls",

@@ -1,0 +1,431 @@
+"""README and the manual pages, word for word: a stranger installs slimtad and types what is written there, in its order.
+
+`Typist.type` refuses what is not written; the last test, that something written was not typed. Where a page has a
+placeholder (ID), the test says what is typed for it.
+"""
+
+import re
+import shlex
+import smtplib
+import socket
+
+import pytest
+
+import manual
+from machine import CONFIGURATION, PASSWORD, Failed, submit, wait_until
+
+
+class Typist:
+    def __init__(self, machine):
+        self.machine = machine
+        self.written = manual.commands()
+        self.typed, self.words = set(), set()
+
+    def type(self, command, actual=None, status=0, stdin="", terminal=False, user=None, editor="false"):
+        """Types a command that is written down (`actual`: with its placeholders filled in, or with further options that
+        are); what it printed, on both streams."""
+        assert command in self.written, f"nobody is told to type {command!r}"
+        self.typed.add(command)
+        line = actual or command
+        self.words |= set(line.split())
+        if terminal:
+            line = f"script -qec {shlex.quote(line)} /dev/null"
+        if user:
+            line = f"runuser -u {user} -- {line}"
+        line = f"export SYSTEMD_EDITOR={shlex.quote(editor)} EDITOR={shlex.quote(editor)} SYSTEMD_PAGER=cat; cd /root; {line} 2>&1"
+        done = self.machine.execute(line, stdin)
+        if done.returncode != status:
+            journal = self.machine.run("journalctl -b --no-pager -u slimtad -n 30 -o cat", check=False)
+            raise Failed(f"{line}: {done.returncode}\n{done.stdout}{done.stderr}\n{journal}")
+        return done.stdout
+
+    def edit_unit(self, text):
+        """`systemctl edit slimtad`, where this is written into the editor."""
+        self.machine.write("/root/drop-in", text)
+        self.type("systemctl edit slimtad", terminal=True, editor="cp /root/drop-in")
+
+
+@pytest.fixture(scope="module")
+def typist(bare, deb):
+    bare.start_mx()
+    # Where README has it: beside the one who types.
+    bare.copy(deb, f"/root/{deb.name}")
+    bare.run(f"mkdir -p /root/.build/deb && mv /root/{deb.name} /root/.build/deb/")
+    return Typist(bare)
+
+
+def edit(machine, *changes):
+    """Changes of slimta.conf, each of them possible once or more."""
+    text = machine.read(CONFIGURATION)
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    machine.write(CONFIGURATION, text)
+
+
+def logs_in(machine, address, login, password=PASSWORD, port=587):
+    try:
+        machine.connect(port, login, password, address=address).quit()
+        return True
+    except (ConnectionRefusedError, smtplib.SMTPException):
+        return False
+
+
+def listening(machine):
+    return sorted(machine.run("ss -Hltn 'sport = :587 or sport = :465' | awk '{print $4}'").split())
+
+
+# README, Install
+
+
+def test_install(typist):
+    typist.type("apt install ./.build/deb/slimtad_*.deb", stdin="y\n")
+    assert typist.machine.run("systemctl is-active slimtad").strip() == "active"
+    assert listening(typist.machine) == ["127.0.0.1:465", "127.0.0.1:587"]
+
+
+def test_edit_users_check_reload(typist):
+    """The recipe: host name, certificate and edges in the editor, a user, check, reload. Other machines can send."""
+    machine = typist.machine
+    serial = machine.make_certificate("mine")
+    machine.write("/root/edits", "\n".join([
+        's|^# hostname = .*|hostname = "mail.origin.test"|',
+        's|^certificate = "/etc/slimta/tls/fullchain.pem"|certificate = "/etc/slimta/tls/mine.pem"|',
+        's|^key = "/etc/slimta/tls/key.pem"|key = "/etc/slimta/tls/mine.key"|',
+        r's|^listen = \["127.0.0.1:\([0-9]*\)"\]|listen = ["[::]:\1"]|',
+        's|^# dnssec = "auto"|dnssec = "off"|', 's|^# retry = .*|retry = ["1s"]|', ""]))
+    typist.type("$EDITOR /etc/slimta/slimta.conf", editor="sed -i -f /root/edits")
+    typist.type("slimtad passwd alice", stdin=PASSWORD + "\n")
+    said = typist.type("slimtad check")
+    assert "[::]:587" in said
+    typist.type("systemctl reload slimtad")
+    assert listening(machine) == ["*:465", "*:587"]
+    assert logs_in(machine, "::1", "alice") and logs_in(machine, "127.0.0.7", "alice")
+    assert machine.certificate() == serial
+    with machine.connect(587, "alice", address="127.0.0.7") as client:
+        submit(client, "by the recipe")
+    wait_until(lambda: "by the recipe" in machine.delivered(), what="the message at the MX")
+
+
+def test_install_elsewhere(typist):
+    """What follows `make install`, here where it changes nothing."""
+    typist.machine.run("systemd-sysusers")
+    typist.type("systemctl enable --now slimtad")
+    assert typist.machine.run("systemctl is-enabled slimtad").strip() == "enabled"
+
+
+# Every change of listen
+
+
+@pytest.mark.parametrize("how", ["reload", "restart"])
+def test_every_change_of_listen(typist, how):
+    """One that overlaps, one that does not, and back: by reload and by restart."""
+    machine = typist.machine
+    for address, shown in [
+            ("127.0.0.1", "127.0.0.1"), ("[::]", "*"), ("0.0.0.0", "0.0.0.0"), ("127.0.0.1", "127.0.0.1"),
+            ("[::1]", "[::1]"), ("[::]", "*")]:
+        machine.run(f"sed -i 's|^listen = .*:587\"\\]|listen = [\"{address}:587\"]|' {CONFIGURATION}")
+        typist.type("slimtad check")
+        typist.type(f"systemctl {how} slimtad")
+        assert listening(machine) == sorted(["*:465", f"{shown}:587"])
+        assert logs_in(machine, "::1" if ":" in address else "127.0.0.1", "alice")
+        assert "warning" not in typist.type("slimtad status").replace("warning:      certificate", "")
+
+
+def test_listen_that_cannot_be(typist):
+    """A reload keeps the old and fails; a restart is tried again until it works, however long that takes."""
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    with machine.network(), socket.create_server(("127.0.0.9", 2600)):
+        machine.run(f"sed -i 's|^listen = .*:587\"\\]|listen = [\"127.0.0.9:2600\"]|' {CONFIGURATION}")
+        mark = machine.cursor()
+        assert "failed" in typist.type("systemctl reload slimtad", status=1)
+        machine.wait_for_journal("reload failed.*127.0.0.9:2600", mark)
+        assert "127.0.0.9:2600" in typist.type("slimtad reload", status=78)
+        assert "the last reload failed" in typist.type("systemctl status slimtad")
+        assert "has been changed and is not in use" in typist.type("slimtad status")
+        assert listening(machine) == ["*:465", "*:587"] and logs_in(machine, "::1", "alice")
+        typist.type("systemctl restart slimtad", status=1)
+        wait_until(lambda: int(machine.run("systemctl show -p NRestarts --value slimtad")) >= 3, 60, "three restarts")
+    wait_until(lambda: machine.run("systemctl is-active slimtad; true").strip() == "active", 60, "the start")
+    machine.write(CONFIGURATION, before)
+    typist.type("systemctl reload slimtad")
+    assert listening(machine) == ["*:465", "*:587"]
+
+
+# Reloads that fail
+
+
+def test_failed_reload_says_why(typist):
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    machine.append("message_sizes = 1\n")
+    typist.type("systemctl reload slimtad", status=1)
+    assert "message_sizes" in typist.type("slimtad reload", status=78)
+    typist.type("slimtad check", status=78)
+    assert logs_in(machine, "127.0.0.1", "alice")
+    machine.write(CONFIGURATION, before)
+    typist.type("systemctl reload slimtad")
+    assert "reload" not in typist.type("systemctl status slimtad").split("Status:")[1].split("\n")[0]
+
+
+def test_certificate_that_is_refused(typist):
+    """The reload takes the rest, and fails; the journal, the status line and `status` name the file."""
+    machine = typist.machine
+    good = machine.read("/etc/slimta/tls/mine.pem")
+    serial = machine.certificate()
+    machine.write("/etc/slimta/tls/mine.pem", "no certificate\n")
+    typist.type("slimtad passwd alice", "slimtad passwd --senders '@origin.test' bob", stdin=PASSWORD + "\n")
+    typist.type("systemctl reload slimtad", status=1)
+    said = typist.type("slimtad reload", status=78)
+    assert "/etc/slimta/tls/mine.pem" in said and "everything else is in use" in said
+    assert "/etc/slimta/tls/mine.pem" in typist.type("systemctl status slimtad")
+    assert "/etc/slimta/tls/mine.pem" in typist.type("slimtad status")
+    assert machine.certificate() == serial and logs_in(machine, "127.0.0.1", "bob")
+    machine.write("/etc/slimta/tls/mine.pem", good)
+    typist.type("systemctl reload slimtad")
+    typist.type("slimtad passwd alice", "slimtad passwd --delete bob")
+    typist.type("systemctl reload slimtad")
+    assert not logs_in(machine, "127.0.0.1", "bob")
+
+
+# README, Operate, and slimtad-queue(8)
+
+
+@pytest.fixture
+def queued(typist):
+    """Two messages that wait, one of alice's and one of bob's; their queue ids."""
+    machine = typist.machine
+    machine.run(f"sed -i 's|^# deliver = true|deliver = false|' {CONFIGURATION}")
+    typist.type("slimtad passwd alice", "slimtad passwd bob", stdin=PASSWORD + "\n")
+    typist.type("systemctl reload slimtad")
+    ids = []
+    for login in ("alice", "bob"):
+        with machine.connect(465, login) as client:
+            ids.append(submit(client, f"of {login}"))
+    return ids
+
+
+def test_looking_at_the_queue(typist, queued):
+    machine = typist.machine
+    everything = typist.type("slimtad queue list")
+    assert all(queue_id in everything for queue_id in queued)
+    assert typist.type("slimtad queue") == everything
+    for option in ("--sender a@origin.test", "--recipient @example.test", "--domain example.test", "--age 0s",
+                   "--state due", "--limit 10"):
+        assert queued[0] in typist.type("slimtad queue list", f"slimtad queue list {option}"), option
+    assert queued[0] in typist.type("slimtad queue list", "slimtad queue list --json")
+    assert queued[1] not in typist.type("slimtad queue list --login alice")
+    typist.type("slimtad queue list", "slimtad queue list --reason greylisted")
+    typist.type("slimtad queue list --domain example.com --state deferred")
+    assert "b@example.test" in typist.type("slimtad queue show ID", f"slimtad queue show {queued[0]}")
+    shown = typist.type("slimtad queue show ID", f"slimtad queue show {queued[0]} --content")
+    assert "X-Test: of alice" in shown
+    assert "2" in typist.type("slimtad queue list", "slimtad queue count")
+    assert queued[0] in typist.type("journalctl SLIMTA_QUEUE_ID=...", f"journalctl SLIMTA_QUEUE_ID={queued[0]}")
+    wait_until(lambda: "2 queued" in typist.type("systemctl status slimtad"), what="the status line")
+    assert "balanced" in typist.type("slimtad audit")
+
+
+def test_changing_the_queue(typist, queued):
+    typist.type("slimtad queue hold --login alice")
+    typist.type("slimtad queue remove --login alice", "slimtad queue remove --login alice --yes")
+    written = "slimtad queue flush|hold|release|remove|bounce"
+    for action in ("hold", "release", "flush"):
+        typist.type(written, f"slimtad queue {action} {queued[1]}")
+    typist.type(written, f"slimtad queue bounce {queued[1]} --yes")
+    typist.type(written, "slimtad queue remove --all --yes")
+    assert typist.type("slimtad queue list", "slimtad queue count").strip() == "0"
+
+
+def test_curl(typist, queued):
+    for command in [command for command in typist.written if command.startswith("curl")]:
+        assert '"error"' not in typist.type(command)
+
+
+def test_member_of_the_group(typist, queued):
+    """Who is in slimtad-admin steers it without being root; who is not is told so."""
+    machine = typist.machine
+    machine.run("useradd -m -G slimtad-admin opal && useradd -m stranger")
+    assert "slimtad:" in typist.type("slimtad status", user="opal")
+    typist.type("slimtad reload", user="opal")
+    assert queued[0] in typist.type("slimtad queue list", user="opal")
+    assert "slimtad-admin" in typist.type("slimtad status", user="stranger", status=77)
+    assert machine.run("stat -c '%U:%G %a' /run/slimtad/control").strip() == "slimtad:slimtad-admin 660"
+    # And so it is after a start as root.
+    machine.drop_in(manual.block("slimtad.8", "User=root"))
+    machine.run("systemctl restart slimtad")
+    assert "slimtad:" in typist.type("slimtad status", user="opal")
+    machine.remove_drop_ins()
+    machine.run("systemctl restart slimtad")
+
+
+# slimtad(8)
+
+
+def test_under_systemd(typist):
+    machine = typist.machine
+    typist.type("systemctl stop slimtad")
+    assert listening(machine) == []
+    typist.type("systemctl start slimtad")
+    # Returns when mail is accepted: nothing is waited for.
+    assert logs_in(machine, "127.0.0.1", "alice")
+    assert "slimtad accepts mail" in typist.type("journalctl -x -u slimtad")
+
+
+def test_sockets_of_systemd(typist):
+    """The three commands of slimtad(8), and back; every change by reload that is possible."""
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    text = manual.block("slimtad.8", "systemd:submission")
+    lines = [line for line in text.splitlines() if line.startswith("listen")]
+    edit(machine, ('listen = ["[::]:587"]', lines[0]), ('listen = ["[::]:465"]', lines[1]))
+    commands = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# systemctl")]
+    assert len(commands) == 3
+    # Not without them, and then nothing is changed.
+    assert "slimtad.socket" in typist.type("slimtad reload", status=78)
+    assert logs_in(machine, "::1", "alice")
+    for command in commands:
+        typist.type(command)
+    for port in (587, 465):
+        assert logs_in(machine, "127.0.0.1", "alice", port=port)
+    assert "warning" not in typist.type("slimtad status").replace("warning:      certificate", "")
+    typist.type("systemctl restart slimtad")
+    assert logs_in(machine, "127.0.0.1", "alice")
+    # The first connection starts it.
+    machine.run("systemctl stop slimtad 2>/dev/null")
+    assert logs_in(machine, "127.0.0.1", "alice") and machine.pid() != 0
+    # Back: what systemd has, slimtad cannot open, and says so.
+    machine.write(CONFIGURATION, before)
+    assert 'listen = ["systemd:submission"]' in typist.type("slimtad reload", status=78)
+    typist.type("systemctl stop slimtad")
+    typist.type("systemctl disable --now slimtad.socket slimtad-submissions.socket")
+    typist.type("systemctl start slimtad")
+    assert logs_in(machine, "::1", "alice")
+
+
+def test_sockets_without_the_configuration(typist):
+    """They are enabled and slimta.conf was forgotten: the text says who has the port; without them it comes back."""
+    machine = typist.machine
+    typist.type("systemctl stop slimtad")
+    typist.type("systemctl enable --now slimtad.socket")
+    mark = machine.cursor()
+    typist.type("systemctl start slimtad", status=1)
+    machine.wait_for_journal(r'cannot run.*listen = .*systemd:submission', mark)
+    typist.type("systemctl disable --now slimtad.socket slimtad-submissions.socket")
+    wait_until(lambda: logs_in(machine, "::1", "alice"), 60, "a login")
+
+
+def test_started_as_root(typist):
+    """The drop-in of slimtad(8), in the editor of `systemctl edit`; every change of listen works there too."""
+    machine = typist.machine
+    typist.edit_unit(manual.block("slimtad.8", "User=root"))
+    typist.type("systemctl stop slimtad")
+    machine.run("systemd-tmpfiles --create slimtad.conf")
+    typist.type("systemctl start slimtad")
+    assert machine.run(f"ps -o user= -p {machine.pid()}").strip() == "slimtad"
+    for address, shown in [("127.0.0.1", "127.0.0.1"), ("[::]", "*")]:
+        for how in ("reload", "restart"):
+            machine.run(f"sed -i 's|^listen = .*:587\"\\]|listen = [\"127.0.0.8:587\"]|' {CONFIGURATION}")
+            typist.type("systemctl reload slimtad")
+            machine.run(f"sed -i 's|^listen = .*:587\"\\]|listen = [\"{address}:587\"]|' {CONFIGURATION}")
+            typist.type(f"systemctl {how} slimtad")
+            assert f"{shown}:587" in listening(machine)
+    machine.run("systemctl revert slimtad")
+    typist.type("systemctl restart slimtad")
+    assert logs_in(machine, "::1", "alice")
+
+
+def test_key_as_a_credential(typist):
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    text = manual.block("slimtad.8", "LoadCredential=")
+    unit, configuration = text.split("# slimta.conf")
+    machine.run("mkdir -p /etc/letsencrypt/live/mail && cd /etc/letsencrypt/live/mail && "
+                "cp /etc/slimta/tls/mine.key privkey.pem && chmod 600 privkey.pem")
+    typist.edit_unit(unit)
+    key = next(line for line in configuration.splitlines() if line.startswith("key"))
+    edit(machine, ('key = "/etc/slimta/tls/mine.key"', key))
+    typist.type("systemctl restart slimtad")
+    assert logs_in(machine, "127.0.0.1", "alice")
+    typist.type("systemctl reload slimtad")
+    machine.write(CONFIGURATION, before)
+    machine.run("systemctl revert slimtad")
+    typist.type("systemctl restart slimtad")
+
+
+def test_without_systemd(typist):
+    machine = typist.machine
+    typist.type("systemctl stop slimtad")
+    machine.run("systemd-tmpfiles --create slimtad.conf")
+    typist.type("slimtad run --daemonize --pid-file /run/slimtad/pid")
+    pid = machine.run("cat /run/slimtad/pid").strip()
+    assert logs_in(machine, "::1", "alice")
+    for address in ("127.0.0.1", "[::]", "0.0.0.0", "[::]"):
+        machine.run(f"sed -i 's|^listen = .*:587\"\\]|listen = [\"{address}:587\"]|' {CONFIGURATION}")
+        typist.type("slimtad reload")
+        assert logs_in(machine, "::1" if "::" in address else "127.0.0.1", "alice")
+    machine.run(f"kill -HUP {pid}")
+    # DRAIN, which waits until it has ended.
+    typist.type("slimtad reload", "slimtad drain")
+    assert machine.execute(f"test -e /proc/{pid}").returncode != 0
+    typist.type("slimtad run --daemonize --pid-file /run/slimtad/pid",
+                f"slimtad run --daemonize --pid-file /run/slimtad/pid --config {CONFIGURATION}")
+    typist.type("slimtad reload", "slimtad drain --no-wait")
+    wait_until(lambda: "slimtad" not in machine.run("ps -eo comm"), what="the daemon's end")
+    typist.type("slimtad status", status=69)
+    typist.type("systemctl start slimtad")
+
+
+def test_files(typist):
+    """Owner and mode as FILES says."""
+    machine = typist.machine
+    page = manual.page("slimtad.8").split(".Sh FILES")[1].split(".Sh ")[0]
+    for path in re.findall(r"^\.It Pa (\S+)", page, re.M):
+        assert machine.execute(f"test -e {path}").returncode == 0, path
+    assert "root's, group slimtad, mode 0640" in page
+    assert machine.run("stat -c '%U:%G %a' /etc/slimta/users").strip() == "root:slimtad 640"
+
+
+# slimta.conf(5)
+
+
+def test_addresses_of_every_kind(typist):
+    """"host:port", "[v6]:port", "unix:/path", as slimta.conf(5) and the sample have them; "systemd:NAME" is above."""
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    edit(machine, ('listen = ["[::]:587"]',
+                   'listen = ["localhost:587", "[::1]:2587", "127.0.0.7:587", "unix:/run/slimtad/submission"]'))
+    for command in ("slimtad check", "systemctl reload slimtad", "systemctl restart slimtad"):
+        typist.type(command)
+    assert logs_in(machine, "127.0.0.1", "alice") and logs_in(machine, "127.0.0.7", "alice")
+    assert logs_in(machine, "::1", "alice", port=2587)
+    assert machine.run("stat -c '%U:%G %a %F' /run/slimtad/submission").strip() == "slimtad:slimtad 660 socket"
+    machine.write(CONFIGURATION, before)
+    typist.type("systemctl reload slimtad")
+    assert listening(machine) == ["*:465", "*:587"]
+
+
+def test_daemon_table_is_read_at_start(typist):
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    edit(machine, ('# drain_timeout = "30s"', 'drain_timeout = "20s"'))
+    mark = machine.cursor()
+    typist.type("systemctl reload slimtad")
+    machine.wait_for_journal(r"changes of \[daemon\] take effect at the next start", mark)
+    machine.write(CONFIGURATION, before)
+    typist.type("systemctl reload slimtad")
+
+
+def test_all_that_is_written_was_typed(typist):
+    """But what other tests have: rebuild is the interop tests'."""
+    assert typist.written.keys() - typist.typed == set()
+    options = set()
+    for name in ("slimtad.8", "slimtad-queue.8"):
+        options |= {f"--{option}" for option in re.findall(r"\bFl -([a-z-]+)", manual.page(name))}
+    assert len(options) > 10 and options - typist.words == set()
+
+
+def test_nothing_is_lost_by_all_this(typist):
+    assert "balanced" in typist.type("slimtad audit")
+    assert typist.machine.run("systemctl --failed --no-legend --plain | grep -c slimtad; true").strip() == "0"
