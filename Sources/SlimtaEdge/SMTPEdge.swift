@@ -90,6 +90,7 @@ package final class SMTPEdge: Sendable {
     private let submissions: any Submissions
     private let group: any EventLoopGroup
     private let sessionLog: SessionLog
+    private let logger: Logger
 
     package init(
         settings: SMTPEdgeSettings, limiter: ConnectionLimiter, submissions: any Submissions,
@@ -100,6 +101,7 @@ package final class SMTPEdge: Sendable {
         self.submissions = submissions
         self.group = group
         sessionLog = SessionLog(logger)
+        self.logger = logger
     }
 
     /// Takes effect for sessions that begin from now on.
