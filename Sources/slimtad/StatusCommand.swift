@@ -27,8 +27,8 @@ struct StatusCommand: ParsableCommand {
                 if json {
                     print(status.line)
                 } else {
-                    Self.tellQueue(status)
                     Self.tellWarnings(status)
+                    Self.tellQueue(status)
                 }
                 throw Failure(
                     .unavailable,
@@ -58,6 +58,7 @@ struct StatusCommand: ParsableCommand {
     }
 
     private static func tell(_ status: JSON) {
+        tellWarnings(status)
         let storage = status["storage"]
         line(
             "slimtad",
@@ -85,7 +86,6 @@ struct StatusCommand: ParsableCommand {
                 + "checkpoint \(storage["checkpoint"].integer ?? 0), \(octets(storage["free_octets"].integer ?? 0)) free"
                 + (storage["free_inodes"].integer.map { $0 < 100_000 ? ", \($0) inodes" : "" } ?? "")
                 + (storage["full"].isTrue ? ", FULL: nothing is accepted" : ""))
-        if let failure = storage["failure"].text { line("failure", "\(failure): nothing is accepted") }
         let dns = status["dns"]
         let validation =
             switch dns["validation"].text {
@@ -95,10 +95,11 @@ struct StatusCommand: ParsableCommand {
             default: "not known yet whether answers can be validated"
             }
         line("dns", validation)
-        tellWarnings(status)
     }
 
+    /// What is wrong, before everything else: nobody reads to the end of what is long and fine.
     private static func tellWarnings(_ status: JSON) {
+        if let failure = status["storage"]["failure"].text { line("failure", "\(failure): nothing is accepted") }
         for warning in status["warnings"].elements { line("warning", warning.text ?? "") }
     }
 }

@@ -100,6 +100,15 @@ def test_one_message_is_one_message(make_slimtad):
     assert "2 messages:" in command(daemon, "status")
 
 
+def test_status_says_first_what_is_wrong(make_slimtad):
+    daemon = make_slimtad(queue={"deliver": False}).start()
+    # Its certificate ends within two days.
+    lines = command(daemon, "status").splitlines()
+    kinds = [line.split(":")[0] for line in lines]
+    count = kinds.count("warning")
+    assert count and kinds[:count] == ["warning"] * count and kinds[count] == "slimtad"
+
+
 @pytest.mark.parametrize("words, meant", [
     (["quue"], "queue"), (["statsu"], "status"), (["Check"], "check"), (["queue", "lst"], "list"),
     (["queue", "relaese"], "release"), (["status", "--jsn"], "--json"), (["queue", "list", "--sendr", "x"], "--sender"),
