@@ -30,7 +30,7 @@ struct SMTPConnection: Sendable {
 /// follows from that is done outside.
 final class ConnectionPool: Sendable {
     typealias ConnectionID = UInt64
-    typealias Machine = ConnectionPoolMachine<SocketAddress, SMTPJob>
+    typealias Machine = ConnectionPoolMachine<ConnectionKey, SMTPJob>
 
     fileprivate struct State {
         var machine: Machine
@@ -59,7 +59,8 @@ final class ConnectionPool: Sendable {
                 machine: Machine(
                     .init(
                         total: settings.options.connections,
-                        perDestination: settings.options.connectionsPerDestination))))
+                        perDestination: settings.options.connectionsPerDestination,
+                        uses: settings.options.messagesPerSession))))
     }
 
     // MARK: For attempts
@@ -72,13 +73,13 @@ final class ConnectionPool: Sendable {
         let (isWaiting, connection): (Bool, SMTPConnection?) = state.withLock { state in
             job.cancel()
             guard let id = state.assigned[ObjectIdentifier(job)] else {
-                return (state.machine.withdraw(for: job.host.address) { $0 === job } != nil, nil)
+                return (state.machine.withdraw(for: job.key) { $0 === job } != nil, nil)
             }
             // A connection that is still being made finds out when it is there.
             guard let connection = state.connections[id] else { return (true, nil) }
             return (false, connection)
         }
-        if isWaiting { job.tell(done: SMTPJob.cancelled) }
+        if isWaiting { job.tellCancelled() }
         connection?.eventLoop.execute { connection?.driver.value.cancel(job) }
     }
 
@@ -89,7 +90,7 @@ final class ConnectionPool: Sendable {
             let (waiting, idle) = state.machine.shutDown()
             return (waiting, idle.compactMap { state.connections[$0] })
         }
-        for job in waiting { job.tell(done: SMTPJob.cancelled) }
+        for job in waiting { job.tellCancelled() }
         for connection in idle { connection.eventLoop.execute { connection.driver.value.retire() } }
         await withCheckedContinuation { continuation in
             let isDrained = state.withLock { state in
@@ -114,13 +115,13 @@ final class ConnectionPool: Sendable {
     func opened(_ id: ConnectionID) { state.withLock { $0.machine.opened(id) } }
 
     /// The connection, or its session, could not be opened; ``closed(_:)`` follows.
-    func failed(_ id: ConnectionID, _ job: SMTPJob, _ outcome: Outcome) {
+    func failed(_ id: ConnectionID, _ job: SMTPJob, _ failure: HostFailure) {
         let (failed, action) = state.withLock { state in
             state.assigned[ObjectIdentifier(job)] = nil
             let result = state.machine.failed(id, work: job)
             return (result.failed, state.note(result.action))
         }
-        for job in failed { job.tell(.unusable(outcome)) }
+        for job in failed { job.tell(.unusable(failure)) }
         perform(action)
     }
 
@@ -134,10 +135,10 @@ final class ConnectionPool: Sendable {
         case retire
     }
 
-    func released(_ id: ConnectionID, from job: SMTPJob) -> Next {
+    func released(_ id: ConnectionID, from job: SMTPJob, isOld: Bool) -> Next {
         state.withLock { state in
             state.assigned[ObjectIdentifier(job)] = nil
-            switch state.note(state.machine.released(id)) {
+            switch state.note(state.machine.released(id, isOld: isOld)) {
             case .start(_, let next): return .start(next)
             case .retire: return .retire
             case .none, .connect: return .idle
@@ -176,9 +177,9 @@ final class ConnectionPool: Sendable {
         let action: Machine.Action? = state.withLock { state -> Machine.Action? in
             state.assigned[ObjectIdentifier(job)] = nil
             guard !state.machine.isShutDown, !job.isCancelled else { return nil }
-            return state.note(state.machine.submit(job, for: job.host.address, isRepeated: isRepeated))
+            return state.note(state.machine.submit(job, for: job.key, isRepeated: isRepeated))
         }
-        if let action { perform(action) } else { job.tell(done: SMTPJob.cancelled) }
+        if let action { perform(action) } else { job.tellCancelled() }
     }
 
     private func perform(_ action: Machine.Action) {
@@ -195,7 +196,7 @@ final class ConnectionPool: Sendable {
             } else {
                 connection.eventLoop.execute { connection.driver.value.start(job) }
             }
-        case .connect(let id, let job): connect(id, job, security: settings.options.security)
+        case .connect(let id, let job): connect(id, job, job.key.plan)
         case .retire(let id):
             guard let connection = state.withLock({ $0.connections[id] }) else { return }
             connection.eventLoop.execute { connection.driver.value.retire() }
@@ -205,17 +206,17 @@ final class ConnectionPool: Sendable {
     /// Connects once more in the same place, without TLS.
     func reconnectInClear(_ id: ConnectionID, _ job: SMTPJob) {
         state.withLock { $0.connections[id] = nil }
-        connect(id, job, security: .none)
+        connect(id, job, TLSPlan(security: .none, mayGoInClear: false))
     }
 
-    private func connect(_ id: ConnectionID, _ job: SMTPJob, security: SMTPClientMachine.Security) {
+    private func connect(_ id: ConnectionID, _ job: SMTPJob, _ plan: TLSPlan) {
         let host = job.host
         let eventLoop = group.next()
         var bootstrap = ClientBootstrap(group: eventLoop)
             .connectTimeout(.init(settings.options.connectTimeout))
             .channelInitializer { [settings] channel in
                 channel.eventLoop.makeCompletedFuture {
-                    let driver = SMTPClientDriver(id, job, settings, security: security, pool: self)
+                    let driver = SMTPClientDriver(id, job, settings, plan, pool: self)
                     try channel.pipeline.syncOperations.addHandler(driver)
                 }
             }
@@ -228,17 +229,19 @@ final class ConnectionPool: Sendable {
         }
         bootstrap.connect(to: host.address).whenFailure { error in
             // Not at once: this leads to the next connection, and that may fail as quickly.
-            eventLoop.execute { self.notConnected(id, job, Self.reason(error)) }
+            eventLoop.execute {
+                self.notConnected(id, job, Self.reason(error), isTimeout: Self.isTimeout(error))
+            }
         }
     }
 
-    private func notConnected(_ id: ConnectionID, _ job: SMTPJob, _ reason: String) {
+    private func notConnected(_ id: ConnectionID, _ job: SMTPJob, _ reason: String, isTimeout: Bool = false) {
         settings.logger.debug("not connected", metadata: ["relay": "\(job.host.label)", "reason": "\(reason)"])
         let outcome = Outcome(
             .temporary,
             Reply(451, EnhancedStatus(4, 4, 1), "cannot connect to \(job.host.label): \(reason)"),
             relay: job.host.label, remoteHost: job.host.remoteHost)
-        failed(id, job, outcome)
+        failed(id, job, HostFailure(outcome: outcome, isTimeout: isTimeout))
         closed(id)
     }
 
@@ -250,6 +253,14 @@ final class ConnectionPool: Sendable {
             return state.sourceTurn
         }
         return candidates[turn % candidates.count]
+    }
+
+    private static func isTimeout(_ error: any Error) -> Bool {
+        switch error {
+        case let error as IOError: error.errnoCode == ETIMEDOUT
+        case ChannelError.connectTimeout: true
+        default: false
+        }
     }
 
     /// What went wrong, without what a bounce's reader does not understand.

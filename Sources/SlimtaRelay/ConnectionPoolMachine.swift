@@ -2,21 +2,31 @@
 
 import NIOCore
 
+/// Where connections lead: work for equal destinations may share them.
+protocol PoolDestination: Hashable, Sendable {
+    associatedtype Group: Hashable & Sendable
+    /// What has its connections counted together with those of other destinations, such as those of one IP address.
+    var group: Group { get }
+}
+
 /// Shares out connections to destinations among those who wait for one.
 ///
-/// - No more than `total` connections, and `perDestination` for one destination, from the decision to connect until
-///   the connection is known to be closed.
+/// - No more than `total` connections, and `perDestination` for the destinations of one group, from the decision to
+///   connect until the connection is known to be closed.
 /// - Work for one destination is done in the order in which it came. Among destinations that wait for room in `total`
 ///   it goes round; one with many messages does not hold up one with a single one.
 /// - An idle connection is given the next work for its destination, the last used first, and is closed if another
 ///   destination needs its place.
+/// - A connection that has done `uses` pieces of work, or is old, is closed instead of given more.
 /// - Nothing is kept of a destination without connections and work.
-struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
+struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
     typealias ConnectionID = UInt64
 
     struct Limits: Hashable, Sendable {
         var total: Int
         var perDestination: Int
+        /// How much work one connection does.
+        var uses = Int.max
     }
 
     /// What is to be done. One event never leads to more.
@@ -37,6 +47,8 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
     private struct Connection {
         let destination: Destination
         var phase: Phase
+        /// How much work it has done.
+        var uses = 0
         /// When it became idle: a number that grows.
         var idleSince: UInt64 = 0
     }
@@ -56,6 +68,8 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
     private let limits: Limits
     private var connections: [ConnectionID: Connection] = [:]
     private var entries: [Destination: Entry] = [:]
+    /// How many connections the destinations of a group have, whatever their phase.
+    private var groups: [Destination.Group: Int] = [:]
     /// The destinations with waiting work; each is in here once, the one that is served next first.
     private var round = CircularBuffer<Destination>()
     private var counter: UInt64 = 0
@@ -75,7 +89,7 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
     /// just failed it.
     mutating func submit(_ work: Work, for destination: Destination, isRepeated: Bool = false) -> Action {
         var entry = entries[destination] ?? Entry()
-        if isRepeated, entry.waiting.isEmpty, mayConnect(entry) {
+        if isRepeated, entry.waiting.isEmpty, mayConnect(destination, entry) {
             entries[destination] = entry
             return connect(destination, work)
         }
@@ -84,7 +98,7 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
             entries[destination] = entry
             return .start(id, work)
         }
-        if entry.waiting.isEmpty, mayConnect(entry) {
+        if entry.waiting.isEmpty, mayConnect(destination, entry) {
             entries[destination] = entry
             return connect(destination, work)
         }
@@ -92,7 +106,7 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
         entry.waiting.append(work)
         entries[destination] = entry
         // Its place may be taken by a connection that does nothing.
-        if entry.open < limit(of: entry), let id = oldestIdle() { return retire(id) }
+        if entry.open < limit(of: entry), let id = idleInTheWay(of: destination) { return retire(id) }
         return .none
     }
 
@@ -141,11 +155,14 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
         return (failed, .none)
     }
 
-    /// The connection has done its work: what it does next. With ``Action/none`` it is idle.
-    mutating func released(_ id: ConnectionID) -> Action {
+    /// The connection has done its work: what it does next. With ``Action/none`` it is idle. `isOld`: it is to do no
+    /// more.
+    mutating func released(_ id: ConnectionID, isOld: Bool = false) -> Action {
+        connections[id]?.uses += 1
         guard let connection = connections[id], connection.phase == .busy, var entry = entries[connection.destination]
         else { return .none }
-        if isShutDown || isOwedToOthers(connection.destination, entry) {
+        let isUsedUp = isOld || connection.uses >= limits.uses
+        if isShutDown || isUsedUp || isOwedToOthers(connection.destination, entry) {
             connections[id]?.phase = .closing
             entries[connection.destination]?.established -= 1
             return .retire(id)
@@ -171,6 +188,9 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
     /// The connection is closed, for whatever reason: there is room for another.
     mutating func closed(_ id: ConnectionID) -> Action {
         guard let connection = connections.removeValue(forKey: id) else { return .none }
+        let group = connection.destination.group
+        let others = groupCount(connection.destination) - 1
+        groups[group] = others > 0 ? others : nil
         if var entry = entries[connection.destination] {
             entry.open -= 1
             switch connection.phase {
@@ -203,14 +223,18 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
 
     private func limit(of entry: Entry) -> Int { min(entry.limit ?? .max, limits.perDestination) }
 
-    private func mayConnect(_ entry: Entry) -> Bool {
+    private func groupCount(_ destination: Destination) -> Int { groups[destination.group] ?? 0 }
+
+    private func mayConnect(_ destination: Destination, _ entry: Entry) -> Bool {
         connections.count < limits.total && entry.open < limit(of: entry)
+            && groupCount(destination) < limits.perDestination
     }
 
     private mutating func connect(_ destination: Destination, _ work: Work) -> Action {
         counter += 1
         connections[counter] = Connection(destination: destination, phase: .connecting)
         entries[destination]?.open += 1
+        groups[destination.group, default: 0] += 1
         return .connect(counter, work)
     }
 
@@ -223,10 +247,14 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
         return .retire(id)
     }
 
-    /// The connection that has been idle for longest, if all places are taken.
-    private func oldestIdle() -> ConnectionID? {
-        guard connections.count >= limits.total else { return nil }
-        return connections.filter { $0.value.phase == .idle }.min { $0.value.idleSince < $1.value.idleSince }?.key
+    /// The connection that has been idle for longest, if all places are taken: those of the group, or all.
+    private func idleInTheWay(of destination: Destination) -> ConnectionID? {
+        let isGroupFull = groupCount(destination) >= limits.perDestination
+        guard isGroupFull || connections.count >= limits.total else { return nil }
+        let idle = connections.filter { _, connection in
+            connection.phase == .idle && (!isGroupFull || connection.destination.group == destination.group)
+        }
+        return idle.min { $0.value.idleSince < $1.value.idleSince }?.key
     }
 
     /// Whether a connection of `destination` that has done its work is to make room for another destination.
@@ -234,7 +262,9 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
     /// Only for one that waits for nothing but room, and that has fewer connections: none, if its turn is before
     /// ours or we have no work; else at least two fewer, so that connections do not go back and forth.
     private func isOwedToOthers(_ destination: Destination, _ entry: Entry) -> Bool {
-        guard connections.count >= limits.total, !round.isEmpty else { return false }
+        let isFull = connections.count >= limits.total
+        let isGroupFull = groupCount(destination) >= limits.perDestination
+        guard isFull || isGroupFull, !round.isEmpty else { return false }
         var isBeforeUs = true
         for other in round {
             if other == destination {
@@ -242,6 +272,9 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
                 continue
             }
             guard let theirs = entries[other], theirs.open < limit(of: theirs) else { continue }
+            // Our place is of use to them if it is one of their group, or their group has room and the rest has not.
+            let isOfUse = other.group == destination.group || (isFull && groupCount(other) < limits.perDestination)
+            guard isOfUse else { continue }
             if entry.waiting.isEmpty || (theirs.open == 0 && isBeforeUs) || theirs.open + 1 < entry.open { return true }
         }
         return false
@@ -251,7 +284,8 @@ struct ConnectionPoolMachine<Destination: Hashable & Sendable, Work: Sendable> {
     private mutating func serveNext() -> Action {
         guard connections.count < limits.total else { return .none }
         for destination in round {
-            guard var entry = entries[destination], mayConnect(entry), let work = entry.waiting.popFirst() else {
+            guard var entry = entries[destination], mayConnect(destination, entry), let work = entry.waiting.popFirst()
+            else {
                 continue
             }
             entries[destination] = entry

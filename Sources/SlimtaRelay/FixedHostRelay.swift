@@ -17,9 +17,10 @@ package final class FixedHostRelay: Relay {
     private let options: RelayOptions
     private let host: String
     private let port: Int
+    private let canLogIn: Bool
     private let lookup: HostLookup
     private let pool: ConnectionPool
-    private let deadHosts = DeadHosts()
+    private let memory = HostMemory()
 
     /// - Parameters:
     ///   - host: a name, or an IP address without brackets.
@@ -33,6 +34,7 @@ package final class FixedHostRelay: Relay {
         self.options = options
         self.host = host.asciiLowercased()
         self.port = port
+        canLogIn = credentials != nil
         lookup = HostLookup(resolver)
         let tls =
             options.security == .none
@@ -60,8 +62,7 @@ package final class FixedHostRelay: Relay {
 
     private func attempt(_ message: OutgoingMessage, _ recipients: [Mailbox]) async -> [Outcome] {
         var trial = HostTrial(
-            pool: pool, deadHosts: deadHosts, message: message, recipients: recipients,
-            limit: options.commandTimeout)
+            pool: pool, memory: memory, message: message, recipients: recipients, options: options, canLogIn: canLogIn)
         var hosts: [MailHost] = []
         if let address = try? SocketAddress(ipAddress: host, port: port) {
             hosts = [MailHost(address: address, name: nil)]

@@ -9,6 +9,8 @@ import Synchronization
 
 /// What of a delivery is the same for every host and every recipient.
 struct OutgoingMessage: Sendable {
+    let id: QueueID
+    let received: Timestamp
     let sender: Mailbox?
     let content: OutgoingContent
     let size: Int
@@ -17,6 +19,8 @@ struct OutgoingMessage: Sendable {
 
     init(_ delivery: Delivery) {
         let envelope = delivery.envelope
+        id = envelope.id
+        received = envelope.received
         sender = envelope.sender
         content = OutgoingContent(fields: envelope.prependedFields, message: delivery.message)
         size = envelope.prependedFields.readableBytes + delivery.message.size
@@ -45,98 +49,73 @@ struct OutgoingMessage: Sendable {
     }
 }
 
-/// Remembers which hosts could not be used a moment ago, so that the next message does not wait for them first.
-final class DeadHosts: Sendable {
-    private static let memory = TimeAmount.seconds(60)
-
-    private let hosts = Mutex(ExpiringCache<SocketAddress, Bool>(capacity: 4096))
-
-    func contains(_ host: MailHost) -> Bool {
-        hosts.withLock { $0.value(for: host.address, at: .now()) != nil }
-    }
-
-    func insert(_ host: MailHost) {
-        let now = NIODeadline.now()
-        hosts.withLock { $0.insert(true, for: host.address, until: now + Self.memory, at: now) }
-    }
-}
-
-/// One attempt for some recipients. Each host that is tried gets a transaction of its own.
+/// One attempt for some recipients: asks the hosts that HostTrialMachine names, through the pool.
 struct HostTrial {
-    /// However many hosts there are, no more are tried in one attempt.
-    static let maximumHosts = 20
     /// RFC 5321 section 4.5.3.1.8: every server takes as many recipients at a time.
     static let maximumRecipients = 100
 
     let pool: ConnectionPool
-    let deadHosts: DeadHosts
+    let memory: HostMemory
     let message: OutgoingMessage
     let recipients: [Mailbox]
-    /// No host is begun with after that.
-    let end: NIODeadline
-    private var tried = 0
-    /// What the hosts so far failed with: the most telling.
-    private var failure: Outcome?
-    /// Dead hosts, to be tried when there are no others.
+    let plan: TLSPlan
+    private var machine: HostTrialMachine
+    /// Hosts that could not be used a moment ago, to be tried when there are no others.
     private var postponed: [MailHost] = []
 
+    /// - Parameter canLogIn: whether there are credentials; a password is never sent in clear.
     init(
-        pool: ConnectionPool, deadHosts: DeadHosts, message: OutgoingMessage, recipients: [Mailbox], limit: Duration
+        pool: ConnectionPool, memory: HostMemory, message: OutgoingMessage, recipients: [Mailbox],
+        options: RelayOptions, canLogIn: Bool = false
     ) {
         self.pool = pool
-        self.deadHosts = deadHosts
+        self.memory = memory
         self.message = message
         self.recipients = recipients
-        end = .now() + TimeAmount(limit)
+        let isOpportunistic = options.security == .opportunistic && !canLogIn
+        let mayGoInClear = isOpportunistic && .now() - message.received >= options.clearTextAfter
+        plan = TLSPlan(security: options.security, mayGoInClear: mayGoInClear)
+        // A host may hang once or twice, and the others are still asked.
+        machine = HostTrialMachine(
+            recipients: recipients.count, end: .now() + TimeAmount(options.commandTimeout * 3))
     }
 
-    /// Tries `hosts` in this order, except that dead ones wait; nil if none could be used.
+    /// Asks `hosts` in this order, except that those that could not be used a moment ago wait; nil if that was not enough.
     mutating func attempt(_ hosts: [MailHost]) async -> [Outcome]? {
-        for host in hosts {
-            if deadHosts.contains(host) {
-                postponed.append(host)
-            } else if let outcomes = await attempt(host) {
-                return outcomes
-            }
-        }
-        return nil
+        let (usable, others) = memory.sorted(hosts, for: message.id)
+        postponed += others
+        machine.add(usable)
+        await ask()
+        return machine.isSettled ? machine.outcomes : nil
     }
 
-    /// There are no more hosts: tries those that wait, then says what is to be said of it all; nil if there was no host.
+    /// There are no more hosts: asks those that wait, then says what is to be said of it all; nil if there was no host.
     mutating func finish() async -> [Outcome]? {
-        for host in postponed {
-            if let outcomes = await attempt(host) { return outcomes }
-        }
-        return failure.map { Array(repeating: $0, count: recipients.count) }
+        machine.add(postponed)
+        postponed = []
+        await ask()
+        return machine.outcomes
     }
 
-    /// A host could not be used, or not even be tried. That is no matter of the recipients: others would fare no better,
-    /// and the queue is told so.
-    mutating func note(_ outcome: Outcome) {
-        var outcome = outcome
-        outcome.isHostFailure = outcome.result == .temporary
-        // That somebody may take it later weighs more than that somebody else never will; and what a host said, more
-        // than what we make of its silence.
-        func weight(_ outcome: Outcome) -> Int {
-            (outcome.result == .temporary ? 2 : 0) + (outcome.isRemote ? 1 : 0)
-        }
-        if let failure, weight(failure) > weight(outcome) { return }
-        failure = outcome
-    }
+    /// A host could not even be tried.
+    mutating func note(_ outcome: Outcome) { machine.note(outcome) }
 
-    private mutating func attempt(_ host: MailHost) async -> [Outcome]? {
-        guard tried < Self.maximumHosts, tried == 0 || .now() < end, !Task.isCancelled else { return nil }
-        tried += 1
-        let transaction = SMTPTransaction(
-            sender: message.sender, recipients: recipients, size: message.size, eightBit: message.eightBit,
-            needsSMTPUTF8: message.needsSMTPUTF8)
-        let job = SMTPJob(host: host, transaction: transaction, content: message.content)
-        switch await pool.deliver(job) {
-        case .success(let outcomes): return outcomes
-        case .failure(let unusable):
-            deadHosts.insert(host)
-            note(unusable.outcome)
-            return nil
+    private mutating func ask() async {
+        while !Task.isCancelled,
+            let question = machine.next(at: .now(), limit: { [memory] in memory.recipients(of: $0) })
+        {
+            let transaction = SMTPTransaction(
+                sender: message.sender, recipients: question.recipients.map { recipients[$0] }, size: message.size,
+                eightBit: message.eightBit, needsSMTPUTF8: message.needsSMTPUTF8)
+            let key = ConnectionKey(host: question.host, plan: plan)
+            switch await pool.deliver(SMTPJob(key: key, transaction: transaction, content: message.content)) {
+            case .success(let (outcomes, causes)):
+                let lessons = machine.answered(question, outcomes, causes)
+                for lesson in lessons { memory.learn(lesson, of: question.host, message.id) }
+            case .failure(let failure):
+                let lesson = machine.unusable(failure)
+                if let lesson { memory.learn(lesson, of: question.host, message.id) }
+            }
         }
     }
 
@@ -165,21 +144,17 @@ struct HostTrial {
     }
 }
 
-/// A host could not be used: another may be tried.
-struct HostUnusable: Error {
-    let outcome: Outcome
-}
-
 extension ConnectionPool {
-    /// Has the job done: one outcome for each recipient, or the reason why the host cannot be used.
-    func deliver(_ job: SMTPJob) async -> Result<[Outcome], HostUnusable> {
+    /// Has the job done: one outcome for each recipient and where it came from, or the reason why the host cannot be
+    /// used.
+    func deliver(_ job: SMTPJob) async -> Result<([Outcome], [OutcomeCause]), HostFailure> {
         await withTaskCancellationHandler {
             submit(job)
             while true {
                 switch await job.next() {
                 case .wantsRest(let connection): await Self.sendRest(of: job, over: connection)
-                case .done(let outcomes): return .success(outcomes)
-                case .unusable(let outcome): return .failure(HostUnusable(outcome: outcome))
+                case .done(let outcomes, let causes): return .success((outcomes, causes))
+                case .unusable(let failure): return .failure(failure)
                 }
             }
         } onCancel: {

@@ -10,16 +10,16 @@ import SlimtaTLS
 
 /// Delivers to the hosts that DNS names for a domain (RFC 5321 section 5.1), with opportunistic TLS.
 ///
-/// In one attempt every address of every mail exchanger is tried until one opens a session: by preference, at random
-/// within one, IPv6 and IPv4 in turn, those that were dead a moment ago last. What such a host then says of a
-/// recipient is the outcome; a session that breaks is not begun again with another host, because nobody knows what
-/// became of the message.
+/// In one attempt the addresses of the mail exchangers are tried until one takes the message or refuses it for good: by
+/// preference, at random within one, IPv6 and IPv4 in turn, those that could not be used a moment ago last. What a
+/// host only puts off, and what is lost on the way there, goes to the next one, unless the host may have the whole
+/// message: HostTrialMachine has the rules.
 package final class MXRelay: Relay {
     private let options: RelayOptions
     private let lookup: HostLookup
     private let own: OwnAddresses
     private let pool: ConnectionPool
-    private let deadHosts = DeadHosts()
+    private let memory = HostMemory()
 
     /// Throws if a source address is not an IP address, or if there can be no TLS.
     package init(
@@ -74,8 +74,7 @@ package final class MXRelay: Relay {
     private func attempt(_ domain: String, _ message: OutgoingMessage, _ recipients: [Mailbox]) async -> [Outcome] {
         func all(_ outcome: Outcome) -> [Outcome] { Array(repeating: outcome, count: recipients.count) }
         var trial = HostTrial(
-            pool: pool, deadHosts: deadHosts, message: message, recipients: recipients,
-            limit: options.commandTimeout)
+            pool: pool, memory: memory, message: message, recipients: recipients, options: options)
         var isOurs = false
         if domain.utf8.first == UInt8(ascii: "[") {
             guard let address = AddressLiteral.parse(domain, port: options.port) else {
@@ -130,7 +129,7 @@ package final class MXRelay: Relay {
         let ownName = options.hostname.asciiLowercased()
         if names.contains(ownName) { return .ours }
         // More than can be tried need not be looked up.
-        let order = names.count == 1 ? names : Array(names.shuffled().prefix(HostTrial.maximumHosts))
+        let order = names.count == 1 ? names : Array(names.shuffled().prefix(HostTrialMachine.maximumHosts))
         let answers: [HostLookup.Addresses] =
             order.count == 1
             ? [await lookup.addresses(of: order[0], port: options.port)]

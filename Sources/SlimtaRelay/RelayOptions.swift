@@ -12,10 +12,19 @@ package struct RelayOptions: Hashable, Sendable {
     package var security = SMTPClientMachine.Security.opportunistic
     /// What the TCP connection may take, and after it the TLS handshake.
     package var connectTimeout = Duration.seconds(30)
+    /// What the greeting may take.
+    package var greetingTimeout = Duration.seconds(60)
     /// What the replies to one group of commands may take. RFC 5321 section 4.5.3.2 says five minutes.
     package var commandTimeout = Duration.seconds(300)
     /// What sending the whole message may take, and then the reply to it.
     package var dataTimeout = Duration.seconds(600)
+    /// With opportunistic TLS: how long a message waits for a server's TLS to work before it goes in clear. One that is
+    /// refused by chance, or by somebody on the way, is not at once sent for all to read.
+    package var clearTextAfter = Duration.seconds(300)
+    /// The most messages in one session. Many servers allow a hundred.
+    package var messagesPerSession = 100
+    /// How long a session is given new messages.
+    package var sessionTime = Duration.seconds(600)
     /// How long an idle connection is kept for the next message.
     package var idleTimeout = Duration.seconds(30)
     /// The most connections at a time, all destinations together.
@@ -28,4 +37,9 @@ package struct RelayOptions: Hashable, Sendable {
     package var networks = PermittedNetworks()
 
     package init(hostname: String) { self.hostname = hostname }
+
+    /// What a host may take to open a session and to answer the commands of a transaction, from the first octet that is
+    /// written to it until it wants the content, for a transaction with so many recipients. Within that each reply has
+    /// its own time-out: a host that uses up every one of them does not keep the others waiting for ever.
+    func hostBudget(recipients: Int) -> Duration { commandTimeout * (2 + Double(recipients) / 10) }
 }

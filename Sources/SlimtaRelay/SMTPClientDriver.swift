@@ -33,6 +33,10 @@ final class SMTPClientDriver: ChannelInboundHandler {
     /// Set when TLS has failed: the job goes on in clear, once this connection is closed.
     private var jobInClear: SMTPJob?
     private var context: ChannelHandlerContext?
+    /// The session is given no more jobs after that.
+    private var sessionEnd = NIODeadline.distantFuture
+    /// The host must want the content of the job until then.
+    private var budgetEnd = NIODeadline.distantFuture
 
     /// The content under way, if it comes in parts.
     private var stuffer: DotStuffer?
@@ -45,8 +49,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private var timerDeadline = NIODeadline.distantFuture
 
     init(
-        _ id: ConnectionPool.ConnectionID, _ job: SMTPJob, _ settings: SessionSettings,
-        security: SMTPClientMachine.Security, pool: ConnectionPool
+        _ id: ConnectionPool.ConnectionID, _ job: SMTPJob, _ settings: SessionSettings, _ plan: TLSPlan,
+        pool: ConnectionPool
     ) {
         self.id = id
         self.job = job
@@ -55,7 +59,9 @@ final class SMTPClientDriver: ChannelInboundHandler {
         host = job.host
         label = job.host.label
         machine = SMTPClientMachine(
-            .init(name: settings.options.hostname, security: security, credentials: settings.credentials))
+            .init(
+                name: settings.options.hostname, security: plan.security, mayGoInClear: plan.mayGoInClear,
+                credentials: settings.credentials))
     }
 
     // MARK: For the pool and for attempts
@@ -69,6 +75,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         }
         self.job = job
         isJobNew = true
+        beginBudget()
         var out = context?.channel.allocator.buffer(capacity: 512) ?? ByteBuffer()
         advance(&out)
     }
@@ -103,7 +110,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         do {
             try stuffer?.append(part, to: &out)
         } catch {
-            contentFailed(Self.outcome(of: error))
+            contentFailed(Self.outcome(of: error), error == .eightBit ? .lacking : .message)
             reply.resume(returning: false)
             return
         }
@@ -119,7 +126,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         do {
             try stuffer?.finish(into: &out)
         } catch {
-            contentFailed(Self.outcome(of: error))
+            contentFailed(Self.outcome(of: error), error == .eightBit ? .lacking : .message)
             return
         }
         stuffer = nil
@@ -130,7 +137,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     /// The rest of the content cannot be had.
     func failContent(_ outcome: Outcome, for job: SMTPJob) {
-        if self.job === job, stuffer != nil { contentFailed(outcome) }
+        if self.job === job, stuffer != nil { contentFailed(outcome, .message) }
     }
 
     // MARK: Channel
@@ -144,6 +151,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     func channelActive(context: ChannelHandlerContext) {
         pool.connected(id, connection(context))
+        sessionEnd = .now() + TimeAmount(settings.options.sessionTime)
+        beginBudget()
         settings.logger.debug("connected", metadata: ["relay": "\(label)"])
         if let job, job.isCancelled {
             end(.cancelled)
@@ -197,9 +206,9 @@ final class SMTPClientDriver: ChannelInboundHandler {
         perform(machine.ended(end), &out)
     }
 
-    private func contentFailed(_ outcome: Outcome) {
+    private func contentFailed(_ outcome: Outcome, _ kind: OutcomeCause.Kind) {
         var out = ByteBuffer()
-        perform(machine.contentFailed(outcome), &out)
+        perform(machine.contentFailed(outcome, kind), &out)
     }
 
     /// Does all that the machine wants done, writes what it wrote, and arms its deadline.
@@ -268,7 +277,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
             try stuffer.append(content.message.head, to: &octets)
             if content.message.rest == nil { try stuffer.finish(into: &octets) }
         } catch {
-            contentFailed(Self.outcome(of: error))
+            contentFailed(Self.outcome(of: error), error == .eightBit ? .lacking : .message)
             return
         }
         if content.message.rest == nil {
@@ -292,18 +301,19 @@ final class SMTPClientDriver: ChannelInboundHandler {
         guard let job else { return }
         self.job = nil
         if isReusable {
-            let next = pool.released(id, from: job)
-            job.tell(.done(outcomes.map(decorated)))
+            let next = pool.released(id, from: job, isOld: .now() >= sessionEnd)
+            job.tell(.done(outcomes.map(decorated), machine.causes))
             switch next {
             case .idle: armDeadline()
             case .start(let job):
                 self.job = job
                 isJobNew = true
+                beginBudget()
             case .retire: retire()
             }
         } else {
             pool.abandoned(job)
-            job.tell(.done(outcomes.map(decorated)))
+            job.tell(.done(outcomes.map(decorated), machine.causes))
             close()
         }
     }
@@ -317,7 +327,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
             pool.repeated(job)
         } else {
             pool.abandoned(job)
-            job.tell(.done(outcomes.map(decorated)))
+            job.tell(.done(outcomes.map(decorated), machine.causes))
         }
     }
 
@@ -328,11 +338,17 @@ final class SMTPClientDriver: ChannelInboundHandler {
             "no session", metadata: ["relay": "\(label)", "reason": "\(failure.outcome.reply)"])
         if job.isCancelled {
             pool.abandoned(job)
-            job.tell(done: SMTPJob.cancelled)
-        } else if failure.mayRetryInClear {
-            jobInClear = job
+            job.tellCancelled()
         } else {
-            pool.failed(id, job, decorated(failure.outcome))
+            switch failure.inClear {
+            case .now: jobInClear = job
+            case .later, .no:
+                pool.failed(
+                    id, job,
+                    HostFailure(
+                        outcome: decorated(failure.outcome), isTimeout: failure.isTimeout,
+                        isTLSFailure: failure.inClear == .later))
+            }
         }
         close()
     }
@@ -371,6 +387,13 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     // MARK: Deadlines
 
+    /// The job begins here.
+    private func beginBudget() {
+        guard let job else { return }
+        let budget = settings.options.hostBudget(recipients: job.transaction.recipients.count)
+        budgetEnd = .now() + TimeAmount(budget)
+    }
+
     /// Each wait of the machine has one deadline; what arrives meanwhile does not move it.
     private func armDeadline() {
         let waitsFor = machine.waitsFor
@@ -378,9 +401,11 @@ final class SMTPClientDriver: ChannelInboundHandler {
         self.waitsFor = waitsFor
         let options = settings.options
         switch waitsFor.kind {
+        case .greeting: deadline = .now() + TimeAmount(options.greetingTimeout)
         case .reply(let recipients):
             // Large groups get more, in proportion: a server may think about each recipient.
-            deadline = .now() + TimeAmount(options.commandTimeout * (1 + Double(recipients) / 100))
+            let end = NIODeadline.now() + TimeAmount(options.commandTimeout * (1 + Double(recipients) / 100))
+            deadline = min(end, budgetEnd)
         case .handshake: deadline = .now() + TimeAmount(options.connectTimeout)
         case .content, .finalReply: deadline = .now() + TimeAmount(options.dataTimeout)
         case .idle: deadline = .now() + TimeAmount(options.idleTimeout)

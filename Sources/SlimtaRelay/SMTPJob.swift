@@ -12,6 +12,15 @@ struct OutgoingContent: Sendable {
     let message: Message
 }
 
+/// Why a host could not be used.
+struct HostFailure: Error {
+    let outcome: Outcome
+    /// It kept us waiting.
+    var isTimeout = false
+    /// Only TLS failed: mail that has waited for longer goes in clear.
+    var isTLSFailure = false
+}
+
 /// A transaction to be made with one host, and the place where the attempt waits for what becomes of it.
 ///
 /// Whoever works on it says at most two things: that it wants the rest of a large message, and how it ended.
@@ -19,10 +28,10 @@ final class SMTPJob: Sendable {
     enum Event: Sendable {
         /// The connection sent the content up to the part that is in memory: the attempt sends the rest through it.
         case wantsRest(SMTPConnection)
-        /// One outcome for each recipient of the transaction.
-        case done([Outcome])
+        /// One outcome for each recipient of the transaction, and where each came from.
+        case done([Outcome], [OutcomeCause])
         /// The host could not be used. Nothing was sent: another may be tried.
-        case unusable(Outcome)
+        case unusable(HostFailure)
     }
 
     /// How often a job is begun again because a connection turned out to be dead.
@@ -35,13 +44,15 @@ final class SMTPJob: Sendable {
         var repetitions = 0
     }
 
-    let host: MailHost
+    let key: ConnectionKey
     let transaction: SMTPTransaction
     let content: OutgoingContent
     private let state = Mutex(State())
 
-    init(host: MailHost, transaction: SMTPTransaction, content: OutgoingContent) {
-        self.host = host
+    var host: MailHost { key.host }
+
+    init(key: ConnectionKey, transaction: SMTPTransaction, content: OutgoingContent) {
+        self.key = key
         self.transaction = transaction
         self.content = content
     }
@@ -74,9 +85,13 @@ final class SMTPJob: Sendable {
         continuation?.resume(returning: event)
     }
 
-    /// Tells the attempt that nothing came of it for anyone.
-    func tell(done outcome: Outcome) {
-        tell(.done(Array(repeating: outcome, count: transaction.recipients.count)))
+    /// Tells the attempt that it was broken off before anything came of it.
+    func tellCancelled() {
+        let count = transaction.recipients.count
+        tell(
+            .done(
+                Array(repeating: Self.cancelled, count: count),
+                Array(repeating: OutcomeCause(.mail, .cancelled), count: count)))
     }
 
     /// The attempt no longer wants it.

@@ -9,10 +9,8 @@ package import SlimtaMail
 
 /// Why a server's octets are no SMTP reply (RFC 5321 section 4.2). The connection cannot go on.
 package enum ReplyError: Error, Hashable, Sendable {
-    /// More than ``ReplyParser/maximumLine`` octets without an end of line.
-    case lineTooLong
-    /// More than ``ReplyParser/maximumLines`` lines in one reply.
-    case tooManyLines
+    /// More than ``ReplyParser/maximumReply`` octets in one reply.
+    case tooLong
     /// A line that does not begin with a code from 200 to 599 and a blank, a hyphen or the end of the line.
     case notAReply
     /// The lines of one reply have different codes.
@@ -22,16 +20,25 @@ package enum ReplyError: Error, Hashable, Sendable {
 /// Parses replies (RFC 5321 section 4.2.1, enhanced status codes of RFC 2034), however the octets were cut.
 ///
 /// A line may end in LF alone: that is a fault that does no harm here. Text is made safe: what is not printable
-/// (controls, invalid UTF-8, characters that change the direction of text) becomes "?".
+/// (controls, invalid UTF-8, characters that change the direction of text) becomes "?". A line that is too long is cut,
+/// and lines too many are left out: what a server decided stands at the beginning.
 package struct ReplyParser: Sendable {
-    /// The longest line that is taken, with its end; RFC 5321 section 4.5.3.1.5 allows servers 512 octets.
+    /// How much of a line is kept, with its end; RFC 5321 section 4.5.3.1.5 allows servers 512 octets.
     package static let maximumLine = 2048
-    /// The most lines of one reply; an EHLO reply has some twenty.
+    /// How many lines of one reply are kept; an EHLO reply has some twenty.
     package static let maximumLines = 128
+    /// The most octets of one reply, kept or not: a server that never comes to an end is given up.
+    package static let maximumReply = 1 << 20
 
     private var input = ByteBuffer()
     /// The octets at the start of `input` that were searched and hold no LF.
     private var searched = 0
+    /// The beginning of a line that is too long, of which the rest is still to come and not kept.
+    private var cut: ByteBuffer?
+    /// How many octets of the reply under way were taken out of `input`.
+    private var taken = 0
+    /// The first octet of the reply under way, if it is there.
+    private var first: UInt8?
     /// The reply under way; `lines` is empty between replies.
     private var code: UInt16 = 0
     private var status: EnhancedStatus?
@@ -40,7 +47,22 @@ package struct ReplyParser: Sendable {
     package init() {}
 
     /// Whether there is anything that no reply was made of: a part of a reply, or more than was asked for.
-    package var hasUnread: Bool { input.readableBytes > 0 || !lines.isEmpty }
+    package var hasUnread: Bool { input.readableBytes > 0 || !lines.isEmpty || cut != nil }
+
+    /// What there is of a reply that begins with 2 and did not come to a proper end; nil if there is none.
+    ///
+    /// RFC 5321 section 4.3.2: the first digit decides. Where a yes that is not heard means a second copy of a message,
+    /// it is heard in whatever form it comes.
+    package var halfYes: Reply? {
+        guard (first ?? input.readableBytesView.first) == UInt8(ascii: "2") else { return nil }
+        if !lines.isEmpty { return Reply(code, status, lines: lines) }
+        return (cut ?? input).withUnsafeReadableBytes { octets in
+            let end = octets.prefix(Self.maximumLine).prefix { $0 != UInt8(ascii: "\r") && $0 != UInt8(ascii: "\n") }
+            let octets = UnsafeRawBufferPointer(rebasing: end)
+            let line = Self.line(octets)
+            return Reply(line?.code ?? 250, nil, line?.text ?? Self.printable(octets))
+        }
+    }
 
     /// Takes what the server sent.
     package mutating func append(_ bytes: ByteBuffer) {
@@ -61,11 +83,12 @@ package struct ReplyParser: Sendable {
             } else if line.code != code {
                 throw .codeChanged
             }
-            guard lines.count < Self.maximumLines else { throw .tooManyLines }
-            lines.append(textBehindStatus(line.text))
+            if lines.count < Self.maximumLines { lines.append(textBehindStatus(line.text)) }
             if line.isLast {
                 let reply = Reply(code, status, lines: lines)
                 lines = []
+                taken = 0
+                first = nil
                 return reply
             }
         }
@@ -90,20 +113,45 @@ package struct ReplyParser: Sendable {
     }
 
     private mutating func nextLine() throws(ReplyError) -> Line? {
+        if first == nil { first = input.readableBytesView.first }
         guard let end = lineFeed() else {
             searched = input.readableBytes
-            if searched >= Self.maximumLine { throw .lineTooLong }
+            if searched >= Self.maximumLine || cut != nil { try cutLine() }
             return nil
         }
-        guard end < Self.maximumLine else { throw .lineTooLong }
         searched = 0
-        let line = input.withUnsafeReadableBytes { octets in
-            let hasCR = end > 0 && octets[end - 1] == UInt8(ascii: "\r")
-            return Self.line(UnsafeRawBufferPointer(rebasing: octets[..<(hasCR ? end - 1 : end)]))
+        taken += end + 1
+        guard taken <= Self.maximumReply else { throw .tooLong }
+        var octets = input.readSlice(length: end) ?? ByteBuffer()
+        input.moveReaderIndex(forwardBy: 1)
+        if let begun = cut {
+            octets = begun
+            cut = nil
+        } else if octets.readableBytes >= Self.maximumLine {
+            octets = octets.getSlice(at: octets.readerIndex, length: Self.maximumLine - 1) ?? ByteBuffer()
         }
-        input.moveReaderIndex(forwardBy: end + 1)
-        guard let line else { throw .notAReply }
+        let line = octets.withUnsafeReadableBytes { octets in
+            let hasCR = octets.last == UInt8(ascii: "\r")
+            return Self.line(UnsafeRawBufferPointer(rebasing: hasCR ? octets.dropLast() : octets[...]))
+        }
+        guard let line else {
+            cut = octets
+            throw .notAReply
+        }
         return line
+    }
+
+    /// Takes what there is of a line that is too long, and keeps its beginning. What is no reply is not waited out.
+    private mutating func cutLine() throws(ReplyError) {
+        taken += input.readableBytes
+        if cut == nil {
+            let begun = input.getSlice(at: input.readerIndex, length: Self.maximumLine - 1) ?? ByteBuffer()
+            cut = begun
+            guard begun.withUnsafeReadableBytes({ Self.line($0) }) != nil else { throw .notAReply }
+        }
+        input.clear()
+        searched = 0
+        guard taken <= Self.maximumReply else { throw .tooLong }
     }
 
     /// Where the next LF is, counted from the start of `input`.
@@ -161,8 +209,7 @@ package struct ReplyParser: Sendable {
 extension ReplyError: CustomStringConvertible {
     package var description: String {
         switch self {
-        case .lineTooLong: "a reply line is too long"
-        case .tooManyLines: "a reply has too many lines"
+        case .tooLong: "a reply is too long"
         case .notAReply: "not an SMTP reply"
         case .codeChanged: "the lines of a reply have different codes"
         }

@@ -46,6 +46,10 @@ struct Exchange {
     var transaction: SMTPTransaction
     /// What became of each recipient; nil while that is open.
     var outcomes: [Outcome?]
+    /// Where that came from.
+    var causes: [OutcomeCause]
+    /// How far the content is.
+    var stage: OutcomeCause.Stage?
     /// The recipients that this server can be asked for.
     var candidates: [Int] = []
     /// The recipients that the server accepted.
@@ -59,6 +63,7 @@ struct Exchange {
     init(_ transaction: SMTPTransaction) {
         self.transaction = transaction
         outcomes = Array(repeating: nil, count: transaction.recipients.count)
+        causes = Array(repeating: OutcomeCause(.mail, .reply), count: transaction.recipients.count)
     }
 
     /// MAIL, the candidates, DATA.
@@ -68,9 +73,26 @@ struct Exchange {
         number == 0 ? .mail : number <= candidates.count ? .recipient(candidates[number - 1]) : .data
     }
 
+    /// What is being waited for.
+    var currentStage: OutcomeCause.Stage {
+        if let stage { return stage }
+        switch command(answered) {
+        case .mail: return .mail
+        case .recipient: return .recipient
+        case .data: return .data
+        }
+    }
+
     /// Gives `outcome` to everyone who has none.
-    mutating func settle(_ outcome: Outcome) {
-        for index in outcomes.indices where outcomes[index] == nil { outcomes[index] = outcome }
+    mutating func settle(_ outcome: Outcome, _ kind: OutcomeCause.Kind) {
+        let stage = currentStage
+        for index in outcomes.indices where outcomes[index] == nil { settle(index, outcome, stage, kind) }
+    }
+
+    /// Gives `outcome` to one recipient.
+    mutating func settle(_ index: Int, _ outcome: Outcome, _ stage: OutcomeCause.Stage, _ kind: OutcomeCause.Kind) {
+        outcomes[index] = outcome
+        causes[index] = OutcomeCause(stage, kind)
     }
 }
 
@@ -83,14 +105,14 @@ extension SMTPClientMachine {
         precondition(isReady, "a transaction in a session that is not ready")
         var exchange = Exchange(transaction)
         if let refusal = refusal(of: transaction) {
-            exchange.settle(refusal)
+            exchange.settle(refusal, refusal.reply.status == EnhancedStatus(5, 1, 7) ? .message : .lacking)
         } else {
             for (index, recipient) in transaction.recipients.enumerated() {
                 if !recipient.isSafeInCommand {
-                    exchange.outcomes[index] = Outcome(
-                        .permanent, Reply(553, EnhancedStatus(5, 1, 3), "not a valid address"))
+                    let refusal = Outcome(.permanent, Reply(553, EnhancedStatus(5, 1, 3), "not a valid address"))
+                    exchange.settle(index, refusal, .recipient, .message)
                 } else if !extensions.smtpUTF8, recipient.needsSMTPUTF8 {
-                    exchange.outcomes[index] = Self.withoutSMTPUTF8
+                    exchange.settle(index, Self.withoutSMTPUTF8, .recipient, .lacking)
                 } else {
                     exchange.candidates.append(index)
                 }
@@ -174,18 +196,15 @@ extension SMTPClientMachine {
     mutating func replied(toCommandWith reply: Reply, into out: inout ByteBuffer) -> Action? {
         let command = exchange.command(exchange.answered)
         // RFC 5321 section 3.8: the server closes the connection, whatever it was asked.
-        if reply.code == 421 {
-            let outcome = Outcome(.temporary, shown(reply), isRemote: true)
-            exchange.settle(outcome)
-            return isReused && command == .mail ? stale() : finish(isReusable: false)
-        }
-        exchange.answered += 1
+        if reply.code == 421 { return endedByServer(Outcome(.temporary, shown(reply), isRemote: true), .reply) }
         switch command {
         case .mail:
             if reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to MAIL") }
             if !reply.isPositive {
                 exchange.isMailRefused = true
-                exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true))
+                exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
+                // Perhaps it was one message too many for the session, whatever the words: a new one is asked.
+                if isReused { return stale() }
             }
         case .recipient(let index):
             if reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to RCPT") }
@@ -194,11 +213,15 @@ extension SMTPClientMachine {
                 if reply.isPositive {
                     exchange.accepted.append(index)
                 } else {
-                    exchange.outcomes[index] = Outcome(result(ofRecipient: reply), shown(reply), isRemote: true)
+                    let isTooMany = saysTooMany(reply)
+                    let outcome = Outcome(
+                        isTooMany ? .temporary : Outcome.result(of: reply), shown(reply), isRemote: true)
+                    exchange.settle(index, outcome, .recipient, isTooMany ? .tooManyRecipients : .reply)
                 }
             }
         case .data: return replied(toDataWith: reply, into: &out)
         }
+        exchange.answered += 1
         if exchange.answered < exchange.sent { return nil }
         if exchange.isMailRefused { return finish(isReusable: true) }
         if parser.hasUnread { return unsolicited() }
@@ -211,19 +234,30 @@ extension SMTPClientMachine {
         return nil
     }
 
-    /// RFC 5321 section 4.5.3.1.10: old servers say 552 where they mean 452, too many recipients in this transaction.
-    /// That can only be meant if they accepted some; 552 with another status is a full mailbox.
-    private func result(ofRecipient reply: Reply) -> Outcome.Result {
-        let meansTooMany = reply.status == nil || reply.status == EnhancedStatus(5, 5, 3)
-        if reply.code == 552, meansTooMany, !exchange.accepted.isEmpty { return .temporary }
-        return Outcome.result(of: reply)
+    /// Whether a recipient is one too many for this transaction (RFC 5321 section 4.5.3.1.10), and welcome in another.
+    /// Old servers say 552 where they mean 452, and many say neither with a status.
+    ///
+    /// That can only be meant if they accepted some; 452 and 552 with another status are a full disk or mailbox.
+    private func saysTooMany(_ reply: Reply) -> Bool {
+        guard !exchange.accepted.isEmpty else { return false }
+        if reply.status == EnhancedStatus(4, 5, 3) { return reply.code / 100 == 4 }
+        return (reply.code == 452 && reply.status == nil)
+            || (reply.code == 552 && (reply.status == nil || reply.status == EnhancedStatus(5, 5, 3)))
+    }
+
+    /// The server ends the session before it took any content. If that is an old one, a new one may go better.
+    mutating func endedByServer(_ outcome: Outcome, _ kind: OutcomeCause.Kind) -> Action {
+        exchange.settle(outcome, kind)
+        return isReused ? stale() : finish(isReusable: false)
     }
 
     private mutating func replied(toDataWith reply: Reply, into out: inout ByteBuffer) -> Action? {
         if reply.code == 354 {
+            exchange.answered += 1
             deadlineBegins()
             guard exchange.accepted.isEmpty else {
                 state = .content
+                exchange.stage = .content
                 // A server that changes its mind in the same breath.
                 if parser.hasUnread {
                     guard let next = try? parser.next() else { return unsolicited() }
@@ -241,7 +275,7 @@ extension SMTPClientMachine {
         if reply.isPositive || reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to DATA") }
         if exchange.isMailRefused { return finish(isReusable: true) }
         // Everyone who was not refused yet.
-        exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true))
+        exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
         if parser.hasUnread { return finish(isReusable: false) }
         sendReset(into: &out)
         return nil
@@ -259,22 +293,31 @@ extension SMTPClientMachine {
         if reply.code / 100 == 3 || (reply.isPositive && !isWhole) {
             return protocolError("\(reply.code) in reply to the message")
         }
-        exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true))
+        exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
         return finish(isReusable: isWhole && reply.code != 421)
+    }
+
+    /// What there is of an odd reply to the whole message, if it begins with a yes: the message was taken, and to send it
+    /// again would be a second copy. Nil if that is not what happened.
+    mutating func heardYes() -> Action? {
+        guard state == .finalReply, let reply = parser.halfYes else { return nil }
+        exchange.settle(Outcome(.delivered, shown(reply), isRemote: true), .reply)
+        return finish(isReusable: false)
     }
 
     /// The driver has sent all of the content and its end.
     package mutating func contentSent() {
         precondition(state == .content, "content that was not asked for")
         state = .finalReply
+        exchange.stage = .finalReply
         deadlineBegins()
     }
 
     /// The content cannot be sent to its end: `outcome` is what the accepted recipients get. The connection must be
     /// closed, so that the server sees no end of the message.
-    package mutating func contentFailed(_ outcome: Outcome) -> Action {
+    package mutating func contentFailed(_ outcome: Outcome, _ kind: OutcomeCause.Kind) -> Action {
         precondition(state == .content, "content that was not asked for")
-        exchange.settle(outcome)
+        exchange.settle(outcome, kind)
         return finish(isReusable: false)
     }
 
@@ -292,6 +335,7 @@ extension SMTPClientMachine {
     private mutating func endExchange(isReusable: Bool) -> [Outcome] {
         state = isReusable ? .ready : .closed
         isReused = true
+        causes = exchange.causes
         let outcomes = exchange.outcomes.map { outcome in
             guard let outcome else { preconditionFailure("a transaction ended with a recipient's outcome open") }
             return outcome

@@ -35,12 +35,17 @@ package struct SMTPClientMachine: Sendable {
         /// Our name in EHLO: a domain name, or an address literal.
         package var name: String
         package var security: Security
+        /// With ``Security/opportunistic``: whether a session in clear may follow one whose TLS failed at once.
+        package var mayGoInClear: Bool
         /// Who we are for the server; nil: no AUTH.
         package var credentials: SASLClient.Credentials?
 
-        package init(name: String, security: Security, credentials: SASLClient.Credentials? = nil) {
+        package init(
+            name: String, security: Security, mayGoInClear: Bool = true, credentials: SASLClient.Credentials? = nil
+        ) {
             self.name = name
             self.security = security
+            self.mayGoInClear = mayGoInClear
             self.credentials = credentials
         }
     }
@@ -55,10 +60,12 @@ package struct SMTPClientMachine: Sendable {
         case ready
         /// Send the content and its end, then call ``contentSent()``.
         case sendContent(allowsEightBit: Bool)
-        /// The transaction is over, with one outcome for each of its recipients. Not reusable: close the connection.
+        /// The transaction is over, with one outcome for each of its recipients; ``causes`` tells where each came
+        /// from. Not reusable: close the connection.
         case finished([Outcome], isReusable: Bool)
-        /// The server gave up on a session that has had transactions before it answered MAIL: close the connection
-        /// and repeat the transaction in a new session. The outcomes are for the case that this is not possible.
+        /// A session that has had transactions before has come to its end: the server refuses MAIL, or ends the session
+        /// before it took content. Close the connection and repeat the transaction in a new session, which is asked as
+        /// if nothing had been said. The outcomes are for the case that this is not possible.
         case stale([Outcome])
         /// No session: close the connection.
         case failed(SessionFailure)
@@ -70,12 +77,22 @@ package struct SMTPClientMachine: Sendable {
     package struct SessionFailure: Hashable, Sendable {
         /// What it means for every recipient, if no other server is to be had.
         package var outcome: Outcome
-        /// TLS was begun and failed, and the session may be tried without.
-        package var mayRetryInClear: Bool
+        /// Whether to try in clear, on a new connection, because TLS was begun and failed.
+        package enum InClear: Hashable, Sendable {
+            case no
+            case now
+            /// When the message has waited for longer: nothing else is wrong with the host.
+            case later
+        }
 
-        package init(outcome: Outcome, mayRetryInClear: Bool) {
+        package var inClear: InClear
+        /// The host said nothing in time.
+        package var isTimeout: Bool
+
+        package init(outcome: Outcome, inClear: InClear = .no, isTimeout: Bool = false) {
             self.outcome = outcome
-            self.mayRetryInClear = mayRetryInClear
+            self.inClear = inClear
+            self.isTimeout = isTimeout
         }
     }
 
@@ -96,6 +113,7 @@ package struct SMTPClientMachine: Sendable {
     /// What the session waits for: the driver has a deadline for it.
     package struct Wait: Hashable, Sendable {
         package enum Kind: Hashable, Sendable {
+            case greeting
             /// Replies to commands: of how many recipients is in one group.
             case reply(recipients: Int)
             case handshake
@@ -125,6 +143,8 @@ package struct SMTPClientMachine: Sendable {
     var parser = ReplyParser()
     var extensions = ServerExtensions()
     var exchange = SMTPClientMachine.noExchange
+    /// Where the outcomes of the last transaction came from, one for each of its recipients.
+    package internal(set) var causes: [OutcomeCause] = []
     /// Whether there was a transaction before.
     var isReused = false
     private var isEncrypted = false
@@ -143,7 +163,8 @@ package struct SMTPClientMachine: Sendable {
     package var waitsFor: Wait {
         let kind: Wait.Kind =
             switch state {
-            case .greeting, .ehlo, .helo, .startTLS, .authentication, .reset, .emptyContent: .reply(recipients: 0)
+            case .greeting: .greeting
+            case .ehlo, .helo, .startTLS, .authentication, .reset, .emptyContent: .reply(recipients: 0)
             case .replies: .reply(recipients: extensions.pipelining ? exchange.candidates.count : 1)
             case .handshake: .handshake
             case .content: .content
@@ -180,7 +201,7 @@ package struct SMTPClientMachine: Sendable {
             do {
                 reply = try parser.next()
             } catch {
-                return protocolError(error.description)
+                return heardYes() ?? protocolError(error.description)
             }
             guard let reply else { return .wait }
             if let action = replied(reply, into: &out) { return action }
@@ -203,16 +224,17 @@ package struct SMTPClientMachine: Sendable {
             state = .closed
             return .close
         case .greeting, .ehlo, .helo, .startTLS, .handshake, .authentication:
-            return fail(with: outcome(of: end), isTLSFailure: isTLSFailure(end))
+            return fail(with: outcome(of: end), after: end.kind)
         case .replies:
-            exchange.settle(outcome(of: end))
             switch end {
-            case .closed, .broken, .tlsFailed:
-                return isReused && exchange.answered == 0 ? stale() : finish(isReusable: false)
-            case .timedOut, .cancelled: return finish(isReusable: false)
+            case .closed, .broken, .tlsFailed: return endedByServer(outcome(of: end), .lost)
+            case .timedOut, .cancelled:
+                exchange.settle(outcome(of: end), end.kind)
+                return finish(isReusable: false)
             }
         case .content, .emptyContent, .finalReply, .reset:
-            exchange.settle(outcome(of: end))
+            if let yes = heardYes() { return yes }
+            exchange.settle(outcome(of: end), end.kind)
             return finish(isReusable: false)
         }
     }
@@ -351,43 +373,44 @@ package struct SMTPClientMachine: Sendable {
         return fail(with: Outcome(reply.isPermanent ? .permanent : .temporary, shown(reply), isRemote: true))
     }
 
-    private mutating func fail(with outcome: Outcome, isTLSFailure: Bool = false) -> Action {
-        let mayRetryInClear =
+    private mutating func fail(with outcome: Outcome, after kind: OutcomeCause.Kind = .reply) -> Action {
+        let isTLSFailure = kind != .cancelled && isTLSOnItsWay
+        let inClear: SessionFailure.InClear =
             switch configuration.security {
-            case .opportunistic: isTLSFailure && configuration.credentials == nil
-            case .none, .required: false
+            case .opportunistic where isTLSFailure && configuration.credentials == nil:
+                configuration.mayGoInClear ? .now : .later
+            case .none, .opportunistic, .required: .no
             }
         state = .closed
-        return .failed(SessionFailure(outcome: outcome, mayRetryInClear: mayRetryInClear))
+        return .failed(SessionFailure(outcome: outcome, inClear: inClear, isTimeout: kind == .timedOut))
     }
 
-    /// A connection that ends in the handshake, or before the server said a word inside TLS, ends because of TLS.
-    private func isTLSFailure(_ end: End) -> Bool {
-        switch end {
-        case .cancelled: false
-        case .closed, .broken, .timedOut, .tlsFailed: state == .handshake || (isEncrypted && !isTLSProven)
-        }
+    /// From STARTTLS until the server says a word inside TLS, what ends a session ends it because of TLS: a server that
+    /// cannot do it closes before its 220, answers nonsense, says 421, or fails in the handshake or right behind it.
+    private var isTLSOnItsWay: Bool {
+        state == .startTLS || state == .handshake || (isEncrypted && !isTLSProven)
     }
 
     /// There is more than was asked for. A 421 may come at any time; nothing else may.
     mutating func unsolicited() -> Action {
         if let reply = try? parser.next(), reply.code == 421 {
-            return giveUp(with: Outcome(.temporary, shown(reply), isRemote: true))
+            return giveUp(with: Outcome(.temporary, shown(reply), isRemote: true), .reply)
         }
         return protocolError("more replies than commands")
     }
 
     /// The server does not keep to the protocol: what it may have meant is not guessed, and no mail bounces for it.
     mutating func protocolError(_ what: String) -> Action {
-        giveUp(with: Outcome(.temporary, Reply(451, EnhancedStatus(4, 5, 0), "protocol error: \(what)")))
+        giveUp(
+            with: Outcome(.temporary, Reply(451, EnhancedStatus(4, 5, 0), "protocol error: \(what)")), .protocolError)
     }
 
     /// The session ends here, with `outcome` for whoever has none.
-    private mutating func giveUp(with outcome: Outcome) -> Action {
+    private mutating func giveUp(with outcome: Outcome, _ kind: OutcomeCause.Kind) -> Action {
         switch state {
-        case .greeting, .ehlo, .helo, .startTLS, .handshake, .authentication: return fail(with: outcome)
+        case .greeting, .ehlo, .helo, .startTLS, .handshake, .authentication: return fail(with: outcome, after: kind)
         case .replies, .content, .emptyContent, .finalReply, .reset:
-            exchange.settle(outcome)
+            exchange.settle(outcome, kind)
             return finish(isReusable: false)
         case .ready, .quit, .closed:
             state = .closed

@@ -16,6 +16,13 @@ struct Seeded: RandomNumberGenerator {
     }
 }
 
+private func wrong(_ what: String) { Issue.record("\(what)") }
+
+extension Int: PoolDestination {
+    /// As if each had an address of its own.
+    package var group: Int { self }
+}
+
 /// A machine and connections that do what it says. Work is a number, and so is a destination: work w is for w % 10.
 struct PoolWorld {
     enum Phase {
@@ -129,6 +136,53 @@ struct ConnectionPoolMachineTests {
         for id in world.ids(.closing) { world.closed(id) }
         #expect(world.machine.destinationCount == 0)
         #expect(world.done == [1, 11, 21])
+    }
+
+    @Test func connectionsAreUsedUp() {
+        var machine = ConnectionPoolMachine<Int, Int>(.init(total: 5, perDestination: 1, uses: 2))
+        guard case .connect(let id, 1) = machine.submit(1, for: 1) else { return wrong("not connected") }
+        machine.opened(id)
+        guard case .none = machine.released(id) else { return wrong("not idle") }
+        guard case .start(id, 2) = machine.submit(2, for: 1) else { return wrong("not used again") }
+        guard case .none = machine.submit(3, for: 1) else { return wrong("more than one") }
+        guard case .retire(id) = machine.released(id) else { return wrong("not retired") }
+        guard case .connect(let next, 3) = machine.closed(id) else { return wrong("not connected") }
+        machine.opened(next)
+        guard case .retire(next) = machine.released(next, isOld: true) else { return wrong("not retired") }
+        guard case .none = machine.closed(next) else { return wrong("work from nowhere") }
+        #expect(machine.openCount == 0 && machine.destinationCount == 0)
+    }
+
+    /// A name, and the address where it leads.
+    struct Named: PoolDestination {
+        let name: String
+        let group: Int
+    }
+
+    /// Names at one address: none uses the other's connections, and together they have no more of them.
+    @Test func namesAtOneAddress() {
+        let (one, two, far) = (Named(name: "one", group: 1), Named(name: "two", group: 1), Named(name: "far", group: 2))
+        var machine = ConnectionPoolMachine<Named, Int>(.init(total: 10, perDestination: 2))
+        guard case .connect(let first, _) = machine.submit(1, for: one),
+            case .connect(let second, _) = machine.submit(2, for: one)
+        else { return wrong("not connected") }
+        guard case .none = machine.submit(3, for: two) else { return wrong("more than the address may have") }
+        guard case .connect = machine.submit(4, for: far) else { return wrong("another address waits") }
+        machine.opened(first)
+        machine.opened(second)
+        // One of them makes room, though its own name would have more to do.
+        guard case .none = machine.submit(5, for: one) else { return wrong("more than the address may have") }
+        guard case .retire(first) = machine.released(first) else { return wrong("no room for the other name") }
+        guard case .connect(let third, 3) = machine.closed(first) else { return wrong("not connected") }
+        machine.opened(third)
+        guard case .start(second, 5) = machine.released(second) else { return wrong("not its own work") }
+        guard case .none = machine.released(second), case .none = machine.released(third) else {
+            return wrong("not idle")
+        }
+        // An idle one of another name is closed, and not used.
+        guard case .start(third, 6) = machine.submit(6, for: two), case .retire(second) = machine.submit(7, for: two)
+        else { return wrong("no room made") }
+        guard case .connect(_, 7) = machine.closed(second) else { return wrong("not connected") }
     }
 
     @Test func repeatedWorkWantsANewConnection() {

@@ -55,11 +55,13 @@ extension Delivery {
     /// A message from sender@client.test.
     init(
         _ text: String = Fixture.text, to recipients: [String], from sender: String? = "sender@client.test",
-        smtpUTF8: Bool = false, fields: String = "Received: here\r\n", rest: (any SpooledBody)? = nil
+        smtpUTF8: Bool = false, fields: String = "Received: here\r\n", rest: (any SpooledBody)? = nil,
+        age: Duration = .zero
     ) {
         let envelope = Envelope(
             id: QueueID(at: .now()), sender: sender.map { Mailbox($0) }, recipients: recipients.map { Mailbox($0) },
-            received: .now(), smtpUTF8: smtpUTF8, client: ClientInfo(address: "", name: "", protocolWord: "ESMTP"),
+            received: .now() + (.zero - age), smtpUTF8: smtpUTF8,
+            client: ClientInfo(address: "", name: "", protocolWord: "ESMTP"),
             prependedFields: ByteBuffer(string: fields))
         self.init(
             envelope: envelope, message: Message(head: ByteBuffer(string: text), rest: rest),

@@ -18,6 +18,8 @@ final class ScriptedServer: Sendable {
         /// TLS from here on.
         case startTLS(TLSServerContext)
         case close
+        /// Does nothing for a while.
+        case pause(TimeAmount)
         /// Ends the connection with a TCP reset.
         case reset
         /// From here on every command gets a friendly answer, as from any server without extensions.
@@ -141,6 +143,14 @@ final class ScriptedServer: Sendable {
                         return
                     }
                 case .expectContent: if !content() { return }
+                case .pause(let time):
+                    let rest = steps.dropFirst()
+                    steps = []
+                    context.eventLoop.assumeIsolated().scheduleTask(in: time) {
+                        self.steps = rest
+                        self.run(context)
+                    }
+                    return
                 case .startTLS(let tls):
                     try? context.pipeline.syncOperations.addHandler(TLSHandler(server: tls), position: .first)
                 case .close:

@@ -69,17 +69,45 @@ struct ReplyParserTests {
         #expect(error == expected)
     }
 
+    /// What is too long is cut, and what it says at its beginning counts.
+    @Test func longLinesAreCut() {
+        func line(_ length: Int, _ start: String = "250 ") -> String {
+            start + String(repeating: "x", count: length - 2 - start.utf8.count) + "\r\n"
+        }
+        let most = ReplyParser.maximumLine - 5
+        for length in [ReplyParser.maximumLine, ReplyParser.maximumLine + 1, 2500, 100_000] {
+            let text = line(length)
+            let whole = Self.parse(text + "250 next\r\n")
+            #expect(whole.0.map(\.code) == [250, 250] && whole.1 == nil)
+            #expect(whole.0[0].text.utf8.count == min(length - 6, most))
+            let octets = Array((text + "250 next\r\n").utf8)
+            let chunks = stride(from: 0, to: octets.count, by: 1000).map {
+                Array(octets[$0..<min($0 + 1000, octets.count)])
+            }
+            #expect(Self.parse(chunks).0 == whole.0)
+        }
+        // Within a reply of several lines, too.
+        let several = Self.parse("250-a\r\n" + line(3000, "250-") + "250 b\r\n")
+        #expect(several.0.map(\.lines.count) == [3] && several.1 == nil)
+        // What begins as no reply is not waited out.
+        #expect(Self.parse(String(repeating: "x", count: ReplyParser.maximumLine)).1 == .notAReply)
+        #expect(Self.parse(line(3000, "25x ")).1 == .notAReply)
+    }
+
     @Test func limits() {
-        func line(_ length: Int) -> String { "250 " + String(repeating: "x", count: length - 6) + "\r\n" }
-        #expect(Self.parse(line(ReplyParser.maximumLine)).0.count == 1)
-        #expect(Self.parse(line(ReplyParser.maximumLine + 1)).1 == .lineTooLong)
-        // Without an end, too: nothing is kept beyond the limit.
-        let endless = String(repeating: "x", count: ReplyParser.maximumLine - 1)
-        #expect(Self.parse(endless).1 == nil)
-        #expect(Self.parse(endless + "x").1 == .lineTooLong)
         func lines(_ count: Int) -> String { String(repeating: "250-x\r\n", count: count - 1) + "250 x\r\n" }
         #expect(Self.parse(lines(ReplyParser.maximumLines)).0.first?.lines.count == ReplyParser.maximumLines)
-        #expect(Self.parse(lines(ReplyParser.maximumLines + 1)).1 == .tooManyLines)
+        let more = Self.parse(lines(ReplyParser.maximumLines + 1) + "220 y\r\n")
+        #expect(more.0.map(\.lines.count) == [ReplyParser.maximumLines, 1] && more.1 == nil)
+        // A server that never comes to an end, in one line or in many.
+        let endless = [UInt8](repeating: UInt8(ascii: "x"), count: 65_536)
+        let count = ReplyParser.maximumReply / endless.count
+        #expect(Self.parse([Array("250 ".utf8)] + Array(repeating: endless, count: count - 1)).1 == nil)
+        #expect(Self.parse([Array("250 ".utf8)] + Array(repeating: endless, count: count)).1 == .tooLong)
+        #expect(Self.parse(lines(ReplyParser.maximumReply / 7 + 2)).1 == .tooLong)
+        // Each reply begins anew.
+        let many = String(repeating: lines(100), count: ReplyParser.maximumReply / 700 + 1)
+        #expect(Self.parse(many).1 == nil)
     }
 
     @Test(arguments: [

@@ -11,9 +11,11 @@ struct ClientDialog {
     var out = ByteBuffer()
 
     init(
-        _ security: SMTPClientMachine.Security = .none, credentials: SASLClient.Credentials? = nil
+        _ security: SMTPClientMachine.Security = .none, credentials: SASLClient.Credentials? = nil,
+        mayGoInClear: Bool = true
     ) {
-        machine = SMTPClientMachine(.init(name: "client.test", security: security, credentials: credentials))
+        machine = SMTPClientMachine(
+            .init(name: "client.test", security: security, mayGoInClear: mayGoInClear, credentials: credentials))
     }
 
     /// A session that is ready, with what the server offers.
@@ -119,7 +121,7 @@ struct SMTPClientMachineSessionTests {
     func refused(_ before: [String], _ last: String, _ outcome: Outcome) {
         var dialog = ClientDialog(.opportunistic)
         for reply in before { #expect(dialog.hear(reply + "\r\n") == []) }
-        #expect(dialog.hear(last + "\r\n") == [.failed(.init(outcome: outcome, mayRetryInClear: false))])
+        #expect(dialog.hear(last + "\r\n") == [.failed(.init(outcome: outcome))])
         // And nothing more happens.
         #expect(dialog.hear("220 hello?\r\n") == [])
         #expect(dialog.machine.ended(.closed) == .wait)
@@ -138,7 +140,7 @@ struct SMTPClientMachineSessionTests {
             var dialog = ClientDialog(.opportunistic)
             for reply in before { _ = dialog.hear(reply + "\r\n") }
             let outcome = Outcome(.temporary, Reply(451, EnhancedStatus(4, 4, 2), text))
-            #expect(dialog.machine.ended(end) == .failed(.init(outcome: outcome, mayRetryInClear: false)))
+            #expect(dialog.machine.ended(end) == .failed(.init(outcome: outcome, isTimeout: end == .timedOut)))
         }
     }
 
@@ -203,7 +205,31 @@ struct SMTPClientMachineTLSTests {
         var dialog = Self.offered(.opportunistic)
         let failure = protocolErrorOutcome("more replies than commands")
         #expect(
-            dialog.hear("220 go\r\n" + behind) == [.failed(.init(outcome: failure, mayRetryInClear: false))])
+            dialog.hear("220 go\r\n" + behind) == [.failed(.init(outcome: failure, inClear: .now))])
+    }
+
+    /// Every way in which TLS can fail before it is there leads to a session in clear, if one may follow; and when the
+    /// message has not waited for long enough, nothing else is held against the host.
+    @Test(arguments: ["", "x\r\n", "354 go\r\n", "421 4.7.0 bye\r\n", "220 go\r\n", "220 go\r\nx", "220-go\r\n"])
+    func everyWayInWhichTLSFails(_ reply: String) {
+        for end in [SMTPClientMachine.End.closed, .timedOut, .tlsFailed("x"), .broken("reset"), .cancelled] {
+            for (security, mayGoInClear, credentials, expected) in [
+                (.opportunistic, true, nil, .now), (.opportunistic, false, nil, .later),
+                (.opportunistic, true, Self.credentials, .no), (.required, true, nil, .no),
+            ] as [(SMTPClientMachine.Security, Bool, SASLClient.Credentials?, SMTPClientMachine.SessionFailure.InClear)]
+            {
+                var dialog = ClientDialog(security, credentials: credentials, mayGoInClear: mayGoInClear)
+                _ = dialog.hear("220 x\r\n")
+                _ = dialog.hear(["x", "STARTTLS", "AUTH PLAIN"].ehloReply)
+                let failures = (dialog.hear(reply) + [dialog.machine.ended(end)]).compactMap { action in
+                    if case .failed(let failure) = action { failure } else { nil }
+                }
+                #expect(failures.count == 1)
+                // It is we who ended it, unless it was over before.
+                let isOurs = end == .cancelled && ["", "220 go\r\n", "220-go\r\n"].contains(reply)
+                #expect(failures.first?.inClear == (isOurs ? .no : expected))
+            }
+        }
     }
 
     @Test(arguments: ["454 4.7.0 not now", "501 no", "550 no", "502 no"])
@@ -213,7 +239,7 @@ struct SMTPClientMachineTLSTests {
         var required = Self.offered(.required)
         let outcome = Outcome(
             .temporary, Reply(451, EnhancedStatus(4, 7, 5), "the server refused STARTTLS: \(reply)"))
-        #expect(required.hear(reply + "\r\n") == [.failed(.init(outcome: outcome, mayRetryInClear: false))])
+        #expect(required.hear(reply + "\r\n") == [.failed(.init(outcome: outcome))])
     }
 
     @Test func notOffered() {
@@ -222,7 +248,7 @@ struct SMTPClientMachineTLSTests {
         let outcome = Outcome(
             .temporary,
             Reply(451, EnhancedStatus(4, 7, 5), "TLS is required, and the server does not offer it"))
-        #expect(dialog.hear("250 x\r\n") == [.failed(.init(outcome: outcome, mayRetryInClear: false))])
+        #expect(dialog.hear("250 x\r\n") == [.failed(.init(outcome: outcome))])
     }
 
     @Test(arguments: [SMTPClientMachine.Security.opportunistic, .required])
@@ -237,7 +263,7 @@ struct SMTPClientMachineTLSTests {
                     Issue.record("not failed")
                     continue
                 }
-                #expect(failure.mayRetryInClear == (security == .opportunistic))
+                #expect(failure.inClear == (security == .opportunistic ? .now : .no))
                 #expect(failure.outcome.result == .temporary)
             }
         }
@@ -252,7 +278,7 @@ struct SMTPClientMachineTLSTests {
             Issue.record("not failed")
             return
         }
-        #expect(!failure.mayRetryInClear)
+        #expect(failure.inClear == .no)
     }
 
     static let credentials = SASLClient.Credentials(username: "test", password: "test")
@@ -312,6 +338,6 @@ struct SMTPClientMachineTLSTests {
             Issue.record("not failed")
             return
         }
-        #expect(!handshake.mayRetryInClear)
+        #expect(handshake.inClear == .no)
     }
 }

@@ -330,13 +330,57 @@ struct SMTPClientMachineTransactionTests {
             ("250 ok\r\n", remoteOutcome(250, "ok"), true), ("451 e\r\n", remoteOutcome(451, "e"), true),
             ("554 e\r\n", remoteOutcome(554, "e"), true), ("421 e\r\n", remoteOutcome(421, "e"), false),
             ("354 e\r\n", protocolErrorOutcome("354 in reply to the message"), false),
-            ("250-a\r\n251 b\r\n", protocolErrorOutcome("the lines of a reply have different codes"), false),
+            ("550-a\r\n551 b\r\n", protocolErrorOutcome("the lines of a reply have different codes"), false),
+            ("55 no\r\n", protocolErrorOutcome("not an SMTP reply"), false),
+            ("OK\r\n", protocolErrorOutcome("not an SMTP reply"), false),
             ("250 ok\r\n250 ok\r\n", remoteOutcome(250, "ok"), false), ("250 ok\r\n2", remoteOutcome(250, "ok"), false),
         ] as [(String, Outcome, Bool)])
     func finalReply(_ text: String, _ outcome: Outcome, _ isReusable: Bool) {
         var dialog = Self.inContent(isSent: true)
         #expect(dialog.hear(text) == [.finished([outcome, remoteOutcome(550, "c")], isReusable: isReusable)])
         #expect(dialog.said() == "")
+    }
+
+    /// RFC 5321 section 4.3.2: the first digit decides. What is not heard as a yes is sent a second time.
+    @Test(
+        arguments: [
+            ("250-a\r\n251 b\r\n", remoteOutcome(250, "a"), false), ("250-a\r\nb\r\n", remoteOutcome(250, "a"), false),
+            ("25\r\n", remoteOutcome(250, "25"), false), ("2\r\n", remoteOutcome(250, "2"), false),
+            ("2500 x\r\n", remoteOutcome(250, "2500 x"), false), ("250_x\r\n", remoteOutcome(250, "250_x"), false),
+            ("250", nil, false), ("250-a\r\n250-b\r\n", nil, false), ("2", nil, false), ("250 2.0.0 queu", nil, false),
+            ("221 bye\r\n", remoteOutcome(221, "bye"), true),
+            ("250 " + String(repeating: "y", count: 2500) + "\r\n", nil, true),
+            (String(repeating: "250-z\r\n", count: 500) + "250 z\r\n", nil, true),
+            (String(repeating: "250-" + String(repeating: "z", count: 2000) + "\r\n", count: 600), nil, false),
+            (
+                "2" + String(repeating: "y", count: 5000),
+                remoteOutcome(250, "2" + String(repeating: "y", count: 999) + "..."), false
+            ),
+        ] as [(String, Outcome?, Bool)])
+    func oddYes(_ text: String, _ expected: Outcome?, _ isReusable: Bool) {
+        for end in [SMTPClientMachine.End.closed, .timedOut, .broken("reset"), .cancelled] {
+            var dialog = Self.inContent(isSent: true)
+            let actions = dialog.hear(text) + [dialog.machine.ended(end)].filter { $0 != .wait && $0 != .close }
+            guard actions.count == 1, case .finished(let outcomes, isReusable) = actions[0] else {
+                Issue.record("\(text.prefix(30)): \(actions)")
+                continue
+            }
+            #expect(outcomes.map(\.result) == [.delivered, .permanent])
+            #expect(outcomes[0].isRemote)
+            if let expected { #expect(outcomes[0] == expected) }
+        }
+    }
+
+    /// Before the end of the message was sent there is nothing to say yes to.
+    @Test(arguments: ["250-a\r\n251 b\r\n", "25\r\n", "2"])
+    func oddYesTooEarly(_ text: String) {
+        var dialog = Self.inContent(isSent: false)
+        let actions = dialog.hear(text) + [dialog.machine.ended(.closed)]
+        guard case .finished(let outcomes, false) = actions[0] == .wait ? actions[1] : actions[0] else {
+            Issue.record("not finished")
+            return
+        }
+        #expect(outcomes[0].result == .temporary)
     }
 
     /// A server that speaks while it should listen: a refusal counts, and nothing else.
@@ -356,7 +400,8 @@ struct SMTPClientMachineTransactionTests {
         var dialog = Self.inContent(isSent: false)
         let outcome = Outcome(.permanent, Reply(554, EnhancedStatus(5, 6, 0), "bare"))
         #expect(
-            dialog.machine.contentFailed(outcome) == .finished([outcome, remoteOutcome(550, "c")], isReusable: false))
+            dialog.machine.contentFailed(outcome, .message)
+                == .finished([outcome, remoteOutcome(550, "c")], isReusable: false))
         #expect(dialog.said() == "")
     }
 
@@ -421,21 +466,42 @@ struct SMTPClientMachineTransactionTests {
         var other = Self.used()
         _ = other.begin(SMTPTransaction(to: 2))
         #expect(other.hear("421 bye\r\n") == [.stale([remoteOutcome(421, "bye"), remoteOutcome(421, "bye")])])
-        // Once MAIL is answered it is as any other.
-        var third = Self.used()
-        _ = third.begin(SMTPTransaction(to: 1))
-        _ = third.hear("250 a\r\n")
-        guard case .finished(_, false) = third.machine.ended(.closed) else {
-            Issue.record("not finished")
-            return
+        // Until it takes content: some say so only at RCPT.
+        for replies in ["", "250 a\r\n", "250 a\r\n250 b\r\n"] {
+            for last in ["", "421 enough\r\n"] {
+                var third = Self.used()
+                _ = third.begin(SMTPTransaction(to: 1))
+                var actions = third.hear(replies + last)
+                if last.isEmpty { actions = [third.machine.ended(.closed)] }
+                guard case .stale = actions.first else {
+                    Issue.record("not stale")
+                    continue
+                }
+            }
         }
-        // So is a silence: it could go on and on.
+        // Not a silence: it could go on and on.
         var fourth = Self.used()
         _ = fourth.begin(SMTPTransaction(to: 1))
         guard case .finished(_, false) = fourth.machine.ended(.timedOut) else {
             Issue.record("not finished")
             return
         }
+    }
+
+    /// A limit of messages in a session, in whatever words: only a new session is believed.
+    @Test(arguments: ["452 4.3.2 too many messages", "451 later", "550 5.7.1 enough", "554 no", "503 again?"])
+    func mailRefusedInUsedSession(_ reply: String) {
+        var dialog = Self.used()
+        _ = dialog.begin(SMTPTransaction(to: 2))
+        guard case .stale(let outcomes) = dialog.hear(reply + "\r\n").first else {
+            Issue.record("not stale")
+            return
+        }
+        #expect(outcomes.count == 2 && outcomes[0].reply.description == reply)
+        #expect(!dialog.machine.isReady)
+        var fresh = ClientDialog(offering: Self.all)
+        _ = fresh.begin(SMTPTransaction(to: 2))
+        #expect(fresh.hear(reply + "\r\n503 x\r\n503 x\r\n503 x\r\n") == [.finished(outcomes, isReusable: true)])
     }
 
     /// Whatever an idle session hears ends it: 421, or the answer to a question that nobody asked.

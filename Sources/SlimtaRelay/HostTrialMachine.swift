@@ -1,0 +1,196 @@
+// Which host is asked next, for whom, after what the last one said or did not say: the rules of an attempt as a value,
+// without hosts and without a clock. Used by HostTrial.
+
+import NIOCore
+import SlimtaMail
+import SlimtaSMTP
+
+/// An attempt for some recipients, over the hosts that may take mail for them (RFC 5321 section 5.1).
+///
+/// Each recipient goes from host to host until one of them says something that counts: it takes the message, or refuses
+/// the recipient for good. A host that only puts a recipient off, at whatever stage, or that goes away or says nothing, is
+/// followed by the next one. The exception is a host that was sent the whole message and did not answer: it may have
+/// taken it, so that nobody else is asked in this attempt.
+struct HostTrialMachine {
+    /// However many hosts there are, no more are tried in one attempt.
+    static let maximumHosts = 20
+    /// Nor are more given the message, if they put it off.
+    static let maximumSessions = 5
+
+    /// A transaction to be made.
+    struct Question: Equatable {
+        let host: MailHost
+        /// Which of the recipients.
+        let recipients: [Int]
+    }
+
+    /// What is to be remembered of a host.
+    enum Lesson: Hashable {
+        /// It could not be used.
+        case dead
+        /// It kept us waiting.
+        case hung
+        /// It may have this message. Others are to be tried first, next time.
+        case mayHaveIt
+        /// It takes no more recipients than that in one transaction.
+        case takes(Int)
+    }
+
+    /// What an outcome means for a recipient.
+    enum Verdict: Hashable {
+        /// It is the outcome of the attempt.
+        case settled
+        /// The same host is to be asked again at once, in another transaction.
+        case sameHost
+        /// Another host is to be asked.
+        case nextHost
+        /// Nobody else is to be asked now.
+        case nextAttempt
+    }
+
+    private let end: NIODeadline
+    /// What counts.
+    private var final: [Outcome?]
+    /// The most telling of what did not.
+    private var noted: [(outcome: Outcome, weight: Int)?]
+    private var hosts: [MailHost] = []
+    private var current: MailHost?
+    /// Who is still to be asked for at the current host.
+    private var waiting: [Int] = []
+    private var tried = 0
+    /// Whether the current host has answered nothing yet.
+    private var isNew = false
+    private var sessions = 0
+
+    /// - Parameter end: no host is begun with after that, except the first.
+    init(recipients: Int, end: NIODeadline) {
+        self.end = end
+        final = Array(repeating: nil, count: recipients)
+        noted = Array(repeating: nil, count: recipients)
+    }
+
+    // MARK: Hosts
+
+    /// These are to be tried behind those that were named before.
+    mutating func add(_ hosts: [MailHost]) { self.hosts += hosts }
+
+    /// What is to be asked next; nil: nothing, unless more hosts are named. `limit`: how many recipients a host is known
+    /// to take in one transaction.
+    mutating func next(at now: NIODeadline, limit: (MailHost) -> Int?) -> Question? {
+        while true {
+            if let current, !waiting.isEmpty {
+                return Question(host: current, recipients: Array(waiting.prefix(max(1, limit(current) ?? .max))))
+            }
+            current = nil
+            guard !hosts.isEmpty, tried < Self.maximumHosts, sessions < Self.maximumSessions, tried == 0 || now < end
+            else { return nil }
+            waiting = final.indices.filter { final[$0] == nil }
+            guard !waiting.isEmpty else { return nil }
+            current = hosts.removeFirst()
+            isNew = true
+            tried += 1
+        }
+    }
+
+    /// Whether every recipient has an outcome that counts.
+    var isSettled: Bool { final.allSatisfy { $0 != nil } }
+
+    /// One outcome for each recipient, whatever comes of it later; nil if there is nothing to be said of one.
+    var outcomes: [Outcome]? {
+        let all = zip(final, noted).compactMap { $0 ?? $1?.outcome }
+        return all.count == final.count ? all : nil
+    }
+
+    // MARK: What comes of it
+
+    /// A host could not be used, or not even be tried. That is no matter of the recipients: others would fare no better,
+    /// and the queue is told so, unless only `isTLSFailure` stands against it.
+    mutating func note(_ outcome: Outcome, isTLSFailure: Bool = false) {
+        var outcome = outcome
+        outcome.isHostFailure = outcome.result == .temporary && !isTLSFailure
+        for index in final.indices { note(index, outcome, nil) }
+    }
+
+    /// There was no session with the host of the last question.
+    mutating func unusable(_ failure: HostFailure) -> Lesson? {
+        note(failure.outcome, isTLSFailure: failure.isTLSFailure)
+        waiting = []
+        return failure.isTLSFailure ? nil : failure.isTimeout ? .hung : .dead
+    }
+
+    /// What came of the last question, for each of its recipients.
+    mutating func answered(_ question: Question, _ outcomes: [Outcome], _ causes: [OutcomeCause]) -> Set<Lesson> {
+        var again: [Int] = []
+        var lessons: Set<Lesson> = []
+        var hasProgress = false
+        if isNew { sessions += 1 }
+        isNew = false
+        waiting.removeFirst(question.recipients.count)
+        for (index, (outcome, cause)) in zip(question.recipients, zip(outcomes, causes)) {
+            switch Self.verdict(outcome, cause) {
+            case .settled:
+                final[index] = outcome
+                hasProgress = true
+            case .nextAttempt:
+                final[index] = outcome
+                lessons.insert(.mayHaveIt)
+            case .nextHost: note(index, outcome, cause)
+            case .sameHost:
+                note(index, outcome, cause)
+                again.append(index)
+            }
+            if cause.kind == .timedOut { lessons.insert(.hung) }
+        }
+        if !again.isEmpty {
+            let accepted = causes.count { $0.stage > .recipient }
+            lessons.insert(.takes(max(1, accepted)))
+            // Without progress it would be the same again.
+            if hasProgress { waiting = again + waiting }
+        }
+        if let (outcome, cause) = zip(outcomes, causes).first(where: { Self.isEnd($0, $1) }) {
+            // It wants, or gets, no more of us.
+            for index in waiting where noted[index] == nil { note(index, outcome, cause) }
+            waiting = []
+            switch cause.kind {
+            case .lost, .protocolError: if cause.stage == .mail { lessons.insert(.dead) }
+            case .reply: if outcome.reply.code == 421, cause.stage == .mail { lessons.insert(.dead) }
+            case .timedOut, .cancelled, .tooManyRecipients, .lacking, .message: break
+            }
+        }
+        return lessons
+    }
+
+    /// What an outcome means, by where it came from.
+    static func verdict(_ outcome: Outcome, _ cause: OutcomeCause) -> Verdict {
+        if outcome.result == .delivered { return .settled }
+        switch cause.kind {
+        case .reply: return outcome.result == .permanent ? .settled : .nextHost
+        case .tooManyRecipients: return .sameHost
+        // Others may have the extension; no message bounces because the one that was up lacks it.
+        case .lacking: return .nextHost
+        case .lost, .timedOut, .protocolError: return cause.stage == .finalReply ? .nextAttempt : .nextHost
+        case .message: return .settled
+        // Nobody is asked any more; what a host said before is more telling.
+        case .cancelled: return .nextHost
+        }
+    }
+
+    /// Whether the host is through with us, whoever the recipient.
+    private static func isEnd(_ outcome: Outcome, _ cause: OutcomeCause) -> Bool {
+        switch cause.kind {
+        case .lost, .timedOut, .protocolError, .cancelled: true
+        case .reply: outcome.reply.code == 421 || (cause.stage == .mail && outcome.result == .temporary)
+        case .tooManyRecipients, .lacking, .message: false
+        }
+    }
+
+    /// That somebody may take it later weighs more than that somebody else never will; then what a host said, more than
+    /// what we make of its silence; then what was said of the message.
+    private mutating func note(_ index: Int, _ outcome: Outcome, _ cause: OutcomeCause?) {
+        let weight =
+            cause?.kind == .cancelled
+            ? 0 : (outcome.result == .temporary ? 4 : 0) + (outcome.isRemote ? 2 : 0) + (cause == nil ? 0 : 1)
+        if let known = noted[index], known.weight > weight { return }
+        noted[index] = (outcome, weight)
+    }
+}

@@ -1,0 +1,198 @@
+// Who is asked next: every stage of a transaction, every way in which it can go wrong, and every result.
+
+import NIOCore
+import SlimtaMail
+import SlimtaSMTP
+import Testing
+
+@testable import SlimtaRelay
+
+struct HostTrialMachineTests {
+    typealias Machine = HostTrialMachine
+
+    static func host(_ number: Int) throws -> MailHost {
+        MailHost(address: try SocketAddress(ipAddress: "192.0.2.\(number)", port: 25), name: "mx\(number).test")
+    }
+
+    static func machine(_ recipients: Int, hosts: Int = 3) throws -> Machine {
+        var machine = Machine(recipients: recipients, end: .distantFuture)
+        machine.add(try (1...hosts).map(host))
+        return machine
+    }
+
+    static func outcome(_ result: Outcome.Result, isRemote: Bool = true, _ text: String = "x") -> Outcome {
+        let reply: Reply =
+            switch result {
+            case .delivered: Reply(250, nil, text)
+            case .temporary: Reply(451, nil, text)
+            case .permanent: Reply(550, nil, text)
+            }
+        return Outcome(result, reply, isRemote: isRemote)
+    }
+
+    static let delivered = (outcome(.delivered), OutcomeCause(.finalReply, .reply))
+
+    /// The whole product of stage, kind of failure and result; what is not named goes to the next host.
+    @Test func whoIsNext() throws {
+        for stage in OutcomeCause.Stage.allCases {
+            for kind in OutcomeCause.Kind.allCases {
+                for result in [Outcome.Result.delivered, .temporary, .permanent] {
+                    let outcome = Self.outcome(result, isRemote: kind == .reply)
+                    let verdict = Machine.verdict(outcome, OutcomeCause(stage, kind))
+                    let expected: Machine.Verdict =
+                        switch (result, kind, stage) {
+                        case (.delivered, _, _): .settled
+                        case (.permanent, .reply, _), (_, .message, _): .settled
+                        case (_, .tooManyRecipients, _): .sameHost
+                        case (_, .lost, .finalReply), (_, .timedOut, .finalReply), (_, .protocolError, .finalReply):
+                            .nextAttempt
+                        default: .nextHost
+                        }
+                    #expect(verdict == expected, "\(stage) \(kind) \(result)")
+
+                    // And the machine does so.
+                    var machine = try Self.machine(1)
+                    let first = try #require(machine.next(at: .now()) { _ in nil })
+                    _ = machine.answered(first, [outcome], [OutcomeCause(stage, kind)])
+                    let second = machine.next(at: .now()) { _ in nil }
+                    switch verdict {
+                    case .settled, .nextAttempt:
+                        #expect(second == nil && machine.isSettled)
+                        #expect(machine.outcomes == [outcome])
+                    // Nothing was taken, so that it would be the same again.
+                    case .nextHost, .sameHost:
+                        #expect(second == .init(host: try Self.host(2), recipients: [0]))
+                        #expect(machine.outcomes == [outcome])
+                    }
+                }
+            }
+        }
+    }
+
+    @Test func everyRecipientItsOwnWay() throws {
+        var machine = try Self.machine(4)
+        let first = try #require(machine.next(at: .now()) { _ in nil })
+        #expect(first.recipients == [0, 1, 2, 3])
+        let later = (Self.outcome(.temporary, "greylisted"), OutcomeCause(.recipient, .reply))
+        let never = (Self.outcome(.permanent), OutcomeCause(.recipient, .reply))
+        var all = [Self.delivered, later, never, later]
+        #expect(machine.answered(first, all.map(\.0), all.map(\.1)) == [])
+        let second = try #require(machine.next(at: .now()) { _ in nil })
+        #expect(second == .init(host: try Self.host(2), recipients: [1, 3]))
+        all = [Self.delivered, later]
+        _ = machine.answered(second, all.map(\.0), all.map(\.1))
+        let third = try #require(machine.next(at: .now()) { _ in nil })
+        #expect(third.recipients == [3])
+        #expect(machine.unusable(HostFailure(outcome: Self.outcome(.temporary, isRemote: false, "dead"))) == .dead)
+        #expect(machine.next(at: .now()) { _ in nil } == nil)
+        #expect(machine.outcomes?.map(\.result) == [.delivered, .delivered, .permanent, .temporary])
+        // What a host said is more telling than what another did not.
+        #expect(machine.outcomes?[3].reply.text == "greylisted")
+        #expect(machine.outcomes?[3].isHostFailure == false)
+    }
+
+    /// 100 recipients at ten a transaction: all at once, and at ten from the second on.
+    @Test func furtherTransactions() throws {
+        var machine = try Self.machine(100)
+        var limit: Int?
+        var asked: [Int] = []
+        let tooMany = (
+            Outcome(.temporary, Reply(452, EnhancedStatus(4, 5, 3), "x"), isRemote: true),
+            OutcomeCause(.recipient, .tooManyRecipients)
+        )
+        while let question = machine.next(at: .now(), limit: { _ in limit }) {
+            #expect(question.host == (try Self.host(1)))
+            asked.append(question.recipients.count)
+            let all = question.recipients.indices.map { $0 < 10 ? Self.delivered : tooMany }
+            for lesson in machine.answered(question, all.map(\.0), all.map(\.1)) {
+                guard case .takes(let count) = lesson else { continue }
+                limit = count
+            }
+        }
+        #expect(asked == [100] + Array(repeating: 10, count: 9))
+        #expect(machine.isSettled && machine.outcomes!.allSatisfy { $0.result == .delivered })
+    }
+
+    /// Without progress the next host is asked: a server that says it to everyone is not asked for ever.
+    @Test func noProgress() throws {
+        var machine = try Self.machine(3, hosts: 2)
+        let tooMany = (Self.outcome(.temporary), OutcomeCause(.recipient, .tooManyRecipients))
+        let later = (Self.outcome(.temporary), OutcomeCause(.finalReply, .reply))
+        let first = try #require(machine.next(at: .now()) { _ in nil })
+        _ = machine.answered(first, [later.0, tooMany.0, tooMany.0], [later.1, tooMany.1, tooMany.1])
+        let second = try #require(machine.next(at: .now()) { _ in nil })
+        #expect(second == .init(host: try Self.host(2), recipients: [0, 1, 2]))
+        #expect(machine.outcomes?.count == 3)
+    }
+
+    /// A host that goes away between two transactions is not asked for the rest.
+    @Test func lostBetweenTransactions() throws {
+        for last in [OutcomeCause.Kind.lost, .timedOut, .protocolError] {
+            var machine = try Self.machine(6)
+            let first = try #require(machine.next(at: .now()) { _ in 2 })
+            _ = machine.answered(first, [Self.delivered.0, Self.delivered.0], [Self.delivered.1, Self.delivered.1])
+            let second = try #require(machine.next(at: .now()) { _ in 2 })
+            #expect(second == .init(host: try Self.host(1), recipients: [2, 3]))
+            let lost = Self.outcome(.temporary, isRemote: false)
+            let cause = OutcomeCause(.mail, last)
+            #expect(
+                machine.answered(second, [lost, lost], [cause, cause]) == [last == .timedOut ? .hung : .dead])
+            #expect(machine.outcomes?.count == 6)
+            let third = try #require(machine.next(at: .now()) { _ in nil })
+            #expect(third == .init(host: try Self.host(2), recipients: [2, 3, 4, 5]))
+        }
+    }
+
+    @Test func lessons() throws {
+        let silent = Self.outcome(.temporary, isRemote: false)
+        for stage in OutcomeCause.Stage.allCases {
+            for (kind, expected) in [
+                (OutcomeCause.Kind.timedOut, [Machine.Lesson.hung]), (.lost, stage == .mail ? [.dead] : []),
+                (.protocolError, stage == .mail ? [.dead] : []), (.reply, []), (.lacking, []), (.cancelled, []),
+            ] {
+                var machine = try Self.machine(1)
+                let question = try #require(machine.next(at: .now()) { _ in nil })
+                let lessons = machine.answered(question, [silent], [OutcomeCause(stage, kind)])
+                let hasDoubt = stage == .finalReply && [.timedOut, .lost, .protocolError].contains(kind)
+                #expect(lessons == Set(expected + (hasDoubt ? [.mayHaveIt] : [])), "\(stage) \(kind)")
+            }
+        }
+        var machine = try Self.machine(1)
+        #expect(machine.next(at: .now()) { _ in nil } != nil)
+        #expect(machine.unusable(HostFailure(outcome: silent, isTimeout: true)) == .hung)
+        #expect(machine.outcomes?.map(\.isHostFailure) == [true])
+        // Mail that waits for TLS says nothing of the host for other mail.
+        machine = try Self.machine(1)
+        #expect(machine.next(at: .now()) { _ in nil } != nil)
+        #expect(machine.unusable(HostFailure(outcome: silent, isTLSFailure: true)) == nil)
+        #expect(machine.outcomes?.map(\.isHostFailure) == [false])
+    }
+
+    @Test func bounds() throws {
+        // Hosts without a session.
+        var machine = try Self.machine(1, hosts: 50)
+        var count = 0
+        while machine.next(at: .now(), limit: { _ in nil }) != nil {
+            count += 1
+            _ = machine.unusable(HostFailure(outcome: Self.outcome(.temporary)))
+        }
+        #expect(count == Machine.maximumHosts)
+        // Hosts that get the message and put it off.
+        machine = try Self.machine(1, hosts: 50)
+        count = 0
+        while let question = machine.next(at: .now(), limit: { _ in nil }) {
+            count += 1
+            _ = machine.answered(question, [Self.outcome(.temporary)], [OutcomeCause(.finalReply, .reply)])
+        }
+        #expect(count == Machine.maximumSessions)
+        // Time: the first is always asked.
+        machine = Machine(recipients: 1, end: .now())
+        machine.add(try (1...2).map(Self.host))
+        #expect(machine.next(at: .now() + .hours(1)) { _ in nil } != nil)
+        _ = machine.unusable(HostFailure(outcome: Self.outcome(.temporary)))
+        #expect(machine.next(at: .now() + .hours(1)) { _ in nil } == nil)
+        // Nobody to ask, nothing to say.
+        machine = Machine(recipients: 1, end: .distantFuture)
+        #expect(machine.next(at: .now()) { _ in nil } == nil && machine.outcomes == nil)
+    }
+}
