@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -166,32 +167,83 @@ static int set_capabilities(const capabilities data) {
 
 int linux_keep_capabilities(bool keep) { return prctl(PR_SET_KEEPCAPS, keep ? 1 : 0, 0, 0, 0) == 0 ? 0 : errno; }
 
-int linux_reduce_capabilities(void) {
-    capabilities now, kept;
+// Leaves what of `kept` is permitted, out of effect.
+static int reduce_capabilities(uint32_t kept) {
+    capabilities now, left;
     int error = get_capabilities(now);
     if (error != 0) return error;
-    memset(kept, 0, sizeof kept);
-    kept[0].permitted = now[0].permitted & bind_low_ports;
+    memset(left, 0, sizeof left);
+    left[0].permitted = now[0].permitted & kept;
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 && errno != EINVAL) return errno;
-    return set_capabilities(kept);
+    return set_capabilities(left);
 }
 
-bool linux_has_reduced_capabilities(void) {
+int linux_clear_capabilities(void) { return reduce_capabilities(0); }
+
+bool linux_has_no_capabilities(void) {
     capabilities data;
     if (get_capabilities(data) != 0) return false;
     for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
-        if (data[i].effective != 0 || data[i].inheritable != 0) return false;
-        if ((data[i].permitted & ~(i == 0 ? bind_low_ports : 0)) != 0) return false;
+        if (data[i].permitted != 0 || data[i].effective != 0) return false;
     }
     return true;
 }
 
-int linux_use_bind_capability(bool use) {
+// ---- the thread that may bind low ports ----
+
+static pthread_mutex_t binder_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t binder_changed = PTHREAD_COND_INITIALIZER;
+static bool binder_is_there;
+static void (*binder_job)(void *);
+static void *binder_context;
+
+static void use_bind_capability(bool use) {
     capabilities data;
-    int error = get_capabilities(data);
+    if (get_capabilities(data) != 0) return;
+    data[0].effective = use ? data[0].permitted & bind_low_ports : 0;
+    set_capabilities(data);  // where that fails bind says so
+}
+
+static void *run_binder(void *nothing) {
+    pthread_setname_np(pthread_self(), "binder");
+    pthread_mutex_lock(&binder_lock);
+    for (;;) {
+        while (binder_job == NULL) pthread_cond_wait(&binder_changed, &binder_lock);
+        pthread_mutex_unlock(&binder_lock);
+        use_bind_capability(true);
+        binder_job(binder_context);
+        use_bind_capability(false);
+        pthread_mutex_lock(&binder_lock);
+        binder_job = NULL;
+        pthread_cond_broadcast(&binder_changed);
+    }
+    return nothing;
+}
+
+int linux_start_binder(void) {
+    int error = reduce_capabilities(bind_low_ports);
     if (error != 0) return error;
-    data[0].effective = use ? data[0].permitted & bind_low_ports : data[0].effective & ~bind_low_ports;
-    return set_capabilities(data);
+    if (linux_has_no_capabilities()) return 0;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 512 << 10);
+    pthread_t thread;
+    error = pthread_create(&thread, &attributes, run_binder, NULL);
+    pthread_attr_destroy(&attributes);
+    if (error == 0) binder_is_there = true;
+    return error;
+}
+
+void linux_run_in_binder(void (*job)(void *), void *context) {
+    if (!binder_is_there) return job(context);
+    pthread_mutex_lock(&binder_lock);
+    while (binder_job != NULL) pthread_cond_wait(&binder_changed, &binder_lock);
+    binder_job = job;
+    binder_context = context;
+    pthread_cond_broadcast(&binder_changed);
+    while (binder_job == job && binder_context == context) pthread_cond_wait(&binder_changed, &binder_lock);
+    pthread_mutex_unlock(&binder_lock);
 }
 
 int linux_set_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : errno; }

@@ -1,5 +1,5 @@
 // Giving up root. Called once by the composition root, after ports and secrets and before any thread exists:
-// capabilities and prctl flags are a thread's own. One right sleeps on, for a reload that changes `listen`.
+// capabilities and prctl flags are a thread's own. One thread keeps one right, for a reload that changes `listen`.
 
 import CLinux
 import Glibc
@@ -36,8 +36,8 @@ package enum Privileges {
     /// The id of a user; nil if there is none of this name.
     package static func userID(_ user: String) -> UInt32? { (try? passwordEntry(user))?.uid }
 
-    /// Becomes `identity` for good: groups, gid, uid, in that order; of the capabilities only what ``bindingLowPorts(_:)``
-    /// needs is left, no execve can bring one back, and each way back to root was tried and is closed.
+    /// Becomes `identity` for good: groups, gid, uid, in that order; no capability is left but that of the thread of
+    /// ``bindingLowPorts(_:)``, no execve can bring one back, and each way back to root was tried and is closed.
     ///
     /// A process that is not root can only "become" itself. Throws `.notPermitted` if anything is not as it must be:
     /// the process must then end.
@@ -63,29 +63,36 @@ package enum Privileges {
         try renounce()
     }
 
-    /// Gives up what is left beyond an ordinary user's rights: all capabilities. The one to bind low ports stays permitted
-    /// where it was, but is not in effect outside of ``bindingLowPorts(_:)``, and no other program gets it.
+    /// Gives up what is left beyond an ordinary user's rights: all capabilities. The one to bind low ports, where it was
+    /// had, is left to a thread of its own, in which it is in effect for ``bindingLowPorts(_:)`` alone; no program that is
+    /// run gets it.
     ///
     /// For a process that was started as an ordinary user; `drop` calls it as well. As root it throws.
     package static func renounce() throws(SystemError) {
-        try check(linux_reduce_capabilities(), "cannot give up capabilities")
         try check(linux_set_no_new_privileges(), "cannot set no_new_privs")
-        guard linux_has_reduced_capabilities(), !linux_can_regain_root() else {
+        try check(linux_start_binder(), "cannot start a thread")
+        try check(linux_clear_capabilities(), "cannot give up capabilities")
+        guard linux_has_no_capabilities(), !linux_can_regain_root() else {
             throw SystemError(.notPermitted, "root's rights could be regained")
         }
         // The change of ids cleared it; without it Swift's crash report has addresses instead of names.
         try check(linux_set_dumpable(), "cannot make crash reports possible")
     }
 
-    /// Runs `body` with the right to bind ports below 1024, if the process has kept it; for this thread alone.
-    ///
-    /// Without that right `body` runs as well: what it may not do, the system tells it.
-    package static func bindingLowPorts<Result, Failure: Error>(
-        _ body: () throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        _ = linux_use_bind_capability(true)
-        defer { _ = linux_use_bind_capability(false) }
-        return try body()
+    /// Runs `body` with the right to bind ports below 1024, if the process has kept it, in the thread that has; waits for
+    /// it. Without that right `body` runs as well: what it may not do, the system tells it.
+    package static func bindingLowPorts<Success, Failure: Error>(
+        _ body: () throws(Failure) -> Success
+    ) throws(Failure) -> Success {
+        var result: Result<Success, Failure>?
+        withoutActuallyEscaping(body) { body in
+            var job = { result = Result(catching: body) }
+            withUnsafeMutablePointer(to: &job) { job in
+                linux_run_in_binder({ $0?.assumingMemoryBound(to: (() -> Void).self).pointee() }, job)
+            }
+        }
+        guard let result else { preconditionFailure("a job is run before it is waited for") }
+        return try result.get()
     }
 
     private static func check(_ error: Int32, _ what: String) throws(SystemError) {

@@ -20,9 +20,7 @@ struct PrivilegesTests {
             #expect(ownStatus("Uid") == [uid, uid, uid, uid].joined(separator: " "))
             #expect(ownStatus("Gid") == [gid, gid, gid, gid].joined(separator: " "))
             #expect(ownStatus("Groups") == gid)
-            for set in ["CapEff", "CapInh", "CapAmb"] { #expect(ownStatus(set) == "0000000000000000") }
-            // CAP_NET_BIND_SERVICE, which is 10.
-            #expect(ownStatus("CapPrm") == "0000000000000400")
+            for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] { #expect(ownStatus(set) == "0000000000000000") }
             #expect(ownStatus("NoNewPrivs") == "1")
             #expect(setuid(0) == -1)
             #expect(seteuid(0) == -1)
@@ -64,7 +62,11 @@ struct PrivilegesTests {
             try Privileges.drop(to: try Privileges.lookUp(user: "nobody", group: "nogroup"))
             #expect(!bindsLow(587))
             #expect(Privileges.bindingLowPorts { bindsLow(587) })
+            // CAP_NET_BIND_SERVICE, which is 10; what throws comes through.
             #expect(Privileges.bindingLowPorts { ownStatus("CapEff") } == "0000000000000400")
+            #expect(throws: SystemError.self) {
+                try Privileges.bindingLowPorts { () throws(SystemError) in throw SystemError(.failed, "x") }
+            }
             #expect(!bindsLow(587))
             // No program that is run gets it.
             #expect(system("grep -q 'CapPrm:.0000000000000000' /proc/self/status") == 0)

@@ -28,14 +28,18 @@ bool linux_can_regain_root(void);
 // PR_SET_KEEPCAPS: whether what is permitted outlives the change of root's id to another one.
 int linux_keep_capabilities(bool keep);
 
-// Gives up all capabilities of this thread but one: CAP_NET_BIND_SERVICE stays permitted if it was, and is not in effect.
-int linux_reduce_capabilities(void);
+// Starts a thread that keeps CAP_NET_BIND_SERVICE permitted, if this thread has it; all other capabilities of this thread
+// are given up. A process whose first thread kept it could not be looked at by its reporter of crashes, which has none.
+int linux_start_binder(void);
 
-// Whether this thread has no capability in effect, none that an execve would keep, and at most that one permitted.
-bool linux_has_reduced_capabilities(void);
+// Runs a job in that thread, with the capability in effect, and waits for its end; without such a thread in this one.
+void linux_run_in_binder(void (*job)(void *), void *context);
 
-// Puts CAP_NET_BIND_SERVICE into effect for this thread, if it is permitted, or out of it.
-int linux_use_bind_capability(bool use);
+// Gives up all capabilities of this thread: ambient, inheritable, permitted, effective.
+int linux_clear_capabilities(void);
+
+// Whether this thread has no permitted and no effective capability.
+bool linux_has_no_capabilities(void);
 
 // PR_SET_NO_NEW_PRIVS: no execve gives more rights than there are.
 int linux_set_no_new_privileges(void);
