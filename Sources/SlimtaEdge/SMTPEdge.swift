@@ -89,7 +89,6 @@ package final class SMTPEdge: Sendable {
     private let limiter: ConnectionLimiter
     private let submissions: any Submissions
     private let group: any EventLoopGroup
-    private let logger: Logger
     private let sessionLog: SessionLog
     private let logger: Logger
 
@@ -101,7 +100,6 @@ package final class SMTPEdge: Sendable {
         self.limiter = limiter
         self.submissions = submissions
         self.group = group
-        self.logger = logger
         sessionLog = SessionLog(logger)
         self.logger = logger
     }
