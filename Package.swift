@@ -64,7 +64,7 @@ let package = Package(
         room("SlimtaTLS", ["COpenSSL", nioCore]),
         room("SlimtaDNS", ["CUnbound"]),
         room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore]),
-        room("SlimtaSystem", ["CSystemd", "CLinux", logging]),
+        room("SlimtaSystem", ["SlimtaMail", "CSystemd", "CLinux", logging]),
 
         // 3: where mail comes in and goes out
         room(
@@ -102,7 +102,7 @@ let package = Package(
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", nioCore]),
         tests("SlimtaSystem", [logging]),
-        tests("SlimtaEdge", ["SlimtaMail", "SlimtaSMTP", nioCore, nioPosix, nioEmbedded]),
+        tests("SlimtaEdge", ["SlimtaMail", "SlimtaSMTP", "SlimtaTLS", nioCore, nioPosix, nioEmbedded]),
         tests(
             "SlimtaRelay",
             [
@@ -110,6 +110,6 @@ let package = Package(
                 logging,
             ]),
         tests("SlimtaControl", ["SlimtaMail", "SlimtaQueue", nioCore, nioPosix, logging]),
-        tests("SlimtaConfiguration", ["SlimtaMail"]),
+        tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaSMTP", nioCore]),
     ]
 )

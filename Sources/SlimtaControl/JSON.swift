@@ -1,6 +1,8 @@
 // JSON (RFC 8259): what the control socket speaks. The daemon writes it, the command line reads it again; Foundation's
 // would come with Foundation.
 
+internal import SlimtaMail
+
 /// A JSON value. Numbers are integers, which is all that is said here.
 package enum JSON: Hashable, Sendable {
     case null
@@ -94,24 +96,27 @@ package enum JSON: Hashable, Sendable {
 
     private static func write(_ text: String, to output: inout [UInt8]) {
         output.append(UInt8(ascii: "\""))
-        for octet in text.utf8 {
-            switch octet {
-            case UInt8(ascii: "\""), UInt8(ascii: "\\"):
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"", "\\":
                 output.append(UInt8(ascii: "\\"))
-                output.append(octet)
-            case UInt8(ascii: "\n"): output += "\\n".utf8
-            case UInt8(ascii: "\r"): output += "\\r".utf8
-            case UInt8(ascii: "\t"): output += "\\t".utf8
-            // DEL too: it is what a terminal might act upon.
-            case 0..<0x20, 0x7F:
-                let digits = Array("0123456789abcdef".utf8)
-                output += "\\u00".utf8
-                output.append(digits[Int(octet >> 4)])
-                output.append(digits[Int(octet & 15)])
-            default: output.append(octet)
+                output.append(UInt8(truncatingIfNeeded: scalar.value))
+            case "\n": output += "\\n".utf8
+            case "\r": output += "\\r".utf8
+            case "\t": output += "\\t".utf8
+            case " "..."~": output.append(UInt8(truncatingIfNeeded: scalar.value))
+            default:
+                let octets = String(scalar)
+                if scalar.isVisible { output += octets.utf8 } else { octets.utf16.forEach { escape($0, to: &output) } }
             }
         }
         output.append(UInt8(ascii: "\""))
+    }
+
+    /// What a terminal might act upon goes out as its number, which is the same JSON.
+    private static func escape(_ unit: UInt16, to output: inout [UInt8]) {
+        let digits = String(unit, radix: 16)
+        output += "\\u\(String(repeating: "0", count: 4 - digits.count))\(digits)".utf8
     }
 }
 

@@ -3,6 +3,7 @@
 
 import Glibc
 import Logging
+internal import SlimtaMail
 
 /// Renders messages and fields.
 enum LogText {
@@ -33,20 +34,9 @@ enum LogText {
             case 0x0A: line.append(contentsOf: #"\n"#.utf8)
             case 0x0D: line.append(contentsOf: #"\r"#.utf8)
             case 0x09: line.append(contentsOf: #"\t"#.utf8)
-            case 0x00..<0x20, 0x7F: appendHex("\\x", scalar.value, 2, to: &line)
-            // C1 controls (CSI is one of them), line and paragraph separators, and what turns text around or hides it
-            case 0x80..<0xA0, 0x2028, 0x2029, 0x200B...0x200F, 0x202A...0x202E, 0x2060...0x2069, 0xFEFF:
-                appendHex("\\u", scalar.value, 4, to: &line)
-            default: line.append(contentsOf: UTF8.encode(scalar).unsafelyUnwrapped)
+            case 0x20..<0x7F: line.append(UInt8(truncatingIfNeeded: scalar.value))
+            default: line.append(contentsOf: scalar.visible.utf8)
             }
-        }
-    }
-
-    private static func appendHex(_ prefix: String, _ value: UInt32, _ digits: Int, to line: inout [UInt8]) {
-        line.append(contentsOf: prefix.utf8)
-        for digit in (0..<digits).reversed() {
-            let nibble = UInt8(truncatingIfNeeded: value >> UInt32(digit * 4)) & 0xF
-            line.append(nibble < 10 ? UInt8(ascii: "0") + nibble : UInt8(ascii: "a") + nibble - 10)
         }
     }
 

@@ -188,7 +188,7 @@ extension QueueCommand {
         private static func tell(_ message: JSON) {
             func line(_ name: String, _ text: String) {
                 let label = name.isEmpty ? "" : "\(name):"
-                print("\(label)\(String(repeating: " ", count: max(1, 13 - label.count)))\(printable(text))")
+                print("\(label)\(String(repeating: " ", count: max(1, 13 - label.count)))\(text.visible)")
             }
             func text(_ value: JSON) -> String { value.text ?? "" }
             let client = message["client"]

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Glibc
 import SlimtaConfiguration
+import SlimtaMail
 import SlimtaSystem
 
 @main
@@ -12,8 +13,8 @@ struct Slimtad: ParsableCommand {
         abstract: "A mail submission agent: takes messages over SMTP, stores them durably, relays them.",
         version: "slimtad \(Version.text)",
         subcommands: [
-            RunCommand.self, CheckCommand.self, PasswdCommand.self, QueueCommand.self, StatusCommand.self,
-            AuditCommand.self, ReloadCommand.self, DrainCommand.self, CatalogCommand.self,
+            RunCommand.self, CheckCommand.self, PasswdCommand.self, UsersCommand.self, QueueCommand.self,
+            StatusCommand.self, AuditCommand.self, ReloadCommand.self, DrainCommand.self, CatalogCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 
@@ -41,7 +42,7 @@ struct Slimtad: ParsableCommand {
         }
         let names = commands.compactMap { $0.configuration.commandName }
         let meant = Spelling.nearest(to: word, among: names).map { "did you mean \"\($0)\"?" }
-        return "\"\(printable(word))\" is no command; \(meant ?? "there are \(names.joined(separator: ", "))")"
+        return "\"\(word.visible)\" is no command; \(meant ?? "there are \(names.joined(separator: ", "))")"
     }
 }
 
@@ -82,7 +83,7 @@ func orExit<Result>(_ body: () throws(Failure) -> Result) -> Result {
 func say(_ text: String) {
     let priority = LogHandlers.isStandardErrorJournal ? "<3>" : ""
     for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
-        var octets = Array("\(priority)slimtad: \(line)\n".utf8)
+        var octets = Array("\(priority)slimtad: \(line.visible)\n".utf8)
         write(STDERR_FILENO, &octets, octets.count)
     }
 }

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Glibc
 import SlimtaControl
+import SlimtaMail
 import SlimtaStorage
 import SlimtaSystem
 
@@ -40,7 +41,7 @@ struct StatusCommand: ParsableCommand {
     }
 
     private static func line(_ name: String, _ text: String) {
-        print("\(name):\(String(repeating: " ", count: max(1, 13 - name.count)))\(printable(text))")
+        print("\(name):\(String(repeating: " ", count: max(1, 13 - name.count)))\(text.visible)")
     }
 
     /// What is queued, and whether all of it is accounted for.
@@ -171,14 +172,14 @@ struct AuditCommand: ParsableCommand {
                     + column("\(ledger["notices"][name].integer ?? 0)", 14))
         }
         for member in ledger["removed_by"].members {
-            print("removed by \(printable(member.name)): \(member.value.integer ?? 0)")
+            print("removed by \(member.name.visible): \(member.value.integer ?? 0)")
         }
         print(
             "read: \(counted(audit["envelopes"].integer ?? 0, "message")), \(octets(audit["octets"].integer ?? 0)), "
                 + "\(audit["spooled"].integer ?? 0) spooled")
         for finding in audit["findings"].elements {
             let id = finding["id"].text.map { "\($0): " } ?? ""
-            print("\(finding["fault"].isTrue ? "FAULT" : "note"): \(id)\(printable(finding["text"].text ?? ""))")
+            print("\(finding["fault"].isTrue ? "FAULT" : "note"): \(id)\((finding["text"].text ?? "").visible)")
         }
         if let omitted = audit["omitted"].integer, omitted > 0 { print("and \(omitted) more") }
         print(audit["clean"].isTrue ? "balanced: every recipient is accounted for" : "NOT BALANCED, or not readable")

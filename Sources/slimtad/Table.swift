@@ -2,6 +2,7 @@
 // and without a heading.
 
 import Glibc
+import SlimtaMail
 
 /// Prints rows as they come, so that a million of them need no memory.
 struct Table {
@@ -26,12 +27,12 @@ struct Table {
     }
 
     mutating func row(_ fields: [String]) {
-        guard let terminalWidth else { return print(fields.map(printable).joined(separator: "\t")) }
+        guard let terminalWidth else { return print(fields.map(\.visible).joined(separator: "\t")) }
         if !hasHeading {
             hasHeading = true
             print(line(columns.map(\.heading), terminalWidth))
         }
-        print(line(fields.map(printable), terminalWidth))
+        print(line(fields.map(\.visible), terminalWidth))
     }
 
     private func line(_ fields: [String], _ width: Int) -> String {
@@ -64,14 +65,6 @@ enum Terminal {
         write(STDERR_FILENO, &octets, octets.count)
         return ["y", "yes"].contains(readLine()?.lowercased())
     }
-}
-
-/// Text from elsewhere, with nothing in it that a terminal would act upon.
-func printable(_ text: String) -> String {
-    if text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && !(0x7F...0x9F ~= $0.value) }) { return text }
-    return String(
-        String.UnicodeScalarView(
-            text.unicodeScalars.map { $0.value < 0x20 || 0x7F...0x9F ~= $0.value ? "?" : $0 }))
 }
 
 /// "1 message", "2 messages". `noun` is the singular of one that takes an s.
