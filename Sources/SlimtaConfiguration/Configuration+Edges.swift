@@ -69,11 +69,19 @@ extension Configuration.Edge {
 
     private static func trustedNetwork(_ setting: Setting) -> NetworkRange? {
         guard let network = setting.network() else { return nil }
-        // No organisation's network is wider than 10.0.0.0/8 or fc00::/7: half of the world is as open as all of it.
-        guard network.prefixLength >= (network.base.isIPv4 ? 8 : 7) else {
+        guard !isTooWide(network) else {
             return setting.refuse("that trusts the whole world and makes an open relay; allowed are your own networks")
         }
         return network
+    }
+
+    /// No organisation's network is wider than 10.0.0.0/8, those that are nobody's elsewhere (fc00::/7, fe80::/10), or a
+    /// /16 of the IPv6 internet, most of which is in 2000::/7: half of the world is as open as all of it.
+    private static func isTooWide(_ network: NetworkRange) -> Bool {
+        if network.base.isIPv4 { return network.prefixLength < 8 }
+        let local = ["fc00::/7", "fe80::/10"].compactMap { NetworkRange($0) }
+        let isLocal = local.contains { $0.contains(network.base) && network.prefixLength >= $0.prefixLength }
+        return network.prefixLength < 16 && !isLocal
     }
 
     /// What each value allows and all together do not.
@@ -94,9 +102,11 @@ extension Configuration.Edge {
                 "plaintext_auth", "found true on an edge that others can reach",
                 "allowed is true only if all of listen is loopback or unix:")
         }
-        if auth != .required, trustedNetworks.isEmpty, table.isSound("auth", "trusted_networks") {
+        if auth != .required, trust.isEmpty, table.isSound("auth", "trusted_networks") {
             table.report(
-                "auth", "found \"\(auth.rawValue)\" on an edge that others can reach: an open relay",
+                "auth",
+                "found \"\(auth.rawValue)\" on an edge that others can reach: without AUTH nobody may send there, it would "
+                    + "be an open relay",
                 "allowed is \"required\", or trusted_networks that say who may send without it")
         }
     }

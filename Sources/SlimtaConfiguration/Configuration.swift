@@ -124,6 +124,11 @@ extension Configuration {
         /// Whether only this machine can reach it.
         package var isLoopbackOnly: Bool { listen.allSatisfy(\.isLoopback) }
 
+        /// Who may send without AUTH.
+        package var trust: ClientTrust {
+            ClientTrust(networks: trustedNetworks, allowsThisMachine: auth != .required && isLoopbackOnly)
+        }
+
         /// The banner, code included, without CRLF.
         package func greeting(hostname: String) -> String {
             banner.replacing("{hostname}", with: hostname)

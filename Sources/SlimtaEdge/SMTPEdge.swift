@@ -19,8 +19,8 @@ package struct SMTPEdgeSettings: Sendable {
     package var tls: TLSServerContext?
     /// nil: no AUTH.
     package var credentials: (any CredentialBackend)?
-    /// Whether a client with this IP address (empty: a UNIX socket) may send without AUTH.
-    package var trusts: @Sendable (String) -> Bool
+    /// Who may send without AUTH.
+    package var trust: ClientTrust
     package var commandTimeout: TimeAmount
     /// How slow the content of a message may come.
     package var transfer: TransferWatch.Limits
@@ -30,7 +30,7 @@ package struct SMTPEdgeSettings: Sendable {
 
     package init(
         name: String, server: SMTPServerConfiguration, tls: TLSServerContext?,
-        credentials: (any CredentialBackend)?, trusts: @escaping @Sendable (String) -> Bool,
+        credentials: (any CredentialBackend)?, trust: ClientTrust,
         commandTimeout: TimeAmount = .minutes(5),
         transfer: TransferWatch.Limits = .init(leastRate: 1024, stallTimeout: .minutes(3)),
         dataTimeout: TimeAmount? = nil, handshakeTimeout: TimeAmount = .seconds(30)
@@ -39,7 +39,7 @@ package struct SMTPEdgeSettings: Sendable {
         self.server = server
         self.tls = tls
         self.credentials = credentials
-        self.trusts = trusts
+        self.trust = trust
         self.commandTimeout = commandTimeout
         self.transfer = transfer
         self.dataTimeout = dataTimeout

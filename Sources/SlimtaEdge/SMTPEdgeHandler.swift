@@ -67,7 +67,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         self.address = address
         self.source = source
         sessionLog = log
-        machine = SMTPServerMachine(settings.server, isTrusted: settings.trusts(address))
+        machine = SMTPServerMachine(settings.server, isTrusted: settings.trust.allows(address))
     }
 
     /// The session's name in logs.

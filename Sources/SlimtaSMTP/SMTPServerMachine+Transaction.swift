@@ -26,10 +26,8 @@ extension SMTPServerMachine {
             refuse(.badSequence, &output)
             return nil
         }
-        guard configuration.authentication != .required || user != nil || isTrusted else {
-            let isClear = configuration.tls == .startTLS && tls == nil
-            refuse(
-                Reply(530, .init(5, 7, 0), "Authentication required" + (isClear ? ", after STARTTLS" : "")), &output)
+        guard user != nil || isTrusted else {
+            refuse(unknownClient, &output)
             return nil
         }
         guard isExtended || mail.parameterCount == 0 else {
@@ -47,6 +45,17 @@ extension SMTPServerMachine {
         }
         enter(.checkingRoom(mail))
         return .checkRoom(size: mail.size)
+    }
+
+    /// The refusal of who is neither authenticated nor trusted (RFC 4954 section 6). Where no AUTH is offered there is
+    /// nothing that would help.
+    private var unknownClient: Reply {
+        switch configuration.authentication {
+        case .none: return Reply(550, .init(5, 7, 1), "Your network may not send mail here")
+        case .required, .optional:
+            let isClear = configuration.tls == .startTLS && tls == nil
+            return Reply(530, .init(5, 7, 0), "Authentication required" + (isClear ? ", after STARTTLS" : ""))
+        }
     }
 
     mutating func rcpt(_ path: RecipientPath, _ output: inout ByteBuffer) {

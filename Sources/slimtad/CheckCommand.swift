@@ -40,9 +40,7 @@ struct CheckCommand: ParsableCommand {
                 case .optional: "AUTH offered"
                 case .off: "no AUTH"
                 }
-            let trusted =
-                edge.trustedNetworks.isEmpty
-                ? "" : ", without AUTH from \(edge.trustedNetworks.map(\.description).joined(separator: " "))"
+            let trusted = edge.trust.isEmpty ? "" : ", without AUTH for \(edge.trust)"
             lines.append(
                 "  edge \(edge.name): \(edge.listen.map(\.description).joined(separator: " ")), \(tls), \(auth)\(trusted)"
             )

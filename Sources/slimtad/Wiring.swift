@@ -23,11 +23,10 @@ extension Configuration {
             mechanisms: auth.mechanisms.compactMap { SASLMechanism(rawValue: $0.rawValue) },
             allowsPlaintextAuthentication: edge.plaintextAuth, messageSize: limits.messageSize,
             recipients: limits.recipients, errors: limits.errors, commands: limits.commands)
-        let networks = edge.trustedNetworks
         return SMTPEdgeSettings(
             name: edge.name, server: server, tls: edge.tls == .cleartext ? nil : tls,
             credentials: edge.auth == .off ? nil : credentials,
-            trusts: { address in networks.contains { $0.contains(addressText: address) } },
+            trust: edge.trust,
             commandTimeout: TimeAmount(limits.commandTimeout),
             transfer: TransferWatch.Limits(
                 leastRate: limits.leastRate, stallTimeout: TimeAmount(limits.stallTimeout)),

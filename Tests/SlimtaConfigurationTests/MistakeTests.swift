@@ -233,14 +233,14 @@ import Testing
         Case(
             "listen = [\"[::]:25\"]\ntls = \"none\"\nauth = \"none\"",
             """
-            6: edge[0].auth: found "none" on an edge that others can reach: an open relay; allowed is "required", or \
-            trusted_networks that say who may send without it
+            6: edge[0].auth: found "none" on an edge that others can reach: without AUTH nobody may send there, it \
+            would be an open relay; allowed is "required", or trusted_networks that say who may send without it
             """),
         Case(
             "listen = [\"127.0.0.1:25\", \"systemd:x\"]\ntls = \"starttls\"\nauth = \"optional\"\n[tls]\ncertificate = \"/c\"\nkey = \"/k\"",
             """
-            6: edge[0].auth: found "optional" on an edge that others can reach: an open relay; allowed is "required", \
-            or trusted_networks that say who may send without it
+            6: edge[0].auth: found "optional" on an edge that others can reach: without AUTH nobody may send there, \
+            it would be an open relay; allowed is "required", or trusted_networks that say who may send without it
             """),
         Case(
             "listen = [\"192.0.2.1:25\"]\ntls = \"none\"\nauth = \"none\"\ntrusted_networks = [\"0.0.0.0/0\", \"::/0\", \"128.0.0.0/1\"]",

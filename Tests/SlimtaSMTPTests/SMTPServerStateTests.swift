@@ -257,18 +257,18 @@ import Testing
     static let modes: [Mode] = [
         //                           EHLO offers    STARTTLS AUTH MAIL trusted
         .init(.startTLS, .required, "STARTTLS       220      538  530  250", "AUTH 503 235 530 250"),
-        .init(.startTLS, .optional, "STARTTLS       220      538  250  250", "AUTH 503 235 250 250"),
-        .init(.startTLS, .none, "    STARTTLS       220      502  250  250", "-    503 502 250 250"),
+        .init(.startTLS, .optional, "STARTTLS       220      538  530  250", "AUTH 503 235 530 250"),
+        .init(.startTLS, .none, "    STARTTLS       220      502  550  250", "-    503 502 550 250"),
         .init(.immediate, .required, "AUTH          502      235  530  250"),
-        .init(.immediate, .optional, "AUTH          502      235  250  250"),
-        .init(.immediate, .none, "    -             502      502  250  250"),
+        .init(.immediate, .optional, "AUTH          502      235  530  250"),
+        .init(.immediate, .none, "    -             502      502  550  250"),
         .init(.none, .required, "     -             502      538  530  250"),
-        .init(.none, .optional, "     -             502      538  250  250"),
-        .init(.none, .none, "         -             502      502  250  250"),
+        .init(.none, .optional, "     -             502      538  530  250"),
+        .init(.none, .none, "         -             502      502  550  250"),
         .init(.startTLS, .required, plaintext: true, "STARTTLS,AUTH 220 235 530 250", "AUTH 503 235 530 250"),
-        .init(.startTLS, .none, plaintext: true, "    STARTTLS      220 502 250 250", "-    503 502 250 250"),
+        .init(.startTLS, .none, plaintext: true, "    STARTTLS      220 502 550 250", "-    503 502 550 250"),
         .init(.none, .required, plaintext: true, "    AUTH          502 235 530 250"),
-        .init(.none, .optional, plaintext: true, "    AUTH          502 235 250 250"),
+        .init(.none, .optional, plaintext: true, "    AUTH          502 235 530 250"),
         .init(.immediate, .required, plaintext: true, "AUTH         502 235 530 250"),
     ]
 

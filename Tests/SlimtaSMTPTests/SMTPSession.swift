@@ -34,8 +34,10 @@ struct SMTPSession {
     private var output = ByteBuffer()
     private var content: ByteBuffer?
 
-    init(_ configuration: SMTPServerConfiguration = .test(), isTrusted: Bool = false) {
-        machine = SMTPServerMachine(configuration, isTrusted: isTrusted)
+    /// - Parameter isTrusted: nil: as for a client on the loopback address.
+    init(_ configuration: SMTPServerConfiguration = .test(), isTrusted: Bool? = nil) {
+        machine = SMTPServerMachine(
+            configuration, isTrusted: isTrusted ?? (configuration.authentication != .required))
         isInHandshake = configuration.tls == .immediate
         machine.connected(&output)
         flush()

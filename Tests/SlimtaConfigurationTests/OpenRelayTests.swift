@@ -1,0 +1,150 @@
+// No configuration that `check` approves is an open relay: every edge that can be written, every client, and what the
+// session says to MAIL.
+
+import NIOCore
+import SlimtaMail
+import SlimtaSMTP
+import Testing
+
+@testable import SlimtaConfiguration
+
+@Suite struct OpenRelayTests {
+    struct Listen: CustomTestStringConvertible {
+        let addresses: String
+        /// Whether nobody but this machine can reach all of it.
+        let isLoopback: Bool
+        var testDescription: String { addresses }
+    }
+
+    static let listens = [
+        Listen(addresses: #""127.0.0.1:2525""#, isLoopback: true),
+        Listen(addresses: #""[::1]:2525", "127.8.9.10:2525""#, isLoopback: true),
+        Listen(addresses: #""[::ffff:127.0.0.1]:2525""#, isLoopback: true),
+        Listen(addresses: #""localhost:2525""#, isLoopback: true),
+        Listen(addresses: #""unix:/run/x""#, isLoopback: true),
+        Listen(addresses: #""unix:/run/x", "127.0.0.1:2525""#, isLoopback: true),
+        Listen(addresses: #""[::]:2525""#, isLoopback: false),
+        Listen(addresses: #""0.0.0.0:2525""#, isLoopback: false),
+        Listen(addresses: #""192.0.2.25:2525""#, isLoopback: false),
+        Listen(addresses: #""mail.example.com:2525""#, isLoopback: false),
+        Listen(addresses: #""systemd:submission""#, isLoopback: false),
+        Listen(addresses: #""127.0.0.1:2525", "192.0.2.25:2525""#, isLoopback: false),
+        Listen(addresses: #""unix:/run/x", "systemd:submission""#, isLoopback: false),
+    ]
+
+    /// Networks as they are written; and for each client whether it is in them, found by hand.
+    static let networks: [(text: String, clients: Set<String>)] = [
+        ("", []),
+        (#""10.0.0.0/8""#, ["10.1.2.3", "::ffff:10.1.2.3"]),
+        (#""::ffff:10.0.0.0/104""#, ["10.1.2.3", "::ffff:10.1.2.3"]),
+        (#""127.0.0.0/8""#, ["127.0.0.1", "::ffff:127.0.0.1", "127.8.9.10"]),
+        (#""::1""#, ["::1"]),
+        (#""2001:db8::/32", "203.0.113.5""#, ["2001:db8::1", "203.0.113.5", "::ffff:203.0.113.5"]),
+    ]
+
+    /// As text, as an edge has it; empty: a UNIX socket; the last ones are no address that can be compared.
+    static let clients = [
+        "127.0.0.1", "127.8.9.10", "::ffff:127.0.0.1", "::1", "", "10.1.2.3", "::ffff:10.1.2.3", "203.0.113.5",
+        "::ffff:203.0.113.5", "2001:db8::1", "2001:db9::1", "fe80::1", "::", "0.0.0.0", "64:ff9b::a01:203",
+        "::10.1.2.3", "fe80::1%eth0", "nonsense",
+    ]
+    static let ownClients: Set<String> = ["127.0.0.1", "127.8.9.10", "::ffff:127.0.0.1", "::1", ""]
+
+    private func text(_ auth: String, _ tls: String, _ listen: Listen, _ networks: String, _ plaintext: Bool) -> String
+    {
+        """
+        [tls]
+        certificate = "/c"
+        key = "/k"
+        [[edge]]
+        name = "e"
+        type = "smtp"
+        listen = [\(listen.addresses)]
+        tls = "\(tls)"
+        auth = "\(auth)"
+        trusted_networks = [\(networks)]
+        plaintext_auth = \(plaintext)
+        """
+    }
+
+    @Test(arguments: listens, ["required", "optional", "none"]) func whoMaySend(listen: Listen, auth: String) throws {
+        for tls in ["starttls", "immediate", "none"] {
+            for plaintext in [false, true] {
+                for (networks, members) in Self.networks {
+                    let configuration: Configuration
+                    do throws(ConfigurationErrors) {
+                        configuration = try Configuration.parse(
+                            text(auth, tls, listen, networks, plaintext), file: "f")
+                    } catch {
+                        // Refused: for what nobody could send over, or would send a password in clear over; never for
+                        // more.
+                        let isUseless = auth != "required" && !listen.isLoopback && networks.isEmpty
+                        let isClear = plaintext && !listen.isLoopback || auth != "none" && tls == "none" && !plaintext
+                        #expect(isUseless || isClear, "\(error)")
+                        continue
+                    }
+                    #expect(auth == "required" || listen.isLoopback || !networks.isEmpty)
+                    let edge = try #require(configuration.edges.first)
+                    for client in Self.clients {
+                        let isOwn = auth != "required" && listen.isLoopback && Self.ownClients.contains(client)
+                        let mayRelay = members.contains(client) || isOwn
+                        for isEncrypted in tls == "starttls" ? [false, true] : [tls == "immediate"] {
+                            let reply = self.reply(edge, client, isEncrypted: isEncrypted)
+                            let expected = mayRelay ? "ask" : auth == "none" ? "550 5.7.1" : "530 5.7.0"
+                            #expect(
+                                reply == expected,
+                                "\(auth) \(tls) \(listen.addresses) [\(networks)] \(client) \(isEncrypted)")
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What MAIL before AUTH gets: code and status, or "ask" if it comes to the question whether there is room.
+    private func reply(_ edge: Configuration.Edge, _ client: String, isEncrypted: Bool) -> String {
+        let tls: SMTPServerConfiguration.TLSMode =
+            switch edge.tls {
+            case .starttls: .startTLS
+            case .immediate: .immediate
+            case .cleartext: .none
+            }
+        let authentication: SMTPServerConfiguration.Authentication =
+            switch edge.auth {
+            case .required: .required
+            case .optional: .optional
+            case .off: .none
+            }
+        let settings = SMTPServerConfiguration(
+            hostname: "mx.example.org", tls: tls, authentication: authentication,
+            allowsPlaintextAuthentication: edge.plaintextAuth)
+        var machine = SMTPServerMachine(settings, isTrusted: edge.trust.allows(client))
+        var output = ByteBuffer()
+        machine.connected(&output)
+        if isEncrypted, tls == .startTLS {
+            machine.received(ByteBuffer(string: "EHLO c\r\nSTARTTLS\r\n"))
+            #expect(machine.next(&output) == .startTLS)
+        }
+        if isEncrypted { machine.tlsEstablished(TLSDescription(version: "TLSv1.3", cipher: "x"), &output) }
+        machine.received(ByteBuffer(string: "EHLO c\r\n"))
+        #expect(machine.next(&output) == .wait)
+        output.clear()
+        machine.received(ByteBuffer(string: "MAIL FROM:<a@x.org>\r\n"))
+        let action = machine.next(&output)
+        if case .checkRoom = action { return "ask" }
+        return String(String(buffer: output).prefix(9))
+    }
+
+    @Test(arguments: [
+        ("10.0.0.0/8", true), ("fc00::/7", true), ("fe80::/10", true), ("2001::/16", true), ("2001:db8::/32", true),
+        ("0.0.0.0/1", false), ("8.0.0.0/7", false), ("::/0", false), ("::ffff:0:0/96", false), ("2000::/3", false),
+        ("2000::/7", false), ("2000::/15", false), ("fc00::/6", false), ("fe80::/9", false),
+    ])
+    func networksAreNoHalfOfTheWorld(network: String, isAllowed: Bool) {
+        let listen = Listen(addresses: #""[::]:25""#, isLoopback: false)
+        let result = Result {
+            try Configuration.parse(text("none", "starttls", listen, #""\#(network)""#, false), file: "f")
+        }
+        #expect(((try? result.get()) != nil) == isAllowed)
+    }
+}
