@@ -155,6 +155,7 @@ extension Configuration.Auth {
                 }
                 return element.choice(of: Mechanism.self)
             } ?? mechanisms
+        foldCase = table["fold_case"]?.bool() ?? foldCase
         table.refuseUnknownKeys()
     }
 }

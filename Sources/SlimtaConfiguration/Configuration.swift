@@ -179,6 +179,8 @@ extension Configuration {
         package var users = "/etc/slimta/users"
         /// In the order in which they are offered; at least one.
         package var mechanisms: [Mechanism] = [.plain, .login]
+        /// Whether a login that differs from a user's name by case only is that user's.
+        package var foldCase = false
     }
 
     /// `[queue]`

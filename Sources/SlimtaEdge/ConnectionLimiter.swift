@@ -19,7 +19,7 @@ package final class ConnectionLimiter: Sendable {
     }
 
     /// What connections are counted by.
-    struct Source: Hashable, Sendable {
+    package struct Source: Hashable, Sendable {
         private let network: IPAddress
 
         /// nil for what has no address, such as a UNIX socket: that is not limited by address.

@@ -2,6 +2,7 @@
 
 internal import CCrypt
 import Glibc
+internal import SlimtaSMTP
 
 /// A password hash in the form of crypt(5): yescrypt, bcrypt, sha512crypt and whatever else libxcrypt knows.
 package struct PasswordHash: Hashable, Sendable {
@@ -20,7 +21,7 @@ package struct PasswordHash: Hashable, Sendable {
 
     /// The hash of `password` with a new salt, by yescrypt at libxcrypt's default cost. Takes tens of milliseconds and
     /// megabytes on purpose.
-    package init(hashing password: [UInt8]) {
+    package init(hashing password: some Collection<UInt8>) {
         var setting = [CChar](repeating: 0, count: Int(CRYPT_GENSALT_OUTPUT_SIZE))
         guard crypt_gensalt_rn("$y$", 0, nil, 0, &setting, CRYPT_GENSALT_OUTPUT_SIZE) != nil,
             let hash = Self.hash(
@@ -39,8 +40,29 @@ package struct PasswordHash: Hashable, Sendable {
         return PasswordHash(String(text[...end]) + other) ?? self
     }
 
+    /// The name of the method as crypt(5) has it between the first two "$": "y", "2b", "6".
+    package var method: String { String(text.dropFirst().prefix { $0 != "$" }) }
+
+    /// What verifying costs, in words of the hash itself: the method and its parameters, without salt and digest. Two
+    /// hashes of one cost take as long.
+    package var cost: String {
+        let parts = text.dropFirst().split(separator: "$", omittingEmptySubsequences: false)
+        let parameters: Substring =
+            switch method {
+            // crypt(5): parameters in a part of their own, always there.
+            case "y", "gy", "2a", "2b", "2x", "2y", "sha1": parts.dropFirst().first ?? ""
+            // A part of their own, if they are not the default.
+            case "5", "6": parts.dropFirst().first.flatMap { $0.hasPrefix("rounds=") ? $0 : nil } ?? ""
+            // In front of the salt: a digit of N, five of r, five of p.
+            case "7": parts.dropFirst().first?.prefix(11) ?? ""
+            // None, or in the method's part.
+            default: ""
+            }
+        return "\(method)$\(parameters)"
+    }
+
     /// Whether `password` is the one that was hashed. As slow as the hash was made; constant time beyond that.
-    package func matches(_ password: [UInt8]) -> Bool {
+    package func matches(_ password: some Collection<UInt8>) -> Bool {
         guard let hash = Self.hash(password, setting: text) else { return false }
         let a = Array(hash.utf8)
         let b = Array(text.utf8)
@@ -50,16 +72,23 @@ package struct PasswordHash: Hashable, Sendable {
         return difference == 0
     }
 
-    private static func hash(_ password: [UInt8], setting: String) -> String? {
+    private static func hash(_ password: some Collection<UInt8>, setting: String) -> String? {
         guard password.count <= Int(CRYPT_MAX_PASSPHRASE_SIZE), !password.contains(0) else { return nil }
-        let phrase = password.map { CChar(bitPattern: $0) } + [0]
+        var phrase = [UInt8](repeating: 0, count: password.count + 1)
+        for (place, octet) in password.enumerated() { phrase[place] = octet }
+        defer { phrase.wipe() }
         return withUnsafeTemporaryAllocation(of: crypt_data.self, capacity: 1) { data in
             // Cleared before, as crypt_r asks; and after, since the password was in it.
             let size = MemoryLayout<crypt_data>.size
             memset(data.baseAddress!, 0, size)
             defer { explicit_bzero(data.baseAddress!, size) }
-            guard let hash = crypt_rn(phrase, setting, data.baseAddress!, CInt(size)) else { return nil }
-            return String(cString: hash)
+            return phrase.withUnsafeBytes { phrase in
+                guard
+                    let hash = crypt_rn(
+                        phrase.baseAddress!.assumingMemoryBound(to: CChar.self), setting, data.baseAddress!, CInt(size))
+                else { return nil }
+                return String(cString: hash)
+            }
         }
     }
 }

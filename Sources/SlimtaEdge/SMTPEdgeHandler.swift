@@ -57,7 +57,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     /// - Parameters:
     ///   - address: the client's IP address as text; empty for a UNIX socket.
-    ///   - source: what its lines in the log are counted by.
+    ///   - source: what its lines in the log and its failures to log in are counted by.
     init(
         settings: SMTPEdgeSettings, submissions: any Submissions, address: String, source: ConnectionLimiter.Source?,
         log: SessionLog
@@ -261,7 +261,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func check(_ credentials: Credentials, _ context: ChannelHandlerContext) {
         guard let backend = settings.credentials else { preconditionFailure("AUTH was offered without a back end") }
         let this = NIOLoopBound(self, eventLoop: context.eventLoop)
-        backend.check(credentials) { [eventLoop = context.eventLoop] result in
+        backend.check(credentials, from: source) { [eventLoop = context.eventLoop] result in
             eventLoop.execute { this.value.checked(credentials.login, result) }
         }
     }
@@ -270,7 +270,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         switch result {
         case .right: log(.debug, "authenticated", ["login": "\(login)"])
         case .wrong: log(.info, "authentication failed", ["login": "\(login)"])
-        case .unavailable: log(.notice, "too many authentications at once", ["login": "\(login)"])
+        case .unavailable: log(.info, "too many authentications at once", ["login": "\(login)"])
         }
         machine.passwordChecked(result, &output)
         advance()

@@ -16,11 +16,11 @@ package struct Credentials: Equatable, Sendable, CustomStringConvertible, Custom
     /// The authentication identity.
     package let login: String
     /// The octets of the password, valid UTF-8 without NUL.
-    package let password: [UInt8]
+    package let password: SecretOctets
 
-    package init(login: String, password: [UInt8]) {
+    package init(login: String, password: some Collection<UInt8>) {
         self.login = login
-        self.password = password
+        self.password = SecretOctets(password)
     }
 
     package var description: String { "credentials of \(login)" }
@@ -92,7 +92,7 @@ struct SASLServer {
 
     private static func step(login: String, password: ArraySlice<UInt8>) -> Step {
         guard !login.isEmpty, !password.isEmpty, password.count <= 1024 else { return .refused }
-        return .check(Credentials(login: login, password: Array(password)))
+        return .check(Credentials(login: login, password: password))
     }
 
     /// A login: up to 255 octets of UTF-8 without control characters, since it goes into logs.

@@ -26,7 +26,9 @@ package struct InitialResponse: Equatable, Sendable, CustomStringConvertible, Cu
     CustomReflectable
 {
     /// What should be base64, or "=".
-    package let base64: [UInt8]
+    package let base64: SecretOctets
+
+    package init(base64: some Collection<UInt8>) { self.base64 = SecretOctets(base64) }
 
     package var description: String { "initial response" }
     package var debugDescription: String { description }

@@ -45,10 +45,11 @@ extension SMTPServerMachine {
             return nil
         }
         var decoded: [UInt8]?
+        defer { decoded?.wipe() }
         if let initialResponse {
             // "=" is the empty initial response (RFC 4954 section 4).
             let base64 = initialResponse.base64
-            decoded = base64 == [UInt8(ascii: "=")] ? [] : Base64.decode(base64)
+            decoded = base64.elementsEqual(CollectionOfOne(UInt8(ascii: "="))) ? [] : Base64.decode(base64)
             guard decoded != nil else {
                 refuse(.invalidResponse, &output)
                 return nil
@@ -80,11 +81,12 @@ extension SMTPServerMachine {
                 refuse(Reply(501, .init(5, 7, 0), "Authentication canceled by client"), &output)
                 return nil
             }
-            guard let response = Base64.decode(octets.readableBytesView) else {
+            guard var response = Base64.decode(octets.readableBytesView) else {
                 enter(.command)
                 refuse(.invalidResponse, &output)
                 return nil
             }
+            defer { response.wipe() }
             let step = exchange.received(response)
             return perform(step, exchange, &output)
         }

@@ -8,6 +8,9 @@ package final class KeyedDigest: Sendable {
     package struct Value: Sendable {
         fileprivate var octets: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
 
+        /// A quarter of it, where a key of a table is enough.
+        package var prefix: UInt64 { octets.0 }
+
         /// Whether both are the same; takes as long if they are not.
         package static func == (a: Value, b: Value) -> Bool {
             withUnsafeBytes(of: a.octets) { a in

@@ -1,7 +1,10 @@
 // Users and passwords: the file, the hashes, the back end.
 
 import Glibc
+import NIOCore
+import NIOPosix
 import SlimtaSMTP
+import SlimtaTLS
 import Synchronization
 import Testing
 
@@ -64,34 +67,88 @@ import Testing
         #expect(!file.errors[1].description.contains("plain"))
     }
 
-    @Test(arguments: ["", "a:b", "#a", " a", "a\nb", "a\u{7f}"]) func noName(name: String) {
+    /// Files from Windows: with CRLF, and with a byte order mark. What is written keeps both.
+    @Test(arguments: ["\n", "\r\n"], ["", "\u{FEFF}"]) func lineEnds(end: String, mark: String) {
+        let hash = Self.hash.text
+        let text = mark + ["# users", "alice:\(hash)", "", "bob:\(hash):b@x.test"].map { $0 + end }.joined()
+        var file = UsersFile(text)
+        #expect(file.errors.isEmpty)
+        #expect(file.users.keys.sorted() == ["alice", "bob"])
+        #expect(file.users["bob"]?.senders == ["b@x.test"])
+        #expect(file.text == text)
+        file.set("carol", hash: Self.hash, senders: nil)
+        #expect(file.text == text + "carol:\(hash)\(end)")
+        let wasThere = file.delete("alice")
+        #expect(wasThere)
+        #expect(UsersFile(file.text).users.keys.sorted() == ["bob", "carol"])
+        // Without an end of the last line.
+        #expect(UsersFile(mark + "alice:\(hash)").users.keys.sorted() == ["alice"])
+    }
+
+    /// Names that begin alike, or that Swift takes for one character with the colon behind them, are others' lines.
+    @Test func onlyTheUsersOwnLineIsReplaced() {
+        let hash = Self.hash.text
+        let text = "a:\(hash)\nab:\(hash)\nb:\(hash):\u{301}@x\nab b:\(hash)\n"
+        var file = UsersFile(text)
+        file.set("a", hash: Self.hash, senders: nil)
+        #expect(file.text == "ab:\(hash)\nb:\(hash):\u{301}@x\nab b:\(hash)\na:\(hash)\n")
+    }
+
+    /// What is not understood is not to be written again, but for the line of the user who is changed.
+    @Test func obstacles() throws {
+        let hash = Self.hash.text
+        var file = UsersFile("alice:\(hash)\nbob:plain\n")
+        let obstacle = try #require(file.obstacle(toChanging: "alice"))
+        #expect(obstacle.line == 2)
+        #expect(file.obstacle(toChanging: "bob") == nil)
+        file.set("bob", hash: Self.hash, senders: nil)
+        #expect(file.obstacle(toChanging: "alice") == nil)
+        #expect(UsersFile("no colon\n").obstacle(toChanging: "no colon") != nil)
+        #expect(UsersFile("a:\(hash)\na:\(hash)\n").obstacle(toChanging: "b")?.line == 2)
+        #expect(UsersFile("a\u{202E}b:\(hash)\n").errors.first?.description.contains("\\u202e") == true)
+    }
+
+    @Test(arguments: [
+        "", "a:b", "#a", " a", "a ", "a\nb", "a\u{7f}", "a\u{202e}b", "a\u{200b}b", "a\u{ad}b", "\u{feff}a", "a\u{85}b",
+        "a\u{2028}b", "a\u{e0041}b", "a\u{3164}b", String(repeating: "a", count: 256),
+    ]) func noName(name: String) {
         #expect(!UsersFile.isName(name))
     }
 }
 
 @Suite struct FileCredentialsTests {
-    private func check(_ backend: FileCredentials, _ login: String, _ password: String) async
-        -> SMTPServerMachine.PasswordResult
-    {
-        await withCheckedContinuation { continuation in
-            backend.check(Credentials(login: login, password: Array(password.utf8))) {
+    private let checks = PasswordChecks(threads: 1, loop: MultiThreadedEventLoopGroup.singleton.next())
+
+    private func check(
+        _ backend: FileCredentials, _ login: String, _ password: String, from address: String = "192.0.2.1"
+    ) async -> SMTPServerMachine.PasswordResult {
+        let source = ConnectionLimiter.Source(try? SocketAddress(ipAddress: address, port: 1))
+        return await withCheckedContinuation { continuation in
+            backend.check(Credentials(login: login, password: Array(password.utf8)), from: source) {
                 continuation.resume(returning: $0)
             }
         }
     }
 
+    private func right(_ login: String, _ senders: [String] = []) -> SMTPServerMachine.PasswordResult {
+        .right(AuthenticatedUser(login: login, senders: senders))
+    }
+
+    private func users(_ users: (name: String, password: String)...) -> UsersFile {
+        var file = UsersFile()
+        for (name, password) in users { file.set(name, hash: PasswordHash(hashing: password.utf8), senders: nil) }
+        return file
+    }
+
     @Test func rightAndWrong() async {
         var file = UsersFile()
         file.set("alice", hash: PasswordHash(hashing: Array("geheim".utf8)), senders: ["a@x.test"])
-        let threads = PasswordThreads(threads: 1)
-        let backend = FileCredentials(file, threads: threads)
-        #expect(
-            await check(backend, "alice", "geheim")
-                == .right(AuthenticatedUser(login: "alice", senders: ["a@x.test"])))
+        let backend = FileCredentials(file, checks: checks)
+        #expect(await check(backend, "alice", "geheim") == right("alice", ["a@x.test"]))
         #expect(await check(backend, "alice", "falsch") == .wrong)
         #expect(await check(backend, "bob", "geheim") == .wrong)
-        #expect(await check(FileCredentials(UsersFile(), threads: threads), "alice", "decoy") == .wrong)
-        await threads.shutdown()
+        #expect(await check(FileCredentials(UsersFile(), checks: checks), "alice", "decoy") == .wrong)
+        await checks.shutdown()
     }
 
     /// What `check` answers before it returns: nothing if it has to hash.
@@ -100,7 +157,7 @@ import Testing
     {
         let answer = Mutex<SMTPServerMachine.PasswordResult?>(nil)
         let isBack = Mutex(false)
-        backend.check(Credentials(login: login, password: Array(password.utf8))) { result in
+        backend.check(Credentials(login: login, password: Array(password.utf8)), from: nil) { result in
             if !isBack.withLock({ $0 }) { answer.withLock { $0 = result } }
         }
         isBack.withLock { $0 = true }
@@ -108,98 +165,148 @@ import Testing
     }
 
     @Test func aRightPasswordIsHashedOnce() async {
-        var file = UsersFile()
-        file.set("alice", hash: PasswordHash(hashing: Array("geheim".utf8)), senders: ["a@x.test"])
-        let threads = PasswordThreads(threads: 1)
-        let backend = FileCredentials(file, threads: threads)
-        #expect(atOnce(backend, "alice", "geheim") == nil)
-        let right = SMTPServerMachine.PasswordResult.right(
-            AuthenticatedUser(login: "alice", senders: ["a@x.test"]))
-        #expect(await check(backend, "alice", "geheim") == right)
-        #expect(atOnce(backend, "alice", "geheim") == right)
-        // What is not that login with that password is hashed.
+        let file = users(("alice", "geheim"))
+        let backend = FileCredentials(file, checks: checks)
+        #expect(await check(backend, "alice", "geheim") == right("alice"))
+        #expect(atOnce(backend, "alice", "geheim") == right("alice"))
+        // What is not that login with that password is hashed, and so is the same with another reading of the file.
         #expect(atOnce(backend, "alice", "falsch") == nil)
         #expect(atOnce(backend, "bob", "geheim") == nil)
-        #expect(atOnce(FileCredentials(file, threads: threads), "alice", "geheim") == nil)
-        await threads.shutdown()
+        backend.replace(file, foldsCase: false)
+        #expect(atOnce(backend, "alice", "geheim") == nil)
+        await checks.shutdown()
     }
 
-    @Test func tooManyAtOnceAreTurnedAway() async {
-        let threads = PasswordThreads(threads: 1, limit: 1)
-        let backend = FileCredentials(UsersFile(), threads: threads)
+    @Test func aNewReadingCountsForWhoBeganWithTheOld() async {
+        let backend = FileCredentials(users(("alice", "alt")), checks: checks)
+        #expect(await check(backend, "alice", "neu") == .wrong)
+        backend.replace(users(("alice", "neu")), foldsCase: false)
+        #expect(await check(backend, "alice", "neu") == right("alice"), "although it was wrong a moment ago")
+        backend.replace(users(("bob", "neu")), foldsCase: false)
+        #expect(await check(backend, "alice", "neu") == .wrong)
+        await checks.shutdown()
+    }
+
+    /// Many sessions with the same login and password, as when an application starts: one hash for all.
+    @Test func sessionsWithTheSamePasswordAreAllAnswered() async {
+        let backend = FileCredentials(users(("alice", "geheim")), checks: checks)
         let results = await withTaskGroup(of: SMTPServerMachine.PasswordResult.self) { group in
-            for number in 0..<20 { group.addTask { await check(backend, "a", "\(number)") } }
+            for _ in 0..<100 { group.addTask { await check(backend, "alice", "geheim") } }
             return await group.reduce(into: []) { $0.append($1) }
         }
-        #expect(results.count == 20)
+        #expect(results.count == 100)
+        #expect(results.allSatisfy { $0 == right("alice") })
+        await checks.shutdown()
+    }
+
+    @Test func tooManyOfOneAddressAreTurnedAway() async {
+        var limits = PasswordCheckMachine.Limits(threads: 1)
+        limits.inHand = 2
+        let checks = PasswordChecks(limits, loop: MultiThreadedEventLoopGroup.singleton.next())
+        let backend = FileCredentials(UsersFile(), checks: checks)
+        let results = await withTaskGroup(of: SMTPServerMachine.PasswordResult.self) { group in
+            for number in 0..<20 { group.addTask { await check(backend, "a", "\(number)") } }
+            group.addTask { await check(backend, "a", "0", from: "192.0.2.2") }
+            return await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(results.count == 21)
         #expect(results.contains(.unavailable))
         #expect(results.contains(.wrong))
-        await threads.shutdown()
+        await checks.shutdown()
+    }
+
+    /// The timer lets a delayed check begin.
+    @Test func whatIsDelayedIsAnswered() async {
+        var limits = PasswordCheckMachine.Limits(threads: 1)
+        limits.addressFailures = 0
+        limits.longestAddressPause = .milliseconds(20)
+        let checks = PasswordChecks(limits, loop: MultiThreadedEventLoopGroup.singleton.next())
+        let backend = FileCredentials(users(("alice", "geheim")), checks: checks)
+        for number in 0..<5 { #expect(await check(backend, "alice", "\(number)") == .wrong) }
+        #expect(await check(backend, "alice", "geheim") == right("alice"))
+        await checks.shutdown()
+    }
+}
+
+@Suite struct LoginVerifierTests {
+    /// What the file holds: two methods, and two costs of one of them.
+    private static let hashes = [
+        "yes": "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$tnSYvahCwPBHKZUspmcxMfb0.WiB9W.zEaKlOBL35rC",
+        "sha": "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/",
+        "long":
+            "$6$rounds=10000$saltstringsaltst$OW1/O6BYHV6BcXZu8QVeXbDWra3Oeqh0sbHbbMCVNSnCM/UrjmM0Dp8vOuZeHBy/YTBmSK6H9qs/y3RnOaw5v.",
+    ]
+
+    private func file() -> UsersFile {
+        UsersFile(Self.hashes.sorted { $0.key < $1.key }.map { "\($0):\($1)\n" }.joined())
+    }
+
+    /// Each login costs the same hashes by method and parameters: those that exist, whatever their own is, and those
+    /// that do not.
+    @Test func everyLoginCostsTheSame() {
+        let file = file()
+        #expect(file.errors.isEmpty)
+        let verifier = LoginVerifier(file, foldsCase: false)
+        let costs = ["yes", "sha", "long", "nobody", ""].map { verifier.hashes(for: $0).map(\.cost) }
+        #expect(costs.allSatisfy { $0 == ["6$", "6$rounds=10000", "y$j9T"] })
+        for (name, hash) in Self.hashes { #expect(verifier.hashes(for: name).map(\.text).contains(hash)) }
+        #expect(Set(verifier.hashes(for: "nobody").map(\.text)).isDisjoint(with: Self.hashes.values))
+        #expect(LoginVerifier(UsersFile(), foldsCase: false).hashes(for: "nobody").count == 1)
+    }
+
+    @Test(arguments: [
+        ("$y$j9T$salt$x", "y$j9T"), ("$2b$10$abcdefghijklmnopqrstuv", "2b$10"), ("$6$salt$x", "6$"),
+        ("$5$rounds=77777$salt$x", "5$rounds=77777"), ("$7$CU..../....salt$x", "7$CU..../...."), ("$1$salt$x", "1$"),
+        ("$sha1$40000$salt$x", "sha1$40000"), ("$gy$j9T$salt$x", "gy$j9T"),
+    ])
+    func costOfAHash(text: String, cost: String) throws {
+        let hash = try #require(PasswordHash(text))
+        #expect(hash.cost == cost)
+        #expect(hash.unmatchable().cost == cost)
+    }
+
+    @Test func passwordsAreTheirUsersOwn() {
+        var file = file()
+        file.set("alice", hash: PasswordHash(hashing: "geheim".utf8), senders: nil)
+        let verifier = LoginVerifier(file, foldsCase: false)
+        #expect(verifier.isRight(SecretOctets("geheim".utf8), for: "alice"))
+        for name in ["yes", "sha", "nobody"] { #expect(!verifier.isRight(SecretOctets("geheim".utf8), for: name)) }
+    }
+
+    @Test func caseIsFoldedByConfigurationOnly() {
+        let hash = PasswordHash(hashing: "x".utf8).text
+        let file = UsersFile("Alice:\(hash)\nbob@x.test:\(hash)\nBob@x.test:\(hash)\nüwe:\(hash)\n")
+        let exact = LoginVerifier(file, foldsCase: false)
+        #expect(exact.user(exact.name(of: "alice")) == nil)
+        let folding = LoginVerifier(file, foldsCase: true)
+        for login in ["alice", "ALICE", "Alice"] { #expect(folding.name(of: login) == "Alice") }
+        #expect(folding.name(of: "ÜWE") == "üwe")
+        // Two that differ by case only: each as it is spelled, and no other.
+        #expect(folding.name(of: "bob@x.test") == "bob@x.test")
+        #expect(folding.name(of: "Bob@x.test") == "Bob@x.test")
+        #expect(folding.user(folding.name(of: "BOB@x.test")) == nil)
+        #expect(file.alike == [["Bob@x.test", "bob@x.test"]])
+        // Failures of a login that does not exist are counted for one name.
+        #expect(folding.name(of: "Nobody") == folding.name(of: "NOBODY"))
     }
 }
 
 @Suite struct VerifiedLoginsTests {
-    private let alice = Credentials(login: "alice", password: Array("geheim".utf8))
-    private let right = SMTPServerMachine.PasswordResult.right(AuthenticatedUser(login: "alice", senders: []))
-
-    private func ticket(_ logins: VerifiedLogins, _ credentials: Credentials, now: ContinuousClock.Instant = .now)
-        -> VerifiedLogins.Ticket?
-    {
-        switch logins.look(credentials, now: now, completion: { _ in }) {
-        case .unknown(let ticket): ticket
-        case .verified, .waits: nil
-        }
-    }
-
-    private func isVerified(_ logins: VerifiedLogins, _ credentials: Credentials, now: ContinuousClock.Instant = .now)
-        -> Bool
-    {
-        switch logins.look(credentials, now: now, completion: { _ in }) {
-        case .verified: true
-        case .unknown, .waits: false
-        }
-    }
-
     @Test func itHoldsForItsLifetimeHoweverOftenItIsUsed() throws {
         let logins = VerifiedLogins(lifetime: .seconds(300))
         let start = ContinuousClock.now
-        logins.ended(try #require(ticket(logins, alice, now: start)), right, now: start)
-        #expect(isVerified(logins, alice, now: start + .seconds(299)))
-        #expect(!isVerified(logins, alice, now: start + .seconds(300)))
+        let digest = logins.digest("alice", SecretOctets("geheim".utf8))
+        #expect(!logins.isVerified("alice", digest, now: start))
+        logins.verified("alice", digest, now: start)
+        #expect(logins.isVerified("alice", digest, now: start + .seconds(299)))
+        #expect(!logins.isVerified("alice", digest, now: start + .seconds(300)))
+        #expect(!logins.isVerified("alice", logins.digest("alice", SecretOctets("falsch".utf8)), now: start))
     }
 
-    @Test func aWrongPasswordIsNotRemembered() throws {
+    @Test func loginAndPasswordDoNotRunTogether() {
         let logins = VerifiedLogins(lifetime: .seconds(300))
-        logins.ended(try #require(ticket(logins, alice)), .wrong)
-        logins.ended(try #require(ticket(logins, alice)), .unavailable)
-        #expect(ticket(logins, alice) != nil)
-    }
-
-    @Test func sessionsWithTheSamePasswordWaitForOneHash() throws {
-        let logins = VerifiedLogins(lifetime: .seconds(300))
-        let answers = Mutex<[SMTPServerMachine.PasswordResult]>([])
-        let ticket = try #require(self.ticket(logins, alice))
-        for _ in 0..<3 {
-            guard case .waits = logins.look(alice, completion: { result in answers.withLock { $0.append(result) } })
-            else {
-                Issue.record("not told to wait")
-                return
-            }
-        }
-        // Another password of that login is a verification of its own, and does not end this one.
-        let other = try #require(
-            self.ticket(logins, Credentials(login: "alice", password: Array("falsch".utf8))))
-        logins.ended(other, .wrong)
-        #expect(answers.withLock { $0 }.isEmpty)
-        logins.ended(ticket, right)
-        #expect(answers.withLock { $0 } == [right, right, right])
-        #expect(isVerified(logins, alice))
-    }
-
-    @Test func loginAndPasswordDoNotRunTogether() throws {
-        let logins = VerifiedLogins(lifetime: .seconds(300))
-        logins.ended(try #require(ticket(logins, Credentials(login: "ab", password: Array("c".utf8)))), right)
-        #expect(!isVerified(logins, Credentials(login: "a", password: Array("bc".utf8))))
+        let (a, b) = (logins.digest("ab", SecretOctets("c".utf8)), logins.digest("a", SecretOctets("bc".utf8)))
+        #expect(a.prefix != b.prefix)
     }
 }
 

@@ -203,7 +203,10 @@ import Testing
         case .ehlo(let name), .helo(let name): [Array(name.utf8)]
         case .auth(let mechanism, let response):
             // The response is decoded strictly before anything is done with it.
-            [Array(mechanism.utf8), response.flatMap { Base64.decode($0.base64) } == nil ? [] : response!.base64]
+            [
+                Array(mechanism.utf8),
+                response.flatMap { Base64.decode($0.base64) } == nil ? [] : Array(response!.base64),
+            ]
         case .mail(let mail): [Array((mail.sender?.text ?? "").utf8)]
         case .rcpt(.mailbox(let mailbox)): [Array(mailbox.text.utf8)]
         case .rcpt(.postmaster(let word)): [Array(word.utf8)]

@@ -1,0 +1,46 @@
+// Passwords while a session has them: what a core dump or a swapped page would show is overwritten as soon as nobody
+// needs it. AUTH's exchanges make them, the edge's credential back end reads them.
+
+import Glibc
+
+/// Octets that are overwritten when the last one who holds them lets go. Never printed.
+///
+/// What the system's buffers had of them (the read of the socket, TLS records) is not ours to overwrite.
+package final class SecretOctets: RandomAccessCollection, Equatable, @unchecked Sendable, CustomStringConvertible,
+    CustomDebugStringConvertible, CustomReflectable
+{
+    // Sendable: written by init and deinit only.
+    private let octets: UnsafeMutableRawBufferPointer
+
+    package init(_ octets: some Collection<UInt8>) {
+        self.octets = .allocate(byteCount: octets.count, alignment: 1)
+        self.octets.copyBytes(from: octets)
+    }
+
+    deinit {
+        if let base = octets.baseAddress { explicit_bzero(base, octets.count) }
+        octets.deallocate()
+    }
+
+    package var startIndex: Int { 0 }
+    package var endIndex: Int { octets.count }
+    package subscript(index: Int) -> UInt8 { octets[index] }
+
+    /// Calls `body` with the octets where they are.
+    package func withOctets<T>(_ body: (UnsafeRawBufferPointer) -> T) -> T { body(UnsafeRawBufferPointer(octets)) }
+
+    /// For tests and for copies of one answer; a password is compared by its hash.
+    package static func == (a: SecretOctets, b: SecretOctets) -> Bool { a.elementsEqual(b) }
+
+    package var description: String { "\(count) secret octets" }
+    package var debugDescription: String { description }
+    package var customMirror: Mirror { Mirror(self, children: []) }
+}
+
+extension [UInt8] {
+    /// Overwrites the octets, and is empty.
+    package mutating func wipe() {
+        withUnsafeMutableBytes { if let base = $0.baseAddress { explicit_bzero(base, $0.count) } }
+        removeAll()
+    }
+}

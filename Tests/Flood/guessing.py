@@ -1,0 +1,91 @@
+"""Guessing must not shut honest users out: 560 connections of 6 addresses, each with an AUTH under way all the time, while
+users that nobody has seen yet log in from an address of their own.
+
+    .venv/bin/python Tests/Flood/guessing.py --slimtad PATH [--seconds N]
+
+Prints what honest logins waited, what was refused, and how many guesses a second were checked. Exits 0 only if no honest
+login was refused, none took longer than HONEST seconds, and guessing came to no more than GUESSES a second once the first
+failures were spent.
+"""
+
+import argparse
+import os
+import pathlib
+import socket
+import statistics
+import sys
+import time
+
+HONEST = 3.0
+GUESSES = 2.0
+SETTLED = 10  # seconds after which the guessers have spent what is free
+
+
+def honest_login(address, port, source, name, password):
+    """Seconds from AUTH to its reply, and the code."""
+    import base64
+    with socket.create_connection((address, port), timeout=60, source_address=(source, 0)) as client:
+        stream = client.makefile("rb")
+        stream.readline()
+        client.sendall(b"EHLO honest.test\r\n")
+        while stream.readline()[3:4] == b"-":
+            pass
+        began = time.monotonic()
+        client.sendall(b"AUTH PLAIN " + base64.b64encode(f"\0{name}\0{password}".encode()) + b"\r\n")
+        code = int(stream.readline()[:3])
+        return time.monotonic() - began, code
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--slimtad", required=True)
+    parser.add_argument("--seconds", type=int, default=30)
+    options = parser.parse_args()
+    os.environ["SLIMTAD"] = options.slimtad
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "Interop"))
+    from harness.guessing import Guessers
+    from harness.machine import Place
+    from harness.slimtad import PASSWORD, Slimtad
+
+    place = Place()
+    daemon = Slimtad(place)
+    daemon.change(
+        log={"level": "notice"},
+        edge=[{"name": "flood", "type": "smtp", "listen": [f"{daemon.address}:2525"], "tls": "none",
+               "auth": "required", "plaintext_auth": True}])
+    daemon.add_user()
+    # Many users with one password: each one's first login is hashed.
+    line = daemon.users.read_text().splitlines()[0]
+    hashed = line.partition(":")[2]
+    names = [f"honest{number}" for number in range(1000)]
+    with daemon.users.open("a") as users:
+        users.writelines(f"{name}:{hashed}\n" for name in names)
+    daemon.start()
+    waits, refused = [], 0
+    try:
+        with Guessers(daemon.address, 2525, [f"127.0.0.{number}" for number in range(101, 107)], 560, "victim") as flood:
+            end = time.monotonic() + options.seconds
+            for name in names:
+                if time.monotonic() >= end:
+                    break
+                wait, code = honest_login(daemon.address, 2525, "127.0.0.200", name, PASSWORD)
+                waits.append(wait)
+                refused += code != 235
+                time.sleep(0.2)
+            checked = flood.count(535)
+            settled = flood.count(535, since=SETTLED) / max(1, options.seconds - SETTLED)
+            turned_away = flood.count(454)
+        daemon.finish()
+    finally:
+        place.stop_all()
+    waits.sort()
+    print(f"honest logins: {len(waits)}, refused {refused}, waited {statistics.median(waits) * 1000:.0f} ms in the median, "
+          f"{waits[-1] * 1000:.0f} ms at most")
+    print(f"guesses: {checked} checked in {options.seconds} s, {settled:.2f} a second after the first {SETTLED} s; "
+          f"{turned_away} turned away with 454")
+    place.remove()
+    return 0 if refused == 0 and waits[-1] <= HONEST and settled <= GUESSES else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
