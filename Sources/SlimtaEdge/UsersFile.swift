@@ -4,7 +4,7 @@
 internal import SlimtaMail
 
 /// The text of a users file: a line a user, `NAME:HASH[:SENDER,SENDER...]`; empty lines and lines that begin with "#"
-/// are passed over and kept.
+/// are passed over and kept. Lines end with LF or CRLF.
 package struct UsersFile: Sendable {
     package struct User: Hashable, Sendable {
         package let hash: PasswordHash
@@ -16,83 +16,137 @@ package struct UsersFile: Sendable {
     package struct LineError: Error, Hashable, Sendable, CustomStringConvertible {
         /// From 1.
         package let line: Int
+        /// Whose line it is, as far as it is understood.
+        package var name: String?
         package let message: String
 
         package var description: String { "line \(line): \(message)" }
     }
 
-    private var lines: [String]
+    private struct Line: Sendable {
+        /// Without its end.
+        var text: String
+        /// The user's name: what is in front of the first colon; nil: a comment, an empty line, or no colon.
+        var name: String?
+    }
+
+    private var lines: [Line] = []
+    /// What the file's lines end with: its first line's end.
+    private let lineEnd: String
+    /// Whether an editor has put a byte order mark in front.
+    private let hasMark: Bool
     package private(set) var users: [String: User] = [:]
     /// Lines that are not as they should be. Their users cannot log in; the others can.
     package private(set) var errors: [LineError] = []
 
     package init(_ text: String = "") {
-        lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
-        if lines.last == "" { lines.removeLast() }
-        for (index, line) in lines.enumerated() {
-            do throws(LineError) {
-                guard let (name, user) = try Self.parse(line, number: index + 1) else { continue }
-                guard users.updateValue(user, forKey: name) == nil else {
-                    throw LineError(line: index + 1, message: "user \"\(name)\" is there twice; the last line counts")
-                }
-            } catch {
-                errors.append(error)
-            }
+        // Octets, since Swift takes CR and LF, and a colon and an accent behind it, for one character.
+        var octets = Array(text.utf8)[...]
+        hasMark = octets.starts(with: "\u{FEFF}".utf8)
+        if hasMark { octets = octets.dropFirst(3) }
+        var parts = octets.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        if parts.last?.isEmpty == true { parts.removeLast() }
+        lineEnd = parts.first?.last == UInt8(ascii: "\r") ? "\r\n" : "\n"
+        for (index, part) in parts.enumerated() {
+            let part = part.last == UInt8(ascii: "\r") ? part.dropLast() : part
+            read(part, number: index + 1)
         }
     }
 
-    private static func parse(_ line: String, number: Int) throws(LineError) -> (String, User)? {
-        guard !line.isEmpty, !line.hasPrefix("#") else { return nil }
-        let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
-        guard parts.count >= 2, isName(parts[0]) else {
-            throw LineError(line: number, message: "is not NAME:HASH[:SENDER,SENDER...]")
+    private mutating func read(_ octets: ArraySlice<UInt8>, number: Int) {
+        var line = Line(text: String(decoding: octets, as: UTF8.self))
+        defer { lines.append(line) }
+        guard let first = octets.first, first != UInt8(ascii: "#") else { return }
+        let fields = octets.split(separator: UInt8(ascii: ":"), maxSplits: 2, omittingEmptySubsequences: false)
+            .map { String(decoding: $0, as: UTF8.self) }
+        if fields.count > 1 { line.name = fields[0] }
+        do throws(LineError) {
+            let user = try Self.parse(fields, number: number)
+            guard users.updateValue(user, forKey: fields[0]) == nil else {
+                throw LineError(
+                    line: number, name: fields[0],
+                    message: "user \(Self.quoted(fields[0])) is there twice; the last line counts")
+            }
+        } catch {
+            errors.append(error)
         }
-        guard let hash = PasswordHash(parts[1]) else {
+    }
+
+    private static func parse(_ fields: [String], number: Int) throws(LineError) -> User {
+        guard fields.count >= 2 else { throw LineError(line: number, message: "is not NAME:HASH[:SENDER,SENDER...]") }
+        let name = fields[0]
+        guard isName(name) else {
+            throw LineError(line: number, name: name, message: "\(quoted(name)) cannot be a user's name: \(nameRule)")
+        }
+        guard let hash = PasswordHash(fields[1]) else {
             throw LineError(
-                line: number,
-                message: "the hash of \"\(parts[0])\" is not one of crypt(3); set it with: slimtad passwd \(parts[0])")
+                line: number, name: name,
+                message: "the hash of \"\(name)\" is not one of crypt(3); set it with: slimtad passwd \(name)")
         }
         var senders: [String] = []
-        if parts.count == 3 {
-            for sender in parts[2].split(separator: ",") {
-                let sender = String(sender.drop { $0 == " " })
+        if fields.count == 3 {
+            for sender in fields[2].utf8.split(separator: UInt8(ascii: ",")) {
+                let sender = String(decoding: sender.drop { $0 == UInt8(ascii: " ") }, as: UTF8.self)
                 guard isSender(sender) else {
-                    throw LineError(line: number, message: "\"\(sender)\" is neither an address nor @domain")
+                    throw LineError(
+                        line: number, name: name, message: "\(quoted(sender)) is neither an address nor @domain")
                 }
                 senders.append(sender)
             }
         }
-        return (parts[0], User(hash: hash, senders: senders))
+        return User(hash: hash, senders: senders)
     }
 
-    /// Whether `name` can be a user's: no colon, no control characters, no blanks around it, no comment.
+    private static func quoted(_ text: String) -> String { "\"\(text.visible)\"" }
+
+    /// What ``isName(_:)`` asks for, in words.
+    package static let nameRule =
+        "1 to 255 octets without colons and without characters that cannot be seen, no blank or # first, no blank last"
+
+    /// Whether `name` can be a user's: no colon, no comment, no blanks around it, and nothing that a terminal acts upon or
+    /// that makes it look like another name.
     package static func isName(_ name: String) -> Bool {
-        (1...255).contains(name.utf8.count) && !name.hasPrefix("#") && !name.hasPrefix(" ") && !name.hasSuffix(" ")
-            && name.utf8.allSatisfy { $0 >= 32 && $0 != 127 && $0 != UInt8(ascii: ":") }
+        let octets = name.utf8
+        let blank = UInt8(ascii: " ")
+        return (1...255).contains(octets.count) && octets.first != UInt8(ascii: "#") && octets.first != blank
+            && octets.last != blank && !octets.contains(UInt8(ascii: ":")) && name.isVisible
     }
 
     /// Whether `text` is a mailbox or "@domain".
     package static func isSender(_ text: String) -> Bool {
-        Mailbox(parsing: text.hasPrefix("@") ? "x" + text : text) != nil
+        text.isVisible && Mailbox(parsing: text.hasPrefix("@") ? "x" + text : text) != nil
     }
 
-    /// Sets a user's hash, and the senders if they are given; other lines stay as they are.
-    package mutating func set(_ name: String, hash: PasswordHash, senders: [String]?) {
+    /// Names that differ by case only, each group in order: `[auth] fold_case` cannot tell them apart.
+    package var alike: [[String]] {
+        Dictionary(grouping: users.keys) { $0.lowercased() }.values.filter { $0.count > 1 }.map { $0.sorted() }
+            .sorted { $0[0] < $1[0] }
+    }
+
+    /// The first line that is not understood and is not `name`'s: until it is mended, the file is not to be written, since
+    /// nobody knows what it means.
+    package func obstacle(toChanging name: String) -> LineError? { errors.first { $0.name != name } }
+
+    /// Sets a user's hash, and the senders if they are given; other lines stay as they are. False if the user is new.
+    @discardableResult
+    package mutating func set(_ name: String, hash: PasswordHash, senders: [String]?) -> Bool {
         let senders = senders ?? users[name]?.senders ?? []
-        let line = "\(name):\(hash.text)" + (senders.isEmpty ? "" : ":" + senders.joined(separator: ","))
-        lines.removeAll { $0.hasPrefix(name + ":") }
-        lines.append(line)
+        let text = "\(name):\(hash.text)" + (senders.isEmpty ? "" : ":" + senders.joined(separator: ","))
+        let wasThere = delete(name)
+        lines.append(Line(text: text, name: name))
         users[name] = User(hash: hash, senders: senders)
+        return wasThere
     }
 
     /// Takes a user out; false if there is none.
     package mutating func delete(_ name: String) -> Bool {
         let count = lines.count
-        lines.removeAll { $0.hasPrefix(name + ":") }
+        lines.removeAll { $0.name == name }
         users[name] = nil
+        errors.removeAll { $0.name == name }
         return lines.count < count
     }
 
     /// The text to be written.
-    package var text: String { lines.map { $0 + "\n" }.joined() }
+    package var text: String { (hasMark ? "\u{FEFF}" : "") + lines.map { $0.text + lineEnd }.joined() }
 }

@@ -117,9 +117,21 @@ extension EventCatalogue {
             remedy: "One of them is a typing error. Many from one address are somebody who guesses: block "
                 + "@SLIMTA_CLIENT@ in the firewall."),
         Entry(
+            "c193b575c8f742b7bede13b2f5e4b038", "users file was read again",
+            "The users file @SLIMTA_FILE@ was changed, and its @SLIMTA_USERS@ users are in use. Nothing else was read."),
+        Entry(
+            "9c6953a02ed84c3b9b19e21237f2e1b9", "users file cannot be used, the users in use stay",
+            "The users file was changed and cannot be used as it is: @SLIMTA_ERROR@",
+            remedy: "The users of before can log in. Mend the file or its rights; it is noticed within seconds."),
+        Entry(
+            "9159038d5d6d4e049d9ac39c9a946395", "users differ by case only",
+            "The users @SLIMTA_USERS@ of @SLIMTA_FILE@ are the same name with [auth] fold_case. Each can log in with "
+                + "the name as it is spelled there, and no other way.",
+            remedy: "Delete all but one with slimtad passwd NAME --delete."),
+        Entry(
             "196f177ed3a5b1ce6e47e2d10ba6fef2", "too many authentications at once",
-            "More passwords wait to be checked than can be checked in time; this client was told to try "
-                + "again later (454).",
+            "From this client's address (IPv6: its /64) more passwords wait to be checked than one address may have "
+                + "waiting; it was told to try again later (454). Other addresses are not concerned.",
             remedy: "Somebody may be guessing passwords: see where the connections are from. Passwords are slow "
                 + "to check on purpose."),
 

@@ -28,7 +28,7 @@ final class Daemon {
 
     // Made in startThreads and recover.
     private let group: MultiThreadedEventLoopGroup
-    private let passwordThreads: PasswordThreads
+    private let passwordChecks: PasswordChecks
     private let limiter: ConnectionLimiter
     private var edges: [String: SMTPEdge] = [:]
     private var relays: RelaySet?
@@ -47,6 +47,8 @@ final class Daemon {
     private let orders: AsyncStream<Order>
     private var supervision: Supervision?
     private var credentials: FileCredentials?
+    /// The users file as it was when it was last looked at.
+    private var seenUsers: FileStamp?
     /// How often certificates are looked at.
     private let checkInterval: CheckInterval
 
@@ -70,7 +72,7 @@ final class Daemon {
         checkInterval = CheckInterval(file.values.tls?.check)
         // startThreads
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
-        passwordThreads = PasswordThreads(threads: System.coreCount)
+        passwordChecks = PasswordChecks(threads: System.coreCount, loop: group.next())
         limiter = ConnectionLimiter(file.values.connectionLimits(share))
         fileThreads.start()
     }
@@ -104,6 +106,12 @@ final class Daemon {
                     state.orders.yield(.certificateCheck)
                 }
             }
+            tasks.addTask { [state] in
+                while !Task.isCancelled {
+                    try? await Task.sleep(for: .seconds(1))
+                    state.orders.yield(.usersCheck)
+                }
+            }
             loop: for await order in orders {
                 switch order {
                 case .signal(.reload):
@@ -114,6 +122,7 @@ final class Daemon {
                     if result.isApplied { sayValidation(in: &tasks) }
                 case .signal(.terminate), .signal(.interrupt), .signal(.quit), .drain: break loop
                 case .certificateCheck: checkCertificates()
+                case .usersCheck: checkUsers()
                 }
             }
             await drain(queue, hurry: orders)
@@ -184,7 +193,7 @@ final class Daemon {
     }
 
     private func openEdges() async throws(Failure) {
-        credentials = secrets.users.map { FileCredentials($0, threads: passwordThreads) }
+        takeUsers()
         for edge in file.values.edges { await open(edge) }
     }
 
@@ -301,7 +310,7 @@ final class Daemon {
         intake?.reconfigure(policies: new.values.policyChain, hostname: new.hostname)
         queue?.reconfigure(new.values.queueConfiguration(hostname: new.hostname, share), relay: newRelays)
 
-        credentials = newSecrets.users.map { FileCredentials($0, threads: passwordThreads) }
+        takeUsers()
         listeners.release(except: new.values.edges)
         let names = Set(new.values.edges.map(\.name))
         for edge in old.values.edges where !names.contains(edge.name) {
@@ -321,6 +330,40 @@ final class Daemon {
         }
         showState()
         logger.notice("reloaded", metadata: ["file": "\(file.path)"])
+    }
+
+    // MARK: Users
+
+    /// Has sessions ask the users file as it was just read, those that have begun as well.
+    private func takeUsers() {
+        guard let users = secrets.users else { return }
+        let foldsCase = file.values.auth.foldCase
+        if let credentials {
+            credentials.replace(users, foldsCase: foldsCase)
+        } else {
+            credentials = FileCredentials(users, foldsCase: foldsCase, checks: passwordChecks)
+        }
+    }
+
+    /// Takes a users file that was changed; one that cannot be used keeps the users in use.
+    private func checkUsers() {
+        guard secrets.users != nil else { return }
+        let now = FileStamp(of: file.values.auth.users)
+        defer { seenUsers = now }
+        // What is being written is read when it has rested.
+        guard now != secrets.usersStamp, now == seenUsers else { return }
+        do throws(Failure) {
+            try secrets.loadUsers(file, mayBeMissing: false)
+            takeUsers()
+            logger.notice(
+                "users file was read again",
+                metadata: ["file": "\(file.values.auth.users)", "users": "\(secrets.users?.users.count ?? 0)"])
+        } catch {
+            secrets.usersStamp = now
+            secrets.complaints = secrets.complaints.filter { !$0.isOfUsers } + [.usersStay(reason: error.message)]
+        }
+        for complaint in secrets.complaints where complaint.isOfUsers { logger.log(complaint) }
+        showState()
     }
 
     // MARK: Certificates
@@ -377,7 +420,7 @@ final class Daemon {
                     case .signal(.terminate), .signal(.interrupt), .signal(.quit), .drain:
                         return hurry.isAsked.store(true, ordering: .relaxed)
                     case .reload(let told): told(ReloadResult(errors: ["the daemon is stopping"], isApplied: false))
-                    case .signal(.reload), .certificateCheck: continue
+                    case .signal(.reload), .certificateCheck, .usersCheck: continue
                     }
                 }
             }
@@ -396,7 +439,7 @@ final class Daemon {
     private func close() async {
         await storage.close()
         await relays?.parts.close()
-        await passwordThreads.shutdown()
+        await passwordChecks.shutdown()
         try? await fileThreads.shutdownGracefully()
         try? await group.shutdownGracefully()
         logger.notice("stopped")

@@ -15,6 +15,8 @@ enum Order: Sendable {
     case drain
     /// Look at the certificates' files.
     case certificateCheck
+    /// Look whether the users file was changed.
+    case usersCheck
 }
 
 /// How a reload went.

@@ -1,9 +1,12 @@
-// `slimtad passwd`: adds, changes and deletes users of the users file.
+// `slimtad passwd`: adds, changes and deletes users of the users file. What is asked on the terminal is in
+// PasswordPrompt.swift; `slimtad users` looks at the same file.
 
 import ArgumentParser
 import Glibc
 import SlimtaConfiguration
 import SlimtaEdge
+import SlimtaMail
+import SlimtaSMTP
 import SlimtaSystem
 
 struct PasswdCommand: ParsableCommand {
@@ -12,7 +15,8 @@ struct PasswdCommand: ParsableCommand {
         abstract: "Set a user's password, or delete a user.",
         discussion: """
             On a terminal the password is asked for twice; otherwise one line of standard input is it. A running \
-            slimtad knows of the change after a reload.
+            slimtad takes the change by itself within seconds. A users file with a line that is not understood is not \
+            changed.
             """)
 
     @OptionGroup var config: ConfigurationOption
@@ -29,35 +33,89 @@ struct PasswdCommand: ParsableCommand {
     func run() {
         orExit { () throws(Failure) in
             let file = try ConfigurationFile.parse(config.path)
-            let path = file.values.auth.users
             guard UsersFile.isName(user) else {
-                throw Failure(.usage, "\"\(user)\" cannot be a user's name: no colons, no control characters")
+                throw Failure(.usage, "\"\(user)\" cannot be a user's name: \(UsersFile.nameRule)")
             }
-            var users = try read(path)
-            if delete {
-                guard users.delete(user) else {
-                    throw Failure(.configuration, "there is no user \"\(user)\" in \(path)")
+            let senders = try self.senders?.split(separator: ",").map { sender throws(Failure) in
+                let sender = String(sender)
+                guard UsersFile.isSender(sender) else {
+                    throw Failure(.usage, "\"\(sender)\" is neither an address nor @domain")
                 }
-            } else {
-                let senders = try self.senders?.split(separator: ",").map { sender throws(Failure) in
-                    let sender = String(sender)
-                    guard UsersFile.isSender(sender) else {
-                        throw Failure(.usage, "\"\(sender)\" is neither an address nor @domain")
-                    }
-                    return sender
-                }
-                users.set(user, hash: PasswordHash(hashing: try password()), senders: senders)
+                return sender
             }
-            do throws(SystemError) {
-                try SecureFile.replace(
-                    path, with: Array(users.text.utf8), group: Privileges.isRoot ? file.values.daemon.group : nil)
-            } catch {
-                throw Failure(.cannotCreate, error.description)
-            }
+            // Before the password is asked for: nobody is to type it twice in vain.
+            _ = try read(file)
+            let hash = delete ? nil : try hashed()
+            print(try change(file, hash, senders))
+            warnOfRights(file)
         }
     }
 
-    private func read(_ path: String) throws(Failure) -> UsersFile {
+    /// Reads, changes and writes the file under its lock; says what was done. nil as hash: delete.
+    private func change(_ file: ConfigurationFile, _ hash: PasswordHash?, _ senders: [String]?) throws(Failure)
+        -> String
+    {
+        let path = file.values.auth.users
+        let done: String
+        do throws(SystemError) {
+            let lock = try FileLock(path) { say("somebody else changes \(path); waiting") }
+            defer { withExtendedLifetime(lock) {} }
+            var users: UsersFile
+            do throws(Failure) { users = try read(file) } catch { throw SystemError(.invalid, error.message) }
+            if let hash {
+                let wasThere = users.set(user, hash: hash, senders: senders)
+                done = "user \"\(user)\" was \(wasThere ? "changed in" : "added to") \(path)"
+            } else {
+                guard users.delete(user) else {
+                    throw SystemError(.invalid, "there is no user \"\(user)\" in \(path); nothing was changed")
+                }
+                done = "user \"\(user)\" was deleted from \(path)"
+            }
+            try SecureFile.replace(
+                path, with: Array(users.text.utf8), group: Privileges.isRoot ? file.values.daemon.group : nil)
+        } catch {
+            throw Failure(error.code == .invalid ? .configuration : .cannotCreate, error.description)
+        }
+        return done + "; a running slimtad takes it within seconds, no reload is needed"
+    }
+
+    /// The file, if it may be changed.
+    private func read(_ file: ConfigurationFile) throws(Failure) -> UsersFile {
+        let users = try UsersFile.read(file)
+        if let obstacle = users.obstacle(toChanging: user) {
+            throw Failure(
+                .configuration, "\(file.values.auth.users): \(obstacle); mend that line first, nothing was changed")
+        }
+        return users
+    }
+
+    private func hashed() throws(Failure) -> PasswordHash {
+        var password = try PasswordPrompt.new()
+        defer { password.wipe() }
+        return PasswordHash(hashing: password)
+    }
+
+    /// Root can give the file rights with which the daemon reads it at the start, as root, and never again.
+    private func warnOfRights(_ file: ConfigurationFile) {
+        let path = file.values.auth.users
+        var status = stat()
+        guard Privileges.isRoot, let service = file.serviceUser, stat(path, &status) == 0,
+            let group = getgrnam(file.values.daemon.group)?.pointee.gr_gid
+        else { return }
+        let isReadable =
+            status.st_uid == service && status.st_mode & S_IRUSR != 0
+            || status.st_gid == group && status.st_mode & S_IRGRP != 0
+        guard !isReadable else { return }
+        say(
+            "warning: \(file.values.daemon.user) cannot read \(path), so that slimtad does not take the change; "
+                + "chgrp \(file.values.daemon.group) \(path) && chmod 640 \(path)")
+    }
+}
+
+extension UsersFile {
+    /// The users file of a configuration, for commands; empty if there is none.
+    static func read(_ file: ConfigurationFile) throws(Failure) -> UsersFile {
+        let path = file.values.auth.users
         let octets: [UInt8]
         do throws(SystemError) {
             octets = try SecureFile.read(path, maximum: 64 << 20, mustNotBeReadableByOthers: false)
@@ -66,45 +124,8 @@ struct PasswdCommand: ParsableCommand {
             return UsersFile()
         }
         guard let text = String(validating: octets, as: UTF8.self) else {
-            throw Failure(.configuration, "\(path) is not UTF-8")
+            throw Failure(.configuration, "\(path) is not UTF-8; nothing was changed")
         }
         return UsersFile(text)
-    }
-
-    private func password() throws(Failure) -> [UInt8] {
-        let password: String
-        if isatty(STDIN_FILENO) == 1 {
-            guard let first = prompt("Password: "), let second = prompt("Again: ") else {
-                throw Failure(.usage, "no password was given")
-            }
-            guard first == second else { throw Failure(.usage, "the passwords are not the same; nothing was changed") }
-            password = first
-        } else {
-            guard let line = readLine(strippingNewline: true) else { throw Failure(.usage, "no password was given") }
-            password = line
-        }
-        guard !password.isEmpty else { throw Failure(.usage, "an empty password cannot be used") }
-        guard password.utf8.count <= 500, !password.utf8.contains(0) else {
-            throw Failure(.usage, "the password is longer than 500 octets")
-        }
-        return Array(password.utf8)
-    }
-
-    /// Asks on the terminal without showing what is typed.
-    private func prompt(_ text: String) -> String? {
-        var octets = Array(text.utf8)
-        write(STDERR_FILENO, &octets, octets.count)
-        var settings = termios()
-        tcgetattr(STDIN_FILENO, &settings)
-        let shown = settings
-        settings.c_lflag &= ~tcflag_t(ECHO)
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &settings)
-        defer {
-            var shown = shown
-            tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown)
-            var newline: UInt8 = 10
-            write(STDERR_FILENO, &newline, 1)
-        }
-        return readLine(strippingNewline: true)
     }
 }

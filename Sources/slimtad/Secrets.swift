@@ -17,19 +17,27 @@ struct Secrets: Sendable {
         case noUsers(path: String)
         /// A line that is not understood, and ignored.
         case users(path: String, problem: String)
+        /// `[auth] fold_case` takes these names for one.
+        case alike(path: String, names: String)
+        /// The file was changed and cannot be used: the users in use stay.
+        case usersStay(reason: String)
 
         var isOfCertificate: Bool {
             switch self {
             case .certificate: true
-            case .noUsers, .users: false
+            case .noUsers, .users, .alike, .usersStay: false
             }
         }
+
+        var isOfUsers: Bool { !isOfCertificate }
     }
 
     /// nil: no edge has TLS.
     var certificates: Certificates?
     /// nil: no edge has AUTH.
     var users: UsersFile?
+    /// The users file as it was when it was read.
+    var usersStamp: FileStamp?
     /// The relays' passwords by the reference that names them.
     var passwords: [String: String] = [:]
     var complaints: [Complaint] = []
@@ -47,22 +55,7 @@ struct Secrets: Sendable {
             secrets.complaints = refusals.map { .certificate($0) }
         }
         if file.values.edges.contains(where: { $0.auth != .off }) {
-            let path = file.values.auth.users
-            let octets: [UInt8]
-            do throws(SystemError) {
-                octets = try SecureFile.read(
-                    path, maximum: 64 << 20, mustNotBeReadableByOthers: true, service: file.serviceUser)
-            } catch {
-                guard error.code == .notFound else { throw Failure(.configuration, "auth.users: \(error)") }
-                octets = []
-                secrets.complaints.append(.noUsers(path: path))
-            }
-            guard let text = String(validating: octets, as: UTF8.self) else {
-                throw Failure(.configuration, "auth.users: \(path) is not UTF-8")
-            }
-            let users = UsersFile(text)
-            secrets.complaints += users.errors.map { .users(path: path, problem: $0.description) }
-            secrets.users = users
+            try secrets.loadUsers(file, mayBeMissing: true)
         }
         for relay in [file.values.relay] + file.values.routes.map(\.relay) {
             guard case .smtp(_, let login?) = relay.type, secrets.passwords[login.passwordFile] == nil else { continue }
@@ -79,6 +72,34 @@ struct Secrets: Sendable {
         }
         return secrets
     }
+
+    /// Reads the users file; a mistake leaves everything as it was.
+    mutating func loadUsers(_ file: ConfigurationFile, mayBeMissing: Bool) throws(Failure) {
+        let path = file.values.auth.users
+        // Before it is read: what is changed meanwhile is seen as changed.
+        let stamp = FileStamp(of: path)
+        var found: [Complaint] = []
+        let octets: [UInt8]
+        do throws(SystemError) {
+            octets = try SecureFile.read(
+                path, maximum: 64 << 20, mustNotBeReadableByOthers: true, service: file.serviceUser)
+        } catch {
+            guard mayBeMissing, error.code == .notFound else { throw Failure(.configuration, "auth.users: \(error)") }
+            octets = []
+            found.append(.noUsers(path: path))
+        }
+        guard let text = String(validating: octets, as: UTF8.self) else {
+            throw Failure(.configuration, "auth.users: \(path) is not UTF-8")
+        }
+        let users = UsersFile(text)
+        found += users.errors.map { .users(path: path, problem: $0.description) }
+        if file.values.auth.foldCase {
+            found += users.alike.map { .alike(path: path, names: $0.joined(separator: ", ")) }
+        }
+        complaints = complaints.filter { !$0.isOfUsers } + found
+        self.users = users
+        usersStamp = stamp
+    }
 }
 
 extension Logger {
@@ -90,6 +111,10 @@ extension Logger {
         case .noUsers(let path): warning("no users file, nobody can log in", metadata: ["file": "\(path)"])
         case .users(let path, let problem):
             warning("line of the users file is ignored", metadata: ["file": "\(path)", "error": "\(problem)"])
+        case .alike(let path, let names):
+            warning("users differ by case only", metadata: ["file": "\(path)", "users": "\(names)"])
+        case .usersStay(let reason):
+            error("users file cannot be used, the users in use stay", metadata: ["error": "\(reason)"])
         }
     }
 }
@@ -105,6 +130,10 @@ extension Secrets.Complaint: CustomStringConvertible {
         case .certificate(let refusal): refusal.reason
         case .noUsers(let path): "auth.users: \(path) does not exist; make a user with: slimtad passwd NAME"
         case .users(let path, let problem): "\(path): \(problem)"
+        case .alike(let path, let names):
+            "\(path): \(names) differ by case only; with auth.fold_case each logs in as it is spelled there, and no "
+                + "other way"
+        case .usersStay(let reason): "\(reason); the users that were read before stay"
         }
     }
 }

@@ -1,0 +1,94 @@
+// `slimtad users list|test`: looks at the users file as it is on disk, which is what a running daemon uses within seconds.
+
+import ArgumentParser
+import SlimtaConfiguration
+import SlimtaControl
+import SlimtaEdge
+import SlimtaMail
+import SlimtaSMTP
+import SlimtaSystem
+
+struct UsersCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "users", abstract: "List the users, or try a password.",
+        discussion: "slimtad passwd adds, changes and deletes users.", subcommands: [List.self, Test.self],
+        defaultSubcommand: List.self)
+
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "list", abstract: "List the users by name.",
+            discussion: """
+                On a terminal a table; otherwise a line for each user, with tabs between name, method of the hash, and \
+                the addresses that the user may send as (none: any). Lines that are not understood are told on standard \
+                error, and the exit status is 78.
+                """)
+
+        @OptionGroup var config: ConfigurationOption
+
+        @Flag(help: "Print a JSON array with an object on each line.")
+        var json = false
+
+        func run() {
+            orExit { () throws(Failure) in
+                let file = try ConfigurationFile.parse(config.path)
+                let users = try UsersFile.read(file)
+                var table = Table([.init("NAME", 32), .init("HASH", 8), .init("SENDERS")])
+                var isFirst = true
+                for (name, user) in users.users.sorted(by: { $0.key < $1.key }) {
+                    if json {
+                        let object = JSON.object([
+                            .init("name", .string(name)), .init("hash", .string(user.hash.method)),
+                            .init("senders", .array(user.senders.map { .string($0) })),
+                        ])
+                        print((isFirst ? "[" : ",") + object.line)
+                    } else {
+                        table.row([name, user.hash.method, user.senders.joined(separator: ",")])
+                    }
+                    isFirst = false
+                }
+                if json { print(isFirst ? "[]" : "]") }
+                guard users.errors.isEmpty else {
+                    let lines = users.errors.map { "\(file.values.auth.users): \($0)" }
+                    throw Failure(.configuration, lines.joined(separator: "\n"))
+                }
+            }
+        }
+    }
+
+    struct Test: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "test", abstract: "Say whether a login and a password are right.",
+            discussion: """
+                The password is asked for on a terminal; otherwise one line of standard input is it. The exit status is \
+                0 if it is right, 77 if it is not, 78 if there is no such user.
+                """)
+
+        @OptionGroup var config: ConfigurationOption
+
+        @Argument(help: "The login, as a client would send it.")
+        var name: String
+
+        func run() {
+            orExit { () throws(Failure) in
+                let file = try ConfigurationFile.parse(config.path)
+                let path = file.values.auth.users
+                let users = try UsersFile.read(file)
+                let verifier = LoginVerifier(users, foldsCase: file.values.auth.foldCase)
+                let user = verifier.name(of: name)
+                guard let found = verifier.user(user) else {
+                    let line = users.errors.first { $0.name == name }
+                    throw Failure(
+                        .configuration,
+                        line.map { "\(path): \($0)" } ?? "there is no user \"\(name)\" in \(path)")
+                }
+                var password = try PasswordPrompt.existing()
+                defer { password.wipe() }
+                guard verifier.isRight(SecretOctets(password), for: user) else {
+                    throw Failure(.notPermitted, "the password of \"\(user)\" is another one")
+                }
+                let senders = found.senders.isEmpty ? "any address" : found.senders.joined(separator: ", ")
+                print("the password is right; \"\(user)\" may send as \(senders)".visible)
+            }
+        }
+    }
+}
