@@ -152,7 +152,7 @@ struct AuditCommand: ParsableCommand {
                 losses = try OfflineQueue.acknowledgeLosses(file)
             }
             if json { return print(JSON.object([.init("acknowledged", .array(losses.map { .string($0) }))]).line) }
-            for loss in losses { print("acknowledged: \(printable(loss))") }
+            for loss in losses { print("acknowledged: \(loss.visible)") }
             if losses.isEmpty { print("nothing was lost") }
         }
     }
