@@ -90,7 +90,6 @@ package final class SMTPEdge: Sendable {
     private let submissions: any Submissions
     private let group: any EventLoopGroup
     private let sessionLog: SessionLog
-    private let logger: Logger
 
     package init(
         settings: SMTPEdgeSettings, limiter: ConnectionLimiter, submissions: any Submissions,
@@ -101,7 +100,6 @@ package final class SMTPEdge: Sendable {
         self.submissions = submissions
         self.group = group
         sessionLog = SessionLog(logger)
-        self.logger = logger
     }
 
     /// Takes effect for sessions that begin from now on.
