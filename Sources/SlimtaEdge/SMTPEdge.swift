@@ -89,6 +89,7 @@ package final class SMTPEdge: Sendable {
     private let limiter: ConnectionLimiter
     private let submissions: any Submissions
     private let group: any EventLoopGroup
+    private let logger: Logger
     private let sessionLog: SessionLog
 
     package init(
@@ -99,6 +100,7 @@ package final class SMTPEdge: Sendable {
         self.limiter = limiter
         self.submissions = submissions
         self.group = group
+        self.logger = logger
         sessionLog = SessionLog(logger)
     }
 
