@@ -4,12 +4,13 @@
 extension Mailbox {
     /// The mailbox that is all of `octets`: `local-part "@" ( domain / address-literal )`; nil if it is none.
     ///
-    /// Limits of RFC 5321 section 4.5.3.1: 64 octets of local part, 256 of path, which are 254 without its brackets.
+    /// At most 254 octets: RFC 5321 section 4.5.3.1 has 256 for a path with its brackets. Its 64 for a local part are not
+    /// asked for: addresses that programs make of others (VERP, SRS) are longer, and their own host says what it takes.
     /// - Parameter allowsUTF8: whether octets above 127 are allowed (RFC 6531); they must be valid UTF-8, and no control
     ///   characters.
     package init?(parsing octets: Span<UInt8>, allowsUTF8: Bool) {
         var scanner = MailboxScanner(allowsUTF8: allowsUTF8)
-        guard octets.count <= 254, let at = scanner.localPart(in: octets), at <= 64,
+        guard octets.count <= 254, let at = scanner.localPart(in: octets),
             scanner.skip(UInt8(ascii: "@"), in: octets)
         else { return nil }
         let domain = scanner.offset
@@ -28,10 +29,13 @@ extension Mailbox {
 
     /// The length of the mailbox, or of a lone local part, at the start of `octets`: where the ">" of a path is to be.
     /// A ">" inside of a quoted local part is not the end. Nil if there is no well-formed local part.
-    package static func endOfPath(in octets: Span<UInt8>, allowsUTF8: Bool) -> Int? {
+    /// - Parameter end: what ends it, if not ">".
+    package static func endOfPath(
+        in octets: Span<UInt8>, at end: UInt8 = UInt8(ascii: ">"), allowsUTF8: Bool
+    ) -> Int? {
         var scanner = MailboxScanner(allowsUTF8: allowsUTF8)
         guard scanner.localPart(in: octets) != nil else { return nil }
-        while scanner.offset < octets.count, octets[scanner.offset] != UInt8(ascii: ">") { scanner.offset += 1 }
+        while scanner.offset < octets.count, octets[scanner.offset] != end { scanner.offset += 1 }
         return scanner.offset
     }
 }
@@ -218,9 +222,25 @@ extension String {
 
     /// Whether there is a character in it that ends a line for some program or steers a terminal: the controls of ASCII,
     /// those above it (U+0080 to U+009F), and Unicode's own line and paragraph separators.
-    package var hasControls: Bool {
-        unicodeScalars.contains { scalar in
-            scalar.value < 32 || (127...159).contains(scalar.value) || (0x2028...0x2029).contains(scalar.value)
+    package var hasControls: Bool { unicodeScalars.contains(where: \.endsLineOrSteers) }
+}
+
+extension String {
+    /// The beginning of it, at most `limit` octets: whole scalars. Characters can be of any length, and strangers make them.
+    package func cut(toOctets limit: Int) -> String {
+        if utf8.count <= limit { return self }
+        var count = 0
+        let end = unicodeScalars.firstIndex { scalar in
+            count += UTF8.width(scalar)
+            return count > limit
         }
+        return String(unicodeScalars[..<(end ?? unicodeScalars.endIndex)])
+    }
+}
+
+extension Unicode.Scalar {
+    /// As ``String/hasControls``.
+    package var endsLineOrSteers: Bool {
+        value < 32 || (127...159).contains(value) || (0x2028...0x2029).contains(value)
     }
 }

@@ -37,8 +37,7 @@ package struct AttemptRecord: Hashable, Sendable {
     }
 
     init(_ outcome: Outcome, recipient: Int, at time: Timestamp) {
-        var reply = outcome.reply.description
-        while reply.utf8.count > Self.replyLimit { reply.removeLast(max(1, (reply.utf8.count - Self.replyLimit) / 4)) }
+        let reply = outcome.reply.description.cut(toOctets: Self.replyLimit)
         self.init(
             time: time, result: outcome.result, relay: outcome.relay ?? "", tls: outcome.tls?.description ?? "",
             reply: reply, recipient: UInt32(recipient), count: 1)

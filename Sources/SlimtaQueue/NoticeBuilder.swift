@@ -10,6 +10,9 @@ package struct Notice: Sendable {
 }
 
 /// Writes delivery status notifications (RFC 3461, 3464, 6522, 6533).
+///
+/// A notice that bounces is lost. So it is ASCII in lines of at most 998 octets, whatever a host said and whatever it is
+/// about: no host on the way needs 8BITMIME for it, nor SMTPUTF8, unless the sender's own address does.
 package struct NoticeBuilder: Sendable {
     /// A recipient that a notice tells of.
     package struct Recipient: Sendable {
@@ -18,9 +21,6 @@ package struct NoticeBuilder: Sendable {
         /// Whether time ran out, rather than somebody refused.
         package let isExpired: Bool
     }
-
-    /// The most octets of an original that is returned whole; of a larger one only the header.
-    package static let wholeLimit = 64 * 1024
 
     /// Our name: Reporting-MTA, From.
     private let hostname: String
@@ -40,16 +40,15 @@ package struct NoticeBuilder: Sendable {
         for recipient in recipients {
             text += "\r\n  <\(recipient.mailbox)>\r\n" + explanation(recipient)
         }
+        let returned = ReturnedContent(stored, wantsWhole: !stored.isRemains)
         text += "\r\nIt will not be tried again. "
-        if stored.isRemains {
-            text += "The message cannot be returned: please send it again.\r\n"
-        } else {
-            text += "The message is returned below"
-            text += returnsWhole(stored) ? ".\r\n" : ", only its header since it is large.\r\n"
-        }
+        text +=
+            stored.isRemains
+            ? "The message cannot be returned: please send it again.\r\n"
+            : "\(returned.isWhole ? "The message" : "Its header") is returned below.\r\n"
         return notice(
             about: stored, to: sender, recipients, subject: "Undelivered Mail Returned to Sender", text: text,
-            action: "failed", extraFields: "", isWhole: returnsWhole(stored), now: now)
+            action: "failed", extraFields: "", returned: returned, now: now)
     }
 
     /// A notice that delivery takes longer than usual.
@@ -66,7 +65,8 @@ package struct NoticeBuilder: Sendable {
         text += "\r\nIt will be tried again until \(date).\r\nYou need not do anything.\r\n"
         return notice(
             about: stored, to: sender, recipients, subject: "Delayed Mail (still being retried)", text: text,
-            action: "delayed", extraFields: "Will-Retry-Until: \(date)\r\n", isWhole: false, now: now)
+            action: "delayed", extraFields: "Will-Retry-Until: \(date)\r\n",
+            returned: ReturnedContent(stored, wantsWhole: false), now: now)
     }
 
     /// Who said what, in plain words.
@@ -83,58 +83,52 @@ package struct NoticeBuilder: Sendable {
         return text
     }
 
-    private func returnsWhole(_ stored: StoredEnvelope) -> Bool {
-        stored.message.rest == nil && !stored.isRemains
-            && stored.message.size + stored.envelope.prependedFields.readableBytes <= Self.wholeLimit
-            && !hasLongLine(stored.message.head)
-    }
-
     private func notice(
         about stored: StoredEnvelope, to sender: Mailbox, _ recipients: [Recipient], subject: String, text: String,
-        action: String, extraFields: String, isWhole: Bool, now: Timestamp
+        action: String, extraFields: String, returned: ReturnedContent, now: Timestamp
     ) -> Notice {
         let id = QueueID(at: now)
         let date = now.mailDate(offset: zoneOffset)
-        let isUTF8 = sender.needsSMTPUTF8 || recipients.contains { $0.mailbox.needsSMTPUTF8 }
-        let original = returnedContent(stored, isWhole: isWhole)
-        let isEightBit = hasEightBit(original) || hasEightBit(ByteBuffer(string: text))
-        let encoding = isEightBit || isUTF8 ? "8bit" : "7bit"
+        var content = ByteBuffer(string: text)
+        let isTextEncoded = !content.isSafeText
+        if isTextEncoded { content = QuotedPrintable.encode(content.readableBytesView) }
         let boundary = "=_\(id)"
 
         var body = "Date: \(date)\r\nFrom: Mail Delivery System <MAILER-DAEMON@\(hostname)>\r\nTo: <\(sender)>\r\n"
         body += "Subject: \(subject)\r\nMessage-ID: <\(id)@\(hostname)>\r\nAuto-Submitted: auto-replied\r\n"
         body += "MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n"
-        body += "\tboundary=\"\(boundary)\"\r\nContent-Transfer-Encoding: \(encoding)\r\n\r\n"
+        body += "\tboundary=\"\(boundary)\"\r\nContent-Transfer-Encoding: 7bit\r\n\r\n"
         body += "This is a MIME message: a delivery status notification.\r\n\r\n"
         body += "--\(boundary)\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        body += "Content-Transfer-Encoding: \(encoding)\r\n\r\n\(text)\r\n"
+        body += "Content-Transfer-Encoding: \(encoding(isTextEncoded))\r\n\r\n"
+        var head = ByteBuffer(string: body)
+        head.writeImmutableBuffer(content)
 
-        // RFC 3464; RFC 6533 where an address is not ASCII.
-        body += "--\(boundary)\r\nContent-Type: message/\(isUTF8 ? "global-" : "")delivery-status\r\n\r\n"
+        // RFC 3464; RFC 6533 section 3 has a form for addresses that are not ASCII.
+        body = "\r\n--\(boundary)\r\nContent-Type: message/delivery-status\r\n\r\n"
         body += "Reporting-MTA: dns; \(hostname)\r\n"
         body += "Arrival-Date: \(stored.envelope.received.mailDate(offset: zoneOffset))\r\n"
         body += "X-Slimta-Queue-ID: \(stored.envelope.id)\r\n"
         for recipient in recipients {
-            let type = recipient.mailbox.needsSMTPUTF8 ? "utf-8" : "rfc822"
-            body += "\r\nFinal-Recipient: \(type); \(recipient.mailbox)\r\nAction: \(action)\r\n"
+            body += "\r\nFinal-Recipient: \(typedAddress(recipient.mailbox))\r\nAction: \(action)\r\n"
             body += "Status: \(status(of: recipient))\r\n"
-            if let host = recipient.outcome.remoteHost { body += "Remote-MTA: dns; \(oneLine(host))\r\n" }
+            if let host = recipient.outcome.remoteHost { body += "Remote-MTA: dns; \(asciiOnly(oneLine(host)))\r\n" }
             let diagnostic = oneLine(recipient.outcome.reply.description)
             body += "Diagnostic-Code: \(recipient.outcome.isRemote ? "smtp" : "x-slimtad"); "
-            body += (isUTF8 ? diagnostic : asciiOnly(diagnostic)) + "\r\n"
+            body += asciiOnly(diagnostic) + "\r\n"
             body += "Last-Attempt-Date: \(date)\r\n\(extraFields)"
         }
 
-        let type = isWhole ? (isUTF8 ? "message/global" : "message/rfc822") : "text/rfc822-headers"
-        body += "\r\n--\(boundary)\r\nContent-Type: \(type)\r\nContent-Transfer-Encoding: \(encoding)\r\n\r\n"
-
-        var head = ByteBuffer(string: body)
-        head.writeImmutableBuffer(original)
+        body += "\r\n--\(boundary)\r\nContent-Type: \(returned.type)\r\n"
+        body += "Content-Transfer-Encoding: \(encoding(returned.isEncoded))\r\n\r\n"
+        head.writeString(body)
+        head.writeImmutableBuffer(returned.content)
         head.writeString("\r\n--\(boundary)--\r\n")
         let envelope = Envelope(
             id: id, sender: nil, recipients: [sender], received: now,
-            body: encoding == "8bit" ? .eightBitMIME : .sevenBit,
-            smtpUTF8: isUTF8, client: ClientInfo(address: "", name: hostname, protocolWord: "LOCAL"))
+            // The sender's address stands in To.
+            body: sender.needsSMTPUTF8 ? .eightBitMIME : .sevenBit, smtpUTF8: sender.needsSMTPUTF8,
+            client: ClientInfo(address: "", name: hostname, protocolWord: "LOCAL"))
         return Notice(envelope: envelope, message: Message(head: head))
     }
 
@@ -144,46 +138,36 @@ package struct NoticeBuilder: Sendable {
         recipient.isExpired ? EnhancedStatus(5, 4, 7) : recipient.outcome.reply.effectiveStatus
     }
 
-    private func returnedContent(_ stored: StoredEnvelope, isWhole: Bool) -> ByteBuffer {
-        var content = stored.envelope.prependedFields
-        if isWhole {
-            content.writeImmutableBuffer(stored.message.head)
-            return content
-        }
-        let header = HeaderBlock(scanning: stored.message.head)
-        for field in header.fields {
-            let slice = stored.message.head.getSlice(
-                at: stored.message.head.readerIndex + field.range.lowerBound, length: field.range.count)
-            guard let slice, !hasLongLine(slice), content.readableBytes + slice.readableBytes <= Self.wholeLimit else {
-                continue
-            }
-            content.writeImmutableBuffer(slice)
-        }
-        return content
-    }
+    private func encoding(_ isEncoded: Bool) -> String { isEncoded ? "quoted-printable" : "7bit" }
 }
 
-/// What came from elsewhere, as part of a line of ours: no control characters, not longer than a line may be.
+/// An address with its type (RFC 3464 section 2.3.2). RFC 6533 section 3 for what is not ASCII, where no SMTPUTF8 is to be
+/// needed: each such character, and what would be taken for one, by its number.
+private func typedAddress(_ mailbox: Mailbox) -> String {
+    guard mailbox.needsSMTPUTF8 else { return "rfc822; \(mailbox)" }
+    var text = "utf-8; "
+    for scalar in mailbox.text.unicodeScalars {
+        switch scalar {
+        case "!"..."~" where scalar != "\\" && scalar != "+" && scalar != "=": text.unicodeScalars.append(scalar)
+        default: text += "\\x{\(String(scalar.value, radix: 16, uppercase: true))}"
+        }
+    }
+    return text
+}
+
+/// What came from elsewhere, as part of a line of ours: at most 800 octets, nothing that ends a line, steers a terminal or
+/// turns the direction of writing.
 private func oneLine(_ text: String) -> String {
-    let clean = String(
-        String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 32 || $0.value == 127 ? " " : $0 }))
-    return clean.utf8.count <= 800 ? clean : String(clean.prefix(400)) + "..."
+    var clean = ""
+    for scalar in text.unicodeScalars {
+        switch scalar.value {
+        case _ where scalar.endsLineOrSteers, 0x200E...0x200F, 0x202A...0x202E, 0x2066...0x2069: clean += " "
+        default: clean.unicodeScalars.append(scalar)
+        }
+    }
+    return clean.utf8.count > 800 ? clean.cut(toOctets: 800) + "..." : clean
 }
 
 private func asciiOnly(_ text: String) -> String {
     String(String.UnicodeScalarView(text.unicodeScalars.map { $0.isASCII ? $0 : "?" }))
-}
-
-private func hasEightBit(_ buffer: ByteBuffer) -> Bool {
-    buffer.readableBytesView.contains { $0 >= 0x80 }
-}
-
-/// Whether a line is longer than RFC 5322 section 2.1.1 allows: another host may refuse it.
-private func hasLongLine(_ buffer: ByteBuffer) -> Bool {
-    var length = 0
-    for octet in buffer.readableBytesView {
-        length = octet == UInt8(ascii: "\n") ? 0 : length + 1
-        if length > 999 { return true }
-    }
-    return false
 }

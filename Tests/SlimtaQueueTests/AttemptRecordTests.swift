@@ -39,11 +39,15 @@ private func outcome(_ text: String, relay: String? = "mx.test[192.0.2.2]:25") -
         #expect(many.history.count == AttemptRecord.limit)
     }
 
-    @Test(arguments: ["x", "é", "😀"])
+    /// Also where a character is longer than what a scalar can be: a stranger's reply must not end the process.
+    @Test(arguments: ["x", "é", "😀", "e\u{301}\u{302}\u{303}", "👩🏽‍👩🏽‍👧🏽"])
     func longRepliesAreCut(_ character: String) {
         var state = state(1)
         state.record([(0, outcome(String(repeating: character, count: 5000)))], at: time)
         #expect(state.history[0].reply.utf8.count <= AttemptRecord.replyLimit)
         #expect(state.history[0].reply.utf8.count > AttemptRecord.replyLimit - 8)
+        var one = self.state(1)
+        one.record([(0, outcome("e" + String(repeating: "\u{301}", count: 1000)))], at: time)
+        #expect(one.history[0].reply.utf8.count > AttemptRecord.replyLimit - 8)
     }
 }

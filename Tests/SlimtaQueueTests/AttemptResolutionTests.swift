@@ -166,14 +166,6 @@ private func resolve(
         #expect(!text.contains("0123456789"))
     }
 
-    @Test func longLinesAreNotReturned() {
-        let long = "X-Long: " + String(repeating: "x", count: 1000) + "\r\nSubject: s\r\n\r\nbody"
-        let (notice, text) = bounce(stored(["b@x.test"], content: long))
-        #expect(text.contains("Subject: s\r\n"))
-        #expect(text.split(separator: "\r\n").allSatisfy { $0.utf8.count <= 998 })
-        #expect(notice.message.size == text.utf8.count)
-    }
-
     @Test func whatTheRemoteSaysStaysOnItsLine() {
         let nasty = Outcome(
             .permanent, Reply(550, nil, "bad\r\nTo: victim@x.test\u{0}" + String(repeating: "y", count: 5000)),
@@ -183,18 +175,5 @@ private func resolve(
         #expect(!text.contains("\r\nX: y"))
         #expect(!text.contains("\u{0}"))
         #expect(text.split(separator: "\r\n").allSatisfy { $0.utf8.count <= 998 })
-    }
-
-    @Test func eightBitAndUTF8() {
-        let (notice, text) = bounce(stored(["b@x.test"], content: "Subject: \u{e9}\r\n\r\nx"))
-        #expect(notice.envelope.body == .eightBitMIME)
-        #expect(!notice.envelope.smtpUTF8)
-        #expect(text.contains("Content-Transfer-Encoding: 8bit\r\n"))
-        let (international, report) = bounce(stored(["b\u{fc}@x.test"]))
-        #expect(international.envelope.smtpUTF8)
-        #expect(report.contains("Content-Type: message/global-delivery-status\r\n"))
-        #expect(report.contains("Final-Recipient: utf-8; b\u{fc}@x.test\r\n"))
-        let (plain, _) = bounce(stored(["b@x.test"]))
-        #expect(plain.envelope.body == .sevenBit)
     }
 }
