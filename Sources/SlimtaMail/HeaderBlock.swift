@@ -51,6 +51,11 @@ package struct HeaderBlock: Sendable {
         }
     }
 
+    /// Whether a line begins a field.
+    package static func isField(_ octets: UnsafeRawBufferPointer, _ line: Range<Int>) -> Bool {
+        fieldName(in: octets, line) != nil
+    }
+
     /// The fields named `name` (lower case) in `buffer`, which is what was scanned.
     package func fields(named name: StaticString, in buffer: ByteBuffer) -> [Field] {
         buffer.withUnsafeReadableBytes { octets in fields.filter { matches(name, octets, $0.name) } }

@@ -1,5 +1,6 @@
 // The policies that add header fields: date, message_id, received. Fields that are there are left alone.
 
+internal import NIOCore
 internal import SlimtaMail
 
 /// `date`: a message without a Date field gets one (RFC 6409 section 8.2).
@@ -13,15 +14,50 @@ package struct DatePolicy: QueuePolicy {
     }
 }
 
-/// `message_id`: a message without a Message-ID field gets one (RFC 6409 section 8.3). It is the queue id at our name,
-/// the same for all envelopes that the message is split into.
+/// `message_id`: a message without a Message-ID field, or with one that is none, gets one (RFC 6409 section 8.3). It is the
+/// queue id at our name, the same for all envelopes that the message is split into. What was there is kept as
+/// X-Original-Message-ID.
 package struct MessageIDPolicy: QueuePolicy {
     package init() {}
 
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
-        guard !mail.has("message-id") else { return }
+        let fields = mail.header.fields(named: "message-id", in: mail.message.head)
+        guard !fields.contains(where: { isMessageID($0, mail.message.head) }) else { return }
+        if !fields.isEmpty {
+            // A signature of the client's may be about it.
+            if mail.has("dkim-signature") { return }
+            mail.replace(fields.map { ($0.range.lowerBound..<$0.range.lowerBound, "X-Original-") })
+        }
         let field = "Message-ID: <\(mail.envelopes[0].id)@\(context.hostname)>\r\n"
         for index in mail.envelopes.indices { mail.envelopes[index].prepend(field) }
+    }
+}
+
+/// Whether the value of a field is a message identifier: "<" left "@" right ">" with blanks and comments around (RFC 5322
+/// section 3.6.4). What programs write on the left and the right is theirs, as long as it is not nothing.
+private func isMessageID(_ field: HeaderBlock.Field, _ head: ByteBuffer) -> Bool {
+    head.withUnsafeReadableBytes { octets in
+        guard let colon = octets[field.name.upperBound..<field.range.upperBound].firstIndex(of: UInt8(ascii: ":"))
+        else {
+            return false
+        }
+        var id: [UInt8] = []
+        var depth = 0
+        for octet in octets[(colon + 1)..<field.range.upperBound] {
+            let isInside = id.first == UInt8(ascii: "<") && id.last != UInt8(ascii: ">")
+            switch octet {
+            case UInt8(ascii: " "), UInt8(ascii: "\t"), UInt8(ascii: "\r"), UInt8(ascii: "\n"): continue
+            case UInt8(ascii: "(") where !isInside: depth += 1
+            case UInt8(ascii: ")") where !isInside && depth > 0: depth -= 1
+            default: if depth == 0 { id.append(octet) }
+            }
+        }
+        guard id.count >= 5, id.first == UInt8(ascii: "<"), id.last == UInt8(ascii: ">") else { return false }
+        let inner = id.dropFirst().dropLast()
+        guard !inner.contains(UInt8(ascii: "<")), !inner.contains(UInt8(ascii: ">")),
+            let at = inner.lastIndex(of: UInt8(ascii: "@"))
+        else { return false }
+        return at > inner.startIndex && at < inner.endIndex - 1
     }
 }
 
@@ -37,7 +73,7 @@ package struct ReceivedPolicy: QueuePolicy {
 
     private static func field(for envelope: Envelope, _ context: PolicyContext) -> String {
         let client = envelope.client
-        var field = "Received: from \(client.name.isEmpty ? "unknown" : client.name)"
+        var field = "Received: from \(client.name.isEmpty ? "unknown" : client.name.asClientName)"
         if client.address.isEmpty {
             field += " (local)"
         } else {

@@ -23,14 +23,18 @@ package struct PolicyMail: Sendable {
     package func has(_ name: StaticString) -> Bool { header.has(name, in: message.head) }
 
     /// Removes whole fields. The rest of the content stays as it is, octet for octet.
-    mutating func remove(_ fields: [HeaderBlock.Field]) {
-        guard !fields.isEmpty else { return }
+    mutating func remove(_ fields: [HeaderBlock.Field]) { replace(fields.map { ($0.range, "") }) }
+
+    /// Puts texts in the place of octets of the header, which are given in their order and apart from each other.
+    mutating func replace(_ edits: [(octets: Range<Int>, text: String)]) {
+        guard !edits.isEmpty else { return }
         let kept = message.head.withUnsafeReadableBytes { octets in
             var kept = ByteBufferAllocator().buffer(capacity: octets.count)
             var offset = 0
-            for field in fields {
-                kept.writeBytes(octets[offset..<field.range.lowerBound])
-                offset = field.range.upperBound
+            for edit in edits {
+                kept.writeBytes(octets[offset..<edit.octets.lowerBound])
+                kept.writeString(edit.text)
+                offset = edit.octets.upperBound
             }
             kept.writeBytes(octets[offset...])
             return kept
@@ -89,24 +93,6 @@ package struct PolicyChain: Sendable {
         var mail = PolicyMail(envelope: envelope, message: message)
         for policy in policies { try policy.apply(to: &mail, context) }
         return mail
-    }
-}
-
-/// Refuses what has no header that we could work on, and what has gone in circles. Always first.
-struct HeaderCheck: QueuePolicy {
-    let receivedHops: Int
-
-    func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
-        if !mail.header.isComplete, mail.message.rest != nil {
-            throw PolicyRefusal(Reply(552, .init(5, 3, 4), "Message header is too large"))
-        }
-        if mail.header.fields(named: "received", in: mail.message.head).count > receivedHops {
-            throw PolicyRefusal(Reply(554, .init(5, 4, 6), "Too many hops, this message is in a loop"))
-        }
-        if mail.header.fields.isEmpty, !mail.header.isWellFormed {
-            // The content begins with its body: what is prepended needs the empty line that ends a header.
-            mail.envelopes[0].prependedFields.writeStaticString("\r\n")
-        }
     }
 }
 
