@@ -140,6 +140,7 @@ extension Configuration.Limits {
         }
         handshakeTimeout = table["handshake_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? handshakeTimeout
         receivedHops = table["received_hops"]?.integer(1...1000) ?? receivedHops
+        lenientPaths = table["lenient_paths"]?.bool() ?? lenientPaths
         table.refuseUnknownKeys()
     }
 }

@@ -161,6 +161,8 @@ extension Configuration {
         package var handshakeTimeout: Duration = .seconds(30)
         /// More Received fields than that: 554 5.4.6.
         package var receivedHops = 50
+        /// Whether MAIL and RCPT take an address without "<" and ">".
+        package var lenientPaths = false
     }
 
     /// `[auth]`

@@ -76,7 +76,8 @@ package enum SMTPSyntaxError: Error, Equatable, Sendable {
 
 extension SMTPCommand {
     /// Parses `line`, which is without CRLF.
-    package init(parsing line: Span<UInt8>) throws(SMTPSyntaxError) {
+    /// - Parameter lenientPaths: whether an address without "<" and ">" is taken in MAIL and RCPT.
+    package init(parsing line: Span<UInt8>, lenientPaths: Bool = false) throws(SMTPSyntaxError) {
         var end = line.count
         // Trailing blanks are no argument (RFC 5321 section 4.1.1 asks servers to tolerate them).
         while end > 0, line[end - 1] == UInt8(ascii: " ") || line[end - 1] == UInt8(ascii: "\t") { end -= 1 }
@@ -89,8 +90,8 @@ extension SMTPCommand {
         switch Verb(folding: line.extracting(0..<verbEnd)) {
         case .ehlo: self = .ehlo(try SMTPCommand.name(argument))
         case .helo: self = .helo(try SMTPCommand.name(argument))
-        case .mail: self = .mail(try MailCommand(parsing: argument))
-        case .rcpt: self = .rcpt(try RecipientPath(parsing: argument))
+        case .mail: self = .mail(try MailCommand(parsing: argument, isLenient: lenientPaths))
+        case .rcpt: self = .rcpt(try RecipientPath(parsing: argument, isLenient: lenientPaths))
         case .auth: self = try SMTPCommand.auth(argument)
         case .data: self = try SMTPCommand.data.without(argument)
         case .rset: self = try SMTPCommand.rset.without(argument)
@@ -111,20 +112,32 @@ extension SMTPCommand {
         return self
     }
 
-    /// The client's name for itself. More than RFC 5321's grammar is let through, since clients on desks say all sorts
-    /// of names; but nothing that would mean something else in a Received field or a log.
+    /// The client's name for itself: any text but control characters. RFC 5321 wants a domain; clients on desks are called
+    /// what their owners call them, and who refuses that (section 4.1.4 forbids it) shuts them out. Where the name is shown
+    /// it is made harmless (`asClientName`).
     private static func name(_ argument: Span<UInt8>) throws(SMTPSyntaxError) -> String {
         guard (1...255).contains(argument.count) else { throw .badArgument }
+        var hasWord = false
         for index in argument.indices {
             switch argument[index] {
-            case UInt8(ascii: "("), UInt8(ascii: ")"), UInt8(ascii: "<"), UInt8(ascii: ">"), UInt8(ascii: "@"),
-                UInt8(ascii: ","), UInt8(ascii: ";"), UInt8(ascii: "\\"), UInt8(ascii: "\""):
-                throw .badArgument
-            case 33...126: continue
-            default: throw .badArgument
+            case 0..<32, 127: throw .badArgument
+            case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "a")...UInt8(ascii: "z"):
+                hasWord = true
+            default: break
             }
         }
-        guard let name = String(validating: argument) else { throw .badArgument }
+        let name: String
+        if let text = String(validating: argument) {
+            name = text
+        } else {
+            // A name in the desktop's own character set, whichever that is; nothing but such octets is none.
+            guard hasWord else { throw .badArgument }
+            var octets: [UInt8] = []
+            for index in argument.indices { octets.append(argument[index]) }
+            name = String(decoding: octets, as: UTF8.self)
+        }
+        guard !name.hasControls else { throw .badArgument }
         return name
     }
 

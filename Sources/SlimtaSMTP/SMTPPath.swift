@@ -5,10 +5,10 @@ internal import SlimtaMail
 
 extension MailCommand {
     /// Parses what is behind "MAIL ".
-    init(parsing argument: Span<UInt8>) throws(SMTPSyntaxError) {
+    init(parsing argument: Span<UInt8>, isLenient: Bool) throws(SMTPSyntaxError) {
         guard let pathStart = startOfPath(argument, after: "from:") else { throw .badArgument }
         let path = argument.extracting(pathStart..<argument.count)
-        guard let bounds = pathBounds(path) else { throw .badSender }
+        guard let bounds = pathBounds(path, isLenient: isLenient) else { throw .badSender }
         if bounds.mailbox.isEmpty {
             guard bounds.mailbox.lowerBound == 1 else { throw .badSender }  // a source route and no mailbox
             sender = nil
@@ -47,10 +47,10 @@ extension MailCommand {
 
 extension RecipientPath {
     /// Parses what is behind "RCPT ". Addresses with UTF-8 are let through: the machine knows whether MAIL allowed them.
-    init(parsing argument: Span<UInt8>) throws(SMTPSyntaxError) {
+    init(parsing argument: Span<UInt8>, isLenient: Bool) throws(SMTPSyntaxError) {
         guard let pathStart = startOfPath(argument, after: "to:") else { throw .badArgument }
         let path = argument.extracting(pathStart..<argument.count)
-        guard let bounds = pathBounds(path), !bounds.mailbox.isEmpty else { throw .badRecipient }
+        guard let bounds = pathBounds(path, isLenient: isLenient), !bounds.mailbox.isEmpty else { throw .badRecipient }
         let octets = path.extracting(bounds.mailbox)
         if let mailbox = Mailbox(parsing: octets, allowsUTF8: true) {
             self = .mailbox(mailbox)
@@ -79,9 +79,16 @@ private func startOfPath(_ argument: Span<UInt8>, after keyword: StaticString) -
 }
 
 /// The offsets of the mailbox between "<" and ">", without a source route (RFC 5321 appendix C: to be accepted and
-/// ignored), and of what is behind the ">".
-private func pathBounds(_ path: Span<UInt8>) -> (mailbox: Range<Int>, end: Int)? {
-    guard !path.isEmpty, path[0] == UInt8(ascii: "<") else { return nil }
+/// ignored), and of what is behind the ">". Printers and the like leave the brackets out: if that is allowed, a blank ends
+/// the mailbox.
+private func pathBounds(_ path: Span<UInt8>, isLenient: Bool) -> (mailbox: Range<Int>, end: Int)? {
+    guard !path.isEmpty else { return nil }
+    guard path[0] == UInt8(ascii: "<") else {
+        guard isLenient, let length = Mailbox.endOfPath(in: path, at: UInt8(ascii: " "), allowsUTF8: true) else {
+            return nil
+        }
+        return (0..<length, length)
+    }
     var start = 1
     if start < path.count, path[start] == UInt8(ascii: "@") {
         while start < path.count, path[start] != UInt8(ascii: ":"), path[start] != UInt8(ascii: ">") { start += 1 }

@@ -40,12 +40,14 @@ package struct SMTPServerConfiguration: Sendable {
     package var errors: Int
     /// The most commands without progress (an accepted recipient, DATA, a login); the next one gets 421 4.7.0.
     package var commands: Int
+    /// Whether MAIL and RCPT take an address without "<" and ">".
+    package var lenientPaths: Bool
 
     package init(
         hostname: String, greeting: String? = nil, tls: TLSMode, authentication: Authentication,
         mechanisms: [SASLMechanism] = SASLMechanism.allCases, allowsPlaintextAuthentication: Bool = false,
         messageSize: Int = 50 << 20, recipients: Int = 1000, errors: Int = 10,
-        commands: Int = 100
+        commands: Int = 100, lenientPaths: Bool = false
     ) {
         self.hostname = hostname
         self.greeting = greeting ?? "\(hostname) ESMTP Mail Gateway"
@@ -57,6 +59,7 @@ package struct SMTPServerConfiguration: Sendable {
         self.recipients = recipients
         self.errors = errors
         self.commands = commands
+        self.lenientPaths = lenientPaths
     }
 }
 

@@ -41,7 +41,8 @@ extension SMTPServerMachine {
             return nil
         case .line(let octets):
             do throws(SMTPSyntaxError) {
-                command = try SMTPCommand(parsing: octets.readableBytesUInt8Span)
+                command = try SMTPCommand(
+                    parsing: octets.readableBytesUInt8Span, lenientPaths: configuration.lenientPaths)
             } catch {
                 if error == .unrecognized, Self.isHTTP(octets) {
                     // Somebody's browser was made to talk to us: nothing in its request is to count as a command.
@@ -89,7 +90,7 @@ extension SMTPServerMachine {
             Reply(250, nil, lines: greetingLines(to: name)).encode(into: &output)
         case .helo(let name):
             greeted(name, isExtended: false)
-            write(Reply(250, nil, "\(configuration.hostname) Hello \(name)"), &output)
+            write(Reply(250, nil, "\(configuration.hostname) Hello \(name.asClientName)"), &output)
         case .startTLS: return startTLS(&output)
         case .auth(let mechanism, let initialResponse):
             return authenticate(mechanism, initialResponse, &output)
@@ -126,7 +127,9 @@ extension SMTPServerMachine {
     }
 
     func greetingLines(to name: String) -> [String] {
-        var lines = ["\(configuration.hostname) Hello \(name)", "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES"]
+        var lines = [
+            "\(configuration.hostname) Hello \(name.asClientName)", "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES",
+        ]
         lines.append("SMTPUTF8")
         if configuration.tls == .startTLS, tls == nil { lines.append("STARTTLS") }
         if offersAuthentication {

@@ -22,7 +22,8 @@ extension Configuration {
             tls: edge.tls.machineMode, authentication: edge.auth.machineMode,
             mechanisms: auth.mechanisms.compactMap { SASLMechanism(rawValue: $0.rawValue) },
             allowsPlaintextAuthentication: edge.plaintextAuth, messageSize: limits.messageSize,
-            recipients: limits.recipients, errors: limits.errors, commands: limits.commands)
+            recipients: limits.recipients, errors: limits.errors, commands: limits.commands,
+            lenientPaths: limits.lenientPaths)
         return SMTPEdgeSettings(
             name: edge.name, server: server, tls: edge.tls == .cleartext ? nil : tls,
             credentials: edge.auth == .off ? nil : credentials,

@@ -35,6 +35,24 @@ def test_recipients(limited):
         assert wire.ask(b"Subject: x\r\n\r\n.").startswith("250 2.6.0 ")
 
 
+def test_paths_without_brackets(limited):
+    with submission(limited()) as wire:
+        assert wire.ask("MAIL FROM:sender@origin.test").startswith("501 5.1.7 ")
+        begin(wire)
+        assert wire.ask("RCPT TO:someone@one.test").startswith("501 5.1.3 ")
+
+
+def test_lenient_paths(limited):
+    """MAIL and RCPT of printers, without brackets: taken if asked for. And a long local part, whatever is asked for."""
+    with submission(limited(lenient_paths=True)) as wire:
+        assert wire.ask("MAIL FROM:sender@origin.test SIZE=100") == "250 2.1.0 <sender@origin.test> Ok"
+        assert wire.ask("RCPT TO:someone@one.test") == "250 2.1.5 <someone@one.test> Ok"
+        assert wire.ask("RCPT TO:<" + "x" * 100 + "@one.test>").startswith("250 2.1.5 ")
+        assert wire.ask("RCPT TO:someone@one.test>").startswith("501 5.1.3 ")
+        assert wire.ask("DATA").startswith("354 ")
+        assert wire.ask(b"Subject: x\r\n\r\n.").startswith("250 2.6.0 ")
+
+
 def test_recipients_of_one_message_do_not_count_for_the_next(limited):
     slimtad = limited(recipients=2)
     with slimtad.connect() as client:

@@ -85,6 +85,7 @@ import Testing
         #expect(limits.dataTimeout == nil)
         #expect(limits.handshakeTimeout == .seconds(30))
         #expect(limits.receivedHops == 50)
+        #expect(!limits.lenientPaths)
 
         #expect(configuration.auth.backend == .file)
         #expect(configuration.auth.users == "/etc/slimta/users")
@@ -168,6 +169,7 @@ import Testing
             data_timeout = "6m"
             handshake_timeout = "7s"
             received_hops = 8
+            lenient_paths = true
             [auth]
             backend = "file"
             users = "/u"
@@ -228,7 +230,7 @@ import Testing
                     messageSize: 1000, recipients: 1, connections: 2, connectionsPerAddress: 3, errors: 4,
                     commands: 9, commandTimeout: .seconds(5), leastRate: 2048, stallTimeout: .seconds(10),
                     dataTimeout: .seconds(360), handshakeTimeout: .seconds(7),
-                    receivedHops: 8))
+                    receivedHops: 8, lenientPaths: true))
         #expect(configuration.auth == .init(backend: .file, users: "/u", mechanisms: [.login]))
         #expect(
             configuration.queue

@@ -24,8 +24,8 @@ import Testing
             "[limits]\nmesage_size = 5",
             """
             9: limits.mesage_size: unknown key; allowed in limits are command_timeout, commands, connections, \
-            connections_per_address, data_timeout, errors, handshake_timeout, least_rate, message_size, received_hops, \
-            recipients, stall_timeout; did you mean "message_size"?
+            connections_per_address, data_timeout, errors, handshake_timeout, least_rate, lenient_paths, message_size, \
+            received_hops, recipients, stall_timeout; did you mean "message_size"?
             """),
         Case(
             "[log]\nfile = \"x\"",
@@ -88,6 +88,10 @@ import Testing
             "127.0.0.1:53", "[::1]:53"
             """),
         Case("[route]\ndomains = [\"*\"]", "8: route: found a table; allowed is a table [[route]] for each route"),
+
+        Case(
+            "[limits]\nlenient_paths = \"yes\"",
+            "9: limits.lenient_paths: found \"yes\"; allowed is true, false"),
 
         // words
         Case(
