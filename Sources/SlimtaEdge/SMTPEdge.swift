@@ -91,6 +91,7 @@ package final class SMTPEdge: Sendable {
     private let group: any EventLoopGroup
     private let logger: Logger
     private let sessionLog: SessionLog
+    private let logger: Logger
 
     package init(
         settings: SMTPEdgeSettings, limiter: ConnectionLimiter, submissions: any Submissions,
@@ -102,6 +103,7 @@ package final class SMTPEdge: Sendable {
         self.group = group
         self.logger = logger
         sessionLog = SessionLog(logger)
+        self.logger = logger
     }
 
     /// Takes effect for sessions that begin from now on.
