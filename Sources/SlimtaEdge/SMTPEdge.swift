@@ -89,9 +89,7 @@ package final class SMTPEdge: Sendable {
     private let limiter: ConnectionLimiter
     private let submissions: any Submissions
     private let group: any EventLoopGroup
-    private let logger: Logger
     private let sessionLog: SessionLog
-    private let logger: Logger
 
     package init(
         settings: SMTPEdgeSettings, limiter: ConnectionLimiter, submissions: any Submissions,
@@ -101,9 +99,7 @@ package final class SMTPEdge: Sendable {
         self.limiter = limiter
         self.submissions = submissions
         self.group = group
-        self.logger = logger
         sessionLog = SessionLog(logger)
-        self.logger = logger
     }
 
     /// Takes effect for sessions that begin from now on.
@@ -117,13 +113,13 @@ package final class SMTPEdge: Sendable {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try self.accepted(channel) }
             }
-            .serverChannelInitializer { [logger] channel in
+            .serverChannelInitializer { [sessionLog] channel in
                 channel.eventLoop.makeCompletedFuture {
                     // What cannot be accepted stays readable: without a pause it would be tried without end.
                     let pause = AcceptBackoffHandler(shouldForwardIOErrorCaught: false) { error in
-                        logger.warning(
-                            "cannot accept connections for a moment",
-                            metadata: ["address": "\(address)", "error": "\(error)"])
+                        sessionLog.log(
+                            .warning, "cannot accept connections for a moment",
+                            ["address": "\(address)", "error": "\(error)"], source: nil, on: channel.eventLoop)
                         return Self.acceptPause
                     }
                     try channel.pipeline.syncOperations.addHandler(pause)
