@@ -14,7 +14,7 @@ extension Queue {
         message.rest = watched
         let outcomes = await relay.attempt(
             Delivery(envelope: stored.envelope, message: message, recipients: pending))
-        guard let failure = watched?.failure else { return outcomes }
+        guard let failure = watched?.failure, failure != .closed else { return outcomes }
         log(failure, stored.envelope)
         return outcomes.map { $0.result == .delivered ? $0 : Outcome(unreadable: failure) }
     }
