@@ -2,6 +2,7 @@
 // root, at start, at reload and by `slimtad check`.
 
 import SlimtaMail
+import TOMLKit
 
 extension Configuration {
     /// Reads the text of slimta.conf. `file` is its name for messages.
@@ -9,22 +10,57 @@ extension Configuration {
     /// Throws all mistakes at once: what is not TOML, unknown keys, wrong types, values out of range, and what is
     /// dangerous together.
     package static func parse(_ text: String, file: String) throws(ConfigurationErrors) -> Configuration {
-        guard text.utf8.count <= TOMLDocument.maximumSize else {
-            let size = Size.text(TOMLDocument.maximumSize)
-            throw ConfigurationErrors(errors: [
-                ConfigurationError(
-                    file: file, line: 1, keyPath: "", found: "the file is too long", allowed: "allowed is up to \(size)"
-                )
-            ])
-        }
-        let document = TOMLDocument(text)
-        let mistakes = Mistakes(file: file, document: document)
-        for problem in document.problems { mistakes.report(problem) }
+        let understood = Understood(text, file: file)
+        guard understood.mistakes.errors.isEmpty else { throw understood.mistakes }
+        return understood.configuration
+    }
 
-        var configuration = Configuration(edges: [])
-        if let root = document.root { configuration.read(Section("", root, mistakes)) }
-        guard mistakes.errors.isEmpty else { throw ConfigurationErrors(errors: mistakes.sorted) }
-        return configuration
+    /// What is understood of a text that may have mistakes: not to run a daemon with, but enough to find one that runs.
+    package struct Understood: Sendable {
+        /// Has the default where a mistake is, or may be.
+        package let configuration: Configuration
+        /// By line; none: all is well.
+        package let mistakes: ConfigurationErrors
+        /// The settings, as "table.key", that are known for certain in spite of the mistakes.
+        private let certain: Set<String>
+
+        /// Those that ``isCertain(_:_:)`` is asked for.
+        private static let asked = [
+            ("daemon", "user"), ("daemon", "group"), ("daemon", "state_directory"), ("daemon", "runtime_directory"),
+            ("auth", "users"),
+        ]
+
+        package init(_ text: String, file: String) {
+            guard text.utf8.count <= TOMLDocument.maximumSize else {
+                let size = Size.text(TOMLDocument.maximumSize)
+                configuration = Configuration(edges: [])
+                mistakes = ConfigurationErrors(errors: [
+                    ConfigurationError(
+                        file: file, line: 1, keyPath: "", found: "the file is too long",
+                        allowed: "allowed is up to \(size)")
+                ])
+                certain = []
+                return
+            }
+            let document = TOMLDocument(text)
+            let mistakes = Mistakes(file: file, document: document)
+            for problem in document.problems { mistakes.report(problem) }
+            var configuration = Configuration(edges: [])
+            if let root = document.root { configuration.read(Section("", root, mistakes)) }
+            self.configuration = configuration
+            self.mistakes = ConfigurationErrors(errors: mistakes.sorted)
+            let root = document.root
+            certain = Set(
+                Self.asked.filter { table, key in
+                    guard let root, mistakes.isSound("\(table).\(key)") else { return false }
+                    if root[table]?.table?[key] != nil { return true }
+                    return document.isTellingAbsence(ofTable: table)
+                        && document.isTellingAbsence(of: key, in: table)
+                }.map { "\($0).\($1)" })
+        }
+
+        /// Whether the setting is what the file says, or the default because the file says nothing.
+        package func isCertain(_ table: String, _ key: String) -> Bool { certain.contains("\(table).\(key)") }
     }
 
     private mutating func read(_ root: Section) {

@@ -7,6 +7,7 @@ package import SlimtaMail
 package import SlimtaQueue
 package import SlimtaSMTP
 import SlimtaTLS
+import Synchronization
 
 /// Delivers to a fixed host, over TLS by `options.security`, with AUTH if there are credentials.
 ///
@@ -21,6 +22,8 @@ package final class FixedHostRelay: Relay {
     private let lookup: HostLookup
     private let pool: ConnectionPool
     private let memory = HostMemory()
+    private let refusal = Mutex<Reply?>(nil)
+    private let logger: Logger
 
     /// - Parameters:
     ///   - host: a name, or an IP address without brackets.
@@ -34,6 +37,7 @@ package final class FixedHostRelay: Relay {
         self.options = options
         self.host = host.asciiLowercased()
         self.port = port
+        self.logger = logger
         canLogIn = credentials != nil
         lookup = HostLookup(resolver)
         let tls =
@@ -46,6 +50,11 @@ package final class FixedHostRelay: Relay {
     /// How many connections there are.
     package var connectionCount: Int { pool.openCount }
 
+    /// What the operator has to put right: the host refused our login, and has taken no mail since. nil: nothing.
+    package var complaint: String? {
+        refusal.withLock { $0 }.map { "\(host):\(port) refuses our login, no mail leaves by it: \($0)" }
+    }
+
     /// Closes all connections, as ``MXRelay/shutDown()`` does.
     package func shutDown() async { await pool.shutDown() }
 
@@ -57,6 +66,7 @@ package final class FixedHostRelay: Relay {
         let outcomes = await HostTrial.inParts(delivery.recipients) { indices in
             await self.attempt(message, indices.map { delivery.envelope.recipients[$0] })
         }
+        watchLogin(outcomes)
         return outcomes.map(Self.forOperator)
     }
 
@@ -79,10 +89,36 @@ package final class FixedHostRelay: Relay {
         return failed
     }
 
+    /// Whether the login is refused is a matter of the operator, and of all mail: told once, and until it is over.
+    private func watchLogin(_ outcomes: [Outcome]) {
+        guard canLogIn else { return }
+        let refused = outcomes.first { Self.isOfLogin($0.reply) }?.reply
+        guard refused != nil || outcomes.contains(where: { $0.result == .delivered }) else { return }
+        let isNews = refusal.withLock { refusal in
+            defer { refusal = refused }
+            return (refusal == nil) != (refused == nil)
+        }
+        guard isNews else { return }
+        if let refused {
+            logger.warning(
+                "relay refuses our login, its mail waits",
+                metadata: ["relay": "\(host):\(port)", "reply": "\(refused)"])
+        } else {
+            logger.notice("relay takes our login again", metadata: ["relay": "\(host):\(port)"])
+        }
+    }
+
+    /// RFC 4954 section 6; 454 4.7.0 is how our client puts what came of AUTH.
+    private static func isOfLogin(_ reply: Reply) -> Bool {
+        loginRefusals.contains(reply.code) || reply.code == 454 && reply.status == EnhancedStatus(4, 7, 0)
+    }
+
+    private static let loginRefusals: Set<UInt16> = [530, 534, 535, 538]
+
     /// 530 and its like speak of us, not of the message (RFC 4954 section 6).
     private static func forOperator(_ outcome: Outcome) -> Outcome {
         var outcome = outcome
-        if outcome.result == .permanent, [530, 534, 535, 538].contains(outcome.reply.code) {
+        if outcome.result == .permanent, loginRefusals.contains(outcome.reply.code) {
             outcome.result = .temporary
         }
         return outcome

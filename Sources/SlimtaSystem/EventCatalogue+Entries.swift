@@ -69,8 +69,19 @@ extension EventCatalogue {
                 + "connections and [relay] connections to what is meant."),
         Entry(
             "4dd20215ddc9473e841260086801ef83", "cannot accept connections for a moment",
-            "A connection to @SLIMTA_ADDRESS@ could not be accepted: @SLIMTA_ERROR@. It waits, and is tried again in a second.",
+            "A connection to @SLIMTA_ADDRESS@ could not be accepted: @SLIMTA_ERROR@. It waits, and is "
+                + "tried again in a second.",
             remedy: "If it is about open files: raise LimitNOFILE= in the unit, or fs.file-max of the machine."),
+
+        Entry(
+            "f9d977963d49417aab3943008e9b154c", "relay refuses our login, its mail waits",
+            "The host @SLIMTA_RELAY@ does not take the username and password of slimta.conf: @SLIMTA_REPLY@. "
+                + "Mail for it stays in the queue and is tried again.",
+            remedy: "Correct username or the password file, and reload slimtad; `slimtad queue flush --all` "
+                + "then tries at once."),
+        Entry(
+            "88577a9871a246e999bedba9b315022a", "relay takes our login again",
+            "The host @SLIMTA_RELAY@, which had refused username or password, has taken mail."),
 
         // Certificates
         Entry(

@@ -12,6 +12,8 @@ struct ConfigurationFile: Sendable {
     /// What is in the file, and when it was read.
     let content: [UInt8]
     let time = Timestamp.now()
+    /// For a command: what is wrong with the file, as long as nobody needs it whole.
+    var failure: Failure?
 
     /// More than any sane configuration, and little enough to read whole.
     private static let maximumSize = 4 << 20
@@ -23,22 +25,56 @@ struct ConfigurationFile: Sendable {
 
     /// Reads and checks the file.
     static func parse(_ path: String) throws(Failure) -> ConfigurationFile {
+        let (file, _) = try understand(path)
+        if let failure = file.failure { throw failure }
+        return file
+    }
+
+    /// For a command that asks the running daemon, which does not care what the file says by now: it is as much of it as
+    /// is understood, and what is wrong is said in a line. Whoever finds no daemon there has ``failure``.
+    static func find(_ path: String) throws(Failure) -> ConfigurationFile {
+        let (file, _) = try understand(path)
+        if file.failure != nil { sayMistakes(path) }
+        return file
+    }
+
+    /// What the users file needs: where it is, and whose.
+    static let settingsOfUsers: [(table: String, key: String)] = [
+        ("auth", "users"), ("daemon", "user"), ("daemon", "group"),
+    ]
+
+    /// For a command that needs these settings and no others: mistakes elsewhere do no harm.
+    static func find(_ path: String, for settings: [(table: String, key: String)]) throws(Failure) -> ConfigurationFile
+    {
+        let (file, understood) = try understand(path)
+        guard let failure = file.failure else { return file }
+        guard settings.allSatisfy({ understood.isCertain($0.table, $0.key) }) else { throw failure }
+        sayMistakes(path)
+        return file
+    }
+
+    private static func sayMistakes(_ path: String) {
+        say("warning: \(path) has mistakes, a reload or start would refuse it: see slimtad check")
+    }
+
+    private static func understand(_ path: String) throws(Failure) -> (ConfigurationFile, Configuration.Understood) {
         let octets: [UInt8]
         do throws(SystemError) { octets = try read(path) } catch {
             throw Failure(.configuration, "\(error); --config names another file")
         }
-        guard let text = String(validating: octets, as: UTF8.self) else {
-            throw Failure(.configuration, "\(path): is not UTF-8")
-        }
-        do throws(ConfigurationErrors) {
-            return ConfigurationFile(
-                path: path, values: try Configuration.parse(text, file: path), content: octets)
-        } catch {
-            let count = error.errors.count
-            throw Failure(
+        let text = String(decoding: octets, as: UTF8.self)
+        let understood = Configuration.Understood(text, file: path)
+        var file = ConfigurationFile(path: path, values: understood.configuration, content: octets)
+        if String(validating: octets, as: UTF8.self) == nil {
+            file.failure = Failure(.configuration, "\(path): is not UTF-8")
+        } else if !understood.mistakes.errors.isEmpty {
+            let mistakes = understood.mistakes
+            file.failure = Failure(
                 .configuration,
-                "\(error.description(with: text))\n\(path): \(counted(count, "error")), nothing was done")
+                "\(mistakes.description(with: text))\n\(path): \(counted(mistakes.errors.count, "error")), nothing was done"
+            )
         }
+        return (file, understood)
     }
 
     /// `hostname`, or the machine's.

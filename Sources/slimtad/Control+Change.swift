@@ -72,7 +72,7 @@ extension Control {
         ControlResponse(
             .object([
                 .init("done", .count(done)), .init("failed", .array(failed)),
-                .init("next", .optional(next.map { "\($0)" })),
+                .init("next", .optional(next.map { "\($0)" })), .init("delivering", .bool(state.now.delivers)),
             ]))
     }
 

@@ -23,7 +23,7 @@ extension Control {
             .init("pid", .number(Int64(getpid()))), .init("configuration", .string(daemon.file)),
             .init("configuration_read", .string(daemon.read.isoDate)), .init("in_use", .bool(difference == nil)),
             .init("reload", daemon.reload.map(reload) ?? .null),
-            .init("draining", .bool(daemon.isDraining)),
+            .init("draining", .bool(daemon.isDraining)), .init("delivering", .bool(daemon.delivers)),
             .init(
                 "edges",
                 .array(
@@ -52,6 +52,8 @@ extension Control {
             warnings += reload.events.map { "the reload of \(reload.time.isoDate) failed: \($0)" }
         }
         if let difference { warnings.append(difference) }
+        if !daemon.delivers { warnings.append(DaemonState.undelivered) }
+        warnings += daemon.relays?.complaints ?? []
         return warnings + daemon.warnings + daemon.certificates.compactMap { $0.warning(now) }
     }
 

@@ -19,7 +19,7 @@ import Synchronization
 ///     GET  /queue/count      {"count": N}; with a filter a page of the count: add up while "next" is not null
 ///     GET  /queue/ID         all that is known of a message; with ?content the message itself
 ///     POST /queue/ACTION     flush, hold, release, remove, bounce: of id=ID (repeated), or a filter, or all=yes; a page
-///                            of it: {"done": N, "failed": [{"id", "error"}], "next"}, go on with after
+///                            of it: {"done": N, "failed": [{"id", "error"}], "next", "delivering"}; go on with after
 ///     GET  /audit            proves the ledger from storage: {"clean": BOOL, "ledger": {...}, "findings": [...], ...}
 ///     POST /audit/acknowledge  what was lost is not told of any more: {"acknowledged": [...]}
 ///     POST /checkpoint       brings all that is in the journal into GDBM files

@@ -182,6 +182,14 @@ final class Daemon {
         return share
     }
 
+    /// What the operator is told where there are fewer connections than configured.
+    private var fewFiles: String? {
+        share == file.values.wantedShare
+            ? nil
+            : "only \(budget.limit) files may be open: at most \(share.connections) connections of clients and "
+                + "\(share.relayConnections) of each relay"
+    }
+
     private func warnOfFewFiles() {
         guard share != file.values.wantedShare else { return }
         logger.warning(
@@ -231,13 +239,15 @@ final class Daemon {
 
     /// Tells those who ask over the control socket what there is now.
     private func showState() {
-        state.set { [file, secrets, edges, listeners, control] state in
+        state.set { [file, secrets, edges, relays, listeners, control, files = fewFiles] state in
             state.hostname = file.hostname
             state.file = file.path
             state.content = file.content
             state.read = file.time
+            state.delivers = file.values.queue.deliver
+            state.relays = relays
             state.warnings =
-                secrets.complaints.map(\.description) + [control?.complaint].compactMap(\.self)
+                secrets.complaints.map(\.description) + [control?.complaint, files].compactMap(\.self)
                 + listeners.unused.map { "systemd listens for us on \($0), and no edge has listen = \"systemd:\($0)\"" }
             state.certificates = secrets.certificates?.expiries ?? []
             state.edges = file.values.edges.compactMap { edge in

@@ -29,7 +29,7 @@ struct ReloadCommand: ParsableCommand {
     /// The daemon is asked even if the file is wrong, for its log and its status to tell of it too.
     private func daemon() throws(Failure) -> RunningDaemon {
         do throws(Failure) {
-            return try RunningDaemon.need(try ConfigurationFile.parse(config.path), for: "reload")
+            return try RunningDaemon.need(try ConfigurationFile.find(config.path), for: "reload")
         } catch {
             guard error.status == .configuration,
                 let daemon = try? RunningDaemon.connect(socket: ConfigurationFile.usualControlSocket),
@@ -54,7 +54,7 @@ struct DrainCommand: ParsableCommand {
 
     func run() {
         orExit { () throws(Failure) in
-            let file = try ConfigurationFile.parse(config.path)
+            let file = try ConfigurationFile.find(config.path)
             let daemon = try RunningDaemon.need(file, for: "drain")
             let pid = try daemon.ask(.get, ["status"])["pid"].integer ?? 0
             _ = try daemon.ask(.post, ["drain"])

@@ -54,11 +54,17 @@ final class DaemonState: Sendable {
         var validation = "unknown"
         var validationReason: String?
         var isDraining = false
-        /// What was wrong with certificates and users when they were loaded.
+        /// `[queue] deliver`.
+        var delivers = true
+        /// What was wrong with certificates and users when they were loaded, and what the machine is too small for.
         var warnings: [String] = []
+        /// The relays in use.
+        var relays: RelaySet?
         /// When the certificates in use end.
         var certificates: [Certificates.Expiry] = []
     }
+
+    static let undelivered = "nothing is delivered: [queue] deliver = false"
 
     let since = Timestamp.now()
     let orders: AsyncStream<Order>.Continuation

@@ -32,7 +32,7 @@ struct PasswdCommand: ParsableCommand {
 
     func run() {
         orExit { () throws(Failure) in
-            let file = try ConfigurationFile.parse(config.path)
+            let file = try ConfigurationFile.find(config.path, for: ConfigurationFile.settingsOfUsers)
             guard UsersFile.isName(user) else {
                 throw Failure(.usage, "\"\(user)\" cannot be a user's name: \(UsersFile.nameRule)")
             }

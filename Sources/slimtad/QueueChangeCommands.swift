@@ -93,7 +93,7 @@ enum QueueChange {
                 throw Failure(.usage, "which messages? Give queue ids, or filters (see --help), or --all: one of these")
             }
             if options.all { query = [.init("all", "yes")] }
-            let file = try ConfigurationFile.parse(options.config.path)
+            let file = try ConfigurationFile.find(options.config.path)
             let daemon = try RunningDaemon.connect(file)
             if daemon == nil, action == .flush || action == .bounce {
                 _ = try RunningDaemon.need(file, for: "queue \(action.rawValue)")
@@ -108,6 +108,7 @@ enum QueueChange {
                 result = try OfflineQueue.change(action, ids, options.all ? [] : query, file)
             }
             for (id, reason) in result.failed { say("\(id): \(reason)") }
+            if !result.isDelivering, action == .flush || action == .release { say(DaemonState.undelivered) }
             if options.json {
                 let failed = result.failed.map { JSON.object([.init("id", .string($0)), .init("error", .string($1))]) }
                 print(JSON.object([.init("done", .count(result.done)), .init("failed", .array(failed))]).line)
@@ -132,6 +133,8 @@ enum QueueChange {
         var done = 0
         /// Ids, and why it could not be done.
         var failed: [(String, String)] = []
+        /// Whether the daemon delivers anything.
+        var isDelivering = true
     }
 
     private static func change(
@@ -140,6 +143,7 @@ enum QueueChange {
         var result = Result()
         func add(_ page: JSON) -> Bool {
             result.done += Int(page["done"].integer ?? 0)
+            result.isDelivering = page["delivering"].isTrue
             result.failed += page["failed"].elements.map { ($0["id"].text ?? "", $0["error"].text ?? "") }
             return true
         }

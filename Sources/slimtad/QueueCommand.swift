@@ -94,7 +94,7 @@ extension QueueCommand {
             orExit { () throws(Failure) in
                 let query = try filter.query()
                 if let limit, limit <= 0 { throw Failure(.usage, "--limit: \(limit) is not a number above 0") }
-                let view = try QueueView.open(try ConfigurationFile.parse(config.path))
+                let view = try QueueView.open(try ConfigurationFile.find(config.path))
                 var table = QueueTable()
                 var count = 0
                 try view.forEach(query) { message in
@@ -128,7 +128,7 @@ extension QueueCommand {
         func run() {
             orExit { () throws(Failure) in
                 let query = try filter.query()
-                let count = try QueueView.open(try ConfigurationFile.parse(config.path)).count(query)
+                let count = try QueueView.open(try ConfigurationFile.find(config.path)).count(query)
                 print(json ? "{\"count\":\(count)}" : "\(count)")
             }
         }
@@ -156,7 +156,7 @@ extension QueueCommand {
         func run() {
             orExit { () throws(Failure) in
                 _ = try queueIDs(id)
-                let view = try QueueView.open(try ConfigurationFile.parse(config.path))
+                let view = try QueueView.open(try ConfigurationFile.find(config.path))
                 let id = try view.resolve(id)
                 if content { return try Self.copy(id, view) }
                 let message = try view.show(id)

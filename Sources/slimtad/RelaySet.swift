@@ -18,6 +18,8 @@ final class RelaySet: Relay {
     /// What has connections, threads and files.
     struct Parts: Sendable {
         let resolver: SlimtaDNS.Resolver
+        /// Those with a login of ours.
+        fileprivate let hosts: [FixedHostRelay]
         fileprivate let closers: [@Sendable () async -> Void]
 
         /// Ends all connections; attempts that still wait get temporary outcomes.
@@ -30,6 +32,9 @@ final class RelaySet: Relay {
     let parts: Parts
     private let router: Router
     private let ended: AsyncStream<Parts>.Continuation
+
+    /// What the operator has to put right.
+    var complaints: [String] { parts.hosts.compactMap(\.complaint) }
 
     /// Returns when its resolver has started.
     ///
@@ -64,6 +69,7 @@ final class RelaySet: Relay {
         let values = file.values
         let hostname = file.hostname
         let resolver = try values.makeResolver(sockets: budget.resolverSockets)
+        var hosts: [FixedHostRelay] = []
         var closers: [@Sendable () async -> Void] = []
         let own = OwnAddresses(listeners: values.listenAddresses)
 
@@ -83,6 +89,7 @@ final class RelaySet: Relay {
                 let relay = try FixedHostRelay(
                     options, host: host.host, port: host.port, credentials: credentials, resolver: resolver,
                     group: group, logger: logger)
+                hosts.append(relay)
                 closers.append { await relay.shutDown() }
                 return relay
             case .maildir(let path):
@@ -96,7 +103,7 @@ final class RelaySet: Relay {
                 matches: { domain in route.domains.contains { $0.matches(domain) } }, try make(route.relay))
         }
         router = Router(routes, otherwise: try make(values.relay))
-        parts = Parts(resolver: resolver, closers: closers)
+        parts = Parts(resolver: resolver, hosts: hosts, closers: closers)
         self.ended = ended
     }
 

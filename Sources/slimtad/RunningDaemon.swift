@@ -10,9 +10,11 @@ import SlimtaSystem
 struct RunningDaemon {
     private let client: ControlClient
 
-    /// Connects; nil if no daemon runs.
+    /// Connects; nil if no daemon runs. A file with mistakes is then an error: more of it is needed.
     static func connect(_ file: ConfigurationFile) throws(Failure) -> RunningDaemon? {
-        try connect(socket: file.controlSocket)
+        if let daemon = try connect(socket: file.controlSocket) { return daemon }
+        if let failure = file.failure { throw failure }
+        return nil
     }
 
     /// Connects to the control socket at `path`; nil if no daemon runs.

@@ -22,7 +22,7 @@ struct StatusCommand: ParsableCommand {
 
     func run() {
         orExit { () throws(Failure) in
-            let file = try ConfigurationFile.parse(config.path)
+            let file = try ConfigurationFile.find(config.path)
             guard let daemon = try RunningDaemon.connect(file) else {
                 let status = JSON.status(try file.inspectQueue())
                 if json {
@@ -126,7 +126,7 @@ struct AuditCommand: ParsableCommand {
     func run() {
         if acknowledge { return acknowledgeLosses() }
         let isClean = orExit { () throws(Failure) -> Bool in
-            let file = try ConfigurationFile.parse(config.path)
+            let file = try ConfigurationFile.find(config.path)
             let audit: JSON
             if let daemon = try RunningDaemon.connect(file) {
                 audit = try daemon.ask(.get, ["audit"])
@@ -144,7 +144,7 @@ struct AuditCommand: ParsableCommand {
 
     private func acknowledgeLosses() {
         orExit { () throws(Failure) in
-            let file = try ConfigurationFile.parse(config.path)
+            let file = try ConfigurationFile.find(config.path)
             let losses: [String]
             if let daemon = try RunningDaemon.connect(file) {
                 losses = try daemon.ask(.post, ["audit", "acknowledge"])["acknowledged"].elements.compactMap(\.text)

@@ -73,6 +73,8 @@ final class Supervision: Sendable {
         if let reload = state.reload, let error = reload.errors.first {
             parts.append("the last reload \(reload.isApplied ? "left out" : "failed"): \(error)")
         }
+        if !state.delivers { parts.append(DaemonState.undelivered) }
+        parts += state.relays?.complaints ?? []
         parts += state.certificates.compactMap { $0.warning(now) }
         return parts.joined(separator: "; ")
     }

@@ -30,7 +30,7 @@ struct UsersCommand: ParsableCommand {
 
         func run() {
             orExit { () throws(Failure) in
-                let file = try ConfigurationFile.parse(config.path)
+                let file = try ConfigurationFile.find(config.path, for: ConfigurationFile.settingsOfUsers)
                 let users = try UsersFile.read(file)
                 var table = Table([.init("NAME", 32), .init("HASH", 8), .init("SENDERS")])
                 var isFirst = true

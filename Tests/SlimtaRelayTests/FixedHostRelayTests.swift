@@ -569,8 +569,11 @@ struct FixedHostRelayTests {
 
         // A wrong password is the operator's business.
         let strict = try await ScriptedServer(script("535 5.7.8 wrong"))
-        let wrong = await (try Self.relay(strict, credentials: Self.credentials, trustFile: certificate))
-            .attempt(Delivery(to: ["a@x.test"]))
+        let relay = try Self.relay(strict, credentials: Self.credentials, trustFile: certificate)
+        #expect(relay.complaint == nil)
+        let wrong = await relay.attempt(Delivery(to: ["a@x.test"]))
+        #expect(relay.complaint?.contains("535 5.7.8 wrong") == true)
+        #expect(trusting.complaint == nil)
         #expect(wrong.map(\.result) == [.temporary])
         #expect(
             wrong.map(\.reply.description) == ["454 4.7.0 the server refused authentication: 535 5.7.8 wrong"])
