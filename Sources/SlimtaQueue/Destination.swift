@@ -53,8 +53,10 @@ struct Destination {
     /// Whether it stands in line for a turn.
     var hasTurn = false
     var isProbing = false
-    /// Whether it is to be probed as soon as there are fewer probes to others.
-    var awaitsProbe = false
+    /// How long its attempts take; changed by QueueMachine alone, which counts by it.
+    var pace = Pace.unknown
+    /// Where it waits for a share of the places.
+    var line = PlaceShares.Line.none
     /// Where it is in the heap of those that wait for a time; -1: nowhere.
     var wakePosition: Int32 = -1
     var wake = Timestamp(milliseconds: .max)
@@ -77,6 +79,11 @@ struct Destinations {
     private var numbers: [String: UInt32] = [:]
     /// Of those that do not answer.
     private(set) var backOffs: [UInt32: Destination.BackOff] = [:]
+    /// Names of destinations that were quick when the last envelope left them: nearly all of a daemon with little mail.
+    private var quick: Set<String> = []
+    /// Those before them; forgotten when there are as many new ones.
+    private var quickBefore: Set<String> = []
+    private static let quickNames = 2048
 
     /// How many there are.
     var count: Int { numbers.count }
@@ -107,15 +114,27 @@ struct Destinations {
         }
         numbers[name] = number
         all[Int(number)].entries = 1
+        if quick.contains(name) || quickBefore.contains(name) { all[Int(number)].pace = .quick }
         return number
     }
 
-    /// Nothing is kept of a destination that no envelope has.
+    /// Nothing is kept of a destination that no envelope has, but that it was quick.
     mutating func forget(_ number: UInt32) {
+        remember(all[Int(number)].name, isQuick: all[Int(number)].pace == .quick)
         numbers[all[Int(number)].name] = nil
         backOffs[number] = nil
         all[Int(number)] = Destination(name: "")
         free.append(number)
+    }
+
+    private mutating func remember(_ name: String, isQuick: Bool) {
+        guard isQuick else {
+            quick.remove(name)
+            quickBefore.remove(name)
+            return
+        }
+        if quick.count >= Self.quickNames { (quickBefore, quick) = (quick, []) }
+        quick.insert(name)
     }
 
     func backOff(_ number: UInt32) -> Destination.BackOff? { backOffs.isEmpty ? nil : backOffs[number] }

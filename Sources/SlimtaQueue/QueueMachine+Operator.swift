@@ -133,6 +133,7 @@ extension QueueMachine {
         guard destinations.backOff(number) != nil else { return }
         destinations.setBackOff(number, nil)
         destinations[number].window = Destination.firstWindow
+        setPace(number, .unknown)
     }
 
     /// When the oldest envelope was accepted. Looks through all of them if the one that was has left since.

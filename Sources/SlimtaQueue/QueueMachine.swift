@@ -19,8 +19,10 @@ package import SlimtaMail
 /// is; each attempt that reaches no host halves what is reasonable, and when nothing is left of it the destination backs
 /// off: one attempt at a time, a probe, at growing intervals (``RetrySchedule/probeInterval(after:)``), until one gets an
 /// answer; then everything that waited is due at once. Halving is what lets a destination with one bad host out of
-/// several go on, and five is what a dead one costs. All destinations that back off have half of the attempts at most,
-/// so that they cannot take all places with time-outs.
+/// several go on, and five is what a dead one costs.
+///
+/// **Shares.** Destinations that back off, that are slow, or of which nothing is known, cannot take all places with
+/// time-outs and slow answers: ``PlaceShares`` has the rules.
 ///
 /// **Parked.** What is due to a destination that backs off is parked, a few at a time: it is not attempted and its state
 /// does not change, but its sender must still be told of the delay and of the end. At that time it is taken with
@@ -71,13 +73,12 @@ package struct QueueMachine: ~Copyable {
     var destinations = Destinations()
     /// Destinations that have something to do, or had when they were put here.
     private var turns: Deque<UInt32> = []
-    /// Destinations that may be probed when there are fewer probes.
-    private var probesWaiting: Deque<UInt32> = []
     /// Destinations that will have something to do at a time that is known.
     private var wakes = IndexedHeap()
     private var shifts = ClockShifts()
 
-    package var limits: Limits
+    package var limits: Limits { didSet { shares.places = limits.attempts } }
+    private var shares: PlaceShares
     package var schedule: RetrySchedule
     /// Attempts that have begun and not ended.
     package private(set) var inFlight = 0
@@ -92,6 +93,7 @@ package struct QueueMachine: ~Copyable {
     package init(limits: Limits, schedule: RetrySchedule) {
         self.limits = limits
         self.schedule = schedule
+        shares = PlaceShares(places: limits.attempts)
     }
 
     /// How many envelopes are queued.
@@ -100,7 +102,8 @@ package struct QueueMachine: ~Copyable {
     /// When ``takeDue(now:atMost:)`` will have more to say though nothing happened; nil: only when something happens.
     package var nextDue: Timestamp? {
         if inFlight >= limits.attempts { return nil }
-        return turns.isEmpty ? wakes.first.map { destinations[$0].wake } : Timestamp(milliseconds: .min)
+        return turns.isEmpty && openLine == .none
+            ? wakes.first.map { destinations[$0].wake } : Timestamp(milliseconds: .min)
     }
 
     /// When the envelope was accepted, in the queue's time; nil if it is not queued.
@@ -138,7 +141,7 @@ package struct QueueMachine: ~Copyable {
         var work = Self.work
         var mayPark = parking <= now ? Self.parkedInACall : 0
         defer { if mayPark <= 0, parking <= now { parking = now + Self.parkingPause } }
-        while taken.count < atMost, work > 0, inFlight < limits.attempts, let number = turns.popFirst() {
+        while taken.count < atMost, work > 0, inFlight < limits.attempts, let number = nextTurn() {
             work -= 1
             destinations[number].hasTurn = false
             if destinations[number].entries == 0 {
@@ -201,11 +204,61 @@ package struct QueueMachine: ~Copyable {
 
     // MARK: Turns
 
+    private var isAlone: Bool { destinations.count <= 1 }
+
+    private var openLine: PlaceShares.Line {
+        shares.open(probes: probes, isAlone: isAlone, hasTurns: !turns.isEmpty)
+    }
+
+    /// Whose turn is next.
+    private mutating func nextTurn() -> UInt32? {
+        while case let line = openLine, line != .none, let number = shares.next(of: line) {
+            // It may have been forgotten since, and be another.
+            guard destinations[number].line == line else { continue }
+            destinations[number].line = .none
+            if !destinations[number].hasTurn { return number }
+        }
+        return turns.popFirst()
+    }
+
+    /// It is not the destination's turn before there is room in its share.
+    private mutating func wait(_ number: UInt32, in line: PlaceShares.Line) {
+        destinations[number].line = line
+        shares.wait(number, in: line)
+    }
+
+    /// Whether its share of the places lets the destination have one more.
+    private func mayHavePlace(_ number: UInt32) -> Bool {
+        shares.permit(
+            destinations[number].pace, here: destinations[number].inFlight, used: inFlight, isAlone: isAlone)
+    }
+
+    /// Something was learned of the destination: it need not go on waiting where it was put before that.
+    mutating func setPace(_ number: UInt32, _ pace: Pace) {
+        destinations[number].line = .none
+        shares.count(destinations[number].pace, -Int(destinations[number].inFlight))
+        destinations[number].pace = pace
+        shares.count(pace, Int(destinations[number].inFlight))
+    }
+
     /// The turn of a destination that answers, or of which nothing is known.
     private mutating func serve(_ number: UInt32, _ now: Timestamp) -> Taken? {
-        guard destinations[number].inFlight < room(number), let slot = pick(number, now) else { return nil }
+        guard destinations[number].inFlight < room(number), isDue(number, now) else { return nil }
+        guard mayHavePlace(number) else {
+            // One that has places looks again when it gives one back.
+            if destinations[number].inFlight == 0 {
+                wait(number, in: destinations[number].pace == .slow ? .slow : .unknown)
+            }
+            return nil
+        }
+        guard let slot = pick(number, now) else { return nil }
         take(slot, .inFlight, now)
         return Taken(entries[slot].id)
+    }
+
+    private func isDue(_ number: UInt32, _ now: Timestamp) -> Bool {
+        destinations[number].parked.first != nil || due(destinations[number].new, now) != nil
+            || due(destinations[number].retries, now) != nil
     }
 
     /// The envelope that goes next, out of its heap; nil if none is due.
@@ -228,12 +281,11 @@ package struct QueueMachine: ~Copyable {
             take(first, .resolving, now)
             return Taken(entries[first].id, failure: backOff.reason, tried: backOff.tried)
         }
-        guard backOff.until <= now, !destinations[number].isProbing, !destinations[number].awaitsProbe else {
+        guard backOff.until <= now, !destinations[number].isProbing, destinations[number].line == .none else {
             return nil
         }
-        if probes >= max(1, limits.attempts / 2) {
-            destinations[number].awaitsProbe = true
-            probesWaiting.append(number)
+        guard shares.permitProbe(probes: probes, isAlone: isAlone) else {
+            wait(number, in: .probe)
             return nil
         }
         probes += 1
@@ -273,6 +325,7 @@ package struct QueueMachine: ~Copyable {
         entries[slot].due = now
         entries[slot].place = place
         destinations[entries[slot].destination].inFlight += 1
+        shares.count(destinations[entries[slot].destination].pace, 1)
         inFlight += 1
     }
 
@@ -286,12 +339,14 @@ package struct QueueMachine: ~Copyable {
         let retry = dueTime(destinations[number].retries) ?? never
         let parked = destinations[number].parked.first
         guard let backOff = destinations.backOff(number) else {
-            guard destinations[number].inFlight < room(number) else { return never }
+            guard destinations[number].inFlight < room(number), destinations[number].line == .none,
+                destinations[number].inFlight == 0 || mayHavePlace(number)
+            else { return never }
             return parked == nil ? min(new, retry) : Timestamp(milliseconds: .min)
         }
         let toPark = max(min(new, retry), parking)
         guard let first = parked, destinations[number].inFlight < limits.attemptsPerDestination else { return toPark }
-        let mayProbe = !destinations[number].isProbing && !destinations[number].awaitsProbe
+        let mayProbe = !destinations[number].isProbing && destinations[number].line == .none
         let owed = mayResolve(first, backOff) ? entries[first].due : never
         return min(toPark, owed, mayProbe ? backOff.until : never)
     }
@@ -357,25 +412,14 @@ package struct QueueMachine: ~Copyable {
         case .inFlight, .resolving, .probe:
             inFlight -= 1
             destinations[number].inFlight -= 1
+            shares.count(destinations[number].pace, -1)
             if entries[slot].place == .probe {
                 probes -= 1
                 destinations[number].isProbing = false
-                admitProbe()
             }
         case .busy, .free: break
         }
         entries[slot].place = .busy
-    }
-
-    /// There is room for a probe: the destination that has waited for longest may be probed.
-    private mutating func admitProbe() {
-        while let number = probesWaiting.popFirst() {
-            // It may have come back since, or be another.
-            guard destinations[number].awaitsProbe else { continue }
-            destinations[number].awaitsProbe = false
-            if destinations.backOff(number) == nil { continue }
-            return settle(number)
-        }
     }
 
     /// Takes an entry out of where it is, and learns what an attempt told of the destination.
@@ -396,6 +440,11 @@ package struct QueueMachine: ~Copyable {
     ) -> DestinationChange? {
         let name = destinations[number].name
         let known = destinations.backOff(number)
+        if now - began > PlaceShares.quick {
+            setPace(number, .slow)
+        } else if report == .answered {
+            setPace(number, .quick)
+        }
         switch report {
         case .answered:
             destinations[number].window = .max
@@ -413,6 +462,7 @@ package struct QueueMachine: ~Copyable {
                 // It had begun before the destination backed off.
                 return nil
             }
+            setPace(number, .slow)
             backOff.until = now + schedule.probeInterval(after: backOff.probes)
             backOff.tried = began
             backOff.reason = reason

@@ -50,6 +50,9 @@ private struct Model {
         /// New ones that were taken one after the other though others were due; and others though new ones were.
         var newInARow = 0
         var othersInARow = 0
+        var pace = Pace.unknown
+        /// Its share of the places was taken when it asked for another: it asks again when it gives one back.
+        var isHeldBack = false
     }
 
     static let schedule = RetrySchedule(
@@ -81,6 +84,33 @@ private struct Model {
         (Self.schedule.deadline(received: id.time, isWarned: message.isWarned) - epoch).milliseconds / 1000
     }
 
+    /// Attempts in flight for destinations of these paces.
+    func inFlight(_ paces: Set<Pace>) -> Int {
+        (0..<6).filter { paces.contains(hosts[$0]?.pace ?? .unknown) }.reduce(0) { $0 + inFlight($1) }
+    }
+
+    /// Whether its share lets the destination have one more place, of eight.
+    func hasShare(_ pace: Pace, here: Int) -> Bool {
+        if Set(messages.values.map(\.destination)).count <= 1 { return true }
+        if here > 0, inFlight() >= 7 { return false }
+        switch pace {
+        case .quick: return true
+        case .unknown: return inFlight([.unknown, .slow]) < (here == 0 ? 6 : 5)
+        case .slow: return inFlight([.unknown, .slow]) < 5 || inFlight([.slow]) < 1
+        }
+    }
+
+    /// Whether the destination has places, and its share does not let it have another.
+    func isHeldBack(_ destination: Int) -> Bool {
+        let (host, here) = (hosts[destination] ?? Host(), inFlight(destination))
+        return here > 0 && !host.isBackingOff && !hasShare(host.pace, here: here)
+    }
+
+    /// Something happened to the destination.
+    mutating func touched(_ destination: Int) {
+        hosts[destination, default: Host()].isHeldBack = isHeldBack(destination)
+    }
+
     /// What the destination may have taken of it now; nil: nothing.
     enum Allowed: Equatable { case attempt, probe, resolve(Set<QueueID>) }
 
@@ -90,7 +120,7 @@ private struct Model {
         if due.isEmpty || inFlight() >= Self.attempts { return nil }
         let here = inFlight(destination)
         guard host.isBackingOff else {
-            return here < min(host.window, Self.perDestination) ? .attempt : nil
+            return here < min(host.window, Self.perDestination) && hasShare(host.pace, here: here) ? .attempt : nil
         }
         if here >= Self.perDestination { return nil }
         let owed = due.filter { deadline($0.key, $0.value) <= now }
@@ -105,13 +135,15 @@ private struct Model {
             return .resolve(Set(owed.filter { mayResolve($0.key, $0.value) }.keys))
         }
         let isProbing = messages.values.contains { $0.destination == destination && $0.place == .probe }
-        return host.until <= now && !isProbing && probes < Self.attempts / 2 ? .probe : nil
+        let mayProbe = !isProbing && probes < Self.attempts / 2 && hasShare(.slow, here: 0)
+        return host.until <= now && mayProbe ? .probe : nil
     }
 
     mutating func ended(_ id: QueueID, _ report: HostReport, _ now: Int64) {
         guard let message = messages[id], message.place != .resolving else { return }
         var host = hosts[message.destination] ?? Host()
         let isProbe = message.place == .probe
+        if now - message.began > 10 { host.pace = .slow } else if report == .answered { host.pace = .quick }
         switch report {
         case .answered:
             host.window = .max
@@ -122,12 +154,14 @@ private struct Model {
                 if host.window == 0 {
                     host.window = 1
                     host.isBackingOff = true
+                    host.pace = .slow
                     host.probes = 0
                     host.tried = message.began
                     host.until = now + Self.schedule.probeInterval(after: 0).milliseconds / 1000
                 }
             } else if isProbe {
                 host.probes += 1
+                host.pace = .slow
                 host.tried = message.began
                 host.until = now + Self.schedule.probeInterval(after: host.probes).milliseconds / 1000
             }
@@ -146,7 +180,9 @@ private struct Model {
     /// Nothing is known of a destination that has no envelope.
     mutating func forgetEmpty() {
         let used = Set(messages.values.map(\.destination))
-        hosts = hosts.filter { used.contains($0.key) }
+        for (destination, host) in hosts where !used.contains(destination) {
+            hosts[destination] = host.pace == .quick ? Host(pace: .quick) : nil
+        }
     }
 }
 
@@ -175,6 +211,7 @@ private struct Model {
                         id: id, received: time(now), due: time(due), attempts: attempts, isHeld: false,
                         isWarned: false, destination: "d\(destination)"))
                 model.messages[id] = .init(due: due, isNew: attempts == 0, isWarned: false, destination: destination)
+                model.touched(destination)
             case 7...9: now += Int64(random.below(15))
             case 10: now += Int64(random.below(200))
             case 11: isDead[random.below(6)].toggle()
@@ -190,6 +227,7 @@ private struct Model {
                 where message.destination == destination && message.place == .waiting {
                     model.messages[id]?.due = min(message.due, now)
                 }
+                model.touched(destination)
             default:
                 let flying = model.messages.filter { $0.value.place != .waiting && $0.value.place != .held }.keys
                 for _ in 0..<3 {
@@ -248,7 +286,11 @@ private struct Model {
         _ id: QueueID, _ queue: inout QueueMachine, _ model: inout Model, _ now: Int64, _ random: inout Generator
     ) {
         guard let message = model.messages[id] else { return }
-        if random.below(2) == 0 {
+        let isFlush = random.below(2) == 0
+        // What is refused changes nothing.
+        let isRefused = message.place != .waiting && (isFlush || message.place != .held)
+        defer { if !isRefused { model.touched(message.destination) } }
+        if isFlush {
             let isDone = (try? queue.flush(id, now: time(now))) != nil
             switch message.place {
             case .waiting:
@@ -300,7 +342,9 @@ private struct Model {
                 id, next: time(next), destination: "d\(destination)", isWarned: isWarned, report: report,
                 now: time(now))
             model.messages[id] = .init(due: next, isNew: false, isWarned: isWarned, destination: destination)
+            model.touched(destination)
         }
+        model.touched(message.destination)
         if case .cameBack = change { cameBack += 1 }
         let isBackingOff = model.hosts[message.destination]?.isBackingOff ?? false
         #expect((change == .cameBack("d\(message.destination)")) == (wasBackingOff && !isBackingOff))
@@ -316,7 +360,12 @@ private struct Model {
         }
         // Turns: who could be served all the time is served before another is for the third time.
         var turns: [Int: Int] = [:]
-        var passedOver = Set((0..<6).filter { model.allowed($0, now) != nil })
+        // Slow ones are served last.
+        var passedOver = Set(
+            (0..<6).filter {
+                let host = model.hosts[$0] ?? Model.Host()
+                return model.allowed($0, now) != nil && !host.isHeldBack && (host.pace != .slow || host.isBackingOff)
+            })
         for taken in queue.takeAll(time(now)) {
             guard let message = model.messages[taken.id] else {
                 Issue.record("taken, and not there")
@@ -364,7 +413,15 @@ private struct Model {
             }
         }
         for destination in 0..<6 {
-            #expect(model.allowed(destination, now) == nil, "something is left for d\(destination) at \(now)")
+            let isLeft = model.allowed(destination, now) != nil && model.hosts[destination]?.isHeldBack != true
+            if model.isHeldBack(destination) { model.hosts[destination, default: .init()].isHeldBack = true }
+            #expect(
+                !isLeft,
+                """
+                something is left for d\(destination) at \(now): \(model.hosts[destination] ?? .init()), here \
+                \(model.inFlight(destination)) of \(model.inFlight()), unproven \(model.inFlight([.unknown, .slow])), \
+                slow \(model.inFlight([.slow])), destinations \(Set(model.messages.values.map(\.destination)))
+                """)
         }
     }
 }
