@@ -39,7 +39,7 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
             guard isBracketed == host.utf8.contains(UInt8(ascii: ":")) else { return nil }
             self.host = address.description
         } else {
-            guard !isBracketed, let name = DomainName.fold(host), !DomainName.looksLikeAddress(name) else { return nil }
+            guard !isBracketed, let name = HostName.fold(host), !HostName.looksLikeAddress(name) else { return nil }
             self.host = name
         }
     }
@@ -140,15 +140,15 @@ package enum DomainPattern: Hashable, Sendable, CustomStringConvertible {
         if text == "*" {
             self = .any
         } else if text.hasPrefix("*.") {
-            guard let name = DomainName.fold(text.dropFirst(2)) else { return nil }
+            guard let name = HostName.fold(text.dropFirst(2)) else { return nil }
             self = .below(name)
         } else {
-            guard let name = DomainName.fold(text) else { return nil }
+            guard let name = HostName.fold(text) else { return nil }
             self = .exact(name)
         }
     }
 
-    /// Whether a domain, given with ASCII letters in lower case, is among them.
+    /// Whether a domain, given as ``Mailbox/foldedDomain`` has it, is among them.
     package func matches(_ foldedDomain: some StringProtocol) -> Bool {
         switch self {
         case .any: return true
@@ -171,20 +171,19 @@ package enum DomainPattern: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// Names of the DNS as host names are written (RFC 5321 section 4.1.2, with RFC 1123 section 2.1).
-enum DomainName {
+enum HostName {
     /// The name with letters in lower case; nil if it is none: labels of 1 to 63 letters, digits and inner hyphens,
-    /// 253 octets at most. An internationalised name is written in its A-labels.
+    /// 253 octets at most. An international name comes back in A-labels.
     static func fold(_ text: some StringProtocol) -> String? {
-        let octets = Array(text.utf8)
+        guard let name = DomainName.ascii(text) else { return nil }
+        let octets = Array(name.utf8)
         guard (1...253).contains(octets.count) else { return nil }
         for label in octets.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false) {
             guard (1...63).contains(label.count), label.first != UInt8(ascii: "-"),
                 label.last != UInt8(ascii: "-"), label.allSatisfy(isLabelOctet)
             else { return nil }
         }
-        return String(
-            decoding: octets.map { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0) ? $0 | 0x20 : $0 },
-            as: UTF8.self)
+        return name
     }
 
     /// Whether the last label is a number: then it is a mistyped IPv4 address, no top-level domain is numeric.

@@ -65,7 +65,10 @@ extension Configuration {
 
     private mutating func read(_ root: Section) {
         hostname = root["hostname"]?.text("a domain name such as \"mail.example.com\"") { name in
-            DomainName.fold(name).flatMap { DomainName.looksLikeAddress($0) ? nil : name }
+            HostName.fold(name).flatMap { folded in
+                // As it was written, unless that cannot go out.
+                HostName.looksLikeAddress(folded) ? nil : name.utf8.allSatisfy { $0 < 0x80 } ? name : folded
+            }
         }
         daemon.read(root.section("daemon"))
         log.read(root.section("log"))

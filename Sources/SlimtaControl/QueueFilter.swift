@@ -56,8 +56,8 @@ package struct QueueFilter: Hashable, Sendable {
             guard Self.names.contains(parameter.name) else { continue }
             guard !value.isEmpty else { throw Mistake("\(parameter.name): nothing is given") }
             switch parameter.name {
-            case "sender": try Self.set(&sender, value.asciiLowercased(), parameter.name)
-            case "recipient": try Self.set(&recipient, value.asciiLowercased(), parameter.name)
+            case "sender": try Self.set(&sender, value.foldedAsAddress(), parameter.name)
+            case "recipient": try Self.set(&recipient, value.foldedAsAddress(), parameter.name)
             case "domain": try Self.set(&domain, Self.domain(value), parameter.name)
             case "login": try Self.set(&login, value, parameter.name)
             case "reason": try Self.set(&reason, value.asciiLowercased(), parameter.name)
@@ -83,7 +83,7 @@ package struct QueueFilter: Hashable, Sendable {
     }
 
     private static func domain(_ text: String) -> String {
-        (text.hasPrefix("@") ? String(text.dropFirst()) : text).asciiLowercased()
+        (text.hasPrefix("@") ? String(text.dropFirst()) : text).foldedAsDomain()
     }
 
     /// "2h": two hours or more; "10m-2h": from ten minutes to two hours.
@@ -132,6 +132,6 @@ package struct QueueFilter: Hashable, Sendable {
     /// `pattern` is folded: an address or `@domain`.
     private static func matches(_ mailbox: Mailbox, _ pattern: String) -> Bool {
         pattern.hasPrefix("@")
-            ? mailbox.foldedDomain == pattern.dropFirst() : mailbox.text.asciiLowercased() == pattern
+            ? mailbox.foldedDomain == pattern.dropFirst() : mailbox.text.foldedAsAddress() == pattern
     }
 }

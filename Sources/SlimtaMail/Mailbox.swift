@@ -19,11 +19,20 @@ package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
     /// What is behind the "@": a domain name, or an address literal in brackets.
     package var domain: Substring { text[text.utf8.index(text.startIndex, offsetBy: domainOffset)...] }
 
-    /// The domain with ASCII letters in lower case: for comparison and grouping.
-    package var foldedDomain: String { String(domain).asciiLowercased() }
+    /// The domain for comparison, grouping and DNS: in A-labels if it is international, in lower case.
+    package var foldedDomain: String { String(domain).foldedAsDomain() }
 
     /// Whether an octet above 127 is in it: it then needs SMTPUTF8 (RFC 6531).
     package var needsSMTPUTF8: Bool { !text.utf8.allSatisfy { $0 < 0x80 } }
+
+    /// The address for the next hop: an international domain is in A-labels, which every server takes, unless the local
+    /// part needs SMTPUTF8 anyway.
+    package var forNextHop: Mailbox {
+        guard needsSMTPUTF8, localPart.utf8.allSatisfy({ $0 < 0x80 }), let domain = DomainName.ascii(domain) else {
+            return self
+        }
+        return Mailbox(localPart: String(localPart), domain: domain)
+    }
 
     package var description: String { text }
 

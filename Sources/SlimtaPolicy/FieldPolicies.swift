@@ -86,7 +86,8 @@ package struct ReceivedPolicy: QueuePolicy {
         if let tls = client.tls { field += "\r\n\t(\(tls.version) \(tls.cipher))" }
         field += "\r\n\tid \(envelope.id)"
         // Only a lone recipient: several would be told of each other.
-        if envelope.recipients.count == 1 { field += "\r\n\tfor <\(envelope.recipients[0])>" }
+        // In A-labels, or the field alone would make the message one for SMTPUTF8 only.
+        if envelope.recipients.count == 1 { field += "\r\n\tfor <\(envelope.recipients[0].forNextHop)>" }
         return field + ";\r\n\t\(context.now.mailDate(offset: context.zoneOffset))\r\n"
     }
 }

@@ -98,7 +98,7 @@ extension Queue {
     package func flush(destination domain: String) async -> Int {
         let now = clock.read().now
         let count = state.withLock { state in
-            let folded = domain.asciiLowercased()
+            let folded = domain.foldedAsDomain()
             let named = state.machine.flush(destination: folded, now: now)
             let shared = state.relay.destination(for: folded)
             return named + (shared == folded ? 0 : state.machine.flush(destination: shared, now: now))

@@ -64,7 +64,7 @@ package final class FixedHostRelay: Relay {
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         let message = OutgoingMessage(delivery)
         let outcomes = await HostTrial.inParts(delivery.recipients) { indices in
-            await self.attempt(message, indices.map { delivery.envelope.recipients[$0] })
+            await self.attempt(message, indices.map { delivery.envelope.recipients[$0].forNextHop })
         }
         watchLogin(outcomes)
         return outcomes.map(Self.forOperator)

@@ -21,7 +21,7 @@ struct OutgoingMessage: Sendable {
         let envelope = delivery.envelope
         id = envelope.id
         received = envelope.received
-        sender = envelope.sender
+        sender = envelope.sender?.forNextHop
         content = OutgoingContent(fields: envelope.prependedFields, message: delivery.message)
         size = envelope.prependedFields.readableBytes + delivery.message.size
         let head = delivery.message.head

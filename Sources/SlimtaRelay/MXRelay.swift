@@ -57,7 +57,7 @@ package final class MXRelay: Relay {
         }
         @Sendable func attempt(_ name: String, _ positions: [Int]) async -> [Outcome] {
             await HostTrial.inParts(positions) { positions in
-                await self.attempt(name, message, positions.map { recipients[delivery.recipients[$0]] })
+                await self.attempt(name, message, positions.map { recipients[delivery.recipients[$0]].forNextHop })
             }
         }
         if domains.count == 1 { return await attempt(domains[0].name, domains[0].positions) }

@@ -74,12 +74,12 @@ package struct AuthenticatedUser: Equatable, Sendable {
         self.senders = senders
     }
 
-    /// Whether the login may send as `sender`, compared octet for octet but for ASCII case.
+    /// Whether the login may send as `sender`, compared octet for octet but for ASCII case and the form of the domain.
     func maySend(as sender: String) -> Bool {
         guard !senders.isEmpty else { return true }
-        let sender = sender.asciiLowercased().utf8
+        let sender = sender.foldedAsAddress().utf8
         return senders.contains { allowed in
-            let allowed = allowed.asciiLowercased().utf8
+            let allowed = allowed.foldedAsAddress().utf8
             // An "@" of the local part is in quotes, behind which is another "@": the suffix is the whole domain.
             let compared = allowed.first == UInt8(ascii: "@") ? sender.suffix(allowed.count) : sender[...]
             return compared.elementsEqual(allowed)

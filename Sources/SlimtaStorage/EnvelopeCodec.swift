@@ -132,7 +132,7 @@ enum EnvelopeCodec {
                 var cursor = field.cursor
                 let local: UInt32 = try cursor.number()
                 _ = try cursor.octets(Int(local))
-                let domain = String(decoding: cursor.rest, as: UTF8.self).asciiLowercased()
+                let domain = String(decoding: cursor.rest, as: UTF8.self).foldedAsDomain()
                 if domains.last?.domain == domain {
                     domains[domains.count - 1].count += 1
                 } else {

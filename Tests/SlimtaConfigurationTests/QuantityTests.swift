@@ -23,7 +23,7 @@ import Testing
         "", ":25", "25", "*:25", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:+25",
         "127.0.0.1: 25", "::1:25", "[::1]", "[::1]25", "[127.0.0.1]:25", "[localhost]:25", "1.2.3:25", "300.1.1.1:25",
         "-a.example:25", "a..b:25", "a.example.:25", "a_b:25", "unix:", "unix:x", "unix:/", "systemd:", "systemd:a:b",
-        "unix:/" + String(repeating: "x", count: 107), "a\n:25", "münchen.example:25",
+        "unix:/" + String(repeating: "x", count: 107), "a\n:25", "m\u{200D}nchen.example:25",
     ])
     func isNoListenAddress(text: String) { #expect(ListenAddress(text) == nil) }
 
@@ -37,7 +37,7 @@ import Testing
         #expect(try #require(DomainPattern(pattern)).matches(domain) == expected)
     }
 
-    @Test(arguments: ["", "*.", "*a.example", "a.*", "**", ".a", "a b", "[127.0.0.1]", "a@b", "ö.example"])
+    @Test(arguments: ["", "*.", "*a.example", "a.*", "**", ".a", "a b", "[127.0.0.1]", "a@b", "o\u{200D}.example"])
     func isNoPattern(text: String) { #expect(DomainPattern(text) == nil) }
 }
 
@@ -69,5 +69,25 @@ import Testing
         ] as [(String, String?)])
     func spelling(word: String, meant: String?) {
         #expect(Spelling.nearest(to: word, among: ["message_size", "errors", "listen", "tls"]) == meant)
+    }
+}
+
+@Suite struct InternationalNameTests {
+    /// Either form of a name is the same name.
+    @Test func eitherForm() throws {
+        #expect(DomainPattern("*.M\u{FC}nchen.test") == .below("xn--mnchen-3ya.test"))
+        #expect(DomainPattern("m\u{FC}nchen.test") == DomainPattern("xn--mnchen-3ya.test"))
+        #expect(HostPort("mx.m\u{FC}nchen.test:25")?.host == "mx.xn--mnchen-3ya.test")
+        #expect(DomainPattern("m\u{200D}nchen.test") == nil)
+        let pattern = try #require(DomainPattern("m\u{FC}nchen.test"))
+        for domain in ["m\u{FC}nchen.test", "M\u{DC}NCHEN.test", "xn--Mnchen-3ya.test", "mu\u{308}nchen.test"] {
+            #expect(pattern.matches(Mailbox(localPart: "a", domain: domain).foldedDomain))
+        }
+        #expect(!pattern.matches(Mailbox(localPart: "a", domain: "munchen.test").foldedDomain))
+    }
+
+    @Test func hostname() throws {
+        let configuration = try Configuration.parse("hostname = \"mail.m\u{FC}nchen.test\"\n" + edge, file: "f")
+        #expect(configuration.hostname == "mail.xn--mnchen-3ya.test")
     }
 }

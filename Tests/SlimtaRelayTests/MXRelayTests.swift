@@ -199,7 +199,8 @@ struct MXRelayTests {
         ("text.test", "550 5.1.2 text.test has no host that takes mail"),
         ("lost.test", "550 5.1.2 lost.test has no host that takes mail"),
         ("numeric.test", "550 5.1.2 numeric.test has no host that takes mail"),
-        ("a..test", "550 5.1.2 a..test is not a domain name"), ("ü.test", "550 5.1.2 ü.test is not a domain name"),
+        ("a..test", "550 5.1.2 a..test is not a domain name"), ("ü.test", "550 5.1.2 xn--tda.test does not exist"),
+        ("x\u{200D}.test", "550 5.1.2 x\u{200D}.test is not a domain name"),
         ("[127.0.0]", "550 5.1.3 [127.0.0] is not an address"),
         ("[ipv6:127.0.0.1]", "550 5.1.3 [ipv6:127.0.0.1] is not an address"),
         ("[::1]", "550 5.1.3 [::1] is not an address"), ("[x:y]", "550 5.1.3 [x:y] is not an address"),
@@ -301,6 +302,21 @@ struct MXRelayTests {
         #expect(sink.messages.map(\.recipients) == [["<b@[127.0.1.1]>", "<e@[127.0.1.1]>"]])
         #expect(six.messages.count == 1)
         six.stop()
+        await world.end()
+    }
+
+    /// DNS, the name for TLS and the envelope have A-labels; both forms are one domain, in one transaction.
+    @Test func internationalDomains() async throws {
+        let world = try MailWorld(["xn--mnchen-3ya.test. 300 IN A 127.0.1.1"])
+        let server = try await world.server(1, Self.serve)
+        let delivery = Delivery(to: ["bob@m\u{FC}nchen.test", "eve@M\u{DC}NCHEN.test", "al@XN--mnchen-3ya.test"])
+        let outcomes = await (try world.relay()).attempt(delivery)
+        #expect(outcomes.map(\.result) == [.delivered, .delivered, .delivered])
+        #expect(outcomes.map(\.remoteHost) == Array(repeating: "xn--mnchen-3ya.test", count: 3))
+        #expect(server.contents.count == 1)
+        #expect(server.lines.contains("RCPT TO:<bob@xn--mnchen-3ya.test>"))
+        #expect(server.lines.contains("RCPT TO:<eve@xn--mnchen-3ya.test>"))
+        #expect(server.lines.contains("RCPT TO:<al@XN--mnchen-3ya.test>"))
         await world.end()
     }
 

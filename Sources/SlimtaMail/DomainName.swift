@@ -1,0 +1,52 @@
+// Domain names in the form in which they are compared and asked for. Called by Mailbox, by the reader of slimta.conf, by
+// all that an operator names a domain to.
+
+internal import CIDN2
+
+package enum DomainName {
+    /// An international name in A-labels, in lower case (UTS 46, non-transitional, and RFC 5891): "xn--mnchen-3ya.de"
+    /// for "M\u{FC}nchen.de". Nil if it cannot be one. An ASCII name comes back in lower case, and is not looked at.
+    package static func ascii(_ name: some StringProtocol) -> String? {
+        let name = String(name)
+        if name.utf8.allSatisfy({ $0 < 0x80 }) { return name.asciiLowercased() }
+        // What is behind a NUL must not hide.
+        guard !name.utf8.contains(0) else { return nil }
+        var found: UnsafeMutablePointer<UInt8>?
+        // Not IDN2_USE_STD3_ASCII_RULES: libidn2 then drops characters that are not allowed, and makes another name.
+        let flags = CInt(IDN2_NFC_INPUT.rawValue | IDN2_NONTRANSITIONAL.rawValue)
+        guard idn2_lookup_u8(name, &found, flags) == CInt(IDN2_OK.rawValue), let found else { return nil }
+        defer { idn2_free(found) }
+        let ascii = String(cString: found)
+        return isHostName(ascii) ? ascii : nil
+    }
+
+    /// Whether it is labels of 1 to 63 lower-case letters, digits, underscores and inner hyphens, 253 octets at most.
+    private static func isHostName(_ name: String) -> Bool {
+        name.utf8.count <= 253
+            && name.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).allSatisfy { label in
+                (1...63).contains(label.count) && label.first != UInt8(ascii: "-") && label.last != UInt8(ascii: "-")
+                    && label.allSatisfy { octet in
+                        switch octet {
+                        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                            UInt8(ascii: "-"), UInt8(ascii: "_"):
+                            true
+                        default: false
+                        }
+                    }
+            }
+    }
+}
+
+extension String {
+    /// A domain as it is compared: in A-labels if it is international, in lower case. What is no domain name, such as an
+    /// address literal, has its ASCII letters in lower case.
+    package func foldedAsDomain() -> String { DomainName.ascii(self) ?? asciiLowercased() }
+
+    /// An address, or "@domain", with its domain as it is compared, and ASCII letters in lower case.
+    package func foldedAsAddress() -> String {
+        let address = asciiLowercased()
+        guard let at = address.utf8.lastIndex(of: UInt8(ascii: "@")) else { return address }
+        let domain = address.utf8.index(after: at)
+        return address[..<domain] + String(address[domain...]).foldedAsDomain()
+    }
+}
