@@ -242,6 +242,8 @@ extension Configuration {
         package var connectTimeout: Duration = .seconds(30)
         package var commandTimeout: Duration = .seconds(300)
         package var dataTimeout: Duration = .seconds(600)
+        /// A whole attempt for a small message to one recipient.
+        package var attemptTimeout: Duration = .seconds(1200)
         /// How long an idle connection is kept for the next message.
         package var idleTimeout: Duration = .seconds(30)
         /// To all destinations together.

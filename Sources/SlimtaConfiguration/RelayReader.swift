@@ -17,6 +17,7 @@ struct RelayReader {
     private var connectTimeout: Duration?
     private var commandTimeout: Duration?
     private var dataTimeout: Duration?
+    private var attemptTimeout: Duration?
     private var idleTimeout: Duration?
     private var connections: Int?
     private var connectionsPerDestination: Int?
@@ -56,6 +57,7 @@ struct RelayReader {
         connectTimeout = table["connect_timeout"]?.duration(.seconds(1) ... .hours(1))
         commandTimeout = table["command_timeout"]?.duration(.seconds(1) ... .hours(1))
         dataTimeout = table["data_timeout"]?.duration(.seconds(1) ... .days(1))
+        attemptTimeout = table["attempt_timeout"]?.duration(.seconds(1) ... .days(1))
         idleTimeout = table["idle_timeout"]?.duration(.seconds(0) ... .hours(1))
         connections = table["connections"]?.integer(1...100_000)
         connectionsPerDestination = table["connections_per_destination"]?.integer(1...100_000)
@@ -99,6 +101,7 @@ struct RelayReader {
         whole.connectTimeout = connectTimeout ?? base.connectTimeout
         whole.commandTimeout = commandTimeout ?? base.commandTimeout
         whole.dataTimeout = dataTimeout ?? base.dataTimeout
+        whole.attemptTimeout = attemptTimeout ?? base.attemptTimeout
         whole.idleTimeout = idleTimeout ?? base.idleTimeout
         whole.connections = connections ?? base.connections
         whole.connectionsPerDestination = connectionsPerDestination ?? base.connectionsPerDestination
@@ -123,6 +126,7 @@ struct RelayReader {
         relay.connectTimeout = connectTimeout ?? relay.connectTimeout
         relay.commandTimeout = commandTimeout ?? relay.commandTimeout
         relay.dataTimeout = dataTimeout ?? relay.dataTimeout
+        relay.attemptTimeout = attemptTimeout ?? relay.attemptTimeout
         relay.idleTimeout = idleTimeout ?? relay.idleTimeout
         relay.connections = connections ?? relay.connections
         relay.connectionsPerDestination = connectionsPerDestination ?? relay.connectionsPerDestination

@@ -59,6 +59,8 @@ struct HostTrial {
     let message: OutgoingMessage
     let recipients: [Mailbox]
     let plan: TLSPlan
+    /// The attempt is over then, but for the reply to a message that was sent.
+    private let end: NIODeadline
     private var machine: HostTrialMachine
     /// Hosts that could not be used a moment ago, to be tried when there are no others.
     private var postponed: [MailHost] = []
@@ -76,8 +78,10 @@ struct HostTrial {
         let mayGoInClear = isOpportunistic && .now() - message.received >= options.clearTextAfter
         plan = TLSPlan(security: options.security, mayGoInClear: mayGoInClear)
         // A host may hang once or twice, and the others are still asked.
+        let now = NIODeadline.now()
+        end = now + TimeAmount(options.attemptLimit(size: message.size, recipients: recipients.count))
         machine = HostTrialMachine(
-            recipients: recipients.count, end: .now() + TimeAmount(options.commandTimeout * 3))
+            recipients: recipients.count, end: min(end, now + TimeAmount(options.commandTimeout * 3)))
     }
 
     /// Asks `hosts` in this order, except that those that could not be used a moment ago wait; nil if that was not enough.
@@ -108,7 +112,8 @@ struct HostTrial {
                 sender: message.sender, recipients: question.recipients.map { recipients[$0] }, size: message.size,
                 eightBit: message.eightBit, needsSMTPUTF8: message.needsSMTPUTF8)
             let key = ConnectionKey(host: question.host, plan: plan)
-            switch await pool.deliver(SMTPJob(key: key, transaction: transaction, content: message.content)) {
+            let job = SMTPJob(key: key, transaction: transaction, content: message.content, end: end)
+            switch await pool.deliver(job) {
             case .success(let (outcomes, causes)):
                 let lessons = machine.answered(question, outcomes, causes)
                 for lesson in lessons { memory.learn(lesson, of: question.host, message.id) }

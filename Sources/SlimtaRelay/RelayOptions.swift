@@ -18,6 +18,8 @@ package struct RelayOptions: Hashable, Sendable {
     package var commandTimeout = Duration.seconds(300)
     /// What sending the whole message may take, and then the reply to it.
     package var dataTimeout = Duration.seconds(600)
+    /// What an attempt may take in all, over all hosts, for a small message to one recipient; see ``attemptLimit(size:recipients:)``.
+    package var attemptTimeout = Duration.seconds(1200)
     /// With opportunistic TLS: how long a message waits for a server's TLS to work before it goes in clear. One that is
     /// refused by chance, or by somebody on the way, is not at once sent for all to read.
     package var clearTextAfter = Duration.seconds(300)
@@ -37,6 +39,12 @@ package struct RelayOptions: Hashable, Sendable {
     package var networks = PermittedNetworks()
 
     package init(hostname: String) { self.hostname = hostname }
+
+    /// What an attempt may take until the whole message is sent: a minute more for each MiB, a second for each recipient.
+    /// The reply to the message has its own time-out behind that, since giving up then makes duplicates.
+    func attemptLimit(size: Int, recipients: Int) -> Duration {
+        attemptTimeout + .seconds(60) * (Double(size) / 1_048_576) + .seconds(recipients)
+    }
 
     /// What a host may take to open a session and to answer the commands of a transaction, from the first octet that is
     /// written to it until it wants the content, for a transaction with so many recipients. Within that each reply has

@@ -394,6 +394,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
         budgetEnd = .now() + TimeAmount(budget)
     }
 
+    private var jobEnd: NIODeadline { job?.end ?? .distantFuture }
+
     /// Each wait of the machine has one deadline; what arrives meanwhile does not move it.
     private func armDeadline() {
         let waitsFor = machine.waitsFor
@@ -401,13 +403,14 @@ final class SMTPClientDriver: ChannelInboundHandler {
         self.waitsFor = waitsFor
         let options = settings.options
         switch waitsFor.kind {
-        case .greeting: deadline = .now() + TimeAmount(options.greetingTimeout)
+        case .greeting: deadline = min(.now() + TimeAmount(options.greetingTimeout), jobEnd)
         case .reply(let recipients):
             // Large groups get more, in proportion: a server may think about each recipient.
             let end = NIODeadline.now() + TimeAmount(options.commandTimeout * (1 + Double(recipients) / 100))
-            deadline = min(end, budgetEnd)
-        case .handshake: deadline = .now() + TimeAmount(options.connectTimeout)
-        case .content, .finalReply: deadline = .now() + TimeAmount(options.dataTimeout)
+            deadline = min(end, budgetEnd, jobEnd)
+        case .handshake: deadline = min(.now() + TimeAmount(options.connectTimeout), jobEnd)
+        case .content: deadline = min(.now() + TimeAmount(options.dataTimeout), jobEnd)
+        case .finalReply: deadline = .now() + TimeAmount(options.dataTimeout)
         case .idle: deadline = .now() + TimeAmount(options.idleTimeout)
         case .quit: deadline = .now() + Self.grace
         case .nothing: deadline = .distantFuture

@@ -47,14 +47,17 @@ final class SMTPJob: Sendable {
     let key: ConnectionKey
     let transaction: SMTPTransaction
     let content: OutgoingContent
+    /// The message must have been sent until then.
+    let end: NIODeadline
     private let state = Mutex(State())
 
     var host: MailHost { key.host }
 
-    init(key: ConnectionKey, transaction: SMTPTransaction, content: OutgoingContent) {
+    init(key: ConnectionKey, transaction: SMTPTransaction, content: OutgoingContent, end: NIODeadline) {
         self.key = key
         self.transaction = transaction
         self.content = content
+        self.end = end
     }
 
     /// What happens next; one caller at a time.

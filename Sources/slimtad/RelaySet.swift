@@ -167,6 +167,7 @@ extension Configuration.Relay {
         options.connectTimeout = connectTimeout
         options.commandTimeout = commandTimeout
         options.dataTimeout = dataTimeout
+        options.attemptTimeout = attemptTimeout
         options.idleTimeout = idleTimeout
         options.connections = connections
         options.connectionsPerDestination = connectionsPerDestination

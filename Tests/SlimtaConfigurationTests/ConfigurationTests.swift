@@ -106,6 +106,7 @@ import Testing
         #expect(relay.connectTimeout == .seconds(30))
         #expect(relay.commandTimeout == .seconds(300))
         #expect(relay.dataTimeout == .seconds(600))
+        #expect(relay.attemptTimeout == .seconds(1200))
         #expect(relay.idleTimeout == .seconds(30))
         #expect(relay.connections == 500)
         #expect(relay.connectionsPerDestination == 20)
@@ -187,6 +188,7 @@ import Testing
             connect_timeout = "1s"
             command_timeout = "2s"
             data_timeout = "3s"
+            attempt_timeout = "7m"
             idle_timeout = "0s"
             connections = 4
             connections_per_destination = 5
@@ -244,7 +246,8 @@ import Testing
                         host: HostPort(host: "smart.example", port: 587),
                         login: .init(username: "u", passwordFile: "credential:p")),
                     tls: .required, connectTimeout: .seconds(1), commandTimeout: .seconds(2),
-                    dataTimeout: .seconds(3), idleTimeout: .zero, connections: 4, connectionsPerDestination: 5,
+                    dataTimeout: .seconds(3), attemptTimeout: .seconds(420), idleTimeout: .zero, connections: 4,
+                    connectionsPerDestination: 5,
                     sourceAddresses: [
                         try #require(IPAddress("192.0.2.1")), try #require(IPAddress("2001:db8::1")),
                     ]))
