@@ -32,7 +32,8 @@ class Typist:
             line = f"script -qec {shlex.quote(line)} /dev/null"
         if user:
             line = f"runuser -u {user} -- {line}"
-        line = f"export SYSTEMD_EDITOR={shlex.quote(editor)} EDITOR={shlex.quote(editor)} SYSTEMD_PAGER=cat; cd /root; {line} 2>&1"
+        editor = shlex.quote(editor)
+        line = f"export SYSTEMD_EDITOR={editor} EDITOR={editor} SYSTEMD_PAGER=cat; cd /root; {line} 2>&1"
         done = self.machine.execute(line, stdin)
         if done.returncode != status:
             journal = self.machine.run("journalctl -b --no-pager -u slimtad -n 30 -o cat", check=False)
@@ -93,7 +94,9 @@ def test_edit_users_check_reload(typist):
         's|^certificate = "/etc/slimta/tls/fullchain.pem"|certificate = "/etc/slimta/tls/mine.pem"|',
         's|^key = "/etc/slimta/tls/key.pem"|key = "/etc/slimta/tls/mine.key"|',
         r's|^listen = \["127.0.0.1:\([0-9]*\)"\]|listen = ["[::]:\1"]|',
-        's|^# dnssec = "auto"|dnssec = "off"|', 's|^# retry = .*|retry = ["1s"]|', ""]))
+        # Its MX and its name server are the machine itself.
+        's|^# allow_networks = .*|allow_networks = ["127.0.0.0/8"]|', 's|^# dnssec = "auto"|dnssec = "off"|',
+        's|^# retry = .*|retry = ["1s"]|', ""]))
     typist.type("$EDITOR /etc/slimta/slimta.conf", editor="sed -i -f /root/edits")
     typist.type("slimtad passwd alice", stdin=PASSWORD + "\n")
     said = typist.type("slimtad check")
@@ -101,6 +104,8 @@ def test_edit_users_check_reload(typist):
     typist.type("systemctl reload slimtad")
     assert listening(machine) == ["*:465", "*:587"]
     assert logs_in(machine, "::1", "alice") and logs_in(machine, "127.0.0.7", "alice")
+    assert "alice" in typist.type("slimtad passwd alice", "slimtad users list")
+    typist.type("slimtad passwd alice", "slimtad users test alice", stdin=PASSWORD + "\n")
     assert machine.certificate() == serial
     with machine.connect(587, "alice", address="127.0.0.7") as client:
         submit(client, "by the recipe")
@@ -225,6 +230,7 @@ def test_looking_at_the_queue(typist, queued):
     assert queued[0] in typist.type("journalctl SLIMTA_QUEUE_ID=...", f"journalctl SLIMTA_QUEUE_ID={queued[0]}")
     wait_until(lambda: "2 queued" in typist.type("systemctl status slimtad"), what="the status line")
     assert "balanced" in typist.type("slimtad audit")
+    typist.type("slimtad audit", "slimtad audit --acknowledge")
 
 
 def test_changing_the_queue(typist, queued):
