@@ -113,7 +113,7 @@ extension EventCatalogue {
         Entry(
             "ed6408e621f1c69ba0ccc7bbf516f8e1", "no users file, nobody can log in",
             "@SLIMTA_FILE@ does not exist, and edges ask for AUTH.",
-            remedy: "Make a user: slimtad passwd NAME; then reload."),
+            remedy: "Make a user: slimtad passwd NAME. It is noticed within seconds."),
         Entry(
             "810d75bc34d14fd6634e786fc8fb0422", "line of the users file is ignored",
             "A line of @SLIMTA_FILE@ is not NAME:HASH[:SENDERS]: @SLIMTA_ERROR@. The other users are not "

@@ -64,7 +64,8 @@ private struct RandomSession {
             recipients: [1, 2, 100].randomElement(using: &generator)!,
             errors: [3, 20, 100].randomElement(using: &generator)!,
             commands: [10, 100, 1000].randomElement(using: &generator)!)
-        machine = SMTPServerMachine(configuration, isTrusted: Bool.random(using: &generator))
+        // Mostly: who is neither trusted nor authenticated gets no further than MAIL.
+        machine = SMTPServerMachine(configuration, isTrusted: Int.random(in: 0..<4, using: &generator) > 0)
         isInHandshake = configuration.tls == .immediate
         self.generator = generator
         self.seen = seen
