@@ -7,6 +7,7 @@
 #   make run        try it: a slimtad of your own in .run/
 #   make bench      measure the release build: the queue's storage alone, then the daemon (bench-store, bench-daemon)
 #   make crash      power cuts, kills and faults, ROUNDS=300 kills and the others in proportion; as root, for hours
+#   make flood      what strangers and hostile peers can cost, as figures with bounds; ONLY=sessions runs one of Tests/Flood
 #   make bench-million  a queue of a million deferred messages: start, memory, what is still accepted
 #   make bench-control  every operators' command against a queue of 100,000 deferred messages, and what mail notices
 #   make install    into DESTDIR, below PREFIX (/usr/local); `make uninstall` takes it away again
@@ -30,7 +31,7 @@ SWIFT_FLAGS = --explicit-target-dependency-import-check error
 # What is shipped, and so what is measured.
 BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
 
-.PHONY: build release test test-system lint bench bench-store bench-daemon bench-million bench-control crash run install \
+.PHONY: build release test test-system lint bench bench-store bench-daemon bench-million bench-control crash flood run install \
     install-files uninstall deb clean
 
 build:
@@ -78,6 +79,15 @@ crash:
 	swift build $(SWIFT_FLAGS) --build-tests
 	swift build $(SWIFT_FLAGS)
 	python3 Tests/Crash/crash.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+
+# Each prints its figures, and fails if they are out of its bounds.
+FLOODS = $(if $(ONLY),$(ONLY:%=Tests/Flood/%.py),$(wildcard Tests/Flood/*.py))
+flood:
+	.ci/deps test
+	$(BUILD_RELEASE) --product slimtad
+	@failed=; for flood in $(FLOODS); do echo "== $$flood"; \
+	    .venv/bin/python $$flood --slimtad .build/release/slimtad || failed="$$failed $$flood"; done; \
+	    test -z "$$failed" || { echo "make flood: out of bounds:$$failed" >&2; exit 1; }
 
 bench-million:
 	.ci/deps build

@@ -103,7 +103,9 @@ let package = Package(
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", nioCore]),
         tests("SlimtaSystem", [logging]),
-        tests("SlimtaEdge", ["SlimtaMail", "SlimtaSMTP", "SlimtaTLS", nioCore, nioPosix, nioEmbedded]),
+        tests(
+            "SlimtaEdge",
+            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", nioCore, nioPosix, nioEmbedded, logging]),
         tests(
             "SlimtaRelay",
             [

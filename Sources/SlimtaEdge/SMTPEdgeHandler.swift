@@ -26,6 +26,9 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private static let floodLimit = 64 * 1024
     /// How long a session that has taken as much as it may in one turn waits for the next one.
     private static let pauseTime = TimeAmount.microseconds(500)
+    /// The same for one that has said much that led to nothing: however many such clients there are, they leave time for
+    /// the others.
+    private static let idlePauseTime = TimeAmount.milliseconds(250)
     /// How long a client that may not have stopped sending is listened to, so that it sees why it was refused.
     private static let lingerTime = TimeAmount.seconds(2)
 
@@ -119,7 +122,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard !isLingering else { return }
         let octets = unwrapInboundIn(data)
-        transfer?.moved(octets.readableBytes, at: .now())
+        transfer?.moved(octets.readableBytes, at: context.eventLoop.now)
         machine.received(octets)
         advance()
         if machine.unreadCount > Self.floodLimit { end(.protocolViolation("too much sent ahead"), context) }
@@ -143,11 +146,11 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     }
 
     private func resumeReading() {
-        guard isReadHeld, !mustHoldRead else { return }
+        guard isReadHeld, !mustHoldRead, let context else { return }
         isReadHeld = false
         // The time until now was ours.
-        transfer?.resumed(at: .now())
-        context?.read()
+        transfer?.resumed(at: context.eventLoop.now)
+        context.read()
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
@@ -227,7 +230,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// Goes on when other sessions had their turn.
     private func scheduleTurn(_ context: ChannelHandlerContext) {
         let this = NIOLoopBound(self, eventLoop: context.eventLoop)
-        _ = context.eventLoop.scheduleTask(in: Self.pauseTime) { this.value.takeTurn() }
+        let time = machine.isIdling ? Self.idlePauseTime : Self.pauseTime
+        _ = context.eventLoop.scheduleTask(in: time) { this.value.takeTurn() }
     }
 
     private func takeTurn() {
@@ -320,7 +324,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         guard machine.deadlineNumber != deadlineNumber else { return }
         deadlineNumber = machine.deadlineNumber
         transfer = nil
-        let now = NIODeadline.now()
+        let now = context.eventLoop.now
         let deadline: NIODeadline
         switch machine.waiting {
         case .tlsHandshake: deadline = now + settings.handshakeTimeout
@@ -350,7 +354,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         timer = nil
         guard let context, var deadline else { return }
         if let transfer { deadline = min(transfer.deadline, transferEnd ?? transfer.deadline) }
-        guard deadline <= .now() else { return schedule(at: deadline, context) }
+        guard deadline <= context.eventLoop.now else { return schedule(at: deadline, context) }
         self.deadline = nil
         isPaused = false
         machine.deadlinePassed(&output)

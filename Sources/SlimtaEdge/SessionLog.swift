@@ -24,7 +24,7 @@ final class SessionLog: Sendable {
         guard takes(level) else { return }
         if level >= .info {
             let key = RepeatedEvents.Key(source: source, login: login, event: message.description)
-            switch repeated.withLock({ $0.happened(key, at: .now()) }) {
+            switch repeated.withLock({ $0.happened(key, at: eventLoop.now) }) {
             case .tell: break
             case .leaveOut: return
             case .leaveOutAndSumUp(let key, let end):

@@ -144,7 +144,7 @@ package struct SMTPServerMachine: Sendable {
     var errors = 0
     /// Commands since the last progress: an accepted recipient, DATA, a login.
     var commands = 0
-    /// Commands since the machine last waited or paused.
+    /// Commands since the machine last paused; or waited, if they lead to something.
     var turn = 0
     /// The command that is being worked on; nil between commands.
     var line: ByteBuffer?
@@ -172,6 +172,9 @@ package struct SMTPServerMachine: Sendable {
         case .checkingPassword, .checkingRoom, .dataEnded, .storing, .closing, .closed: .nothing
         }
     }
+
+    /// Whether the client has said much that led to nothing: its turns may be far between.
+    package var isIdling: Bool { commands >= Self.turnLimit }
 
     /// How many octets have come and could not be taken yet: the driver stops reading when it is much.
     package var unreadCount: Int { input.readableBytes }
@@ -238,7 +241,8 @@ package struct SMTPServerMachine: Sendable {
     package mutating func next(_ output: inout ByteBuffer) -> Action {
         let action = advance(&output)
         switch action {
-        case .wait, .pause: turn = 0
+        case .pause: turn = 0
+        case .wait: if !isIdling { turn = 0 }
         case .startTLS, .checkPassword, .checkRoom, .content, .discardContent, .endMessage, .close: break
         }
         if input.readableBytes == 0 || input.readableBytes * 2 + 512 < input.storageCapacity {

@@ -1,0 +1,130 @@
+// One SMTP session on a channel in memory: the edge's driver with a storage that takes everything, its log kept.
+
+import Logging
+import NIOCore
+import NIOEmbedded
+import SlimtaMail
+import SlimtaQueue
+import SlimtaSMTP
+import Synchronization
+import Testing
+
+@testable import SlimtaEdge
+
+/// A session without TLS and AUTH, and what it wrote.
+final class SessionFixture {
+    let channel = EmbeddedChannel()
+    let log = KeptLog()
+    let storage = AcceptingStorage()
+
+    init(
+        commands: Int = 100, transfer: TransferWatch.Limits = .init(leastRate: 1024, stallTimeout: .minutes(3)),
+        dataTimeout: TimeAmount? = nil
+    ) throws {
+        let settings = SMTPEdgeSettings(
+            name: "test",
+            server: SMTPServerConfiguration(
+                hostname: "mx.example.org", tls: .none, authentication: .none, commands: commands),
+            tls: nil, credentials: nil,
+            trust: ClientTrust(networks: [try #require(NetworkRange("192.0.2.0/24"))], allowsThisMachine: false),
+            transfer: transfer, dataTimeout: dataTimeout)
+        let log = log
+        let logger = Logger(label: "test") { _ in log }
+        try channel.pipeline.syncOperations.addHandler(
+            SMTPEdgeHandler(
+                settings: settings, submissions: storage, address: "192.0.2.1",
+                source: .init(try SocketAddress(ipAddress: "192.0.2.1", port: 25)), log: SessionLog(logger)))
+        channel.connect(to: try SocketAddress(ipAddress: "192.0.2.1", port: 25), promise: nil)
+        #expect(try replies() == ["220 mx.example.org ESMTP Mail Gateway"])
+    }
+
+    func send(_ text: String) throws { try channel.writeInbound(ByteBuffer(string: text)) }
+
+    /// The codes and texts that were written since the last call.
+    func replies() throws -> [String] {
+        channel.embeddedEventLoop.run()
+        var text = ""
+        while let next = try channel.readOutbound(as: ByteBuffer.self) { text += String(buffer: next) }
+        return text.split(separator: "\r\n").map(String.init)
+    }
+
+    func advance(_ time: TimeAmount) { channel.embeddedEventLoop.advanceTime(by: time) }
+
+    /// As far as DATA.
+    func beginMessage() throws {
+        try send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n")
+        #expect(try replies().last?.hasPrefix("354") == true)
+    }
+}
+
+/// Takes each message, when it is told to.
+final class AcceptingStorage: Submissions {
+    private struct State: Sendable {
+        var isSlow = false
+        var waiting: [@Sendable (Reply) -> Void] = []
+        var count = 0
+    }
+
+    private let state = Mutex(State())
+
+    /// Whether answers wait for ``answer()``.
+    var isSlow: Bool {
+        get { state.withLock { $0.isSlow } }
+        set { state.withLock { $0.isSlow = newValue } }
+    }
+
+    var count: Int { state.withLock { $0.count } }
+
+    func refusal(size: Int?) -> Reply? { nil }
+
+    func beginSpool(_ id: QueueID) -> any SpoolWriter { preconditionFailure("messages of tests are small") }
+
+    func submit(
+        _ envelope: Envelope, _ message: Message, session: String, completion: @escaping @Sendable (Reply) -> Void
+    ) {
+        let isSlow = state.withLock { state in
+            state.count += 1
+            if state.isSlow { state.waiting.append(completion) }
+            return state.isSlow
+        }
+        if !isSlow { completion(Reply(250, .init(2, 6, 0), "Message queued")) }
+    }
+
+    func answer() {
+        let waiting = state.withLock { state in
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for completion in waiting { completion(Reply(250, .init(2, 6, 0), "Message queued")) }
+    }
+}
+
+/// A log handler that keeps what it gets.
+final class KeptLog: LogHandler {
+    struct Line: Sendable {
+        let message: String
+        let fields: [String: String]
+    }
+
+    private let kept = Mutex<[Line]>([])
+
+    var logLevel: Logger.Level {
+        get { .info }
+        set {}
+    }
+    var metadata: Logger.Metadata {
+        get { [:] }
+        set {}
+    }
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { nil }
+        set {}
+    }
+
+    func log(event: LogEvent) {
+        let fields = (event.metadata ?? [:]).mapValues { "\($0)" }
+        kept.withLock { $0.append(Line(message: event.message.description, fields: fields)) }
+    }
+
+    func lines(_ message: String) -> [Line] { kept.withLock { $0.filter { $0.message == message } } }
+}
