@@ -240,7 +240,13 @@ extension Configuration {
         package var port = 25
         package var tls = TLSMode.opportunistic
         package var connectTimeout: Duration = .seconds(30)
+        package var greetingTimeout: Duration = .seconds(60)
         package var commandTimeout: Duration = .seconds(300)
+        /// Octets a second that a message must go out with; 0: any octet is enough.
+        package var leastRate = 1024
+        /// How long nothing of a message may go out.
+        package var stallTimeout: Duration = .seconds(180)
+        /// For the reply to the whole message.
         package var dataTimeout: Duration = .seconds(600)
         /// A whole attempt for a small message to one recipient.
         package var attemptTimeout: Duration = .seconds(1200)

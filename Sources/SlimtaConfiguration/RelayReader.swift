@@ -15,7 +15,10 @@ struct RelayReader {
     private var port: Int?
     private var tls: Relay.TLSMode?
     private var connectTimeout: Duration?
+    private var greetingTimeout: Duration?
     private var commandTimeout: Duration?
+    private var leastRate: Int?
+    private var stallTimeout: Duration?
     private var dataTimeout: Duration?
     private var attemptTimeout: Duration?
     private var idleTimeout: Duration?
@@ -55,7 +58,10 @@ struct RelayReader {
         port = table["port"]?.integer(1...65535)
         tls = table["tls"]?.choice()
         connectTimeout = table["connect_timeout"]?.duration(.seconds(1) ... .hours(1))
+        greetingTimeout = table["greeting_timeout"]?.duration(.seconds(1) ... .hours(1))
         commandTimeout = table["command_timeout"]?.duration(.seconds(1) ... .hours(1))
+        leastRate = table["least_rate"]?.size(0...1 << 30)
+        stallTimeout = table["stall_timeout"]?.duration(.seconds(1) ... .hours(1))
         dataTimeout = table["data_timeout"]?.duration(.seconds(1) ... .days(1))
         attemptTimeout = table["attempt_timeout"]?.duration(.seconds(1) ... .days(1))
         idleTimeout = table["idle_timeout"]?.duration(.seconds(0) ... .hours(1))
@@ -99,7 +105,10 @@ struct RelayReader {
         whole.port = port ?? base.port
         whole.tls = tls ?? base.tls
         whole.connectTimeout = connectTimeout ?? base.connectTimeout
+        whole.greetingTimeout = greetingTimeout ?? base.greetingTimeout
         whole.commandTimeout = commandTimeout ?? base.commandTimeout
+        whole.leastRate = leastRate ?? base.leastRate
+        whole.stallTimeout = stallTimeout ?? base.stallTimeout
         whole.dataTimeout = dataTimeout ?? base.dataTimeout
         whole.attemptTimeout = attemptTimeout ?? base.attemptTimeout
         whole.idleTimeout = idleTimeout ?? base.idleTimeout
@@ -124,7 +133,10 @@ struct RelayReader {
         relay.port = port ?? relay.port
         relay.tls = tls ?? relay.tls
         relay.connectTimeout = connectTimeout ?? relay.connectTimeout
+        relay.greetingTimeout = greetingTimeout ?? relay.greetingTimeout
         relay.commandTimeout = commandTimeout ?? relay.commandTimeout
+        relay.leastRate = leastRate ?? relay.leastRate
+        relay.stallTimeout = stallTimeout ?? relay.stallTimeout
         relay.dataTimeout = dataTimeout ?? relay.dataTimeout
         relay.attemptTimeout = attemptTimeout ?? relay.attemptTimeout
         relay.idleTimeout = idleTimeout ?? relay.idleTimeout

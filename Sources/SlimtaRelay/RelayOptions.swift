@@ -16,10 +16,14 @@ package struct RelayOptions: Hashable, Sendable {
     package var greetingTimeout = Duration.seconds(60)
     /// What the replies to one group of commands may take. RFC 5321 section 4.5.3.2 says five minutes.
     package var commandTimeout = Duration.seconds(300)
-    /// What sending the whole message may take, and then the reply to it.
+    /// What the reply to the whole message may take.
     package var dataTimeout = Duration.seconds(600)
     /// What an attempt may take in all, over all hosts, for a small message to one recipient; see ``attemptLimit(size:recipients:)``.
     package var attemptTimeout = Duration.seconds(1200)
+    /// Octets a second that a message must go out with; 0: any octet is enough.
+    package var leastRate = 1024
+    /// How long nothing of a message may go out.
+    package var stallTimeout = Duration.seconds(180)
     /// With opportunistic TLS: how long a message waits for a server's TLS to work before it goes in clear. One that is
     /// refused by chance, or by somebody on the way, is not at once sent for all to read.
     package var clearTextAfter = Duration.seconds(300)

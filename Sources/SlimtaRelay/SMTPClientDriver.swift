@@ -16,6 +16,11 @@ final class SMTPClientDriver: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
+    /// Content up to this size goes out as a whole: it fits into what the system buffers.
+    private static let smallContent = 65_536
+    /// Larger content goes out in pieces of that many octets, so that it is seen how it moves.
+    private static let piece = 16_384
+
     /// What QUIT, and an attempt that was broken off behind the end of its message, may still take.
     private static let grace = TimeAmount.seconds(5)
 
@@ -42,6 +47,12 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private var stuffer: DotStuffer?
     /// Who sends those parts, and waits for room for the next.
     private var sender: CheckedContinuation<Bool, Never>?
+    /// How fast content goes out; nil if none does, or all of it at once.
+    private var transfer: TransferWatch?
+    /// How many octets of it the system has not taken yet.
+    private var unsent = 0
+    /// The end of the message: it goes out when all else has left. As long as it has not, nobody can have the message.
+    private var contentEnd: ByteBuffer?
 
     private var waitsFor: SMTPClientMachine.Wait?
     private var deadline = NIODeadline.distantFuture
@@ -110,13 +121,13 @@ final class SMTPClientDriver: ChannelInboundHandler {
         do {
             try stuffer?.append(part, to: &out)
         } catch {
-            contentFailed(Self.outcome(of: error), error == .eightBit ? .lacking : .message)
+            contentFailed(error.outcome, error.cause)
             reply.resume(returning: false)
             return
         }
         sender = reply
-        context.writeAndFlush(wrapOutboundOut(out), promise: nil)
-        if context.channel.isWritable { letSenderGoOn() }
+        write(content: out, of: job, context)
+        if self.context?.channel.isWritable ?? true { letSenderGoOn() }
     }
 
     /// The content is complete.
@@ -126,13 +137,12 @@ final class SMTPClientDriver: ChannelInboundHandler {
         do {
             try stuffer?.finish(into: &out)
         } catch {
-            contentFailed(Self.outcome(of: error), error == .eightBit ? .lacking : .message)
+            contentFailed(error.outcome, error.cause)
             return
         }
         stuffer = nil
-        machine.contentSent()
-        armDeadline()
-        context.writeAndFlush(wrapOutboundOut(out), promise: nil)
+        contentEnd = out
+        sendContentEnd(context)
     }
 
     /// The rest of the content cannot be had.
@@ -272,22 +282,67 @@ final class SMTPClientDriver: ChannelInboundHandler {
         var stuffer = DotStuffer(allowsEightBit: allowsEightBit)
         var octets = context.channel.allocator.buffer(
             capacity: content.fields.readableBytes + content.message.head.readableBytes + 64)
+        var end = ByteBuffer()
         do {
             try stuffer.append(content.fields, to: &octets)
             try stuffer.append(content.message.head, to: &octets)
-            if content.message.rest == nil { try stuffer.finish(into: &octets) }
+            if content.message.rest == nil { try stuffer.finish(into: &end) }
         } catch {
-            contentFailed(Self.outcome(of: error), error == .eightBit ? .lacking : .message)
+            contentFailed(error.outcome, error.cause)
             return
         }
-        if content.message.rest == nil {
+        if content.message.rest == nil, octets.readableBytes <= Self.smallContent {
             machine.contentSent()
+            octets.writeImmutableBuffer(end)
+            flush(&out)
+            context.writeAndFlush(wrapOutboundOut(octets), promise: nil)
+            return
+        }
+        let options = settings.options
+        transfer = TransferWatch(
+            .init(leastRate: options.leastRate, stallTimeout: .init(options.stallTimeout)), at: .now())
+        if content.message.rest == nil {
+            contentEnd = end
         } else {
             self.stuffer = stuffer
             job.tell(.wantsRest(connection(context)))
         }
         flush(&out)
-        context.writeAndFlush(wrapOutboundOut(octets), promise: nil)
+        write(content: octets, of: job, context)
+    }
+
+    /// Writes a part of the content, in pieces that are counted when they have left.
+    private func write(content: ByteBuffer, of job: SMTPJob, _ context: ChannelHandlerContext) {
+        // Until now it was our turn.
+        if unsent == 0 { transfer?.resumed(at: .now()) }
+        moveDeadline()
+        unsent += content.readableBytes
+        var content = content
+        while let piece = content.readSlice(length: min(Self.piece, content.readableBytes)), piece.readableBytes > 0 {
+            let promise = context.eventLoop.makePromise(of: Void.self)
+            let count = piece.readableBytes
+            promise.futureResult.assumeIsolated().whenSuccess { self.left(count, of: job) }
+            context.write(wrapOutboundOut(piece), promise: promise)
+        }
+        context.flush()
+    }
+
+    /// So many octets of the content have left.
+    private func left(_ count: Int, of job: SMTPJob) {
+        guard self.job === job, transfer != nil, let context else { return }
+        unsent -= count
+        transfer?.moved(count, at: .now())
+        moveDeadline()
+        sendContentEnd(context)
+    }
+
+    private func sendContentEnd(_ context: ChannelHandlerContext) {
+        guard unsent == 0, let end = contentEnd else { return }
+        contentEnd = nil
+        transfer = nil
+        machine.contentSent()
+        armDeadline()
+        context.writeAndFlush(wrapOutboundOut(end), promise: nil)
     }
 
     private func connection(_ context: ChannelHandlerContext) -> SMTPConnection {
@@ -361,6 +416,9 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     private func stopSending() {
         stuffer = nil
+        transfer = nil
+        contentEnd = nil
+        unsent = 0
         sender?.resume(returning: false)
         sender = nil
     }
@@ -375,16 +433,6 @@ final class SMTPClientDriver: ChannelInboundHandler {
         return outcome
     }
 
-    private static func outcome(of error: ContentError) -> Outcome {
-        switch error {
-        case .bareLineEnd:
-            Outcome(
-                .permanent, Reply(554, EnhancedStatus(5, 6, 0), "the message has a CR or LF that is no end of line"))
-        case .nul: Outcome(.permanent, Reply(554, EnhancedStatus(5, 6, 0), "the message has a NUL"))
-        case .eightBit: SMTPClientMachine.withoutEightBitMIME
-        }
-    }
-
     // MARK: Deadlines
 
     /// The job begins here.
@@ -396,7 +444,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     private var jobEnd: NIODeadline { job?.end ?? .distantFuture }
 
-    /// Each wait of the machine has one deadline; what arrives meanwhile does not move it.
+    /// Each wait of the machine has one deadline; what arrives meanwhile does not move it. That of the content moves on
+    /// with what has left.
     private func armDeadline() {
         let waitsFor = machine.waitsFor
         guard waitsFor != self.waitsFor else { return }
@@ -409,12 +458,19 @@ final class SMTPClientDriver: ChannelInboundHandler {
             let end = NIODeadline.now() + TimeAmount(options.commandTimeout * (1 + Double(recipients) / 100))
             deadline = min(end, budgetEnd, jobEnd)
         case .handshake: deadline = min(.now() + TimeAmount(options.connectTimeout), jobEnd)
-        case .content: deadline = min(.now() + TimeAmount(options.dataTimeout), jobEnd)
+        case .content: deadline = min(transfer?.deadline ?? deadline, jobEnd)
         case .finalReply: deadline = .now() + TimeAmount(options.dataTimeout)
         case .idle: deadline = .now() + TimeAmount(options.idleTimeout)
         case .quit: deadline = .now() + Self.grace
         case .nothing: deadline = .distantFuture
         }
+        scheduleTimer()
+    }
+
+    /// The content moves, and its deadline with it.
+    private func moveDeadline() {
+        guard let transfer else { return }
+        deadline = min(transfer.deadline, jobEnd)
         scheduleTimer()
     }
 

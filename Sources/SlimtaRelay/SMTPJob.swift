@@ -113,3 +113,24 @@ final class SMTPJob: Sendable {
     /// What everyone gets whose attempt was broken off before it was decided.
     static let cancelled = Outcome(.temporary, Reply(451, EnhancedStatus(4, 3, 2), "the attempt was broken off"))
 }
+
+extension ContentError {
+    /// What it means for every recipient.
+    var outcome: Outcome {
+        switch self {
+        case .bareLineEnd:
+            Outcome(
+                .permanent, Reply(554, EnhancedStatus(5, 6, 0), "the message has a CR or LF that is no end of line"))
+        case .nul: Outcome(.permanent, Reply(554, EnhancedStatus(5, 6, 0), "the message has a NUL"))
+        case .eightBit: SMTPClientMachine.withoutEightBitMIME
+        }
+    }
+
+    /// Whether that is for this server to blame.
+    var cause: OutcomeCause.Kind {
+        switch self {
+        case .bareLineEnd, .nul: .message
+        case .eightBit: .lacking
+        }
+    }
+}

@@ -165,7 +165,10 @@ extension Configuration.Relay {
             case .cleartext: .none
             }
         options.connectTimeout = connectTimeout
+        options.greetingTimeout = greetingTimeout
         options.commandTimeout = commandTimeout
+        options.leastRate = leastRate
+        options.stallTimeout = stallTimeout
         options.dataTimeout = dataTimeout
         options.attemptTimeout = attemptTimeout
         options.idleTimeout = idleTimeout

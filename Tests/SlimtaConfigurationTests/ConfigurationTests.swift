@@ -104,7 +104,10 @@ import Testing
         #expect(relay.port == 25)
         #expect(relay.tls == .opportunistic)
         #expect(relay.connectTimeout == .seconds(30))
+        #expect(relay.greetingTimeout == .seconds(60))
         #expect(relay.commandTimeout == .seconds(300))
+        #expect(relay.leastRate == 1024)
+        #expect(relay.stallTimeout == .seconds(180))
         #expect(relay.dataTimeout == .seconds(600))
         #expect(relay.attemptTimeout == .seconds(1200))
         #expect(relay.idleTimeout == .seconds(30))
@@ -186,7 +189,10 @@ import Testing
             type = "smtp"
             tls = "required"
             connect_timeout = "1s"
+            greeting_timeout = "8s"
             command_timeout = "2s"
+            least_rate = "4KiB"
+            stall_timeout = "9s"
             data_timeout = "3s"
             attempt_timeout = "7m"
             idle_timeout = "0s"
@@ -245,9 +251,9 @@ import Testing
                     type: .smtp(
                         host: HostPort(host: "smart.example", port: 587),
                         login: .init(username: "u", passwordFile: "credential:p")),
-                    tls: .required, connectTimeout: .seconds(1), commandTimeout: .seconds(2),
-                    dataTimeout: .seconds(3), attemptTimeout: .seconds(420), idleTimeout: .zero, connections: 4,
-                    connectionsPerDestination: 5,
+                    tls: .required, connectTimeout: .seconds(1), greetingTimeout: .seconds(8),
+                    commandTimeout: .seconds(2), leastRate: 4096, stallTimeout: .seconds(9), dataTimeout: .seconds(3),
+                    attemptTimeout: .seconds(420), idleTimeout: .zero, connections: 4, connectionsPerDestination: 5,
                     sourceAddresses: [
                         try #require(IPAddress("192.0.2.1")), try #require(IPAddress("2001:db8::1")),
                     ]))

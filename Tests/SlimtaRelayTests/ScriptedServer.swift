@@ -20,6 +20,8 @@ final class ScriptedServer: Sendable {
         case close
         /// Does nothing for a while.
         case pause(TimeAmount)
+        /// From here on reads a little once in such a time.
+        case readSlowly(TimeAmount)
         /// Ends the connection with a TCP reset.
         case reset
         /// From here on every command gets a friendly answer, as from any server without extensions.
@@ -143,6 +145,10 @@ final class ScriptedServer: Sendable {
                         return
                     }
                 case .expectContent: if !content() { return }
+                case .readSlowly(let time):
+                    context.channel.setOption(.autoRead, value: false).whenComplete { _ in }
+                    let loop = context.eventLoop.assumeIsolated()
+                    loop.scheduleTask(in: time) { self.readSlowly(context, time) }
                 case .pause(let time):
                     let rest = steps.dropFirst()
                     steps = []
@@ -168,6 +174,12 @@ final class ScriptedServer: Sendable {
                 }
                 steps = steps.dropFirst()
             }
+        }
+
+        private func readSlowly(_ context: ChannelHandlerContext, _ time: TimeAmount) {
+            guard context.channel.isActive else { return }
+            context.read()
+            context.eventLoop.assumeIsolated().scheduleTask(in: time) { self.readSlowly(context, time) }
         }
 
         private func serve(_ line: String, _ extensions: [String], _ context: ChannelHandlerContext) {
