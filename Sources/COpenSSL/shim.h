@@ -55,3 +55,35 @@ static inline int C_ERR_is(unsigned long error, int library, int reason) {
 static inline int C_ERR_errno(unsigned long error) {
     return ERR_SYSTEM_ERROR(error) ? ERR_GET_REASON(error) : 0;
 }
+
+// Calls `each` with every DNS name among the certificate's subject alternative names.
+static inline void C_X509_each_dns_name(
+    X509 *certificate, void *context, void (*each)(void *context, const unsigned char *name, int count)) {
+    GENERAL_NAMES *names = (GENERAL_NAMES *)X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        if (name->type != GEN_DNS) continue;
+        each(context, ASN1_STRING_get0_data(name->d.dNSName), ASN1_STRING_length(name->d.dNSName));
+    }
+    GENERAL_NAMES_free(names);
+}
+
+// Whether the certificate's chain, made of `issuers`, leads to a root that the system trusts, whatever the time: 0, or
+// why not (X509_V_ERR_...).
+static inline int C_X509_chain_error(X509 *certificate, X509 **issuers, int count) {
+    int error = X509_V_ERR_UNSPECIFIED;
+    X509_STORE *store = X509_STORE_new();
+    STACK_OF(X509) *chain = sk_X509_new_null();
+    X509_STORE_CTX *context = X509_STORE_CTX_new();
+    if (store && chain && context && X509_STORE_set_default_paths(store) == 1) {
+        for (int i = 0; i < count; i++) sk_X509_push(chain, issuers[i]);
+        if (X509_STORE_CTX_init(context, store, certificate, chain) == 1) {
+            X509_STORE_CTX_set_flags(context, X509_V_FLAG_NO_CHECK_TIME);
+            error = X509_verify_cert(context) == 1 ? X509_V_OK : X509_STORE_CTX_get_error(context);
+        }
+    }
+    X509_STORE_CTX_free(context);
+    sk_X509_free(chain);
+    X509_STORE_free(store);
+    return error;
+}

@@ -23,6 +23,7 @@ extension Configuration {
         package let mistakes: ConfigurationErrors
         /// The settings, as "table.key", that are known for certain in spite of the mistakes.
         private let certain: Set<String>
+        private let lineOf: [String: Int]
 
         /// Those that ``isCertain(_:_:)`` is asked for.
         private static let asked = [
@@ -39,7 +40,7 @@ extension Configuration {
                         file: file, line: 1, keyPath: "", found: "the file is too long",
                         allowed: "allowed is up to \(size)")
                 ])
-                certain = []
+                (certain, lineOf) = ([], [:])
                 return
             }
             let document = TOMLDocument(text)
@@ -49,6 +50,7 @@ extension Configuration {
             if let root = document.root { configuration.read(Section("", root, mistakes)) }
             self.configuration = configuration
             self.mistakes = ConfigurationErrors(errors: mistakes.sorted)
+            lineOf = document.lineOf
             let root = document.root
             certain = Set(
                 Self.asked.filter { table, key in
@@ -58,6 +60,9 @@ extension Configuration {
                         && document.isTellingAbsence(of: key, in: table)
                 }.map { "\($0).\($1)" })
         }
+
+        /// The line of a key path such as "edge[0].listen", or of what it is in.
+        package func line(of path: String) -> Int { TOMLDocument.line(of: path, in: lineOf) }
 
         /// Whether the setting is what the file says, or the default because the file says nothing.
         package func isCertain(_ table: String, _ key: String) -> Bool { certain.contains("\(table).\(key)") }

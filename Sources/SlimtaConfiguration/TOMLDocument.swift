@@ -12,7 +12,7 @@ struct TOMLDocument {
     /// Top-level keys that stand for tables whose header is broken: what is in them is not to be judged.
     let ignored: Set<String>
 
-    private let lineOf: [String: Int]
+    let lineOf: [String: Int]
     /// Key paths that were in broken statements: they are not missing.
     private let broken: Set<String>
     /// Tables in which a broken statement's key is not known, so that nothing in them can be called missing.
@@ -33,7 +33,10 @@ struct TOMLDocument {
     }
 
     /// The line of a key path; where it has none, that of what it is in; at last 1.
-    func line(of path: String) -> Int {
+    func line(of path: String) -> Int { Self.line(of: path, in: lineOf) }
+
+    /// As ``line(of:)``, from a document's lines alone.
+    static func line(of path: String, in lineOf: [String: Int]) -> Int {
         var path = Substring(path)
         while !path.isEmpty {
             if let line = lineOf[String(path)] { return line }

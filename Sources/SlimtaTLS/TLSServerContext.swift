@@ -87,7 +87,7 @@ package final class TLSServerContext: Sendable {
         return X509_check_host(leaf, name, 0, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS), nil) == 1
     }
 
-    private static func seconds(of time: UnsafePointer<ASN1_TIME>?) throws(TLSError) -> Int64 {
+    static func seconds(of time: UnsafePointer<ASN1_TIME>?) throws(TLSError) -> Int64 {
         guard let epoch = ASN1_TIME_set(nil, 0) else { throw .drainQueue(.certificate, while: "time of expiry") }
         defer { ASN1_STRING_free(epoch) }
         var (days, seconds): (CInt, CInt) = (0, 0)
@@ -119,7 +119,7 @@ private func chooseContext(_ ssl: OpaquePointer?, _ argument: UnsafeMutableRawPo
 }
 
 /// PEM text, in a file or in memory, read from beginning to end.
-private final class PEMSource {
+final class PEMSource {
     private let bio: OpaquePointer
     private let failure: TLSError.Code
 

@@ -1,30 +1,37 @@
-// `slimtad check`: is the configuration right, and what would be run with it?
+// `slimtad check`: is the configuration right, would the service start with it, and what would be run?
 
 import ArgumentParser
+import Glibc
 import SlimtaConfiguration
-import SlimtaEdge
 import SlimtaMail
 import SlimtaSystem
-import SlimtaTLS
 
 struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check",
-        abstract: "Check the configuration, certificate, key and users file, and say what would be run.")
+        abstract: "Check configuration, files, rights and ports, and say what would be run.",
+        discussion: """
+            Started as root it looks at files as the service's user, who reads them at a reload. Exit status 78: slimtad \
+            would not start; all reasons are printed, each with its line. Warnings do not change the status.
+            """)
 
     @OptionGroup var config: ConfigurationOption
 
     func run() {
-        let (file, secrets) = orExit { () throws(Failure) in
-            let file = try ConfigurationFile.parse(config.path)
-            return (file, try Secrets.load(file))
+        let file = orExit { () throws(Failure) in try ConfigurationFile.parse(config.path) }
+        var inspection = Inspection(file)
+        inspection.run()
+        for warning in inspection.warnings { say("warning: \(warning)") }
+        for error in inspection.errors { say(error) }
+        guard inspection.errors.isEmpty else {
+            say("\(file.path): \(counted(inspection.errors.count, "error")), slimtad would not start")
+            Glibc.exit(ExitStatus.configuration.rawValue)
         }
-        for complaint in secrets.complaints { say("warning: \(complaint)") }
-        print(Self.summary(file, secrets))
+        print(Self.summary(file, inspection))
     }
 
     /// What would be run, a line each.
-    private static func summary(_ file: ConfigurationFile, _ secrets: Secrets) -> String {
+    private static func summary(_ file: ConfigurationFile, _ inspection: Inspection) -> String {
         let values = file.values
         var lines = ["\(file.path) is right. With it, slimtad would be \(file.hostname):"]
         for edge in values.edges {
@@ -40,12 +47,14 @@ struct CheckCommand: ParsableCommand {
                 case .optional: "AUTH offered"
                 case .off: "no AUTH"
                 }
-            let trusted = edge.trust.isEmpty ? "" : ", without AUTH for \(edge.trust)"
+            let trusted =
+                edge.trustedNetworks.isEmpty
+                ? "" : ", without AUTH from \(edge.trustedNetworks.map(\.description).joined(separator: " "))"
             lines.append(
                 "  edge \(edge.name): \(edge.listen.map(\.description).joined(separator: " ")), \(tls), \(auth)\(trusted)"
             )
         }
-        if let users = secrets.users { lines.append("  users: \(users.users.count) in \(values.auth.users)") }
+        lines += inspection.facts.map { "  \($0)" }
         lines.append("  policies: \(values.queue.policies.map(\.rawValue).joined(separator: ", "))")
         lines.append("  queue: in \(file.stateDirectory)" + (values.queue.deliver ? "" : ", nothing is delivered"))
         for route in values.routes {

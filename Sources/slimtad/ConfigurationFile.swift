@@ -77,6 +77,11 @@ struct ConfigurationFile: Sendable {
         return (file, understood)
     }
 
+    /// The line of a key path such as "edge[0].listen", or of what it is in.
+    func line(of key: String) -> Int {
+        Configuration.Understood(String(decoding: content, as: UTF8.self), file: path).line(of: key)
+    }
+
     /// `hostname`, or the machine's.
     var hostname: String { values.hostname ?? Hostname.fullyQualified() }
 

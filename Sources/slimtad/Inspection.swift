@@ -1,0 +1,255 @@
+// What `slimtad check` looks at beside the text of slimta.conf: would the daemon find all that it names, with the rights
+// that it will have?
+
+import Glibc
+import SlimtaConfiguration
+import SlimtaControl
+import SlimtaEdge
+import SlimtaMail
+import SlimtaSystem
+import SlimtaTLS
+
+/// Looks at ports, files and rights. What needs root's rights comes first; then root becomes the service's user, and looks
+/// at files as that does.
+struct Inspection {
+    /// Why slimtad would not start, with lines.
+    private(set) var errors: [String] = []
+    /// What is worth a look and keeps nothing from running.
+    private(set) var warnings: [String] = []
+    /// What was found in order.
+    private(set) var facts: [String] = []
+
+    private let file: ConfigurationFile
+    private let unit = ServiceUnit()
+    /// Who the daemon will be.
+    private var user: String
+    /// What systemd passes under a name, as far as it can be found.
+    private var credentials: [String: [UInt8]] = [:]
+
+    init(_ file: ConfigurationFile) {
+        self.file = file
+        user = Accounts.userName(geteuid())
+    }
+
+    mutating func run() {
+        lookAtPorts()
+        findCredentials()
+        becomeService()
+        if access(file.path, R_OK) != 0 {
+            error("", "\(user) cannot read this file: \(reason(errno)); a reload would fail")
+        }
+        lookAtDirectories()
+        if let tls = file.values.tls, file.values.edges.contains(where: { $0.tls != .cleartext }) { look(at: tls) }
+        if file.values.edges.contains(where: { $0.auth != .off }) { lookAtUsers() }
+        look(at: file.values.relay, "relay")
+        for (index, route) in file.values.routes.enumerated() { look(at: route.relay, "route[\(index)]") }
+    }
+
+    private mutating func error(_ key: String, _ text: String) { errors.append(placed(key, text)) }
+
+    private mutating func warn(_ key: String, _ text: String) { warnings.append(placed(key, text)) }
+
+    private func placed(_ key: String, _ text: String) -> String {
+        key.isEmpty ? "\(file.path): \(text)" : "\(file.path):\(file.line(of: key)): \(key): \(text)"
+    }
+
+    private func reason(_ number: CInt) -> String { String(cString: strerror(number)) }
+
+    // MARK: With the rights of who calls
+
+    /// A port that somebody else has. What the running slimtad has is no matter: it goes over to the next one.
+    private mutating func lookAtPorts() {
+        let daemon = try? RunningDaemon.connect(file)
+        let own = (try? daemon?.ask(.get, ["status"]))?["pid"].integer
+        for (index, edge) in file.values.edges.enumerated() {
+            for address in edge.listen {
+                guard case .tcp(let host) = address else { continue }
+                do throws(ListeningSocket.BindError) {
+                    for socket in try ListeningSocket.tcp(host: host.host, port: host.port) { socket.close() }
+                } catch {
+                    let holders = PortHolder.all(on: host.host, port: host.port)
+                    if holders.contains(where: { Int64($0.pid) == own }) { continue }
+                    report(error, holders, hasDaemon: daemon != nil, "edge[\(index)].listen")
+                }
+            }
+        }
+    }
+
+    private mutating func report(
+        _ failure: ListeningSocket.BindError, _ holders: [PortHolder], hasDaemon: Bool, _ key: String
+    ) {
+        switch failure.errorNumber {
+        // Without root's rights, which the service has for this.
+        case EACCES: return
+        case EADDRINUSE where !holders.isEmpty:
+            let names = holders.map { "\($0.name.visible) (process \($0.pid))" }.joined(separator: ", ")
+            let hint = holders.contains { $0.pid == 1 } ? "; a socket unit's is had by listen = [\"systemd:NAME\"]" : ""
+            error(key, "\(failure.address) is taken by \(names)\(hint)")
+        // Whose it is only root sees: it may be our own.
+        case EADDRINUSE where hasDaemon: return
+        default: error(key, "\(failure)")
+        }
+    }
+
+    /// Credentials are there while the service runs, or in files that the unit names.
+    private mutating func findCredentials() {
+        for reference in references where reference.hasPrefix("credential:") {
+            let name = String(reference.dropFirst("credential:".count))
+            let places = [
+                try? SecureFile.resolve(reference), unit?.credential(name), "/run/credentials/slimtad.service/\(name)",
+            ]
+            credentials[reference] =
+                places.compactMap(\.self).lazy.compactMap { path in
+                    try? SecureFile.read(path, maximum: 1 << 20, mustNotBeReadableByOthers: false)
+                }.first
+        }
+    }
+
+    private var references: [String] {
+        let pairs = file.values.tls.map { [$0.main] + $0.others } ?? []
+        let logins = ([file.values.relay] + file.values.routes.map(\.relay)).compactMap { relay -> String? in
+            guard case .smtp(_, let login?) = relay.type else { return nil }
+            return login.passwordFile
+        }
+        return pairs.flatMap { [$0.certificate, $0.key] } + logins
+    }
+
+    private mutating func becomeService() {
+        let daemon = file.values.daemon
+        guard Privileges.isRoot else {
+            if let service = file.serviceUser, service != geteuid() {
+                warn(
+                    "daemon.user",
+                    "looked at as \(user), not as \(daemon.user): run check as root to see what it may read")
+            }
+            return
+        }
+        do throws(SystemError) {
+            let identity = try Privileges.lookUp(user: daemon.user, group: daemon.group)
+            try Privileges.drop(to: identity)
+            user = daemon.user
+        } catch {
+            self.error("daemon.user", "\(error)")
+        }
+    }
+
+    // MARK: As the service's user
+
+    /// The content of a file that a key names; nil: told.
+    private mutating func read(_ reference: String, _ key: String, maximum: Int, isSecret: Bool) -> [UInt8]? {
+        if reference.hasPrefix("credential:") {
+            if let content = credentials[reference] { return content }
+            warn(
+                key,
+                "\(reference) cannot be looked at: no LoadCredential= of the unit names a file that can be read here")
+            return nil
+        }
+        do throws(SystemError) {
+            return try SecureFile.read(
+                reference, maximum: maximum, mustNotBeReadableByOthers: isSecret, service: file.serviceUser)
+        } catch {
+            let hint =
+                error.number == EACCES
+                ? "; \(user) must be able to, at every reload: chgrp \(file.values.daemon.group), chmod 0640, and its folders"
+                : ""
+            self.error(key, "\(error)\(hint)")
+            return nil
+        }
+    }
+
+    private mutating func lookAtDirectories() {
+        for (key, path) in [("state_directory", file.stateDirectory), ("runtime_directory", file.runtimeDirectory)] {
+            lookForWriting(path, "daemon.\(key)", isOwn: true)
+        }
+    }
+
+    /// Whether the service can write to a folder, or make it where it is missing.
+    private mutating func lookForWriting(_ path: String, _ key: String, isOwn: Bool = false) {
+        var status = stat()
+        if stat(path, &status) == 0 {
+            if status.st_mode & S_IFMT != S_IFDIR {
+                error(key, "\(path) is no folder")
+            } else if access(path, W_OK | X_OK) != 0 {
+                error(key, "\(user) cannot write to \(path): \(reason(errno))")
+            }
+        } else if errno != ENOENT {
+            error(key, "\(user) cannot reach \(path): \(reason(errno))")
+        } else if !isOwn {
+            // Our own are made by systemd, tmpfiles.d or a start as root.
+            let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
+            if access(parent.isEmpty ? "/" : parent, W_OK | X_OK) != 0 {
+                error(key, "\(path) is not there, and \(user) cannot make it: \(reason(errno))")
+            }
+        }
+        if let unit, !unit.mayWrite(path) {
+            warn(
+                key,
+                "the unit's sandbox lets nobody write to \(path): ReadWritePaths=\(path) in a drop-in (systemctl edit slimtad)"
+            )
+        }
+    }
+
+    private mutating func look(at tls: Configuration.TLS) {
+        var names: [String] = []
+        for (index, pair) in ([tls.main] + tls.others).enumerated() {
+            let key = index == 0 ? "tls" : "tls.certificates[\(index - 1)]"
+            let certificate = read(pair.certificate, "\(key).certificate", maximum: 1 << 20, isSecret: false)
+            let secret = read(pair.key, "\(key).key", maximum: 1 << 20, isSecret: true)
+            guard let certificate else { continue }
+            do throws(TLSError) {
+                let facts = try CertificateFacts(certificatePEM: certificate)
+                names += facts.names
+                tell(facts, pair, "\(key).certificate")
+                if let secret { _ = try TLSServerContext(certificatePEM: certificate, keyPEM: secret) }
+            } catch {
+                self.error("\(key).certificate", "\(pair.certificate) and \(pair.key): \(error)")
+            }
+        }
+        if !names.isEmpty, !names.contains(where: { CertificateFacts.matches($0, file.hostname) }) {
+            warn(
+                "tls.certificate",
+                "no certificate is for \(file.hostname), but for \(Set(names).sorted().joined(separator: ", "))")
+        }
+    }
+
+    private mutating func tell(_ certificate: CertificateFacts, _ pair: Configuration.TLS.Pair, _ key: String) {
+        let end = Timestamp(milliseconds: certificate.expiry * 1000)
+        let chain = certificate.chain.map(\.visible).joined(separator: ", by ")
+        facts.append(
+            "certificate \(pair.certificate): for \(certificate.names.map(\.visible).joined(separator: " ")), issued by "
+                + "\(chain), until \(end.isoDate)")
+        if pair.key.hasPrefix("credential:") { facts.append("key \(pair.key): a new one needs a restart") }
+        if let warning = Certificates.Expiry(path: pair.certificate, time: end).warning(.now()) { warn(key, warning) }
+        if certificate.isSelfSigned {
+            warn(key, "\(pair.certificate) is self-signed: clients refuse it until they are told to trust it")
+        } else if let problem = certificate.chainProblem {
+            warn(
+                key,
+                "\(pair.certificate) leads to no root that this system knows (\(problem)): is an intermediate missing?")
+        }
+    }
+
+    private mutating func lookAtUsers() {
+        let (key, path) = ("auth.users", file.values.auth.users)
+        if access(path, F_OK) != 0, errno == ENOENT {
+            return warn(key, "\(path) does not exist; make a user with: slimtad passwd NAME")
+        }
+        guard let octets = read(path, key, maximum: 64 << 20, isSecret: true) else { return }
+        guard let text = String(validating: octets, as: UTF8.self) else { return error(key, "\(path) is not UTF-8") }
+        let users = UsersFile(text)
+        for problem in users.errors { warnings.append("\(path): \(problem)") }
+        facts.append("users: \(users.users.count) in \(path)")
+    }
+
+    private mutating func look(at relay: Configuration.Relay, _ key: String) {
+        switch relay.type {
+        case .mx, .blackhole, .smtp(_, nil): return
+        case .maildir(let path): lookForWriting(path, "\(key).path")
+        case .smtp(_, let login?):
+            let key = "\(key).password_file"
+            guard let octets = read(login.passwordFile, key, maximum: 4096, isSecret: true) else { return }
+            if octets.allSatisfy({ $0 == 10 || $0 == 13 }) { return error(key, "\(login.passwordFile) is empty") }
+            if String(validating: octets, as: UTF8.self) == nil { error(key, "\(login.passwordFile) is not UTF-8") }
+        }
+    }
+}

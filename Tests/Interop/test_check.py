@@ -1,0 +1,213 @@
+"""`slimtad check` is green if, and only if, the service would start: files as its user sees them, ports, certificates."""
+
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from harness.machine import GROUP, IS_ROOT, SUBMISSION, USER, give
+from harness.slimtad import CONFIGURATION, OK, run_slimtad
+
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can judge as another user")
+
+
+@pytest.fixture
+def slimtad(make_slimtad):
+    return make_slimtad().add_user()
+
+
+def check(slimtad, units=None):
+    return run_slimtad(
+        "check", "--config", slimtad.configuration, env={"SYSTEMD_UNIT_PATH": str(units or slimtad.folder / "no-units")})
+
+
+def line_of(slimtad, text):
+    lines = slimtad.configuration.read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.startswith(text))
+
+
+def unit(slimtad, text, **drop_ins):
+    """A folder of units with slimtad.service in it."""
+    folder = slimtad.folder / "units"
+    (folder / "slimtad.service.d").mkdir(parents=True)
+    (folder / "slimtad.service").write_text(f"[Service]\n{text}\n")
+    for name, content in drop_ins.items():
+        (folder / "slimtad.service.d" / f"{name}.conf").write_text(f"[Service]\n{content}\n")
+    return folder
+
+
+# Files
+
+
+@needs_root
+@pytest.mark.parametrize("what", ["key", "users", "certificate"])
+def test_what_only_root_can_read(slimtad, what):
+    path = {"key": slimtad.certificate.key, "users": slimtad.users, "certificate": slimtad.certificate.chain}[what]
+    shutil.chown(path, "root", "root")
+    path.chmod(0o600)
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION
+    assert f"slimta.conf:{line_of(slimtad, what)}: " in result.stderr and str(path) in result.stderr, result.stderr
+    assert f"; {USER} must be able to" in result.stderr
+
+
+@needs_root
+def test_a_folder_that_lets_only_root_pass(slimtad, place):
+    """As /etc/letsencrypt/live is."""
+    closed = place.path / "live"
+    closed.mkdir(mode=0o700)
+    shutil.move(slimtad.certificate.key, closed / "key.pem")
+    slimtad.change(tls={"key": str(closed / "key.pem")})
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION and "tls.key" in result.stderr, result.stderr
+
+
+def test_all_problems_at_once_with_lines(slimtad):
+    slimtad.certificate.key.unlink()
+    slimtad.users.chmod(0o644)
+    slimtad.change(
+        relay={"type": "smtp", "host": "smart.test:587", "username": "me", "password_file": "/nowhere/password",
+               "port": None, "allow_networks": None})
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION
+    for key, line in (("tls.key", "key ="), ("auth.users", "users ="), ("relay.password_file", "password_file =")):
+        assert f":{line_of(slimtad, line)}: {key}: " in result.stderr, result.stderr
+    assert "3 errors" in result.stderr
+
+
+def test_a_state_folder_of_somebody_else(slimtad):
+    slimtad.change(daemon={"state_directory": "/proc/self"})
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION and "daemon.state_directory" in result.stderr
+
+
+# Ports
+
+
+def test_a_port_that_is_taken_and_by_whom(slimtad):
+    with socket.create_server((slimtad.address, SUBMISSION)):
+        result = check(slimtad)
+    assert result.returncode == CONFIGURATION
+    name = pathlib.Path("/proc/self/comm").read_text().strip()
+    assert re.search(rf"edge\[0\].listen: {slimtad.address}:{SUBMISSION} is taken by .*{re.escape(name)} "
+                     rf"\(process {os.getpid()}\)", result.stderr), result.stderr
+    assert check(slimtad).returncode == OK
+
+
+def test_ports_of_the_daemon_that_runs_are_its_own(slimtad):
+    slimtad.start()
+    result = check(slimtad)
+    assert result.returncode == OK, result.stderr
+
+
+def test_an_address_that_is_not_here(slimtad):
+    edge = slimtad.settings["edge"][0] | {"listen": ["192.0.2.99:2587"]}
+    slimtad.change(edge=[edge])
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION and "192.0.2.99:2587" in result.stderr
+
+
+# Certificates
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def issue(folder, name, issuer=None, days=60, extensions="basicConstraints=CA:FALSE"):
+    """A key and a certificate by `issuer` (a path without its ending), or by itself; its path without the ending."""
+    path = folder / name
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+            "-keyout", f"{path}.key", "-out", f"{path}.csr")
+    (folder / f"{name}.ext").write_text(extensions + "\n")
+    by = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key", "-CAcreateserial"] if issuer else ["-key", f"{path}.key"]
+    openssl("x509", "-req", "-in", f"{path}.csr", *by, "-days", days, "-extfile", folder / f"{name}.ext",
+            "-out", f"{path}.pem")
+    os.chmod(f"{path}.key", 0o640)
+    if IS_ROOT:
+        shutil.chown(f"{path}.key", group=GROUP)
+    return path
+
+
+def use(slimtad, path):
+    slimtad.change(tls={"certificate": f"{path}.pem", "key": f"{path}.key"})
+
+
+def test_names_chain_and_end_are_shown(slimtad):
+    folder = slimtad.folder
+    root = issue(folder, "root", extensions="basicConstraints=CA:TRUE")
+    middle = issue(folder, "middle", root, extensions="basicConstraints=CA:TRUE")
+    leaf = issue(folder, "leaf", middle, extensions="subjectAltName=DNS:mail.slimtad.test,DNS:other.test")
+    use(slimtad, leaf)
+    assert "is an intermediate missing?" in check(slimtad).stderr
+    pathlib.Path(f"{leaf}.pem").write_text(pathlib.Path(f"{leaf}.pem").read_text() + pathlib.Path(f"{middle}.pem").read_text())
+    result = check(slimtad)
+    assert result.returncode == OK, result.stderr
+    assert re.search(
+        r"certificate .*leaf\.pem: for mail\.slimtad\.test other\.test, issued by middle, by root, until 20", result.stdout)
+    # The root is none that this system knows.
+    assert "leads to no root" in result.stderr
+    # With the root in it nothing is missing but trust; a system that trusts it says nothing.
+    trusting = run_slimtad("check", "--config", slimtad.configuration, env={"SSL_CERT_FILE": f"{root}.pem"})
+    assert "certificate" not in trusting.stderr, trusting.stderr
+
+
+def test_certificates_that_want_attention(slimtad):
+    use(slimtad, issue(slimtad.folder, "short", days=3, extensions="subjectAltName=DNS:another.test"))
+    result = check(slimtad)
+    assert result.returncode == OK
+    line = line_of(slimtad, "certificate =")
+    for text in ("expires in", "is self-signed", "no certificate is for mail.slimtad.test, but for another.test"):
+        assert re.search(rf"warning: .*:{line}: tls.certificate: .*{re.escape(text)}", result.stderr), result.stderr
+    use(slimtad, issue(slimtad.folder, "ended", days=-1, extensions="subjectAltName=DNS:*.slimtad.test"))
+    result = check(slimtad)
+    assert "has expired" in result.stderr and "no certificate is for" not in result.stderr, result.stderr
+
+
+# The unit
+
+
+def test_credentials_of_the_unit(slimtad):
+    secret = slimtad.folder / "secret.key"
+    shutil.move(slimtad.certificate.key, secret)
+    secret.chmod(0o600)
+    if IS_ROOT:
+        shutil.chown(secret, "root", "root")  # as LoadCredential= is for
+    slimtad.change(tls={"key": "credential:tls-key"})
+    unknown = check(slimtad)
+    assert unknown.returncode == OK and "credential:tls-key cannot be looked at" in unknown.stderr
+    units = unit(slimtad, "LoadCredential=another:/nowhere", keys=f"LoadCredential=tls-key:{secret}")
+    known = check(slimtad, units)
+    assert known.returncode == OK and "cannot be looked at" not in known.stderr, known.stderr
+    assert "key credential:tls-key: a new one needs a restart" in known.stdout
+    secret.write_text("no key\n")
+    assert check(slimtad, units).returncode == CONFIGURATION
+
+
+def test_a_maildir_that_the_sandbox_does_not_let_us_write_to(slimtad):
+    maildir = slimtad.folder / "maildir"
+    maildir.mkdir()
+    give(maildir)
+    slimtad.change(relay={"type": "maildir", "path": str(maildir), "port": None, "connect_timeout": None,
+                          "idle_timeout": None, "allow_networks": None})
+    assert "sandbox" not in check(slimtad).stderr
+    units = unit(slimtad, "ProtectSystem=strict\nStateDirectory=slimtad")
+    result = check(slimtad, units)
+    assert result.returncode == OK
+    assert f":{line_of(slimtad, 'path =')}: relay.path: the unit's sandbox" in result.stderr, result.stderr
+    (units / "slimtad.service.d" / "maildir.conf").write_text(f"[Service]\nReadWritePaths={slimtad.folder}\n")
+    assert "sandbox" not in check(slimtad, units).stderr
+
+
+@needs_root
+def test_a_maildir_of_somebody_else(slimtad):
+    maildir = slimtad.folder / "maildir"
+    maildir.mkdir(mode=0o700)
+    slimtad.change(relay={"type": "maildir", "path": str(maildir), "port": None, "connect_timeout": None,
+                          "idle_timeout": None, "allow_networks": None})
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION and "relay.path" in result.stderr, result.stderr
