@@ -99,11 +99,11 @@ extension FixedHostRelayTests {
 
     /// 24 MiB, read at a steady pace, take longer than any time-out. In pieces, and at once.
     @Test(arguments: [true, false]) func slowButSteady(_ isSpooled: Bool) async throws {
-        let server = try await ScriptedServer(Self.slow(.readSlowly(.milliseconds(30))))
+        let server = try await ScriptedServer(Self.slow(.readSlowly(.milliseconds(100))))
         let relay = try Self.relay(
             server,
             Self.options {
-                $0.stallTimeout = .seconds(2)
+                $0.stallTimeout = .seconds(8)
                 $0.dataTimeout = .seconds(30)
             })
         let line = String(repeating: "x", count: 1022) + "\r\n"
