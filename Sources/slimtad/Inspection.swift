@@ -237,7 +237,7 @@ struct Inspection {
         guard let octets = read(path, key, maximum: 64 << 20, isSecret: true) else { return }
         guard let text = String(validating: octets, as: UTF8.self) else { return error(key, "\(path) is not UTF-8") }
         let users = UsersFile(text)
-        for problem in users.errors { warnings.append("\(path): \(problem)") }
+        warnings += Secrets.Complaint.about(users, file).map(\.description)
         facts.append("users: \(users.users.count) in \(path)")
     }
 

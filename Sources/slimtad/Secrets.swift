@@ -30,6 +30,13 @@ struct Secrets: Sendable {
         }
 
         var isOfUsers: Bool { !isOfCertificate }
+
+        /// What is wrong within the users file that `file` names.
+        static func about(_ users: UsersFile, _ file: ConfigurationFile) -> [Complaint] {
+            let auth = file.values.auth
+            return users.errors.map { .users(path: auth.users, problem: $0.description) }
+                + (auth.foldCase ? users.alike : []).map { .alike(path: auth.users, names: $0.joined(separator: ", ")) }
+        }
     }
 
     /// nil: no edge has TLS.
@@ -92,10 +99,7 @@ struct Secrets: Sendable {
             throw Failure(.configuration, "auth.users: \(path) is not UTF-8")
         }
         let users = UsersFile(text)
-        found += users.errors.map { .users(path: path, problem: $0.description) }
-        if file.values.auth.foldCase {
-            found += users.alike.map { .alike(path: path, names: $0.joined(separator: ", ")) }
-        }
+        found += Complaint.about(users, file)
         complaints = complaints.filter { !$0.isOfUsers } + found
         self.users = users
         usersStamp = stamp

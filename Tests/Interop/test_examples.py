@@ -54,7 +54,9 @@ def configured(daemon, page, hosts=()):
         if "host" in way:
             way["host"] = dict(hosts)[way["host"]]
         if way["type"] != "mx":
+            # Only exchangers that others name are asked about.
             way.pop("port", None)
+            way.pop("allow_networks", None)
         if "password_file" in way:
             secret = daemon.folder / "relay-password"
             secret.write_text("open\n")

@@ -42,6 +42,6 @@ def test_filters(nameserver, make_slimtad):
 def test_what_is_no_name_is_told_at_once(nameserver, make_slimtad):
     nameserver.start()
     slimtad = make_slimtad(nameserver).start()
-    slimtad.submit(message(), "bob@x\u200d.test", mail_options=["SMTPUTF8"])
-    (attempt,) = slimtad.wait_for_attempts(1)
+    id = slimtad.submit(message(), "bob@x\u200d.test", mail_options=["SMTPUTF8"])
+    (attempt,) = slimtad.wait_for_attempts(1, queue_id=id)
     assert attempt["status"] == "5.1.2" and "is not a domain name" in attempt["reply"]

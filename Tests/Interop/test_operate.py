@@ -149,7 +149,8 @@ def test_every_command_by_curl(two_kinds):
         assert status == 200, answer
         return answer
 
-    assert post(f"/queue/hold?id={ids[0]}&id={ids[1]}") == {"done": 2, "failed": [], "next": None}
+    assert post(f"/queue/hold?id={ids[0]}&id={ids[1]}") == {
+        "done": 2, "failed": [], "next": None, "delivering": False}
     assert curl(two_kinds, "/queue/count?state=held") == (200, {"count": 2, "next": None})
     assert [item["id"] for item in curl(two_kinds, "/queue?state=held")[1]["messages"]] == ids[:2]
     assert post("/queue/flush?state=held")["failed"][0]["error"].startswith("is held")
@@ -159,14 +160,14 @@ def test_every_command_by_curl(two_kinds):
     first = post("/queue/hold?all=yes&limit=4")
     assert first["done"] == 4 and first["next"] == ids[3]
     assert post(f"/queue/hold?all=yes&limit=4&after={first['next']}&until={ids[5]}") == {
-        "done": 2, "failed": [], "next": None}
+        "done": 2, "failed": [], "next": None, "delivering": False}
     assert curl(two_kinds, "/queue/count?state=held")[1]["count"] == 6
     assert post("/queue/remove?sender=second%40origin.test")["done"] == 3
     assert post(f"/queue/bounce?id={ids[5]}")["done"] == 1
     status, audit = curl(two_kinds, "/audit")
     assert status == 200 and audit["clean"]
     assert audit["ledger"]["submitted"]["removed"] == 3 and audit["ledger"]["submitted"]["bounced"] == 1
-    assert post("/reload") == {"errors": []}
+    assert post("/reload") == {"applied": True, "errors": [], "warnings": []}
     assert post("/drain") == {"draining": True}
     assert two_kinds.process.wait(timeout=10) == 0
 
