@@ -56,12 +56,29 @@ package struct ListeningSocket: Hashable, Sendable {
         return ListeningSocket(inherited: copy)
     }
 
+    /// O_PATH and AT_EMPTY_PATH, which Swift's Glibc does not show: the same on all of Linux that Swift runs on.
+    private static let (onlyPath, emptyPath): (CInt, CInt) = (0o10000000, 0x1000)
+
     /// Makes it this user's: beside a socket of another user the kernel would refuse what ``overlapping(_:_:)`` is for.
     /// Of a UNIX socket it is the file `path` that clients open. Throws what the system says.
     package func setOwner(uid: UInt32, gid: UInt32, path: String? = nil) throws(BindError) {
-        let result = path.map { lchown($0, uid, gid) } ?? fchown(descriptor, uid, gid)
-        guard result == 0 else {
-            throw BindError(address: path.map { "unix:\($0)" } ?? "descriptor \(descriptor)", errorNumber: errno)
+        guard let path else {
+            guard fchown(descriptor, uid, gid) == 0 else {
+                throw BindError(address: "descriptor \(descriptor)", errorNumber: errno)
+            }
+            return
+        }
+        // By a descriptor: the folder may be somebody's who puts another file in its place meanwhile.
+        let file = open(path, Self.onlyPath | O_NOFOLLOW | O_CLOEXEC)
+        guard file >= 0 else { throw BindError(address: "unix:\(path)", errorNumber: errno) }
+        defer { _ = Glibc.close(file) }
+        var info = stat()
+        guard fstat(file, &info) == 0 else { throw BindError(address: "unix:\(path)", errorNumber: errno) }
+        guard info.st_mode & S_IFMT == S_IFSOCK, info.st_nlink == 1 else {
+            throw BindError(address: "unix:\(path)", errorNumber: EPERM)
+        }
+        guard fchownat(file, "", uid, gid, Self.emptyPath) == 0 else {
+            throw BindError(address: "unix:\(path)", errorNumber: errno)
         }
     }
 

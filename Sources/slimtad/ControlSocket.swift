@@ -34,14 +34,24 @@ struct ControlSocket: Sendable {
         let admins = Accounts.group(named: adminGroup)
         var complaint: String?
         // Without root's rights the group can only be one of our own; the file is our own already.
-        if let admins, lchown(path, user, admins) != 0 {
-            complaint =
-                "\(path) cannot be given to the group \(adminGroup), whose members are refused therefore: "
-                + "\(String(cString: strerror(errno))); the service's user must be a member, and chown be allowed"
+        if let admins {
+            do throws(ListeningSocket.BindError) {
+                try socket.setOwner(uid: user, gid: admins, path: path)
+            } catch {
+                complaint =
+                    "\(path) cannot be given to the group \(adminGroup), whose members are refused therefore: "
+                    + "\(String(cString: strerror(error.errorNumber))); the service's user must be a member, and chown be "
+                    + "allowed"
+            }
         }
-        if admins == nil || complaint != nil, let identity, lchown(path, identity.uid, identity.gid) != 0 {
-            throw Failure(
-                .cannotCreate, "\(path): cannot be given to \(identity.name): \(String(cString: strerror(errno)))")
+        if admins == nil || complaint != nil, let identity {
+            do throws(ListeningSocket.BindError) {
+                try socket.setOwner(uid: identity.uid, gid: identity.gid, path: path)
+            } catch {
+                throw Failure(
+                    .cannotCreate,
+                    "\(path): cannot be given to \(identity.name): \(String(cString: strerror(error.errorNumber)))")
+            }
         }
         var info = stat()
         guard lstat(path, &info) == 0 else {

@@ -47,6 +47,29 @@ import Testing
         try #expect(!isOpen(port))
     }
 
+    /// What is at the socket's path by then must be a socket, and have no second name.
+    @Test func onlyASocketIsGivenAway() throws {
+        let path = "/tmp/slimtad-socket-\(getpid())"
+        let socket = try ListeningSocket.unix(path: path)
+        defer { socket.close() }
+        try socket.setOwner(uid: getuid(), gid: getgid(), path: path)
+        #expect(link(path, path + ".second") == 0)
+        #expect(throws: ListeningSocket.BindError(address: "unix:\(path)", errorNumber: EPERM)) {
+            try socket.setOwner(uid: getuid(), gid: getgid(), path: path)
+        }
+        unlink(path)
+        #expect(symlink(path + ".second", path) == 0)
+        #expect(throws: ListeningSocket.BindError.self) {
+            try socket.setOwner(uid: getuid(), gid: getgid(), path: path)
+        }
+        unlink(path)
+        close(creat(path, 0o600))
+        #expect(throws: ListeningSocket.BindError(address: "unix:\(path)", errorNumber: EPERM)) {
+            try socket.setOwner(uid: getuid(), gid: getgid(), path: path)
+        }
+        for name in [path, path + ".second"] { unlink(name) }
+    }
+
     @Test func duplicateListensOn() throws {
         let port = try freePort()
         let socket = try ListeningSocket.tcp(host: "127.0.0.1", port: port)[0]
