@@ -134,7 +134,8 @@ def test_every_change_of_listen(typist, how):
         typist.type(f"systemctl {how} slimtad")
         assert listening(machine) == sorted(["*:465", f"{shown}:587"])
         assert logs_in(machine, "::1" if ":" in address else "127.0.0.1", "alice")
-        assert "warning" not in typist.type("slimtad status").replace("warning:      certificate", "")
+        # The certificate is self-signed, and the host of this machine may allow fewer files than the unit asks for.
+        assert "warning" not in re.sub(r"warning: +(certificate|only \d+ files)", "", typist.type("slimtad status"))
 
 
 def test_listen_that_cannot_be(typist):
