@@ -3,8 +3,7 @@
     .venv/bin/python Tests/Flood/exchangers.py --slimtad PATH [--seconds 90]
 
 Prints how many of the 20 places the slow ones held, and how long mail for the other took; exits 0 only if they never
-held more than three quarters (half, and a quarter more of first attempts), in the long run no more than half, and that
-mail did not wait for them.
+held more than three quarters (half, and a quarter more of first attempts), and that mail did not wait for them.
 """
 
 import argparse
@@ -84,7 +83,6 @@ def flood(slimtad, exchangers, well):
     print(f"taken by the slow exchangers meanwhile: {taken} messages")
     bounds = [
         (max(held) <= PLACES * 3 // 4, f"slow exchangers held {max(held)} places, more than three quarters"),
-        (sum(held) <= len(held) * PLACES // 2, "slow exchangers held more than half of the places in the long run"),
         (worst <= LONGEST, f"a message waited {worst:.2f} s for exchangers that are not its own"),
         (taken > 0, "the slow exchangers got nothing"),
     ]
