@@ -2,6 +2,7 @@
 
 import Foundation
 import Glibc
+import Synchronization
 
 /// An `unbound` that knows the given records and nothing else: every other name does not exist.
 ///
@@ -74,15 +75,21 @@ package final class NameServer: Sendable {
         process.waitUntilExit()
     }
 
-    /// A port of 127.0.0.1 that nobody used a moment ago, neither for TCP nor for UDP.
+    /// The next port to try: each is given once in this process, below those that the kernel gives to connections.
+    private static let next = Mutex(12_000 + Int(getpid()) % 10_000)
+
+    /// A port of 127.0.0.1 that nobody used a moment ago, neither for TCP nor for UDP, and that no other test is given.
     package static func freePort() throws -> Int {
-        for _ in 0..<20 {
+        for _ in 0..<100 {
+            let wanted = next.withLock { next in
+                next += 1
+                return next
+            }
             let stream = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
             defer { close(stream) }
-            let port = bind(stream, port: 0)
             let datagram = socket(AF_INET, CInt(SOCK_DGRAM.rawValue), 0)
             defer { close(datagram) }
-            if let port, bind(datagram, port: port) != nil { return port }
+            if bind(stream, port: wanted) != nil, bind(datagram, port: wanted) != nil { return wanted }
         }
         throw Failure(text: "no free port")
     }
