@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.machine import GROUP, USER
 from harness.messages import message
 from harness.slimtad import CONFIGURATION, run_slimtad
 
@@ -16,7 +17,8 @@ MISTAKES = {
 @pytest.fixture(params=MISTAKES.values(), ids=MISTAKES.keys())
 def broken(request, make_slimtad):
     """A daemon that runs, and a file that has got a mistake since."""
-    slimtad = make_slimtad(queue={"deliver": False}).start()
+    # Users and group are said: what a table that does not end would say is not known, and passwd does not guess.
+    slimtad = make_slimtad(queue={"deliver": False}, daemon={"user": USER, "group": GROUP}).start()
     mistake = request.param if isinstance(request.param, bytes) else request.param.encode()
     slimtad.configuration.write_bytes(slimtad.configuration.read_bytes() + mistake)
     return slimtad
