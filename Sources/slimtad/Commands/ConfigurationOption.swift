@@ -1,0 +1,9 @@
+// The option that all subcommands have.
+
+import ArgumentParser
+
+/// What all subcommands have.
+struct ConfigurationOption: ParsableArguments {
+    @Option(name: [.customLong("config"), .customShort("c")], help: "The configuration file.")
+    var path = "/etc/slimta/slimta.conf"
+}
