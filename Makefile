@@ -6,6 +6,7 @@
 #   make lint       formatting, and the walls between the targets
 #   make run        try it: a slimtad of your own in .run/
 #   make bench      measure the release build: the queue's storage alone, then the daemon (bench-store, bench-daemon)
+#   make bench-compare BEFORE=FOLDER  what a change costs: this checkout beside another one whose release build is made
 #   make crash      power cuts, kills and faults, ROUNDS=300 kills and the others in proportion; as root, for hours
 #   make flood      what strangers and hostile peers can cost, as figures with bounds; ONLY=sessions runs one of Tests/Flood
 #   make bench-million  a queue of a million deferred messages: start, memory, what is still accepted
@@ -31,7 +32,7 @@ SWIFT_FLAGS = --explicit-target-dependency-import-check error
 # What is shipped, and so what is measured.
 BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
 
-.PHONY: build release test test-system lint bench bench-store bench-daemon bench-million bench-control crash flood run install \
+.PHONY: build release test test-system lint bench bench-store bench-daemon bench-compare bench-million bench-control crash flood run install \
     install-files uninstall deb clean
 
 build:
@@ -88,6 +89,19 @@ flood:
 	@failed=; for flood in $(FLOODS); do echo "== $$flood"; \
 	    .venv/bin/python $$flood --slimtad .build/release/slimtad || failed="$$failed $$flood"; done; \
 	    test -z "$$failed" || { echo "make flood: out of bounds:$$failed" >&2; exit 1; }
+
+# By turns with the release build of another checkout, in BEFORE.
+REPS ?= 5
+bench-compare:
+	.ci/deps build
+	$(BUILD_RELEASE) --product slimtad
+	$(BUILD_RELEASE) --product storage-worker
+	@test -x "$(BEFORE)/.build/release/storage-worker" || { \
+	    echo "make bench-compare: BEFORE=FOLDER is to name a checkout with a release build of slimtad and storage-worker" >&2; exit 1; }
+	@test -x $(BENCH) || { echo "make bench-compare: no $(BENCH) beside this repository, nothing to measure with" >&2; exit 1; }
+	mkdir -p .build/bench-store
+	BENCH_STATE="$(or $(BENCH_STATE),$(CURDIR)/.build/bench)" python3 Tests/Benchmarks/compare.py \
+	    --before "$(BEFORE)/.build/release" --now .build/release --bench $(BENCH) --folder .build/bench-store --reps $(REPS)
 
 bench-million:
 	.ci/deps build
