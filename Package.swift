@@ -62,7 +62,8 @@ let package = Package(
         room("SlimtaPolicy", ["SlimtaMail", nioCore]),
 
         // 2: one library of the system each
-        room("SlimtaTLS", ["COpenSSL", nioCore]),
+        // What a handshake came to is one of the facts of a connection, which edges and relays share (SlimtaMail).
+        room("SlimtaTLS", ["SlimtaMail", "COpenSSL", nioCore]),
         room("SlimtaDNS", ["CUnbound"]),
         room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore]),
         room("SlimtaSystem", ["SlimtaMail", "CSystemd", "CLinux", logging]),
@@ -99,7 +100,7 @@ let package = Package(
         tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
         tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", nioCore, logging]),
         tests("SlimtaPolicy", ["SlimtaMail", nioCore]),
-        tests("SlimtaTLS", [nioCore, nioPosix, nioEmbedded]),
+        tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", nioCore]),
         tests("SlimtaSystem", [logging]),

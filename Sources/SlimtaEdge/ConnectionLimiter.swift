@@ -1,6 +1,5 @@
 // How many connections there may be, in all and from one address. All edges share one; sessions enter and leave it.
 
-internal import NIOCore
 internal import SlimtaMail
 import Synchronization
 
@@ -23,8 +22,8 @@ package final class ConnectionLimiter: Sendable {
         private let network: IPAddress
 
         /// nil for what has no address, such as a UNIX socket: that is not limited by address.
-        init?(_ address: SocketAddress?) {
-            guard let address = IPAddress(address) else { return nil }
+        init?(_ client: ConnectionFacts.Endpoint) {
+            guard let address = client.address else { return nil }
             network = address.customerNetwork
         }
     }

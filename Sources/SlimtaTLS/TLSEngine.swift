@@ -3,6 +3,7 @@
 
 import COpenSSL
 import NIOCore
+internal import SlimtaMail
 
 /// The owner of an `SSL`, between two buffers of ciphertext.
 ///
@@ -144,16 +145,17 @@ final class TLSEngine {
     }
 
     /// What was agreed; to be asked for when the handshake is done.
-    var info: TLSInfo {
+    var facts: TLSFacts {
         var serverName: String?
         if let name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) {
             // It goes to logs, and the client could have put anything there.
             let text = String(cString: name)
             if text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) { serverName = text }
         }
-        return TLSInfo(
-            version: String(cString: SSL_get_version(ssl)),
-            cipher: String(cString: SSL_CIPHER_get_name(SSL_get_current_cipher(ssl))),
+        return TLSFacts(
+            TLSDescription(
+                version: String(cString: SSL_get_version(ssl)),
+                cipher: String(cString: SSL_CIPHER_get_name(SSL_get_current_cipher(ssl)))),
             serverName: serverName,
             isPeerVerified: verification != .none && SSL_get0_peer_certificate(ssl) != nil
                 && SSL_get_verify_result(ssl) == Int(X509_V_OK))

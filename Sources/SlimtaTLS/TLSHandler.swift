@@ -2,6 +2,7 @@
 // octets between the channel and a TLSEngine, and knows nothing of what they mean.
 
 package import NIOCore
+package import SlimtaMail
 
 /// Speaks TLS between a channel and the handlers behind it, for which everything stays as without.
 ///
@@ -34,7 +35,7 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
     /// What the handlers behind are told, as a user inbound event.
     package enum Event: Hashable, Sendable {
         /// The handshake is done.
-        case established(TLSInfo)
+        case established(TLSFacts)
         /// The connection ended without the peer having said that it would.
         case truncated
     }
@@ -194,7 +195,7 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
         }
         state = .established
         // First this: the greeting or EHLO written in reply goes out together with the end of the handshake.
-        context.fireUserInboundEventTriggered(Event.established(engine.info))
+        context.fireUserInboundEventTriggered(Event.established(engine.facts))
         encryptFlushed(context)
         // And the reply to what came with the end of the handshake goes out together with the ticket.
         decrypt(context)

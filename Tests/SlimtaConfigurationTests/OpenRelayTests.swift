@@ -101,6 +101,10 @@ import Testing
         }
     }
 
+    private func endpoint(_ client: String) -> ConnectionFacts.Endpoint {
+        client.isEmpty ? .unix : IPAddress(client).map { .ip($0, port: 1) } ?? .unknown
+    }
+
     /// What MAIL before AUTH gets: code and status, or "ask" if it comes to the question whether there is room.
     private func reply(_ edge: Configuration.Edge, _ client: String, isEncrypted: Bool) -> String {
         let tls: SMTPServerConfiguration.TLSMode =
@@ -118,7 +122,7 @@ import Testing
         let settings = SMTPServerConfiguration(
             hostname: "mx.example.org", tls: tls, authentication: authentication,
             allowsPlaintextAuthentication: edge.plaintextAuth)
-        var machine = SMTPServerMachine(settings, isTrusted: edge.trust.allows(client))
+        var machine = SMTPServerMachine(settings, isTrusted: edge.trust.allows(endpoint(client)))
         var output = ByteBuffer()
         machine.connected(&output)
         if isEncrypted, tls == .startTLS {

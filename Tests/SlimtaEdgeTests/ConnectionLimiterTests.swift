@@ -1,12 +1,12 @@
 // Connections are counted by network, and counted down again.
 
-import NIOCore
+import SlimtaMail
 import Testing
 
 @testable import SlimtaEdge
 
 private func source(_ text: String) throws -> ConnectionLimiter.Source? {
-    ConnectionLimiter.Source(try SocketAddress(ipAddress: text, port: 1000))
+    ConnectionLimiter.Source(.ip(try #require(IPAddress(text)), port: 1000))
 }
 
 @Suite struct ConnectionLimiterTests {

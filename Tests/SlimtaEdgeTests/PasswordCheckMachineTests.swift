@@ -1,6 +1,6 @@
 // Guessing is slow and shuts nobody else out: the line before the password threads, without threads and without waiting.
 
-import NIOCore
+import SlimtaMail
 import Testing
 
 @testable import SlimtaEdge
@@ -8,7 +8,7 @@ import Testing
 private typealias Machine = PasswordCheckMachine
 
 private func source(_ text: String) throws -> Machine.Source? {
-    Machine.Source(try SocketAddress(ipAddress: text, port: 1000))
+    Machine.Source(.ip(try #require(IPAddress(text)), port: 1000))
 }
 
 /// A machine and a clock that only tests move.

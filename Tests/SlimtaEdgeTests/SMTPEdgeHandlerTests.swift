@@ -177,8 +177,8 @@ import Testing
 
     private func key(_ number: UInt32, login: String? = nil, event: String = "refused") -> RepeatedEvents.Key {
         let octets = [192, UInt8(number >> 16 & 255), UInt8(number >> 8 & 255), UInt8(number & 255)]
-        let address = try? SocketAddress(packedIPAddress: ByteBuffer(bytes: octets), port: 25)
-        return .init(source: .init(address), login: login, event: event)
+        let address = IPAddress(bytes: octets).map { ConnectionFacts.Endpoint.ip($0, port: 25) }
+        return .init(source: address.flatMap { .init($0) }, login: login, event: event)
     }
 
     @Test func aFewAreToldAndTheRestIsCounted() {

@@ -28,13 +28,14 @@ final class SessionFixture {
             tls: nil, credentials: nil,
             trust: ClientTrust(networks: [try #require(NetworkRange("192.0.2.0/24"))], allowsThisMachine: false),
             transfer: transfer, dataTimeout: dataTimeout)
+        let client = try SocketAddress(ipAddress: "192.0.2.1", port: 25)
         let log = log
         let logger = Logger(label: "test") { _ in log }
         try channel.pipeline.syncOperations.addHandler(
             SMTPEdgeHandler(
-                settings: settings, submissions: storage, address: "192.0.2.1",
-                source: .init(try SocketAddress(ipAddress: "192.0.2.1", port: 25)), log: SessionLog(logger)))
-        channel.connect(to: try SocketAddress(ipAddress: "192.0.2.1", port: 25), promise: nil)
+                settings: settings, submissions: storage,
+                connection: ConnectionFacts(peer: client, local: nil), log: SessionLog(logger)))
+        channel.connect(to: client, promise: nil)
         #expect(try replies() == ["220 mx.example.org ESMTP Mail Gateway"])
     }
 

@@ -3,6 +3,7 @@
 import Glibc
 import NIOCore
 import NIOPosix
+import SlimtaMail
 import SlimtaSMTP
 import SlimtaTLS
 import Synchronization
@@ -122,7 +123,7 @@ import Testing
     private func check(
         _ backend: FileCredentials, _ login: String, _ password: String, from address: String = "192.0.2.1"
     ) async -> SMTPServerMachine.PasswordResult {
-        let source = ConnectionLimiter.Source(try? SocketAddress(ipAddress: address, port: 1))
+        let source = IPAddress(address).flatMap { ConnectionLimiter.Source(.ip($0, port: 1)) }
         return await withCheckedContinuation { continuation in
             backend.check(Credentials(login: login, password: Array(password.utf8)), from: source) {
                 continuation.resume(returning: $0)

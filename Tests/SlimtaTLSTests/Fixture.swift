@@ -2,6 +2,7 @@
 
 import NIOCore
 import NIOEmbedded
+import SlimtaMail
 import TestKit
 import Testing
 
@@ -64,7 +65,7 @@ final class Recorder: ChannelInboundHandler {
     private(set) var entries: [Entry] = []
     private(set) var data = ByteBuffer()
     private(set) var largestRead = 0
-    private(set) var info: TLSInfo?
+    private(set) var info: TLSFacts?
     private(set) var error: TLSError?
     /// Called with each event, as a driver would be.
     var onEstablished: ((ChannelHandlerContext) -> Void)?

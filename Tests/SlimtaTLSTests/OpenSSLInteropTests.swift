@@ -3,6 +3,7 @@
 import Foundation
 import NIOCore
 import NIOPosix
+import SlimtaMail
 import TestKit
 import Testing
 
@@ -62,7 +63,7 @@ import Testing
             Issue.record("\(entries)")
             return
         }
-        #expect(info.version == version)
+        #expect(info.session.version == version)
         #expect(info.serverName == "mx.example.com")
         #expect(entries.dropFirst() == [.inactive])
         try await server.close()
@@ -122,7 +123,7 @@ import Testing
         let client = try TLSClientContext(verifies: true, trustFile: Fixture.authority.certificateFile)
         let info = try await Self.converse(
             Fixture.trusted, options, client, verification: .system(host: "mx.example.com"))
-        #expect(info.version == version)
+        #expect(info.session.version == version)
         #expect(info.isPeerVerified)
     }
 
@@ -134,7 +135,7 @@ import Testing
     func weakServer(options: [String]) async throws {
         let weak = try Fixture.certificates.selfSigned("old.example.com", key: .rsa(bits: 1024))
         let info = try await Self.converse(weak, options, TLSClientContext(verifies: false), verification: .none)
-        #expect(info.version == "TLSv1.2")
+        #expect(info.session.version == "TLSv1.2")
         #expect(!info.isPeerVerified)
         let strict = try TLSClientContext(verifies: true, trustFile: weak.certificateFile)
         await #expect(throws: TLSError.self) {
@@ -145,7 +146,7 @@ import Testing
     /// Starts `openssl s_server` with `options`, says a hundred lines to it and hears them backwards.
     private static func converse(
         _ pair: Certificates.Pair, _ options: [String], _ client: TLSClientContext, verification: TLSVerification
-    ) async throws -> TLSInfo {
+    ) async throws -> TLSFacts {
         let port = try NameServer.freePort()
         async let output = openSSL(
             [

@@ -1,5 +1,6 @@
 // Several certificates: which one a client is shown that asks for a name (SNI).
 
+import SlimtaMail
 import TestKit
 import Testing
 

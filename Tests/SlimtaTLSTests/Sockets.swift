@@ -2,6 +2,7 @@
 
 import NIOCore
 import NIOPosix
+import SlimtaMail
 import Synchronization
 
 @testable import SlimtaTLS
@@ -55,7 +56,7 @@ final class Echo: ChannelInboundHandler {
 /// What happened on all connections of a listener.
 final class Log: Sendable {
     enum Entry: Hashable, Sendable {
-        case established(TLSInfo)
+        case established(TLSFacts)
         case truncated
         case error(String)
         case inactive
@@ -106,11 +107,11 @@ final class Talker: ChannelInboundHandler {
 
     private let words: ByteBuffer
     private let expected: Int
-    private let done: EventLoopPromise<(TLSInfo, ByteBuffer)>
-    private var info: TLSInfo?
+    private let done: EventLoopPromise<(TLSFacts, ByteBuffer)>
+    private var info: TLSFacts?
     private var heard = ByteBuffer()
 
-    init(words: ByteBuffer, expected: Int, done: EventLoopPromise<(TLSInfo, ByteBuffer)>) {
+    init(words: ByteBuffer, expected: Int, done: EventLoopPromise<(TLSFacts, ByteBuffer)>) {
         self.words = words
         self.expected = expected
         self.done = done
@@ -140,9 +141,9 @@ final class Talker: ChannelInboundHandler {
 /// Connects, says `words`, and gives what was agreed and heard when that is `expected` octets.
 func talk(
     to port: Int, _ client: TLSClientContext, words: ByteBuffer, expected: Int, verification: TLSVerification = .none
-) async throws -> (TLSInfo, ByteBuffer) {
+) async throws -> (TLSFacts, ByteBuffer) {
     let loop = MultiThreadedEventLoopGroup.singleton.next()
-    let done = loop.makePromise(of: (TLSInfo, ByteBuffer).self)
+    let done = loop.makePromise(of: (TLSFacts, ByteBuffer).self)
     let connected = ClientBootstrap(group: loop)
         .channelInitializer { channel in
             channel.eventLoop.makeCompletedFuture {

@@ -2,6 +2,7 @@
 
 import NIOCore
 import NIOEmbedded
+import SlimtaMail
 import TestKit
 import Testing
 
@@ -16,8 +17,8 @@ import Testing
         try pair.run()
         for end in [pair.server, pair.client] {
             #expect(end.recorder.entries == [.established])
-            #expect(end.recorder.info?.version == version.rawValue)
-            #expect(end.recorder.info?.cipher.contains("AES") == true)
+            #expect(end.recorder.info?.session.version == version.rawValue)
+            #expect(end.recorder.info?.session.cipher.contains("AES") == true)
             #expect(end.recorder.info?.serverName == "mx.example.com")
             #expect(end.recorder.info?.isPeerVerified == false)
             #expect(end.channel.isActive)

@@ -3,6 +3,7 @@
 import Foundation
 import NIOCore
 import NIOPosix
+import SlimtaMail
 import TestKit
 import Testing
 
@@ -17,7 +18,7 @@ import Testing
         for _ in 0..<6 { bytes.writeImmutableBuffer(bytes) }
         let (info, heard) = try await talk(
             to: server.port, Fixture.opportunistic(newest: version), words: bytes, expected: bytes.readableBytes)
-        #expect(info.version == version.rawValue)
+        #expect(info.session.version == version.rawValue)
         #expect(heard == bytes)
         let entries = try await server.log.wait(2)
         #expect(entries.count == 2)

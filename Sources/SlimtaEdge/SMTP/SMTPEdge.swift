@@ -151,12 +151,13 @@ package final class SMTPEdge: Sendable {
     }
 
     private func accepted(_ channel: any Channel) throws {
-        let source = ConnectionLimiter.Source(channel.remoteAddress)
+        let connection = ConnectionFacts(peer: channel.remoteAddress, local: channel.localAddress)
+        let source = ConnectionLimiter.Source(connection.peer)
         let settings = state.withLock { $0.settings }
         guard limiter.enter(source) else {
             sessionLog.log(
                 .info, "too many connections",
-                ["client": "\(Self.text(channel.remoteAddress))", "edge": "\(settings.name)"], source: source,
+                ["client": "\(connection.peer)", "edge": "\(settings.name)"], source: source,
                 on: channel.eventLoop)
             try channel.pipeline.syncOperations.addHandler(
                 TurnAway(saying: settings.server.tls == .immediate ? nil : settings.server.hostname))
@@ -171,7 +172,7 @@ package final class SMTPEdge: Sendable {
             self.limiter.leave(source)
             self.state.withLock { _ = $0.sessions.removeValue(forKey: id) }
         }
-        if Self.isTCP(channel.remoteAddress) {
+        if connection.peer.address != nil {
             // Replies are written whole: nothing is gained by waiting for more.
             channel.setOption(.tcpOption(.tcp_nodelay), value: 1).whenFailure { _ in }
         }
@@ -179,21 +180,10 @@ package final class SMTPEdge: Sendable {
             try channel.pipeline.syncOperations.addHandler(TLSHandler(server: tls, keepsWriting: true))
         }
         let handler = SMTPEdgeHandler(
-            settings: settings, submissions: submissions, address: Self.text(channel.remoteAddress), source: source,
-            log: sessionLog)
+            settings: settings, submissions: submissions, connection: connection, log: sessionLog)
         try channel.pipeline.syncOperations.addHandler(handler)
         if isDraining { channel.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain) }
     }
-
-    private static func isTCP(_ address: SocketAddress?) -> Bool {
-        switch address {
-        case .v4, .v6: true
-        case .unixDomainSocket, nil: false
-        }
-    }
-
-    /// The IP address as text; empty for a UNIX socket.
-    private static func text(_ address: SocketAddress?) -> String { IPAddress(address)?.description ?? "" }
 
     /// Accepts no more connections. Idle sessions end now, the others when their transaction has ended.
     package func drain() async {

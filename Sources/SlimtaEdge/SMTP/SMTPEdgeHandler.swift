@@ -34,7 +34,9 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     private let settings: SMTPEdgeSettings
     private let submissions: any Submissions
-    private let address: String
+    private var connection: ConnectionFacts
+    private let clientAddress: String
+    /// What its lines in the log and its failures to log in are counted by.
     private let source: ConnectionLimiter.Source?
     private let session = UInt64.random(in: .min ... .max)
     private let sessionLog: SessionLog
@@ -58,19 +60,16 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private var deadlineNumber: UInt64?
     private var timer: (scheduled: Scheduled<Void>, at: NIODeadline)?
 
-    /// - Parameters:
-    ///   - address: the client's IP address as text; empty for a UNIX socket.
-    ///   - source: what its lines in the log and its failures to log in are counted by.
     init(
-        settings: SMTPEdgeSettings, submissions: any Submissions, address: String, source: ConnectionLimiter.Source?,
-        log: SessionLog
+        settings: SMTPEdgeSettings, submissions: any Submissions, connection: ConnectionFacts, log: SessionLog
     ) {
         self.settings = settings
         self.submissions = submissions
-        self.address = address
-        self.source = source
+        self.connection = connection
+        clientAddress = connection.clientAddress
+        source = ConnectionLimiter.Source(connection.peer)
         sessionLog = log
-        machine = SMTPServerMachine(settings.server, isTrusted: settings.trust.allows(address))
+        machine = SMTPServerMachine(settings.server, isTrusted: settings.trust.allows(connection.peer))
     }
 
     /// The session's name in logs.
@@ -82,7 +81,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         guard sessionLog.takes(level), let context else { return }
         var metadata = fields()
         metadata["session"] = "\(sessionText)"
-        metadata["client"] = "\(address.isEmpty ? "local" : address)"
+        metadata["client"] = "\(connection.peer)"
         metadata["edge"] = "\(settings.name)"
         sessionLog.log(
             level, message, metadata, source: source, login: machine.user?.login, on: context.eventLoop)
@@ -155,9 +154,10 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         switch event {
-        case TLSHandler.Event.established(let info):
-            log(.debug, "TLS established", ["tls": "\(info.version) \(info.cipher)"])
-            machine.tlsEstablished(TLSDescription(version: info.version, cipher: info.cipher), &output)
+        case TLSHandler.Event.established(let facts):
+            log(.debug, "TLS established", ["tls": "\(facts.session)"])
+            connection.tls = facts
+            machine.tlsEstablished(facts.session, &output)
             advance()
         case Event.drain:
             machine.drain()
@@ -296,7 +296,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             id: collector.id, sender: submission.sender, recipients: submission.recipients, received: .now(),
             body: submission.body, smtpUTF8: submission.smtpUTF8,
             client: ClientInfo(
-                address: address, name: submission.clientName, protocolWord: submission.protocolWord,
+                address: clientAddress, name: submission.clientName, protocolWord: submission.protocolWord,
                 tls: submission.tls, login: submission.login, edge: settings.name))
         let eventLoop = context.eventLoop
         collector.finish { result in

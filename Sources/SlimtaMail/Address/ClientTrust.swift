@@ -18,13 +18,15 @@ package struct ClientTrust: Sendable, Equatable {
     /// Whether nobody may.
     package var isEmpty: Bool { networks.isEmpty && !allowsThisMachine }
 
-    /// Whether a client may, by its IP address as text; empty: a UNIX socket. An IPv4-mapped address is the IPv4 address.
-    /// What is neither may not.
-    package func allows(_ client: String) -> Bool {
-        guard !client.isEmpty else { return allowsThisMachine }
-        guard let client = IPAddress(client) else { return false }
+    /// Whether a client may.
+    package func allows(_ client: ConnectionFacts.Endpoint) -> Bool {
+        switch client {
+        case .unix: allowsThisMachine
+        case .unknown: false
         // A client from elsewhere proves that the edge can be reached after all, by whatever way it came.
-        return networks.contains { $0.contains(client) } || allowsThisMachine && client.isLoopback
+        case .ip(let address, _):
+            networks.contains { $0.contains(address) } || allowsThisMachine && address.isLoopback
+        }
     }
 }
 

@@ -197,8 +197,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        guard case TLSHandler.Event.established(let info) = event else { return }
-        tls = TLSDescription(version: info.version, cipher: info.cipher)
+        guard case TLSHandler.Event.established(let facts) = event else { return }
+        tls = facts.session
         var out = ByteBuffer()
         machine.tlsEstablished(into: &out)
         advance(&out)

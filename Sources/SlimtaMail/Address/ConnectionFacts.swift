@@ -1,0 +1,72 @@
+// What is known of a connection but for what is said on it: who, where to, and how it is encrypted. An edge makes one at
+// accept; trust, limits, logs and whoever judges a client read it. What the edge learns later (TLS) is added to it.
+
+package import NIOCore
+
+/// The facts of a client's connection.
+package struct ConnectionFacts: Sendable {
+    /// One end of a connection.
+    package enum Endpoint: Hashable, Sendable, CustomStringConvertible {
+        case ip(IPAddress, port: Int)
+        /// A UNIX socket.
+        case unix
+        /// The peer of a TCP connection that was gone before we asked for its address. It is trusted with nothing.
+        case unknown
+
+        /// The IP address; nil for a UNIX socket.
+        package var address: IPAddress? {
+            guard case .ip(let address, _) = self else { return nil }
+            return address
+        }
+
+        /// For logs: the IP address, "local" for a UNIX socket, or "unknown".
+        package var description: String {
+            switch self {
+            case .ip(let address, _): address.description
+            case .unix: "local"
+            case .unknown: "unknown"
+            }
+        }
+
+        fileprivate init(_ address: SocketAddress?) {
+            switch address {
+            case .v4, .v6: self = IPAddress(address).map { .ip($0, port: address?.port ?? 0) } ?? .unknown
+            case .unixDomainSocket: self = .unix
+            case nil: self = .unknown
+            }
+        }
+    }
+
+    /// The client.
+    package let peer: Endpoint
+    /// The address that the client connected to.
+    package let local: Endpoint
+    /// What was agreed in the handshake; nil in clear.
+    package var tls: TLSFacts?
+
+    /// The addresses of an accepted socket. Most clients of a UNIX socket have no address: our end says what it is.
+    package init(peer: SocketAddress?, local: SocketAddress?) {
+        self.local = Endpoint(local)
+        self.peer = peer == nil && self.local == .unix ? .unix : Endpoint(peer)
+    }
+
+    /// The peer's address as Received and the queue's records have it: empty for a UNIX socket.
+    package var clientAddress: String { peer.address?.description ?? "" }
+}
+
+/// What was agreed with the peer in a TLS handshake: what costs nothing to know. Channel bindings and the peer's
+/// certificate are to be had of SlimtaTLS's handler.
+package struct TLSFacts: Hashable, Sendable {
+    /// Version and cipher.
+    package let session: TLSDescription
+    /// The host that the client asked for (SNI, RFC 6066 section 3); nil if it named none, or none that is printable.
+    package let serverName: String?
+    /// Whether the peer's certificate was asked for and found good: chain and time, and of a server its host name.
+    package let isPeerVerified: Bool
+
+    package init(_ session: TLSDescription, serverName: String? = nil, isPeerVerified: Bool = false) {
+        self.session = session
+        self.serverName = serverName
+        self.isPeerVerified = isPeerVerified
+    }
+}
