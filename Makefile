@@ -3,7 +3,8 @@
 #
 #   make build      .build/debug/slimtad; CONFIGURATION=release for .build/release/slimtad
 #   make test       unit tests, then the interop tests with real programs; the last line counts both
-#   make lint       formatting, and the walls between the targets
+#   make lint       formatting, the walls between the targets, and the figures that Sources is held to
+#   make figures    these figures: files, functions, circles, documentation
 #   make run        try it: a slimtad of your own in .run/
 #   make bench      measure the release build: the queue's storage alone, then the daemon (bench-store, bench-daemon)
 #   make bench-compare BEFORE=FOLDER  what a change costs: this checkout beside another one whose release build is made
@@ -32,8 +33,8 @@ SWIFT_FLAGS = --explicit-target-dependency-import-check error
 # What is shipped, and so what is measured.
 BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
 
-.PHONY: build release test test-system lint bench bench-store bench-daemon bench-compare bench-million bench-control crash flood run install \
-    install-files uninstall deb clean
+.PHONY: build release test test-system lint figures bench bench-store bench-daemon bench-compare bench-million \
+    bench-control crash flood run install install-files uninstall deb clean
 
 build:
 	.ci/deps build
@@ -47,6 +48,9 @@ lint:
 	.ci/deps test
 	swift format lint --strict --recursive Package.swift Sources Tests
 	python3 Tests/walls.py
+
+figures:
+	python3 Tests/figures.py --circles
 
 run:
 	.ci/deps run
@@ -172,4 +176,5 @@ test-system:
 	.ci/test-system
 
 clean:
-	rm -rf .build .venv .run Package.resolved Tests/Interop/__pycache__ Tests/Interop/harness/__pycache__ Tests/Crash/__pycache__
+	rm -rf .build .venv .run Package.resolved Tests/__pycache__ Tests/Interop/__pycache__ Tests/Interop/harness/__pycache__ \
+	    Tests/Crash/__pycache__

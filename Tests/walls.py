@@ -1,6 +1,7 @@
 """The walls of the package that the compiler does not see: `make lint` runs this after `swift format lint`.
 
-Prints one line for each breach, FILE:LINE: what; exits 1 if there is any.
+Prints one line for each breach, FILE:LINE: what; exits 1 if there is any. The figures that Sources/ is held to are in
+figures.py.
 """
 
 import json
@@ -9,13 +10,15 @@ import re
 import subprocess
 import sys
 
+import figures
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOP_LEVEL = {"Package.swift", "Makefile", "README.md", "CHANGELOG.md", "Sources", "Tests", "etc", "systemd"}
 # What may be imported without being a dependency: parts of the toolchain. Foundation is not among them (DESIGN.md
 # section 3: no Foundation on the message path; it doubles the daemon's memory), nor is Dispatch.
 TOOLCHAIN = {"Swift", "Glibc", "Synchronization", "_Concurrency"}
 TEST_TOOLCHAIN = TOOLCHAIN | {"Testing", "Foundation"}
-LONGEST_FILE = 800
+LONGEST_TEST = 800
 
 IMPORT = re.compile(
     r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:package|internal|private|fileprivate|public)\s+)?import\s+"
@@ -43,19 +46,14 @@ def targets():
         yield ROOT / (target.get("path") or f"{kind}/{target['name']}"), allowed
 
 
-def code_only(line):
-    """The line without a comment at its end and without the content of its string literals."""
-    return re.sub(r'"(?:[^"\\]|\\.)*"', '""', line).split("//")[0]
-
-
 def check_swift(path, allowed, is_source):
-    lines = path.read_text().splitlines()
+    text = path.read_text()
+    lines = text.splitlines()
     if not lines or not lines[0].startswith("//"):
         breach(path, 1, "does not begin with a comment: what it is for, who calls it")
-    if len(lines) > LONGEST_FILE:
-        breach(path, len(lines), f"has more than {LONGEST_FILE} lines: split it")
-    for number, line in enumerate(lines, 1):
-        code = code_only(line)
+    if not is_source and len(lines) > LONGEST_TEST:
+        breach(path, len(lines), f"has more than {LONGEST_TEST} lines: split it")
+    for number, code in enumerate(figures.code_of(text).splitlines(), 1):
         if found := IMPORT.match(code):
             module = found[1]
             if module not in allowed | (TOOLCHAIN if is_source else TEST_TOOLCHAIN):
@@ -80,6 +78,7 @@ def main():
     # A wall that looks at nothing stands nowhere.
     if files == 0:
         breach(ROOT / "Package.swift", 1, "no Swift file was found")
+    breaches.extend(figures.House(ROOT).breaches())
     for line in breaches:
         print(line, file=sys.stderr)
     return 1 if breaches else 0
