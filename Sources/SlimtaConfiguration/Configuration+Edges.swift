@@ -1,4 +1,5 @@
-// [[edge]], and what makes an edge an open relay or useless. Called by `Configuration.parse`.
+// [[edge]], and what makes an edge an open relay or useless. Called by `Configuration.parse`. Each kind of edge reads its
+// own keys, and a key that its kind does not have is unknown.
 
 import SlimtaMail
 
@@ -27,17 +28,25 @@ extension Configuration.Edge {
             .text("up to 64 letters, digits and any of \"-_.\"") { name in
                 (1...64).contains(name.utf8.count) && name.utf8.allSatisfy(Setting.isNameOctet) ? name : nil
             } ?? ""
-        type = table.required("type", "\"smtp\"")?.choice() ?? .smtp
-        listen =
-            table.required("listen", "a list such as [\"[::]:587\"]")?
-            .list(of: "addresses", mayBeEmpty: false) { Self.listenAddress($0, &listeners) } ?? []
-        tls = table["tls"]?.choice() ?? .starttls
-        auth = table["auth"]?.choice() ?? .required
-        if let text = table["banner"]?.text(Self.bannerRule, { Self.isBanner($0) ? $0 : nil }) { banner = text }
-        trustedNetworks =
-            table["trusted_networks"]?.list(of: "networks", mayBeEmpty: true, Self.trustedNetwork) ?? []
-        plaintextAuth = table["plaintext_auth"]?.bool() ?? false
+        // Without a type that is understood it is read as the kind that most are.
+        switch table.required("type", "\"smtp\"")?.choice(of: Word.self) ?? .smtp {
+        case .smtp:
+            listen = Self.listen(table, &listeners)
+            type = .smtp(SMTP(table))
+        }
         table.refuseUnknownKeys()
+    }
+
+    /// What the file calls the kinds.
+    private enum Word: String, CaseIterable {
+        case smtp
+    }
+
+    private static func listen(
+        _ table: Section, _ listeners: inout [(address: ListenAddress, path: String)]
+    ) -> [ListenAddress] {
+        table.required("listen", "a list such as [\"[::]:587\"]")?
+            .list(of: "addresses", mayBeEmpty: false) { listenAddress($0, &listeners) } ?? []
     }
 
     private static func listenAddress(
@@ -55,37 +64,9 @@ extension Configuration.Edge {
         return address
     }
 
-    private static let bannerRule =
-        "\"220 \" and up to 400 printable ASCII characters, with {hostname} where the host's name is to be"
-
-    private static func isBanner(_ text: String) -> Bool {
-        guard text.hasPrefix("220 "), (5...404).contains(text.utf8.count),
-            text.utf8.allSatisfy({ (0x20...0x7E).contains($0) })
-        else { return false }
-        // Another word in braces would go out as it is.
-        let rest = text.replacing("{hostname}", with: "")
-        return !rest.utf8.contains(UInt8(ascii: "{")) && !rest.utf8.contains(UInt8(ascii: "}"))
-    }
-
-    private static func trustedNetwork(_ setting: Setting) -> NetworkRange? {
-        guard let network = setting.network() else { return nil }
-        guard !isTooWide(network) else {
-            return setting.refuse("that trusts the whole world and makes an open relay; allowed are your own networks")
-        }
-        return network
-    }
-
-    /// No organisation's network is wider than 10.0.0.0/8, those that are nobody's elsewhere (fc00::/7, fe80::/10), or a
-    /// /16 of the IPv6 internet, most of which is in 2000::/7: half of the world is as open as all of it.
-    private static func isTooWide(_ network: NetworkRange) -> Bool {
-        if network.base.isIPv4 { return network.prefixLength < 8 }
-        let local = ["fc00::/7", "fe80::/10"].compactMap { NetworkRange($0) }
-        let isLocal = local.contains { $0.contains(network.base) && network.prefixLength >= $0.prefixLength }
-        return network.prefixLength < 16 && !isLocal
-    }
-
     /// What each value allows and all together do not.
     fileprivate func check(_ table: Section, hasTLS: Bool) {
+        let (tls, auth, plaintextAuth) = (access.tls, access.auth, access.plaintextAuth)
         if tls != .cleartext, table.isSound("tls"), !hasTLS {
             table.report(
                 "tls", "found \"\(tls.rawValue)\" without a certificate",
@@ -109,5 +90,51 @@ extension Configuration.Edge {
                     + "be an open relay",
                 "allowed is \"required\", or trusted_networks that say who may send without it")
         }
+    }
+}
+
+extension Configuration.Edge.SMTP {
+    fileprivate init(_ table: Section) {
+        access = .init(table)
+        if let text = table["banner"]?.text(Self.bannerRule, { Self.isBanner($0) ? $0 : nil }) { banner = text }
+    }
+
+    private static let bannerRule =
+        "\"220 \" and up to 400 printable ASCII characters, with {hostname} where the host's name is to be"
+
+    private static func isBanner(_ text: String) -> Bool {
+        guard text.hasPrefix("220 "), (5...404).contains(text.utf8.count),
+            text.utf8.allSatisfy({ (0x20...0x7E).contains($0) })
+        else { return false }
+        // Another word in braces would go out as it is.
+        let rest = text.replacing("{hostname}", with: "")
+        return !rest.utf8.contains(UInt8(ascii: "{")) && !rest.utf8.contains(UInt8(ascii: "}"))
+    }
+}
+
+extension Configuration.Edge.Access {
+    fileprivate init(_ table: Section) {
+        tls = table["tls"]?.choice() ?? .starttls
+        auth = table["auth"]?.choice() ?? .required
+        trustedNetworks =
+            table["trusted_networks"]?.list(of: "networks", mayBeEmpty: true, Self.trustedNetwork) ?? []
+        plaintextAuth = table["plaintext_auth"]?.bool() ?? false
+    }
+
+    private static func trustedNetwork(_ setting: Setting) -> NetworkRange? {
+        guard let network = setting.network() else { return nil }
+        guard !isTooWide(network) else {
+            return setting.refuse("that trusts the whole world and makes an open relay; allowed are your own networks")
+        }
+        return network
+    }
+
+    /// No organisation's network is wider than 10.0.0.0/8, those that are nobody's elsewhere (fc00::/7, fe80::/10), or a
+    /// /16 of the IPv6 internet, most of which is in 2000::/7: half of the world is as open as all of it.
+    private static func isTooWide(_ network: NetworkRange) -> Bool {
+        if network.base.isIPv4 { return network.prefixLength < 8 }
+        let local = ["fc00::/7", "fe80::/10"].compactMap { NetworkRange($0) }
+        let isLocal = local.contains { $0.contains(network.base) && network.prefixLength >= $0.prefixLength }
+        return network.prefixLength < 16 && !isLocal
     }
 }

@@ -88,50 +88,39 @@ extension Configuration {
 
     /// `[[edge]]`: where mail comes in.
     package struct Edge: Sendable, Equatable {
-        package enum Kind: String, Sendable, CaseIterable {
-            case smtp
-        }
+        /// What it speaks, and what `[[edge]]` says for that kind alone.
+        package enum Kind: Sendable, Equatable {
+            case smtp(SMTP)
 
-        package enum TLSMode: String, Sendable, CaseIterable {
-            case starttls
-            case immediate
-            /// No TLS at all.
-            case cleartext = "none"
-        }
-
-        package enum AuthMode: String, Sendable, CaseIterable {
-            /// MAIL before AUTH gets 530 5.7.0.
-            case required
-            case optional
-            /// AUTH is not offered.
-            case off = "none"
+            /// The word that the file has for it, as `type`.
+            package var name: String {
+                switch self {
+                case .smtp: "smtp"
+                }
+            }
         }
 
         /// Of its own among the edges.
         package var name: String
-        package var type = Kind.smtp
-        /// At least one; none is any edge's twice.
+        /// Where clients connect, at least one address; none is any edge's twice.
         package var listen: [ListenAddress]
-        package var tls = TLSMode.starttls
-        package var auth = AuthMode.required
-        /// With `{hostname}` in it: see ``greeting(hostname:)``.
-        package var banner = "220 {hostname} ESMTP Mail Gateway"
-        /// Who may send without AUTH. On an edge that is not ``isLoopbackOnly`` nobody else may.
-        package var trustedNetworks: [NetworkRange] = []
-        /// AUTH without TLS; only on an edge that is ``isLoopbackOnly``.
-        package var plaintextAuth = false
+        package var type = Kind.smtp(SMTP())
+
+        /// Who may send, and over what.
+        package var access: Access {
+            switch type {
+            case .smtp(let smtp): smtp.access
+            }
+        }
 
         /// Whether only this machine can reach it.
         package var isLoopbackOnly: Bool { listen.allSatisfy(\.isLoopback) }
 
         /// Who may send without AUTH.
         package var trust: ClientTrust {
-            ClientTrust(networks: trustedNetworks, allowsThisMachine: auth != .required && isLoopbackOnly)
-        }
-
-        /// The banner, code included, without CRLF.
-        package func greeting(hostname: String) -> String {
-            banner.replacing("{hostname}", with: hostname)
+            ClientTrust(
+                networks: access.trustedNetworks,
+                allowsThisMachine: access.auth != .required && isLoopbackOnly)
         }
     }
 
@@ -280,5 +269,44 @@ extension Configuration {
         package var domains: [DomainPattern]
         /// Complete: what the route does not say is `[relay]`'s.
         package var relay: Relay
+    }
+}
+
+extension Configuration.Edge {
+    /// Who may send on an edge that others reach over a network, and over what.
+    package struct Access: Sendable, Equatable {
+        package enum TLSMode: String, Sendable, CaseIterable {
+            case starttls
+            case immediate
+            /// No TLS at all.
+            case cleartext = "none"
+        }
+
+        package enum AuthMode: String, Sendable, CaseIterable {
+            /// MAIL before AUTH gets 530 5.7.0.
+            case required
+            case optional
+            /// AUTH is not offered.
+            case off = "none"
+        }
+
+        package var tls = TLSMode.starttls
+        package var auth = AuthMode.required
+        /// Who may send without AUTH. On an edge that is not ``isLoopbackOnly`` nobody else may.
+        package var trustedNetworks: [NetworkRange] = []
+        /// AUTH without TLS; only on an edge that is ``isLoopbackOnly``.
+        package var plaintextAuth = false
+    }
+
+    /// What an edge of type "smtp" has.
+    package struct SMTP: Sendable, Equatable {
+        package var access = Access()
+        /// With `{hostname}` in it: see ``greeting(hostname:)``.
+        package var banner = "220 {hostname} ESMTP Mail Gateway"
+
+        /// The banner, code included, without CRLF.
+        package func greeting(hostname: String) -> String {
+            banner.replacing("{hostname}", with: hostname)
+        }
     }
 }

@@ -61,14 +61,17 @@ import Testing
             configuration.edges.map(\.listen) == [
                 [.tcp(HostPort(host: "::", port: 587))], [.tcp(HostPort(host: "::", port: 465))],
             ])
-        #expect(configuration.edges.map(\.tls) == [.starttls, .immediate])
+        #expect(configuration.edges.map(\.access.tls) == [.starttls, .immediate])
         for edge in configuration.edges {
-            #expect(edge.type == .smtp)
-            #expect(edge.auth == .required)
-            #expect(edge.banner == "220 {hostname} ESMTP Mail Gateway")
-            #expect(edge.greeting(hostname: "a.example") == "220 a.example ESMTP Mail Gateway")
-            #expect(edge.trustedNetworks.isEmpty)
-            #expect(!edge.plaintextAuth)
+            #expect(edge.type.name == "smtp")
+            #expect(edge.access.auth == .required)
+            switch edge.type {
+            case .smtp(let smtp):
+                #expect(smtp.banner == "220 {hostname} ESMTP Mail Gateway")
+                #expect(smtp.greeting(hostname: "a.example") == "220 a.example ESMTP Mail Gateway")
+            }
+            #expect(edge.access.trustedNetworks.isEmpty)
+            #expect(!edge.access.plaintextAuth)
             #expect(!edge.isLoopbackOnly)
         }
 
@@ -226,10 +229,15 @@ import Testing
                     listen: [
                         .tcp(HostPort(host: "127.0.0.1", port: 25)), .tcp(HostPort(host: "::1", port: 25)),
                         .tcp(HostPort(host: "localhost", port: 26)), .unix(path: "/run/s"),
-                    ], tls: .cleartext, auth: .optional, banner: "220 hello",
-                    trustedNetworks: [
-                        try #require(NetworkRange("10.0.0.0/8")), try #require(NetworkRange("2001:db8::1/128")),
-                    ], plaintextAuth: true))
+                    ],
+                    type: .smtp(
+                        .init(
+                            access: .init(
+                                tls: .cleartext, auth: .optional,
+                                trustedNetworks: [
+                                    try #require(NetworkRange("10.0.0.0/8")),
+                                    try #require(NetworkRange("2001:db8::1/128")),
+                                ], plaintextAuth: true), banner: "220 hello"))))
         // tls and auth: what is not said is the safe thing
         #expect(configuration.edges[1] == .init(name: "b", listen: [.systemd(name: "smtp.socket")]))
         #expect(

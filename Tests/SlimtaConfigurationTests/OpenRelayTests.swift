@@ -108,20 +108,20 @@ import Testing
     /// What MAIL before AUTH gets: code and status, or "ask" if it comes to the question whether there is room.
     private func reply(_ edge: Configuration.Edge, _ client: String, isEncrypted: Bool) -> String {
         let tls: SMTPServerConfiguration.TLSMode =
-            switch edge.tls {
+            switch edge.access.tls {
             case .starttls: .startTLS
             case .immediate: .immediate
             case .cleartext: .none
             }
         let authentication: SMTPServerConfiguration.Authentication =
-            switch edge.auth {
+            switch edge.access.auth {
             case .required: .required
             case .optional: .optional
             case .off: .none
             }
         let settings = SMTPServerConfiguration(
             hostname: "mx.example.org", tls: tls, authentication: authentication,
-            allowsPlaintextAuthentication: edge.plaintextAuth)
+            allowsPlaintextAuthentication: edge.access.plaintextAuth)
         var machine = SMTPServerMachine(settings, isTrusted: edge.trust.allows(endpoint(client)))
         var output = ByteBuffer()
         machine.connected(&output)

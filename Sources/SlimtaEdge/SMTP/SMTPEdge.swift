@@ -6,46 +6,9 @@ package import NIOCore
 internal import NIOPosix
 package import SlimtaMail
 package import SlimtaQueue
-package import SlimtaSMTP
-package import SlimtaTLS
+internal import SlimtaSMTP
+internal import SlimtaTLS
 import Synchronization
-
-/// What the sessions of an edge are like. A session keeps the settings that it began with.
-package struct SMTPEdgeSettings: Sendable {
-    /// The edge's name, for logs.
-    package var name: String
-    package var server: SMTPServerConfiguration
-    /// nil: no TLS.
-    package var tls: TLSServerContext?
-    /// nil: no AUTH.
-    package var credentials: (any CredentialBackend)?
-    /// Who may send without AUTH.
-    package var trust: ClientTrust
-    package var commandTimeout: TimeAmount
-    /// How slow the content of a message may come.
-    package var transfer: TransferWatch.Limits
-    /// For the whole content of a message, however fast it comes; nil: as long as it takes.
-    package var dataTimeout: TimeAmount?
-    package var handshakeTimeout: TimeAmount
-
-    package init(
-        name: String, server: SMTPServerConfiguration, tls: TLSServerContext?,
-        credentials: (any CredentialBackend)?, trust: ClientTrust,
-        commandTimeout: TimeAmount = .minutes(5),
-        transfer: TransferWatch.Limits = .init(leastRate: 1024, stallTimeout: .minutes(3)),
-        dataTimeout: TimeAmount? = nil, handshakeTimeout: TimeAmount = .seconds(30)
-    ) {
-        self.name = name
-        self.server = server
-        self.tls = tls
-        self.credentials = credentials
-        self.trust = trust
-        self.commandTimeout = commandTimeout
-        self.transfer = transfer
-        self.dataTimeout = dataTimeout
-        self.handshakeTimeout = handshakeTimeout
-    }
-}
 
 /// What an edge hands messages to.
 package protocol Submissions: Sendable {
@@ -72,12 +35,13 @@ extension Reply {
     }
 }
 
-/// An edge of type "smtp".
-package final class SMTPEdge: Sendable {
+/// An edge of type "smtp". Its sessions end with their transactions when it drains.
+package final class SMTPEdge: Edge {
     private struct State {
         var settings: SMTPEdgeSettings
         /// By the address as configured.
         var listeners: [String: [any Channel]] = [:]
+        /// All connections, also those whose client is not known yet.
         var sessions: [ObjectIdentifier: any Channel] = [:]
         var isDraining = false
     }
@@ -91,6 +55,9 @@ package final class SMTPEdge: Sendable {
     private let group: any EventLoopGroup
     private let sessionLog: SessionLog
 
+    /// - Parameters:
+    ///   - limiter: is asked for each connection; all edges share it.
+    ///   - group: its event loops serve the sessions, each connection one loop.
     package init(
         settings: SMTPEdgeSettings, limiter: ConnectionLimiter, submissions: any Submissions,
         group: any EventLoopGroup, logger: Logger
@@ -105,9 +72,6 @@ package final class SMTPEdge: Sendable {
     /// Takes effect for sessions that begin from now on.
     package func setSettings(_ settings: SMTPEdgeSettings) { state.withLock { $0.settings = settings } }
 
-    /// Accepts connections on `socket`, which is bound and listening; the edge owns it from now on.
-    ///
-    /// - Parameter address: the address as configured, for ``stopAccepting(on:)``.
     package func accept(on socket: ListeningSocket, address: String) async throws {
         let listener = try await ServerBootstrap(group: group)
             .childChannelInitializer { channel in
@@ -144,34 +108,36 @@ package final class SMTPEdge: Sendable {
     /// A record of TLS has no more than that.
     static let allocatorForMessages = AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 16384, maximum: 16384)
 
-    /// Accepts no more connections on one address; sessions go on.
     package func stopAccepting(on address: String) async {
         let listeners = state.withLock { $0.listeners.removeValue(forKey: address) } ?? []
         for listener in listeners { try? await listener.close() }
     }
 
+    /// What holds for each connection whoever the client is: it is there for ``drain()`` and ``closeSessions()``. The
+    /// settings are those of this moment. What tells the client's address goes between this and ``serve(_:on:_:)``.
     private func accepted(_ channel: any Channel) throws {
+        let id = ObjectIdentifier(channel)
+        let (settings, isDraining) = state.withLock { state in
+            state.sessions[id] = channel
+            return (state.settings, state.isDraining)
+        }
+        channel.closeFuture.whenComplete { _ in self.state.withLock { _ = $0.sessions.removeValue(forKey: id) } }
         let connection = ConnectionFacts(peer: channel.remoteAddress, local: channel.localAddress)
+        try serve(connection, on: channel, settings)
+        if isDraining { channel.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain) }
+    }
+
+    /// What depends on who the client is: whether there is room for it, whether it is trusted, and its session.
+    private func serve(_ connection: ConnectionFacts, on channel: any Channel, _ settings: SMTPEdgeSettings) throws {
         let source = ConnectionLimiter.Source(connection.peer)
-        let settings = state.withLock { $0.settings }
         guard limiter.enter(source) else {
             sessionLog.log(
-                .info, "too many connections",
-                ["client": "\(connection.peer)", "edge": "\(settings.name)"], source: source,
-                on: channel.eventLoop)
-            try channel.pipeline.syncOperations.addHandler(
+                .info, "too many connections", ["client": "\(connection.peer)", "edge": "\(settings.name)"],
+                source: source, on: channel.eventLoop)
+            return try channel.pipeline.syncOperations.addHandler(
                 TurnAway(saying: settings.server.tls == .immediate ? nil : settings.server.hostname))
-            return
         }
-        let id = ObjectIdentifier(channel)
-        let isDraining = state.withLock { state in
-            state.sessions[id] = channel
-            return state.isDraining
-        }
-        channel.closeFuture.whenComplete { _ in
-            self.limiter.leave(source)
-            self.state.withLock { _ = $0.sessions.removeValue(forKey: id) }
-        }
+        channel.closeFuture.whenComplete { _ in self.limiter.leave(source) }
         if connection.peer.address != nil {
             // Replies are written whole: nothing is gained by waiting for more.
             channel.setOption(.tcpOption(.tcp_nodelay), value: 1).whenFailure { _ in }
@@ -182,10 +148,8 @@ package final class SMTPEdge: Sendable {
         let handler = SMTPEdgeHandler(
             settings: settings, submissions: submissions, connection: connection, log: sessionLog)
         try channel.pipeline.syncOperations.addHandler(handler)
-        if isDraining { channel.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain) }
     }
 
-    /// Accepts no more connections. Idle sessions end now, the others when their transaction has ended.
     package func drain() async {
         let (listeners, sessions) = state.withLock { state in
             state.isDraining = true
@@ -196,11 +160,10 @@ package final class SMTPEdge: Sendable {
         for session in sessions { session.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain) }
     }
 
-    /// How many sessions there are.
     package var sessionCount: Int { state.withLock { $0.sessions.count } }
 
-    /// Ends all sessions now, and all at once: one whose peer does not read takes its time.
     package func closeSessions() async {
+        // All at once: one whose peer does not read takes its time.
         let closings = state.withLock { Array($0.sessions.values) }.map { $0.close() }
         for closing in closings { try? await closing.get() }
     }

@@ -36,20 +36,20 @@ struct CheckCommand: ParsableCommand {
         var lines = ["\(file.path) is right. With it, slimtad would be \(file.hostname):"]
         for edge in values.edges {
             let tls =
-                switch edge.tls {
+                switch edge.access.tls {
                 case .starttls: "STARTTLS"
                 case .immediate: "TLS from the start"
                 case .cleartext: "no TLS"
                 }
             let auth =
-                switch edge.auth {
+                switch edge.access.auth {
                 case .required: "AUTH required"
                 case .optional: "AUTH offered"
                 case .off: "no AUTH"
                 }
             let trusted =
-                edge.trustedNetworks.isEmpty
-                ? "" : ", without AUTH from \(edge.trustedNetworks.map(\.description).joined(separator: " "))"
+                edge.access.trustedNetworks.isEmpty
+                ? "" : ", without AUTH from \(edge.access.trustedNetworks.map(\.description).joined(separator: " "))"
             lines.append(
                 "  edge \(edge.name): \(edge.listen.map(\.description).joined(separator: " ")), \(tls), \(auth)\(trusted)"
             )

@@ -39,8 +39,10 @@ struct Inspection {
             error("", "\(user) cannot read this file: \(reason(errno)); a reload would fail")
         }
         lookAtDirectories()
-        if let tls = file.values.tls, file.values.edges.contains(where: { $0.tls != .cleartext }) { look(at: tls) }
-        if file.values.edges.contains(where: { $0.auth != .off }) { lookAtUsers() }
+        if let tls = file.values.tls, file.values.edges.contains(where: { $0.access.tls != .cleartext }) {
+            look(at: tls)
+        }
+        if file.values.edges.contains(where: { $0.access.auth != .off }) { lookAtUsers() }
         look(at: file.values.relay, "relay")
         for (index, route) in file.values.routes.enumerated() { look(at: route.relay, "route[\(index)]") }
     }

@@ -30,7 +30,7 @@ final class Daemon {
     private let group: MultiThreadedEventLoopGroup
     private let passwordChecks: PasswordChecks
     private let limiter: ConnectionLimiter
-    private var edges: [String: SMTPEdge] = [:]
+    private var edges: [String: any Edge] = [:]
     private var relays: RelaySet?
     /// Relays of earlier configurations that nobody has any more.
     private let ended: AsyncStream<RelaySet.Parts>
@@ -205,19 +205,22 @@ final class Daemon {
         for edge in file.values.edges { await open(edge) }
     }
 
-    private func settings(_ edge: Configuration.Edge) -> SMTPEdgeSettings {
+    private func settings(_ edge: Configuration.Edge) -> EdgeSettings {
         file.values.edgeSettings(edge, hostname: file.hostname, tls: secrets.tls, credentials: credentials)
     }
 
     private func open(_ edge: Configuration.Edge) async {
         guard let intake else { preconditionFailure("edges open when the queue is there") }
-        let running = SMTPEdge(
-            settings: settings(edge), limiter: limiter, submissions: intake, group: group, logger: logger)
+        let running: any Edge =
+            switch settings(edge) {
+            case .smtp(let settings):
+                SMTPEdge(settings: settings, limiter: limiter, submissions: intake, group: group, logger: logger)
+            }
         edges[edge.name] = running
         for address in edge.listen { await accept(running, edge, address) }
     }
 
-    private func accept(_ running: SMTPEdge, _ edge: Configuration.Edge, _ address: ListenAddress) async {
+    private func accept(_ running: any Edge, _ edge: Configuration.Edge, _ address: ListenAddress) async {
         for socket in listeners.sockets[address] ?? [] {
             do {
                 try await running.accept(on: socket.duplicate(), address: address.description)
@@ -322,8 +325,7 @@ final class Daemon {
 
         takeUsers()
         listeners.release(except: new.values.edges)
-        let names = Set(new.values.edges.map(\.name))
-        for edge in old.values.edges where !names.contains(edge.name) {
+        for edge in old.values.edges where !new.values.edges.contains(where: { $0.isSame(as: edge) }) {
             await edges.removeValue(forKey: edge.name)?.drain()
         }
         for edge in new.values.edges {
@@ -331,7 +333,7 @@ final class Daemon {
                 await open(edge)
                 continue
             }
-            running.setSettings(settings(edge))
+            settings(edge).set(on: running)
             let before = old.values.edges.first { $0.name == edge.name }?.listen ?? []
             for address in before where !edge.listen.contains(address) {
                 await running.stopAccepting(on: address.description)
@@ -387,7 +389,7 @@ final class Daemon {
             secrets.complaints = secrets.complaints.filter { !$0.isOfCertificate } + refusals.map { .certificate($0) }
             if new.context !== old.context {
                 secrets.certificates = new
-                for edge in file.values.edges { edges[edge.name]?.setSettings(settings(edge)) }
+                for edge in file.values.edges { if let running = edges[edge.name] { settings(edge).set(on: running) } }
                 logger.notice("renewed certificate is in use")
             }
         } catch {

@@ -38,7 +38,7 @@ final class DaemonState: Sendable {
     struct Edge: Sendable {
         var name: String
         var listen: [String]
-        var running: SMTPEdge
+        var running: any SlimtaEdge.Edge
     }
 
     struct Values: Sendable {

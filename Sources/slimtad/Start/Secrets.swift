@@ -55,13 +55,13 @@ struct Secrets: Sendable {
     /// - Parameter previous: at a reload, what was loaded before: a certificate that cannot be used keeps the old one.
     static func load(_ file: ConfigurationFile, keeping previous: Secrets? = nil) throws(Failure) -> Secrets {
         var secrets = Secrets()
-        if let tls = file.values.tls, file.values.edges.contains(where: { $0.tls != .cleartext }) {
+        if let tls = file.values.tls, file.values.edges.contains(where: { $0.access.tls != .cleartext }) {
             let (certificates, refusals) = try Certificates.load(
                 tls, keeping: previous?.certificates, service: file.serviceUser)
             secrets.certificates = certificates
             secrets.complaints = refusals.map { .certificate($0) }
         }
-        if file.values.edges.contains(where: { $0.auth != .off }) {
+        if file.values.edges.contains(where: { $0.access.auth != .off }) {
             try secrets.loadUsers(file, mayBeMissing: true)
         }
         for relay in [file.values.relay] + file.values.routes.map(\.relay) {

@@ -11,22 +11,49 @@ import SlimtaSMTP
 import SlimtaSystem
 import SlimtaTLS
 
+/// What an edge is like, by its kind.
+enum EdgeSettings: Sendable {
+    case smtp(SMTPEdgeSettings)
+
+    /// Takes effect for sessions that begin from now on. `edge` is of the same kind.
+    func set(on edge: any Edge) {
+        switch self {
+        case .smtp(let settings): (edge as? SMTPEdge)?.setSettings(settings)
+        }
+    }
+}
+
+extension Configuration.Edge {
+    /// Whether a reload makes this edge of `other`: one that changes its kind ends, and another begins.
+    func isSame(as other: Configuration.Edge) -> Bool { name == other.name && type.name == other.type.name }
+}
+
 extension Configuration {
     /// The settings of an edge's sessions.
     func edgeSettings(
         _ edge: Edge, hostname: String, tls: TLSServerContext?, credentials: (any CredentialBackend)?
+    ) -> EdgeSettings {
+        switch edge.type {
+        case .smtp(let smtp): .smtp(smtpSettings(edge, smtp, hostname, tls, credentials))
+        }
+    }
+
+    private func smtpSettings(
+        _ edge: Edge, _ smtp: Edge.SMTP, _ hostname: String, _ tls: TLSServerContext?,
+        _ credentials: (any CredentialBackend)?
     ) -> SMTPEdgeSettings {
-        let greeting = edge.greeting(hostname: hostname)
+        let access = smtp.access
+        let greeting = smtp.greeting(hostname: hostname)
         let server = SMTPServerConfiguration(
             hostname: hostname, greeting: String(greeting.dropFirst("220 ".count)),
-            tls: edge.tls.machineMode, authentication: edge.auth.machineMode,
+            tls: access.tls.machineMode, authentication: access.auth.machineMode,
             mechanisms: auth.mechanisms.compactMap { SASLMechanism(rawValue: $0.rawValue) },
-            allowsPlaintextAuthentication: edge.plaintextAuth, messageSize: limits.messageSize,
+            allowsPlaintextAuthentication: access.plaintextAuth, messageSize: limits.messageSize,
             recipients: limits.recipients, errors: limits.errors, commands: limits.commands,
             lenientPaths: limits.lenientPaths)
         return SMTPEdgeSettings(
-            name: edge.name, server: server, tls: edge.tls == .cleartext ? nil : tls,
-            credentials: edge.auth == .off ? nil : credentials,
+            name: edge.name, server: server, tls: access.tls == .cleartext ? nil : tls,
+            credentials: access.auth == .off ? nil : credentials,
             trust: edge.trust,
             commandTimeout: TimeAmount(limits.commandTimeout),
             transfer: TransferWatch.Limits(
@@ -79,7 +106,7 @@ extension Configuration {
     }
 }
 
-extension Configuration.Edge.TLSMode {
+extension Configuration.Edge.Access.TLSMode {
     fileprivate var machineMode: SMTPServerConfiguration.TLSMode {
         switch self {
         case .starttls: .startTLS
@@ -89,7 +116,7 @@ extension Configuration.Edge.TLSMode {
     }
 }
 
-extension Configuration.Edge.AuthMode {
+extension Configuration.Edge.Access.AuthMode {
     fileprivate var machineMode: SMTPServerConfiguration.Authentication {
         switch self {
         case .required: .required
