@@ -68,14 +68,20 @@ let package = Package(
         room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore]),
         room("SlimtaSystem", ["SlimtaMail", "CSystemd", "CLinux", logging]),
 
+        // 2: what every protocol over sockets needs: listening, HTTP, JSON
+        room("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix, nioHTTP1, logging]),
+
         // 3: where mail comes in and goes out
         room(
             "SlimtaEdge",
-            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "CCrypt", nioCore, nioPosix, logging]),
+            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaNet", "CCrypt", nioCore, nioPosix, logging]),
         room(
             "SlimtaRelay",
-            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, logging]),
-        room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", nioCore, nioPosix, nioHTTP1, logging]),
+            [
+                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaNet", nioCore, nioPosix,
+                logging,
+            ]),
+        room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaNet", nioCore, nioPosix, nioHTTP1, logging]),
 
         // 4: slimta.conf
         room("SlimtaConfiguration", ["SlimtaMail", toml]),
@@ -85,7 +91,8 @@ let package = Package(
             name: "slimtad",
             dependencies: [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS", "SlimtaStorage",
-                "SlimtaSystem", "SlimtaEdge", "SlimtaRelay", "SlimtaControl", "SlimtaConfiguration", argumentParser,
+                "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl", "SlimtaConfiguration",
+                argumentParser,
                 logging, nioCore, nioPosix,
             ],
             swiftSettings: settings),
@@ -104,16 +111,20 @@ let package = Package(
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", nioCore]),
         tests("SlimtaSystem", [logging]),
+        tests("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix, nioEmbedded, logging]),
         tests(
             "SlimtaEdge",
-            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", nioCore, nioPosix, nioEmbedded, logging]),
+            [
+                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaNet", nioCore, nioPosix, nioEmbedded,
+                logging,
+            ]),
         tests(
             "SlimtaRelay",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, nioEmbedded,
                 logging,
             ]),
-        tests("SlimtaControl", ["SlimtaMail", "SlimtaQueue", nioCore, nioPosix, logging]),
+        tests("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaNet", nioCore, nioPosix, logging]),
         tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaSMTP", nioCore]),
     ]
 )

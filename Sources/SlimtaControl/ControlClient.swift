@@ -2,6 +2,7 @@
 // and no event loop, since a command must start quickly.
 
 import Glibc
+package import SlimtaNet
 
 /// Why the daemon could not be asked.
 package enum ControlError: Error, Hashable, Sendable {

@@ -2,6 +2,7 @@
 // which knows the daemon.
 
 package import NIOCore
+package import SlimtaNet
 
 /// Who asks: as the kernel says, not as the client does.
 package struct ControlPeer: Hashable, Sendable {

@@ -5,6 +5,7 @@ package import Logging
 package import NIOCore
 import NIOHTTP1
 import NIOPosix
+import SlimtaNet
 import Synchronization
 
 /// Serves the control socket.

@@ -2,6 +2,7 @@
 
 import NIOCore
 package import SlimtaMail
+package import SlimtaNet
 package import SlimtaQueue
 
 extension JSON {

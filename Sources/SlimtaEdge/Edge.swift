@@ -1,6 +1,8 @@
 // What the daemon asks of whatever mail comes in by, whatever it speaks. The composition root holds one for each
 // `[[edge]]`, gives it sockets at start and at reloads, and drains it at the stop. Settings are each kind's own.
 
+package import SlimtaNet
+
 /// Where mail comes in. The methods are called by one task, ``sessionCount`` by any.
 package protocol Edge: Sendable {
     /// Accepts connections on `socket`, which is bound and listening; the edge owns it from now on, also when this throws.

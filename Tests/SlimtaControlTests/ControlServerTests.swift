@@ -5,6 +5,7 @@ import Glibc
 import Logging
 import NIOCore
 import NIOPosix
+import SlimtaNet
 import Synchronization
 import Testing
 

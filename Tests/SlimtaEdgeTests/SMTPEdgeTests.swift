@@ -5,6 +5,7 @@ import Logging
 import NIOCore
 import NIOPosix
 import SlimtaMail
+import SlimtaNet
 import SlimtaSMTP
 import Testing
 

@@ -5,6 +5,7 @@ package import Logging
 package import NIOCore
 internal import NIOPosix
 package import SlimtaMail
+package import SlimtaNet
 package import SlimtaQueue
 internal import SlimtaSMTP
 internal import SlimtaTLS

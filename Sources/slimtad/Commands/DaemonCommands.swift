@@ -3,6 +3,7 @@
 import ArgumentParser
 import Glibc
 import SlimtaControl
+import SlimtaNet
 import SlimtaSystem
 
 struct ReloadCommand: ParsableCommand {

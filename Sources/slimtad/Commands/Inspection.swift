@@ -6,6 +6,7 @@ import SlimtaConfiguration
 import SlimtaControl
 import SlimtaEdge
 import SlimtaMail
+import SlimtaNet
 import SlimtaSystem
 import SlimtaTLS
 

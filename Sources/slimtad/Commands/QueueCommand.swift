@@ -6,6 +6,7 @@ import Glibc
 import NIOCore
 import SlimtaControl
 import SlimtaMail
+import SlimtaNet
 import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem

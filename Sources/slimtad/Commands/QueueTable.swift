@@ -2,6 +2,7 @@
 // into a pipe every field whole, with tabs between them.
 
 import SlimtaControl
+import SlimtaNet
 
 /// Prints queued messages as they come.
 struct QueueTable {

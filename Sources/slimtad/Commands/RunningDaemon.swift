@@ -3,6 +3,7 @@
 import Glibc
 import SlimtaControl
 import SlimtaMail
+import SlimtaNet
 import SlimtaStorage
 import SlimtaSystem
 

@@ -4,6 +4,7 @@ import ArgumentParser
 import Glibc
 import SlimtaControl
 import SlimtaMail
+import SlimtaNet
 import SlimtaStorage
 import SlimtaSystem
 

@@ -5,6 +5,7 @@ import SlimtaConfiguration
 import SlimtaControl
 import SlimtaEdge
 import SlimtaMail
+import SlimtaNet
 import SlimtaSMTP
 import SlimtaSystem
 

@@ -3,6 +3,7 @@
 import Logging
 import SlimtaControl
 import SlimtaMail
+import SlimtaNet
 import SlimtaQueue
 import SlimtaStorage
 

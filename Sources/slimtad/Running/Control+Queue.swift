@@ -4,6 +4,7 @@
 import NIOCore
 import SlimtaControl
 import SlimtaMail
+import SlimtaNet
 import SlimtaQueue
 import SlimtaStorage
 import Synchronization

@@ -5,6 +5,7 @@ import NIOPosix
 import SlimtaControl
 import SlimtaEdge
 import SlimtaMail
+import SlimtaNet
 import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem

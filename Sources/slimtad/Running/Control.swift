@@ -5,6 +5,7 @@ import Logging
 import NIOPosix
 import SlimtaControl
 import SlimtaMail
+import SlimtaNet
 import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem

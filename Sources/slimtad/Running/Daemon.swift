@@ -9,6 +9,7 @@ import SlimtaControl
 import SlimtaDNS
 import SlimtaEdge
 import SlimtaMail
+import SlimtaNet
 import SlimtaQueue
 import SlimtaRelay
 import SlimtaStorage

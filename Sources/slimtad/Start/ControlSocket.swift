@@ -3,7 +3,7 @@
 
 import Glibc
 import SlimtaControl
-import SlimtaEdge
+import SlimtaNet
 import SlimtaSystem
 
 /// The bound control socket and who may use it.

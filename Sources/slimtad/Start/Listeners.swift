@@ -5,6 +5,7 @@
 import Glibc
 import SlimtaConfiguration
 import SlimtaEdge
+import SlimtaNet
 import SlimtaSystem
 
 /// The sockets of all edges, by what the configuration calls them. Edges get duplicates: an address that moves from one

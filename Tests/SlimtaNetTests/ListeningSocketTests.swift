@@ -3,7 +3,7 @@
 import Glibc
 import Testing
 
-@testable import SlimtaEdge
+@testable import SlimtaNet
 
 @Suite(.serialized) struct ListeningSocketTests {
     /// A port that was free on all addresses a moment ago.

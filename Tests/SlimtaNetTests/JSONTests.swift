@@ -2,7 +2,7 @@
 
 import Testing
 
-@testable import SlimtaControl
+@testable import SlimtaNet
 
 @Suite struct JSONTests {
     @Test func writesWhatItReads() throws {
