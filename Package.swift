@@ -60,10 +60,11 @@ let package = Package(
         room("SlimtaSMTP", ["SlimtaMail", nioCore]),
         room("SlimtaQueue", ["SlimtaMail", nioCore, deque, logging]),
         room("SlimtaPolicy", ["SlimtaMail", nioCore]),
+        room("SlimtaCrypto", ["COpenSSL"]),
 
         // 2: one library of the system each
         // What a handshake came to is one of the facts of a connection, which edges and relays share (SlimtaMail).
-        room("SlimtaTLS", ["SlimtaMail", "COpenSSL", nioCore]),
+        room("SlimtaTLS", ["SlimtaMail", "SlimtaCrypto", "COpenSSL", nioCore]),
         room("SlimtaDNS", ["CUnbound"]),
         room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore]),
         room("SlimtaSystem", ["SlimtaMail", "CSystemd", "CLinux", logging]),
@@ -74,7 +75,11 @@ let package = Package(
         // 3: where mail comes in and goes out
         room(
             "SlimtaEdge",
-            ["SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaNet", "CCrypt", nioCore, nioPosix, logging]),
+            [
+                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "CCrypt", nioCore,
+                nioPosix,
+                logging,
+            ]),
         room(
             "SlimtaRelay",
             [
@@ -107,6 +112,7 @@ let package = Package(
         tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
         tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", nioCore, logging]),
         tests("SlimtaPolicy", ["SlimtaMail", nioCore]),
+        tests("SlimtaCrypto"),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", nioCore]),
@@ -115,7 +121,8 @@ let package = Package(
         tests(
             "SlimtaEdge",
             [
-                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaNet", nioCore, nioPosix, nioEmbedded,
+                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", nioCore, nioPosix,
+                nioEmbedded,
                 logging,
             ]),
         tests(

@@ -1,11 +1,11 @@
-// OpenSSL for SlimtaTLS: the headers, and what Swift cannot import (macros that cast or call) as static inline
+// OpenSSL for SlimtaCrypto and SlimtaTLS: the headers, and what Swift cannot import (macros that cast or call) as static inline
 // functions and constants. Each has the name of what it stands for, behind a C_.
 #pragma once
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
+#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>

@@ -2,6 +2,7 @@
 
 import COpenSSL
 import Glibc
+import SlimtaCrypto
 
 /// A PEM file of a server's certificate and the chain of its issuers, as clients will see it.
 package struct CertificateFacts: Sendable {
@@ -18,7 +19,7 @@ package struct CertificateFacts: Sendable {
     package let chainProblem: String?
 
     package init(certificatePEM: [UInt8]) throws(TLSError) {
-        let source = try PEMSource(bytes: certificatePEM, failure: .certificate)
+        let source = try PEMText(certificates: certificatePEM)
         let leaf = try source.readLeaf()
         defer { X509_free(leaf) }
         var issuers: [OpaquePointer?] = []

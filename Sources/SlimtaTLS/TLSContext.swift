@@ -2,18 +2,21 @@
 // TLSClientContext; TLSEngine makes connections of it.
 
 import COpenSSL
+import SlimtaCrypto
 
 /// An `SSL_CTX`: one per configuration, shared by all connections.
 ///
-/// `@unchecked` is right because the context is only changed by the initialiser of the class that made it, before
-/// anything else has it; afterwards `SSL_new` alone uses it, and that locks what it shares.
-final class TLSContext: @unchecked Sendable {
-    let pointer: OpaquePointer
+/// It is only changed by the initialiser of the class that made it, before anything else has it; afterwards `SSL_new`
+/// alone uses it.
+final class TLSContext: Sendable {
+    private let context: OpenSSLObject
+
+    var pointer: OpaquePointer { context.pointer }
 
     init(method: OpaquePointer, minimum: TLSMinimum) throws(TLSError) {
         ERR_clear_error()
         guard let pointer = SSL_CTX_new(method) else { throw .drainQueue(.configuration, while: "no context") }
-        self.pointer = pointer
+        context = OpenSSLObject(pointer) { SSL_CTX_free($0) }
         let version =
             switch minimum {
             case .v1_2: TLS1_2_VERSION
@@ -30,6 +33,4 @@ final class TLSContext: @unchecked Sendable {
         // Servers resume by tickets, which the client keeps; clients do not resume. Neither needs sessions kept here.
         C_SSL_CTX_set_session_cache_mode(pointer, Int(SSL_SESS_CACHE_OFF))
     }
-
-    deinit { SSL_CTX_free(pointer) }
 }

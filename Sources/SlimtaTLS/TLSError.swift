@@ -1,7 +1,6 @@
 // Why TLS did not work: made wherever SlimtaTLS calls OpenSSL, shown in logs and bounces by edges and relays.
 
-import COpenSSL
-import Glibc
+import SlimtaCrypto
 
 /// Why a context could not be made, or why a connection cannot go on in TLS.
 ///
@@ -41,31 +40,8 @@ package struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
 
     package var description: String { "TLS \(code.rawValue): \(message)" }
 
-    /// Takes all that is in the thread's error queue, the oldest first, and leaves the queue empty.
-    ///
-    /// To be called right after the call that failed, on the same thread: the queue is the thread's.
-    @inline(never)
+    /// Says that `doing` failed and why, by the thread's error queue: see ``CryptoError/drainQueue(while:)``.
     static func drainQueue(_ code: Code, while doing: String) -> TLSError {
-        var reasons: [String] = []
-        while true {
-            var data: UnsafePointer<CChar>?
-            var flags: CInt = 0
-            let error = ERR_get_error_all(nil, nil, nil, &data, &flags)
-            guard error != 0 else { break }
-            let errno = C_ERR_errno(error)
-            var reason =
-                if errno != 0 {
-                    String(cString: strerror(errno))
-                } else {
-                    ERR_reason_error_string(error).map { String(cString: $0) } ?? "error \(error)"
-                }
-            if let data, flags & ERR_TXT_STRING != 0 {
-                let detail = String(cString: data)
-                if !detail.isEmpty { reason += " (\(detail))" }
-            }
-            // A failure deep inside is often reported again by each caller.
-            if reasons.last != reason { reasons.append(reason) }
-        }
-        return TLSError(code, reasons.isEmpty ? doing : "\(doing): \(reasons.joined(separator: "; "))")
+        TLSError(code, CryptoError.drainQueue(while: doing).message)
     }
 }

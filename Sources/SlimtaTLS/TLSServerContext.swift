@@ -2,6 +2,7 @@
 // certificate has changed.
 
 import COpenSSL
+import SlimtaCrypto
 
 /// A server's side of TLS: its certificate, its key and the versions that it speaks.
 ///
@@ -14,30 +15,13 @@ package final class TLSServerContext: Sendable {
     /// The certificates for other names; nil if there are none.
     private let alternatives: Alternatives?
 
-    /// Reads PEM files: the certificate followed by the chain of its issuers, and the key without a passphrase.
-    package convenience init(
-        certificateFile: String, keyFile: String, minimum: TLSMinimum = .v1_2
-    ) throws(TLSError) {
-        let certificates = try PEMSource(file: certificateFile, failure: .certificate)
-        let key = try PEMSource(file: keyFile, failure: .key)
-        try self.init(certificates: certificates, key: key, minimum: minimum)
-    }
-
     /// Takes what was read from PEM files: the certificate followed by the chain of its issuers, and the key without
     /// a passphrase.
     ///
     /// - Parameter others: a client that asks for a host by name (SNI, RFC 6066 section 3) is shown the first of these
     ///   certificates that is for that name, if this one is not.
-    package convenience init(
+    package init(
         certificatePEM: [UInt8], keyPEM: [UInt8], minimum: TLSMinimum = .v1_2, others: [TLSServerContext] = []
-    ) throws(TLSError) {
-        let certificates = try PEMSource(bytes: certificatePEM, failure: .certificate)
-        let key = try PEMSource(bytes: keyPEM, failure: .key)
-        try self.init(certificates: certificates, key: key, minimum: minimum, others: others)
-    }
-
-    private init(
-        certificates: PEMSource, key: PEMSource, minimum: TLSMinimum, others: [TLSServerContext] = []
     ) throws(TLSError) {
         context = try TLSContext(method: TLS_server_method(), minimum: minimum)
         let pointer = context.pointer
@@ -51,12 +35,13 @@ package final class TLSServerContext: Sendable {
             throw .drainQueue(.configuration, while: "session tickets")
         }
 
+        let certificates = try PEMText(certificates: certificatePEM)
         let leaf = try certificates.readLeaf()
         defer { X509_free(leaf) }
-        let privateKey = try key.readPrivateKey()
-        defer { EVP_PKEY_free(privateKey) }
+        let privateKey: OpenSSLObject
+        do { privateKey = try PEMText(keyPEM).readPrivateKey() } catch { throw TLSError(.key, error.message) }
         ERR_clear_error()
-        guard X509_check_private_key(leaf, privateKey) == 1 else {
+        guard X509_check_private_key(leaf, privateKey.pointer) == 1 else {
             throw .drainQueue(.keyMismatch, while: "the private key is not that of the certificate")
         }
         guard SSL_CTX_use_certificate(pointer, leaf) == 1 else {
@@ -68,7 +53,7 @@ package final class TLSServerContext: Sendable {
                 throw .drainQueue(.certificate, while: "certificate of an issuer not accepted")
             }
         }
-        guard SSL_CTX_use_PrivateKey(pointer, privateKey) == 1 else {
+        guard SSL_CTX_use_PrivateKey(pointer, privateKey.pointer) == 1 else {
             throw .drainQueue(.key, while: "private key not accepted")
         }
         certificateExpiry = try Self.seconds(of: X509_get0_notAfter(leaf))
@@ -117,58 +102,3 @@ private func chooseContext(_ ssl: OpaquePointer?, _ argument: UnsafeMutableRawPo
     }
     return SSL_TLSEXT_ERR_OK
 }
-
-/// PEM text, in a file or in memory, read from beginning to end.
-final class PEMSource {
-    private let bio: OpaquePointer
-    private let failure: TLSError.Code
-
-    init(file: String, failure: TLSError.Code) throws(TLSError) {
-        ERR_clear_error()
-        guard let bio = BIO_new_file(file, "r") else { throw .drainQueue(failure, while: "cannot open \(file)") }
-        (self.bio, self.failure) = (bio, failure)
-    }
-
-    init(bytes: [UInt8], failure: TLSError.Code) throws(TLSError) {
-        ERR_clear_error()
-        // A BIO of its own that is written to, because one over memory of ours would be bound to its lifetime.
-        guard let bio = BIO_new(BIO_s_secmem()), let count = CInt(exactly: bytes.count),
-            BIO_write(bio, bytes, count) == count
-        else { throw .drainQueue(failure, while: "cannot be copied") }
-        (self.bio, self.failure) = (bio, failure)
-    }
-
-    deinit { BIO_free(bio) }
-
-    func readLeaf() throws(TLSError) -> OpaquePointer {
-        ERR_clear_error()
-        guard let certificate = PEM_read_bio_X509_AUX(bio, nil, refusePassphrase, nil) else {
-            throw .drainQueue(failure, while: "no certificate in PEM")
-        }
-        return certificate
-    }
-
-    /// The next certificate behind the leaf; nil if there are no more.
-    func readIssuer() throws(TLSError) -> OpaquePointer? {
-        ERR_clear_error()
-        if let certificate = PEM_read_bio_X509(bio, nil, refusePassphrase, nil) { return certificate }
-        guard C_ERR_is(ERR_peek_last_error(), ERR_LIB_PEM, PEM_R_NO_START_LINE) == 1 else {
-            throw .drainQueue(failure, while: "chain of issuers")
-        }
-        ERR_clear_error()
-        return nil
-    }
-
-    func readPrivateKey() throws(TLSError) -> OpaquePointer {
-        ERR_clear_error()
-        guard let key = PEM_read_bio_PrivateKey(bio, nil, refusePassphrase, nil) else {
-            throw .drainQueue(failure, while: "no private key in PEM, or one with a passphrase")
-        }
-        return key
-    }
-}
-
-/// Instead of OpenSSL's own, which would ask on the terminal.
-private func refusePassphrase(
-    buffer: UnsafeMutablePointer<CChar>?, size: CInt, isWriting: CInt, user: UnsafeMutableRawPointer?
-) -> CInt { -1 }

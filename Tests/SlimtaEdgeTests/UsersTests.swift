@@ -3,9 +3,9 @@
 import Glibc
 import NIOCore
 import NIOPosix
+import SlimtaCrypto
 import SlimtaMail
 import SlimtaSMTP
-import SlimtaTLS
 import Synchronization
 import Testing
 

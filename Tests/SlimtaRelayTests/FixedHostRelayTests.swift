@@ -397,7 +397,7 @@ struct FixedHostRelayTests {
         let certificates = try Certificates()
         let pair = try certificates.selfSigned(names[0])
         let context = try TLSServerContext(
-            certificateFile: pair.certificateFile, keyFile: pair.keyFile, minimum: .v1_2)
+            certificatePEM: pair.certificatePEM, keyPEM: pair.keyPEM, minimum: .v1_2)
         return (context, pair.certificateFile, certificates)
     }
 

@@ -18,7 +18,7 @@ enum Fixture {
     static func server(
         _ pair: Certificates.Pair = trusted, minimum: TLSMinimum = .v1_2
     ) throws(TLSError) -> TLSServerContext {
-        try TLSServerContext(certificateFile: pair.certificateFile, keyFile: pair.keyFile, minimum: minimum)
+        try TLSServerContext(certificatePEM: pair.certificatePEM, keyPEM: pair.keyPEM, minimum: minimum)
     }
 
     static func opportunistic(newest: Version = .tls13) throws(TLSError) -> TLSClientContext {

@@ -2,6 +2,7 @@
 
 internal import CCrypt
 import Glibc
+internal import SlimtaCrypto
 internal import SlimtaSMTP
 
 /// A password hash in the form of crypt(5): yescrypt, bcrypt, sha512crypt and whatever else libxcrypt knows.
@@ -64,12 +65,7 @@ package struct PasswordHash: Hashable, Sendable {
     /// Whether `password` is the one that was hashed. As slow as the hash was made; constant time beyond that.
     package func matches(_ password: some Collection<UInt8>) -> Bool {
         guard let hash = Self.hash(password, setting: text) else { return false }
-        let a = Array(hash.utf8)
-        let b = Array(text.utf8)
-        guard a.count == b.count else { return false }
-        var difference: UInt8 = 0
-        for index in a.indices { difference |= a[index] ^ b[index] }
-        return difference == 0
+        return ConstantTime.areEqual(hash.utf8, text.utf8)
     }
 
     private static func hash(_ password: some Collection<UInt8>, setting: String) -> String? {

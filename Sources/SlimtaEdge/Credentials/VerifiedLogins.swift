@@ -1,8 +1,8 @@
 // Logins whose password was just verified. FileCredentials looks here first, since a password hash is slow on purpose and
 // an application may log in for each message.
 
+internal import SlimtaCrypto
 internal import SlimtaSMTP
-internal import SlimtaTLS
 import Synchronization
 
 /// Remembers for some minutes which password a login was verified with: as a keyed digest, never the password.
