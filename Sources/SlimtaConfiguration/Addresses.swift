@@ -9,6 +9,7 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
     /// 1 to 65535.
     package var port: Int
 
+    /// From what is known to be a host as ``host`` has it, and a port.
     package init(host: String, port: Int) {
         self.host = host
         self.port = port
@@ -47,6 +48,7 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
     /// The host if it is an IP address.
     package var address: IPAddress? { IPAddress(host) }
 
+    /// "host:port", an IPv6 address in brackets: what ``init(_:defaultPort:)`` reads.
     package var description: String { host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
     private static func portNumber(_ text: Substring) -> Int? {
@@ -95,6 +97,7 @@ package enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// As slimta.conf writes it.
     package var description: String {
         switch self {
         case .tcp(let address): address.description
@@ -161,6 +164,7 @@ package enum DomainPattern: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// As slimta.conf writes it.
     package var description: String {
         switch self {
         case .any: "*"

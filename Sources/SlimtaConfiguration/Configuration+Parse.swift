@@ -31,6 +31,7 @@ extension Configuration {
             ("auth", "users"),
         ]
 
+        /// Reads the text of slimta.conf, of which `file` is the name for messages. Throws nothing: see ``mistakes``.
         package init(_ text: String, file: String) {
             guard text.utf8.count <= TOMLDocument.maximumSize else {
                 let size = Size.text(TOMLDocument.maximumSize)

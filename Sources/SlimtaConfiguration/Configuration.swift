@@ -1,64 +1,81 @@
-// slimta.conf as typed values. Made by `Configuration.parse`; the composition root hands each part to whom it concerns.
-// Field names are the file's keys; every default is the file's.
+// slimta.conf as typed values. `Configuration.parse` makes them; the composition root hands each part to whom it
+// concerns. A property has the name of its key (`drainTimeout` is `drain_timeout`), a type that of its table, the raw
+// value of a case is what the file says, and a default here is the default that etc/slimta.conf shows.
 
 package import SlimtaMail
 
 /// All that slimta.conf says.
 package struct Configuration: Sendable, Equatable {
-    /// For banner, EHLO, Received and Message-ID; nil: the machine's fully qualified name.
+    /// `hostname`: our name in banner, EHLO, Received and Message-ID; nil: the machine's fully qualified name.
     package var hostname: String?
+    /// `[daemon]`
     package var daemon = Daemon()
+    /// `[log]`
     package var log = Log()
-    /// nil: no edge needs TLS.
+    /// `[tls]`; nil if the file has no such table: then no edge has TLS.
     package var tls: TLS?
-    /// At least one.
+    /// `[[edge]]`, in the file's order: at least one in a file without mistakes.
     package var edges: [Edge]
+    /// `[limits]`, for all edges.
     package var limits = Limits()
+    /// `[auth]`, for all edges.
     package var auth = Auth()
+    /// `[queue]`
     package var queue = Queue()
-    /// Where mail goes that no route takes.
+    /// `[relay]`: where mail goes that no route takes.
     package var relay = Relay()
+    /// `[dns]`
     package var dns = DNS()
-    /// In the file's order: the first match wins.
+    /// `[[route]]`, in the file's order: the first match wins.
     package var routes: [Route] = []
 
-    /// The relay for a recipient's domain, given with ASCII letters in lower case.
+    /// The relay for a recipient's domain: of the first route that takes it, else `[relay]`. The domain comes as
+    /// ``Mailbox/foldedDomain`` has it.
     package func relay(for foldedDomain: some StringProtocol) -> Relay {
         routes.first { $0.domains.contains { $0.matches(foldedDomain) } }?.relay ?? relay
     }
 }
 
 extension Configuration {
-    /// `[daemon]`
+    /// `[daemon]`: the process.
     package struct Daemon: Sendable, Equatable {
-        /// What a daemon that was started as root becomes.
+        /// The user that a daemon started as root becomes once its ports are bound; never root.
         package var user = "slimtad"
+        /// The group that it becomes with ``user``; never root.
         package var group = "slimtad"
         /// An absolute path; nil if the file says nothing: then $STATE_DIRECTORY, else ``defaultStateDirectory``.
         package var stateDirectory: String?
         /// An absolute path; nil if the file says nothing: then $RUNTIME_DIRECTORY, else ``defaultRuntimeDirectory``.
         package var runtimeDirectory: String?
-        /// What sessions get to finish in, at stop.
+        /// How long sessions and deliveries in progress may take to finish, at a stop.
         package var drainTimeout: Duration = .seconds(30)
 
+        /// Where the queue is if neither slimta.conf nor systemd says where.
         package static let defaultStateDirectory = "/var/lib/slimtad"
+        /// Where the control socket is if neither slimta.conf nor systemd says where.
         package static let defaultRuntimeDirectory = "/run/slimtad"
     }
 
-    /// `[log]`
+    /// `[log]`: what is logged, and where to.
     package struct Log: Sendable, Equatable {
+        /// What `level` may say: the levels of swift-log up to error.
         package enum Level: String, Sendable, CaseIterable {
             case trace, debug, info, notice, warning, error
         }
 
+        /// What `target` may say.
         package enum Target: String, Sendable, CaseIterable {
             /// The journal if started by systemd, else standard error.
             case auto
+            /// The journal of systemd, with an event's fields as its fields.
             case journal
+            /// A line of text an event.
             case standardError = "stderr"
         }
 
+        /// Events below it are not logged.
         package var level = Level.info
+        /// Where events are logged to.
         package var target = Target.auto
     }
 
@@ -72,6 +89,7 @@ extension Configuration {
             package var key: String
         }
 
+        /// What `minimum` may say: TLS 1.2 (RFC 5246), TLS 1.3 (RFC 8446).
         package enum Version: String, Sendable, CaseIterable {
             case tls12 = "1.2"
             case tls13 = "1.3"
@@ -81,6 +99,7 @@ extension Configuration {
         package var main: Pair
         /// `[[tls.certificates]]`: for clients that ask for their names (SNI), in the file's order.
         package var others: [Pair] = []
+        /// The oldest version that clients may use.
         package var minimum = Version.tls12
         /// How often the files are looked at: a renewed certificate is used without a reload.
         package var check: Duration = .seconds(86400)
@@ -100,10 +119,11 @@ extension Configuration {
             }
         }
 
-        /// Of its own among the edges.
+        /// Its name in the log; no other edge has it.
         package var name: String
         /// Where clients connect, at least one address; none is any edge's twice.
         package var listen: [ListenAddress]
+        /// `type`: what it speaks.
         package var type = Kind.smtp(SMTP())
 
         /// Who may send, and over what.
@@ -113,10 +133,10 @@ extension Configuration {
             }
         }
 
-        /// Whether only this machine can reach it.
+        /// Whether nobody but this machine can reach it.
         package var isLoopbackOnly: Bool { listen.allSatisfy(\.isLoopback) }
 
-        /// Who may send without AUTH.
+        /// Who may send without AUTH, from what ``access`` says of networks and AUTH.
         package var trust: ClientTrust {
             ClientTrust(
                 networks: access.trustedNetworks,
@@ -124,82 +144,95 @@ extension Configuration {
         }
     }
 
-    /// `[limits]`
+    /// `[limits]`: what one client, and all together, may cost.
     package struct Limits: Sendable, Equatable {
-        /// Octets.
+        /// Octets of a message (RFC 1870 section 6.1); a larger one gets 552 5.3.4.
         package var messageSize = 50 << 20
-        /// Of one message; one more gets 452 4.5.3.
+        /// Recipients of one message; one more gets 452 4.5.3 (RFC 5321 section 4.5.3.1.10).
         package var recipients = 1000
-        /// Of all edges together; one more gets 421 4.7.0.
+        /// Connections of all edges together; one more gets 421 4.7.0.
         package var connections = 10000
-        /// From one IPv4 address or IPv6 /64.
+        /// Connections from one IPv4 address or IPv6 /64.
         package var connectionsPerAddress = 100
-        /// 5xx replies since the last accepted message, then 421 4.7.0.
+        /// 5xx replies since the last accepted message; then 421 4.7.0.
         package var errors = 10
-        /// Commands without progress (an accepted recipient, DATA, a login), then 421 4.7.0.
+        /// Commands without progress (an accepted recipient, DATA, a login); then 421 4.7.0.
         package var commands = 100
-        /// RFC 5321 section 4.5.3.2.7.
+        /// How long the next command may be waited for (RFC 5321 section 4.5.3.2.7).
         package var commandTimeout: Duration = .seconds(300)
         /// Octets a second that a message must come with; 0: any octet is enough.
         package var leastRate = 1024
         /// How long nothing of a message may come.
         package var stallTimeout: Duration = .seconds(180)
-        /// For the whole message, however fast it comes; nil: as long as it takes.
+        /// How long the whole message may take, however fast it comes; nil ("never"): as long as it takes.
         package var dataTimeout: Duration?
-        /// For TLS.
+        /// How long a TLS handshake may take.
         package var handshakeTimeout: Duration = .seconds(30)
-        /// More Received fields than that: 554 5.4.6.
+        /// Received fields of a message (RFC 5321 section 6.3); with more, 554 5.4.6.
         package var receivedHops = 50
         /// Whether MAIL and RCPT take an address without "<" and ">".
         package var lenientPaths = false
     }
 
-    /// `[auth]`
+    /// `[auth]`: how clients say who they are (RFC 4954).
     package struct Auth: Sendable, Equatable {
+        /// What `backend` may say.
         package enum Backend: String, Sendable, CaseIterable {
+            /// Users and the hashes of their passwords are in ``Auth/users``.
             case file
         }
 
+        /// What `mechanisms` may have in it.
         package enum Mechanism: String, Sendable, CaseIterable {
+            /// RFC 4616 section 2.
             case plain = "PLAIN"
+            /// Name and password one after the other; no RFC has it, many clients do.
             case login = "LOGIN"
         }
 
+        /// Where users are.
         package var backend = Backend.file
-        /// An absolute path.
+        /// The users file: an absolute path.
         package var users = "/etc/slimta/users"
-        /// In the order in which they are offered; at least one.
+        /// SASL mechanisms in the order in which EHLO offers them; at least one.
         package var mechanisms: [Mechanism] = [.plain, .login]
         /// Whether a login that differs from a user's name by case only is that user's.
         package var foldCase = false
     }
 
-    /// `[queue]`
+    /// `[queue]`: what is done to a message before it is stored, and how long it is tried.
     package struct Queue: Sendable, Equatable {
+        /// What `policies` may have in it; each is a `QueuePolicy`.
         package enum Policy: String, Sendable, CaseIterable {
+            /// Adds Date where it is missing (RFC 6409 section 8.2).
             case date
+            /// Adds Message-ID where it is missing (RFC 6409 section 8.3).
             case messageID = "message_id"
+            /// Adds our Received field (RFC 5321 section 4.4).
             case received
+            /// An envelope for each domain of the recipients.
             case domainSplit = "domain_split"
+            /// An envelope for each recipient.
             case recipientSplit = "recipient_split"
         }
 
-        /// In this order, before the message is stored; none twice.
+        /// What is done to a message, in this order, before it is stored; none twice.
         package var policies: [Policy] = [.date, .messageID, .received, .domainSplit]
-        /// After attempt 1, 2, ...; the last one repeats. At least one.
+        /// How long to wait after attempt 1, 2, ...; the last one repeats. At least one.
         package var retry: [Duration] = [60, 300, 900, 1800, 3600, 7200, 14400].map { .seconds($0) }
-        /// Then the sender gets a bounce.
+        /// How long a message is tried; then its sender gets a bounce.
         package var expire: Duration = .seconds(5 * 86400)
-        /// Then the sender is told that it is delayed; nil: never.
+        /// How long a message waits until its sender is told that it is delayed; nil ("never"): not told.
         package var warn: Duration? = .seconds(4 * 3600)
         /// false: accept and store, deliver nothing.
         package var deliver = true
-        /// Octets of free disk; with less, 452 4.3.1.
+        /// Octets of free disk, and an inode for each 100 KiB of them; with less, 452 4.3.1.
         package var minimumFree = 100 << 20
     }
 
     /// `[relay]`, and each route's: where mail goes out.
     package struct Relay: Sendable, Equatable {
+        /// `type`, with the keys that only this type has.
         package enum Kind: Sendable, Equatable {
             /// To the recipient domain's MXes.
             case mx
@@ -211,63 +244,76 @@ extension Configuration {
             case blackhole
         }
 
+        /// How we say who we are to the host (RFC 4954).
         package struct Login: Sendable, Equatable {
+            /// The name that is sent.
             package var username: String
-            /// An absolute path or `credential:NAME`.
+            /// `password_file`: an absolute path or `credential:NAME`. The password is the content without its line's end.
             package var passwordFile: String
         }
 
+        /// What `tls` of a relay may say.
         package enum TLSMode: String, Sendable, CaseIterable {
+            /// TLS where it is offered, whatever the certificate (RFC 7435 section 3), else in clear.
             case opportunistic
+            /// No TLS, no delivery.
             case required
             /// No TLS at all.
             case cleartext = "none"
         }
 
+        /// Which relay it is.
         package var type = Kind.mx
-        /// Of MXes.
+        /// The TCP port of the domains' MXes; other relays do not use it.
         package var port = 25
+        /// When a connection is encrypted.
         package var tls = TLSMode.opportunistic
+        /// How long one address may take to take a connection.
         package var connectTimeout: Duration = .seconds(30)
+        /// How long the first reply of an address is waited for (RFC 5321 section 4.5.3.2.1).
         package var greetingTimeout: Duration = .seconds(60)
+        /// How long the reply to a command is waited for (RFC 5321 sections 4.5.3.2.2 to 4.5.3.2.4).
         package var commandTimeout: Duration = .seconds(300)
         /// Octets a second that a message must go out with; 0: any octet is enough.
         package var leastRate = 1024
-        /// How long nothing of a message may go out.
+        /// How long nothing of a message may go out (RFC 5321 section 4.5.3.2.5).
         package var stallTimeout: Duration = .seconds(180)
-        /// For the reply to the whole message.
+        /// How long the reply to the whole message is waited for (RFC 5321 section 4.5.3.2.6).
         package var dataTimeout: Duration = .seconds(600)
-        /// A whole attempt for a small message to one recipient.
+        /// How long a whole attempt may take for a small message to one recipient, over all hosts.
         package var attemptTimeout: Duration = .seconds(1200)
         /// How long an idle connection is kept for the next message.
         package var idleTimeout: Duration = .seconds(30)
-        /// To all destinations together.
+        /// Connections to all destinations together.
         package var connections = 500
+        /// Connections to one destination.
         package var connectionsPerDestination = 20
-        /// To bind to; none: the system chooses.
+        /// Our addresses that connections are made from; none: the system chooses.
         package var sourceAddresses: [IPAddress] = []
-        /// Of MXes: permitted though no host of the Internet is there, or ``refuseNetworks`` has it.
+        /// Where MXes may be though no host of the Internet is there, or ``refuseNetworks`` has it.
         package var allowNetworks: [NetworkRange] = []
-        /// Of MXes: not permitted besides what never is.
+        /// Where MXes may not be, besides where they never may.
         package var refuseNetworks: [NetworkRange] = []
     }
 
-    /// `[dns]`
+    /// `[dns]`: whom we ask, and whether we believe it.
     package struct DNS: Sendable, Equatable {
+        /// What `dnssec` may say (RFC 4035 section 5).
         package enum DNSSEC: String, Sendable, CaseIterable {
             case auto, required, off
         }
 
-        /// The host is an IP address; none: those of /etc/resolv.conf.
+        /// Name servers, each an IP address with a port; none: those of /etc/resolv.conf.
         package var servers: [HostPort] = []
+        /// Whether answers are validated.
         package var dnssec = DNSSEC.auto
     }
 
     /// `[[route]]`: mail for these domains goes another way.
     package struct Route: Sendable, Equatable {
-        /// At least one.
+        /// Recipients' domains that it takes; at least one.
         package var domains: [DomainPattern]
-        /// Complete: what the route does not say is `[relay]`'s.
+        /// Where their mail goes. Complete: what the route does not say is `[relay]`'s.
         package var relay: Relay
     }
 }
@@ -275,22 +321,29 @@ extension Configuration {
 extension Configuration.Edge {
     /// Who may send on an edge that others reach over a network, and over what.
     package struct Access: Sendable, Equatable {
+        /// What `tls` of an edge may say.
         package enum TLSMode: String, Sendable, CaseIterable {
+            /// In clear until the client asks for TLS (RFC 3207 section 4).
             case starttls
+            /// TLS from the first octet (RFC 8314 section 3.3).
             case immediate
             /// No TLS at all.
             case cleartext = "none"
         }
 
+        /// What `auth` of an edge may say.
         package enum AuthMode: String, Sendable, CaseIterable {
-            /// MAIL before AUTH gets 530 5.7.0.
+            /// MAIL before AUTH gets 530 5.7.0 (RFC 4954 section 6).
             case required
+            /// AUTH is offered; who may send without it is what ``Configuration/Edge/trust`` says.
             case optional
             /// AUTH is not offered.
             case off = "none"
         }
 
+        /// When a session is encrypted.
         package var tls = TLSMode.starttls
+        /// Whether a client has to say who it is.
         package var auth = AuthMode.required
         /// Who may send without AUTH. On an edge that is not ``isLoopbackOnly`` nobody else may.
         package var trustedNetworks: [NetworkRange] = []
@@ -300,8 +353,9 @@ extension Configuration.Edge {
 
     /// What an edge of type "smtp" has.
     package struct SMTP: Sendable, Equatable {
+        /// Who may send, and over what.
         package var access = Access()
-        /// With `{hostname}` in it: see ``greeting(hostname:)``.
+        /// The first reply of a session, with `{hostname}` in it: see ``greeting(hostname:)``.
         package var banner = "220 {hostname} ESMTP Mail Gateway"
 
         /// The banner, code included, without CRLF.

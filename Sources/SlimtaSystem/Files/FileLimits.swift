@@ -43,6 +43,7 @@ package struct FileBudget: Hashable, Sendable {
     /// RLIMIT_NOFILE.
     package let limit: Int
 
+    /// A budget for so many files.
     package init(limit: Int) { self.limit = limit }
 
     /// Sockets of a resolver to servers.
@@ -57,11 +58,12 @@ package struct FileBudget: Hashable, Sendable {
 
     /// What is wanted, and what there is of it.
     package struct Share: Hashable, Sendable {
-        /// Of clients.
+        /// Connections of clients.
         package var connections: Int
-        /// Of each relay, and attempts at once.
+        /// Connections of each relay, and attempts at once.
         package var relayConnections: Int
 
+        /// Both numbers, one or more each.
         package init(connections: Int, relayConnections: Int) {
             self.connections = connections
             self.relayConnections = relayConnections

@@ -1,29 +1,33 @@
-// The journal: events with their fields, over sd_journal_sendv(3). Installed by LogHandlers.
+// Events for the journal, each with its fields. LogHandlers installs it; LogWriter sends what it makes.
 
-import CSystemd
-import Glibc
 package import Logging
 
 /// Sends events to the journal: the line as MESSAGE, its kind as MESSAGE_ID, and each field as a field of its own,
 /// `queue_id` as `SLIMTA_QUEUE_ID`. The facility is mail.
 package struct JournalLogHandler: LogHandler {
+    /// Fields of the logger, for each of its events.
     package var metadata: Logger.Metadata = [:]
+    /// Gives more fields, asked at each event.
     package var metadataProvider: Logger.MetadataProvider?
     private let shared: SharedLogLevel
     private var own: Logger.Level?
 
+    /// All loggers share `level`.
     package init(level: SharedLogLevel) { shared = level }
 
+    /// The logger's own level if it was given one, else that of all.
     package var logLevel: Logger.Level {
         get { own ?? shared.level }
         set { own = newValue }
     }
 
+    /// One field of the logger.
     package subscript(metadataKey key: String) -> Logger.Metadata.Value? {
         get { metadata[key] }
         set { metadata[key] = newValue }
     }
 
+    /// Hands the event to the thread that sends to the journal.
     package func log(event: LogEvent) {
         let entries = Self.entries(event, LogFields(event, logger: metadata, provider: metadataProvider))
         // Never urgent: the thread sends at once, and who logs is an event loop that must not wait for journald.
@@ -55,46 +59,5 @@ package struct JournalLogHandler: LogHandler {
             }
         }
         return "SLIMTA_" + String(decoding: octets, as: UTF8.self)
-    }
-}
-
-/// Events for the journal on their way through a LogWriter: each field with its length before it, and at the end of an
-/// event a length that no field has.
-enum JournalFrame {
-    private static let end = UInt32.max
-
-    /// One event.
-    static func encode(_ entries: [[UInt8]]) -> [UInt8] {
-        var frame: [UInt8] = []
-        frame.reserveCapacity(entries.reduce(4) { $0 + 4 + $1.count })
-        for entry in entries {
-            append(UInt32(entry.count), to: &frame)
-            frame += entry
-        }
-        append(end, to: &frame)
-        return frame
-    }
-
-    /// Sends events, one call for each. What the journal does not take is lost: there is nowhere to say it.
-    static func send(_ frames: inout [UInt8]) {
-        frames.withUnsafeMutableBytes { buffer in
-            var vectors: [iovec] = []
-            var offset = 0
-            while offset < buffer.count {
-                let length = buffer.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
-                offset += 4
-                if length == end {
-                    sd_journal_sendv(vectors, Int32(vectors.count))
-                    vectors.removeAll(keepingCapacity: true)
-                } else {
-                    vectors.append(iovec(iov_base: buffer.baseAddress.map { $0 + offset }, iov_len: Int(length)))
-                    offset += Int(length)
-                }
-            }
-        }
-    }
-
-    private static func append(_ length: UInt32, to frame: inout [UInt8]) {
-        withUnsafeBytes(of: length) { frame += $0 }
     }
 }

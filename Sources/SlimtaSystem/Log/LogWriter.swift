@@ -52,6 +52,7 @@ package final class LogWriter: Sendable {
     private let output = Mutex<[UInt8]>([])
     private let wake = WakeWord()
 
+    /// Lines for an open descriptor, which stays the caller's.
     package convenience init(_ descriptor: Int32) { self.init(.descriptor(descriptor)) }
 
     private init(_ target: Target) { self.target = target }

@@ -4,8 +4,9 @@ import Glibc
 
 /// A process that has a listening socket.
 package struct PortHolder: Hashable, Sendable {
+    /// Its number.
     package let pid: Int32
-    /// As in /proc/PID/comm.
+    /// Its name, as in /proc/PID/comm; "?" if it has ended since.
     package let name: String
 
     /// Those that listen where a listener on `address` would be in the way. Only root sees the processes of others: an

@@ -8,11 +8,14 @@ import Glibc
 package struct Identity: Hashable, Sendable {
     /// The user's name.
     package let name: String
+    /// The user's number; never root's in a process that runs.
     package let uid: UInt32
+    /// The number of its main group.
     package let gid: UInt32
     /// All groups, `gid` among them.
     package let groups: [UInt32]
 
+    /// What ``Privileges/lookUp(user:group:)`` finds.
     package init(name: String, uid: UInt32, gid: UInt32, groups: [UInt32]) {
         self.name = name
         self.uid = uid

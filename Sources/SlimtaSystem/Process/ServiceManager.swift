@@ -13,6 +13,7 @@ package enum ServiceManager {
         /// Ours from now on, close-on-exec.
         package let descriptor: Int32
 
+        /// A socket of ``ServiceManager/takeInheritedSockets()``, or one that a test made.
         package init(name: String, descriptor: Int32) {
             self.name = name
             self.descriptor = descriptor

@@ -4,7 +4,7 @@ import Glibc
 
 /// A failed call to the system, or a refusal of our own where going on would be unsafe.
 package struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// What kind of failure it is: tells the exit status.
+    /// What kind of failure it is.
     package enum Code: Sendable {
         /// There is no such user, group, file or credential.
         case notFound
@@ -20,12 +20,14 @@ package struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
         case failed
     }
 
+    /// Tells the exit status.
     package let code: Code
     /// What was tried and what came of it, without the file's content.
     package let message: String
     /// The system's number for it; 0 where the refusal is ours.
     package let number: Int32
 
+    /// A refusal of ours, or a failed call whose kind is known.
     package init(_ code: Code, _ message: String, number: Int32 = 0) {
         self.code = code
         self.message = message
@@ -40,6 +42,7 @@ package struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
         self.number = number
     }
 
+    /// For a person: what was tried, and what the system said.
     package var description: String {
         number == 0 ? message : "\(message): \(Self.text(of: number))"
     }
