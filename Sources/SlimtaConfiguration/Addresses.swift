@@ -192,15 +192,10 @@ enum HostName {
 
     /// Whether the last label is a number: then it is a mistyped IPv4 address, no top-level domain is numeric.
     static func looksLikeAddress(_ name: String) -> Bool {
-        name.utf8.split(separator: UInt8(ascii: ".")).last?.allSatisfy { (0x30...0x39).contains($0) } ?? false
+        name.utf8.split(separator: UInt8(ascii: ".")).last?.allSatisfy(\.isASCIIDigit) ?? false
     }
 
     private static func isLabelOctet(_ octet: UInt8) -> Bool {
-        switch octet {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"):
-            true
-        default: false
-        }
+        octet.isASCIILetterOrDigit || octet == UInt8(ascii: "-")
     }
 }

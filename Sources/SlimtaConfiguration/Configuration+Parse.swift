@@ -73,7 +73,7 @@ extension Configuration {
         hostname = root["hostname"]?.text("a domain name such as \"mail.example.com\"") { name in
             HostName.fold(name).flatMap { folded in
                 // As it was written, unless that cannot go out.
-                HostName.looksLikeAddress(folded) ? nil : name.utf8.allSatisfy { $0 < 0x80 } ? name : folded
+                HostName.looksLikeAddress(folded) ? nil : name.isASCII ? name : folded
             }
         }
         daemon.read(root.section("daemon"))
@@ -126,7 +126,7 @@ extension Setting {
 
     private static func isAbsolutePath(_ text: String) -> Bool {
         text.utf8.first == UInt8(ascii: "/") && (2...4095).contains(text.utf8.count)
-            && text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
+            && text.hasNoASCIIControl
     }
 }
 

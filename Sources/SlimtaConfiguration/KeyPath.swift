@@ -1,6 +1,8 @@
 // Key paths as messages show them: `edge[1].listen[0]`. The line index and the reader of the values meet in these
 // texts, so both make them here.
 
+internal import SlimtaMail
+
 enum KeyPath {
     /// `key` within the table at `path`; the root's path is empty.
     static func joining(_ path: String, _ key: String) -> String {
@@ -13,12 +15,7 @@ enum KeyPath {
 
     /// TOML's bare keys.
     static func isBareOctet(_ octet: UInt8) -> Bool {
-        switch octet {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "-"):
-            true
-        default: false
-        }
+        octet.isASCIILetterOrDigit || "-_".utf8.contains(octet)
     }
 
     private static func isBare(_ key: String) -> Bool { !key.isEmpty && key.utf8.allSatisfy(isBareOctet) }
@@ -33,8 +30,7 @@ enum KeyPath {
             case "\r": quoted += "\\r"
             case "\t": quoted += "\\t"
             case _ where scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value):
-                let digits = String(scalar.value, radix: 16)
-                quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+                quoted += "\\u" + String(hexadecimal: scalar.value, digits: 4)
             default: quoted.unicodeScalars.append(scalar)
             }
         }

@@ -78,7 +78,7 @@ struct RelayReader {
             HostPort($0)
         }
         username = table["username"]?.text("up to 255 characters without control characters") { name in
-            (1...255).contains(name.utf8.count) && name.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F } ? name : nil
+            (1...255).contains(name.utf8.count) && name.hasNoASCIIControl ? name : nil
         }
         passwordFile = table["password_file"]?.fileReference()
         path = table["path"]?.absolutePath()

@@ -1,5 +1,7 @@
 // "did you mean": the nearest of the words that are allowed.
 
+internal import SlimtaMail
+
 /// Used for keys and values of slimta.conf, and by the command line for commands.
 package enum Spelling {
     /// The word of `candidates` that `word` is probably a slip of; nil if none is near.
@@ -33,10 +35,6 @@ package enum Spelling {
 
     /// Upper case and "-" for "_" are slips that cost nothing.
     private static func fold(_ octet: UInt8) -> UInt8 {
-        switch octet {
-        case UInt8(ascii: "A")...UInt8(ascii: "Z"): octet | 0x20
-        case UInt8(ascii: "-"): UInt8(ascii: "_")
-        default: octet
-        }
+        octet == UInt8(ascii: "-") ? UInt8(ascii: "_") : octet.asciiLowercased()
     }
 }

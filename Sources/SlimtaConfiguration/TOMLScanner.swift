@@ -2,6 +2,8 @@
 // scanner knows just enough of TOML 1.0 to tell the line of each key path, and from where to where each statement goes,
 // so that a broken one can be taken out. It judges nothing that the parser judges. Used by TOMLDocument.
 
+internal import SlimtaMail
+
 /// A table's header or a key with its value.
 struct TOMLStatement: Equatable {
     enum Kind: Equatable {
@@ -154,7 +156,7 @@ struct TOMLScanner {
             while let octet = peek, !Self.endsWord.contains(octet) { advance() }
             // "1979-05-27 7": the parser takes the blank for the one of a date and time, and asserts that more follows.
             if position - start == 10, peek == UInt8(ascii: " "), let digit = peek(1),
-                (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(digit), peek(2).map(Self.endsWord.contains) ?? true
+                digit.isASCIIDigit, peek(2).map(Self.endsWord.contains) ?? true
             {
                 poison("a date is followed by what is no time")
             }
@@ -299,7 +301,7 @@ struct TOMLScanner {
         case UInt8(ascii: "u"), UInt8(ascii: "U"):
             var value: UInt32 = 0
             for _ in 0..<(octet == UInt8(ascii: "u") ? 4 : 8) {
-                guard let digit = peek, let nibble = Character(Unicode.Scalar(digit)).hexDigitValue else {
+                guard let digit = peek, let nibble = digit.hexadecimalValue else {
                     return false
                 }
                 value = value << 4 | UInt32(nibble)
@@ -382,7 +384,7 @@ struct TOMLScanner {
             ahead.skipBlanks()
             // [true] and [1] may be elements, and are no names that slimta.conf has
             return ["true", "false", "inf", "nan"].contains(key) == false
-                && !(UInt8(ascii: "0")...UInt8(ascii: "9")).contains(octet)
+                && !octet.isASCIIDigit
                 && (ahead.peek == UInt8(ascii: "]") || ahead.peek == UInt8(ascii: "."))
         }
         // A multi-line string is no key.

@@ -2,6 +2,7 @@
 // which knows the daemon.
 
 package import NIOCore
+internal import SlimtaMail
 package import SlimtaNet
 
 /// Who asks: as the kernel says, not as the client does.
@@ -79,8 +80,8 @@ package struct ControlRequest: Sendable {
         while let octet = rest.popFirst() {
             switch octet {
             case UInt8(ascii: "%"):
-                guard let first = rest.popFirst().flatMap(hexadecimal),
-                    let second = rest.popFirst().flatMap(hexadecimal)
+                guard let first = rest.popFirst().flatMap(\.hexadecimalValue),
+                    let second = rest.popFirst().flatMap(\.hexadecimalValue)
                 else { return nil }
                 octets.append(first << 4 | second)
             case UInt8(ascii: "+") where plusIsSpace: octets.append(0x20)
@@ -90,25 +91,13 @@ package struct ControlRequest: Sendable {
         return String(validating: octets, as: UTF8.self)
     }
 
-    private static func hexadecimal(_ digit: UInt8) -> UInt8? {
-        switch digit {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
-        case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
-        case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
-        default: nil
-        }
-    }
-
     private static func encoded(_ text: String) -> String {
-        let digits = Array("0123456789ABCDEF".utf8)
         var octets: [UInt8] = []
         for octet in text.utf8 {
-            switch octet {
-            case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
-                UInt8(ascii: "~"):
+            if octet.isASCIILetterOrDigit || "-._~".utf8.contains(octet) {
                 octets.append(octet)
-            default: octets += [UInt8(ascii: "%"), digits[Int(octet >> 4)], digits[Int(octet & 15)]]
+            } else {
+                octets += "%\(String(hexadecimal: octet, digits: 2, uppercase: true))".utf8
             }
         }
         return String(decoding: octets, as: UTF8.self)

@@ -37,13 +37,11 @@ package struct MessageIDPolicy: QueuePolicy {
 /// section 3.6.4). What programs write on the left and the right is theirs, as long as it is not nothing.
 private func isMessageID(_ field: HeaderBlock.Field, _ head: ByteBuffer) -> Bool {
     head.withUnsafeReadableBytes { octets in
-        guard let colon = octets[field.name.upperBound..<field.range.upperBound].firstIndex(of: UInt8(ascii: ":"))
-        else {
-            return false
-        }
+        let (start, end) = (field.name.upperBound, field.range.upperBound)
+        guard let colon = octets.firstOffset(of: UInt8(ascii: ":"), from: start, to: end) else { return false }
         var id: [UInt8] = []
         var depth = 0
-        for octet in octets[(colon + 1)..<field.range.upperBound] {
+        for octet in octets[(colon + 1)..<end] {
             let isInside = id.first == UInt8(ascii: "<") && id.last != UInt8(ascii: ">")
             switch octet {
             case UInt8(ascii: " "), UInt8(ascii: "\t"), UInt8(ascii: "\r"), UInt8(ascii: "\n"): continue

@@ -46,12 +46,12 @@ struct HeaderCheck: QueuePolicy {
 private func mailboxLines(_ octets: UnsafeRawBufferPointer) -> (count: Int, end: Int) {
     var (count, end) = (0, 0)
     while octets[end...].starts(with: "From ".utf8) || octets[end...].starts(with: ">From ".utf8) {
-        let next = endOfLine(octets, from: end)
+        let next = octets.endOfLine(from: end)
         // "From : a@b" is a field.
         if HeaderBlock.isField(octets, end..<next) { break }
         (count, end) = (count + 1, next)
     }
-    guard count > 0, end < octets.count, HeaderBlock.isField(octets, end..<endOfLine(octets, from: end)) else {
+    guard count > 0, end < octets.count, HeaderBlock.isField(octets, end..<octets.endOfLine(from: end)) else {
         return (0, 0)
     }
     return (count, end)
@@ -61,16 +61,15 @@ private func mailboxLines(_ octets: UnsafeRawBufferPointer) -> (count: Int, end:
 private func hasLostField(_ octets: UnsafeRawBufferPointer, from start: Int) -> Bool {
     var offset = start
     while offset < octets.count {
-        let next = endOfLine(octets, from: offset)
+        let next = octets.endOfLine(from: offset)
         let line = octets[offset..<next]
         if line.elementsEqual("\r\n".utf8) || line.elementsEqual("\n".utf8) { return false }
         if let colon = line.prefix(80).firstIndex(of: UInt8(ascii: ":")) {
             // What is no part of a name is passed over: controls, blanks, octets above 127.
             let name = String(
-                decoding: line[..<colon].filter {
-                    (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0 | 0x20) || $0 == UInt8(ascii: "-")
-                }, as: UTF8.self
-            ).asciiLowercased()
+                decoding: line[..<colon].map { $0.asciiLowercased() }.filter {
+                    $0.isASCIILowercase || $0 == UInt8(ascii: "-")
+                }, as: UTF8.self)
             if missed.contains(name) || name.hasPrefix("resent-") || name.hasPrefix("content-") { return true }
         }
         offset = next
@@ -84,7 +83,3 @@ private let missed: Set<String> = [
     "sender",
     "subject", "to",
 ]
-
-private func endOfLine(_ octets: UnsafeRawBufferPointer, from offset: Int) -> Int {
-    octets[offset...].firstIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? octets.count
-}

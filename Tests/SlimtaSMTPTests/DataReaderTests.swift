@@ -2,6 +2,7 @@
 
 import Foundation
 import NIOCore
+import SlimtaMail
 import TestKit
 import Testing
 
@@ -161,9 +162,9 @@ import Testing
                 for octet in [0x7F, 0x80, 0xFF] as [UInt8] {
                     var octets = [UInt8](repeating: UInt8(ascii: "x"), count: length)
                     octets[position] = octet
-                    #expect(octets.withUnsafeBytes(containsEightBit) == (octet > 0x7F))
+                    #expect(octets.withUnsafeBytes { $0.hasEightBit } == (octet > 0x7F))
                     // Also where the octets do not begin at a multiple of eight.
-                    #expect(octets[1...].withUnsafeBytes(containsEightBit) == (octet > 0x7F && position > 0))
+                    #expect(octets[1...].withUnsafeBytes { $0.hasEightBit } == (octet > 0x7F && position > 0))
                     if length <= 12 {
                         let read = try ChunkVerifier.verify(octets + Array("\r\n.\r\n".utf8), cuts: 2) { Self.read($0) }
                         #expect(read.hasEightBit == (octet > 0x7F) && read.content?.utf8.isEmpty == false)
@@ -171,7 +172,7 @@ import Testing
                 }
             }
         }
-        #expect(![UInt8]().withUnsafeBytes(containsEightBit))
+        #expect(![UInt8]().withUnsafeBytes { $0.hasEightBit })
     }
 
     /// Any text in lines of CRLF, stuffed as RFC 5321 section 4.5.2 says, comes out as it was.

@@ -16,8 +16,7 @@ extension String {
             if isNameOctet(octet) {
                 word.unicodeScalars.append(Unicode.Scalar(octet))
             } else {
-                word += octet < 16 ? "+0" : "+"
-                word += String(octet, radix: 16, uppercase: true)
+                word += "+" + String(hexadecimal: octet, digits: 2, uppercase: true)
             }
         }
         return word
@@ -25,10 +24,5 @@ extension String {
 }
 
 private func isNameOctet(_ octet: UInt8) -> Bool {
-    switch octet {
-    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"):
-        true
-    default: false
-    }
+    octet.isASCIILetterOrDigit || "-._".utf8.contains(octet)
 }

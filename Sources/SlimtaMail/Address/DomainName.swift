@@ -8,7 +8,7 @@ package enum DomainName {
     /// for "M\u{FC}nchen.de". Nil if it cannot be one. An ASCII name comes back in lower case, and is not looked at.
     package static func ascii(_ name: some StringProtocol) -> String? {
         let name = String(name)
-        if name.utf8.allSatisfy({ $0 < 0x80 }) { return name.asciiLowercased() }
+        if name.isASCII { return name.asciiLowercased() }
         // What is behind a NUL must not hide.
         guard !name.utf8.contains(0) else { return nil }
         var found: UnsafeMutablePointer<UInt8>?
@@ -25,14 +25,7 @@ package enum DomainName {
         name.utf8.count <= 253
             && name.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).allSatisfy { label in
                 (1...63).contains(label.count) && label.first != UInt8(ascii: "-") && label.last != UInt8(ascii: "-")
-                    && label.allSatisfy { octet in
-                        switch octet {
-                        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
-                            UInt8(ascii: "-"), UInt8(ascii: "_"):
-                            true
-                        default: false
-                        }
-                    }
+                    && label.allSatisfy { $0.isASCIILowercase || $0.isASCIIDigit || "-_".utf8.contains($0) }
             }
     }
 }

@@ -23,12 +23,12 @@ package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
     package var foldedDomain: String { String(domain).foldedAsDomain() }
 
     /// Whether an octet above 127 is in it: it then needs SMTPUTF8 (RFC 6531).
-    package var needsSMTPUTF8: Bool { !text.utf8.allSatisfy { $0 < 0x80 } }
+    package var needsSMTPUTF8: Bool { !text.isASCII }
 
     /// The address for the next hop: an international domain is in A-labels, which every server takes, unless the local
     /// part needs SMTPUTF8 anyway.
     package var forNextHop: Mailbox {
-        guard needsSMTPUTF8, localPart.utf8.allSatisfy({ $0 < 0x80 }), let domain = DomainName.ascii(domain) else {
+        guard needsSMTPUTF8, localPart.isASCII, let domain = DomainName.ascii(domain) else {
             return self
         }
         return Mailbox(localPart: String(localPart), domain: domain)
@@ -44,14 +44,5 @@ package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
     package func hash(into hasher: inout Hasher) {
         var text = text
         text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
-    }
-}
-
-extension String {
-    /// ASCII letters in lower case, everything else unchanged.
-    package func asciiLowercased() -> String {
-        guard utf8.contains(where: { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0) }) else { return self }
-        return String(
-            decoding: utf8.map { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0) ? $0 | 0x20 : $0 }, as: UTF8.self)
     }
 }

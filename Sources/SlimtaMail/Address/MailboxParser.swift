@@ -98,7 +98,9 @@ private struct MailboxScanner {
                 return false
             }
             // A label with UTF-8 in it must fit as an A-label, which is made where it is looked up.
-            guard offset - start <= 63 || containsEightBit(octets.extracting(start..<offset)) else { return false }
+            guard offset - start <= 63 || octets.extracting(start..<offset).withUnsafeBytes(\.hasEightBit) else {
+                return false
+            }
             labels += 1
         } while skip(UInt8(ascii: "."), in: octets)
         return labels > 0
@@ -125,13 +127,7 @@ private struct MailboxScanner {
     }
 
     private func isLetterDigit(_ octet: UInt8) -> Bool {
-        switch octet {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-            UInt8(ascii: "0")...UInt8(ascii: "9"):
-            return true
-        case 0x80...: return allowsUTF8
-        default: return false
-        }
+        octet.isASCIILetterOrDigit || allowsUTF8 && octet >= 0x80
     }
 }
 
@@ -195,52 +191,7 @@ private func isIPv6(_ octets: Span<UInt8>) -> Bool {
     return elided ? groups <= 7 : groups == 8
 }
 
-/// Whether an octet above 127 is among `octets`.
-private func containsEightBit(_ octets: Span<UInt8>) -> Bool {
-    for index in octets.indices where octets[index] >= 0x80 { return true }
-    return false
-}
-
 private func isHexadecimal(_ octets: Span<UInt8>) -> Bool {
-    for index in octets.indices {
-        switch octets[index] {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"),
-            UInt8(ascii: "A")...UInt8(ascii: "F"):
-            continue
-        default: return false
-        }
-    }
+    for index in octets.indices where octets[index].hexadecimalValue == nil { return false }
     return !octets.isEmpty
-}
-
-extension String {
-    /// The text that `octets` encode; nil if they are not valid UTF-8. Nothing is repaired.
-    package init?(validating octets: Span<UInt8>) {
-        guard let utf8 = try? UTF8Span(validating: octets) else { return nil }
-        self.init(copying: utf8)
-    }
-
-    /// Whether there is a character in it that ends a line for some program or steers a terminal: the controls of ASCII,
-    /// those above it (U+0080 to U+009F), and Unicode's own line and paragraph separators.
-    package var hasControls: Bool { unicodeScalars.contains(where: \.endsLineOrSteers) }
-}
-
-extension String {
-    /// The beginning of it, at most `limit` octets: whole scalars. Characters can be of any length, and strangers make them.
-    package func cut(toOctets limit: Int) -> String {
-        if utf8.count <= limit { return self }
-        var count = 0
-        let end = unicodeScalars.firstIndex { scalar in
-            count += UTF8.width(scalar)
-            return count > limit
-        }
-        return String(unicodeScalars[..<(end ?? unicodeScalars.endIndex)])
-    }
-}
-
-extension Unicode.Scalar {
-    /// As ``String/hasControls``.
-    package var endsLineOrSteers: Bool {
-        value < 32 || (127...159).contains(value) || (0x2028...0x2029).contains(value)
-    }
 }

@@ -52,7 +52,7 @@ package struct NetworkRange: Hashable, Sendable, CustomStringConvertible {
         if parts.count == 2 {
             // Digits only, no sign, no leading zero: "/08" would make one wonder about the base.
             let digits = parts[1].utf8
-            guard (1...3).contains(digits.count), digits.allSatisfy({ (0x30...0x39).contains($0) }),
+            guard (1...3).contains(digits.count), digits.allSatisfy(\.isASCIIDigit),
                 digits.count == 1 || digits.first != UInt8(ascii: "0"), var prefix = Int(parts[1])
             else { return nil }
             if address.isIPv4, written.utf8.contains(UInt8(ascii: ":")) { prefix -= 96 }

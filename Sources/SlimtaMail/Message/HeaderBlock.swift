@@ -1,7 +1,6 @@
 // Where the header fields of a message are. Octets are never changed here: policies look fields up by name, and the
 // edge removes whole fields (Bcc) by their ranges.
 
-import Glibc
 package import NIOCore
 
 /// The header of a message (RFC 5322 section 2.2) as ranges of its octets.
@@ -31,7 +30,7 @@ package struct HeaderBlock: Sendable {
             var fields: [Field] = []
             var offset = 0
             while offset < octets.count {
-                let next = endOfLine(in: octets, from: offset)
+                let next = octets.endOfLine(from: offset)
                 // Only a whole line can say that it is no field.
                 let isWhole = octets[next - 1] == UInt8(ascii: "\n")
                 let first = octets[offset]
@@ -70,19 +69,9 @@ package struct HeaderBlock: Sendable {
 private func matches(_ name: StaticString, _ octets: UnsafeRawBufferPointer, _ range: Range<Int>) -> Bool {
     guard range.count == name.utf8CodeUnitCount else { return false }
     for (index, offset) in range.enumerated() {
-        var octet = octets[offset]
-        if (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(octet) { octet |= 0x20 }
-        guard octet == name.utf8Start[index] else { return false }
+        guard octets[offset].asciiLowercased() == name.utf8Start[index] else { return false }
     }
     return true
-}
-
-/// The offset behind the next LF, or the end.
-private func endOfLine(in octets: UnsafeRawBufferPointer, from offset: Int) -> Int {
-    guard let base = octets.baseAddress,
-        let found = memchr(base + offset, Int32(UInt8(ascii: "\n")), octets.count - offset)
-    else { return octets.count }
-    return UnsafeRawPointer(found) - base + 1
 }
 
 /// Whether the line is nothing but its end: CRLF, or LF in what did not come over SMTP.

@@ -47,13 +47,7 @@ package struct QueueID: Hashable, Comparable, Sendable, CustomStringConvertible 
         var halves: (UInt64, UInt64) = (0, 0)
         var count = 0
         for octet in text.utf8 {
-            let digit: UInt64
-            switch octet {
-            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = UInt64(octet - UInt8(ascii: "0"))
-            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = UInt64(octet - UInt8(ascii: "a") + 10)
-            case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = UInt64(octet - UInt8(ascii: "A") + 10)
-            default: return nil
-            }
+            guard let digit = octet.hexadecimalValue.map(UInt64.init) else { return nil }
             if count < 16 { halves.0 = halves.0 << 4 | digit } else { halves.1 = halves.1 << 4 | digit }
             count += 1
             if count > 32 { return nil }
@@ -88,8 +82,7 @@ package struct QueueID: Hashable, Comparable, Sendable, CustomStringConvertible 
             for half in [high, low] {
                 var shift = 60
                 while shift >= 0 {
-                    let digit = UInt8(truncatingIfNeeded: half >> UInt64(shift)) & 0xF
-                    digits[index] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+                    digits[index] = UInt8(hexadecimalDigit: UInt8(truncatingIfNeeded: half >> UInt64(shift)))
                     index += 1
                     shift -= 4
                 }

@@ -115,8 +115,7 @@ package enum JSON: Hashable, Sendable {
 
     /// What a terminal might act upon goes out as its number, which is the same JSON.
     private static func escape(_ unit: UInt16, to output: inout [UInt8]) {
-        let digits = String(unit, radix: 16)
-        output += "\\u\(String(repeating: "0", count: 4 - digits.count))\(digits)".utf8
+        output += "\\u\(String(hexadecimal: unit, digits: 4))".utf8
     }
 }
 

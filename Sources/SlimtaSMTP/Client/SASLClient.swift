@@ -1,5 +1,7 @@
 // The client's side of SMTP AUTH (RFC 4954): what is said for a mechanism, in base64. Used by SMTPClientMachine.
 
+internal import SlimtaMail
+
 /// One authentication exchange of a client: PLAIN (RFC 4616) or LOGIN.
 ///
 /// Both send the password as it is, so the machine begins an exchange only inside TLS.
@@ -49,7 +51,7 @@ package struct SASLClient: Sendable {
         switch step {
         case .plain:
             step = .over
-            return "PLAIN " + Self.base64(Array("\0\(credentials.username)\0\(credentials.password)".utf8))
+            return "PLAIN " + Base64.encode("\0\(credentials.username)\0\(credentials.password)".utf8)
         case .username, .password, .over:
             return "LOGIN"
         }
@@ -62,27 +64,12 @@ package struct SASLClient: Sendable {
         switch step {
         case .username:
             step = .password
-            return Self.base64(Array(credentials.username.utf8))
+            return Base64.encode(credentials.username.utf8)
         case .password:
             step = .over
-            return Self.base64(Array(credentials.password.utf8))
+            return Base64.encode(credentials.password.utf8)
         case .plain, .over:
             return nil
         }
-    }
-
-    private static func base64(_ octets: [UInt8]) -> String {
-        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-        var text: [UInt8] = []
-        text.reserveCapacity((octets.count + 2) / 3 * 4)
-        for start in stride(from: 0, to: octets.count, by: 3) {
-            let group = octets[start..<min(start + 3, octets.count)]
-            let bits = group.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } << UInt32(8 * (3 - group.count))
-            for place in 0..<4 {
-                text.append(
-                    place <= group.count ? alphabet[Int(bits >> UInt32(18 - 6 * place)) & 0x3F] : UInt8(ascii: "="))
-            }
-        }
-        return String(decoding: text, as: UTF8.self)
     }
 }

@@ -353,5 +353,5 @@ extension Mailbox {
     /// Whether the address can be part of a command: no octet that ends a line, or that no address has.
     ///
     /// The parsers see to that; this is the last door, for addresses from a damaged or foreign store.
-    package var isSafeInCommand: Bool { text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F } }
+    package var isSafeInCommand: Bool { text.hasNoASCIIControl }
 }

@@ -1,8 +1,8 @@
 // Mail data as it comes in (RFC 5321 section 4.5.2): finds CRLF.CRLF, undoes dot-stuffing, refuses what another server
 // could read as an end. Used by SMTPServerMachine behind DATA.
 
-import Glibc
 internal import NIOCore
+internal import SlimtaMail
 
 /// Reads one message's data, whatever way the octets were cut: of two faults, the first is the one that is told. Costs
 /// two memchr a line and one copy.
@@ -132,7 +132,7 @@ struct DataReader {
         guard size + range.count <= limit else { return found(.tooLarge) }
         size += range.count
         let slice = UnsafeRawBufferPointer(rebasing: octets[range])
-        if !hasEightBit { hasEightBit = containsEightBit(slice) }
+        if !hasEightBit { hasEightBit = slice.hasEightBit }
         content.writeBytes(slice)
     }
 
@@ -163,25 +163,6 @@ private struct TextEnds {
     }
 
     private func find(_ octet: UInt8, from offset: Int) -> Int {
-        guard let base = octets.baseAddress, let found = memchr(base + offset, Int32(octet), octets.count - offset)
-        else {
-            return octets.count
-        }
-        return UnsafeRawPointer(found) - base
+        octets.firstOffset(of: octet, from: offset) ?? octets.count
     }
-}
-
-/// Whether an octet above 127 is among `octets`. Eight at a time.
-func containsEightBit(_ octets: UnsafeRawBufferPointer) -> Bool {
-    var offset = 0
-    var bits: UInt64 = 0
-    while offset + 8 <= octets.count {
-        bits |= octets.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
-        offset += 8
-    }
-    while offset < octets.count {
-        bits |= UInt64(octets[offset])
-        offset += 1
-    }
-    return bits & 0x8080_8080_8080_8080 != 0
 }

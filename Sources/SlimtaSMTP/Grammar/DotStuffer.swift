@@ -1,7 +1,7 @@
 // Makes of a message's octets what goes out behind DATA's 354. Used by the relay's SMTP driver, chunk by chunk.
 
-import Glibc
 package import NIOCore
+internal import SlimtaMail
 
 /// Why a message cannot be sent as it is. Its octets are never changed, so the attempt is over.
 package enum ContentError: Error, Hashable, Sendable {
@@ -31,7 +31,7 @@ package struct DotStuffer: Sendable {
     package mutating func append(_ chunk: ByteBuffer, to out: inout ByteBuffer) throws(ContentError) {
         let error: ContentError? = chunk.withUnsafeReadableBytes { octets in
             if octets.isEmpty { return nil }
-            if octets.firstOffset(of: 0, within: octets.count) != nil { return .nul }
+            if octets.firstOffset(of: 0) != nil { return .nul }
             if !allowsEightBit, octets.hasEightBit { return .eightBit }
             return stuff(octets, to: &out)
         }
@@ -61,10 +61,8 @@ package struct DotStuffer: Sendable {
                 out.writeBytes(UnsafeRawBufferPointer(rebasing: octets[written...position]))
                 written = position
             }
-            let line = UnsafeRawBufferPointer(rebasing: octets[position...])
-            let length = line.firstOffset(of: UInt8(ascii: "\r"), within: line.count) ?? line.count
-            if line.firstOffset(of: UInt8(ascii: "\n"), within: length) != nil { return .bareLineEnd }
-            let lineEnd = position + length
+            let lineEnd = octets.firstOffset(of: UInt8(ascii: "\r"), from: position) ?? octets.count
+            if octets.firstOffset(of: UInt8(ascii: "\n"), from: position, to: lineEnd) != nil { return .bareLineEnd }
             isAtLineStart = false
             if lineEnd == octets.count { break }
             if lineEnd + 1 == octets.count {
@@ -77,18 +75,5 @@ package struct DotStuffer: Sendable {
         }
         out.writeBytes(UnsafeRawBufferPointer(rebasing: octets[written...]))
         return nil
-    }
-}
-
-extension UnsafeRawBufferPointer {
-    /// Whether an octet is above 127.
-    ///
-    /// Without a branch in the loop, so that the compiler makes vector instructions of it.
-    package var hasEightBit: Bool { reduce(0) { $0 | $1 } >= 0x80 }
-
-    /// Where `octet` is first in the first `count` octets.
-    fileprivate func firstOffset(of octet: UInt8, within count: Int) -> Int? {
-        guard count > 0, let start = baseAddress, let hit = memchr(start, Int32(octet), count) else { return nil }
-        return UnsafeRawPointer(hit) - start
     }
 }

@@ -1,8 +1,8 @@
 // Commands as they come in: finds the ends of lines, within a limit, whatever way the octets were cut.
 // Used by SMTPServerMachine for commands and AUTH responses.
 
-import Glibc
 internal import NIOCore
+internal import SlimtaMail
 
 /// Takes lines ended by CRLF out of a buffer.
 struct LineReader {
@@ -49,19 +49,14 @@ struct LineReader {
 
     private func lengthOfLine(_ input: ByteBuffer) -> Int? {
         input.withUnsafeReadableBytes { octets in
-            guard let base = octets.baseAddress, octets.count > scanned,
-                let found = memchr(base + scanned, Int32(UInt8(ascii: "\n")), octets.count - scanned)
-            else { return nil }
-            return UnsafeRawPointer(found) - base + 1
+            octets.firstOffset(of: UInt8(ascii: "\n"), from: scanned).map { $0 + 1 }
         }
     }
 
     /// A CR within a line, or a NUL: another server would read such a line otherwise.
     private func hasControl(_ line: ByteBuffer) -> Bool {
         line.withUnsafeReadableBytes { octets in
-            guard let base = octets.baseAddress, octets.count > 0 else { return false }
-            return memchr(base, Int32(UInt8(ascii: "\r")), octets.count) != nil
-                || memchr(base, 0, octets.count) != nil
+            octets.firstOffset(of: UInt8(ascii: "\r")) != nil || octets.firstOffset(of: 0) != nil
         }
     }
 }

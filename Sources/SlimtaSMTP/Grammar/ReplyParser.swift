@@ -3,7 +3,6 @@
 // A server is not trusted: lines, their number and their text are bounded, and what comes out is safe to log, to store
 // and to show to people.
 
-import Glibc
 package import NIOCore
 package import SlimtaMail
 
@@ -156,12 +155,7 @@ package struct ReplyParser: Sendable {
 
     /// Where the next LF is, counted from the start of `input`.
     private func lineFeed() -> Int? {
-        input.withUnsafeReadableBytes { octets in
-            guard octets.count > searched, let start = octets.baseAddress,
-                let hit = memchr(start + searched, Int32(UInt8(ascii: "\n")), octets.count - searched)
-            else { return nil }
-            return UnsafeRawPointer(hit) - start
-        }
+        input.withUnsafeReadableBytes { $0.firstOffset(of: UInt8(ascii: "\n"), from: searched) }
     }
 
     /// A line without its end; nil if it is none of a reply.
@@ -169,7 +163,7 @@ package struct ReplyParser: Sendable {
         guard octets.count >= 3 else { return nil }
         var code: UInt16 = 0
         for octet in octets.prefix(3) {
-            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(octet) else { return nil }
+            guard octet.isASCIIDigit else { return nil }
             code = code * 10 + UInt16(octet - UInt8(ascii: "0"))
         }
         // RFC 5321 section 4.2.1: no reply of SMTP begins with 1.
@@ -186,23 +180,10 @@ package struct ReplyParser: Sendable {
         if octets.allSatisfy({ (0x20...0x7E).contains($0) }) { return String(decoding: octets, as: UTF8.self) }
         var safe = String.UnicodeScalarView()
         for scalar in String(decoding: octets, as: UTF8.self).unicodeScalars {
-            safe.append(isPrintable(scalar) ? scalar : scalar == "\t" ? " " : "?")
+            // U+FFFD is what String makes of invalid UTF-8.
+            safe.append(scalar.isText && scalar != "\u{FFFD}" ? scalar : scalar == "\t" ? " " : "?")
         }
         return String(safe)
-    }
-
-    private static func isPrintable(_ scalar: Unicode.Scalar) -> Bool {
-        // What String makes of invalid UTF-8.
-        if scalar == "\u{FFFD}" { return false }
-        switch scalar.properties.generalCategory {
-        case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator, .paragraphSeparator: return false
-        case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter, .nonspacingMark,
-            .spacingMark, .enclosingMark, .decimalNumber, .letterNumber, .otherNumber, .connectorPunctuation,
-            .dashPunctuation, .openPunctuation, .closePunctuation, .initialPunctuation, .finalPunctuation,
-            .otherPunctuation, .mathSymbol, .currencySymbol, .modifierSymbol, .otherSymbol, .spaceSeparator:
-            return true
-        @unknown default: return false
-        }
     }
 }
 

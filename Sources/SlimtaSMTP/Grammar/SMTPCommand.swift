@@ -119,13 +119,8 @@ extension SMTPCommand {
         guard (1...255).contains(argument.count) else { throw .badArgument }
         var hasWord = false
         for index in argument.indices {
-            switch argument[index] {
-            case 0..<32, 127: throw .badArgument
-            case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "a")...UInt8(ascii: "z"):
-                hasWord = true
-            default: break
-            }
+            if argument[index].isASCIIControl { throw .badArgument }
+            if argument[index].isASCIILetterOrDigit { hasWord = true }
         }
         let name: String
         if let text = String(validating: argument) {
@@ -178,8 +173,7 @@ private enum Verb: String, CaseIterable {
         guard let verb = Verb.byWord[word] else { return nil }
         // Folding by a bit also maps octets that are no letters; only letters are verbs.
         for index in octets.indices {
-            guard (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(octets[index] | 0x20), octets[index] & 0x40 != 0
-            else { return nil }
+            guard octets[index].asciiLowercased().isASCIILowercase else { return nil }
         }
         self = verb
     }

@@ -141,18 +141,12 @@ private func parameters(_ octets: Span<UInt8>) throws(SMTPSyntaxError) -> [(keyw
 }
 
 private func isKeyword(_ octet: UInt8, isFirst: Bool) -> Bool {
-    switch octet {
-    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-        UInt8(ascii: "0")...UInt8(ascii: "9"):
-        return true
-    case UInt8(ascii: "-"): return !isFirst
-    default: return false
-    }
+    octet.isASCIILetterOrDigit || !isFirst && octet == UInt8(ascii: "-")
 }
 
 /// One to twenty digits (RFC 1870); what does not fit is `Int.max`, which is above every limit.
 private func decimal(_ text: String?) -> Int? {
-    guard let text, (1...20).contains(text.utf8.count), text.utf8.allSatisfy({ (48...57).contains($0) }) else {
+    guard let text, (1...20).contains(text.utf8.count), text.utf8.allSatisfy(\.isASCIIDigit) else {
         return nil
     }
     return Int(text) ?? .max

@@ -1,6 +1,7 @@
 // Who listens on a TCP port, where /proc says it. `slimtad check` asks, to name who has what the daemon wants.
 
 import Glibc
+internal import SlimtaMail
 
 /// A process that has a listening socket.
 package struct PortHolder: Hashable, Sendable {
@@ -42,10 +43,7 @@ package struct PortHolder: Hashable, Sendable {
     /// An address as the kernel's tables have it: each four octets as a number of this machine. IPv4 also within IPv6.
     private static func hexadecimal(_ address: String) -> [String] {
         func words(_ octets: [UInt32]) -> String {
-            octets.map { word in
-                let text = String(word, radix: 16, uppercase: true)
-                return String(repeating: "0", count: 8 - text.count) + text
-            }.joined()
+            octets.map { String(hexadecimal: $0, digits: 8, uppercase: true) }.joined()
         }
         var four = in_addr()
         if inet_pton(AF_INET, address, &four) == 1 {

@@ -5,6 +5,7 @@
 import Glibc
 import SlimtaConfiguration
 import SlimtaEdge
+import SlimtaMail
 import SlimtaNet
 import SlimtaSystem
 
@@ -105,7 +106,7 @@ struct Listeners {
             if (0x21...0x7E).contains(octet), octet != UInt8(ascii: ":"), octet != UInt8(ascii: "%") {
                 name.unicodeScalars.append(Unicode.Scalar(octet))
             } else {
-                name += "%" + (octet < 16 ? "0" : "") + String(octet, radix: 16)
+                name += "%" + String(hexadecimal: octet, digits: 2)
             }
         }
         return ServiceManager.isName(name) ? name : nil

@@ -1,5 +1,4 @@
-// Base64 (RFC 4648 section 4) for SASL exchanges on both sides. Strict: what another decoder would read otherwise
-// is refused here.
+// Base64 (RFC 4648 section 4), for SASL on both sides. Strict: what another decoder would read otherwise is refused here.
 
 /// Standard base64 with padding.
 package enum Base64 {

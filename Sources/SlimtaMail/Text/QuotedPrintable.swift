@@ -34,8 +34,8 @@ package enum QuotedPrintable {
                 column += 1
             } else {
                 output.writeInteger(UInt8(ascii: "="))
-                output.writeInteger(digit(octet >> 4))
-                output.writeInteger(digit(octet & 15))
+                output.writeInteger(UInt8(hexadecimalDigit: octet >> 4, uppercase: true))
+                output.writeInteger(UInt8(hexadecimalDigit: octet, uppercase: true))
                 column += 3
             }
             index += 1
@@ -45,9 +45,5 @@ package enum QuotedPrintable {
 
     private static func isLineEnd(_ octets: ByteBufferView, _ index: Int) -> Bool {
         octets[index] == UInt8(ascii: "\r") && index + 1 < octets.endIndex && octets[index + 1] == UInt8(ascii: "\n")
-    }
-
-    private static func digit(_ value: UInt8) -> UInt8 {
-        value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "A") + value - 10
     }
 }

@@ -1,6 +1,6 @@
 // Base64 against RFC 4648, coreutils, and what must be refused because another decoder might read it otherwise.
 
-import SlimtaSMTP
+import SlimtaMail
 import TestKit
 import Testing
 
