@@ -52,11 +52,16 @@ package struct PolicyContext: Sendable {
     package var now: Timestamp
     /// What the local zone adds to UTC, in seconds.
     package var zoneOffset: Int
+    /// Makes the id of a further envelope at a time, beside one with the same message: the storage's business.
+    package var newID: @Sendable (Timestamp, QueueID) -> QueueID
 
-    package init(hostname: String, now: Timestamp, zoneOffset: Int) {
+    package init(
+        hostname: String, now: Timestamp, zoneOffset: Int, newID: @escaping @Sendable (Timestamp, QueueID) -> QueueID
+    ) {
         self.hostname = hostname
         self.now = now
         self.zoneOffset = zoneOffset
+        self.newID = newID
     }
 }
 

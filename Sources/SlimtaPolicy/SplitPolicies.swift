@@ -45,7 +45,7 @@ extension Envelope {
         return groups.enumerated().map { index, recipients in
             var envelope = self
             envelope.recipients = recipients
-            if index > 0 { envelope.id = QueueID(at: context.now) }
+            if index > 0 { envelope.id = context.newID(context.now, id) }
             return envelope
         }
     }

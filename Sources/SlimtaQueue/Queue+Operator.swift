@@ -138,7 +138,7 @@ extension Queue {
             let resolution = AttemptResolution(
                 stored, outcomes: stored.state.pending.map { _ in outcome }, AttemptAge(begun: age, ended: age),
                 now: clock.wall, schedule: configuration.schedule,
-                notices: NoticeBuilder(hostname: configuration.hostname, zoneOffset: clock.wall.localOffset))
+                notices: notices(configuration, clock.wall))
             try await storage.commit(resolution.commit)
             log(resolution, stored, clock.wall, after: age)
             state.withLock { $0.forgetFresh(id) }

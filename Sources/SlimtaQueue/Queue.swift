@@ -56,6 +56,18 @@ package final class Queue: Sendable {
             if let fresh = fresh.removeValue(forKey: id) { freshOctets -= fresh.message.head.readableBytes }
         }
 
+        /// An envelope that is stored is ours to deliver.
+        ///
+        /// What is stored is by a wall clock that may have been set since. A due time further away than any wait of the
+        /// schedule means nothing, and what came in the future came now.
+        mutating func acquired(_ summary: QueuedSummary, _ clock: ClockReading) {
+            var summary = summary
+            let wait = summary.due - clock.wall
+            summary.due = wait > configuration.schedule.longest ? clock.now : clock.now + wait
+            summary.destination = relay.destination(for: summary.destination)
+            machine.added(summary, acceptedAt: summary.received > clock.wall ? clock.now : nil)
+        }
+
         /// What attempts for the envelope share with others.
         func destination(_ stored: StoredEnvelope) -> String {
             relay.destination(for: QueuedSummary(of: stored).destination)
@@ -73,6 +85,8 @@ package final class Queue: Sendable {
     let logger: Logger
     let clock: QueueClock
     let state: Mutex<State>
+    /// The storage's, for notices.
+    private let newID: @Sendable (Timestamp, QueueID) -> QueueID
     private let wakes: AsyncStream<Void>
     private let waker: AsyncStream<Void>.Continuation
 
@@ -81,6 +95,7 @@ package final class Queue: Sendable {
         clock: QueueClock = QueueClock()
     ) {
         self.storage = storage
+        newID = { storage.newID(at: $0, beside: $1) }
         self.clock = clock
         self.logger = logger
         state = Mutex(
@@ -90,19 +105,17 @@ package final class Queue: Sendable {
         (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
-    /// An envelope was in the queue already: to be called for each, before `run`.
-    ///
-    /// What is stored is by a wall clock that may have been set since. A due time further away than any wait of the
-    /// schedule means nothing, and what came in the future came now.
-    package func recovered(_ summary: QueuedSummary) {
+    /// The storage tells something: to be called with all that it tells, in order.
+    package func receive(_ events: [QueueEvent]) {
         let clock = clock.read()
         state.withLock { state in
-            var summary = summary
-            let wait = summary.due - clock.wall
-            summary.due = wait > state.configuration.schedule.longest ? clock.now : clock.now + wait
-            summary.destination = state.relay.destination(for: summary.destination)
-            state.machine.added(summary, acceptedAt: summary.received > clock.wall ? clock.now : nil)
+            for event in events {
+                switch event {
+                case .acquired(let summaries): for summary in summaries { state.acquired(summary, clock) }
+                }
+            }
         }
+        wake()
     }
 
     /// How many envelopes are queued.
@@ -239,7 +252,7 @@ package final class Queue: Sendable {
         let resolution = AttemptResolution(
             stored, outcomes: outcomes, isFinal: !Task.isCancelled, age, now: end.wall,
             schedule: configuration.schedule,
-            notices: NoticeBuilder(hostname: configuration.hostname, zoneOffset: end.wall.localOffset))
+            notices: notices(configuration, end.wall))
         let domains = pending.map { relay.destination(for: stored.envelope.recipients[$0].foldedDomain) }
         let report = Task.isCancelled ? .unknown : HostReport(outcomes, of: domains)
         log(resolution, stored, end.wall, after: age.ended)
@@ -270,7 +283,7 @@ package final class Queue: Sendable {
                 state.withLock { $0.machine.held(id) }
             case .closed:
                 state.withLock { $0.machine.held(id) }
-            case .full, .failed:
+            case .full, .failed, .away, .doubtful, .lost:
                 logger.error(
                     "queued envelope could not be read", metadata: ["queue_id": "\(id)", "error": "\(error)"])
                 let now = clock.read().now
@@ -314,6 +327,11 @@ package final class Queue: Sendable {
         }
     }
 
+    /// What writes to senders, at the time `now` of the system's clock.
+    func notices(_ configuration: Configuration, _ now: Timestamp) -> NoticeBuilder {
+        NoticeBuilder(hostname: configuration.hostname, zoneOffset: now.localOffset, newID: newID)
+    }
+
     /// What was recorded takes effect.
     /// - Parameter end: when the attempt ended: its times are by this clock, which may have been set while they were
     ///   recorded.
@@ -334,18 +352,6 @@ package final class Queue: Sendable {
         for notice in resolution.notices { accepted([notice.envelope], notice.message) }
         wake()
         if let change { log(change) }
-    }
-}
-
-extension QueuedSummary {
-    /// What the scheduler needs of an envelope.
-    package init(of stored: StoredEnvelope) {
-        let first = stored.state.pending.first
-        self.init(
-            id: stored.envelope.id, received: stored.envelope.received, due: stored.state.due,
-            attempts: stored.state.attempts, isHeld: stored.state.isHeld,
-            isWarned: stored.state.isWarned,
-            destination: first.map { stored.envelope.recipients[$0].foldedDomain } ?? "")
     }
 }
 

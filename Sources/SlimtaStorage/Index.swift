@@ -258,7 +258,7 @@ struct Index: ~Copyable {
     /// A ledger that begins with what is queued.
     func countedAnew() -> Ledger {
         var ledger = Ledger(since: .now())
-        for kind in RecipientCount.Kind.allCases {
+        for kind in Ledger.Kind.allCases {
             ledger[kind].accepted = UInt64(bitPattern: -pending[kind].unaccounted)
         }
         return ledger
@@ -275,7 +275,7 @@ struct Index: ~Copyable {
     /// Something was damaged: recipients of which nothing is known any more are lost, and those that are queued though
     /// they had ended are repeated.
     mutating func settleDamage() {
-        for kind in RecipientCount.Kind.allCases {
+        for kind in Ledger.Kind.allCases {
             let missing = balance[kind].unaccounted
             lost[kind].lost &+= UInt64(max(0, missing))
             lost[kind].repeated &+= UInt64(max(0, -missing))

@@ -8,9 +8,9 @@ import Synchronization
 
 /// Keeps the queue durable: what is committed survives kill and power cut.
 ///
-/// `open` takes the directory, `recover` reads it and starts the threads, `close` leaves everything in GDBM. A storage
-/// that is dropped without `close` ends its threads; what was committed is in the journal.
-package final class JournaledStorage: QueueStorage {
+/// `open` takes the directory, `start` reads it and starts the threads, `close` leaves everything in GDBM. A storage that
+/// is dropped without `close` ends its threads; what was committed is in the journal.
+package final class JournaledStorage: CheckpointedBackend {
     private struct Running: Sendable {
         var journal: Journal
         var housekeeper: Housekeeper
@@ -50,10 +50,30 @@ package final class JournaledStorage: QueueStorage {
             LinuxFileSystem(), directory: directory, lock: lock, options: options, report: report)
     }
 
-    /// Reads what is queued, and begins to work: phase `recover`, after privileges are dropped. To be called once.
-    ///
-    /// `visit` is called for every queued envelope, in no order, before this returns.
-    package func recover(_ visit: (QueuedSummary) -> Void) throws(StorageOpenError) {
+    /// Envelopes that are told of at once at the start.
+    private static let acquiredAtOnce = 1024
+
+    /// Reads what is queued, and begins to work: phase `recover`, after privileges are dropped, on the caller's thread. All
+    /// is ours until we stop, so nothing is told later.
+    package func start(_ events: @escaping @Sendable ([QueueEvent]) -> Void) async throws(StorageOpenError) {
+        var found: [QueuedSummary] = []
+        try recover { summary in
+            found.append(summary)
+            guard found.count == Self.acquiredAtOnce else { return }
+            events([.acquired(found)])
+            found.removeAll(keepingCapacity: true)
+        }
+        if !found.isEmpty { events([.acquired(found)]) }
+    }
+
+    /// As ``start(_:)``, for queues that are not large: all that is queued, in no order.
+    package func recover() throws(StorageOpenError) -> [QueuedSummary] {
+        var queued: [QueuedSummary] = []
+        try recover { queued.append($0) }
+        return queued
+    }
+
+    private func recover(_ visit: (QueuedSummary) -> Void) throws(StorageOpenError) {
         do {
             lock.withLock { $0?.name() }
             let recovery = Recovery(core)
@@ -69,13 +89,6 @@ package final class JournaledStorage: QueueStorage {
         } catch {
             throw .damaged("\(FileFailure(error))")
         }
-    }
-
-    /// Reads what is queued, and begins to work. For queues that are not large.
-    package func recover() throws(StorageOpenError) -> [QueuedSummary] {
-        var queued: [QueuedSummary] = []
-        try recover { queued.append($0) }
-        return queued
     }
 
     /// The journal goes on in a new segment: nothing is ever written behind a tail.
@@ -127,6 +140,15 @@ package final class JournaledStorage: QueueStorage {
     }
 
     // MARK: QueueStorage
+
+    /// A new id; it says nothing of a place, since there is one only.
+    package func newID(at time: Timestamp, beside sibling: QueueID?) -> QueueID { QueueID(at: time) }
+
+    /// Whether a message of `size` octets would be taken now, as the housekeeper last said.
+    package func admission(of size: Int) -> Admission {
+        let room = core.room.load(ordering: .relaxed)
+        return room > 0 && room >= size ? .open : .full
+    }
 
     /// Makes `commit` durable, then calls `completion`.
     ///
@@ -276,18 +298,12 @@ package final class JournaledStorage: QueueStorage {
     /// The balance of all recipients that this queue ever accepted, up to what was committed last. From memory.
     package func ledger() -> Ledger { core.index.withLock { $0.balance } }
 
-    /// Whether a message of `size` octets would be refused for want of room now. Takes no lock: each MAIL asks.
-    package func hasRoom(for size: Int) -> Bool {
-        let room = core.room.load(ordering: .relaxed)
-        return room > 0 && room >= size
-    }
-
     /// What the storage is doing.
     package func status() -> StorageStatus {
         guard let running = running.withLock({ $0 }) else {
-            return StorageStatus(
-                queued: 0, journalOctets: 0, generations: 0, checkpoint: 0, freeOctets: 0, freeInodes: 0, isFull: false,
-                failure: "closed", progress: 0, isBusy: false)
+            var status = StorageStatus()
+            status.failure = "closed"
+            return status
         }
         var status = running.journal.status()
         status.queued = core.index.withLock { $0.count }

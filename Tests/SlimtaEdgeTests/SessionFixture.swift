@@ -78,6 +78,8 @@ final class AcceptingStorage: Submissions {
 
     func refusal(size: Int?) -> Reply? { nil }
 
+    func newID(at time: Timestamp) -> QueueID { QueueID(at: time) }
+
     func beginSpool(_ id: QueueID) -> any SpoolWriter { preconditionFailure("messages of tests are small") }
 
     func submit(

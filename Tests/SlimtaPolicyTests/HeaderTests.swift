@@ -9,7 +9,8 @@ import Testing
 @testable import SlimtaPolicy
 
 private let now = Timestamp(milliseconds: 1_795_255_200_000)
-private let context = PolicyContext(hostname: "mail.example.com", now: now, zoneOffset: 0)
+private let context = PolicyContext(
+    hostname: "mail.example.com", now: now, zoneOffset: 0, newID: { time, _ in QueueID(at: time) })
 
 private func envelope(_ name: String = "laptop") -> Envelope {
     Envelope(

@@ -7,7 +7,8 @@ import Testing
 @testable import SlimtaPolicy
 
 private let now = Timestamp(milliseconds: 1_795_255_200_000)  // Sat, 21 Nov 2026 10:00:00 +0000
-private let context = PolicyContext(hostname: "mail.example.com", now: now, zoneOffset: 3600)
+private let context = PolicyContext(
+    hostname: "mail.example.com", now: now, zoneOffset: 3600, newID: { time, _ in QueueID(at: time) })
 
 private func mailbox(_ text: String) -> Mailbox { Mailbox(parsing: text)! }
 

@@ -38,7 +38,7 @@ private func resolve(
         stored, outcomes: outcomes, isFinal: isFinal,
         AttemptAge(begun: .seconds(begun ?? seconds), ended: .seconds(seconds)), now: start + .seconds(seconds),
         schedule: schedule,
-        notices: NoticeBuilder(hostname: "mail.example.com", zoneOffset: 0))
+        notices: NoticeBuilder(hostname: "mail.example.com", zoneOffset: 0, newID: { time, _ in QueueID(at: time) }))
 }
 
 @Suite struct AttemptResolutionTests {

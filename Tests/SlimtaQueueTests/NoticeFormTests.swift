@@ -32,7 +32,7 @@ private func notice(
     return AttemptResolution(
         mail, outcomes: [outcome], age, now: start + .seconds(700),
         schedule: RetrySchedule(intervals: [.seconds(60)], expire: .seconds(3600), warn: .seconds(600)),
-        notices: NoticeBuilder(hostname: "mail.example.com", zoneOffset: 0)
+        notices: NoticeBuilder(hostname: "mail.example.com", zoneOffset: 0, newID: { time, _ in QueueID(at: time) })
     ).notices[0]
 }
 

@@ -101,7 +101,7 @@ private final class World {
                 schedule: RetrySchedule(intervals: [.seconds(1)], expire: .seconds(3600), warn: nil),
                 limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, clock: clock.clock)
-        try storage.recover { queue.recovered($0) }
+        queue.receive([.acquired(try storage.recover())])
         return (storage, queue)
     }
 

@@ -49,7 +49,7 @@ private final class ReadingRelay: Relay {
                 schedule: RetrySchedule(intervals: [.seconds(3600)], expire: .seconds(7200), warn: nil),
                 limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-        try storage.recover { queue.recovered($0) }
+        queue.receive([.acquired(try storage.recover())])
         return (storage, queue)
     }
 

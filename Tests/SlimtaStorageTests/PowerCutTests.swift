@@ -42,7 +42,7 @@ struct Promises: Sendable {
     }
 
     /// The fewest and the most recipients that can have been accepted, and that can have ended.
-    func bounds(_ kind: RecipientCount.Kind) -> (accepted: ClosedRange<UInt64>, ended: ClosedRange<UInt64>) {
+    func bounds(_ kind: Ledger.Kind) -> (accepted: ClosedRange<UInt64>, ended: ClosedRange<UInt64>) {
         var accepted: (UInt64, UInt64) = (0, 0)
         var ended: (UInt64, UInt64) = (0, 0)
         for entry in entries.values where (entry.envelope.sender == nil) == (kind == .notice) {
@@ -308,7 +308,7 @@ func audit(_ disk: SimulatedDisk, _ ledger: Promises, _ options: StorageOptions)
     }
     let balance = core.index.withLock { $0.balance }
     if !balance.isBalanced { wrong.append("the ledger does not balance: \(balance)") }
-    for kind in RecipientCount.Kind.allCases {
+    for kind in Ledger.Kind.allCases {
         let (account, bounds) = (balance[kind], ledger.bounds(kind))
         let ended = account.delivered + account.bounced + account.expired + account.withdrawn
         if !bounds.accepted.contains(account.accepted) || !bounds.ended.contains(ended) || account.lost > 0

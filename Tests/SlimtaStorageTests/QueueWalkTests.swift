@@ -81,9 +81,9 @@ import Testing
             let loaded = try await storage.load(queued.envelope.id)
             #expect(queued.envelope == loaded.envelope)
             #expect(queued.state == loaded.state)
-            #expect(try await storage.envelope(queued.envelope.id).state == loaded.state)
+            #expect(try await storage.states([queued.envelope.id])[0].get() == loaded.state)
         }
-        await #expect(throws: StorageError.notFound) { try await storage.envelope(QueueID(high: 1, low: 1)) }
+        #expect(await storage.states([QueueID(high: 1, low: 1)]) == [.failure(.notFound)])
         await storage.close()
         await #expect(throws: StorageError.closed) { try await storage.page(after: nil, count: 7) }
 

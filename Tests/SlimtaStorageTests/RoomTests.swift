@@ -52,7 +52,7 @@ import Testing
     private func drain(_ envelope: Envelope) async throws {
         let storage = try storage(options)
         #expect(events.all.contains { if case .diskFull(.octets, _, _) = $0 { true } else { false } }, "\(events.all)")
-        #expect(storage.status().isFull && !storage.hasRoom(for: 0))
+        #expect(storage.status().isFull && storage.admission(of: 0) == .full)
         await #expect(throws: StorageError.full) { try await storage.accept() }
         let stored = try await storage.load(envelope.id)
         #expect(stored.envelope == envelope)
@@ -218,17 +218,19 @@ import Testing
     /// thread end the process.
     @Test func whetherThereIsRoomTakesNoLock() async throws {
         let storage = try storage()
-        try await eventually("it has looked") { storage.hasRoom(for: 1) }
+        try await eventually("it has looked") { storage.admission(of: 1) == .open }
         let answers = storage.running { journal in
             journal.state.withLock { _ in
                 storage.core.index.withLock { _ in
-                    storage.core.catalog.withLock { _ in [storage.hasRoom(for: 1), storage.hasRoom(for: 1 << 50)] }
+                    storage.core.catalog.withLock { _ in
+                        [storage.admission(of: 1) == .open, storage.admission(of: 1 << 50) == .open]
+                    }
                 }
             }
         }
         #expect(answers == [true, false])
         storage.halt()
-        #expect(!storage.hasRoom(for: 0))
+        #expect(storage.admission(of: 0) == .full)
     }
 }
 

@@ -16,6 +16,9 @@ package protocol Submissions: Sendable {
     /// Asked at MAIL: the reply that says that nothing, or nothing of this size, can be taken now; nil if it can.
     func refusal(size: Int?) -> Reply?
 
+    /// The id of a message that begins to arrive at `time`.
+    func newID(at time: Timestamp) -> QueueID
+
     /// Begins the file of a large message.
     func beginSpool(_ id: QueueID) -> any SpoolWriter
 
@@ -30,7 +33,8 @@ extension Reply {
     package init(storing error: StorageError) {
         switch error {
         case .full: self.init(452, .init(4, 3, 1), "Insufficient system storage")
-        case .failed, .notFound, .damaged: self.init(451, .init(4, 3, 0), "Error queuing message")
+        case .failed, .notFound, .damaged, .away, .doubtful, .lost:
+            self.init(451, .init(4, 3, 0), "Error queuing message")
         case .closed: self.init(421, .init(4, 3, 2), "Service shutting down")
         }
     }

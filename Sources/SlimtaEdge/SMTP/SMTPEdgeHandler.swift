@@ -283,7 +283,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func collect(_ context: ChannelHandlerContext) -> MessageCollector {
         if let collector { return collector }
         let collector = MessageCollector(
-            id: QueueID(at: .now()), eventLoop: context.eventLoop, makeSpool: submissions.beginSpool,
+            id: submissions.newID(at: .now()), eventLoop: context.eventLoop, makeSpool: submissions.beginSpool,
             drained: { [weak self] in self?.resumeReading() })
         self.collector = collector
         return collector

@@ -50,23 +50,3 @@ package struct AttemptRecord: Hashable, Sendable {
         return copy == other
     }
 }
-
-extension EnvelopeState {
-    /// Adds an attempt to the history: an outcome for each of these recipients.
-    mutating func record(_ outcomes: [(Int, Outcome)], at time: Timestamp) {
-        var records: [AttemptRecord] = []
-        var known: [AttemptRecord: Int] = [:]
-        for (recipient, outcome) in outcomes {
-            var key = AttemptRecord(outcome, recipient: recipient, at: time)
-            let record = key
-            key.recipient = 0
-            if let index = known[key] {
-                records[index].count += 1
-            } else if records.count < AttemptRecord.limit {
-                known[key] = records.count
-                records.append(record)
-            }
-        }
-        history = (history + records).suffix(AttemptRecord.limit)
-    }
-}

@@ -26,10 +26,15 @@ package struct NoticeBuilder: Sendable {
     private let hostname: String
     /// What the local zone adds to UTC, in seconds.
     private let zoneOffset: Int
+    /// Makes the id of a notice, beside that of what it is about.
+    private let newID: @Sendable (Timestamp, QueueID) -> QueueID
 
-    package init(hostname: String, zoneOffset: Int) {
+    package init(
+        hostname: String, zoneOffset: Int, newID: @escaping @Sendable (Timestamp, QueueID) -> QueueID
+    ) {
         self.hostname = hostname
         self.zoneOffset = zoneOffset
+        self.newID = newID
     }
 
     /// A bounce.
@@ -87,7 +92,7 @@ package struct NoticeBuilder: Sendable {
         about stored: StoredEnvelope, to sender: Mailbox, _ recipients: [Recipient], subject: String, text: String,
         action: String, extraFields: String, returned: ReturnedContent, now: Timestamp
     ) -> Notice {
-        let id = QueueID(at: now)
+        let id = newID(now, stored.envelope.id)
         let date = now.mailDate(offset: zoneOffset)
         var content = ByteBuffer(string: text)
         let isTextEncoded = !content.isSafeText

@@ -1,195 +1,25 @@
-// The contract between the queue and what keeps it durable. The queue's driver and the edges call it; SlimtaStorage is
-// the implementation (journal and GDBM generations).
+// The contract between the queue and what keeps it durable. QueueStorage is what the queue's driver and the edges use,
+// QueueBackend what the daemon and the control service need besides: they know no storage by its name. SlimtaStorage is one
+// (journal and GDBM generations), MemoryStorage another, for tests; the suite in Tests/StorageKit says what all owe.
 
 package import NIOCore
 package import SlimtaMail
 
-/// What becomes durable together or not at all.
-///
-/// An SMTP transaction is one commit with all envelopes that policies made of it. A bounce and the end of what it
-/// tells of are one commit, so that neither exists without the other.
-package struct QueueCommit: Sendable {
-    /// A new envelope.
-    package struct Acceptance: Sendable {
-        package var envelope: Envelope
-        /// When the first attempt is to be made.
-        package var due: Timestamp
-
-        package init(_ envelope: Envelope, due: Timestamp) {
-            self.envelope = envelope
-            self.due = due
-        }
-    }
-
-    /// New envelopes, all with `message`.
-    package var accepted: [Acceptance]
-    /// The message of `accepted`; nil only if that is empty.
-    package var message: Message?
-    /// New states of queued envelopes. Absolute: the last one written is the truth.
-    package var states: [EnvelopeState]
-    /// Envelopes that leave the queue: every recipient's fate is final.
-    package var removed: [Removal]
-
-    package init(
-        accepted: [Acceptance] = [], message: Message? = nil, states: [EnvelopeState] = [], removed: [Removal] = []
-    ) {
-        self.accepted = accepted
-        self.message = message
-        self.states = states
-        self.removed = removed
-    }
-}
-
-/// An envelope that leaves the queue, with the final fates: the ledger is made of these.
-package struct Removal: Hashable, Sendable {
-    package var id: QueueID
-    /// How many recipients ended how, counted over the envelope's whole life.
-    package var delivered: UInt32
-    package var bounced: UInt32
-    package var expired: UInt32
-    /// Taken out by an operator.
-    package var withdrawn: UInt32
-    /// The operator who took out what is `withdrawn`.
-    package var by: String?
-
-    package init(
-        id: QueueID, delivered: UInt32 = 0, bounced: UInt32 = 0, expired: UInt32 = 0, withdrawn: UInt32 = 0,
-        by: String? = nil
-    ) {
-        self.id = id
-        self.delivered = delivered
-        self.bounced = bounced
-        self.expired = expired
-        self.withdrawn = withdrawn
-        self.by = by
-    }
-}
-
-/// What changes in a queued envelope's life: when it is due, and how far each recipient is.
-package struct EnvelopeState: Hashable, Sendable {
-    package var id: QueueID
-    /// Attempts made so far.
-    package var attempts: UInt32
-    /// When the next attempt is due.
-    package var due: Timestamp
-    /// Held by an operator: never due.
-    package var isHeld: Bool
-    /// Whether the sender was told of the delay.
-    package var isWarned: Bool
-    /// One for each recipient of the envelope, by its index.
-    package var recipients: [RecipientState]
-    /// What the last attempts came to, oldest first: see ``AttemptRecord``.
-    package var history: [AttemptRecord]
-
-    package init(
-        id: QueueID, attempts: UInt32 = 0, due: Timestamp, isHeld: Bool = false, isWarned: Bool = false,
-        recipients: [RecipientState], history: [AttemptRecord] = []
-    ) {
-        self.id = id
-        self.attempts = attempts
-        self.due = due
-        self.isHeld = isHeld
-        self.isWarned = isWarned
-        self.recipients = recipients
-        self.history = history
-    }
-
-    /// The state of an envelope that has just been accepted.
-    package init(of envelope: Envelope, due: Timestamp) {
-        self.init(
-            id: envelope.id, due: due,
-            recipients: Array(repeating: RecipientState(), count: envelope.recipients.count))
-    }
-
-    /// The indices of the recipients that are still to be delivered.
-    package var pending: [Int] { recipients.indices.filter { recipients[$0].fate == .pending } }
-}
-
-/// How far one recipient is.
-package struct RecipientState: Hashable, Sendable {
-    package enum Fate: UInt8, Sendable {
-        case pending = 0
-        case delivered = 1
-        case failed = 2
-        case expired = 3
-        case withdrawn = 4
-    }
-
-    package var fate: Fate
-    /// What was said of it last: an SMTP reply as one line; empty before the first attempt.
-    package var reply: String
-    /// The relay that said so, as in the log; empty if none.
-    package var relay: String
-
-    package init(fate: Fate = .pending, reply: String = "", relay: String = "") {
-        self.fate = fate
-        self.reply = reply
-        self.relay = relay
-    }
-}
-
-/// All that the scheduler needs to know of a queued envelope; made without reading its content.
-package struct QueuedSummary: Hashable, Sendable {
-    package var id: QueueID
-    /// When it was accepted.
-    package var received: Timestamp
-    package var due: Timestamp
-    package var attempts: UInt32
-    package var isHeld: Bool
-    /// Whether the sender was told of the delay.
-    package var isWarned: Bool
-    /// The folded domain of the first pending recipient: what destinations are served by.
-    package var destination: String
-
-    package init(
-        id: QueueID, received: Timestamp, due: Timestamp, attempts: UInt32, isHeld: Bool, isWarned: Bool = false,
-        destination: String
-    ) {
-        self.id = id
-        self.received = received
-        self.due = due
-        self.attempts = attempts
-        self.isHeld = isHeld
-        self.isWarned = isWarned
-        self.destination = destination
-    }
-}
-
-/// A queued envelope, read back.
-package struct StoredEnvelope: Sendable {
-    package var envelope: Envelope
-    package var state: EnvelopeState
-    package var message: Message
-    /// The message cannot be read any more; the one that is here is empty.
-    package var isRemains: Bool
-
-    package init(envelope: Envelope, state: EnvelopeState, message: Message, isRemains: Bool = false) {
-        self.envelope = envelope
-        self.state = state
-        self.message = message
-        self.isRemains = isRemains
-    }
-}
-
-/// Why the storage did not do what it was asked. Nothing of the commit is then in the queue.
-package enum StorageError: Error, Hashable, Sendable {
-    /// No room: 452 4.3.1. May pass.
-    case full
-    /// The disk failed, with the system's word for it: 451 4.3.0.
-    case failed(String)
-    /// No envelope with this id is queued.
-    case notFound
-    /// The record is there and unreadable: it was moved aside, with what is left of it.
-    case damaged(String)
-    /// The storage is closed.
-    case closed
-}
-
 /// Keeps envelopes from acceptance to their end. Safe to call from any thread; never blocks the caller.
 package protocol QueueStorage: Sendable {
+    /// A new id for an envelope that is accepted at `time`. The storage makes them, since an id may say where in it the
+    /// envelope is.
+    /// - Parameter sibling: an envelope that is to be in one commit with the new one, if there is any: those of one message,
+    ///   and a notice and what it tells of.
+    func newID(at time: Timestamp, beside sibling: QueueID?) -> QueueID
+
+    /// Whether a message of `size` octets would be taken now. Each MAIL asks: it takes no lock.
+    func admission(of size: Int) -> Admission
+
     /// Makes `commit` durable, then calls `completion`, on a thread of the storage: it must not block.
     ///
-    /// Commits complete in the order in which they were made.
+    /// Commits about one envelope complete in the order in which they were made. States are absolute, and the end of what
+    /// has ended is none: such a commit may be made again. When it succeeds, its new envelopes are ours to deliver.
     func commit(
         _ commit: QueueCommit, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void)
 
@@ -208,6 +38,9 @@ package protocol QueueStorage: Sendable {
 }
 
 extension QueueStorage {
+    /// A new id for an envelope that is accepted at `time`, by itself.
+    package func newID(at time: Timestamp) -> QueueID { newID(at: time, beside: nil) }
+
     /// Makes `commit` durable.
     package func commit(_ commit: QueueCommit) async throws(StorageError) {
         let result: Result<Void, StorageError> = await withCheckedContinuation { continuation in
@@ -215,6 +48,76 @@ extension QueueStorage {
         }
         try result.get()
     }
+}
+
+/// Whether new mail is taken.
+package enum Admission: Hashable, Sendable {
+    case open
+    /// No room: 452 4.3.1.
+    case full
+    /// The storage cannot be reached, with the reason: 451 4.3.0.
+    case away(String)
+}
+
+/// Why the storage did not do what it was asked. But for `doubtful`, nothing of the commit is then in the queue.
+package enum StorageError: Error, Hashable, Sendable {
+    /// No room: 452 4.3.1. May pass.
+    case full
+    /// The disk failed, with the system's word for it: 451 4.3.0.
+    case failed(String)
+    /// No envelope with this id is queued.
+    case notFound
+    /// The record is there and unreadable: it was moved aside, with what is left of it.
+    case damaged(String)
+    /// The storage is closed.
+    case closed
+    /// The storage cannot be reached, with the reason: 451 4.3.0. Nothing of the commit is there or will be.
+    case away(String)
+    /// Nobody knows yet whether the commit came through: 451 4.3.0. The storage finds out and takes new envelopes out again,
+    /// since the client comes back with them; new states and ends are to be committed again.
+    case doubtful
+    /// The envelope is another node's now, which will deliver it: nothing more is to be recorded of it here.
+    case lost
+}
+
+/// A storage as the daemon has it.
+package protocol QueueBackend: QueueStorage {
+    /// Reads what is queued, and begins to work; what can be done before is to open it. To be called once.
+    ///
+    /// `events` is called in order, one call at a time, on any thread, and must not block: before this returns with all
+    /// that is queued, later with what comes and goes. It is let go of by ``close()``.
+    func start(_ events: @escaping @Sendable ([QueueEvent]) -> Void) async throws(StorageOpenError)
+
+    /// Envelopes in the order of their ids, which is that of arrival: those behind `place` (nil: from the beginning), at
+    /// most `count`. What comes or goes meanwhile may be in it or not; all else is, once.
+    func page(after place: QueueID?, count: Int) async throws(StorageError) -> QueuedPage
+
+    /// What the storage is doing. From memory.
+    func status() -> StorageStatus
+
+    /// The balance of all recipients that this queue ever accepted, up to what was committed last.
+    func ledger() async throws(StorageError) -> Ledger
+
+    /// Proves the balance from what is stored, beside the running work.
+    func audit() async throws(StorageError) -> StorageAudit
+
+    /// An operator knows what was lost: it is not told of any more, by `status` and `audit`. Returns what that was.
+    func acknowledgeLosses() async throws(StorageError) -> [String]
+
+    /// Takes no more commits, finishes those that were made, and gives back what it took when it was opened.
+    func close() async
+}
+
+/// A storage that writes to a journal first and puts it in order later.
+package protocol CheckpointedBackend: QueueBackend {
+    /// Puts all in order that was committed up to now.
+    func checkpoint() async throws(StorageError)
+}
+
+/// What a storage tells the queue by itself.
+package enum QueueEvent: Sendable {
+    /// These envelopes are ours to deliver from now on. First of all come those that are queued at the start.
+    case acquired([QueuedSummary])
 }
 
 /// Takes the rest of a large message while it arrives. Calls are made in order, from one caller at a time; they never

@@ -3,6 +3,7 @@
 
 import CLinux
 import Glibc
+import SlimtaQueue
 
 /// The lock on a state directory, held while this object lives.
 final class StateLock: Sendable {

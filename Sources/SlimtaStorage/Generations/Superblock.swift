@@ -1,5 +1,7 @@
 // `super`: what counts. Writing it is the commit point of a checkpoint.
 
+import SlimtaQueue
+
 /// A sealed GDBM file.
 struct GenerationInfo: Hashable {
     enum Kind: UInt8 {

@@ -223,7 +223,7 @@ final class Journal: Sendable {
         }
     }
 
-    /// What it is doing.
+    /// What it is doing; what is queued, and how it lies in files, others know.
     func status() -> StorageStatus {
         state.withLock { state in
             let failure: String? =
@@ -231,12 +231,13 @@ final class Journal: Sendable {
                 case .broken(let reason, _, _): reason
                 case .running: nil
                 }
-            return StorageStatus(
-                queued: 0, journalOctets: state.closed.reduce(state.position) { $0 + $1.size }, generations: 0,
-                checkpoint: 0, freeOctets: state.freeOctets, freeInodes: state.freeInodes, isFull: state.isFull,
-                failure: failure,
-                progress: state.progress,
-                isBusy: state.isWriting || !state.sealed.isEmpty || !state.open.isEmpty)
+            var status = StorageStatus()
+            status.journalOctets = state.closed.reduce(state.position) { $0 + $1.size }
+            (status.freeOctets, status.freeInodes) = (state.freeOctets, state.freeInodes)
+            (status.isFull, status.failure) = (state.isFull, failure)
+            status.progress = state.progress
+            status.isBusy = state.isWriting || !state.sealed.isEmpty || !state.open.isEmpty
+            return status
         }
     }
 }

@@ -2,6 +2,7 @@
 
 import CLinux
 import SlimtaMail
+import SlimtaQueue
 
 /// One file of the journal. Closed when nobody needs it any more, so that a reader never meets another file's content.
 ///

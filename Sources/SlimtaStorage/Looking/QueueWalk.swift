@@ -5,27 +5,6 @@ package import SlimtaMail
 package import SlimtaQueue
 import Synchronization
 
-/// An envelope and its state, without its message.
-package struct QueuedEnvelope: Sendable {
-    package var envelope: Envelope
-    package var state: EnvelopeState
-
-    package init(envelope: Envelope, state: EnvelopeState) {
-        self.envelope = envelope
-        self.state = state
-    }
-}
-
-/// One page of a walk.
-package struct QueuedPage: Sendable {
-    /// In the order of their ids, which begin with the time of arrival.
-    package var envelopes: [QueuedEnvelope]
-    /// Those that are queued and cannot be read, with the reason.
-    package var unreadable: [(id: QueueID, reason: String)]
-    /// The last id that was looked at: where the next page begins. nil: there is no more.
-    package var next: QueueID?
-}
-
 /// Ids that a pass over the index found: kept for the pages that follow.
 struct WalkWindow {
     /// The first ids behind this one are in `ids`.
@@ -111,7 +90,7 @@ extension QueueWalk {
     func page(after place: QueueID?, count: Int, _ reader: ContentReader) -> QueuedPage {
         let count = min(count, windowSize)
         let ids = ids(after: place ?? QueueID(high: 0, low: 0), count)
-        var page = QueuedPage(envelopes: [], unreadable: [], next: ids.count < count ? nil : ids.last)
+        var page = QueuedPage(next: ids.count < count ? nil : ids.last)
         for place in reader.readingOrder(ids) {
             let id = ids[place]
             do throws(StorageError) {
@@ -120,7 +99,7 @@ extension QueueWalk {
                 switch error {
                 case .notFound: break  // it has left meanwhile
                 case .damaged(let reason), .failed(let reason): page.unreadable.append((id, reason))
-                case .full, .closed: page.unreadable.append((id, "\(error)"))
+                case .full, .closed, .away, .doubtful, .lost: page.unreadable.append((id, "\(error)"))
                 }
             }
         }
@@ -136,15 +115,6 @@ extension JournaledStorage {
     package func page(after place: QueueID?, count: Int) async throws(StorageError) -> QueuedPage {
         try await onPool { [core] _ in
             .success(QueueWalk(core: core).page(after: place, count: count, Self.reader(core)))
-        }
-    }
-
-    /// An envelope and its state, without its message.
-    package func envelope(_ id: QueueID) async throws(StorageError) -> QueuedEnvelope {
-        try await onPool { [core] _ in
-            do throws(StorageError) { return .success(try Self.reader(core).envelope(id)) } catch {
-                return .failure(error)
-            }
         }
     }
 

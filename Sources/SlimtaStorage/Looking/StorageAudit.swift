@@ -2,48 +2,12 @@
 // its checksum. For `slimtad audit`, beside a running daemon and without one.
 
 import NIOCore
-package import SlimtaMail
+import SlimtaMail
 package import SlimtaQueue
 import Synchronization
 
-/// What an audit found.
-package struct StorageAudit: Sendable {
-    /// Something that an operator should know.
-    package struct Finding: Hashable, Sendable {
-        /// The envelope that it is about, if that is known.
-        package var id: QueueID?
-        package var text: String
-        /// Whether it means that mail is lost, unreadable or not accounted for; false: it does no harm.
-        package var isFault: Bool
-    }
-
-    /// The balance, computed from storage alone.
-    package var ledger: Ledger
-    /// What the daemon's own counters said at the same moment; nil: none runs.
-    package var running: Ledger?
-    /// Envelopes whose records were read, all of them.
-    package var envelopes = 0
-    /// Octets of their messages.
-    package var octets: Int64 = 0
-    /// Files of the spool that were read.
-    package var spooled = 0
-    /// At most ``findingLimit``; `omitted` more were found.
-    package var findings: [Finding] = []
-    package var omitted = 0
-
-    package static let findingLimit = 1000
-
-    /// Whether every recipient is accounted for and every record readable.
-    package var isClean: Bool { ledger.isBalanced && omitted == 0 && !findings.contains { $0.isFault } }
-
-    mutating func add(_ text: String, _ id: QueueID? = nil, isFault: Bool = true) {
-        if findings.count < Self.findingLimit {
-            findings.append(Finding(id: id, text: text, isFault: isFault))
-        } else {
-            omitted += 1
-        }
-    }
-
+extension StorageAudit {
+    /// What was told while the directory was read.
     mutating func add(_ event: StorageEvent) {
         switch event {
         case .damaged(let what, let id, let description, _): add("\(what): \(description)", id)

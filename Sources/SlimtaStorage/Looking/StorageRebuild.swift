@@ -6,7 +6,7 @@
 // point; before it nothing old is touched, so that a rebuild that was interrupted can be made again.
 
 import SlimtaMail
-import SlimtaQueue
+package import SlimtaQueue
 import Synchronization
 
 /// What a rebuild has made.

@@ -207,39 +207,6 @@ struct EnvelopeOutline {
     var initial: StateOutline { StateOutline(id: id, due: due, firstPending: domains.isEmpty ? nil : 0) }
 }
 
-extension Fates {
-    /// The final fates of a state.
-    init(_ state: EnvelopeState) {
-        for recipient in state.recipients {
-            switch recipient.fate {
-            case .pending: break
-            case .delivered: delivered += 1
-            case .failed: bounced += 1
-            case .expired: expired += 1
-            case .withdrawn: withdrawn += 1
-            }
-        }
-    }
-
-    /// What a removal says.
-    init(_ removal: Removal) {
-        self.init(
-            delivered: removal.delivered, bounced: removal.bounced, expired: removal.expired,
-            withdrawn: removal.withdrawn)
-    }
-}
-
-extension RecipientCount {
-    init(_ envelope: borrowing Envelope) {
-        self.init(envelope.recipients.count, envelope.sender == nil ? .notice : .submitted)
-    }
-
-    /// What an envelope with recipients in `domains` has.
-    init(_ domains: [DomainRun], isNotice: Bool) {
-        self.init(domains.reduce(0) { $0 + Int($1.count) }, isNotice ? .notice : .submitted)
-    }
-}
-
 /// The state of an envelope:
 ///
 ///     1 id  2 attempts  3 due  4 flags (1 held, 2 warned)  5 recipient, once for each, in order

@@ -24,6 +24,7 @@ enum OfflineQueue {
         let by = Accounts.userName(getuid())
         let storage = try open(file)
         return try wait { () async throws(Failure) in
+            try await start(storage)
             do throws(StorageError) {
                 let result = try await change(action, ids, filter, storage, by: by)
                 await storage.close()
@@ -39,6 +40,7 @@ enum OfflineQueue {
     static func acknowledgeLosses(_ file: ConfigurationFile) throws(Failure) -> [String] {
         let storage = try open(file)
         return try wait { () async throws(Failure) in
+            try await start(storage)
             do throws(StorageError) {
                 let losses = try await storage.acknowledgeLosses()
                 await storage.close()
@@ -51,7 +53,7 @@ enum OfflineQueue {
     }
 
     /// Takes the lock, and becomes who the daemon is: its files must not belong to somebody else.
-    private static func open(_ file: ConfigurationFile) throws(Failure) -> JournaledStorage {
+    private static func open(_ file: ConfigurationFile) throws(Failure) -> any QueueBackend {
         let identity: Identity?
         do throws(SystemError) {
             identity =
@@ -65,11 +67,14 @@ enum OfflineQueue {
                 directory: file.stateDirectory, owner: identity.map { ($0.uid, $0.gid) }, options: StorageOptions(),
                 report: { say("queue: \($0)") })
             if let identity, identity.uid != 0 { try become(identity) }
-            try storage.recover { _ in }
             return storage
         } catch {
             throw Failure(storage: error)
         }
+    }
+
+    private static func start(_ storage: any QueueBackend) async throws(Failure) {
+        do throws(StorageOpenError) { try await storage.start { _ in } } catch { throw Failure(storage: error) }
     }
 
     private static func become(_ identity: Identity) throws(StorageOpenError) {
@@ -77,12 +82,13 @@ enum OfflineQueue {
     }
 
     private static func change(
-        _ action: QueueAction, _ ids: [QueueID], _ filter: QueueFilter, _ storage: JournaledStorage, by: String
+        _ action: QueueAction, _ ids: [QueueID], _ filter: QueueFilter, _ storage: any QueueBackend, by: String
     ) async throws(StorageError) -> QueueChange.Result {
         var result = QueueChange.Result()
         for id in ids {
             do throws(StorageError) {
-                try await storage.commit(commit(action, try await storage.envelope(id).state, by: by))
+                let state = try await storage.states([id])[0].get()
+                try await storage.commit(commit(action, state, by: by))
                 result.done += 1
             } catch {
                 guard error == .notFound else { throw error }

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Glibc
 import SlimtaConfiguration
+import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem
 

@@ -152,6 +152,9 @@ extension StorageError {
         case .failed(let reason): "the disk failed: \(reason)"
         case .full: "the disk is full"
         case .closed: "the queue is closed"
+        case .away(let reason): "the queue's storage cannot be reached: \(reason)"
+        case .doubtful: "nobody knows yet whether that was stored: ask again in a moment"
+        case .lost: "is another node's now"
         }
     }
 }

@@ -5,6 +5,7 @@ import ArgumentParser
 import Glibc
 import Logging
 import SlimtaConfiguration
+import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem
 
@@ -139,7 +140,7 @@ struct RunCommand: ParsableCommand {
 
     private func openStorage(
         _ file: ConfigurationFile, _ identity: Identity?, _ logger: Logger
-    ) throws(Failure) -> JournaledStorage {
+    ) throws(Failure) -> any QueueBackend {
         var options = StorageOptions()
         options.minimumFree = UInt64(file.values.queue.minimumFree)
         do throws(StorageOpenError) {

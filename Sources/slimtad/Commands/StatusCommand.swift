@@ -5,6 +5,7 @@ import Glibc
 import SlimtaControl
 import SlimtaMail
 import SlimtaNet
+import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem
 

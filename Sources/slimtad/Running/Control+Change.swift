@@ -5,7 +5,6 @@ import SlimtaControl
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
-import SlimtaStorage
 
 /// What can be done to a queued message.
 enum QueueAction: String, CaseIterable, Sendable {

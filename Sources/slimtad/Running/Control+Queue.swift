@@ -6,7 +6,6 @@ import SlimtaControl
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
-import SlimtaStorage
 import Synchronization
 
 extension Control {

@@ -16,7 +16,8 @@ extension Control {
         let now = Timestamp.now()
         let daemon = state.now
         let difference = await difference(daemon)
-        let ledger = storage.ledger()
+        let ledger: Ledger?
+        do throws(StorageError) { ledger = try await storage.ledger() } catch { ledger = nil }
         return .object([
             .init("running", .bool(true)), .init("version", .string(Version.text)),
             .init("hostname", .string(daemon.hostname)),
@@ -36,7 +37,7 @@ extension Control {
                         ])
                     })),
             .init("queue", queueStatus(now)), .init("storage", storageStatus()),
-            .init("ledger", .ledger(ledger)),
+            .init("ledger", ledger.map { .ledger($0) } ?? .null),
             .init(
                 "dns",
                 .object([

@@ -7,7 +7,6 @@ import SlimtaControl
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
-import SlimtaStorage
 import SlimtaSystem
 import Synchronization
 
@@ -27,13 +26,13 @@ import Synchronization
 ///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
 final class Control: ControlService {
-    let storage: JournaledStorage
+    let storage: any QueueBackend
     let queue: Queue
     let state: DaemonState
     let logger: Logger
     let isAuditing = Atomic(false)
 
-    init(storage: JournaledStorage, queue: Queue, state: DaemonState, logger: Logger) {
+    init(storage: any QueueBackend, queue: Queue, state: DaemonState, logger: Logger) {
         self.storage = storage
         self.queue = queue
         self.state = state
@@ -59,6 +58,8 @@ final class Control: ControlService {
             case .failed(let reason): self.init(503, "the disk failed: \(reason)")
             case .full: self.init(507, "the disk is full")
             case .closed: self.init(503, "the daemon is stopping")
+            case .away, .doubtful: self.init(503, error.text)
+            case .lost: self.init(404, "\(id.map { "\($0)" } ?? "it") \(error.text)")
             }
         }
     }
@@ -96,6 +97,9 @@ final class Control: ControlService {
         case (.post, ["checkpoint"]):
             try allow([], query)
             await log(request, "checkpoint")
+            guard let storage = storage as? any CheckpointedBackend else {
+                throw Refusal(404, "this queue's storage makes no checkpoints")
+            }
             do throws(StorageError) { try await storage.checkpoint() } catch { throw Refusal(error) }
             return ControlResponse(.object([.init("checkpoint", .count(storage.status().checkpoint))]))
         case (.post, ["reload"]):

@@ -12,7 +12,6 @@ import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
 import SlimtaRelay
-import SlimtaStorage
 import SlimtaSystem
 import Synchronization
 
@@ -21,7 +20,7 @@ final class Daemon {
     private var file: ConfigurationFile
     private var secrets: Secrets
     private var listeners: Listeners
-    private let storage: JournaledStorage
+    private let storage: any QueueBackend
     /// nil: it could not be made.
     private let control: ControlSocket?
     private let level: SharedLogLevel
@@ -54,7 +53,7 @@ final class Daemon {
     private let checkInterval: CheckInterval
 
     init(
-        file: ConfigurationFile, secrets: Secrets, listeners: Listeners, storage: JournaledStorage,
+        file: ConfigurationFile, secrets: Secrets, listeners: Listeners, storage: any QueueBackend,
         control: ControlSocket?, budget: FileBudget, level: SharedLogLevel, logger: Logger
     ) {
         self.file = file
@@ -144,7 +143,7 @@ final class Daemon {
             storage: storage, relay: relays,
             configuration: file.values.queueConfiguration(hostname: file.hostname, share), logger: logger)
         do throws(StorageOpenError) {
-            try storage.recover { queue.recovered($0) }
+            try await storage.start { [queue] in queue.receive($0) }
         } catch {
             throw Failure(storage: error)
         }

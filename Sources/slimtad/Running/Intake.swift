@@ -6,7 +6,6 @@ import SlimtaEdge
 import SlimtaMail
 import SlimtaPolicy
 import SlimtaQueue
-import SlimtaStorage
 import Synchronization
 
 /// Takes what edges submit.
@@ -18,13 +17,16 @@ final class Intake: Submissions {
 
     private let settings: Mutex<Settings>
     private let queue: Queue
-    private let storage: JournaledStorage
+    private let storage: any QueueStorage
+    /// The storage's, for policies that split.
+    private let newID: @Sendable (Timestamp, QueueID) -> QueueID
     private let logger: Logger
 
-    init(policies: PolicyChain, hostname: String, queue: Queue, storage: JournaledStorage, logger: Logger) {
+    init(policies: PolicyChain, hostname: String, queue: Queue, storage: any QueueStorage, logger: Logger) {
         settings = Mutex(Settings(policies: policies, hostname: hostname))
         self.queue = queue
         self.storage = storage
+        newID = { storage.newID(at: $0, beside: $1) }
         self.logger = logger
     }
 
@@ -34,8 +36,14 @@ final class Intake: Submissions {
     }
 
     func refusal(size: Int?) -> Reply? {
-        storage.hasRoom(for: size ?? 0) ? nil : Reply(storing: .full)
+        switch storage.admission(of: size ?? 0) {
+        case .open: nil
+        case .full: Reply(storing: .full)
+        case .away(let reason): Reply(storing: .away(reason))
+        }
     }
+
+    func newID(at time: Timestamp) -> QueueID { storage.newID(at: time) }
 
     func beginSpool(_ id: QueueID) -> any SpoolWriter { storage.beginSpool(id) }
 
@@ -44,7 +52,8 @@ final class Intake: Submissions {
     ) {
         let settings = settings.withLock { $0 }
         let context = PolicyContext(
-            hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset)
+            hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset,
+            newID: newID)
         let mail: PolicyMail
         do throws(PolicyRefusal) {
             mail = try settings.policies.apply(to: envelope, message, context)

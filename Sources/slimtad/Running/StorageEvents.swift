@@ -2,6 +2,7 @@
 
 import Logging
 import SlimtaMail
+import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem
 

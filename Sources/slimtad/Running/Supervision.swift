@@ -5,7 +5,6 @@ import Logging
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
-import SlimtaStorage
 import SlimtaSystem
 import Synchronization
 
@@ -25,13 +24,13 @@ final class Supervision: Sendable {
 
     private let loops: [LoopSign]
     private let queue: Queue
-    private let storage: JournaledStorage
+    private let storage: any QueueBackend
     private let state: DaemonState
     private let logger: Logger
     private let signs = Mutex(Signs())
 
     init(
-        group: any EventLoopGroup, queue: Queue, storage: JournaledStorage, state: DaemonState, logger: Logger
+        group: any EventLoopGroup, queue: Queue, storage: any QueueBackend, state: DaemonState, logger: Logger
     ) {
         loops = group.makeIterator().map(LoopSign.init)
         self.queue = queue

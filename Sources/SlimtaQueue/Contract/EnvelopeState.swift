@@ -1,0 +1,142 @@
+// A queued envelope as a storage keeps it: the state of its recipients, what the scheduler needs of it, and the whole of it
+// read back. What an edge handed over is Envelope and Message, in SlimtaMail.
+
+package import SlimtaMail
+
+/// What changes in a queued envelope's life: when it is due, and how far each recipient is.
+package struct EnvelopeState: Hashable, Sendable {
+    package var id: QueueID
+    /// Attempts made so far.
+    package var attempts: UInt32
+    /// When the next attempt is due.
+    package var due: Timestamp
+    /// Held by an operator: never due.
+    package var isHeld: Bool
+    /// Whether the sender was told of the delay.
+    package var isWarned: Bool
+    /// One for each recipient of the envelope, by its index.
+    package var recipients: [RecipientState]
+    /// What the last attempts came to, oldest first: see ``AttemptRecord``.
+    package var history: [AttemptRecord]
+
+    package init(
+        id: QueueID, attempts: UInt32 = 0, due: Timestamp, isHeld: Bool = false, isWarned: Bool = false,
+        recipients: [RecipientState], history: [AttemptRecord] = []
+    ) {
+        self.id = id
+        self.attempts = attempts
+        self.due = due
+        self.isHeld = isHeld
+        self.isWarned = isWarned
+        self.recipients = recipients
+        self.history = history
+    }
+
+    /// The state of an envelope that has just been accepted.
+    package init(of envelope: Envelope, due: Timestamp) {
+        self.init(
+            id: envelope.id, due: due,
+            recipients: Array(repeating: RecipientState(), count: envelope.recipients.count))
+    }
+
+    /// The indices of the recipients that are still to be delivered.
+    package var pending: [Int] { recipients.indices.filter { recipients[$0].fate == .pending } }
+}
+
+/// How far one recipient is.
+package struct RecipientState: Hashable, Sendable {
+    package enum Fate: UInt8, Sendable {
+        case pending = 0
+        case delivered = 1
+        case failed = 2
+        case expired = 3
+        case withdrawn = 4
+    }
+
+    package var fate: Fate
+    /// What was said of it last: an SMTP reply as one line; empty before the first attempt.
+    package var reply: String
+    /// The relay that said so, as in the log; empty if none.
+    package var relay: String
+
+    package init(fate: Fate = .pending, reply: String = "", relay: String = "") {
+        self.fate = fate
+        self.reply = reply
+        self.relay = relay
+    }
+}
+
+/// All that the scheduler needs to know of a queued envelope; made without reading its content.
+package struct QueuedSummary: Hashable, Sendable {
+    package var id: QueueID
+    /// When it was accepted.
+    package var received: Timestamp
+    package var due: Timestamp
+    package var attempts: UInt32
+    package var isHeld: Bool
+    /// Whether the sender was told of the delay.
+    package var isWarned: Bool
+    /// The folded domain of the first pending recipient: what destinations are served by.
+    package var destination: String
+
+    package init(
+        id: QueueID, received: Timestamp, due: Timestamp, attempts: UInt32, isHeld: Bool, isWarned: Bool = false,
+        destination: String
+    ) {
+        self.id = id
+        self.received = received
+        self.due = due
+        self.attempts = attempts
+        self.isHeld = isHeld
+        self.isWarned = isWarned
+        self.destination = destination
+    }
+}
+
+/// A queued envelope, read back.
+package struct StoredEnvelope: Sendable {
+    package var envelope: Envelope
+    package var state: EnvelopeState
+    package var message: Message
+    /// The message cannot be read any more; the one that is here is empty.
+    package var isRemains: Bool
+
+    package init(envelope: Envelope, state: EnvelopeState, message: Message, isRemains: Bool = false) {
+        self.envelope = envelope
+        self.state = state
+        self.message = message
+        self.isRemains = isRemains
+    }
+}
+
+extension EnvelopeState {
+    /// Adds an attempt to the history: an outcome for each of these recipients.
+    mutating func record(_ outcomes: [(Int, Outcome)], at time: Timestamp) {
+        var records: [AttemptRecord] = []
+        var known: [AttemptRecord: Int] = [:]
+        for (recipient, outcome) in outcomes {
+            var key = AttemptRecord(outcome, recipient: recipient, at: time)
+            let record = key
+            key.recipient = 0
+            if let index = known[key] {
+                records[index].count += 1
+            } else if records.count < AttemptRecord.limit {
+                known[key] = records.count
+                records.append(record)
+            }
+        }
+        history = (history + records).suffix(AttemptRecord.limit)
+    }
+}
+
+extension QueuedSummary {
+    /// What the scheduler needs of an envelope.
+    package init(of stored: StoredEnvelope) {
+        let first = stored.state.pending.first
+        self.init(
+            id: stored.envelope.id, received: stored.envelope.received, due: stored.state.due,
+            attempts: stored.state.attempts, isHeld: stored.state.isHeld,
+            isWarned: stored.state.isWarned,
+            destination: first.map { stored.envelope.recipients[$0].foldedDomain } ?? "")
+    }
+}

@@ -1,0 +1,65 @@
+// What the queue asks a storage to make durable at once: new envelopes, new states, and ends. Made by the queue's driver
+// and by AttemptResolution, performed by every storage.
+
+package import SlimtaMail
+
+/// What becomes durable together or not at all.
+///
+/// An SMTP transaction is one commit with all envelopes that policies made of it. A bounce and the end of what it
+/// tells of are one commit, so that neither exists without the other.
+package struct QueueCommit: Sendable {
+    /// A new envelope.
+    package struct Acceptance: Sendable {
+        package var envelope: Envelope
+        /// When the first attempt is to be made.
+        package var due: Timestamp
+
+        package init(_ envelope: Envelope, due: Timestamp) {
+            self.envelope = envelope
+            self.due = due
+        }
+    }
+
+    /// New envelopes, all with `message`.
+    package var accepted: [Acceptance]
+    /// The message of `accepted`; nil only if that is empty.
+    package var message: Message?
+    /// New states of queued envelopes. Absolute: the last one written is the truth.
+    package var states: [EnvelopeState]
+    /// Envelopes that leave the queue: every recipient's fate is final.
+    package var removed: [Removal]
+
+    package init(
+        accepted: [Acceptance] = [], message: Message? = nil, states: [EnvelopeState] = [], removed: [Removal] = []
+    ) {
+        self.accepted = accepted
+        self.message = message
+        self.states = states
+        self.removed = removed
+    }
+}
+
+/// An envelope that leaves the queue, with the final fates: the ledger is made of these.
+package struct Removal: Hashable, Sendable {
+    package var id: QueueID
+    /// How many recipients ended how, counted over the envelope's whole life.
+    package var delivered: UInt32
+    package var bounced: UInt32
+    package var expired: UInt32
+    /// Taken out by an operator.
+    package var withdrawn: UInt32
+    /// The operator who took out what is `withdrawn`.
+    package var by: String?
+
+    package init(
+        id: QueueID, delivered: UInt32 = 0, bounced: UInt32 = 0, expired: UInt32 = 0, withdrawn: UInt32 = 0,
+        by: String? = nil
+    ) {
+        self.id = id
+        self.delivered = delivered
+        self.bounced = bounced
+        self.expired = expired
+        self.withdrawn = withdrawn
+        self.by = by
+    }
+}
