@@ -124,18 +124,18 @@ import Testing
             allowsPlaintextAuthentication: edge.access.plaintextAuth)
         var machine = SMTPServerMachine(settings, isTrusted: edge.trust.allows(endpoint(client)))
         var output = ByteBuffer()
-        machine.connected(&output)
+        machine.connected(into: &output)
         if isEncrypted, tls == .startTLS {
             machine.received(ByteBuffer(string: "EHLO c\r\nSTARTTLS\r\n"))
-            #expect(machine.next(&output) == .startTLS)
+            #expect(machine.next(into: &output) == .startTLS)
         }
-        if isEncrypted { machine.tlsEstablished(TLSDescription(version: "TLSv1.3", cipher: "x"), &output) }
+        if isEncrypted { machine.tlsEstablished(TLSDescription(version: "TLSv1.3", cipher: "x"), into: &output) }
         machine.received(ByteBuffer(string: "EHLO c\r\n"))
-        #expect(machine.next(&output) == .wait)
+        #expect(machine.next(into: &output) == .wait)
         output.clear()
         machine.received(ByteBuffer(string: "MAIL FROM:<a@x.org>\r\n"))
-        let action = machine.next(&output)
-        if case .checkRoom = action { return "ask" }
+        let action = machine.next(into: &output)
+        if case .ask(.room) = action { return "ask" }
         return String(String(buffer: output).prefix(9))
     }
 

@@ -123,7 +123,7 @@ import Testing
         expectHidden(credentials)
         expectHidden([credentials])
         expectHidden(SASLServer.Step.check(credentials))
-        expectHidden(SMTPServerMachine.Action.checkPassword(credentials))
+        expectHidden(SMTPServerMachine.Action.ask(.credentials(credentials)))
         #expect("\(credentials)".contains("u"))
         let line = Array("AUTH PLAIN \(Base64.encode(Array("\0u\0hunter2".utf8)))".utf8)
         expectHidden(try SMTPCommand(parsing: line.span))

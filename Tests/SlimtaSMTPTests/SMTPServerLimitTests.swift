@@ -215,18 +215,20 @@ import Testing
         func refusals(_ text: String) -> [String] {
             machine.received(ByteBuffer(string: text))
             while true {
-                switch machine.next(&output) {
+                switch machine.next(into: &output) {
                 case .wait:
                     return machine.takeRefusals().map {
                         [$0.reply.code.description, $0.command, $0.address, $0.sender?.text, $0.login].map { $0 ?? "-" }
                             .joined(separator: " ")
                     }
-                case .checkPassword: machine.passwordChecked(.right(.init(login: "u", senders: ["@x.org"])), &output)
-                case .checkRoom(let size):
-                    machine.roomChecked(size == 7 ? Reply(452, .init(4, 3, 1), "No room") : nil, &output)
-                case .endMessage: machine.messageStored(Reply(550, .init(5, 7, 1), "No"), &output)
+                case .ask(.credentials):
+                    machine.answered(.password(.right(.init(login: "u", senders: ["@x.org"]))), into: &output)
+                case .ask(.room(let mail)):
+                    let full = Reply(452, .init(4, 3, 1), "No room")
+                    machine.answered(mail.size == 7 ? .reply(full) : .goOn, into: &output)
+                case .ask(.end): machine.answered(.reply(Reply(550, .init(5, 7, 1), "No")), into: &output)
                 case .pause, .content, .discardContent: break
-                case .startTLS, .close: Issue.record("not asked for")
+                case .startTLS, .close, .ask: Issue.record("not asked for")
                 }
             }
         }
@@ -315,21 +317,21 @@ import Testing
     /// Each of these begins a new deadline for the session, or does not.
     @Test func deadlines() {
         var session = SMTPSession(.test(plaintext: true))
-        var last = session.machine.deadlineNumber
+        var last = session.machine.waitsFor.number
         func sends(_ text: String) -> Bool {
             session.send(text)
-            defer { last = session.machine.deadlineNumber }
-            return session.machine.deadlineNumber > last
+            defer { last = session.machine.waitsFor.number }
+            return session.machine.waitsFor.number > last
         }
         #expect(sends("EHLO c\r\n"))
-        #expect(session.machine.waiting == .command)
+        #expect(session.machine.waitsFor.kind == .command)
         // A line that dribbles has the time of one command.
         for octet in "NOO" { #expect(!sends(String(octet))) }
         #expect(sends("P\r\n"))
         #expect(sends("FOO\r\n"), "as every line")
         // All of AUTH has the time of one command.
         #expect(sends("AUTH LOGIN\r\n"))
-        #expect(session.machine.waiting == .command)
+        #expect(session.machine.waitsFor.kind == .command)
         #expect(!sends("dQ"))
         #expect(!sends("==\r\n"))
         #expect(sends("cA==\r\n"), "its end begins the next command's")
@@ -337,20 +339,20 @@ import Testing
         #expect(sends("MAIL FROM:<a@x.org>\r\n"))
         #expect(sends("RCPT TO:<b@y.org>\r\n"))
         #expect(sends("DATA\r\n"))
-        #expect(session.machine.waiting == .data)
+        #expect(session.machine.waitsFor.kind == .content)
         // The whole message has one.
         for _ in 0..<10 { #expect(!sends("line\r\n")) }
         session.keepsQuestionsOpen = true
         #expect(sends(".\r\n"))
-        #expect(session.machine.waiting == .nothing, "the client is not to blame for our time")
+        #expect(session.machine.waitsFor.kind == .nothing, "the client is not to blame for our time")
         session.answer()
-        #expect(session.machine.deadlineNumber > last)
-        #expect(session.machine.waiting == .command)
-        last = session.machine.deadlineNumber
+        #expect(session.machine.waitsFor.number > last)
+        #expect(session.machine.waitsFor.kind == .command)
+        last = session.machine.waitsFor.number
         #expect(sends("STARTTLS\r\n"))
-        #expect(session.machine.waiting == .tlsHandshake)
+        #expect(session.machine.waitsFor.kind == .handshake)
         session.establishTLS()
-        #expect(session.machine.deadlineNumber > last)
+        #expect(session.machine.waitsFor.number > last)
     }
 
     @Test func deadlinePassed() {
@@ -375,9 +377,9 @@ import Testing
         var machine = SMTPServerMachine(.test(), isTrusted: false)
         var output = ByteBuffer()
         machine.received(ByteBuffer(string: "QUIT\r\n"))
-        #expect(machine.next(&output) == .close(.quit))
+        #expect(machine.next(into: &output) == .close(.quit))
         output.clear()
-        machine.deadlinePassed(&output)
-        #expect(machine.next(&output) == .wait && output.readableBytes == 0)
+        machine.deadlinePassed(into: &output)
+        #expect(machine.next(into: &output) == .wait && output.readableBytes == 0)
     }
 }

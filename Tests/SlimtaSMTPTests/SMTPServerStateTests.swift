@@ -128,16 +128,16 @@ import Testing
         var output = ByteBuffer()
         for command in Self.commands {
             machine.received(ByteBuffer(string: command + "\r\n"))
-            #expect(machine.next(&output) == .wait)
+            #expect(machine.next(into: &output) == .wait)
         }
-        machine.deadlinePassed(&output)
+        machine.deadlinePassed(into: &output)
         machine.drain()
-        machine.passwordChecked(.wrong, &output)
-        machine.roomChecked(nil, &output)
-        machine.messageStored(Reply(250, nil, ""), &output)
-        #expect(machine.next(&output) == .wait)
+        machine.answered(.password(.wrong), into: &output)
+        machine.answered(.goOn, into: &output)
+        machine.answered(.reply(Reply(250, nil, "")), into: &output)
+        #expect(machine.next(into: &output) == .wait)
         #expect(output.readableBytes == 0)
-        #expect(machine.waiting == .nothing)
+        #expect(machine.waitsFor.kind == .nothing)
     }
 
     // MARK: While a question is open
@@ -166,7 +166,7 @@ import Testing
                 if !isPipelined { session.send(command + "\r\n") }
                 #expect(session.taken().count == 1, "the question, and nothing else")
                 #expect(session.machine.unreadCount == command.utf8.count + 2)
-                #expect(session.machine.waiting == .nothing)
+                #expect(session.machine.waitsFor.kind == .nothing)
                 session.keepsQuestionsOpen = false
                 session.answer()
                 #expect(session.taken() == reply + later, "\(command) behind \(line)")
@@ -178,9 +178,9 @@ import Testing
     @Test(arguments: State.allCases) func answersWithoutQuestion(_ state: State) {
         var session = Self.session(in: state)
         var output = ByteBuffer()
-        session.machine.passwordChecked(.right(.init(login: "x")), &output)
-        session.machine.roomChecked(nil, &output)
-        session.machine.messageStored(Reply(250, .init(2, 6, 0), "Queued"), &output)
+        session.machine.answered(.password(.right(.init(login: "x"))), into: &output)
+        session.machine.answered(.goOn, into: &output)
+        session.machine.answered(.reply(Reply(250, .init(2, 6, 0), "Queued")), into: &output)
         #expect(output.readableBytes == 0)
         #expect(session.machine.user?.login != "x")
         var untouched = Self.session(in: state)

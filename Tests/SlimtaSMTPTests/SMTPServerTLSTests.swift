@@ -83,7 +83,7 @@ import Testing
 
     @Test func immediate() throws {
         var session = SMTPSession(.test(tls: .immediate))
-        #expect(session.machine.waiting == .tlsHandshake)
+        #expect(session.machine.waitsFor.kind == .handshake)
         #expect(session.taken() == [])
         session.establishTLS()
         #expect(session.taken() == ["S: 220 mx.example.org ESMTP Mail Gateway"])

@@ -28,19 +28,22 @@ struct SMTPSession {
     private(set) var turns = 0
     /// The most octets of replies that were written at once.
     private(set) var largestOutput = 0
-    private(set) var question: SMTPServerMachine.Action?
+    private(set) var question: SMTPServerMachine.Question?
     private(set) var closed: SMTPServerMachine.CloseReason?
     private(set) var isInHandshake = false
     private var output = ByteBuffer()
     private var content: ByteBuffer?
 
     /// - Parameter isTrusted: nil: as for a client on the loopback address.
-    init(_ configuration: SMTPServerConfiguration = .test(), isTrusted: Bool? = nil) {
+    init(
+        _ configuration: SMTPServerConfiguration = .test(), isTrusted: Bool? = nil, keepsQuestionsOpen: Bool = false
+    ) {
+        self.keepsQuestionsOpen = keepsQuestionsOpen
         machine = SMTPServerMachine(
             configuration, isTrusted: isTrusted ?? (configuration.authentication != .required))
         isInHandshake = configuration.tls == .immediate
-        machine.connected(&output)
-        flush()
+        machine.connected(into: &output)
+        run()
     }
 
     /// What was written and done since the last call.
@@ -61,7 +64,7 @@ struct SMTPSession {
 
     mutating func establishTLS() {
         isInHandshake = false
-        machine.tlsEstablished(.test, &output)
+        machine.tlsEstablished(.test, into: &output)
         run()
     }
 
@@ -76,7 +79,7 @@ struct SMTPSession {
     }
 
     mutating func deadlinePassed() {
-        machine.deadlinePassed(&output)
+        machine.deadlinePassed(into: &output)
         run()
     }
 
@@ -88,20 +91,27 @@ struct SMTPSession {
         run()
     }
 
-    private mutating func answer(_ question: SMTPServerMachine.Action) {
+    /// Answers the open question with this.
+    mutating func answer(with answer: SMTPServerMachine.Answer) {
+        question = nil
+        machine.answered(answer, into: &output)
+        run()
+    }
+
+    private mutating func answer(_ question: SMTPServerMachine.Question) {
+        machine.answered(answer(to: question), into: &output)
+    }
+
+    private func answer(to question: SMTPServerMachine.Question) -> SMTPServerMachine.Answer {
         switch question {
-        case .checkPassword(let credentials):
+        case .credentials(let credentials):
             let password = String(decoding: credentials.password, as: UTF8.self)
-            if credentials.login == "down" {
-                machine.passwordChecked(.unavailable, &output)
-            } else if answers.passwords[credentials.login] == password {
-                machine.passwordChecked(.right(.init(login: credentials.login, senders: answers.senders)), &output)
-            } else {
-                machine.passwordChecked(.wrong, &output)
-            }
-        case .checkRoom: machine.roomChecked(answers.room, &output)
-        case .endMessage: machine.messageStored(answers.stored, &output)
-        case .wait, .pause, .startTLS, .content, .discardContent, .close: Issue.record("no question: \(question)")
+            if credentials.login == "down" { return .password(.unavailable) }
+            guard answers.passwords[credentials.login] == password else { return .password(.wrong) }
+            return .password(.right(.init(login: credentials.login, senders: answers.senders)))
+        case .room: return answers.room.map { .reply($0) } ?? .goOn
+        case .end: return .reply(answers.stored)
+        case .connect, .hello, .startTLS, .login, .mail, .recipient, .data, .message: return .goOn
         }
     }
 
@@ -109,7 +119,7 @@ struct SMTPSession {
 
     private mutating func run() {
         while closed == nil {
-            let action = machine.next(&output)
+            let action = machine.next(into: &output)
             switch action {
             case .wait:
                 flush()
@@ -121,9 +131,7 @@ struct SMTPSession {
                 flush()
                 transcript.append("TLS")
                 isInHandshake = true
-            case .checkPassword(let credentials):
-                ask(action, "password \(credentials.login):\(String(decoding: credentials.password, as: UTF8.self))")
-            case .checkRoom(let size): ask(action, "room \(size.map { "\($0)" } ?? "-")")
+            case .ask(let question): ask(question)
             case .content(let octets):
                 #expect(octets.readableBytes > 0)
                 content = content ?? ByteBuffer()
@@ -132,10 +140,6 @@ struct SMTPSession {
                 content = nil
                 flush()
                 transcript.append("discard")
-            case .endMessage(let submission):
-                let text = content.map { String(buffer: $0) } ?? ""
-                content = nil
-                ask(action, "message \(describe(submission)): \(text)")
             case .close(let reason):
                 flush()
                 transcript.append("close \(reason)")
@@ -148,10 +152,26 @@ struct SMTPSession {
         }
     }
 
-    private mutating func ask(_ action: SMTPServerMachine.Action, _ text: String) {
+    private mutating func ask(_ question: SMTPServerMachine.Question) {
         flush()
-        transcript.append(text)
-        if keepsQuestionsOpen { question = action } else { answer(action) }
+        switch question {
+        case .credentials(let credentials):
+            let password = String(decoding: credentials.password, as: UTF8.self)
+            transcript.append("password \(credentials.login):\(password)")
+        case .room(let mail): transcript.append("room \(mail.size.map { "\($0)" } ?? "-")")
+        case .end(let submission):
+            transcript.append("message \(describe(submission)): \(content.map { String(buffer: $0) } ?? "")")
+            content = nil
+        case .connect: transcript.append("connect?")
+        case .hello(let name, let isExtended): transcript.append("hello? \(name) \(isExtended)")
+        case .startTLS: transcript.append("starttls?")
+        case .login(let user): transcript.append("login? \(user.login)")
+        case .mail(let mail): transcript.append("mail? <\(mail.sender?.text ?? "")>")
+        case .recipient(let recipient, let name): transcript.append("recipient? \(recipient) \(name)")
+        case .data: transcript.append("data?")
+        case .message(let submission): transcript.append("message? \(describe(submission))")
+        }
+        if keepsQuestionsOpen { self.question = question } else { answer(question) }
     }
 
     private func describe(_ submission: SMTPServerMachine.Submission) -> String {
@@ -201,12 +221,15 @@ func expectWellFormed(_ output: String) {
 extension SMTPServerConfiguration {
     static func test(
         tls: TLSMode = .startTLS, authentication: Authentication = .required, plaintext: Bool = false,
-        size: Int = 100_000, recipients: Int = 100, errors: Int = 1000, commands: Int = 100_000
+        size: Int = 100_000, recipients: Int = 100, errors: Int = 1000, commands: Int = 100_000,
+        stages: SMTPStages = []
     ) -> SMTPServerConfiguration {
-        SMTPServerConfiguration(
+        var configuration = SMTPServerConfiguration(
             hostname: "mx.example.org", tls: tls, authentication: authentication,
             allowsPlaintextAuthentication: plaintext, messageSize: size, recipients: recipients, errors: errors,
             commands: commands)
+        configuration.stages = stages
+        return configuration
     }
 }
 

@@ -57,7 +57,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// While a message comes in.
     private var transfer: TransferWatch?
     private var transferEnd: NIODeadline?
-    private var deadlineNumber: UInt64?
+    private var waitsFor: SMTPServerMachine.Wait?
     private var timer: (scheduled: Scheduled<Void>, at: NIODeadline)?
 
     init(
@@ -103,9 +103,9 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     private func begin() {
         // Once: a channel can be active when the handler is added, and become active as well.
-        guard deadlineNumber == nil else { return }
+        guard waitsFor == nil else { return }
         log(.debug, "connected")
-        machine.connected(&output)
+        machine.connected(into: &output)
         advance()
     }
 
@@ -140,7 +140,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     private var mustHoldRead: Bool {
         guard !isLingering else { return false }
-        let mustWait = machine.waiting == .nothing && machine.unreadCount > Self.unreadLimit
+        let mustWait = machine.waitsFor.kind == .nothing && machine.unreadCount > Self.unreadLimit
         return isPaused || mustWait || collector?.isBackedUp == true || context?.channel.isWritable == false
     }
 
@@ -157,7 +157,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         case TLSHandler.Event.established(let facts):
             log(.debug, "TLS established", ["tls": "\(facts.session)"])
             connection.tls = facts
-            machine.tlsEstablished(facts.session, &output)
+            machine.tlsEstablished(facts.session, into: &output)
             advance()
         case Event.drain:
             machine.drain()
@@ -184,7 +184,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         isAdvancing = true
         defer { isAdvancing = false }
         while let context {
-            let action = machine.next(&output)
+            let action = machine.next(into: &output)
             for refusal in machine.takeRefusals() { log(.info, "refused", Self.fields(of: refusal)) }
             switch action {
             case .pause:
@@ -207,13 +207,11 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
                 } catch {
                     return context.close(promise: nil)
                 }
-            case .checkPassword(let credentials): check(credentials, context)
-            case .checkRoom(let size): machine.roomChecked(submissions.refusal(size: size), &output)
+            case .ask(let question): ask(question, context)
             case .content(let content): collect(context).append(content)
             case .discardContent:
                 collector?.abandon()
                 collector = nil
-            case .endMessage(let submission): end(submission, context)
             case .close(let reason): return end(reason, context)
             }
         }
@@ -262,22 +260,46 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         output = ByteBuffer()
     }
 
-    private func check(_ credentials: Credentials, _ context: ChannelHandlerContext) {
-        guard let backend = settings.credentials else { preconditionFailure("AUTH was offered without a back end") }
-        let this = NIOLoopBound(self, eventLoop: context.eventLoop)
-        backend.check(credentials, from: source) { [eventLoop = context.eventLoop] result in
-            eventLoop.execute { this.value.checked(credentials.login, result) }
+    // MARK: Questions
+
+    /// Carries a question to whoever knows. The answer comes by ``answered(_:)``, within this call or later.
+    private func ask(_ question: SMTPServerMachine.Question, _ context: ChannelHandlerContext) {
+        switch question {
+        case .credentials(let credentials): check(credentials, context)
+        case .room(let mail): answered(submissions.refusal(size: mail.size).map { .reply($0) } ?? .goOn)
+        case .end(let submission): end(submission, context)
+        // Nobody sits at these stages.
+        case .connect, .hello, .startTLS, .login, .mail, .recipient, .data, .message: answered(.goOn)
         }
     }
 
-    private func checked(_ login: String, _ result: SMTPServerMachine.PasswordResult) {
-        switch result {
-        case .right: log(.debug, "authenticated", ["login": "\(login)"])
-        case .wrong: log(.info, "authentication failed", ["login": "\(login)"])
-        case .unavailable: log(.info, "too many authentications at once", ["login": "\(login)"])
-        }
-        machine.passwordChecked(result, &output)
+    /// On the event loop: what the open question is answered with.
+    private func answered(_ answer: SMTPServerMachine.Answer) {
+        machine.answered(answer, into: &output)
         advance()
+    }
+
+    /// For whoever answers on any thread: calls `body` on the event loop.
+    private func later<Value: Sendable>(
+        _ context: ChannelHandlerContext, _ body: @escaping @Sendable (SMTPEdgeHandler, Value) -> Void
+    ) -> @Sendable (Value) -> Void {
+        let this = NIOLoopBound(self, eventLoop: context.eventLoop)
+        return { [eventLoop = context.eventLoop] value in eventLoop.execute { body(this.value, value) } }
+    }
+
+    private func check(_ credentials: Credentials, _ context: ChannelHandlerContext) {
+        guard let backend = settings.credentials else { preconditionFailure("AUTH was offered without a back end") }
+        backend.check(
+            credentials, from: source,
+            completion: later(context) { this, result in
+                let login: Logger.Metadata = ["login": "\(credentials.login)"]
+                switch result {
+                case .right: this.log(.debug, "authenticated", login)
+                case .wrong: this.log(.info, "authentication failed", login)
+                case .unavailable: this.log(.info, "too many authentications at once", login)
+                }
+                this.answered(.password(result))
+            })
     }
 
     private func collect(_ context: ChannelHandlerContext) -> MessageCollector {
@@ -298,22 +320,15 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             client: ClientInfo(
                 address: clientAddress, name: submission.clientName, protocolWord: submission.protocolWord,
                 tls: submission.tls, login: submission.login, edge: settings.name))
-        let eventLoop = context.eventLoop
         collector.finish { result in
             switch result {
             case .success(let message):
-                let this = NIOLoopBound(self, eventLoop: eventLoop)
-                self.submissions.submit(envelope, message, session: self.sessionText) { reply in
-                    eventLoop.execute { this.value.stored(reply) }
-                }
-            case .failure(let error): self.stored(Reply(storing: error))
+                self.submissions.submit(
+                    envelope, message, session: self.sessionText,
+                    completion: self.later(context) { this, reply in this.answered(.reply(reply)) })
+            case .failure(let error): self.answered(.reply(Reply(storing: error)))
             }
         }
-    }
-
-    private func stored(_ reply: Reply) {
-        machine.messageStored(reply, &output)
-        advance()
     }
 
     // MARK: Deadline
@@ -321,15 +336,16 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// One timer for the session, moved only when it fires or is too late: a deadline that begins anew with each command
     /// costs a comparison.
     private func armTimer(_ context: ChannelHandlerContext) {
-        guard machine.deadlineNumber != deadlineNumber else { return }
-        deadlineNumber = machine.deadlineNumber
+        let waitsFor = machine.waitsFor
+        guard waitsFor.number != self.waitsFor?.number else { return }
+        self.waitsFor = waitsFor
         transfer = nil
         let now = context.eventLoop.now
         let deadline: NIODeadline
-        switch machine.waiting {
-        case .tlsHandshake: deadline = now + settings.handshakeTimeout
+        switch waitsFor.kind {
+        case .handshake: deadline = now + settings.handshakeTimeout
         case .command: deadline = now + settings.commandTimeout
-        case .data:
+        case .content:
             let watch = TransferWatch(settings.transfer, at: now)
             transfer = watch
             transferEnd = settings.dataTimeout.map { now + $0 }
@@ -357,7 +373,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         guard deadline <= context.eventLoop.now else { return schedule(at: deadline, context) }
         self.deadline = nil
         isPaused = false
-        machine.deadlinePassed(&output)
+        machine.deadlinePassed(into: &output)
         advance()
     }
 

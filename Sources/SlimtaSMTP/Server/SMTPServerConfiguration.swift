@@ -42,6 +42,8 @@ package struct SMTPServerConfiguration: Sendable {
     package var commands: Int
     /// Whether MAIL and RCPT take an address without "<" and ">".
     package var lenientPaths: Bool
+    /// Where somebody is asked whether the session may go on; none by default, and what is not asked costs nothing.
+    package var stages: SMTPStages = []
 
     package init(
         hostname: String, greeting: String? = nil, tls: TLSMode, authentication: Authentication,

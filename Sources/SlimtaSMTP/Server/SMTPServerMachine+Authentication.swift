@@ -1,22 +1,22 @@
 // AUTH in SMTPServerMachine (RFC 4954): the command, the exchange of its lines, and the answer to the question that it ends
 // in.
 
-package import NIOCore
+internal import NIOCore
 internal import SlimtaMail
 
 extension SMTPServerMachine {
-    /// The answer to ``Action/checkPassword(_:)``.
-    package mutating func passwordChecked(_ result: PasswordResult, _ output: inout ByteBuffer) {
-        guard case .checkingPassword = phase else { return }
-        enter(.command)
+    mutating func passwordChecked(_ result: PasswordResult, into output: inout ByteBuffer) {
         switch result {
-        case .right(let user):
-            self.user = user
-            commands = 0
-            write(Reply(235, .init(2, 7, 0), "Authentication successful"), &output)
-        case .wrong: fail(.credentialsInvalid, &output)
-        case .unavailable: fail(Reply(454, .init(4, 7, 0), "Temporary authentication failure"), &output)
+        case .right(let user): ask(.login(user), into: &output)
+        case .wrong: fail(.credentialsInvalid, into: &output)
+        case .unavailable: fail(Reply(454, .init(4, 7, 0), "Temporary authentication failure"), into: &output)
         }
+    }
+
+    mutating func loggedIn(_ user: AuthenticatedUser, into output: inout ByteBuffer) {
+        self.user = user
+        commands = 0
+        write(Reply(235, .init(2, 7, 0), "Authentication successful"), into: &output)
     }
 
     var offersAuthentication: Bool {
@@ -25,24 +25,19 @@ extension SMTPServerMachine {
     }
 
     mutating func authenticate(
-        _ name: String, _ initialResponse: InitialResponse?, _ output: inout ByteBuffer
-    ) -> Action? {
+        _ name: String, _ initialResponse: InitialResponse?, into output: inout ByteBuffer
+    ) {
         guard configuration.authentication != .none else {
-            refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), &output)
-            return nil
+            return refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), into: &output)
         }
-        guard isExtended, user == nil, transaction == nil else {
-            refuse(.badSequence, &output)
-            return nil
-        }
+        guard isExtended, user == nil, transaction == nil else { return refuse(.badSequence, into: &output) }
         guard offersAuthentication else {
-            refuse(
-                Reply(538, .init(5, 7, 11), "Encryption required for requested authentication mechanism"), &output)
-            return nil
+            return refuse(
+                Reply(538, .init(5, 7, 11), "Encryption required for requested authentication mechanism"), into: &output
+            )
         }
         guard let mechanism = SASLMechanism(rawValue: name), configuration.mechanisms.contains(mechanism) else {
-            refuse(Reply(504, .init(5, 5, 4), "Invalid authentication mechanism"), &output)
-            return nil
+            return refuse(Reply(504, .init(5, 5, 4), "Invalid authentication mechanism"), into: &output)
         }
         var decoded: [UInt8]?
         defer { decoded?.wipe() }
@@ -51,67 +46,57 @@ extension SMTPServerMachine {
             let base64 = initialResponse.base64
             decoded = base64.elementsEqual(CollectionOfOne(UInt8(ascii: "="))) ? [] : Base64.decode(base64)
             guard decoded != nil else {
-                refuse(.invalidResponse, &output)
-                return nil
+                return refuse(.invalidResponse, into: &output)
             }
         }
         let (exchange, step) = SASLServer.begin(mechanism, initialResponse: decoded)
-        return perform(step, exchange, &output)
+        perform(step, exchange, into: &output)
     }
 
     mutating func responseReceived(
-        _ received: LineReader.Line, _ exchange: SASLServer, _ output: inout ByteBuffer
-    ) -> Action? {
+        _ received: LineReader.Line, _ exchange: SASLServer, into output: inout ByteBuffer
+    ) {
         var exchange = exchange
         line = ByteBuffer(string: "AUTH")
         defer { line = nil }
         switch received {
         case .tooLong:
             enter(.command)
-            refuse(Reply(500, .init(5, 5, 6), "Authentication exchange line is too long"), &output)
-            return nil
+            return refuse(Reply(500, .init(5, 5, 6), "Authentication exchange line is too long"), into: &output)
         case .malformed:
             enter(.command)
-            refuse(.invalidResponse, &output)
-            endForLineEnds(&output)
-            return nil
+            refuse(.invalidResponse, into: &output)
+            endForLineEnds(into: &output)
         case .line(let octets):
             if octets.readableBytesView.elementsEqual(CollectionOfOne(UInt8(ascii: "*"))) {
                 enter(.command)
-                refuse(Reply(501, .init(5, 7, 0), "Authentication canceled by client"), &output)
-                return nil
+                return refuse(Reply(501, .init(5, 7, 0), "Authentication canceled by client"), into: &output)
             }
             guard var response = Base64.decode(octets.readableBytesView) else {
                 enter(.command)
-                refuse(.invalidResponse, &output)
-                return nil
+                return refuse(.invalidResponse, into: &output)
             }
             defer { response.wipe() }
             let step = exchange.received(response)
-            return perform(step, exchange, &output)
+            perform(step, exchange, into: &output)
         }
     }
 
     mutating func perform(
-        _ step: SASLServer.Step, _ exchange: SASLServer, _ output: inout ByteBuffer
-    ) -> Action? {
+        _ step: SASLServer.Step, _ exchange: SASLServer, into output: inout ByteBuffer
+    ) {
         switch step {
         case .challenge(let challenge):
-            write(Reply(334, nil, challenge), &output)
+            write(Reply(334, nil, challenge), into: &output)
             // Not `enter`: the whole exchange has the time of one command.
             phase = .authenticating(exchange)
-            return nil
-        case .check(let credentials):
-            enter(.checkingPassword)
-            return .checkPassword(credentials)
+        case .check(let credentials): ask(.credentials(credentials), into: &output)
         case .malformed:
             enter(.command)
-            refuse(.invalidResponse, &output)
-            return nil
+            return refuse(.invalidResponse, into: &output)
         case .refused:
             enter(.command)
-            refuse(.credentialsInvalid, &output)
-            return nil
+            return refuse(.credentialsInvalid, into: &output)
         }
     }
 }

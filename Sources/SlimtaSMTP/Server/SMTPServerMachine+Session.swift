@@ -20,11 +20,10 @@ extension SMTPServerMachine {
         return Self.authenticationLimit
     }
 
-    mutating func commandReceived(_ received: LineReader.Line, _ output: inout ByteBuffer) -> Action? {
-        deadlineNumber += 1
+    mutating func commandReceived(_ received: LineReader.Line, into output: inout ByteBuffer) {
+        waitNumber += 1
         guard commands < configuration.commands else {
-            end(.tooManyCommands, .init(4, 7, 0), "Too many commands without a message", &output)
-            return nil
+            return end(.tooManyCommands, .init(4, 7, 0), "Too many commands without a message", into: &output)
         }
         commands += 1
         turn += 1
@@ -33,12 +32,10 @@ extension SMTPServerMachine {
         let command: SMTPCommand
         switch received {
         case .tooLong:
-            refuse(Reply(500, .init(5, 5, 2), "Line too long"), &output)
-            return nil
+            return refuse(Reply(500, .init(5, 5, 2), "Line too long"), into: &output)
         case .malformed:
-            refuse(Reply(500, .init(5, 5, 2), "Syntax error, lines must end with CRLF"), &output)
-            endForLineEnds(&output)
-            return nil
+            refuse(Reply(500, .init(5, 5, 2), "Syntax error, lines must end with CRLF"), into: &output)
+            return endForLineEnds(into: &output)
         case .line(let octets):
             do throws(SMTPSyntaxError) {
                 command = try SMTPCommand(
@@ -46,21 +43,18 @@ extension SMTPServerMachine {
             } catch {
                 if error == .unrecognized, Self.isHTTP(octets) {
                     // Somebody's browser was made to talk to us: nothing in its request is to count as a command.
-                    enter(.closing(.protocolViolation("an HTTP request")))
-                    return nil
+                    return enter(.closing(.protocolViolation("an HTTP request")))
                 }
                 if error == .badRecipient || error == .unknownParameter { transaction?.hasRefused = true }
-                refuse(error.reply, &output)
-                return nil
+                return refuse(error.reply, into: &output)
             }
             if octets.readableBytes + 2 > Self.commandLimit {
                 guard case .auth = command else {
-                    refuse(Reply(500, .init(5, 5, 2), "Line too long"), &output)
-                    return nil
+                    return refuse(Reply(500, .init(5, 5, 2), "Line too long"), into: &output)
                 }
             }
         }
-        return perform(command, &output)
+        perform(command, into: &output)
     }
 
     /// What a line says, for logs: the verb if it is one of ours, and what MAIL or RCPT names. Nothing else of it: a client
@@ -83,28 +77,25 @@ extension SMTPServerMachine {
         }
     }
 
-    mutating func perform(_ command: SMTPCommand, _ output: inout ByteBuffer) -> Action? {
+    mutating func perform(_ command: SMTPCommand, into output: inout ByteBuffer) {
+        if isTurnedAway, command != .quit { return refuse(.badSequence, into: &output) }
         switch command {
-        case .ehlo(let name):
-            greeted(name, isExtended: true)
-            Reply(250, nil, lines: greetingLines(to: name)).encode(into: &output)
-        case .helo(let name):
-            greeted(name, isExtended: false)
-            write(Reply(250, nil, "\(configuration.hostname) Hello \(name.asClientName)"), &output)
-        case .startTLS: return startTLS(&output)
+        case .ehlo(let name): ask(.hello(name: name, isExtended: true), into: &output)
+        case .helo(let name): ask(.hello(name: name, isExtended: false), into: &output)
+        case .startTLS: startTLS(into: &output)
         case .auth(let mechanism, let initialResponse):
-            return authenticate(mechanism, initialResponse, &output)
-        case .mail(let mail): return self.mail(mail, &output)
-        case .rcpt(let path): rcpt(path, &output)
-        case .data: data(&output)
+            authenticate(mechanism, initialResponse, into: &output)
+        case .mail(let mail): self.mail(mail, into: &output)
+        case .rcpt(let path): rcpt(path, into: &output)
+        case .data: data(into: &output)
         case .rset:
             transaction = nil
-            write(Reply(250, .init(2, 0, 0), "Ok"), &output)
-        case .noop: write(Reply(250, .init(2, 0, 0), "Ok"), &output)
+            write(Reply(250, .init(2, 0, 0), "Ok"), into: &output)
+        case .noop: write(Reply(250, .init(2, 0, 0), "Ok"), into: &output)
         case .vrfy:
             // RFC 5321 section 3.5.3. Who has a mailbox is nobody's business.
-            write(Reply(252, .init(2, 1, 5), "Cannot VRFY user, but will accept message"), &output)
-        case .expn: refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), &output)
+            write(Reply(252, .init(2, 1, 5), "Cannot VRFY user, but will accept message"), into: &output)
+        case .expn: refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), into: &output)
         case .help:
             write(
                 Reply(
@@ -112,25 +103,24 @@ extension SMTPServerMachine {
                     lines: [
                         "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
                         "Mail submission, RFC 6409",
-                    ]), &output)
+                    ]), into: &output)
         case .quit:
-            write(Reply(221, .init(2, 0, 0), "Bye"), &output)
+            write(Reply(221, .init(2, 0, 0), "Bye"), into: &output)
             enter(.closing(.quit))
         }
-        return nil
     }
 
-    mutating func greeted(_ name: String, isExtended: Bool) {
+    mutating func greeted(_ name: String, isExtended: Bool, into output: inout ByteBuffer) {
         clientName = name
         self.isExtended = isExtended
         transaction = nil  // RFC 5321 section 4.1.4
+        let hello = "\(configuration.hostname) Hello \(name.asClientName)"
+        write(Reply(250, nil, lines: isExtended ? [hello] + extensions : [hello]), into: &output)
     }
 
-    func greetingLines(to name: String) -> [String] {
-        var lines = [
-            "\(configuration.hostname) Hello \(name.asClientName)", "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES",
-        ]
-        lines.append("SMTPUTF8")
+    /// EHLO's lines behind the first.
+    private var extensions: [String] {
+        var lines = ["8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES", "SMTPUTF8"]
         if configuration.tls == .startTLS, tls == nil { lines.append("STARTTLS") }
         if offersAuthentication {
             lines.append("AUTH " + configuration.mechanisms.map(\.rawValue).joined(separator: " "))
@@ -139,26 +129,25 @@ extension SMTPServerMachine {
         return lines
     }
 
-    mutating func startTLS(_ output: inout ByteBuffer) -> Action? {
+    mutating func startTLS(into output: inout ByteBuffer) {
         guard configuration.tls == .startTLS else {
-            refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), &output)
-            return nil
+            return refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), into: &output)
         }
         guard tls == nil else {
-            refuse(Reply(503, .init(5, 5, 1), "TLS is already established"), &output)
-            return nil
+            return refuse(Reply(503, .init(5, 5, 1), "TLS is already established"), into: &output)
         }
-        guard isExtended else {
-            refuse(.badSequence, &output)
-            return nil
-        }
+        guard isExtended else { return refuse(.badSequence, into: &output) }
+        ask(.startTLS, into: &output)
+    }
+
+    /// RFC 3207 section 4. Nothing may have come behind the command, not even while an answer was waited for.
+    mutating func beginTLS(into output: inout ByteBuffer) {
         guard input.readableBytes == 0 else {
-            write(Reply(554, .init(5, 5, 1), "Nothing may be sent behind STARTTLS before its reply"), &output)
-            enter(.closing(.protocolViolation("octets in clear behind STARTTLS")))
-            return nil
+            write(Reply(554, .init(5, 5, 1), "Nothing may be sent behind STARTTLS before its reply"), into: &output)
+            return enter(.closing(.protocolViolation("octets in clear behind STARTTLS")))
         }
-        write(Reply(220, .init(2, 7, 0), "Go ahead"), &output)
-        enter(.tlsHandshake)
-        return .startTLS
+        guard !isInputClosed else { return enter(.closing(.clientClosed)) }
+        write(Reply(220, .init(2, 7, 0), "Go ahead"), into: &output)
+        enter(.startingTLS)
     }
 }

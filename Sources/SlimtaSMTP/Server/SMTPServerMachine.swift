@@ -11,10 +11,10 @@ package import SlimtaMail
 ///     greeting ──EHLO/HELO──▶ greeted ──[STARTTLS ▶ established ▶ not greeted]──[AUTH …]──▶
 ///       MAIL ──room?──▶ RCPT… ──▶ DATA ──content…──▶ end ──stored?──▶ greeted
 ///
-/// The driver calls ``received(_:)`` with what came, then ``next(_:)`` until it says ``Action/wait``. While the machine
-/// has asked a question (``Action/checkPassword(_:)``, ``Action/checkRoom(size:)``, ``Action/endMessage(_:)``) it takes
-/// no further command: ``next(_:)`` says `wait` until the answer is there. That is how policies can be asynchronous and
-/// the machine need not be.
+/// The driver calls ``received(_:)`` with what came, then ``next(into:)`` until it says ``Action/wait``. While the machine
+/// has asked a question (``Action/ask(_:)``) it takes no further command: ``next(into:)`` says `wait` until the answer is
+/// there (``answered(_:into:)``). That is how policies can be asynchronous and the machine need not be. What can be asked
+/// is in SMTPServerQuestions.swift; at most stages of a session nothing is, unless rules sit there.
 ///
 /// STARTTLS with unread octets behind it ends the session: they were sent in clear, perhaps by somebody else, and must
 /// not count as said under TLS. After TLS the machine has forgotten everything said before (RFC 3207 section 4.2).
@@ -25,18 +25,14 @@ package struct SMTPServerMachine: Sendable {
         /// Enough for one turn: write the replies, and go on when they are written and other sessions had their turn.
         /// No octets are to be read meanwhile.
         case pause
-        /// Write the replies, begin TLS as a server, and report ``tlsEstablished(_:)``.
+        /// Write the replies, begin TLS as a server, and report ``tlsEstablished(_:into:)``.
         case startTLS
-        /// Is this password right? Answer with ``passwordChecked(_:)``.
-        case checkPassword(Credentials)
-        /// May a message of this size (nil: not said) be taken at all now? Answer with ``roomChecked(_:)``.
-        case checkRoom(size: Int?)
+        /// Find out, and report ``answered(_:into:)``. The session waits for the answer, however long it takes.
+        case ask(Question)
         /// The next octets of the message.
         case content(ByteBuffer)
         /// The message will be refused: what came of it is worth nothing.
         case discardContent
-        /// The message is whole: store it. Answer with ``messageStored(_:)``.
-        case endMessage(Submission)
         /// Write the replies, then close.
         case close(CloseReason)
     }
@@ -75,49 +71,35 @@ package struct SMTPServerMachine: Sendable {
         package let login: String?
     }
 
-    /// What the answer to ``Action/checkPassword(_:)`` can be.
-    package enum PasswordResult: Equatable, Sendable {
-        case right(AuthenticatedUser)
-        case wrong
-        /// It could not be found out now: 454 4.7.0.
-        case unavailable
-    }
-
     /// What the session waits for, and so which timeout holds.
-    package enum Waiting: Equatable, Sendable {
-        case tlsHandshake
-        case command
-        case data
-        /// An answer of ours.
-        case nothing
-    }
+    package struct Wait: Hashable, Sendable {
+        package enum Kind: Hashable, Sendable {
+            case handshake
+            case command
+            case content
+            /// For us: an answer, a turn, or that the driver closes.
+            case nothing
+        }
 
-    /// What a client has submitted, but for the content and the network address.
-    package struct Submission: Equatable, Sendable {
-        package let sender: Mailbox?
-        package let recipients: [Mailbox]
-        package let body: BodyType
-        package let smtpUTF8: Bool
-        /// EHLO's argument.
-        package let clientName: String
-        /// RFC 3848 and RFC 6531 section 4.3.
-        package let protocolWord: String
-        package let tls: TLSDescription?
-        package let login: String?
+        package var kind: Kind
+        /// Grows whenever the wait begins anew, and with it its deadline.
+        package var number: UInt64
     }
 
     enum Phase: Sendable {
+        /// STARTTLS was agreed; the driver has not been told yet.
+        case startingTLS
         /// Octets are TLS's.
         case tlsHandshake
         case command
         case authenticating(SASLServer)
-        case checkingPassword
-        case checkingRoom(MailCommand)
+        /// `isOpen`: the question has been given out, and its answer is waited for.
+        case asking(Question, isOpen: Bool)
         case data(DataReader)
         /// The end was found, and the content before it has been given out.
         case dataEnded(DataReader)
-        /// The reverse-path of what is being stored.
-        case storing(Mailbox?)
+        /// The whole message was refused, and the driver has not been told yet.
+        case discarding
         case closing(CloseReason)
         case closed
     }
@@ -139,7 +121,11 @@ package struct SMTPServerMachine: Sendable {
     var clientName: String?
     var isExtended = false
     var tls: TLSDescription?
+    /// Whether the client was refused before it was greeted: all that is left to it is QUIT (RFC 5321 section 3.1).
+    var isTurnedAway = false
     var transaction: Transaction?
+    /// How many transactions have been begun, or tried.
+    var transactionNumber: UInt64 = 0
     /// 5xx replies since the last accepted message.
     var errors = 0
     /// Commands since the last progress: an accepted recipient, DATA, a login.
@@ -154,8 +140,7 @@ package struct SMTPServerMachine: Sendable {
 
     /// Who authenticated; for the driver's log.
     package internal(set) var user: AuthenticatedUser?
-    /// Grows whenever what the session waits for begins anew, and with it its deadline.
-    package internal(set) var deadlineNumber: UInt64 = 0
+    var waitNumber: UInt64 = 0
 
     package init(_ configuration: SMTPServerConfiguration, isTrusted: Bool) {
         self.configuration = configuration
@@ -164,13 +149,15 @@ package struct SMTPServerMachine: Sendable {
     }
 
     /// What the session waits for now.
-    package var waiting: Waiting {
-        switch phase {
-        case .tlsHandshake: .tlsHandshake
-        case .command, .authenticating: .command
-        case .data: .data
-        case .checkingPassword, .checkingRoom, .dataEnded, .storing, .closing, .closed: .nothing
-        }
+    package var waitsFor: Wait {
+        let kind: Wait.Kind =
+            switch phase {
+            case .startingTLS, .tlsHandshake: .handshake
+            case .command, .authenticating: .command
+            case .data: .content
+            case .asking, .dataEnded, .discarding, .closing, .closed: .nothing
+            }
+        return Wait(kind: kind, number: waitNumber)
     }
 
     /// Whether the client has said much that led to nothing: its turns may be far between.
@@ -191,13 +178,13 @@ package struct SMTPServerMachine: Sendable {
     // MARK: Events
 
     /// The connection is there: greets, unless TLS comes first.
-    package mutating func connected(_ output: inout ByteBuffer) {
+    package mutating func connected(into output: inout ByteBuffer) {
         guard configuration.tls != .immediate else { return }
-        write(Reply(220, nil, configuration.greeting), &output)
+        ask(.connect, into: &output)
     }
 
     /// TLS is there: after STARTTLS everything said before is forgotten; with immediate TLS the session begins.
-    package mutating func tlsEstablished(_ description: TLSDescription, _ output: inout ByteBuffer) {
+    package mutating func tlsEstablished(_ description: TLSDescription, into output: inout ByteBuffer) {
         tls = description
         input.clear()
         lines = LineReader()
@@ -206,7 +193,7 @@ package struct SMTPServerMachine: Sendable {
         transaction = nil
         user = nil
         enter(.command)
-        if configuration.tls == .immediate { write(Reply(220, nil, configuration.greeting), &output) }
+        if configuration.tls == .immediate { ask(.connect, into: &output) }
     }
 
     /// Octets of the client.
@@ -218,12 +205,12 @@ package struct SMTPServerMachine: Sendable {
     }
 
     /// The time for what the session waits for is over. Nothing happens if the session has ended meanwhile.
-    package mutating func deadlinePassed(_ output: inout ByteBuffer) {
+    package mutating func deadlinePassed(into output: inout ByteBuffer) {
         switch phase {
         case .closing, .closed: return
-        case .tlsHandshake: break  // Nobody could read a reply.
-        case .command, .authenticating, .checkingPassword, .checkingRoom, .data, .dataEnded, .storing:
-            end(.timeout, .init(4, 4, 2), "Connection timed out", &output)
+        case .startingTLS, .tlsHandshake: break  // Nobody could read a reply.
+        case .command, .authenticating, .asking, .data, .dataEnded, .discarding:
+            end(.timeout, .init(4, 4, 2), "Connection timed out", into: &output)
             return
         }
         enter(.closing(.timeout))
@@ -238,12 +225,15 @@ package struct SMTPServerMachine: Sendable {
     // MARK: The next action
 
     /// Goes on with what has come. Replies are appended to `output`, which the driver writes when an action tells it to.
-    package mutating func next(_ output: inout ByteBuffer) -> Action {
-        let action = advance(&output)
+    package mutating func next(into output: inout ByteBuffer) -> Action {
+        let action = advance(into: &output)
         switch action {
         case .pause: turn = 0
-        case .wait: if !isIdling { turn = 0 }
-        case .startTLS, .checkPassword, .checkRoom, .content, .discardContent, .endMessage, .close: break
+        case .wait:
+            // With a question open the client has not been waited for: its turn goes on with the answer.
+            if case .asking = phase { break }
+            if !isIdling { turn = 0 }
+        case .startTLS, .ask, .content, .discardContent, .close: break
         }
         if input.readableBytes == 0 || input.readableBytes * 2 + 512 < input.storageCapacity {
             input = input.compacted()
@@ -251,16 +241,23 @@ package struct SMTPServerMachine: Sendable {
         return action
     }
 
-    private mutating func advance(_ output: inout ByteBuffer) -> Action {
+    private mutating func advance(into output: inout ByteBuffer) -> Action {
         while true {
             switch phase {
-            case .tlsHandshake, .checkingPassword, .checkingRoom, .storing, .closed: return .wait
+            case .tlsHandshake, .closed: return .wait
+            case .startingTLS:
+                enter(.tlsHandshake)
+                return .startTLS
+            case .asking(let question, let isOpen):
+                guard !isOpen else { return .wait }
+                phase = .asking(question, isOpen: true)
+                return .ask(question)
             case .closing(let reason):
                 phase = .closed
                 return .close(reason)
             case .command:
                 if isDraining, transaction == nil {
-                    end(.shutdown, .init(4, 3, 2), "Service shutting down", &output)
+                    end(.shutdown, .init(4, 3, 2), "Service shutting down", into: &output)
                     continue
                 }
                 if let violation = violation() { return violation }
@@ -270,14 +267,14 @@ package struct SMTPServerMachine: Sendable {
                     enter(.closing(.clientClosed))
                     continue
                 }
-                if let action = commandReceived(line, &output) { return action }
+                commandReceived(line, into: &output)
             case .authenticating(let exchange):
                 guard let line = lines.next(&input, limit: Self.authenticationLimit) else {
                     guard isInputClosed else { return .wait }
                     enter(.closing(.clientClosed))
                     continue
                 }
-                if let action = responseReceived(line, exchange, &output) { return action }
+                responseReceived(line, exchange, into: &output)
             case .data(var reader):
                 let hadFault = reader.fault != nil
                 var content = ByteBuffer()
@@ -291,8 +288,11 @@ package struct SMTPServerMachine: Sendable {
                 if isEnd { continue }
                 guard isInputClosed else { return .wait }
                 enter(.closing(.clientClosed))
+            case .discarding:
+                enter(.command)
+                return .discardContent
             case .dataEnded(let reader):
-                if let action = dataEnded(reader, &output) { return action }
+                dataEnded(reader, into: &output)
             }
         }
     }
@@ -310,56 +310,45 @@ package struct SMTPServerMachine: Sendable {
 
     mutating func enter(_ phase: Phase) {
         self.phase = phase
-        deadlineNumber += 1
+        waitNumber += 1
     }
 
-    func write(_ reply: Reply, _ output: inout ByteBuffer) { reply.encode(into: &output) }
-
-    /// Writes a reply of somebody else (policy, queue) to MAIL or DATA: a 421 ends the session.
-    mutating func finish(with reply: Reply, to command: String, of sender: Mailbox?, _ output: inout ByteBuffer) {
-        if reply.code >= 400 {
-            refuse(
-                Refusal(reply: reply, command: command, address: nil, sender: sender, login: user?.login), &output)
-        } else {
-            write(reply, &output)
-        }
-        if reply.code == 421 { enter(.closing(.refused)) }
-    }
+    func write(_ reply: Reply, into output: inout ByteBuffer) { reply.encode(into: &output) }
 
     /// Writes a reply of 4xx or 5xx to the command that is being worked on.
-    mutating func refuse(_ reply: Reply, _ output: inout ByteBuffer) {
+    mutating func refuse(_ reply: Reply, into output: inout ByteBuffer) {
         let (command, address) = line.map(Self.describe) ?? ("unknown", nil)
         refuse(
             Refusal(
                 reply: reply, command: command, address: address, sender: transaction?.mail.sender, login: user?.login),
-            &output)
+            into: &output)
     }
 
     /// Writes a reply of 4xx or 5xx; too many of the latter since the last accepted message end the session.
-    mutating func refuse(_ refusal: Refusal, _ output: inout ByteBuffer) {
+    mutating func refuse(_ refusal: Refusal, into output: inout ByteBuffer) {
         refusals.append(refusal)
-        fail(refusal.reply, &output)
+        fail(refusal.reply, into: &output)
     }
 
     /// As `refuse`, for what the driver logs by itself.
-    mutating func fail(_ reply: Reply, _ output: inout ByteBuffer) {
-        write(reply, &output)
+    mutating func fail(_ reply: Reply, into output: inout ByteBuffer) {
+        write(reply, into: &output)
         guard reply.isPermanent else { return }
         errors += 1
-        if errors >= configuration.errors { end(.tooManyErrors, .init(4, 7, 0), "Too many errors", &output) }
+        if errors >= configuration.errors { end(.tooManyErrors, .init(4, 7, 0), "Too many errors", into: &output) }
     }
 
     /// Ends the session, and says why.
-    mutating func end(_ reason: CloseReason, _ status: EnhancedStatus, _ text: String, _ output: inout ByteBuffer) {
-        write(Reply(421, status, "\(configuration.hostname) \(text)"), &output)
+    mutating func end(_ reason: CloseReason, _ status: EnhancedStatus, _ text: String, into output: inout ByteBuffer) {
+        write(Reply(421, status, "\(configuration.hostname) \(text)"), into: &output)
         enter(.closing(reason))
     }
 
     /// Ends the session behind the refusal of a bare CR, a bare LF or a NUL: two servers that read on would not read the
     /// same. Nothing if the refusal has ended it.
-    mutating func endForLineEnds(_ output: inout ByteBuffer) {
+    mutating func endForLineEnds(into output: inout ByteBuffer) {
         guard case .command = phase else { return }
-        end(.lineEnds, .init(4, 7, 0), "Nothing is read behind a wrong line end, closing connection", &output)
+        end(.lineEnds, .init(4, 7, 0), "Nothing is read behind a wrong line end, closing connection", into: &output)
     }
 }
 

@@ -5,6 +5,8 @@ internal import SlimtaMail
 extension Reply {
     static let badSequence = Reply(503, .init(5, 5, 1), "Bad sequence of commands")
     static let invalidResponse = Reply(501, .init(5, 5, 2), "Invalid auth response")
+    /// RFC 5321 section 4.2.3.
+    static let unanswered = Reply(451, .init(4, 3, 0), "Requested action aborted: error in processing")
     static let credentialsInvalid = Reply(535, .init(5, 7, 8), "Authentication credentials invalid")
 }
 

@@ -1,0 +1,86 @@
+// How SMTPServerMachine asks and goes on: one way for all questions, whether somebody is asked or the machine may go on by
+// itself.
+
+package import NIOCore
+internal import SlimtaMail
+
+extension SMTPServerMachine {
+    /// What has been said so far, for whoever answers.
+    package var session: Session {
+        Session(
+            clientName: clientName, isExtended: isExtended, tls: tls, login: user?.login, mail: transaction?.mail,
+            recipients: transaction?.recipients ?? [], transactionNumber: transactionNumber)
+    }
+
+    /// Asks where somebody is to be asked, else goes on at once.
+    mutating func ask(_ question: Question, into output: inout ByteBuffer) {
+        if let stage = question.stage, !configuration.stages.contains(stage) {
+            goOn(from: question, into: &output)
+        } else {
+            enter(.asking(question, isOpen: false))
+        }
+    }
+
+    /// The answer to the open question. Nothing happens if there is none: the session has ended, or has its answer.
+    package mutating func answered(_ answer: Answer, into output: inout ByteBuffer) {
+        guard case .asking(let question, isOpen: true) = phase else { return }
+        enter(.command)
+        switch (question, answer) {
+        case (.credentials, .password(let result)): passwordChecked(result, into: &output)
+        case (.end, .reply(let reply)) where reply.isPositive:
+            errors = 0
+            write(reply, into: &output)
+        case (.credentials, .goOn), (.end, .goOn), (_, .password): refuse(question, with: .unanswered, into: &output)
+        case (_, .goOn): goOn(from: question, into: &output)
+        case (_, .reply(let reply)):
+            refuse(question, with: reply.code >= 400 ? reply : .unanswered, into: &output)
+        }
+    }
+
+    /// Nothing is in the way of what `question` asks about.
+    private mutating func goOn(from question: Question, into output: inout ByteBuffer) {
+        switch question {
+        case .connect: write(Reply(220, nil, configuration.greeting), into: &output)
+        case .hello(let name, let isExtended): greeted(name, isExtended: isExtended, into: &output)
+        case .startTLS: beginTLS(into: &output)
+        case .login(let user): loggedIn(user, into: &output)
+        case .mail(let mail): ask(.room(mail), into: &output)
+        case .room(let mail): transactionBegan(mail, into: &output)
+        case .recipient(let recipient, let name): recipientAccepted(recipient, name, into: &output)
+        case .data: contentMayCome(into: &output)
+        case .message(let submission): ask(.end(submission), into: &output)
+        case .credentials, .end: preconditionFailure("an answer that lets nobody through")
+        }
+    }
+
+    /// The answer is no.
+    private mutating func refuse(_ question: Question, with reply: Reply, into output: inout ByteBuffer) {
+        var address: String?
+        var sender = transaction?.mail.sender
+        let command: String
+        switch question {
+        case .connect:
+            command = "CONNECT"
+            isTurnedAway = true
+        case .hello(_, let isExtended): command = isExtended ? "EHLO" : "HELO"
+        case .startTLS: command = "STARTTLS"
+        case .credentials, .login: command = "AUTH"
+        case .mail(let mail), .room(let mail):
+            command = "MAIL"
+            sender = mail.sender
+        case .recipient(_, let name):
+            command = "RCPT"
+            address = "<\(name)>"
+            transaction?.hasRefused = true
+        case .data: command = "DATA"
+        case .message(let submission), .end(let submission):
+            command = "DATA"
+            sender = submission.sender
+        }
+        refuse(
+            Refusal(reply: reply, command: command, address: address, sender: sender, login: user?.login),
+            into: &output)
+        if reply.code == 421 { enter(.closing(.refused)) }
+        if case .message = question, case .command = phase { enter(.discarding) }
+    }
+}

@@ -1,0 +1,128 @@
+// What an SMTP session asks while it goes on, and what the answers can be: all that somebody else than the machine
+// decides. The driver carries each question to whoever knows, and the answer back.
+
+package import SlimtaMail
+
+/// Where a session can be refused before its message is: a set of them says at which ones somebody is asked.
+package struct SMTPStages: OptionSet, Sendable {
+    package let rawValue: UInt8
+
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// The client is there, behind the handshake where TLS comes first. A refusal takes the place of the greeting.
+    package static let connect = SMTPStages(rawValue: 1)
+    /// EHLO or HELO.
+    package static let hello = SMTPStages(rawValue: 2)
+    package static let startTLS = SMTPStages(rawValue: 4)
+    /// AUTH, once the credentials are known to be right.
+    package static let login = SMTPStages(rawValue: 8)
+    package static let mail = SMTPStages(rawValue: 16)
+    package static let recipient = SMTPStages(rawValue: 32)
+    /// DATA, before 354.
+    package static let data = SMTPStages(rawValue: 64)
+    /// The whole message is there, and is not stored yet.
+    package static let message = SMTPStages(rawValue: 128)
+}
+
+extension SMTPServerMachine {
+    /// What the machine cannot know. What the command itself said is in the question, what was said before in
+    /// ``SMTPServerMachine/session``.
+    ///
+    /// All but `credentials`, `room` and `end` are asked only at the stages that the configuration names; they come when
+    /// the machine itself has nothing against the command.
+    package enum Question: Equatable, Sendable {
+        /// May this client talk to us? ``SMTPStages/connect``.
+        case connect
+        /// May it have this name? ``SMTPStages/hello``.
+        case hello(name: String, isExtended: Bool)
+        /// May it begin TLS? ``SMTPStages/startTLS``.
+        case startTLS
+        /// Is this password right? The answer is ``Answer/password(_:)``.
+        case credentials(Credentials)
+        /// May this user, whose credentials are right, log in here? ``SMTPStages/login``.
+        case login(AuthenticatedUser)
+        /// May this sender begin a transaction? ``SMTPStages/mail``.
+        case mail(MailCommand)
+        /// May a message of this size be taken at all now?
+        case room(MailCommand)
+        /// May this recipient have the message? `name` is how the client wrote it. ``SMTPStages/recipient``.
+        case recipient(Mailbox, name: String)
+        /// May the content come? ``SMTPStages/data``.
+        case data
+        /// May this message be stored? Its content has been given out. ``SMTPStages/message``.
+        case message(Submission)
+        /// The message is whole: store it. The answer is the reply to it.
+        case end(Submission)
+
+        /// The stage at which it is asked; nil: always.
+        var stage: SMTPStages? {
+            switch self {
+            case .connect: .connect
+            case .hello: .hello
+            case .startTLS: .startTLS
+            case .login: .login
+            case .mail: .mail
+            case .recipient: .recipient
+            case .data: .data
+            case .message: .message
+            case .credentials, .room, .end: nil
+            }
+        }
+    }
+
+    /// What a question can be answered with. An answer that does not fit its question refuses with 451 4.3.0: nothing is
+    /// let through by a mistake.
+    package enum Answer: Equatable, Sendable {
+        /// Yes: the machine goes on as if it had not asked. Fits all but `credentials` and `end`.
+        case goOn
+        /// This is what the client is told: 4xx or 5xx refuses, 421 also ends the session. To `end` also 2xx: the message
+        /// is stored.
+        case reply(Reply)
+        /// Fits `credentials`.
+        case password(PasswordResult)
+    }
+
+    /// What is known of a password.
+    package enum PasswordResult: Equatable, Sendable {
+        case right(AuthenticatedUser)
+        case wrong
+        /// It could not be found out now: 454 4.7.0.
+        case unavailable
+    }
+
+    /// What a client has submitted, but for the content and the network address.
+    package struct Submission: Equatable, Sendable {
+        /// The reverse-path; nil: the null one.
+        package let sender: Mailbox?
+        /// At least one, each once.
+        package let recipients: [Mailbox]
+        /// What MAIL said, or what the content needs.
+        package let body: BodyType
+        /// RFC 6531: MAIL had SMTPUTF8.
+        package let smtpUTF8: Bool
+        /// EHLO's argument.
+        package let clientName: String
+        /// RFC 3848 and RFC 6531 section 4.3.
+        package let protocolWord: String
+        package let tls: TLSDescription?
+        package let login: String?
+    }
+
+    /// What has been said in a session, for whoever answers a question. With the connection's facts it is all that there
+    /// is to judge by before the message.
+    package struct Session: Equatable, Sendable {
+        /// The argument of EHLO or HELO; nil: none yet.
+        package let clientName: String?
+        /// Whether that was EHLO.
+        package let isExtended: Bool
+        package let tls: TLSDescription?
+        package let login: String?
+        /// MAIL; nil: no transaction. At ``Question/mail(_:)`` it is in the question.
+        package let mail: MailCommand?
+        /// Those that were accepted, as often as they were named.
+        package let recipients: [Mailbox]
+        /// Which transaction it is, or the last one was: what a rule says of a message at one stage holds for that message
+        /// at the next ones, and not behind RSET.
+        package let transactionNumber: UInt64
+    }
+}
