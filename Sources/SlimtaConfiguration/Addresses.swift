@@ -1,4 +1,5 @@
-// Where an edge listens, where a relay connects to, and which domains a route takes, as slimta.conf writes them.
+// Where an edge listens, where a relay connects to, and which domains a route takes, as slimta.conf writes them. Read by
+// Configuration+Edges and RelayReader; the composition root binds and connects by them.
 
 package import SlimtaMail
 

@@ -1,4 +1,4 @@
-// Durations and sizes: "30s", "50MiB".
+// Durations and sizes as slimta.conf writes them, "30s" and "50MiB": read by Section, written into its messages.
 
 extension Duration {
     /// From digits and a unit, s, m, h or d; nil if it is not that, or more than fits.

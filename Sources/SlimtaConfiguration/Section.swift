@@ -1,5 +1,5 @@
-// Reads a table of the document key by key. What is asked for is known, and what is known and wrong is reported once,
-// with all that its writer needs. Used by `Configuration.parse`.
+// Reads a table of slimta.conf key by key. A key that nobody asks for is unknown. What is wrong is reported once, with all
+// that its writer needs: line, key, what was found, what is allowed. Used by `Configuration.parse`.
 
 import TOMLKit
 

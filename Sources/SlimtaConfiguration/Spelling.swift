@@ -1,4 +1,5 @@
-// "did you mean": the nearest of the words that are allowed.
+// "did you mean": the nearest of the words that are allowed. Section asks for keys and values of slimta.conf, the command
+// line for subcommands.
 
 internal import SlimtaMail
 
