@@ -38,6 +38,15 @@ package enum DNSError: Error, Hashable, Sendable {
     /// The name asked for is none: a label of no or more than 63 octets, more than 253 in all, or octets other than
     /// letters, digits, hyphens and underscores. A name beyond ASCII has to be converted first (RFC 5891).
     case invalidName
+
+    /// Why, in words for logs and bounces.
+    package var reason: String {
+        switch self {
+        case .noSuchName: "the name does not exist"
+        case .temporary(let reason), .bogus(let reason): reason
+        case .invalidName: "not a domain name"
+        }
+    }
 }
 
 /// A mail exchange (RFC 1035 section 3.3.9).

@@ -6,7 +6,6 @@ package import SlimtaDNS
 package import SlimtaMail
 package import SlimtaQueue
 package import SlimtaSMTP
-import SlimtaTLS
 import Synchronization
 
 /// Delivers to a fixed host, over TLS by `options.security`, with AUTH if there are credentials.
@@ -15,11 +14,10 @@ import Synchronization
 /// encrypts. Whatever is wrong with the host itself (its name, its certificate, AUTH, no session) is for the operator
 /// to put right: it is temporary, and no message bounces for it.
 package final class FixedHostRelay: Relay {
-    private let options: RelayOptions
     private let host: String
     private let port: Int
-    private let canLogIn: Bool
     private let lookup: HostLookup
+    private let policy: SessionPolicy
     private let pool: ConnectionPool
     private let memory = HostMemory()
     private let refusal = Mutex<Reply?>(nil)
@@ -34,17 +32,12 @@ package final class FixedHostRelay: Relay {
         _ options: RelayOptions, host: String, port: Int, credentials: SASLClient.Credentials? = nil,
         trustFile: String? = nil, resolver: Resolver, group: any EventLoopGroup, logger: Logger
     ) throws {
-        self.options = options
         self.host = host.asciiLowercased()
         self.port = port
         self.logger = logger
-        canLogIn = credentials != nil
-        lookup = HostLookup(resolver)
-        let tls =
-            options.security == .none
-            ? nil : try TLSClientContext(minimum: .v1_2, verifies: credentials != nil, trustFile: trustFile)
-        pool = try ConnectionPool(
-            SessionSettings(options: options, tls: tls, credentials: credentials, logger: logger), group: group)
+        lookup = HostLookup(resolver, port: port)
+        policy = try SessionPolicy(options, credentials: credentials, trustFile: trustFile)
+        pool = try ConnectionPool(options, group: group, logger: logger)
     }
 
     /// How many connections there are.
@@ -63,8 +56,11 @@ package final class FixedHostRelay: Relay {
 
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         let message = OutgoingMessage(delivery)
-        let outcomes = await HostTrial.inParts(delivery.recipients) { indices in
-            await self.attempt(message, indices.map { delivery.envelope.recipients[$0].forNextHop })
+        let recipients = delivery.recipients.map { delivery.envelope.recipients[$0].forNextHop }
+        let outcomes = await attemptInParts(
+            recipients.count, atMost: HostTrial.maximumRecipients, by: { _ in true }
+        ) { _, positions in
+            await self.attempt(message, positions.map { recipients[$0] })
         }
         watchLogin(outcomes)
         return outcomes.map(Self.forOperator)
@@ -72,16 +68,16 @@ package final class FixedHostRelay: Relay {
 
     private func attempt(_ message: OutgoingMessage, _ recipients: [Mailbox]) async -> [Outcome] {
         var trial = HostTrial(
-            pool: pool, memory: memory, message: message, recipients: recipients, options: options, canLogIn: canLogIn)
+            pool: pool, policy: policy, memory: memory, message: message, recipients: recipients)
         var hosts: [MailHost] = []
         if let address = try? SocketAddress(ipAddress: host, port: port) {
             hosts = [MailHost(address: address, name: nil)]
         } else {
-            switch await lookup.addresses(of: host, port: port) {
-            case .found(let addresses): hosts = addresses.map { MailHost(address: $0, name: host) }
+            switch await lookup.addresses(of: host) {
+            case .found(let found): hosts = found.addresses.map { MailHost(address: $0, name: host) }
             case .none: trial.note(.failed(451, 4, 4, 4, "the relay host \(host) has no address"))
-            case .unknown(let reason):
-                trial.note(.failed(451, 4, 4, 3, "DNS lookup of the relay host \(host) failed: \(reason)"))
+            case .unknown(let error):
+                trial.note(.failed(451, 4, 4, 3, "DNS lookup of the relay host \(host) failed: \(error.reason)"))
             }
         }
         if let outcomes = await trial.attempt(hosts) { return outcomes }
@@ -91,7 +87,7 @@ package final class FixedHostRelay: Relay {
 
     /// Whether the login is refused is a matter of the operator, and of all mail: told once, and until it is over.
     private func watchLogin(_ outcomes: [Outcome]) {
-        guard canLogIn else { return }
+        guard policy.credentials != nil else { return }
         let refused = outcomes.first { Self.isOfLogin($0.reply) }?.reply
         guard refused != nil || outcomes.contains(where: { $0.result == .delivered }) else { return }
         let isNews = refusal.withLock { refusal in

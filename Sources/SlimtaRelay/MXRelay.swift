@@ -6,7 +6,6 @@ package import SlimtaDNS
 package import SlimtaMail
 package import SlimtaQueue
 import SlimtaSMTP
-import SlimtaTLS
 
 /// Delivers to the hosts that DNS names for a domain (RFC 5321 section 5.1), with opportunistic TLS.
 ///
@@ -18,6 +17,7 @@ package final class MXRelay: Relay {
     private let options: RelayOptions
     private let lookup: HostLookup
     private let own: OwnAddresses
+    private let policy: SessionPolicy
     private let pool: ConnectionPool
     private let memory = HostMemory()
 
@@ -27,10 +27,9 @@ package final class MXRelay: Relay {
     ) throws {
         self.options = options
         self.own = own
-        lookup = HostLookup(resolver)
-        let tls = options.security == .none ? nil : try TLSClientContext(minimum: .v1_2, verifies: false)
-        pool = try ConnectionPool(
-            SessionSettings(options: options, tls: tls, credentials: nil, logger: logger), group: group)
+        lookup = HostLookup(resolver, port: options.port)
+        policy = try SessionPolicy(options)
+        pool = try ConnectionPool(options, group: group, logger: logger)
     }
 
     /// How many connections there are.
@@ -42,39 +41,19 @@ package final class MXRelay: Relay {
 
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         let message = OutgoingMessage(delivery)
-        let recipients = delivery.envelope.recipients
-        // As a rule there is one domain: policies split by it.
-        var domains: [(name: String, positions: [Int])] = []
-        var place: [String: Int] = [:]
-        for (position, index) in delivery.recipients.enumerated() {
-            let domain = recipients[index].foldedDomain
-            if let known = place[domain] {
-                domains[known].positions.append(position)
-            } else {
-                place[domain] = domains.count
-                domains.append((domain, [position]))
-            }
+        let recipients = delivery.recipients.map { delivery.envelope.recipients[$0] }
+        return await attemptInParts(
+            recipients.count, atMost: HostTrial.maximumRecipients, by: { recipients[$0].foldedDomain }
+        ) { domain, positions in
+            await self.attempt(domain, message, positions.map { recipients[$0].forNextHop })
         }
-        @Sendable func attempt(_ name: String, _ positions: [Int]) async -> [Outcome] {
-            await HostTrial.inParts(positions) { positions in
-                await self.attempt(name, message, positions.map { recipients[delivery.recipients[$0]].forNextHop })
-            }
-        }
-        if domains.count == 1 { return await attempt(domains[0].name, domains[0].positions) }
-        let all = domains
-        let results = await HostTrial.inOrder(all.count) { await attempt(all[$0].name, all[$0].positions) }
-        var outcomes: [Outcome?] = Array(repeating: nil, count: delivery.recipients.count)
-        for (domain, result) in zip(all, results) {
-            for (position, outcome) in zip(domain.positions, result) { outcomes[position] = outcome }
-        }
-        return outcomes.compactMap(\.self)
     }
 
     /// One domain, and no more recipients than fit in a transaction.
     private func attempt(_ domain: String, _ message: OutgoingMessage, _ recipients: [Mailbox]) async -> [Outcome] {
         func all(_ outcome: Outcome) -> [Outcome] { Array(repeating: outcome, count: recipients.count) }
         var trial = HostTrial(
-            pool: pool, memory: memory, message: message, recipients: recipients, options: options)
+            pool: pool, policy: policy, memory: memory, message: message, recipients: recipients)
         var isOurs = false
         if domain.utf8.first == UInt8(ascii: "[") {
             guard let address = AddressLiteral.parse(domain, port: options.port) else {
@@ -89,14 +68,14 @@ package final class MXRelay: Relay {
         } else {
             let groups: [[String]]
             switch await lookup.exchangers(of: domain) {
-            case .groups(let named): groups = named
+            case .groups(let named, _): groups = named
             case .implicit: groups = [[domain]]
             // RFC 7505 section 4.
             case .null: return all(.failed(556, 5, 1, 10, "\(domain) takes no mail"))
             case .noSuchDomain: return all(.failed(550, 5, 1, 2, "\(domain) does not exist"))
             case .invalid: return all(.failed(550, 5, 1, 2, "\(domain) is not a domain name"))
-            case .unknown(let reason):
-                var outcome = Outcome.failed(451, 4, 4, 3, "DNS lookup of \(domain) failed: \(reason)")
+            case .unknown(let error):
+                var outcome = Outcome.failed(451, 4, 4, 3, "DNS lookup of \(domain) failed: \(error.reason)")
                 outcome.isHostFailure = true
                 return all(outcome)
             }
@@ -132,15 +111,15 @@ package final class MXRelay: Relay {
         let order = names.count == 1 ? names : Array(names.shuffled().prefix(HostTrialMachine.maximumHosts))
         let answers: [HostLookup.Addresses] =
             order.count == 1
-            ? [await lookup.addresses(of: order[0], port: options.port)]
-            : await HostTrial.inOrder(order.count) {
-                await self.lookup.addresses(of: order[$0], port: self.options.port)
+            ? [await lookup.addresses(of: order[0])]
+            : await inOrder(order.count) {
+                await self.lookup.addresses(of: order[$0])
             }
         var hosts: [MailHost] = []
         for (name, answer) in zip(order, answers) {
             switch answer {
-            case .found(let addresses):
-                for address in addresses {
+            case .found(let found):
+                for address in found.addresses {
                     if let refused = refused(address, of: name) {
                         trial.note(refused)
                     } else if own.contains(address) {
@@ -150,8 +129,8 @@ package final class MXRelay: Relay {
                     }
                 }
             case .none: break
-            case .unknown(let reason):
-                trial.note(.failed(451, 4, 4, 3, "DNS lookup of \(name) failed: \(reason)"))
+            case .unknown(let error):
+                trial.note(.failed(451, 4, 4, 3, "DNS lookup of \(name) failed: \(error.reason)"))
             }
         }
         return .hosts(hosts)

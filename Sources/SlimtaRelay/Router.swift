@@ -31,25 +31,16 @@ package struct Router: Relay {
 
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         if routes.isEmpty { return await otherwise.attempt(delivery) }
+        let recipients = delivery.recipients
         // By the number of the route; that of no route is behind all others.
-        var positions: [Int: [Int]] = [:]
-        for (position, index) in delivery.recipients.enumerated() {
-            let domain = delivery.envelope.recipients[index].foldedDomain
-            let route = routes.firstIndex { $0.matches(domain) } ?? routes.count
-            positions[route, default: []].append(position)
-        }
-        let parts = positions.map { (relay: relay($0.key), positions: $0.value) }
-        if parts.count == 1 { return await parts[0].relay.attempt(delivery) }
-        let results = await HostTrial.inOrder(parts.count) { number in
+        return await attemptInParts(recipients.count) { position in
+            let domain = delivery.envelope.recipients[recipients[position]].foldedDomain
+            return routes.firstIndex { $0.matches(domain) } ?? routes.count
+        } _: { route, positions in
             var part = delivery
-            part.recipients = parts[number].positions.map { delivery.recipients[$0] }
-            return await parts[number].relay.attempt(part)
+            part.recipients = positions.map { recipients[$0] }
+            return await relay(route).attempt(part)
         }
-        var outcomes: [Outcome?] = Array(repeating: nil, count: delivery.recipients.count)
-        for (part, result) in zip(parts, results) {
-            for (position, outcome) in zip(part.positions, result) { outcomes[position] = outcome }
-        }
-        return outcomes.compactMap(\.self)
     }
 
     private func relay(_ route: Int) -> any Relay { route < routes.count ? routes[route].relay : otherwise }

@@ -3,7 +3,12 @@
 import COpenSSL
 
 /// A client's side of TLS, for connections that verify the server's certificate or for ones that do not.
-package final class TLSClientContext: Sendable {
+package final class TLSClientContext: Hashable, Sendable {
+    /// The same only if it is one context: what two others are made of is not compared.
+    package static func == (a: TLSClientContext, b: TLSClientContext) -> Bool { a === b }
+
+    package func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(self)) }
+
     let context: TLSContext
     /// Whether certificates to trust were loaded.
     let verifies: Bool

@@ -7,49 +7,13 @@ import Testing
 @testable import SlimtaDNS
 
 @Suite struct ValidationTests {
-    /// Files for one test.
-    private final class Files {
-        private let folder: URL
-        let key: String
-
-        init() throws {
-            folder = FileManager.default.temporaryDirectory.appendingPathComponent("signed-\(UUID().uuidString)")
-            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-            key = folder.appendingPathComponent("root.key").path
-            try Data(SignedRoot.key.utf8).write(to: URL(fileURLWithPath: key))
-        }
-
-        deinit { try? FileManager.default.removeItem(at: folder) }
-
-        func zone(_ name: String, _ lines: String) throws -> [String] {
-            let file = folder.appendingPathComponent("\(name)zone").path
-            try Data(lines.utf8).write(to: URL(fileURLWithPath: file))
-            return [
-                "auth-zone:", "  name: \"\(name)\"", "  zonefile: \"\(file)\"", "  for-downstream: yes",
-                "  for-upstream: no", "  fallback-enabled: no",
-            ]
-        }
-
-        func signedServer(port: Int? = nil) throws -> NameServer {
-            let soa = "IN SOA ns. hostmaster. 1 3600 900 86400 3600\n"
-            return try NameServer(
-                records: [], serverOptions: ["local-zone: \"corp.\" nodefault"],
-                clauses: zone(".", SignedRoot.zone)
-                    + zone(
-                        "unsigned.",
-                        "unsigned. 3600 \(soa)unsigned. 3600 IN NS ns.\nunsigned. 3600 IN MX 5 mx.unsigned.\n")
-                    + zone("corp.", "corp. 3600 \(soa)corp. 3600 IN NS ns.\ncorp. 3600 IN MX 5 mx.corp.\n"),
-                port: port)
-        }
-    }
-
     @Test(arguments: [DNSSECMode.auto, .required])
     func signedRoot(mode: DNSSECMode) async throws {
-        let files = try Files()
-        let server = try files.signedServer()
+        let zones = try SignedZones()
+        let server = try zones.server()
         defer { server.stop() }
         let resolver = try Resolver(
-            servers: [("127.0.0.1", server.port)], dnssec: mode, trustAnchorFile: files.key)
+            servers: [("127.0.0.1", server.port)], dnssec: mode, trustAnchorFile: zones.key)
         // Asked before it is known.
         let secure = try await resolver.mx("secure.example")
         #expect(secure.records == [MXRecord(preference: 10, exchange: "mx.secure.example")])
@@ -85,8 +49,8 @@ import Testing
     }
 
     @Test func notValidated() async throws {
-        let files = try Files()
-        let server = try files.signedServer()
+        let zones = try SignedZones()
+        let server = try zones.server()
         defer { server.stop() }
         let resolver = try Resolver(servers: [("127.0.0.1", server.port)], dnssec: .off)
         #expect(await resolver.validation == .off)
@@ -97,8 +61,8 @@ import Testing
 
     /// A key that the root is not signed with: an attacker's root, or a network of its own.
     @Test func anotherRoot() async throws {
-        let files = try Files()
-        let server = try files.signedServer()
+        let zones = try SignedZones()
+        let server = try zones.server()
         defer { server.stop() }
         let resolver = try Resolver(servers: [("127.0.0.1", server.port)], dnssec: .required)
         let error = await #expect(throws: DNSError.self) { try await resolver.mx("secure.example") }
@@ -120,8 +84,8 @@ import Testing
             "example.com. 300 IN MX 10 mx.example.com.", ". 300 IN SOA ns. hostmaster. 1 3600 900 86400 3600",
         ])
         defer { server.stop() }
-        let files = try Files()
-        let auto = try Resolver(servers: [("127.0.0.1", server.port)], dnssec: .auto, trustAnchorFile: files.key)
+        let zones = try SignedZones()
+        let auto = try Resolver(servers: [("127.0.0.1", server.port)], dnssec: .auto, trustAnchorFile: zones.key)
         let answer = try await auto.mx("example.com")
         #expect(answer.records == [MXRecord(preference: 10, exchange: "mx.example.com")])
         #expect(answer.security == .insecure)
@@ -133,7 +97,7 @@ import Testing
         await auto.close()
 
         let required = try Resolver(
-            servers: [("127.0.0.1", server.port)], dnssec: .required, trustAnchorFile: files.key)
+            servers: [("127.0.0.1", server.port)], dnssec: .required, trustAnchorFile: zones.key)
         let error = await #expect(throws: DNSError.self) { try await required.mx("example.com") }
         guard case .temporary? = error else {
             Issue.record("\(String(describing: error))")
@@ -144,19 +108,19 @@ import Testing
 
     /// The network comes up after the daemon: validation is found to work later.
     @Test func triedAgain() async throws {
-        let files = try Files()
+        let zones = try SignedZones()
         let port = try NameServer.freePort()
         let before = try NameServer(
             records: ["early.example. 300 IN MX 10 mx.early.example."], refusing: ["."], port: port)
         let resolver = try Resolver(
-            servers: [("127.0.0.1", port)], dnssec: .auto, trustAnchorFile: files.key, probeInterval: 0)
+            servers: [("127.0.0.1", port)], dnssec: .auto, trustAnchorFile: zones.key, probeInterval: 0)
         guard case .unavailable = await resolver.validation else {
             Issue.record("it cannot work yet")
             return
         }
         #expect(try await resolver.mx("early.example").security == .insecure)
         before.stop()
-        let after = try files.signedServer(port: port)
+        let after = try zones.server(port: port)
         defer { after.stop() }
         for _ in 0..<1000 {
             _ = try? await resolver.mx("secure.example")

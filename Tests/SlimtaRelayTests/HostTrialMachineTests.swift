@@ -10,8 +10,10 @@ import Testing
 struct HostTrialMachineTests {
     typealias Machine = HostTrialMachine
 
-    static func host(_ number: Int) throws -> MailHost {
-        MailHost(address: try SocketAddress(ipAddress: "192.0.2.\(number)", port: 25), name: "mx\(number).test")
+    static func host(_ number: Int) throws -> ConnectionKey {
+        let host = MailHost(
+            address: try SocketAddress(ipAddress: "192.0.2.\(number)", port: 25), name: "mx\(number).test")
+        return ConnectionKey(host: host, plan: SessionPlan(security: .opportunistic))
     }
 
     static func machine(_ recipients: Int, hosts: Int = 3) throws -> Machine {
@@ -61,7 +63,7 @@ struct HostTrialMachineTests {
                         #expect(machine.outcomes == [outcome])
                     // Nothing was taken, so that it would be the same again.
                     case .nextHost, .sameHost:
-                        #expect(second == .init(host: try Self.host(2), recipients: [0]))
+                        #expect(second == .init(key: try Self.host(2), recipients: [0]))
                         #expect(machine.outcomes == [outcome])
                     }
                 }
@@ -78,7 +80,7 @@ struct HostTrialMachineTests {
         var all = [Self.delivered, later, never, later]
         #expect(machine.answered(first, all.map(\.0), all.map(\.1)) == [])
         let second = try #require(machine.next(at: .now()) { _ in nil })
-        #expect(second == .init(host: try Self.host(2), recipients: [1, 3]))
+        #expect(second == .init(key: try Self.host(2), recipients: [1, 3]))
         all = [Self.delivered, later]
         _ = machine.answered(second, all.map(\.0), all.map(\.1))
         let third = try #require(machine.next(at: .now()) { _ in nil })
@@ -101,7 +103,7 @@ struct HostTrialMachineTests {
             OutcomeCause(.recipient, .tooManyRecipients)
         )
         while let question = machine.next(at: .now(), limit: { _ in limit }) {
-            #expect(question.host == (try Self.host(1)))
+            #expect(question.key == (try Self.host(1)))
             asked.append(question.recipients.count)
             let all = question.recipients.indices.map { $0 < 10 ? Self.delivered : tooMany }
             for lesson in machine.answered(question, all.map(\.0), all.map(\.1)) {
@@ -121,7 +123,7 @@ struct HostTrialMachineTests {
         let first = try #require(machine.next(at: .now()) { _ in nil })
         _ = machine.answered(first, [later.0, tooMany.0, tooMany.0], [later.1, tooMany.1, tooMany.1])
         let second = try #require(machine.next(at: .now()) { _ in nil })
-        #expect(second == .init(host: try Self.host(2), recipients: [0, 1, 2]))
+        #expect(second == .init(key: try Self.host(2), recipients: [0, 1, 2]))
         #expect(machine.outcomes?.count == 3)
     }
 
@@ -132,14 +134,14 @@ struct HostTrialMachineTests {
             let first = try #require(machine.next(at: .now()) { _ in 2 })
             _ = machine.answered(first, [Self.delivered.0, Self.delivered.0], [Self.delivered.1, Self.delivered.1])
             let second = try #require(machine.next(at: .now()) { _ in 2 })
-            #expect(second == .init(host: try Self.host(1), recipients: [2, 3]))
+            #expect(second == .init(key: try Self.host(1), recipients: [2, 3]))
             let lost = Self.outcome(.temporary, isRemote: false)
             let cause = OutcomeCause(.mail, last)
             #expect(
                 machine.answered(second, [lost, lost], [cause, cause]) == [last == .timedOut ? .hung : .dead])
             #expect(machine.outcomes?.count == 6)
             let third = try #require(machine.next(at: .now()) { _ in nil })
-            #expect(third == .init(host: try Self.host(2), recipients: [2, 3, 4, 5]))
+            #expect(third == .init(key: try Self.host(2), recipients: [2, 3, 4, 5]))
         }
     }
 

@@ -2,6 +2,7 @@
 
 import NIOCore
 import SlimtaMail
+import Synchronization
 import Testing
 
 @testable import SlimtaRelay
@@ -77,4 +78,22 @@ struct PermittedNetworksTests {
     }
 
     @Test func theTableIsWhole() { #expect(PermittedNetworks.notOfTheInternet.count == 15) }
+}
+
+struct PartsTests {
+    /// Keys of the recipients, how many a part may have, and the parts.
+    @Test(arguments: [
+        ("", 9, ""), ("a", 9, "a0"), ("aaa", 9, "a012"), ("aba", 9, "a02 b1"), ("aaa", 2, "a01 a2"),
+        ("abababa", 2, "a02 b13 a46 b5"), ("abc", 1, "a0 b1 c2"),
+    ])
+    func parts(_ keys: String, _ limit: Int, _ expected: String) async {
+        let all = Array(keys)
+        let parts = Mutex<[String]>([])
+        let outcomes = await attemptInParts(all.count, atMost: limit, by: { all[$0] }) { key, positions in
+            parts.withLock { $0.append("\(key)" + positions.map { "\($0)" }.joined()) }
+            return positions.map { Outcome(.delivered, Reply(250, EnhancedStatus(2, 0, 0), "\(key)\($0)")) }
+        }
+        #expect(parts.withLock { $0.sorted() } == expected.split(separator: " ").map(String.init).sorted())
+        #expect(outcomes.map(\.reply.text) == all.enumerated().map { "\($1)\($0)" })
+    }
 }

@@ -205,7 +205,7 @@ struct SMTPClientMachineTLSTests {
         var dialog = Self.offered(.opportunistic)
         let failure = protocolErrorOutcome("more replies than commands")
         #expect(
-            dialog.hear("220 go\r\n" + behind) == [.failed(.init(outcome: failure, inClear: .now))])
+            dialog.hear("220 go\r\n" + behind) == [.failed(.init(outcome: failure, inClear: .now, isOfSecurity: true))])
     }
 
     /// Every way in which TLS can fail before it is there leads to a session in clear, if one may follow; and when the
@@ -228,6 +228,7 @@ struct SMTPClientMachineTLSTests {
                 // It is we who ended it, unless it was over before.
                 let isOurs = end == .cancelled && ["", "220 go\r\n", "220-go\r\n"].contains(reply)
                 #expect(failures.first?.inClear == (isOurs ? .no : expected))
+                #expect(failures.first?.isOfSecurity == !isOurs)
             }
         }
     }
@@ -239,7 +240,7 @@ struct SMTPClientMachineTLSTests {
         var required = Self.offered(.required)
         let outcome = Outcome(
             .temporary, Reply(451, EnhancedStatus(4, 7, 5), "the server refused STARTTLS: \(reply)"))
-        #expect(required.hear(reply + "\r\n") == [.failed(.init(outcome: outcome))])
+        #expect(required.hear(reply + "\r\n") == [.failed(.init(outcome: outcome, isOfSecurity: true))])
     }
 
     @Test func notOffered() {
@@ -248,7 +249,7 @@ struct SMTPClientMachineTLSTests {
         let outcome = Outcome(
             .temporary,
             Reply(451, EnhancedStatus(4, 7, 5), "TLS is required, and the server does not offer it"))
-        #expect(dialog.hear("250 x\r\n") == [.failed(.init(outcome: outcome))])
+        #expect(dialog.hear("250 x\r\n") == [.failed(.init(outcome: outcome, isOfSecurity: true))])
     }
 
     @Test(arguments: [SMTPClientMachine.Security.opportunistic, .required])
@@ -319,6 +320,7 @@ struct SMTPClientMachineTLSTests {
         #expect(failure.outcome.result == .temporary)
         #expect(failure.outcome.reply.effectiveStatus == EnhancedStatus(4, 7, 0))
         #expect(failure.outcome.reply.text.hasSuffix(reply))
+        #expect(failure.isOfSecurity)
     }
 
     @Test func noPasswordInClear() {
@@ -330,7 +332,7 @@ struct SMTPClientMachineTLSTests {
             return
         }
         #expect(dialog.said() == "")
-        #expect(failure.outcome.reply.text == "no authentication without TLS")
+        #expect(failure.outcome.reply.text == "no authentication without TLS" && failure.isOfSecurity)
         // Nor may a failed handshake lead there.
         var other = Self.offered(.opportunistic, Self.credentials)
         _ = other.hear("220 go\r\n")

@@ -7,23 +7,36 @@ import NIOCore
 import NIOPosix
 import SlimtaMail
 import SlimtaSMTP
-import SlimtaTLS
 import Synchronization
 
-/// All that is the same for every connection of a pool.
-struct SessionSettings: Sendable {
-    let options: RelayOptions
-    /// Nil if `options.security` is none.
-    let tls: TLSClientContext?
-    /// Who we are; the server's certificate is then verified, because a password goes over the connection.
-    let credentials: SASLClient.Credentials?
-    let logger: Logger
-}
-
 /// A connection, for those who are not on its event loop.
-struct SMTPConnection: Sendable {
+struct SMTPConnection: ContentReceiver {
     let eventLoop: any EventLoop
     let driver: NIOLoopBound<SMTPClientDriver>
+
+    func start(_ job: SMTPJob) {
+        if eventLoop.inEventLoop {
+            driver.value.start(job)
+        } else {
+            eventLoop.execute { driver.value.start(job) }
+        }
+    }
+
+    func retire() { eventLoop.execute { driver.value.retire() } }
+
+    func cancel(_ job: SMTPJob) { eventLoop.execute { driver.value.cancel(job) } }
+
+    func send(_ part: ByteBuffer, of job: SMTPJob) async -> Bool {
+        await withCheckedContinuation { reply in
+            eventLoop.execute { driver.value.send(part, for: job, reply: reply) }
+        }
+    }
+
+    func endContent(of job: SMTPJob) { eventLoop.execute { driver.value.endContent(for: job) } }
+
+    func failContent(_ outcome: Outcome, of job: SMTPJob) {
+        eventLoop.execute { driver.value.failContent(outcome, for: job) }
+    }
 }
 
 /// Shared by all attempts of a relay. What it decides, it decides in ``ConnectionPoolMachine``, under a lock; what
@@ -44,26 +57,45 @@ final class ConnectionPool: Sendable {
         var sourceTurn = 0
     }
 
-    private let settings: SessionSettings
+    let options: RelayOptions
+    private let logger: Logger
     private let group: any EventLoopGroup
     private let sources: [SocketAddress]
     private let state: Mutex<State>
 
     /// Throws if a source address is none.
-    init(_ settings: SessionSettings, group: any EventLoopGroup) throws {
-        self.settings = settings
+    init(_ options: RelayOptions, group: any EventLoopGroup, logger: Logger) throws {
+        self.options = options
         self.group = group
-        sources = try settings.options.sourceAddresses.map { try SocketAddress(ipAddress: $0, port: 0) }
+        self.logger = logger
+        sources = try options.sourceAddresses.map { try SocketAddress(ipAddress: $0, port: 0) }
         state = Mutex(
             State(
                 machine: Machine(
                     .init(
-                        total: settings.options.connections,
-                        perDestination: settings.options.connectionsPerDestination,
-                        uses: settings.options.messagesPerSession))))
+                        total: options.connections,
+                        perDestination: options.connectionsPerDestination,
+                        uses: options.messagesPerSession))))
     }
 
     // MARK: For attempts
+
+    /// Has the job done: one outcome for each recipient and where it came from, or the reason why the host cannot be
+    /// used.
+    func deliver(_ job: SMTPJob) async -> Result<([Outcome], [OutcomeCause]), HostFailure> {
+        await withTaskCancellationHandler {
+            submit(job)
+            while true {
+                switch await job.next() {
+                case .wantsRest(let receiver): await job.sendRest(to: receiver)
+                case .done(let outcomes, let causes): return .success((outcomes, causes))
+                case .unusable(let failure): return .failure(failure)
+                }
+            }
+        } onCancel: {
+            cancel(job)
+        }
+    }
 
     /// Has the job done as soon as a connection is free for it; ``SMTPJob/next()`` says what comes of it.
     func submit(_ job: SMTPJob) { submit(job, isRepeated: false) }
@@ -80,7 +112,7 @@ final class ConnectionPool: Sendable {
             return (false, connection)
         }
         if isWaiting { job.tellCancelled() }
-        connection?.eventLoop.execute { connection?.driver.value.cancel(job) }
+        connection?.cancel(job)
     }
 
     /// Ends: no more jobs, idle connections are closed with QUIT. Returns when all connections are closed, which takes
@@ -91,7 +123,7 @@ final class ConnectionPool: Sendable {
             return (waiting, idle.compactMap { state.connections[$0] })
         }
         for job in waiting { job.tellCancelled() }
-        for connection in idle { connection.eventLoop.execute { connection.driver.value.retire() } }
+        for connection in idle { connection.retire() }
         await withCheckedContinuation { continuation in
             let isDrained = state.withLock { state in
                 if state.machine.openCount > 0 { state.drained.append(continuation) }
@@ -191,32 +223,27 @@ final class ConnectionPool: Sendable {
                 repeated(job)
                 return
             }
-            if connection.eventLoop.inEventLoop {
-                connection.driver.value.start(job)
-            } else {
-                connection.eventLoop.execute { connection.driver.value.start(job) }
-            }
+            connection.start(job)
         case .connect(let id, let job): connect(id, job, job.key.plan)
         case .retire(let id):
-            guard let connection = state.withLock({ $0.connections[id] }) else { return }
-            connection.eventLoop.execute { connection.driver.value.retire() }
+            state.withLock { $0.connections[id] }?.retire()
         }
     }
 
     /// Connects once more in the same place, without TLS.
     func reconnectInClear(_ id: ConnectionID, _ job: SMTPJob) {
         state.withLock { $0.connections[id] = nil }
-        connect(id, job, TLSPlan(security: .none, mayGoInClear: false))
+        connect(id, job, SessionPlan(security: .none))
     }
 
-    private func connect(_ id: ConnectionID, _ job: SMTPJob, _ plan: TLSPlan) {
+    private func connect(_ id: ConnectionID, _ job: SMTPJob, _ plan: SessionPlan) {
         let host = job.host
         let eventLoop = group.next()
         var bootstrap = ClientBootstrap(group: eventLoop)
-            .connectTimeout(.init(settings.options.connectTimeout))
-            .channelInitializer { [settings] channel in
+            .connectTimeout(.init(options.connectTimeout))
+            .channelInitializer { [options, logger] channel in
                 channel.eventLoop.makeCompletedFuture {
-                    let driver = SMTPClientDriver(id, job, settings, plan, pool: self)
+                    let driver = SMTPClientDriver(id, job, options, plan, pool: self, logger: logger)
                     try channel.pipeline.syncOperations.addHandler(driver)
                 }
             }
@@ -236,7 +263,7 @@ final class ConnectionPool: Sendable {
     }
 
     private func notConnected(_ id: ConnectionID, _ job: SMTPJob, _ reason: String, isTimeout: Bool = false) {
-        settings.logger.debug("not connected", metadata: ["relay": "\(job.host.label)", "reason": "\(reason)"])
+        logger.debug("not connected", metadata: ["relay": "\(job.host.label)", "reason": "\(reason)"])
         let outcome = Outcome(
             .temporary,
             Reply(451, EnhancedStatus(4, 4, 1), "cannot connect to \(job.host.label): \(reason)"),

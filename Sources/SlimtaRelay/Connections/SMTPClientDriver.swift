@@ -27,7 +27,9 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private let id: ConnectionPool.ConnectionID
     private let host: MailHost
     private let label: String
-    private let settings: SessionSettings
+    private let options: RelayOptions
+    private let plan: SessionPlan
+    private let logger: Logger
     private let pool: ConnectionPool
     private var machine: SMTPClientMachine
     /// What is being done, or is to be done when the session is open.
@@ -60,19 +62,21 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private var timerDeadline = NIODeadline.distantFuture
 
     init(
-        _ id: ConnectionPool.ConnectionID, _ job: SMTPJob, _ settings: SessionSettings, _ plan: TLSPlan,
-        pool: ConnectionPool
+        _ id: ConnectionPool.ConnectionID, _ job: SMTPJob, _ options: RelayOptions, _ plan: SessionPlan,
+        pool: ConnectionPool, logger: Logger
     ) {
         self.id = id
         self.job = job
-        self.settings = settings
+        self.options = options
+        self.plan = plan
         self.pool = pool
+        self.logger = logger
         host = job.host
         label = job.host.label
         machine = SMTPClientMachine(
             .init(
-                name: settings.options.hostname, security: plan.security, mayGoInClear: plan.mayGoInClear,
-                credentials: settings.credentials))
+                name: options.hostname, security: plan.security, mayGoInClear: plan.mayGoInClear,
+                credentials: plan.credentials))
     }
 
     // MARK: For the pool and for attempts
@@ -161,9 +165,9 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     func channelActive(context: ChannelHandlerContext) {
         pool.connected(id, connection(context))
-        sessionEnd = .now() + TimeAmount(settings.options.sessionTime)
+        sessionEnd = .now() + TimeAmount(options.sessionTime)
         beginBudget()
-        settings.logger.debug("connected", metadata: ["relay": "\(label)"])
+        logger.debug("connected", metadata: ["relay": "\(label)"])
         if let job, job.isCancelled {
             end(.cancelled)
         } else {
@@ -265,10 +269,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
     }
 
     private func startTLS() {
-        guard let context, let tls = settings.tls else { preconditionFailure("STARTTLS without a context for TLS") }
-        let verification: TLSVerification =
-            settings.credentials == nil ? .none : .system(host: host.name ?? host.address.ipAddress ?? "")
-        let handler = TLSHandler(client: tls, serverName: host.name, verification: verification)
+        guard let context, let tls = plan.tls else { preconditionFailure("STARTTLS without a context for TLS") }
+        let handler = TLSHandler(client: tls, serverName: host.name, verification: plan.verification)
         do {
             try context.pipeline.syncOperations.addHandler(handler, position: .first)
         } catch {
@@ -298,7 +300,6 @@ final class SMTPClientDriver: ChannelInboundHandler {
             context.writeAndFlush(wrapOutboundOut(octets), promise: nil)
             return
         }
-        let options = settings.options
         transfer = TransferWatch(
             .init(leastRate: options.leastRate, stallTimeout: .init(options.stallTimeout)), at: .now())
         if content.message.rest == nil {
@@ -376,7 +377,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private func stale(_ outcomes: [Outcome]) {
         guard let job else { return }
         self.job = nil
-        settings.logger.debug("idle connection was dead", metadata: ["relay": "\(label)"])
+        logger.debug("idle connection was dead", metadata: ["relay": "\(label)"])
         close()
         if job.mayRepeat() {
             pool.repeated(job)
@@ -389,7 +390,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private func failed(_ failure: SMTPClientMachine.SessionFailure) {
         guard let job else { return }
         self.job = nil
-        settings.logger.debug(
+        logger.debug(
             "no session", metadata: ["relay": "\(label)", "reason": "\(failure.outcome.reply)"])
         if job.isCancelled {
             pool.abandoned(job)
@@ -402,7 +403,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
                     id, job,
                     HostFailure(
                         outcome: decorated(failure.outcome), isTimeout: failure.isTimeout,
-                        isTLSFailure: failure.inClear == .later))
+                        isTLSFailure: failure.inClear == .later, isOfPlan: failure.isOfSecurity))
             }
         }
         close()
@@ -438,7 +439,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     /// The job begins here.
     private func beginBudget() {
         guard let job else { return }
-        let budget = settings.options.hostBudget(recipients: job.transaction.recipients.count)
+        let budget = options.hostBudget(recipients: job.transaction.recipients.count)
         budgetEnd = .now() + TimeAmount(budget)
     }
 
@@ -450,7 +451,6 @@ final class SMTPClientDriver: ChannelInboundHandler {
         let waitsFor = machine.waitsFor
         guard waitsFor != self.waitsFor else { return }
         self.waitsFor = waitsFor
-        let options = settings.options
         switch waitsFor.kind {
         case .greeting: deadline = min(.now() + TimeAmount(options.greetingTimeout), jobEnd)
         case .reply(let recipients):

@@ -19,6 +19,18 @@ struct HostFailure: Error {
     var isTimeout = false
     /// Only TLS failed: mail that has waited for longer goes in clear.
     var isTLSFailure = false
+    /// What failed is how the session was to be made: under another plan the host may be usable.
+    var isOfPlan = false
+}
+
+/// A connection that sends what is not in memory of a large message, as far as the attempt is concerned.
+protocol ContentReceiver: Sendable {
+    /// The next part of the job's content. Returns when there is room for one more; false: no more is wanted.
+    func send(_ part: ByteBuffer, of job: SMTPJob) async -> Bool
+    /// That was all.
+    func endContent(of job: SMTPJob)
+    /// The rest cannot be had.
+    func failContent(_ outcome: Outcome, of job: SMTPJob)
 }
 
 /// A transaction to be made with one host, and the place where the attempt waits for what becomes of it.
@@ -27,7 +39,7 @@ struct HostFailure: Error {
 final class SMTPJob: Sendable {
     enum Event: Sendable {
         /// The connection sent the content up to the part that is in memory: the attempt sends the rest through it.
-        case wantsRest(SMTPConnection)
+        case wantsRest(any ContentReceiver)
         /// One outcome for each recipient of the transaction, and where each came from.
         case done([Outcome], [OutcomeCause])
         /// The host could not be used. Nothing was sent: another may be tried.
@@ -72,6 +84,21 @@ final class SMTPJob: Sendable {
                 return event
             }
             if let event { continuation.resume(returning: event) }
+        }
+    }
+
+    /// Reads the rest of a large message and hands it on, as fast as it is taken.
+    func sendRest(to receiver: any ContentReceiver) async {
+        guard let reader = content.message.rest?.makeReader() else { return }
+        do {
+            while let part = try await reader.next(65_536) {
+                guard await receiver.send(part, of: self) else { return }
+            }
+            receiver.endContent(of: self)
+        } catch {
+            let outcome = Outcome(
+                .temporary, Reply(451, EnhancedStatus(4, 3, 0), "the stored message cannot be read"))
+            receiver.failContent(outcome, of: self)
         }
     }
 

@@ -9,25 +9,37 @@ import Synchronization
 final class HostLookup: Sendable {
     /// Who takes mail for a domain.
     enum Exchangers: Hashable, Sendable {
-        /// Names of hosts, by preference: each group is to be tried before the next. Never empty.
-        case groups([[String]])
-        /// There is no MX record: the domain's own addresses count.
-        case implicit
+        /// Names of hosts, by preference: each group is to be tried before the next. Never empty. Whether DNSSEC proved
+        /// that they are the domain's.
+        case groups([[String]], DNSSECState)
+        /// There is no MX record: the domain's own addresses count. Whether DNSSEC proved that.
+        case implicit(DNSSECState)
         /// "No mail here" (RFC 7505).
         case null
         case noSuchDomain
         /// The name cannot be one of DNS.
         case invalid
-        /// Nobody knows just now, for this reason.
-        case unknown(String)
+        /// Nobody knows just now.
+        case unknown(DNSError)
     }
 
     /// Where a host is.
     enum Addresses: Hashable, Sendable {
-        /// IPv6 and IPv4 in turn. Never empty.
-        case found([SocketAddress])
+        case found(Found)
         case none
-        case unknown(String)
+        /// Nobody knows just now.
+        case unknown(DNSError)
+    }
+
+    /// The addresses of a host, and what is known of how they were found.
+    struct Found: Hashable, Sendable {
+        /// IPv6 and IPv4 in turn. Never empty.
+        let addresses: [SocketAddress]
+        /// Whether DNSSEC proved every answer that has addresses: one without, or none at all, takes nothing from the
+        /// other (RFC 7672 section 2.2.2).
+        let security: DNSSECState
+        /// The name that CNAME records led to; nil if there were none.
+        let canonicalName: String?
     }
 
     /// Longer than this nothing is remembered here.
@@ -35,10 +47,12 @@ final class HostLookup: Sendable {
     private static let capacity = 10_000
 
     private let resolver: Resolver
+    /// The port of all hosts.
+    private let port: Int
     private let exchangers = Mutex(ExpiringCache<String, Exchangers>(capacity: capacity))
-    private let hosts = Mutex(ExpiringCache<String, [ResolvedAddress]>(capacity: capacity))
+    private let hosts = Mutex(ExpiringCache<String, Found>(capacity: capacity))
 
-    init(_ resolver: Resolver) { self.resolver = resolver }
+    init(_ resolver: Resolver, port: Int) { (self.resolver, self.port) = (resolver, port) }
 
     /// The mail exchangers of `domain`, which is in lower case.
     func exchangers(of domain: String) async -> Exchangers {
@@ -51,60 +65,58 @@ final class HostLookup: Sendable {
             switch error {
             case .noSuchName: return .noSuchDomain
             case .invalidName: return .invalid
-            case .temporary(let reason), .bogus(let reason): return .unknown(reason)
+            case .temporary, .bogus: return .unknown(error)
             }
         }
-        let result = Self.exchangers(from: answer.records)
+        let result = Self.exchangers(from: answer)
         exchangers.withLock { Self.remember(result, for: domain, ttl: answer.ttl, in: &$0) }
         return result
     }
 
-    private static func exchangers(from records: [MXRecord]) -> Exchangers {
-        if records.isEmpty { return .implicit }
+    private static func exchangers(from answer: DNSAnswer<MXRecord>) -> Exchangers {
+        if answer.records.isEmpty { return .implicit(answer.security) }
         // RFC 7505 section 3: beside others, "." says nothing.
-        let hosts = records.filter { !$0.exchange.isEmpty }
+        let hosts = answer.records.filter { !$0.exchange.isEmpty }
         if hosts.isEmpty { return .null }
         let groups = Dictionary(grouping: hosts, by: \.preference).sorted { $0.key < $1.key }
-        return .groups(groups.map { $0.value.map(\.exchange) })
+        return .groups(groups.map { $0.value.map(\.exchange) }, answer.security)
     }
 
-    /// The addresses of `host`, with `port`.
-    func addresses(of host: String, port: Int) async -> Addresses {
+    /// The addresses of `host`.
+    func addresses(of host: String) async -> Addresses {
         let known = hosts.withLock { $0.value(for: host, at: .now()) }
-        if let known { return Self.addresses(known, port: port) }
+        if let known { return .found(known) }
         async let v6 = lookup { () async throws(DNSError) in try await self.resolver.aaaa(host) }
         async let v4 = lookup { () async throws(DNSError) in try await self.resolver.a(host) }
-        let answers = await (v6, v4)
-        var found: (v6: [ResolvedAddress], v4: [ResolvedAddress]) = ([], [])
-        var ttl = UInt32.max
-        var failure: String?
-        for answer in [answers.0, answers.1] {
+        var answers: [DNSAnswer<ResolvedAddress>] = []
+        var failure: DNSError?
+        for answer in await [v6, v4] {
             switch answer {
-            case .success(let answer):
-                found.v6 += answer.records.filter(\.isIPv6)
-                found.v4 += answer.records.filter { !$0.isIPv6 }
-                if !answer.records.isEmpty { ttl = min(ttl, answer.ttl) }
+            case .success(let answer): if !answer.records.isEmpty { answers.append(answer) }
             case .failure(.noSuchName), .failure(.invalidName): break
-            case .failure(.temporary(let reason)), .failure(.bogus(let reason)): failure = reason
+            case .failure(let error): failure = error
             }
         }
-        let all = Self.inTurn(found.v6, found.v4)
-        if all.isEmpty, let failure { return .unknown(failure) }
+        let addresses = Self.inTurn(answers.map(\.records)).compactMap {
+            try? SocketAddress(ipAddress: $0.text, port: port).unmapped
+        }
+        guard !addresses.isEmpty else { return failure.map { .unknown($0) } ?? .none }
+        let found = Found(
+            addresses: addresses, security: answers.allSatisfy { $0.security == .secure } ? .secure : .insecure,
+            canonicalName: answers.lazy.compactMap(\.canonicalName).first)
         // Half an answer is used, and not remembered.
-        if failure == nil, !all.isEmpty { hosts.withLock { Self.remember(all, for: host, ttl: ttl, in: &$0) } }
-        return Self.addresses(all, port: port)
+        if failure == nil {
+            let ttl = answers.map(\.ttl).min() ?? 0
+            hosts.withLock { Self.remember(found, for: host, ttl: ttl, in: &$0) }
+        }
+        return .found(found)
     }
 
     /// So that one family that does not work costs no more than every other try.
-    private static func inTurn(_ first: [ResolvedAddress], _ second: [ResolvedAddress]) -> [ResolvedAddress] {
-        (0..<max(first.count, second.count)).flatMap { index in
-            [first, second].compactMap { index < $0.count ? $0[index] : nil }
+    private static func inTurn(_ families: [[ResolvedAddress]]) -> [ResolvedAddress] {
+        (0..<(families.map(\.count).max() ?? 0)).flatMap { index in
+            families.compactMap { index < $0.count ? $0[index] : nil }
         }
-    }
-
-    private static func addresses(_ all: [ResolvedAddress], port: Int) -> Addresses {
-        let addresses = all.compactMap { try? SocketAddress(ipAddress: $0.text, port: port).unmapped }
-        return addresses.isEmpty ? .none : .found(addresses)
     }
 
     private func lookup(

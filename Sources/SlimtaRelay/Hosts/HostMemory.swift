@@ -20,8 +20,14 @@ final class HostMemory: Sendable {
         let host: SocketAddress
     }
 
+    /// What could not be used: an address, whatever was wanted of it, or one kind of session with it.
+    private struct Place: Hashable {
+        let host: SocketAddress
+        let plan: SessionPlan?
+    }
+
     private struct State {
-        var unusable = ExpiringCache<SocketAddress, Bool>(capacity: 4096)
+        var unusable = ExpiringCache<Place, Bool>(capacity: 4096)
         var doubts = ExpiringCache<Copy, Bool>(capacity: 4096)
         var limits = ExpiringCache<SocketAddress, Int>(capacity: 4096)
     }
@@ -29,18 +35,21 @@ final class HostMemory: Sendable {
     private let state = Mutex(State())
 
     /// Splits `hosts` into those that are to be asked first for a message, and the others.
-    func sorted(_ hosts: [MailHost], for message: QueueID) -> (usable: [MailHost], others: [MailHost]) {
+    func sorted(
+        _ hosts: [ConnectionKey], for message: QueueID
+    ) -> (usable: [ConnectionKey], others: [ConnectionKey]) {
         let now = NIODeadline.now()
         return state.withLock { state in
-            var (usable, others): ([MailHost], [MailHost]) = ([], [])
-            for host in hosts {
-                let copy = Copy(message: message, host: host.address)
-                if state.unusable.value(for: host.address, at: now) == nil,
-                    state.doubts.value(for: copy, at: now) == nil
+            var (usable, others): ([ConnectionKey], [ConnectionKey]) = ([], [])
+            for key in hosts {
+                let host = key.host.address
+                if state.unusable.value(for: Place(host: host, plan: nil), at: now) == nil,
+                    state.unusable.value(for: Place(host: host, plan: key.plan), at: now) == nil,
+                    state.doubts.value(for: Copy(message: message, host: host), at: now) == nil
                 {
-                    usable.append(host)
+                    usable.append(key)
                 } else {
-                    others.append(host)
+                    others.append(key)
                 }
             }
             return (usable, others)
@@ -52,20 +61,28 @@ final class HostMemory: Sendable {
         state.withLock { $0.limits.value(for: host.address, at: .now()) }
     }
 
-    func learn(_ lesson: HostTrialMachine.Lesson, of host: MailHost, _ message: QueueID) {
+    /// Remembers what came of asking a host.
+    ///
+    /// - Parameter isOfPlan: whether other plans may fare better there. What an address is like is no matter of plans,
+    ///   nor is what became of a message.
+    func learn(
+        _ lesson: HostTrialMachine.Lesson, of key: ConnectionKey, _ message: QueueID, isOfPlan: Bool = false
+    ) {
+        let host = key.host.address
+        let place = Place(host: host, plan: isOfPlan ? key.plan : nil)
         let now = NIODeadline.now()
         state.withLock { state in
             switch lesson {
             // What hung before is not dead for a shorter time because it now refuses.
             case .dead:
-                if state.unusable.value(for: host.address, at: now) == nil {
-                    state.unusable.insert(true, for: host.address, until: now + Self.afterDeath, at: now)
+                if state.unusable.value(for: place, at: now) == nil {
+                    state.unusable.insert(true, for: place, until: now + Self.afterDeath, at: now)
                 }
-            case .hung: state.unusable.insert(true, for: host.address, until: now + Self.afterHanging, at: now)
+            case .hung: state.unusable.insert(true, for: place, until: now + Self.afterHanging, at: now)
             case .mayHaveIt:
-                let copy = Copy(message: message, host: host.address)
+                let copy = Copy(message: message, host: host)
                 state.doubts.insert(true, for: copy, until: now + Self.ofDoubt, at: now)
-            case .takes(let count): state.limits.insert(count, for: host.address, until: now + Self.ofLimits, at: now)
+            case .takes(let count): state.limits.insert(count, for: host, until: now + Self.ofLimits, at: now)
             }
         }
     }

@@ -19,7 +19,7 @@ struct HostTrialMachine {
 
     /// A transaction to be made.
     struct Question: Equatable {
-        let host: MailHost
+        let key: ConnectionKey
         /// Which of the recipients.
         let recipients: [Int]
     }
@@ -53,8 +53,8 @@ struct HostTrialMachine {
     private var final: [Outcome?]
     /// The most telling of what did not.
     private var noted: [(outcome: Outcome, weight: Int)?]
-    private var hosts: [MailHost] = []
-    private var current: MailHost?
+    private var hosts: [ConnectionKey] = []
+    private var current: ConnectionKey?
     /// Who is still to be asked for at the current host.
     private var waiting: [Int] = []
     private var tried = 0
@@ -72,14 +72,14 @@ struct HostTrialMachine {
     // MARK: Hosts
 
     /// These are to be tried behind those that were named before.
-    mutating func add(_ hosts: [MailHost]) { self.hosts += hosts }
+    mutating func add(_ hosts: [ConnectionKey]) { self.hosts += hosts }
 
     /// What is to be asked next; nil: nothing, unless more hosts are named. `limit`: how many recipients a host is known
     /// to take in one transaction.
     mutating func next(at now: NIODeadline, limit: (MailHost) -> Int?) -> Question? {
         while true {
             if let current, !waiting.isEmpty {
-                return Question(host: current, recipients: Array(waiting.prefix(max(1, limit(current) ?? .max))))
+                return Question(key: current, recipients: Array(waiting.prefix(max(1, limit(current.host) ?? .max))))
             }
             current = nil
             guard !hosts.isEmpty, tried < Self.maximumHosts, sessions < Self.maximumSessions, tried == 0 || now < end

@@ -1,7 +1,6 @@
 // A host that takes mail: an IP address and port, and the name it was found by. Made by relays, used by the pool.
 
 import NIOCore
-import SlimtaSMTP
 
 /// Where a connection goes.
 struct MailHost: Hashable, Sendable {
@@ -17,23 +16,4 @@ struct MailHost: Hashable, Sendable {
     var remoteHost: String { name ?? "[\(ip)]" }
 
     private var ip: String { address.ipAddress ?? "?" }
-}
-
-/// How sessions are made secure, as far as it differs from job to job.
-struct TLSPlan: Hashable, Sendable {
-    var security: SMTPClientMachine.Security
-    /// Whether a session in clear may follow at once when TLS failed; false where nothing goes in clear.
-    var mayGoInClear: Bool
-}
-
-/// What two jobs must have in common to share a session; credentials, certificates and source addresses are the pool's.
-///
-/// The address alone is not enough: the host's name is told in logs, outcomes and bounces, and by SNI to the server, and a
-/// session that was made with less care must not carry what asks for more.
-struct ConnectionKey: PoolDestination {
-    let host: MailHost
-    let plan: TLSPlan
-
-    /// However many names lead there, an address gets no more connections.
-    var group: SocketAddress { host.address }
 }

@@ -88,11 +88,16 @@ package struct SMTPClientMachine: Sendable {
         package var inClear: InClear
         /// The host said nothing in time.
         package var isTimeout: Bool
+        /// What failed is TLS or AUTH, as they were asked for: who asks for less may have a session.
+        package var isOfSecurity: Bool
 
-        package init(outcome: Outcome, inClear: InClear = .no, isTimeout: Bool = false) {
+        package init(
+            outcome: Outcome, inClear: InClear = .no, isTimeout: Bool = false, isOfSecurity: Bool = false
+        ) {
             self.outcome = outcome
             self.inClear = inClear
             self.isTimeout = isTimeout
+            self.isOfSecurity = isOfSecurity
         }
     }
 
@@ -300,13 +305,13 @@ package struct SMTPClientMachine: Sendable {
             }
             if reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to STARTTLS") }
             switch configuration.security {
-            case .required: return fail(with: tlsMissing("the server refused STARTTLS: \(shown(reply))"))
+            case .required: return lacking(tlsMissing("the server refused STARTTLS: \(shown(reply))"))
             case .opportunistic, .none: return authenticate(into: &out)
             }
         case .authentication:
             if reply.isPositive { return becomeReady() }
             guard reply.code == 334, let response = sasl?.respond() else {
-                return fail(with: authenticationFailed("the server refused authentication: \(shown(reply))"))
+                return lacking(authenticationFailed("the server refused authentication: \(shown(reply))"))
             }
             send(response, into: &out)
             return nil
@@ -322,7 +327,7 @@ package struct SMTPClientMachine: Sendable {
         case .none: return authenticate(into: &out)
         case .opportunistic where !extensions.startTLS: return authenticate(into: &out)
         case .required where !extensions.startTLS:
-            return fail(with: tlsMissing("TLS is required, and the server does not offer it"))
+            return lacking(tlsMissing("TLS is required, and the server does not offer it"))
         case .opportunistic, .required:
             send("STARTTLS", into: &out)
             state = .startTLS
@@ -333,9 +338,9 @@ package struct SMTPClientMachine: Sendable {
     private mutating func authenticate(into out: inout ByteBuffer) -> Action? {
         guard let credentials = configuration.credentials else { return becomeReady() }
         // Both mechanisms show the password to whoever listens.
-        guard isEncrypted else { return fail(with: authenticationFailed("no authentication without TLS")) }
+        guard isEncrypted else { return lacking(authenticationFailed("no authentication without TLS")) }
         guard var sasl = SASLClient(offered: extensions.mechanisms, credentials: credentials) else {
-            return fail(with: authenticationFailed("the server offers neither AUTH PLAIN nor AUTH LOGIN"))
+            return lacking(authenticationFailed("the server offers neither AUTH PLAIN nor AUTH LOGIN"))
         }
         send("AUTH " + sasl.begin(), into: &out)
         self.sasl = sasl
@@ -373,7 +378,12 @@ package struct SMTPClientMachine: Sendable {
         return fail(with: Outcome(reply.isPermanent ? .permanent : .temporary, shown(reply), isRemote: true))
     }
 
-    private mutating func fail(with outcome: Outcome, after kind: OutcomeCause.Kind = .reply) -> Action {
+    /// There is no session as it was asked for.
+    private mutating func lacking(_ outcome: Outcome) -> Action { fail(with: outcome, isOfSecurity: true) }
+
+    private mutating func fail(
+        with outcome: Outcome, after kind: OutcomeCause.Kind = .reply, isOfSecurity: Bool = false
+    ) -> Action {
         let isTLSFailure = kind != .cancelled && isTLSOnItsWay
         let inClear: SessionFailure.InClear =
             switch configuration.security {
@@ -381,8 +391,11 @@ package struct SMTPClientMachine: Sendable {
                 configuration.mayGoInClear ? .now : .later
             case .none, .opportunistic, .required: .no
             }
+        let isOfSecurity = isOfSecurity || isTLSFailure || (state == .authentication && kind != .cancelled)
         state = .closed
-        return .failed(SessionFailure(outcome: outcome, inClear: inClear, isTimeout: kind == .timedOut))
+        return .failed(
+            SessionFailure(
+                outcome: outcome, inClear: inClear, isTimeout: kind == .timedOut, isOfSecurity: isOfSecurity))
     }
 
     /// From STARTTLS until the server says a word inside TLS, what ends a session ends it because of TLS: a server that

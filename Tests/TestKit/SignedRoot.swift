@@ -2,7 +2,9 @@
 // In the zone: secure.example (MX), alias.example (CNAME to that), forged.example (MX, changed after signing),
 // unsigned. (delegated without DS).
 
-enum SignedRoot {
+import Foundation
+
+private enum SignedRoot {
     /// A file of trust anchors.
     static let key = """
         . IN DNSKEY 257 3 13 kqufCm9CYudCz3GaNNbeFCrVwxzQQH9UBHs876CsXm9bfSMORUyf993otuVBStrTQnmuIcYw4qkpDv97R2ng9g==
@@ -46,4 +48,44 @@ enum SignedRoot {
         unsigned. 3600 IN RRSIG NSEC 13 1 3600 20840101000000 20200101000000 19564 . Jcci1o2b15x9c9+TV4AJZo7MxP+mb4kcrOqbgpb1TXmXj8Oasjn3n0zI3BqhzGy5Ldcton6WEtQo6HVDbqEqlw==
 
         """
+}
+
+/// The files of a name server that has the signed root, and of a resolver that trusts it; they are deleted with the object.
+package final class SignedZones {
+    private let folder: URL
+    /// The file of trust anchors.
+    package let key: String
+
+    /// Writes the key.
+    package init() throws {
+        folder = FileManager.default.temporaryDirectory.appendingPathComponent("signed-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        key = folder.appendingPathComponent("root.key").path
+        try Data(SignedRoot.key.utf8).write(to: URL(fileURLWithPath: key))
+    }
+
+    deinit { try? FileManager.default.removeItem(at: folder) }
+
+    private func zone(_ name: String, _ lines: String) throws -> [String] {
+        let file = folder.appendingPathComponent("\(name)zone").path
+        try Data(lines.utf8).write(to: URL(fileURLWithPath: file))
+        return [
+            "auth-zone:", "  name: \"\(name)\"", "  zonefile: \"\(file)\"", "  for-downstream: yes",
+            "  for-upstream: no", "  fallback-enabled: no",
+        ]
+    }
+
+    /// A server for the signed root and, unsigned below it, unsigned. (delegated without DS) and corp., which the root
+    /// denies.
+    package func server(port: Int? = nil) throws -> NameServer {
+        let soa = "IN SOA ns. hostmaster. 1 3600 900 86400 3600\n"
+        return try NameServer(
+            records: [], serverOptions: ["local-zone: \"corp.\" nodefault"],
+            clauses: zone(".", SignedRoot.zone)
+                + zone(
+                    "unsigned.",
+                    "unsigned. 3600 \(soa)unsigned. 3600 IN NS ns.\nunsigned. 3600 IN MX 5 mx.unsigned.\n")
+                + zone("corp.", "corp. 3600 \(soa)corp. 3600 IN NS ns.\ncorp. 3600 IN MX 5 mx.corp.\n"),
+            port: port)
+    }
 }
