@@ -1,4 +1,5 @@
-// What a lookup gives: values for the relay and, later, for policies.
+// What a lookup gives, or why it gives nothing: values that Resolver makes for the relays, and what it is told to do about
+// DNSSEC.
 
 /// The records of one name and type.
 package struct DNSAnswer<Record: Sendable & Hashable>: Hashable, Sendable {
@@ -11,6 +12,7 @@ package struct DNSAnswer<Record: Sendable & Hashable>: Hashable, Sendable {
     /// The name that CNAME records led to, in lower case and without the dot at its end; nil if there were none.
     package let canonicalName: String?
 
+    /// What a resolver was told; tests make answers too.
     package init(records: [Record], security: DNSSECState, ttl: UInt32, canonicalName: String? = nil) {
         self.records = records
         self.security = security
@@ -56,6 +58,7 @@ package struct MXRecord: Hashable, Sendable {
     /// A host in lower case without the dot at its end; empty for the root, which says "no mail here" (RFC 7505).
     package let exchange: String
 
+    /// Takes a host's name in the form that ``exchange`` has.
     package init(preference: UInt16, exchange: String) {
         self.preference = preference
         self.exchange = exchange
@@ -66,8 +69,10 @@ package struct MXRecord: Hashable, Sendable {
 package struct ResolvedAddress: Hashable, Sendable {
     /// As in "192.0.2.1" or "2001:db8::1".
     package let text: String
+    /// Which family ``text`` is of: AAAA (RFC 3596) or A (RFC 1035 section 3.4.1).
     package let isIPv6: Bool
 
+    /// Takes the text as it is: it is not parsed here.
     package init(text: String, isIPv6: Bool) {
         self.text = text
         self.isIPv6 = isIPv6

@@ -54,6 +54,8 @@ package final class FixedHostRelay: Relay {
     /// All mail goes to one host, so all of it shares limits and back-off. No domain has a colon in its name.
     package func destination(for domain: String) -> String { "\(host):\(port)" }
 
+    /// Asks the host's addresses one after the other, for a hundred recipients at a time (RFC 5321 section 4.5.3.1.8). Never throws
+    /// and never bounces for what is wrong with the host; the attempt's task may be cancelled.
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         let message = OutgoingMessage(delivery)
         let recipients = delivery.recipients.map { delivery.envelope.recipients[$0].forNextHop }

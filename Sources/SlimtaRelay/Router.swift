@@ -5,6 +5,7 @@ package import SlimtaQueue
 
 /// Sends each recipient's mail by the first route that is for its domain, else by the relay for all others.
 package struct Router: Relay {
+    /// Some domains and the relay that is theirs.
     package struct Route: Sendable {
         let matches: @Sendable (String) -> Bool
         let relay: any Relay
@@ -19,16 +20,21 @@ package struct Router: Relay {
     private let routes: [Route]
     private let otherwise: any Relay
 
+    /// - Parameters:
+    ///   - routes: asked in this order, the first that matches counts.
+    ///   - otherwise: for domains that no route matches.
     package init(_ routes: [Route], otherwise: any Relay) {
         self.routes = routes
         self.otherwise = otherwise
     }
 
+    /// What the domain's relay says: all mail of one destination shares its limits and its back-off.
     package func destination(for domain: String) -> String {
         let relay = routes.first { $0.matches(domain) }?.relay ?? otherwise
         return relay.destination(for: domain)
     }
 
+    /// The parts of the delivery at once, each by its relay.
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         if routes.isEmpty { return await otherwise.attempt(delivery) }
         let recipients = delivery.recipients

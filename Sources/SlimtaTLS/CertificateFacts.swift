@@ -18,6 +18,7 @@ package struct CertificateFacts: Sendable {
     /// looked at.
     package let chainProblem: String?
 
+    /// Reads the file's octets. Throws ``TLSError/Code/certificate`` if they are no certificate, or if one behind it is broken.
     package init(certificatePEM: [UInt8]) throws(TLSError) {
         let source = try PEMText(certificates: certificatePEM)
         let leaf = try source.readLeaf()

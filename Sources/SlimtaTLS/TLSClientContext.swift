@@ -1,4 +1,4 @@
-// What a relay needs to speak TLS: which versions, and which certificates it trusts.
+// What a client needs to speak TLS: which versions, and which certificates it trusts. Made by a relay's SessionPolicy.
 
 import COpenSSL
 
@@ -7,6 +7,7 @@ package final class TLSClientContext: Hashable, Sendable {
     /// The same only if it is one context: what two others are made of is not compared.
     package static func == (a: TLSClientContext, b: TLSClientContext) -> Bool { a === b }
 
+    /// By identity, as they are compared.
     package func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(self)) }
 
     let context: TLSContext

@@ -38,6 +38,7 @@ package struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
         self.message = message
     }
 
+    /// For logs: the kind, then the details.
     package var description: String { "TLS \(code.rawValue): \(message)" }
 
     /// Says that `doing` failed and why, by the thread's error queue: see ``CryptoError/drainQueue(while:)``.

@@ -27,9 +27,13 @@ package import SlimtaMail
 /// handed on, so that the channel's writability and the wish to read count as they do without TLS. For the
 /// handshake the handler reads on its own.
 package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
+    /// Ciphertext from the channel.
     package typealias InboundIn = ByteBuffer
+    /// Plaintext for the handlers behind.
     package typealias InboundOut = ByteBuffer
+    /// Plaintext from the handlers behind.
     package typealias OutboundIn = ByteBuffer
+    /// Ciphertext for the channel.
     package typealias OutboundOut = ByteBuffer
 
     /// What the handlers behind are told, as a user inbound event.
@@ -99,21 +103,25 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     // MARK: Beginning and end
 
+    /// On a channel that is active already, as after STARTTLS (RFC 3207), the handshake begins here.
     package func handlerAdded(context: ChannelHandlerContext) {
         if context.channel.isActive { beginHandshake(context) }
     }
 
+    /// What was written and has not left fails; the channel is left alone.
     package func handlerRemoved(context: ChannelHandlerContext) {
         if case .closing(let deadline) = state { endClosing(deadline) }
         state = .closed
         failPending(ChannelError.ioOnClosedChannel)
     }
 
+    /// With implicit TLS (RFC 8314 section 3) the handshake begins here, once those behind know of the channel.
     package func channelActive(context: ChannelHandlerContext) {
         context.fireChannelActive()
         beginHandshake(context)
     }
 
+    /// A connection that ended without close_notify was cut (RFC 8446 section 6.1): those behind are told first.
     package func channelInactive(context: ChannelHandlerContext) {
         let last = state
         state = .closed
@@ -128,6 +136,7 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
         context.fireChannelInactive()
     }
 
+    /// The peer closed its direction of the TCP connection: without close_notify before it, an end like any other cut.
     package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         guard case ChannelEvent.inputClosed = event else {
             context.fireUserInboundEventTriggered(event)
@@ -150,11 +159,13 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     // MARK: Reading
 
+    /// The handlers behind want plaintext. Remembered: what is read may turn out to be none.
     package func read(context: ChannelHandlerContext) {
         wantsRead = true
         context.read()
     }
 
+    /// Ciphertext came: for the handshake, or to be decrypted and handed on at once.
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch state {
         case .handshaking:
@@ -167,6 +178,7 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
         }
     }
 
+    /// Reads on by itself as long as the handshake lasts, and as long as a wish to read has got nothing.
     package func channelReadComplete(context: ChannelHandlerContext) {
         context.fireChannelReadComplete()
         switch state {
@@ -243,6 +255,7 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     // MARK: Writing
 
+    /// Keeps the plaintext until the next flush, and until the handshake is done.
     package func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         switch state {
         case .idle, .handshaking, .established: pending.append((unwrapOutboundIn(data), promise))
@@ -250,6 +263,7 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
         }
     }
 
+    /// Encrypts and sends what was written so far, or promises to when the handshake is done.
     package func flush(context: ChannelHandlerContext) {
         flushed = pending.count
         switch state {
@@ -316,6 +330,7 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     // MARK: Closing
 
+    /// Ends with close_notify behind what was flushed, after five seconds at the latest. Fails for one direction alone.
     package func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
         guard mode == .all else {
             promise?.fail(ChannelError.operationUnsupported)

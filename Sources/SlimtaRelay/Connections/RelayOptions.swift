@@ -42,6 +42,7 @@ package struct RelayOptions: Hashable, Sendable {
     /// Where DNS and address literals may send us. A fixed host may be anywhere: the operator named it.
     package var networks = PermittedNetworks()
 
+    /// The defaults, under a name for EHLO: a domain name or an address literal (RFC 5321 section 4.1.1.1).
     package init(hostname: String) { self.hostname = hostname }
 
     /// What an attempt may take until the whole message is sent: a minute more for each MiB, a second for each recipient.

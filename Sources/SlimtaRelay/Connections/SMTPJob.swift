@@ -1,4 +1,5 @@
-// One message on its way through one host: made by a relay's attempt, done by a connection of the pool.
+// One message on its way through one host: made by HostTrial, done by a connection of the pool. What they tell each other
+// is here; a job knows neither pool nor connection.
 
 import NIOCore
 import SlimtaMail

@@ -1,4 +1,4 @@
-// Address literals, the domains in brackets (RFC 5321 section 4.1.3). Used by the relays.
+// Address literals, the domains in brackets (RFC 5321 section 4.1.3). Used by MXRelay.
 
 import NIOCore
 import SlimtaMail

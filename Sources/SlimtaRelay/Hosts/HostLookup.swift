@@ -1,4 +1,5 @@
-// Who takes mail for a domain, and where its hosts are: DNS as the relays see it (RFC 5321 section 5.1, RFC 7505).
+// Who takes mail for a domain, and where its hosts are: DNS as MXRelay and FixedHostRelay see it (RFC 5321 section 5.1,
+// RFC 7505).
 
 import NIOCore
 import SlimtaDNS

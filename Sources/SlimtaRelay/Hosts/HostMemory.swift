@@ -1,4 +1,5 @@
-// What a relay remembers of hosts from one attempt to the next. Asked and told by HostTrial.
+// What a relay remembers of hosts from one attempt to the next, in memory and for hours at most. Asked and told by
+// HostTrial.
 
 import NIOCore
 import SlimtaMail

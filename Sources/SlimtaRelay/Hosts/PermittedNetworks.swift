@@ -14,6 +14,7 @@ package struct PermittedNetworks: Hashable, Sendable {
     /// Not permitted, besides ``notOfTheInternet``.
     package var refused: [NetworkRange]
 
+    /// Without arguments: all of the Internet, private networks too.
     package init(allowed: [NetworkRange] = [], refused: [NetworkRange] = []) {
         self.allowed = allowed
         self.refused = refused

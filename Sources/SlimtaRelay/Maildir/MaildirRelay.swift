@@ -27,6 +27,8 @@ package final class MaildirRelay: Relay {
         self.logger = logger
     }
 
+    /// One file for all recipients: they have one outcome. 452 4.3.1 where the disk is full, 451 4.2.0 for what else goes wrong
+    /// with it, 553 5.1.3 for an address that cannot stand in a field.
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         func all(_ outcome: Outcome) -> [Outcome] { Array(repeating: outcome, count: delivery.recipients.count) }
         let recipients = delivery.recipients.map { delivery.envelope.recipients[$0] }
