@@ -107,7 +107,7 @@ let package = Package(
             name: "storage-worker", dependencies: ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore],
             path: "Tests/StorageWorker", swiftSettings: settings),
 
-        .target(name: "TestKit", dependencies: [nioCore], path: "Tests/TestKit", swiftSettings: settings),
+        .target(name: "TestKit", dependencies: [nioCore, nioPosix], path: "Tests/TestKit", swiftSettings: settings),
         tests("SlimtaMail", [nioCore]),
         tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
         tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", nioCore, logging]),
@@ -133,5 +133,12 @@ let package = Package(
             ]),
         tests("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaNet", nioCore, nioPosix, logging]),
         tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaSMTP", nioCore]),
+        // An executable is tested as a library: SwiftPM gives its main another name.
+        tests(
+            "slimtad",
+            [
+                "SlimtaMail", "SlimtaConfiguration", "SlimtaNet", "SlimtaDNS", "SlimtaSystem",
+                logging,
+            ]),
     ]
 )

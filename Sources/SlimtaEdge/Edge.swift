@@ -5,7 +5,7 @@ package import SlimtaNet
 
 /// Where mail comes in. The methods are called by one task, ``sessionCount`` by any.
 package protocol Edge: Sendable {
-    /// Accepts connections on `socket`, which is bound and listening; the edge owns it from now on, also when this throws.
+    /// Accepts connections on `socket`, which is bound and listening; the edge owns it from now on.
     ///
     /// - Parameter address: the address as configured, for ``stopAccepting(on:)``. There can be several sockets for one.
     func accept(on socket: ListeningSocket, address: String) async throws

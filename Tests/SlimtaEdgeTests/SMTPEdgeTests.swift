@@ -1,12 +1,12 @@
 // The SMTP edge as the daemon has it, on real sockets: who is let in, what stopping, draining and closing do to sessions.
 
-import Glibc
 import Logging
 import NIOCore
 import NIOPosix
 import SlimtaMail
 import SlimtaNet
 import SlimtaSMTP
+import TestKit
 import Testing
 
 @testable import SlimtaEdge
@@ -14,19 +14,19 @@ import Testing
 @Suite struct SMTPEdgeTests {
     @Test func sessionsGoOnWhenItStopsAccepting() async throws {
         try await withEdge { edge, port in
-            let client = try await Client(port)
-            #expect(try await client.line() == "220 mx.example.org ESMTP Mail Gateway")
+            let client = try await LineClient(port: port)
+            #expect(await client.line() == "220 mx.example.org ESMTP Mail Gateway")
             #expect(edge.sessionCount == 1)
             await edge.stopAccepting(on: "another")
-            let second = try await Client(port)
-            #expect(try await second.line()?.hasPrefix("220 ") == true)
+            let second = try await LineClient(port: port)
+            #expect(await second.line()?.hasPrefix("220 ") == true)
             await edge.stopAccepting(on: "configured")
-            await #expect(throws: (any Error).self) { try await Client(port) }
+            await #expect(throws: (any Error).self) { try await LineClient(port: port) }
             try await client.send("QUIT\r\n")
-            #expect(try await client.line()?.hasPrefix("221 ") == true)
-            #expect(try await client.line() == nil)
+            #expect(await client.line()?.hasPrefix("221 ") == true)
+            #expect(await client.line() == nil)
             try await second.send("NOOP\r\n")
-            #expect(try await second.line()?.hasPrefix("250 ") == true)
+            #expect(await second.line()?.hasPrefix("250 ") == true)
             try await wait { edge.sessionCount == 1 }
         }
     }
@@ -34,31 +34,31 @@ import Testing
     /// Idle sessions end at once, the others with their transaction; whoever was accepted in the same moment ends as well.
     @Test func draining() async throws {
         try await withEdge { edge, port in
-            let idle = try await Client(port)
-            let busy = try await Client(port)
-            for client in [idle, busy] { #expect(try await client.line()?.hasPrefix("220 ") == true) }
+            let idle = try await LineClient(port: port)
+            let busy = try await LineClient(port: port)
+            for client in [idle, busy] { #expect(await client.line()?.hasPrefix("220 ") == true) }
             try await busy.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n")
-            while let line = try await busy.line(), !line.hasPrefix("354") {}
+            while let line = await busy.line(), !line.hasPrefix("354") {}
             await edge.drain()
-            #expect(try await idle.line()?.hasPrefix("421 ") == true)
-            #expect(try await idle.line() == nil)
-            await #expect(throws: (any Error).self) { try await Client(port) }
+            #expect(await idle.line()?.hasPrefix("421 ") == true)
+            #expect(await idle.line() == nil)
+            await #expect(throws: (any Error).self) { try await LineClient(port: port) }
             try await busy.send("x\r\n.\r\n")
-            #expect(try await busy.line()?.hasPrefix("250 ") == true)
-            #expect(try await busy.line()?.hasPrefix("421 ") == true)
-            #expect(try await busy.line() == nil)
+            #expect(await busy.line()?.hasPrefix("250 ") == true)
+            #expect(await busy.line()?.hasPrefix("421 ") == true)
+            #expect(await busy.line() == nil)
             try await wait { edge.sessionCount == 0 }
         }
     }
 
     @Test func closing() async throws {
         try await withEdge { edge, port in
-            var clients: [Client] = []
-            for _ in 0..<5 { clients.append(try await Client(port)) }
-            for client in clients { #expect(try await client.line()?.hasPrefix("220 ") == true) }
+            var clients: [LineClient] = []
+            for _ in 0..<5 { clients.append(try await LineClient(port: port)) }
+            for client in clients { #expect(await client.line()?.hasPrefix("220 ") == true) }
             await edge.closeSessions()
             #expect(edge.sessionCount == 0)
-            for client in clients { #expect(try await client.line() == nil) }
+            for client in clients { #expect(await client.line() == nil) }
         }
     }
 
@@ -66,29 +66,29 @@ import Testing
     @Test func oneTooMany() async throws {
         let limiter = ConnectionLimiter(.init(total: 100, perAddress: 1))
         try await withEdge(limiter) { edge, port in
-            let first = try await Client(port)
-            #expect(try await first.line()?.hasPrefix("220 ") == true)
-            let second = try await Client(port)
-            #expect(try await second.line() == "421 4.7.0 mx.example.org Too many connections")
-            #expect(try await second.line() == nil)
+            let first = try await LineClient(port: port)
+            #expect(await first.line()?.hasPrefix("220 ") == true)
+            let second = try await LineClient(port: port)
+            #expect(await second.line() == "421 4.7.0 mx.example.org Too many connections")
+            #expect(await second.line() == nil)
             try await wait { edge.sessionCount == 1 }
             #expect(limiter.count == 1)
             try await first.send("QUIT\r\n")
             try await wait { edge.sessionCount == 0 && limiter.count == 0 }
-            #expect(try await Client(port).line()?.hasPrefix("220 ") == true)
+            #expect(try await LineClient(port: port).line()?.hasPrefix("220 ") == true)
         }
     }
 
     /// Settings are those of the moment in which a session begins.
     @Test func settingsOfSessions() async throws {
         try await withEdge { edge, port in
-            let before = try await Client(port)
-            #expect(try await before.line() == "220 mx.example.org ESMTP Mail Gateway")
+            let before = try await LineClient(port: port)
+            #expect(await before.line() == "220 mx.example.org ESMTP Mail Gateway")
             edge.setSettings(Self.settings(hostname: "new.example.org"))
-            let after = try await Client(port)
-            #expect(try await after.line() == "220 new.example.org ESMTP Mail Gateway")
+            let after = try await LineClient(port: port)
+            #expect(await after.line() == "220 new.example.org ESMTP Mail Gateway")
             try await before.send("HELO c\r\n")
-            #expect(try await before.line()?.contains("mx.example.org") == true)
+            #expect(await before.line()?.contains("mx.example.org") == true)
         }
     }
 
@@ -120,44 +120,4 @@ import Testing
         for _ in 0..<500 where !condition() { try await Task.sleep(for: .milliseconds(10)) }
         #expect(condition())
     }
-}
-
-/// A client that reads line by line.
-private final class Client {
-    private let channel: NIOAsyncChannel<ByteBuffer, ByteBuffer>
-    private let input: AsyncThrowingStream<String, any Error>
-    private var lines: AsyncThrowingStream<String, any Error>.AsyncIterator
-
-    init(_ port: Int) async throws {
-        let (input, continuation) = AsyncThrowingStream.makeStream(of: String.self)
-        let channel = try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
-            .connect(host: "127.0.0.1", port: port) { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
-                }
-            }
-        (self.channel, self.input, lines) = (channel, input, input.makeAsyncIterator())
-        Task {
-            do {
-                try await channel.executeThenClose { inbound, _ in
-                    var rest = ""
-                    for try await octets in inbound {
-                        rest += String(buffer: octets)
-                        while let end = rest.firstIndex(of: "\r\n") {
-                            continuation.yield(String(rest[..<end]))
-                            rest = String(rest[rest.index(after: end)...])
-                        }
-                    }
-                }
-                continuation.finish()
-            } catch {
-                continuation.finish()
-            }
-        }
-    }
-
-    func send(_ text: String) async throws { try await channel.channel.writeAndFlush(ByteBuffer(string: text)) }
-
-    /// The next line; nil: the server closed.
-    func line() async throws -> String? { try await lines.next() }
 }

@@ -15,13 +15,8 @@ package enum FileLimits {
 
     /// How many files the process has open.
     package static var openCount: Int {
-        guard let directory = opendir("/proc/self/fd") else { return 64 }
-        defer { closedir(directory) }
-        var count = 0
-        while let entry = readdir(directory) {
-            if entry.pointee.d_name.0 != CChar(bitPattern: UInt8(ascii: ".")) { count += 1 }
-        }
-        return count - 1  // the directory itself
+        // Without the folder itself, which is open while it is read.
+        FolderListing.names(in: "/proc/self/fd").map { $0.count - 1 } ?? 64
     }
 
     /// Whether `count` more can be opened now.

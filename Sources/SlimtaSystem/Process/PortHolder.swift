@@ -18,9 +18,10 @@ package struct PortHolder: Hashable, Sendable {
                 lines(of: "/proc/net/\(table)").compactMap { inode(of: $0, address: address, port: port) }
             })
         guard !inodes.isEmpty else { return [] }
-        return entries(of: "/proc").compactMap { Int32($0) }.sorted().compactMap { pid in
+        return (FolderListing.names(in: "/proc") ?? []).compactMap { Int32($0) }.sorted().compactMap { pid in
             let folder = "/proc/\(pid)/fd"
-            let hasSocket = entries(of: folder).contains { inodes.contains(link(at: "\(folder)/\($0)")) }
+            let files = FolderListing.names(in: folder) ?? []
+            let hasSocket = files.contains { inodes.contains(link(at: "\(folder)/\($0)")) }
             guard hasSocket else { return nil }
             return PortHolder(pid: pid, name: lines(of: "/proc/\(pid)/comm").first ?? "?")
         }
@@ -64,17 +65,6 @@ package struct PortHolder: Hashable, Sendable {
             lines.append(String(decoding: octets, as: UTF8.self))
         }
         return lines
-    }
-
-    private static func entries(of path: String) -> [String] {
-        guard let directory = opendir(path) else { return [] }
-        defer { closedir(directory) }
-        var names: [String] = []
-        while let entry = readdir(directory) {
-            names.append(
-                withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
-        }
-        return names
     }
 
     private static func link(at path: String) -> String {

@@ -5,8 +5,6 @@ import ArgumentParser
 import Glibc
 import Logging
 import SlimtaConfiguration
-import SlimtaQueue
-import SlimtaStorage
 import SlimtaSystem
 
 struct RunCommand: ParsableCommand {
@@ -66,19 +64,13 @@ struct RunCommand: ParsableCommand {
                 ? try Privileges.lookUp(user: file.values.daemon.user, group: file.values.daemon.group) : nil
             return (identity, FileBudget(limit: try FileLimits.raise()))
         }
-        let daemon: Daemon
+        let preparation: Preparation
         let signals: AsyncStream<Signal>
         do throws(Failure) {
-            let secrets = try loadSecrets(file)
-            let listeners = try bindListeners(file, identity)
-            let control = bindControl(file, identity, logger)
-            let storage = try openStorage(file, identity, logger)
+            preparation = try Preparation(file, identity: identity, logger: logger)
             try dropPrivileges(to: identity)
             try system { () throws(SystemError) in try LogHandlers.startThread() }
             signals = try system { () throws(SystemError) in try Signals.stream() }
-            daemon = Daemon(
-                file: file, secrets: secrets, listeners: listeners, storage: storage, control: control,
-                budget: budget, level: level, logger: logger)
         } catch {
             lock?.remove()
             throw error
@@ -87,7 +79,8 @@ struct RunCommand: ParsableCommand {
         // not raise its threads' priority.
         Task(priority: .medium) {
             do throws(Failure) {
-                try await daemon.run(signals) { pipe?.ready() }
+                let daemon = try await Daemon.start(preparation, budget: budget, level: level, logger: logger)
+                await daemon.run(signals) { pipe?.ready() }
                 lock?.remove()
                 Glibc.exit(ExitStatus.success.rawValue)
             } catch {
@@ -112,44 +105,6 @@ struct RunCommand: ParsableCommand {
     /// Calls the system; what it refuses is the end.
     private func system<Result>(_ body: () throws(SystemError) -> Result) throws(Failure) -> Result {
         do throws(SystemError) { return try body() } catch { throw Failure(error) }
-    }
-
-    private func loadSecrets(_ file: ConfigurationFile) throws(Failure) -> Secrets { try Secrets.load(file) }
-
-    private func bindListeners(_ file: ConfigurationFile, _ identity: Identity?) throws(Failure) -> Listeners {
-        var listeners = try Listeners(owner: identity)
-        try listeners.bind(file.values.edges)
-        return listeners
-    }
-
-    /// Mail goes on without it, so its absence is told and no more.
-    private func bindControl(_ file: ConfigurationFile, _ identity: Identity?, _ logger: Logger) -> ControlSocket? {
-        do throws(Failure) {
-            let control = try ControlSocket.bind(file, identity: identity)
-            if let complaint = control.complaint {
-                logger.warning("control socket is not for its group", metadata: ["error": "\(complaint)"])
-            }
-            return control
-        } catch {
-            logger.error(
-                "no control socket, slimtad's commands cannot reach this daemon",
-                metadata: ["error": "\(error.message)"])
-            return nil
-        }
-    }
-
-    private func openStorage(
-        _ file: ConfigurationFile, _ identity: Identity?, _ logger: Logger
-    ) throws(Failure) -> any QueueBackend {
-        var options = StorageOptions()
-        options.minimumFree = UInt64(file.values.queue.minimumFree)
-        do throws(StorageOpenError) {
-            return try JournaledStorage.open(
-                directory: file.stateDirectory, owner: identity.map { ($0.uid, $0.gid) }, options: options,
-                report: { event in logger.log(event) })
-        } catch {
-            throw Failure(storage: error)
-        }
     }
 
     private func dropPrivileges(to identity: Identity?) throws(Failure) {

@@ -3,7 +3,6 @@
 import Glibc
 import NIOPosix
 import SlimtaControl
-import SlimtaEdge
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
@@ -33,7 +32,7 @@ extension Control {
                         .object([
                             .init("name", .string(edge.name)),
                             .init("listen", .array(edge.listen.map { .string($0) })),
-                            .init("sessions", .count(edge.running.sessionCount)),
+                            .init("sessions", .count(edge.sessions())),
                         ])
                     })),
             .init("queue", queueStatus(now)), .init("storage", storageStatus()),
@@ -55,7 +54,7 @@ extension Control {
         }
         if let difference { warnings.append(difference) }
         if !daemon.delivers { warnings.append(DaemonState.undelivered) }
-        warnings += daemon.relays?.complaints ?? []
+        warnings += daemon.relayComplaints()
         return warnings + daemon.warnings + daemon.certificates.compactMap { $0.warning(now) }
     }
 

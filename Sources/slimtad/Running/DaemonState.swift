@@ -1,7 +1,5 @@
 // What others may know of the running daemon, and have it do: the daemon's task writes it, the control socket reads it.
 
-import SlimtaConfiguration
-import SlimtaEdge
 import SlimtaMail
 import SlimtaSystem
 import Synchronization
@@ -13,10 +11,8 @@ enum Order: Sendable {
     case reload(@Sendable (ReloadResult) -> Void)
     /// Stop, as after SIGTERM.
     case drain
-    /// Look at the certificates' files.
-    case certificateCheck
-    /// Look whether the users file was changed.
-    case usersCheck
+    /// Look at what others may have renewed. Each second.
+    case look
 }
 
 /// How a reload went.
@@ -38,7 +34,7 @@ final class DaemonState: Sendable {
     struct Edge: Sendable {
         var name: String
         var listen: [String]
-        var running: any SlimtaEdge.Edge
+        var sessions: @Sendable () -> Int
     }
 
     struct Values: Sendable {
@@ -58,8 +54,8 @@ final class DaemonState: Sendable {
         var delivers = true
         /// What was wrong with certificates and users when they were loaded, and what the machine is too small for.
         var warnings: [String] = []
-        /// The relays in use.
-        var relays: RelaySet?
+        /// What the operator has to put right with the relays in use.
+        var relayComplaints: @Sendable () -> [String] = { [] }
         /// When the certificates in use end.
         var certificates: [Certificates.Expiry] = []
     }

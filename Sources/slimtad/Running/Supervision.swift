@@ -73,7 +73,7 @@ final class Supervision: Sendable {
             parts.append("the last reload \(reload.isApplied ? "left out" : "failed"): \(error)")
         }
         if !state.delivers { parts.append(DaemonState.undelivered) }
-        parts += state.relays?.complaints ?? []
+        parts += state.relayComplaints()
         parts += state.certificates.compactMap { $0.warning(now) }
         return parts.joined(separator: "; ")
     }

@@ -39,28 +39,25 @@ struct Listeners {
         }
     }
 
-    /// Makes what is not there yet. If one cannot be made, none is. What `edges` no longer name goes on listening until
-    /// ``release(except:)``: their addresses may overlap.
-    mutating func bind(_ edges: [Configuration.Edge]) throws(Failure) {
-        takeKept(edges)
-        let named = Set(edges.flatMap(\.listen))
-        let leaving = sockets.filter { !named.contains($0.key) }.values.flatMap { $0 }
+    /// Makes what `plan` has not got yet. If one cannot be made, none is. What it releases goes on listening until
+    /// ``release(_:)``: their addresses may overlap.
+    mutating func bind(_ plan: EdgePlan) throws(Failure) {
+        takeKept(plan)
+        let leaving = plan.releases.compactMap { sockets[$0] }.flatMap { $0 }
         let made = try ListeningSocket.overlapping(leaving) { () throws(Failure) in
-            try make(edges, isOverlapping: !leaving.isEmpty)
+            try make(plan.binds, isOverlapping: !leaving.isEmpty)
         }
         sockets.merge(made) { old, _ in old }
         for (address, sockets) in made { Self.keep(sockets, address) }
     }
 
     private func make(
-        _ edges: [Configuration.Edge], isOverlapping: Bool
+        _ bindings: [EdgePlan.Binding], isOverlapping: Bool
     ) throws(Failure) -> [ListenAddress: [ListeningSocket]] {
         var made: [ListenAddress: [ListeningSocket]] = [:]
         do throws(Failure) {
-            for edge in edges {
-                for address in edge.listen where sockets[address] == nil && made[address] == nil {
-                    made[address] = try open(address, edge, isOverlapping)
-                }
+            for binding in bindings where sockets[binding.address] == nil {
+                made[binding.address] = try open(binding, isOverlapping)
             }
         } catch {
             for (address, sockets) in made { Self.close(sockets, address) }
@@ -69,14 +66,19 @@ struct Listeners {
         return made
     }
 
-    /// Closes what `edges` do not name. An edge that still accepts there has a duplicate, and closes the port with it.
-    mutating func release(except edges: [Configuration.Edge]) {
-        let named = Set(edges.flatMap(\.listen))
-        let gone = sockets.keys.filter { !named.contains($0) }
-        ServiceManager.release(names: gone.compactMap(Self.keptName))
-        for address in gone {
+    /// Closes what `plan` releases. An edge that still accepts there has a duplicate, and closes the port with it.
+    mutating func release(_ plan: EdgePlan) {
+        ServiceManager.release(names: plan.releases.compactMap(Self.keptName))
+        for address in plan.releases {
             if let sockets = sockets.removeValue(forKey: address) { Self.close(sockets, address) }
         }
+    }
+
+    /// Closes all, at the end. What systemd keeps for the next process goes on listening, and socket files stay.
+    mutating func close() {
+        // Those of systemd are in both.
+        for socket in Set((Array(sockets.values) + Array(inherited.values)).joined()) { socket.close() }
+        (sockets, inherited) = ([:], [:])
     }
 
     /// Names of systemd's sockets on which nobody accepts: who connects there waits in vain.
@@ -116,10 +118,10 @@ struct Listeners {
         if let name = keptName(address) { ServiceManager.keep(sockets.map(\.descriptor), name: name) }
     }
 
-    /// Takes the last process's sockets for what `edges` name, if they are still good, and has the others closed, here and
+    /// Takes the last process's sockets for what `plan` needs, if they are still good, and has the others closed, here and
     /// by systemd, before anything is bound: what is bound now may overlap with them.
-    private mutating func takeKept(_ edges: [Configuration.Edge]) {
-        for address in edges.flatMap(\.listen) {
+    private mutating func takeKept(_ plan: EdgePlan) {
+        for address in plan.binds.map(\.address) {
             guard let name = Self.keptName(address), let sockets = kept[name],
                 // A socket file may have been deleted meanwhile: nobody would find us.
                 sockets.allSatisfy(\.isListening), Self.isFound(address)
@@ -140,11 +142,10 @@ struct Listeners {
 
     // MARK: One address
 
-    private func open(
-        _ address: ListenAddress, _ edge: Configuration.Edge, _ isOverlapping: Bool
-    ) throws(Failure) -> [ListeningSocket] {
+    private func open(_ binding: EdgePlan.Binding, _ isOverlapping: Bool) throws(Failure) -> [ListeningSocket] {
+        let address = binding.address
         if case .systemd(let name) = address {
-            guard let sockets = inherited[name] else { throw Self.notPassed(name, edge) }
+            guard let sockets = inherited[name] else { throw Self.notPassed(name, edge: binding.edge) }
             return sockets
         }
         do throws(ListeningSocket.BindError) {
@@ -161,14 +162,14 @@ struct Listeners {
             case .systemd: return []
             }
         } catch {
-            throw Failure(.cannotCreate, "edge \(edge.name): \(error)\(holder(of: address, error))")
+            throw Failure(.cannotCreate, "edge \(binding.edge): \(error)\(holder(of: address, error))")
         }
     }
 
-    private static func notPassed(_ name: String, _ edge: Configuration.Edge) -> Failure {
+    private static func notPassed(_ name: String, edge: String) -> Failure {
         Failure(
             .configuration,
-            "edge \(edge.name): systemd passed no socket named \"\(name)\" (FileDescriptorName= of its unit); it does so "
+            "edge \(edge): systemd passed no socket named \"\(name)\" (FileDescriptorName= of its unit); it does so "
                 + "at a start: systemctl stop slimtad, systemctl start slimtad.socket, systemctl start slimtad")
     }
 

@@ -43,8 +43,8 @@ struct Secrets: Sendable {
     var certificates: Certificates?
     /// nil: no edge has AUTH.
     var users: UsersFile?
-    /// The users file as it was when it was read.
-    var usersStamp: FileStamp?
+    /// The users file as it was when it was read, and when it was last looked at.
+    private var (usersRead, usersSeen): (FileStamp?, FileStamp?)
     /// The relays' passwords by the reference that names them.
     var passwords: [String: String] = [:]
     var complaints: [Complaint] = []
@@ -102,7 +102,21 @@ struct Secrets: Sendable {
         found += Complaint.about(users, file)
         complaints = complaints.filter { !$0.isOfUsers } + found
         self.users = users
-        usersStamp = stamp
+        usersRead = stamp
+    }
+
+    /// Whether the users file is another than that which was read, and has rested since it was last looked at: what is
+    /// being written is read when it is whole.
+    mutating func isUsersFileChanged(_ path: String) -> Bool {
+        let now = FileStamp(of: path)
+        defer { usersSeen = now }
+        return now != usersRead && now == usersSeen
+    }
+
+    /// The changed users file cannot be used: it is not looked at again before it has changed again.
+    mutating func keepUsers(reason: String) {
+        usersRead = usersSeen
+        complaints = complaints.filter { !$0.isOfUsers } + [.usersStay(reason: reason)]
     }
 }
 

@@ -28,7 +28,7 @@ struct ServiceUnit {
         add(unit)
         var dropIns: [String: String] = [:]
         for folder in Self.folders.reversed() {
-            for file in Self.entries(of: "\(folder)/\(name).d") where file.hasSuffix(".conf") {
+            for file in FolderListing.names(in: "\(folder)/\(name).d") ?? [] where file.hasSuffix(".conf") {
                 dropIns[file] = "\(folder)/\(name).d/\(file)"
             }
         }
@@ -66,16 +66,5 @@ struct ServiceUnit {
         (try? SecureFile.read(path, maximum: 1 << 20, mustNotBeReadableByOthers: false)).map {
             String(decoding: $0, as: UTF8.self)
         }
-    }
-
-    private static func entries(of path: String) -> [String] {
-        guard let directory = opendir(path) else { return [] }
-        defer { closedir(directory) }
-        var names: [String] = []
-        while let entry = readdir(directory) {
-            names.append(
-                withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
-        }
-        return names
     }
 }

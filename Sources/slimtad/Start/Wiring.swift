@@ -11,23 +11,6 @@ import SlimtaSMTP
 import SlimtaSystem
 import SlimtaTLS
 
-/// What an edge is like, by its kind.
-enum EdgeSettings: Sendable {
-    case smtp(SMTPEdgeSettings)
-
-    /// Takes effect for sessions that begin from now on. `edge` is of the same kind.
-    func set(on edge: any Edge) {
-        switch self {
-        case .smtp(let settings): (edge as? SMTPEdge)?.setSettings(settings)
-        }
-    }
-}
-
-extension Configuration.Edge {
-    /// Whether a reload makes this edge of `other`: one that changes its kind ends, and another begins.
-    func isSame(as other: Configuration.Edge) -> Bool { name == other.name && type.name == other.type.name }
-}
-
 extension Configuration {
     /// The settings of an edge's sessions.
     func edgeSettings(
@@ -65,6 +48,27 @@ extension Configuration {
     /// The connections that are wanted, as far as files go.
     var wantedShare: FileBudget.Share {
         FileBudget.Share(connections: limits.connections, relayConnections: relay.connections)
+    }
+
+    /// What there can be of ``wantedShare`` where `inUse` files are open for other things.
+    func share(of budget: FileBudget, inUse: Int) throws(Failure) -> FileBudget.Share {
+        guard let share = budget.share(wantedShare, inUse: inUse, relays: connectingRelays) else {
+            throw Failure(
+                .system,
+                "only \(budget.limit) files may be open, and that is not enough for connections: raise LimitNOFILE= of "
+                    + "the unit, or ulimit -n")
+        }
+        return share
+    }
+
+    /// How many relays have connections.
+    private var connectingRelays: Int {
+        ([relay] + routes.map(\.relay)).count { relay in
+            switch relay.type {
+            case .mx, .smtp: true
+            case .maildir, .blackhole: false
+            }
+        }
     }
 
     func connectionLimits(_ share: FileBudget.Share) -> ConnectionLimiter.Limits {

@@ -1,0 +1,40 @@
+// What the world of every configuration stands on, and no reload changes: threads, counts of connections and files, the log.
+// The daemon makes it at start, in the phase startThreads, and ends it last.
+
+import Logging
+import NIOCore
+import NIOPosix
+import SlimtaEdge
+import SlimtaSystem
+
+/// Shared by all worlds.
+struct Ground: Sendable {
+    let group: MultiThreadedEventLoopGroup
+    /// What maildirs are written by.
+    let fileThreads: NIOThreadPool
+    let passwordChecks: PasswordChecks
+    let limiter: ConnectionLimiter
+    let budget: FileBudget
+    let endings = Endings()
+    let level: SharedLogLevel
+    let logger: Logger
+
+    /// Starts the threads. Nobody is let in until the limiter gets other limits.
+    init(budget: FileBudget, level: SharedLogLevel, logger: Logger) {
+        group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
+        fileThreads = NIOThreadPool(numberOfThreads: 2)
+        fileThreads.start()
+        passwordChecks = PasswordChecks(threads: System.coreCount, loop: group.next())
+        limiter = ConnectionLimiter(.init(total: 0, perAddress: 0))
+        self.budget = budget
+        self.level = level
+        self.logger = logger
+    }
+
+    /// Ends the threads.
+    func end() async {
+        await passwordChecks.shutdown()
+        try? await fileThreads.shutdownGracefully()
+        try? await group.shutdownGracefully()
+    }
+}

@@ -1,0 +1,76 @@
+// The edges that run, by name: made, changed and ended as an EdgePlan says. The daemon has one.
+
+import Logging
+import NIOCore
+import SlimtaConfiguration
+import SlimtaEdge
+import SlimtaNet
+import SlimtaQueue
+
+/// Where mail comes in now.
+struct RunningEdges {
+    private var edges: [String: any Edge] = [:]
+    private let submissions: any Submissions
+    private let ground: Ground
+
+    /// - Parameter submissions: what edges hand messages to.
+    init(_ submissions: any Submissions, on ground: Ground) {
+        self.submissions = submissions
+        self.ground = ground
+    }
+
+    subscript(name: String) -> (any Edge)? { edges[name] }
+
+    private var all: [any Edge] { Array(edges.values) }
+
+    /// Carries out `plan`, with what `world` says of edges. Sessions go on under what they began with.
+    mutating func apply(_ plan: EdgePlan, _ world: World, _ listeners: Listeners) async {
+        for name in plan.ends { await edges.removeValue(forKey: name)?.drain() }
+        for step in plan.steps {
+            let edge = take(world.settings(of: step.edge), step.edge.name)
+            for address in step.leaves { await edge.stopAccepting(on: address.description) }
+            for address in step.enters { await accept(edge, step.edge.name, address, listeners) }
+        }
+    }
+
+    /// Gives all edges what `world` says of them now.
+    func renew(_ world: World) {
+        for edge in world.values.edges {
+            if let running = edges[edge.name] { world.settings(of: edge).set(on: running) }
+        }
+    }
+
+    private mutating func take(_ settings: EdgeSettings, _ name: String) -> any Edge {
+        if let running = edges[name] {
+            settings.set(on: running)
+            return running
+        }
+        let edge = settings.makeEdge(submissions, on: ground)
+        edges[name] = edge
+        return edge
+    }
+
+    private func accept(_ edge: any Edge, _ name: String, _ address: ListenAddress, _ listeners: Listeners) async {
+        for socket in listeners.sockets[address] ?? [] {
+            do {
+                try await edge.accept(on: socket.duplicate(), address: address.description)
+                ground.logger.info("listening", metadata: ["edge": "\(name)", "address": "\(address)"])
+            } catch {
+                ground.logger.error(
+                    "cannot listen", metadata: ["edge": "\(name)", "address": "\(address)", "error": "\(error)"])
+            }
+        }
+    }
+
+    // MARK: Stop
+
+    /// No new connections; sessions end when they have done what they are at.
+    func drain() async { for edge in all { await edge.drain() } }
+
+    var sessionCount: Int { all.reduce(0) { $0 + $1.sessionCount } }
+
+    /// Ends all sessions now.
+    func closeSessions() async {
+        await withDiscardingTaskGroup { tasks in for edge in all { tasks.addTask { await edge.closeSessions() } } }
+    }
+}

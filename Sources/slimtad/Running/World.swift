@@ -1,0 +1,110 @@
+// All that one configuration makes. The daemon builds one at start, and at a reload another beside it: what is wrong is
+// found before anything has changed. Then it switches. Of the old one each part lasts as long as somebody has it: sessions
+// keep the settings that they began with, attempts their relays.
+
+import Logging
+import SlimtaConfiguration
+import SlimtaDNS
+import SlimtaEdge
+import SlimtaPolicy
+import SlimtaQueue
+import SlimtaSystem
+
+/// slimta.conf, and what was made of it.
+struct World: Sendable {
+    let file: ConfigurationFile
+    /// `hostname`, or the machine's name.
+    let hostname: String
+    /// Users and certificates are renewed without a reload.
+    var secrets: Secrets
+    /// One for all worlds: a login that was changed is changed for sessions that have begun as well. nil: no edge has had
+    /// AUTH.
+    private let credentials: FileCredentials?
+    /// What looks names up for this configuration; those who use it hold a lease of it, as the relays do.
+    let resolver: SlimtaDNS.Resolver
+    let relays: RelaySet
+    let policies: PolicyChain
+    let queue: SlimtaQueue.Queue.Configuration
+    /// The connections that there can be.
+    var share: FileBudget.Share
+
+    /// What the file says.
+    var values: Configuration { file.values }
+
+    /// Returns when its resolver has started. Nothing that is in use is touched, and what was begun ends if this throws.
+    ///
+    /// - Parameters:
+    ///   - inUse: how many files are open besides those of this world.
+    ///   - previous: the one in use.
+    static func build(
+        _ file: ConfigurationFile, _ secrets: Secrets, inUse: Int, after previous: World? = nil, on ground: Ground
+    ) async throws(Failure) -> World {
+        let share = try file.values.share(of: ground.budget, inUse: inUse)
+        // libunbound ends the process if it finds no file for its threads.
+        guard FileLimits.hasRoom(for: FileBudget.resolverFiles) else {
+            throw Failure(
+                .unavailable, "relay: too many files are open for another resolver: at most \(ground.budget.limit)")
+        }
+        do {
+            let world = try World(file, secrets, share, previous, ground)
+            await world.resolver.waitUntilStarted()
+            return world
+        } catch {
+            throw Failure(.unavailable, "relay: \(error)")
+        }
+    }
+
+    private init(
+        _ file: ConfigurationFile, _ secrets: Secrets, _ share: FileBudget.Share, _ previous: World?, _ ground: Ground
+    ) throws {
+        let values = file.values
+        self.file = file
+        hostname = file.hostname
+        self.secrets = secrets
+        self.share = share
+        credentials =
+            previous?.credentials
+            ?? secrets.users.map {
+                FileCredentials($0, foldsCase: values.auth.foldCase, checks: ground.passwordChecks)
+            }
+        let resolver = try values.makeResolver(sockets: ground.budget.resolverSockets)
+        self.resolver = resolver
+        relays = try RelaySet(
+            values, hostname: hostname, passwords: secrets.passwords, connections: share.relayConnections,
+            resolver: resolver, lease: Lease(ground.endings) { await resolver.close() }, on: ground)
+        policies = values.policyChain
+        queue = values.queueConfiguration(hostname: hostname, share)
+    }
+
+    /// What the sessions of an edge are like that begin from now on.
+    func settings(of edge: Configuration.Edge) -> EdgeSettings {
+        values.edgeSettings(edge, hostname: hostname, tls: secrets.tls, credentials: credentials)
+    }
+
+    /// Has sessions ask the users file as it was last read, those that have begun as well.
+    func useUsers() {
+        guard let users = secrets.users else { return }
+        credentials?.replace(users, foldsCase: values.auth.foldCase)
+    }
+}
+
+extension World {
+    /// What the operator is told where there are fewer connections than configured; nil: there are as many.
+    func fewFiles(_ budget: FileBudget) -> String? {
+        share == values.wantedShare
+            ? nil
+            : "only \(budget.limit) files may be open: at most \(share.connections) connections of clients and "
+                + "\(share.relayConnections) of each relay"
+    }
+
+    /// The same in the log.
+    func warnOfFewFiles(_ ground: Ground) {
+        guard share != values.wantedShare else { return }
+        ground.logger.warning(
+            "fewer connections than configured, few files may be open",
+            metadata: [
+                "limit": "\(ground.budget.limit)", "connections": "\(share.connections)",
+                "relay_connections": "\(share.relayConnections)",
+            ])
+    }
+}
