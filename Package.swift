@@ -60,6 +60,7 @@ let package = Package(
         room("SlimtaSMTP", ["SlimtaMail", nioCore]),
         room("SlimtaQueue", ["SlimtaMail", nioCore, deque, logging]),
         room("SlimtaPolicy", ["SlimtaMail", nioCore]),
+        // Computed by OpenSSL, and without I/O all the same: what is signed and compared is decided in this layer.
         room("SlimtaCrypto", ["COpenSSL"]),
 
         // 2: one library of the system each
@@ -77,8 +78,7 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "CCrypt", nioCore,
-                nioPosix,
-                logging,
+                nioPosix, logging,
             ]),
         room(
             "SlimtaRelay",
@@ -97,8 +97,7 @@ let package = Package(
             dependencies: [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS", "SlimtaStorage",
                 "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl", "SlimtaConfiguration",
-                argumentParser,
-                logging, nioCore, nioPosix,
+                argumentParser, logging, nioCore, nioPosix,
             ],
             swiftSettings: settings),
 
@@ -122,8 +121,7 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", nioCore, nioPosix,
-                nioEmbedded,
-                logging,
+                nioEmbedded, logging,
             ]),
         tests(
             "SlimtaRelay",
