@@ -54,6 +54,7 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
             .reduce(0) { $0 << 8 | UInt128($1) }
     }
 
+    /// Whether it is an IPv4 address, also one that was written within IPv6 (RFC 4291 section 2.5.5.2).
     package var isIPv4: Bool { value >> 32 == Self.mappedPrefix >> 32 }
 
     /// 127.0.0.0/8 or ::1.

@@ -34,13 +34,15 @@ package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
         return Mailbox(localPart: String(localPart), domain: domain)
     }
 
+    /// The address without angle brackets, octet for octet as it was given: as it goes into commands and logs.
     package var description: String { text }
 
-    // Octets, not characters: String's == would call canonically equivalent addresses the same.
+    /// Octet for octet, domains too: String's == would call canonically equivalent addresses the same.
     package static func == (a: Mailbox, b: Mailbox) -> Bool {
         a.domainOffset == b.domainOffset && a.text.utf8.elementsEqual(b.text.utf8)
     }
 
+    /// Hashes the octets.
     package func hash(into hasher: inout Hasher) {
         var text = text
         text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }

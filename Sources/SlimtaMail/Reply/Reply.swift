@@ -9,10 +9,12 @@ package struct Reply: Hashable, Sendable, CustomStringConvertible {
     /// The text without code and status; at least one line, none contains CR or LF.
     package let lines: [String]
 
+    /// A reply of one line, which must not have CR or LF in it.
     package init(_ code: UInt16, _ status: EnhancedStatus?, _ text: String) {
         self.init(code, status, lines: [text])
     }
 
+    /// A reply of these lines; of one empty line if there are none.
     package init(_ code: UInt16, _ status: EnhancedStatus?, lines: [String]) {
         self.code = code
         self.status = status
