@@ -59,7 +59,6 @@ let package = Package(
         // 1: protocols and rules without I/O
         room("SlimtaSMTP", ["SlimtaMail", nioCore]),
         room("SlimtaQueue", ["SlimtaMail", nioCore, deque, logging]),
-        room("SlimtaPolicy", ["SlimtaMail", nioCore]),
         // Computed by OpenSSL, and without I/O all the same: what is signed and compared is decided in this layer.
         room("SlimtaCrypto", ["COpenSSL"]),
 
@@ -69,6 +68,9 @@ let package = Package(
         room("SlimtaDNS", ["CUnbound"]),
         room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore]),
         room("SlimtaSystem", ["SlimtaMail", "CSystemd", "CLinux", logging]),
+
+        // 2: what is between an edge and the queue: policies, and who runs them
+        room("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", nioCore, logging]),
 
         // 2: what every protocol over sockets needs: listening, HTTP, JSON
         room("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix, nioHTTP1, logging]),
@@ -110,7 +112,7 @@ let package = Package(
         tests("SlimtaMail", [nioCore]),
         tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
         tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", nioCore, logging]),
-        tests("SlimtaPolicy", ["SlimtaMail", nioCore]),
+        tests("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore, logging]),
         tests("SlimtaCrypto"),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),

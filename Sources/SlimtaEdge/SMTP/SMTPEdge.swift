@@ -4,41 +4,12 @@
 package import Logging
 package import NIOCore
 internal import NIOPosix
-package import SlimtaMail
+internal import SlimtaMail
 package import SlimtaNet
 package import SlimtaQueue
 internal import SlimtaSMTP
 internal import SlimtaTLS
 import Synchronization
-
-/// What an edge hands messages to.
-package protocol Submissions: Sendable {
-    /// Asked at MAIL: the reply that says that nothing, or nothing of this size, can be taken now; nil if it can.
-    func refusal(size: Int?) -> Reply?
-
-    /// The id of a message that begins to arrive at `time`.
-    func newID(at time: Timestamp) -> QueueID
-
-    /// Begins the file of a large message.
-    func beginSpool(_ id: QueueID) -> any SpoolWriter
-
-    /// Applies policies, makes the message durable, and says what the client is told. `completion` is called once, on
-    /// any thread.
-    func submit(
-        _ envelope: Envelope, _ message: Message, session: String, completion: @escaping @Sendable (Reply) -> Void)
-}
-
-extension Reply {
-    /// What a client is told when the storage could not take its message.
-    package init(storing error: StorageError) {
-        switch error {
-        case .full: self.init(452, .init(4, 3, 1), "Insufficient system storage")
-        case .failed, .notFound, .damaged, .away, .doubtful, .lost:
-            self.init(451, .init(4, 3, 0), "Error queuing message")
-        case .closed: self.init(421, .init(4, 3, 2), "Service shutting down")
-        }
-    }
-}
 
 /// An edge of type "smtp". Its sessions end with their transactions when it drains.
 package final class SMTPEdge: Edge {

@@ -142,19 +142,3 @@ enum QueueView {
         }
     }
 }
-
-extension StorageError {
-    /// In words, for who asked.
-    var text: String {
-        switch self {
-        case .notFound: "is not queued"
-        case .damaged(let reason): "the record is damaged: \(reason)"
-        case .failed(let reason): "the disk failed: \(reason)"
-        case .full: "the disk is full"
-        case .closed: "the queue is closed"
-        case .away(let reason): "the queue's storage cannot be reached: \(reason)"
-        case .doubtful: "nobody knows yet whether that was stored: ask again in a moment"
-        case .lost: "is another node's now"
-        }
-    }
-}
