@@ -1,5 +1,5 @@
 // swift-tools-version: 6.2
-// The rooms of slimtad and the walls between them: the layers are explained in README.md, "Where things are".
+// The rooms of slimtad and the walls between them: the layers are explained in Sources/README.md.
 // A target lists all that it may import; SwiftPM is told (Makefile) that any other import is an error.
 
 import PackageDescription
