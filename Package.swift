@@ -33,6 +33,21 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
         swiftSettings: settings)
 }
 
+/// The fuzzers. `make fuzz` builds them as a program that libFuzzer is linked into (Tests/Fuzz/fuzz.py says so by this
+/// variable, and what else that takes); everybody else gets the same code as tests that replay what was found.
+let fuzzed: [Target.Dependency] = [
+    "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet", "SlimtaDNS", "SlimtaStorage", "SlimtaEdge",
+    "SlimtaConfiguration", nioCore, nioEmbedded,
+]
+let fuzzers: Target =
+    Context.environment["SLIMTAD_FUZZ"] == nil
+    ? .testTarget(
+        name: "FuzzTests", dependencies: fuzzed + ["TestKit"], path: "Tests/Fuzz",
+        exclude: ["corpus", "found", "fuzz.py", "Driver"], swiftSettings: settings)
+    : .executableTarget(
+        name: "fuzz", dependencies: fuzzed, path: "Tests/Fuzz", exclude: ["corpus", "found", "fuzz.py", "Replay"],
+        swiftSettings: settings)
+
 let package = Package(
     name: "slimtad",
     products: [.executable(name: "slimtad", targets: ["slimtad"])],
@@ -80,7 +95,8 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "CCrypt", nioCore,
-                nioPosix, logging,
+                nioPosix,
+                logging,
             ]),
         room(
             "SlimtaRelay",
@@ -99,7 +115,8 @@ let package = Package(
             dependencies: [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS", "SlimtaStorage",
                 "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl", "SlimtaConfiguration",
-                argumentParser, logging, nioCore, nioPosix,
+                argumentParser,
+                logging, nioCore, nioPosix,
             ],
             swiftSettings: settings),
 
@@ -107,6 +124,7 @@ let package = Package(
         .executableTarget(
             name: "storage-worker", dependencies: ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore],
             path: "Tests/StorageWorker", swiftSettings: settings),
+        fuzzers,
 
         .target(name: "TestKit", dependencies: [nioCore, nioPosix], path: "Tests/TestKit", swiftSettings: settings),
         tests("SlimtaMail", [nioCore]),
@@ -123,7 +141,8 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", nioCore, nioPosix,
-                nioEmbedded, logging,
+                nioEmbedded,
+                logging,
             ]),
         tests(
             "SlimtaRelay",
