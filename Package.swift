@@ -156,8 +156,8 @@ let package = Package(
         tests(
             "slimtad",
             [
-                "SlimtaMail", "SlimtaConfiguration", "SlimtaNet", "SlimtaDNS", "SlimtaSystem",
-                logging,
+                "SlimtaMail", "SlimtaConfiguration", "SlimtaNet", "SlimtaTLS", "SlimtaDNS", "SlimtaEdge",
+                "SlimtaSystem", logging,
             ]),
     ]
 )

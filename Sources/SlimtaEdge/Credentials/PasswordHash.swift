@@ -7,6 +7,7 @@ internal import SlimtaSMTP
 
 /// A password hash in the form of crypt(5): yescrypt, bcrypt, sha512crypt and whatever else libxcrypt knows.
 package struct PasswordHash: Hashable, Sendable {
+    /// As it stands in the users file: `$METHOD$...$DIGEST`, at most 383 octets of printable ASCII.
     package let text: String
 
     /// A hash as it stands in a file; nil if libxcrypt cannot verify with it.
