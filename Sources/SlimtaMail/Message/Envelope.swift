@@ -15,9 +15,9 @@ package struct Envelope: Hashable, Sendable {
     package var recipients: [Mailbox]
     /// When the edge had the whole message.
     package var received: Timestamp
-    /// What MAIL's BODY parameter said (RFC 6152), or what the content turned out to need.
+    /// What MAIL's BODY parameter said (RFC 6152 section 2), or what the content turned out to need.
     package var body: BodyType
-    /// Whether MAIL had SMTPUTF8 (RFC 6531): the next hop needs it as well.
+    /// Whether MAIL had SMTPUTF8 (RFC 6531 section 3.4): the next hop needs it as well.
     package var smtpUTF8: Bool
     /// Who submitted it.
     package var client: ClientInfo
@@ -43,7 +43,7 @@ package struct Envelope: Hashable, Sendable {
     package var senderText: String { sender?.text ?? "<>" }
 }
 
-/// MAIL's BODY parameter (RFC 6152).
+/// MAIL's BODY parameter (RFC 6152 section 2).
 package enum BodyType: UInt8, Sendable {
     /// 7BIT: ASCII only. What holds where the parameter is missing.
     case sevenBit = 0
@@ -57,7 +57,7 @@ package struct ClientInfo: Hashable, Sendable {
     package var address: String
     /// What it said in EHLO or HELO.
     package var name: String
-    /// The protocol word of Received (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPSA, UTF8SMTPSA ...
+    /// The protocol word of Received (RFC 3848 section 1, RFC 6531 section 4.3): SMTP, ESMTP, ESMTPS, ESMTPSA, UTF8SMTPSA ...
     package var protocolWord: String
     /// TLS version and cipher, such as "TLSv1.3" and "TLS_AES_256_GCM_SHA384"; nil in clear.
     package var tls: TLSDescription?

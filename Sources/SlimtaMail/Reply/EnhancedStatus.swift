@@ -1,6 +1,6 @@
-// RFC 3463 enhanced status codes: part of every Reply, and the Status of a bounce.
+// Enhanced status codes (RFC 3463): part of every Reply, and the Status of a bounce.
 
-/// An enhanced mail system status code (RFC 3463), such as 5.1.1.
+/// An enhanced mail system status code (RFC 3463 section 2), such as 5.1.1.
 package struct EnhancedStatus: Hashable, Sendable, CustomStringConvertible {
     /// 2 success, 4 temporary failure, 5 permanent failure.
     package let statusClass: UInt8

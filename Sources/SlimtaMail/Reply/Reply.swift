@@ -4,7 +4,7 @@
 package struct Reply: Hashable, Sendable, CustomStringConvertible {
     /// Three digits, 200 to 599.
     package let code: UInt16
-    /// RFC 2034 / RFC 3463; nil for greetings, EHLO and 3xx replies.
+    /// RFC 2034 section 4, RFC 3463 section 2; nil for greetings, EHLO and 3xx replies.
     package let status: EnhancedStatus?
     /// The text without code and status; at least one line, none contains CR or LF.
     package let lines: [String]
