@@ -51,17 +51,17 @@ package enum DNSError: Error, Hashable, Sendable {
     }
 }
 
-/// A mail exchange (RFC 1035 section 3.3.9).
+/// A mail exchanger (RFC 1035 section 3.3.9).
 package struct MXRecord: Hashable, Sendable {
     /// The lowest is to be tried first.
     package let preference: UInt16
     /// A host in lower case without the dot at its end; empty for the root, which says "no mail here" (RFC 7505 section 3).
-    package let exchange: String
+    package let exchanger: String
 
-    /// Takes a host's name in the form that ``exchange`` has.
-    package init(preference: UInt16, exchange: String) {
+    /// Takes a host's name in the form that ``exchanger`` has.
+    package init(preference: UInt16, exchanger: String) {
         self.preference = preference
-        self.exchange = exchange
+        self.exchanger = exchanger
     }
 }
 

@@ -77,10 +77,10 @@ final class HostLookup: Sendable {
     private static func exchangers(from answer: DNSAnswer<MXRecord>) -> Exchangers {
         if answer.records.isEmpty { return .implicit(answer.security) }
         // RFC 7505 section 3: beside others, "." says nothing.
-        let hosts = answer.records.filter { !$0.exchange.isEmpty }
+        let hosts = answer.records.filter { !$0.exchanger.isEmpty }
         if hosts.isEmpty { return .null }
         let groups = Dictionary(grouping: hosts, by: \.preference).sorted { $0.key < $1.key }
-        return .groups(groups.map { $0.value.map(\.exchange) }, answer.security)
+        return .groups(groups.map { $0.value.map(\.exchanger) }, answer.security)
     }
 
     /// The addresses of `host`.

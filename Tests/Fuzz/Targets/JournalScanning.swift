@@ -156,30 +156,30 @@ private final class MemoryFiles: FileSystem {
 
     init(_ files: [[UInt8]]) { self.files = files }
 
-    private func refusal(_ call: String) -> SystemError { SystemError(call: call, path: "/q", code: 30) }
+    private func refusal(_ call: String) -> DiskError { DiskError(call: call, path: "/q", code: 30) }
 
-    func read(_ file: File, into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(SystemError) -> Int {
+    func read(_ file: File, into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(DiskError) -> Int {
         let octets = files[Int(file.descriptor)].dropFirst(offset).prefix(buffer.count)
         buffer.copyBytes(from: octets)
         return octets.count
     }
 
-    func size(_ file: File) throws(SystemError) -> Int { files[Int(file.descriptor)].count }
+    func size(_ file: File) throws(DiskError) -> Int { files[Int(file.descriptor)].count }
     func close(_ file: File) {}
     func writeBehind(_ descriptor: Int32, from offset: Int, count: Int) {}
     func dropCache(_ file: File) {}
-    func open(_ path: String, _ mode: OpenMode) throws(SystemError) -> File { throw refusal("open") }
-    func openForGDBM(_ path: String, create: Bool) throws(SystemError) -> Int32 { throw refusal("open") }
-    func write(_ file: File, _ octets: UnsafeRawBufferPointer, at offset: Int) throws(SystemError) {
+    func open(_ path: String, _ mode: OpenMode) throws(DiskError) -> File { throw refusal("open") }
+    func openForGDBM(_ path: String, create: Bool) throws(DiskError) -> Int32 { throw refusal("open") }
+    func write(_ file: File, _ octets: UnsafeRawBufferPointer, at offset: Int) throws(DiskError) {
         throw refusal("write")
     }
-    func syncData(_ file: File) throws(SystemError) { throw refusal("fdatasync") }
-    func sync(_ file: File) throws(SystemError) { throw refusal("fsync") }
-    func syncDirectory(_ path: String) throws(SystemError) { throw refusal("fsync") }
-    func truncate(_ file: File, to size: Int) throws(SystemError) { throw refusal("ftruncate") }
-    func rename(_ from: String, to: String) throws(SystemError) { throw refusal("rename") }
-    func remove(_ path: String) throws(SystemError) { throw refusal("unlink") }
-    func makeDirectory(_ path: String) throws(SystemError) { throw refusal("mkdir") }
-    func list(_ path: String) throws(SystemError) -> [String] { [] }
-    func space(_ path: String) throws(SystemError) -> (octets: UInt64, inodes: UInt64) { (1 << 40, 1 << 20) }
+    func syncData(_ file: File) throws(DiskError) { throw refusal("fdatasync") }
+    func sync(_ file: File) throws(DiskError) { throw refusal("fsync") }
+    func syncDirectory(_ path: String) throws(DiskError) { throw refusal("fsync") }
+    func truncate(_ file: File, to size: Int) throws(DiskError) { throw refusal("ftruncate") }
+    func rename(_ from: String, to: String) throws(DiskError) { throw refusal("rename") }
+    func remove(_ path: String) throws(DiskError) { throw refusal("unlink") }
+    func makeDirectory(_ path: String) throws(DiskError) { throw refusal("mkdir") }
+    func list(_ path: String) throws(DiskError) -> [String] { [] }
+    func space(_ path: String) throws(DiskError) -> (octets: UInt64, inodes: UInt64) { (1 << 40, 1 << 20) }
 }
