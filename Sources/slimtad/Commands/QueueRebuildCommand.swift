@@ -7,59 +7,57 @@ import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem
 
-extension QueueCommand {
-    struct Rebuild: ParsableCommand {
-        static let configuration = CommandConfiguration(
-            commandName: "rebuild", abstract: "Make a queue from the files that are left of a damaged one.",
-            discussion: """
-                For a queue that the daemon refuses to open since it is damaged, or files of which are lost. Not while \
-                the daemon runs. Messages of which it is not known whether they were delivered are queued; the ledger \
-                begins anew, and what was lost counts as acknowledged. Old files are moved to quarantine/ in the state directory.
-                """)
+struct QueueRebuild: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rebuild", abstract: "Make a queue from the files that are left of a damaged one.",
+        discussion: """
+            For a queue that the daemon refuses to open since it is damaged, or files of which are lost. Not while \
+            the daemon runs. Messages of which it is not known whether they were delivered are queued; the ledger \
+            begins anew, and what was lost counts as acknowledged. Old files are moved to quarantine/ in the state directory.
+            """)
 
-        @OptionGroup var config: ConfigurationOption
+    @OptionGroup var config: ConfigurationOption
 
-        func run() {
-            orExit { () throws(Failure) in
-                let file = try ConfigurationFile.parse(config.path)
-                do throws(SystemError) {
-                    // The files must not belong to somebody else than the daemon.
-                    if Privileges.isRoot {
-                        let daemon = file.values.daemon
-                        let identity = try Privileges.lookUp(user: daemon.user, group: daemon.group)
-                        if identity.uid != 0 { try Privileges.drop(to: identity) }
-                    }
-                } catch {
-                    throw Failure(error)
+    func run() {
+        orExit { () throws(Failure) in
+            let file = try ConfigurationFile.parse(config.path)
+            do throws(SystemError) {
+                // The files must not belong to somebody else than the daemon.
+                if Privileges.isRoot {
+                    let daemon = file.values.daemon
+                    let identity = try Privileges.lookUp(user: daemon.user, group: daemon.group)
+                    if identity.uid != 0 { try Privileges.drop(to: identity) }
                 }
-                do throws(StorageOpenError) {
-                    let made = try StorageRebuild.run(directory: file.stateDirectory, owner: nil) { event in
-                        if let text = Self.text(event) { say("queue: \(text)") }
-                    }
-                    print(
-                        "\(made.envelopes) messages are queued, from \(made.generations) sealed files and "
-                            + "\(made.segments) segments of the journal")
-                    print("old files are in \(made.aside)")
-                } catch {
-                    throw Failure(storage: error)
+            } catch {
+                throw Failure(error)
+            }
+            do throws(StorageOpenError) {
+                let made = try StorageRebuild.run(directory: file.stateDirectory, owner: nil) { event in
+                    if let text = Self.text(event) { say("queue: \(text)") }
                 }
+                print(
+                    "\(made.envelopes) messages are queued, from \(made.generations) sealed files and "
+                        + "\(made.segments) segments of the journal")
+                print("old files are in \(made.aside)")
+            } catch {
+                throw Failure(storage: error)
             }
         }
+    }
 
-        /// What was found to be damaged; nil of what is no damage.
-        private static func text(_ event: StorageEvent) -> String? {
-            switch event {
-            case .damaged(let what, let id, let description, let quarantine):
-                (id.map { "\($0): " } ?? "") + "\(what): \(description)" + (quarantine.map { ", kept in \($0)" } ?? "")
-            case .missing(let what, let description): "\(what): \(description)"
-            case .resurrected(let id): "\(id): its state is lost, it is queued as it was accepted"
-            case .tornTail(let segment, let offset, _):
-                "journal segment \(segment) ends at \(offset) in a write that was never acknowledged"
-            case .superblockRepaired(let what), .journalFailed(let what), .checkpointFailed(let what),
-                .leftover(let what):
-                what
-            case .journalRecovered, .diskFull, .diskRoom: nil
-            }
+    /// What was found to be damaged; nil of what is no damage.
+    private static func text(_ event: StorageEvent) -> String? {
+        switch event {
+        case .damaged(let what, let id, let description, let quarantine):
+            (id.map { "\($0): " } ?? "") + "\(what): \(description)" + (quarantine.map { ", kept in \($0)" } ?? "")
+        case .missing(let what, let description): "\(what): \(description)"
+        case .resurrected(let id): "\(id): its state is lost, it is queued as it was accepted"
+        case .tornTail(let segment, let offset, _):
+            "journal segment \(segment) ends at \(offset) in a write that was never acknowledged"
+        case .superblockRepaired(let what), .journalFailed(let what), .checkpointFailed(let what),
+            .leftover(let what):
+            what
+        case .journalRecovered, .diskFull, .diskRoom: nil
         }
     }
 }
