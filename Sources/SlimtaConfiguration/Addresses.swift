@@ -84,8 +84,7 @@ package enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
             else { return nil }
             self = .systemd(name: name)
         } else {
-            // "Unix:51" is no host either.
-            guard let address = HostPort(text), address.host != "unix", address.host != "systemd" else { return nil }
+            guard let address = HostPort(text) else { return nil }
             self = .tcp(address)
         }
     }

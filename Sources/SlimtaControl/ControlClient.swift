@@ -57,7 +57,7 @@ package final class ControlClient {
 
     /// Asks, and returns the status and the JSON of the answer. Further requests may follow.
     package func ask(
-        _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter] = []
+        _ method: ControlRequest.Method, _ path: [String], _ query: [HTTPTarget.Parameter] = []
     ) throws(ControlError) -> (status: Int, JSON) {
         var octets: [UInt8] = []
         let status = try ask(method, path, query) { octets += $1 }
@@ -68,10 +68,10 @@ package final class ControlClient {
 
     /// Asks, and hands out the octets of the answer as they come, with its status; returns the status.
     package func ask(
-        _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter] = [],
+        _ method: ControlRequest.Method, _ path: [String], _ query: [HTTPTarget.Parameter] = [],
         _ take: (Int, ArraySlice<UInt8>) -> Void
     ) throws(ControlError) -> Int {
-        try send("\(method.rawValue) \(ControlRequest.target(path, query)) HTTP/1.1\r\nHost: slimtad\r\n\r\n")
+        try send("\(method.rawValue) \(HTTPTarget(path, query)) HTTP/1.1\r\nHost: slimtad\r\n\r\n")
         let words = try line().split(separator: " ", maxSplits: 2)
         guard words.count >= 2, words[0].hasPrefix("HTTP/1."), let status = Int(words[1]) else {
             throw .failed("what listens on \(self.path) does not speak HTTP")

@@ -3,13 +3,10 @@
 
 package import Logging
 package import NIOCore
-import NIOHTTP1
-import NIOPosix
-import SlimtaNet
-import Synchronization
+package import SlimtaNet
 
 /// Serves the control socket.
-package final class ControlServer: Sendable {
+package final class ControlServer: HTTPService {
     /// Who may ask: root, these users, and whoever has this group.
     package struct Access: Hashable, Sendable {
         package var users: Set<UInt32>
@@ -19,44 +16,17 @@ package final class ControlServer: Sendable {
             self.users = users
             self.group = group
         }
-
-        /// Whether a peer may. `groups` are those of its process.
-        func allows(uid: UInt32, groups: [UInt32]) -> Bool {
-            uid == 0 || users.contains(uid) || group.map(groups.contains) ?? false
-        }
-    }
-
-    /// What a client may take. The control socket must not be a way to harm the daemon.
-    package struct Limits: Hashable, Sendable {
-        package var connections = 32
-        /// Of those who may not ask, and are told so: counted by themselves, so that they keep nobody out.
-        package var strangers = 4
-        /// Octets of a request: line, header and body; and of requests that are sent before the one before is answered.
-        package var request = 64 << 10
-        /// From the beginning of a connection, or the last answer, to a whole request.
-        package var requestTimeout = TimeAmount.seconds(30)
-        /// How long a client may read nothing of an answer.
-        package var answerTimeout = TimeAmount.seconds(30)
-
-        package init() {}
-    }
-
-    private struct Connection: Sendable {
-        let channel: NIOAsyncChannel<HTTPServerRequestPart, ControlHandler.ResponsePart>
-        let peer: ControlPeer
-        let isAllowed: Bool
     }
 
     private let service: any ControlService
     private let access: Access
-    private let limits: Limits
+    private let limits: HTTPLimits
     private let group: any EventLoopGroup
     private let logger: Logger
-    /// Connections of those who may ask, and of all others.
-    private let connections = Mutex((allowed: 0, strangers: 0))
 
+    /// The control socket must not be a way to harm the daemon: `limits` are what its clients may take.
     package init(
-        service: any ControlService, access: Access, limits: Limits = Limits(), group: any EventLoopGroup,
+        service: any ControlService, access: Access, limits: HTTPLimits = HTTPLimits(), group: any EventLoopGroup,
         logger: Logger
     ) {
         self.service = service
@@ -66,10 +36,10 @@ package final class ControlServer: Sendable {
         self.logger = logger
     }
 
-    /// Serves `descriptor`, a UNIX socket that is bound and listens, until the task is cancelled; then closes it.
-    package func run(on descriptor: CInt) async {
+    /// Serves `socket`, a UNIX socket, until the task is cancelled; then closes it.
+    package func run(on socket: ListeningSocket) async {
         do {
-            try await listen(on: descriptor)
+            try await HTTPServer(service: self, access: access, limits: limits, group: group).run(on: socket)
         } catch is CancellationError {
             // The end.
         } catch {
@@ -77,158 +47,47 @@ package final class ControlServer: Sendable {
         }
     }
 
-    private func listen(on descriptor: CInt) async throws {
-        let listener = try await ServerBootstrap(group: group)
-            .bind(descriptor) { channel in self.accepted(channel) }
-        try await listener.executeThenClose { connections in
-            try await withThrowingDiscardingTaskGroup { tasks in
-                for try await connection in connections {
-                    guard let connection else { continue }
-                    tasks.addTask { await self.serve(connection) }
-                }
-            }
-        }
-    }
-
-    // MARK: a connection
-
-    /// Asks the kernel who it is. nil: it is one too many, and is closed.
-    private func accepted(_ channel: any Channel) -> EventLoopFuture<Connection?> {
-        guard let options = channel as? any SocketOptionProvider else {
-            preconditionFailure("a socket has socket options")
-        }
-        let credentials: EventLoopFuture<PeerCredentials> = options.unsafeGetSocketOption(
-            level: .socket, name: PeerCredentials.option)
-        // With more groups than fit there is an error, and none of them counts.
-        let groups: EventLoopFuture<SIMD64<UInt32>> = options.unsafeGetSocketOption(
-            level: .socket, name: PeerCredentials.groupsOption)
-        let connection = credentials.and(groups.recover { _ in SIMD64() }).flatMapThrowing {
-            (credentials, groups) -> Connection? in
-            let groups = [credentials.gid] + groups.indices.map { groups[$0] }
-            let isAllowed = self.access.allows(uid: credentials.uid, groups: groups)
-            guard self.enter(isAllowed) else {
-                self.logger.warning(
-                    "too many connections to the control socket",
-                    metadata: ["limit": "\(isAllowed ? self.limits.connections : self.limits.strangers)"])
-                channel.close(promise: nil)
-                return nil
-            }
-            channel.closeFuture.whenComplete { _ in self.leave(isAllowed) }
-            let meter = ControlMeter(limit: self.limits.request)
-            try channel.pipeline.syncOperations.addHandler(meter)
-            try channel.pipeline.syncOperations.configureHTTPServerPipeline(
-                withEncoderConfiguration: .init(), withDecoderLimitConfiguration: self.decoderLimits)
-            try channel.pipeline.syncOperations.addHandler(ControlHandler(self.limits, meter))
-            return Connection(
-                channel: try NIOAsyncChannel(wrappingChannelSynchronously: channel),
-                peer: ControlPeer(uid: credentials.uid, pid: credentials.pid), isAllowed: isAllowed)
-        }
-        // An error here would end the listener: one client that is gone already must not take the socket away.
-        return connection.flatMapError { error in
-            self.logger.debug("control connection ended", metadata: ["error": "\(error)"])
-            return channel.close().recover { _ in }.map { nil }
-        }
-    }
-
-    /// Counts a connection; false, and not counted, if there are too many of its kind.
-    private func enter(_ isAllowed: Bool) -> Bool {
-        connections.withLock { count in
-            if isAllowed {
-                guard count.allowed < limits.connections else { return false }
-                count.allowed += 1
-            } else {
-                guard count.strangers < limits.strangers else { return false }
-                count.strangers += 1
-            }
-            return true
-        }
-    }
-
-    private func leave(_ isAllowed: Bool) {
-        connections.withLock { if isAllowed { $0.allowed -= 1 } else { $0.strangers -= 1 } }
-    }
-
-    private var decoderLimits: NIOHTTPDecoderLimitConfiguration {
-        var decoder = NIOHTTPDecoderLimitConfiguration()
-        decoder.maxHeaderFieldSize = limits.request
-        return decoder
-    }
-
-    private func serve(_ connection: Connection) async {
-        do {
-            try await connection.channel.executeThenClose { parts, writer in
-                var head: HTTPRequestHead?
-                for try await part in parts {
-                    switch part {
-                    case .head(let request): head = request
-                    case .body: break  // counted by the meter, and of no use
-                    case .end:
-                        guard let request = head else { return }
-                        let isLast = try await self.answer(request, connection, writer)
-                        if isLast { return }
-                    }
-                }
-            }
-        } catch {
-            // A client that went away, or sent what is not HTTP: its own affair.
-            logger.debug(
-                "control connection ended", metadata: ["uid": "\(connection.peer.uid)", "error": "\(error)"])
-        }
-    }
-
-    /// Answers a request; whether the connection ends with that.
-    private func answer(
-        _ head: HTTPRequestHead, _ connection: Connection,
-        _ writer: NIOAsyncChannelOutboundWriter<ControlHandler.ResponsePart>
-    ) async throws -> Bool {
-        let response = await response(to: head, connection)
-        defer { response.afterwards() }
-        let isLast = !head.isKeepAlive || !connection.isAllowed
-        var headers = HTTPHeaders()
-        if isLast { headers.add(name: "Connection", value: "close") }
-        let status = HTTPResponseStatus(statusCode: response.status)
-        switch response.content {
-        case .json(let json):
-            var octets: [UInt8] = []
-            json.write(to: &octets)
-            octets.append(UInt8(ascii: "\n"))
-            headers.add(name: "Content-Type", value: "application/json")
-            headers.add(name: "Content-Length", value: "\(octets.count)")
-            try await writer.write(.head(HTTPResponseHead(version: .http1_1, status: status, headers: headers)))
-            try await writer.write(.body(ByteBuffer(bytes: octets)))
-        case .octets(let type, let next):
-            headers.add(name: "Content-Type", value: type)
-            headers.add(name: "Transfer-Encoding", value: "chunked")
-            try await writer.write(.head(HTTPResponseHead(version: .http1_1, status: status, headers: headers)))
-            while let octets = try await next() { try await writer.write(.body(octets)) }
-        }
-        try await writer.write(.end(nil))
-        return isLast
-    }
-
-    private func response(to head: HTTPRequestHead, _ connection: Connection) async -> ControlResponse {
-        guard connection.isAllowed else {
-            logger.warning(
-                "control refused", metadata: ["uid": "\(connection.peer.uid)", "pid": "\(connection.peer.pid)"])
-            return .error(403, "only root, the service's user and members of the group slimtad-admin may do this")
-        }
-        guard let method = ControlRequest.Method(rawValue: head.method.rawValue) else {
+    package func respond(to request: HTTPRequest, body: HTTPBody) async throws -> HTTPResponse {
+        // A request is acted upon when it is there as a whole, though all that counts is in its target.
+        try await body.discard()
+        guard let peer = request.peer.process else { preconditionFailure("a UNIX socket's peer is a process") }
+        guard let method = ControlRequest.Method(rawValue: request.method) else {
             return .error(405, "the method is GET to look and POST to change something")
         }
-        guard let request = ControlRequest(method: method, target: head.uri, peer: connection.peer) else {
+        guard let target = HTTPTarget(request.target) else {
             return .error(400, "the request's target cannot be read")
         }
-        return await service.respond(to: request)
+        return await service.respond(
+            to: ControlRequest(method: method, path: target.path, query: target.query, peer: peer))
+    }
+
+    package func noticed(_ event: HTTPServerEvent) {
+        switch event {
+        case .tooMany(let limit):
+            logger.warning("too many connections to the control socket", metadata: ["limit": "\(limit)"])
+        case .refused(let peer): logger.warning("control refused", metadata: metadata(peer))
+        case .broken(let peer, let error):
+            logger.debug(
+                "control connection ended", metadata: metadata(peer).merging(["error": "\(error)"]) { $1 })
+        }
+    }
+
+    private func metadata(_ peer: HTTPPeer?) -> Logger.Metadata {
+        peer?.process.map { ["uid": "\($0.uid)", "pid": "\($0.pid)"] } ?? [:]
     }
 }
 
-/// `struct ucred` of the kernel.
-private struct PeerCredentials: Sendable {
-    var pid: Int32
-    var uid: UInt32
-    var gid: UInt32
+extension ControlServer.Access: HTTPAccess {
+    package func admit(_ peer: HTTPPeer) -> HTTPAdmission {
+        guard let process = peer.process, allows(uid: process.uid, groups: process.groups) else {
+            return .refused(
+                .error(403, "only root, the service's user and members of the group slimtad-admin may do this"))
+        }
+        return .admitted
+    }
 
-    /// SO_PEERCRED and SO_PEERGROUPS, which Swift's Glibc does not show.
-    static let option = NIOBSDSocket.Option(rawValue: 17)
-    static let groupsOption = NIOBSDSocket.Option(rawValue: 59)
+    /// Whether a process may that has these groups.
+    func allows(uid: UInt32, groups: [UInt32]) -> Bool {
+        uid == 0 || users.contains(uid) || group.map(groups.contains) ?? false
+    }
 }

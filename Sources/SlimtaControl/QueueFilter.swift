@@ -2,6 +2,7 @@
 // or, without one, by the command itself.
 
 package import SlimtaMail
+package import SlimtaNet
 package import SlimtaQueue
 
 /// How far an envelope is.
@@ -50,7 +51,7 @@ package struct QueueFilter: Hashable, Sendable {
     package static let names = ["sender", "recipient", "domain", "login", "age", "state", "reason"]
 
     /// Reads a filter from those parameters that belong to one; others are left to the caller.
-    package init(_ query: [ControlRequest.Parameter]) throws(Mistake) {
+    package init(_ query: [HTTPTarget.Parameter]) throws(Mistake) {
         for parameter in query {
             let value = parameter.value
             guard Self.names.contains(parameter.name) else { continue }

@@ -15,7 +15,7 @@ import Testing
 private struct Echo: ControlService {
     struct Broken: Error {}
 
-    func respond(to request: ControlRequest) async -> ControlResponse {
+    func respond(to request: ControlRequest) async -> HTTPResponse {
         switch request.path.first {
         case "stream":
             let pieces = AsyncStream<ByteBuffer>.makeStream()
@@ -24,22 +24,24 @@ private struct Echo: ControlService {
             }
             pieces.continuation.finish()
             let box = Pieces(pieces.stream)
-            return ControlResponse(type: "x/y") { await box.next() }
+            return HTTPResponse(200, [("Content-Type", "x/y")], .stream { await box.next() })
         case "broken":
             let box = Pieces(
                 AsyncStream {
                     $0.yield(ByteBuffer(string: "beginning")); $0.finish()
                 })
-            return ControlResponse(type: "x/y") {
-                if let next = await box.next() { return next }
-                throw Broken()
-            }
+            return HTTPResponse(
+                200, [],
+                .stream {
+                    if let next = await box.next() { return next }
+                    throw Broken()
+                })
         case "slow":
             try? await Task.sleep(for: .seconds(3))
-            return ControlResponse(.object([.init("path", .array([.string("slow")]))]))
+            return HTTPResponse(.object([.init("path", .array([.string("slow")]))]))
         case "error": return .error(418, "I cannot")
         default:
-            return ControlResponse(
+            return HTTPResponse(
                 .object([
                     .init("method", .string(request.method.rawValue)), .init("uid", .count(request.peer.uid)),
                     .init("path", .array(request.path.map { .string($0) })),
@@ -53,9 +55,9 @@ private struct Echo: ControlService {
 private final class Ending: ControlService {
     let server = Mutex<Task<Void, Never>?>(nil)
 
-    func respond(to request: ControlRequest) async -> ControlResponse {
+    func respond(to request: ControlRequest) async -> HTTPResponse {
         let server = server.withLock { $0 }
-        return ControlResponse(.object([.init("ending", .bool(true))])) { server?.cancel() }
+        return HTTPResponse(.object([.init("ending", .bool(true))])) { server?.cancel() }
     }
 }
 
@@ -74,7 +76,7 @@ private actor Pieces {
 @Suite struct ControlServerTests {
     /// Runs a server while `body`, which blocks, has a thread of its own.
     private func serve(
-        _ limits: ControlServer.Limits = .init(), users: Set<UInt32> = [geteuid()],
+        _ limits: HTTPLimits = .init(), users: Set<UInt32> = [geteuid()],
         _ body: @escaping @Sendable (String) throws -> Void
     ) async throws {
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("c-\(UUID().uuidString.prefix(8))")
@@ -82,10 +84,10 @@ private actor Pieces {
         let server = ControlServer(
             service: Echo(), access: .init(users: users, group: nil), limits: limits,
             group: MultiThreadedEventLoopGroup.singleton, logger: Logger(label: "test"))
-        let descriptor = try listen(path)
+        let socket = try ListeningSocket.unix(path: path)
         defer { unlink(path) }
         try await withThrowingTaskGroup(of: Void.self) { tasks in
-            tasks.addTask { await server.run(on: descriptor) }
+            tasks.addTask { await server.run(on: socket) }
             try await NIOThreadPool.singleton.runIfActive { try body(path) }
             tasks.cancelAll()
         }
@@ -101,9 +103,9 @@ private actor Pieces {
             let server = ControlServer(
                 service: service, access: .init(users: [geteuid()], group: nil),
                 group: MultiThreadedEventLoopGroup.singleton, logger: Logger(label: "test"))
-            let descriptor = try listen(path)
+            let socket = try ListeningSocket.unix(path: path)
             defer { unlink(path) }
-            let task = Task { await server.run(on: descriptor) }
+            let task = Task { await server.run(on: socket) }
             service.server.withLock { $0 = task }
             let answer = try await NIOThreadPool.singleton.runIfActive {
                 try exchange(path, "POST /drain HTTP/1.1\r\nHost: x\r\n\r\n", until: 1)
@@ -171,15 +173,6 @@ private actor Pieces {
         return String(decoding: octets, as: UTF8.self)
     }
 
-    private func listen(_ path: String) throws -> CInt {
-        // A program that another test starts must not have it too.
-        let type = SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue
-        let descriptor = socket(AF_UNIX, CInt(type), 0)
-        try #require(withAddress(path) { bind(descriptor, $0, $1) } == 0)
-        try #require(Glibc.listen(descriptor, 64) == 0)
-        return descriptor
-    }
-
     @Test func asksAndIsAnsweredManyTimesOnOneConnection() async throws {
         try await serve { path in
             let client = try ControlClient(path)
@@ -216,8 +209,8 @@ private actor Pieces {
     }
 
     @Test func whoSaysNothingIsSentAway() async throws {
-        var limits = ControlServer.Limits()
-        limits.requestTimeout = .milliseconds(500)
+        var limits = HTTPLimits()
+        limits.headTimeout = .milliseconds(500)
         try await serve(limits) { path in
             let silent = try connect(path)
             defer { close(silent) }
@@ -257,8 +250,8 @@ private actor Pieces {
     }
 
     @Test func aRequestThatWaitedHasItsTime() async throws {
-        var limits = ControlServer.Limits()
-        limits.requestTimeout = .seconds(1)
+        var limits = HTTPLimits()
+        limits.headTimeout = .seconds(1)
         try await serve(limits) { path in
             // The second one is there at once, and takes longer than a client may take to ask.
             let two = "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -274,8 +267,8 @@ private actor Pieces {
         "GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", "PUT /a HTTP/1.1\r\nHost: x\r\n\r\n",
     ])
     func whatIsNoRequestIsRefused(_ text: String) async throws {
-        var limits = ControlServer.Limits()
-        limits.requestTimeout = .seconds(1)
+        var limits = HTTPLimits()
+        limits.headTimeout = .seconds(1)
         try await serve(limits) { path in
             let answer = try exchange(path, text, until: .max)
             #expect(answer.isEmpty || answer.hasPrefix("HTTP/1.1 4"), "\(answer)")
@@ -296,8 +289,8 @@ private actor Pieces {
     }
 
     @Test func whoAsksSlowlyIsSentAway() async throws {
-        var limits = ControlServer.Limits()
-        limits.requestTimeout = .milliseconds(200)
+        var limits = HTTPLimits()
+        limits.headTimeout = .milliseconds(200)
         try await serve(limits) { path in
             let descriptor = try connect(path)
             defer { close(descriptor) }
@@ -314,7 +307,7 @@ private actor Pieces {
     }
 
     @Test func whoDoesNotListenIsSentAway() async throws {
-        var limits = ControlServer.Limits()
+        var limits = HTTPLimits()
         limits.answerTimeout = .milliseconds(200)
         try await serve(limits) { path in
             let descriptor = try connect(path)

@@ -1,6 +1,7 @@
 // Filters: what they are read from, and what they mean.
 
 import SlimtaMail
+import SlimtaNet
 import SlimtaQueue
 import Testing
 
@@ -9,7 +10,7 @@ import Testing
 private let now = Timestamp(milliseconds: 1_795_255_200_000)
 
 private func filter(_ query: (String, String)...) throws -> QueueFilter {
-    try QueueFilter(query.map { ControlRequest.Parameter($0.0, $0.1) })
+    try QueueFilter(query.map { HTTPTarget.Parameter($0.0, $0.1) })
 }
 
 @Suite struct QueueFilterTests {
@@ -29,7 +30,7 @@ private func filter(_ query: (String, String)...) throws -> QueueFilter {
     }
 
     private func matches(_ query: (String, String)...) throws -> Bool {
-        try QueueFilter(query.map { ControlRequest.Parameter($0.0, $0.1) })
+        try QueueFilter(query.map { HTTPTarget.Parameter($0.0, $0.1) })
             .matches(envelope, state, QueuePlace(of: state, now: now), now: now)
     }
 
@@ -83,29 +84,5 @@ private func filter(_ query: (String, String)...) throws -> QueueFilter {
         #expect(QueuePlace(of: state, now: now) == .due)
         state.isHeld = true
         #expect(QueuePlace(of: state, now: now) == .held)
-    }
-}
-
-@Suite struct ControlRequestTests {
-    private let peer = ControlPeer(uid: 0, pid: 1)
-
-    @Test func targetThereAndBack() throws {
-        let query = [
-            ControlRequest.Parameter("sender", "a+b@é.example&x=1%"), .init("age", "1h-2h"), .init("content", ""),
-        ]
-        let target = ControlRequest.target(["queue", "a/b c"], query)
-        #expect(target.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F })
-        let request = try #require(ControlRequest(method: .get, target: target, peer: peer))
-        #expect(request.path == ["queue", "a/b c"])
-        #expect(request.query == query)
-    }
-
-    @Test(arguments: ["", "queue", "/%", "/%4", "/%zz", "/x?a=%ff", "http://x/queue"])
-    func refuses(_ target: String) { #expect(ControlRequest(method: .get, target: target, peer: peer) == nil) }
-
-    @Test func plusIsASpaceInQueriesOnly() throws {
-        let request = try #require(ControlRequest(method: .get, target: "/a+b?c+d=e+f", peer: peer))
-        #expect(request.path == ["a+b"])
-        #expect(request.query == [.init("c d", "e f")])
     }
 }

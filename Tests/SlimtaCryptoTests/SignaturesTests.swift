@@ -1,7 +1,6 @@
 // Signatures against the vectors of the RFCs, and against the openssl command in both directions.
 
 import Foundation
-import Synchronization
 import Testing
 
 @testable import SlimtaCrypto

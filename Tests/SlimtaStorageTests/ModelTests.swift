@@ -4,7 +4,6 @@ import NIOCore
 import SlimtaMail
 import SlimtaQueue
 import Synchronization
-import TestKit
 import Testing
 
 @testable import SlimtaStorage
@@ -19,7 +18,7 @@ import Testing
     @Test func theStorageIsADictionary() async throws {
         let seed = UInt64.random(in: 0..<1_000_000)
         print("model seed \(seed)")
-        var random = SeededGenerator(seed: seed)
+        var random = SeededGenerator(seed)
         let directory = ScratchDirectory()
         let events = Events()
         var storage = try JournaledStorage.scratch(directory, smallOptions(), events)

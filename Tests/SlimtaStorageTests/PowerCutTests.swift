@@ -6,7 +6,6 @@ import NIOCore
 import SlimtaMail
 import SlimtaQueue
 import Synchronization
-import TestKit
 import Testing
 
 @testable import SlimtaStorage
@@ -79,7 +78,7 @@ final class PowerCutScript: Sendable {
                 self.moments.withLock { $0.append(Moment(call: call, image: image, ledger: ledger)) }
             }
         }
-        var random = SeededGenerator(seed: seed)
+        var random = SeededGenerator(seed)
         if options.reserveSize > 0 { fillDisk() }
         let storage = JournaledStorage(on: disk, options)
         _ = try storage.recover()
@@ -354,7 +353,7 @@ private struct Seeds {
         while cuts < wantedCuts {
             let seed = seeds.next()
             print("power cut seed \(seed)")
-            var random = SeededGenerator(seed: seed)
+            var random = SeededGenerator(seed)
             let options = options(&random)
             let script = PowerCutScript(options)
             try await script.run(150, seed: seed)
@@ -383,7 +382,7 @@ private struct Seeds {
         let script = PowerCutScript(options)
         script.disk.lies.withLock { $0 = { $0 == path || path.hasSuffix("/") && $0.hasPrefix(path) } }
         try await script.run(100, seed: seed)
-        var random = SeededGenerator(seed: seed)
+        var random = SeededGenerator(seed)
         let moments = script.moments.withLock { $0 }
         let isFound = moments.reversed().contains { moment in
             // Without the names of generations even reading fails: that is found as well.
@@ -400,7 +399,7 @@ private struct Seeds {
         while cuts < wantedCuts {
             let seed = seeds.next()
             print("repeated power cut seed \(seed)")
-            var random = SeededGenerator(seed: seed)
+            var random = SeededGenerator(seed)
             let options = options(&random)
             let script = PowerCutScript(options)
             try await script.run(60, seed: seed)

@@ -36,14 +36,12 @@ package struct NoEndOfData: Decodable, Sendable {
         let sequences: [NoEndOfData]
     }
 
-    /// Our own, each pair of line ends but CRLF and CRLF around the dot, and NUL beside it; and what public scanners send,
-    /// where ``SharedFiles/areThere``.
-    package static func all() throws -> [NoEndOfData] {
-        let ours = try Fixtures.json(File.self, "no-end-of-data.json").sequences
-        return try ours + (SharedFiles.areThere ? scanners() : [])
+    /// Our own, each pair of line ends but CRLF and CRLF around the dot, and NUL beside it.
+    package static func ours() throws -> [NoEndOfData] {
+        try Fixtures.json(File.self, "no-end-of-data.json").sequences
     }
 
-    /// What public scanners send.
+    /// What public scanners send; only where ``SharedFiles/areThere``.
     package static func scanners() throws -> [NoEndOfData] {
         try SharedFiles.vector(File.self, "smtp-smuggling/sequences.json").sequences
     }

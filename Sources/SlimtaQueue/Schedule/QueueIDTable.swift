@@ -16,7 +16,6 @@ package struct QueueIDTable: ~Copyable {
     /// How many ids are in it.
     package private(set) var count = 0
 
-    /// Empty; some kilobytes.
     package init() {
         parts = (0..<64).map { _ in Self.part(64) }
     }

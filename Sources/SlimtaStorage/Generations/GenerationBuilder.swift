@@ -31,7 +31,7 @@ final class GenerationBuilder {
         self.fileSystem = fileSystem
         temporary = "\(directory)/\(info.name).tmp"
         let descriptor: Int32
-        do throws(DiskError) {
+        do throws(SystemError) {
             try fileSystem.removeIfPresent(temporary)
             descriptor = try fileSystem.openForGDBM(temporary, create: true)
         } catch {
@@ -96,7 +96,7 @@ final class GenerationBuilder {
         try FileFailure.check(slimta_gdbm_sync(handle), "sync", temporary)
         self.handle = nil
         try FileFailure.check(slimta_gdbm_close(handle), "close", temporary)
-        do throws(DiskError) {
+        do throws(SystemError) {
             let file = try fileSystem.open(temporary, .write)
             defer { fileSystem.close(file) }
             try fileSystem.sync(file)

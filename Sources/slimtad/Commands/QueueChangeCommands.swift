@@ -101,7 +101,7 @@ enum QueueChange {
             }
             let ids = try resolve(options.ids, file)
             if !isConfirmed { try confirm(action, ids, options.all ? [] : query, file) }
-            let result: QueueChangeResult
+            let result: Result
             if let daemon {
                 result = try change(action, ids, query, daemon)
             } else {
@@ -129,10 +129,19 @@ enum QueueChange {
         return try ids.map { text throws(Failure) in try view.resolve(text) }
     }
 
+    /// What came of it.
+    struct Result {
+        var done = 0
+        /// Ids, and why it could not be done.
+        var failed: [(String, String)] = []
+        /// Whether the daemon delivers anything.
+        var isDelivering = true
+    }
+
     private static func change(
-        _ action: QueueAction, _ ids: [QueueID], _ query: [ControlRequest.Parameter], _ daemon: RunningDaemon
-    ) throws(Failure) -> QueueChangeResult {
-        var result = QueueChangeResult()
+        _ action: QueueAction, _ ids: [QueueID], _ query: [HTTPTarget.Parameter], _ daemon: RunningDaemon
+    ) throws(Failure) -> Result {
+        var result = Result()
         func add(_ page: JSON) -> Bool {
             result.done += Int(page["done"].integer ?? 0)
             result.isDelivering = page["delivering"].isTrue
@@ -151,7 +160,7 @@ enum QueueChange {
     }
 
     private static func confirm(
-        _ action: QueueAction, _ ids: [QueueID], _ query: [ControlRequest.Parameter], _ file: ConfigurationFile
+        _ action: QueueAction, _ ids: [QueueID], _ query: [HTTPTarget.Parameter], _ file: ConfigurationFile
     ) throws(Failure) {
         guard isatty(STDIN_FILENO) == 1 else {
             throw Failure(

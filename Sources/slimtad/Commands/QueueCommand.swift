@@ -48,12 +48,12 @@ struct FilterOptions: ParsableArguments {
     var reason: String?
 
     /// As the query of a request; throws what is wrong with it.
-    func query() throws(Failure) -> [ControlRequest.Parameter] {
+    func query() throws(Failure) -> [HTTPTarget.Parameter] {
         let values = [
             ("sender", sender), ("recipient", recipient), ("domain", domain), ("login", login), ("age", age),
             ("state", state), ("reason", reason),
         ]
-        let query = values.compactMap { name, value in value.map { ControlRequest.Parameter(name, $0) } }
+        let query = values.compactMap { name, value in value.map { HTTPTarget.Parameter(name, $0) } }
         do throws(QueueFilter.Mistake) {
             _ = try QueueFilter(query)
         } catch {
@@ -61,6 +61,15 @@ struct FilterOptions: ParsableArguments {
         }
         return query
     }
+}
+
+/// What a queue id from the command line can mean: one id, or all that begin with it.
+func queueIDs(_ text: String) throws(Failure) -> ClosedRange<QueueID> {
+    guard let ids = QueueID.all(beginningWith: text) else {
+        throw Failure(
+            .usage, "\"\(text)\" is not a queue id: up to 32 hexadecimal digits, as slimtad queue list prints them")
+    }
+    return ids
 }
 
 extension QueueCommand {

@@ -21,7 +21,7 @@ enum QueueView {
     }
 
     /// Calls `body` with every message that the filter means, in the order of arrival, until it returns false.
-    func forEach(_ query: [ControlRequest.Parameter], _ body: (JSON) -> Bool) throws(Failure) {
+    func forEach(_ query: [HTTPTarget.Parameter], _ body: (JSON) -> Bool) throws(Failure) {
         switch self {
         case .daemon(let daemon):
             try daemon.pages(.get, ["queue"], query + [.init("limit", "1000")]) { page in
@@ -35,7 +35,7 @@ enum QueueView {
         }
     }
 
-    func count(_ query: [ControlRequest.Parameter]) throws(Failure) -> Int {
+    func count(_ query: [HTTPTarget.Parameter]) throws(Failure) -> Int {
         var count = 0
         switch self {
         case .daemon(let daemon):
@@ -90,7 +90,7 @@ enum QueueView {
         var found: [String] = []
         switch self {
         case .daemon(let daemon):
-            let after = meant.lowerBound.predecessor.map { [ControlRequest.Parameter("after", "\($0)")] } ?? []
+            let after = meant.lowerBound.predecessor.map { [HTTPTarget.Parameter("after", "\($0)")] } ?? []
             let page = try daemon.ask(
                 .get, ["queue"], after + [.init("until", "\(meant.upperBound)"), .init("limit", "3")])
             found = (page["messages"].elements + page["unreadable"].elements).compactMap { $0["id"].text }
@@ -115,7 +115,7 @@ enum QueueView {
     }
 
     private static func forEach(
-        _ inspector: StorageInspector, _ query: [ControlRequest.Parameter],
+        _ inspector: StorageInspector, _ query: [HTTPTarget.Parameter],
         _ body: (QueuedEnvelope, QueuePlace, Timestamp) -> Bool
     ) throws(Failure) {
         let filter: QueueFilter
@@ -143,11 +143,18 @@ enum QueueView {
     }
 }
 
-/// What a queue id from the command line can mean: one id, or all that begin with it.
-func queueIDs(_ text: String) throws(Failure) -> ClosedRange<QueueID> {
-    guard let ids = QueueID.all(beginningWith: text) else {
-        throw Failure(
-            .usage, "\"\(text)\" is not a queue id: up to 32 hexadecimal digits, as slimtad queue list prints them")
+extension StorageError {
+    /// In words, for who asked.
+    var text: String {
+        switch self {
+        case .notFound: "is not queued"
+        case .damaged(let reason): "the record is damaged: \(reason)"
+        case .failed(let reason): "the disk failed: \(reason)"
+        case .full: "the disk is full"
+        case .closed: "the queue is closed"
+        case .away(let reason): "the queue's storage cannot be reached: \(reason)"
+        case .doubtful: "nobody knows yet whether that was stored: ask again in a moment"
+        case .lost: "is another node's now"
+        }
     }
-    return ids
 }

@@ -47,7 +47,7 @@ struct RunningDaemon {
 
     /// Asks; what the daemon refuses is thrown.
     func ask(
-        _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter] = []
+        _ method: ControlRequest.Method, _ path: [String], _ query: [HTTPTarget.Parameter] = []
     ) throws(Failure) -> JSON {
         let (status, json) = try answer(method, path, query)
         guard status == 200 else { throw Self.failure(status, json["error"].text) }
@@ -56,18 +56,18 @@ struct RunningDaemon {
 
     /// Asks, and returns the answer whatever it is.
     func answer(
-        _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter] = []
+        _ method: ControlRequest.Method, _ path: [String], _ query: [HTTPTarget.Parameter] = []
     ) throws(Failure) -> (status: Int, JSON) {
         do throws(ControlError) { return try client.ask(method, path, query) } catch { throw Self.failure(error) }
     }
 
     /// Asks page after page, until there is no more or `body` returns false. What arrives meanwhile is not meant.
     func pages(
-        _ method: ControlRequest.Method, _ path: [String], _ query: [ControlRequest.Parameter], _ body: (JSON) -> Bool
+        _ method: ControlRequest.Method, _ path: [String], _ query: [HTTPTarget.Parameter], _ body: (JSON) -> Bool
     ) throws(Failure) {
         let now = UInt64(Timestamp.now().milliseconds)
         let query = query + [.init("until", "\(QueueID(high: now << 16 | 0xFFFF, low: .max))")]
-        var after: [ControlRequest.Parameter] = []
+        var after: [HTTPTarget.Parameter] = []
         while true {
             let page = try ask(method, path, query + after)
             guard body(page), let next = page["next"].text else { return }
@@ -77,7 +77,7 @@ struct RunningDaemon {
 
     /// Writes an answer to standard output as it comes; one that is a refusal is returned as by ``answer(_:_:_:)``.
     func copy(
-        _ path: [String], _ query: [ControlRequest.Parameter]
+        _ path: [String], _ query: [HTTPTarget.Parameter]
     ) throws(Failure) -> (status: Int, JSON) {
         var refusal: [UInt8] = []
         do throws(ControlError) {

@@ -28,7 +28,7 @@ extension Control {
     /// Changes that are being made durable at once.
     private static let atOnce = 128
 
-    func change(_ action: QueueAction, _ request: ControlRequest) async throws(Refusal) -> ControlResponse {
+    func change(_ action: QueueAction, _ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
         let query = request.query
         try allow(["id", "all"] + QueueFilter.names + ["limit", "after", "until"], query)
         let ids = try query.filter { $0.name == "id" }.map { parameter throws(Refusal) in
@@ -68,8 +68,8 @@ extension Control {
         )
     }
 
-    private func answer(_ done: Int, _ failed: [JSON], next: QueueID?) -> ControlResponse {
-        ControlResponse(
+    private func answer(_ done: Int, _ failed: [JSON], next: QueueID?) -> HTTPResponse {
+        HTTPResponse(
             .object([
                 .init("done", .count(done)), .init("failed", .array(failed)),
                 .init("next", .optional(next.map { "\($0)" })), .init("delivering", .bool(state.now.delivers)),
@@ -83,7 +83,7 @@ extension Control {
     }
 
     /// What was asked for, in a log line.
-    private func described(_ query: [ControlRequest.Parameter]) -> String {
+    private func described(_ query: [HTTPTarget.Parameter]) -> String {
         let ids = query.count { $0.name == "id" }
         if ids > 3 { return "\(ids) messages" }
         return query.filter { !["limit", "until"].contains($0.name) }.map { "\($0.name)=\($0.value)" }.joined(

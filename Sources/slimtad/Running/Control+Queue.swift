@@ -17,40 +17,42 @@ extension Control {
 
     // MARK: looking
 
-    func list(_ query: [ControlRequest.Parameter]) async throws(Refusal) -> ControlResponse {
+    func list(_ query: [HTTPTarget.Parameter]) async throws(Refusal) -> HTTPResponse {
         try allow(QueueFilter.names + ["limit", "after", "until"], query)
         let walk = try Walk(query)
         var items: [JSON] = []
         let (unreadable, next) = try await self.walk(walk) { items.append(.item($0.envelope, $0.state, $1, now: $2)) }
-        return ControlResponse(
+        return HTTPResponse(
             .object([
                 .init("messages", .array(items)), .init("unreadable", .array(unreadable)),
                 .init("next", .optional(next.map { "\($0)" })),
             ]))
     }
 
-    func count(_ query: [ControlRequest.Parameter]) async throws(Refusal) -> ControlResponse {
+    func count(_ query: [HTTPTarget.Parameter]) async throws(Refusal) -> HTTPResponse {
         try allow(QueueFilter.names + ["after", "until"], query)
         var walk = try Walk(query)
         if walk.filter.isEmpty {
-            return ControlResponse(
+            return HTTPResponse(
                 .object([.init("count", .count(storage.status().queued)), .init("next", .null)]))
         }
         walk.limit = Self.reach
         var count = 0
         let (_, next) = try await self.walk(walk) { _, _, _ in count += 1 }
-        return ControlResponse(
+        return HTTPResponse(
             .object([.init("count", .count(count)), .init("next", .optional(next.map { "\($0)" }))]))
     }
 
-    func show(_ text: String, _ query: [ControlRequest.Parameter]) async throws(Refusal) -> ControlResponse {
+    func show(_ text: String, _ query: [HTTPTarget.Parameter]) async throws(Refusal) -> HTTPResponse {
         try allow(["content"], query)
         guard let id = QueueID(text) else { throw Refusal(400, "\"\(text)\" is not a queue id: 32 hexadecimal digits") }
         let stored: StoredEnvelope
         do throws(StorageError) { stored = try await storage.load(id) } catch { throw Refusal(error, id) }
-        guard query.isEmpty else { return ControlResponse(type: "message/rfc822", next: Content(stored).next) }
+        guard query.isEmpty else {
+            return HTTPResponse(200, [("Content-Type", "message/rfc822")], .stream(Content(stored).next))
+        }
         let now = Timestamp.now()
-        return ControlResponse(
+        return HTTPResponse(
             .whole(stored, place(id, stored.state, now), now: now))
     }
 
@@ -65,7 +67,7 @@ extension Control {
         var after: QueueID?
         var until: QueueID?
 
-        init(_ query: [ControlRequest.Parameter]) throws(Refusal) {
+        init(_ query: [HTTPTarget.Parameter]) throws(Refusal) {
             do throws(QueueFilter.Mistake) { filter = try QueueFilter(query) } catch { throw Refusal(error) }
             for parameter in query {
                 switch parameter.name {

@@ -79,22 +79,22 @@ extension Control {
         return found ?? nil
     }
 
-    func audit() async throws(Refusal) -> ControlResponse {
+    func audit() async throws(Refusal) -> HTTPResponse {
         // It reads all that is queued: one at a time.
         guard !isAuditing.exchange(true, ordering: .relaxed) else {
             throw Refusal(409, "an audit is being made: ask again when it has ended")
         }
         defer { isAuditing.store(false, ordering: .relaxed) }
-        do throws(StorageError) { return ControlResponse(.audit(try await storage.audit())) } catch {
+        do throws(StorageError) { return HTTPResponse(.audit(try await storage.audit())) } catch {
             throw Refusal(error)
         }
     }
 
     /// What was lost is not told of any more.
-    func acknowledge() async throws(Refusal) -> ControlResponse {
+    func acknowledge() async throws(Refusal) -> HTTPResponse {
         do throws(StorageError) {
             let losses = try await storage.acknowledgeLosses()
-            return ControlResponse(.object([.init("acknowledged", .array(losses.map { .string($0) }))]))
+            return HTTPResponse(.object([.init("acknowledged", .array(losses.map { .string($0) }))]))
         } catch {
             throw Refusal(error)
         }

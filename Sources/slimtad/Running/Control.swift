@@ -64,7 +64,7 @@ final class Control: ControlService {
         }
     }
 
-    func respond(to request: ControlRequest) async -> ControlResponse {
+    func respond(to request: ControlRequest) async -> HTTPResponse {
         do throws(Refusal) {
             return try await answer(request)
         } catch {
@@ -72,12 +72,12 @@ final class Control: ControlService {
         }
     }
 
-    private func answer(_ request: ControlRequest) async throws(Refusal) -> ControlResponse {
+    private func answer(_ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
         let query = request.query
         switch (request.method, request.path) {
         case (.get, ["status"]):
             try allow([], query)
-            return ControlResponse(await status())
+            return HTTPResponse(await status())
         case (.get, ["queue"]): return try await list(query)
         case (.get, ["queue", "count"]): return try await count(query)
         case (.get, let path) where path.count == 2 && path[0] == "queue":
@@ -101,7 +101,7 @@ final class Control: ControlService {
                 throw Refusal(404, "this queue's storage makes no checkpoints")
             }
             do throws(StorageError) { try await storage.checkpoint() } catch { throw Refusal(error) }
-            return ControlResponse(.object([.init("checkpoint", .count(storage.status().checkpoint))]))
+            return HTTPResponse(.object([.init("checkpoint", .count(storage.status().checkpoint))]))
         case (.post, ["reload"]):
             try allow([], query)
             await log(request, "reload")
@@ -109,7 +109,7 @@ final class Control: ControlService {
         case (.post, ["drain"]):
             try allow([], query)
             await log(request, "drain")
-            return ControlResponse(.object([.init("draining", .bool(true))])) { [state] in
+            return HTTPResponse(.object([.init("draining", .bool(true))])) { [state] in
                 state.orders.yield(.drain)
             }
         case (_, let path) where Self.isKnown(path):
@@ -128,7 +128,7 @@ final class Control: ControlService {
     }
 
     /// A parameter that is not known is a mistake: a filter that is misspelt must not mean everything.
-    func allow(_ names: [String], _ query: [ControlRequest.Parameter]) throws(Refusal) {
+    func allow(_ names: [String], _ query: [HTTPTarget.Parameter]) throws(Refusal) {
         for parameter in query where !names.contains(parameter.name) {
             let known = names.isEmpty ? "there are none here" : "known are \(names.joined(separator: ", "))"
             throw Refusal(400, "there is no parameter \"\(parameter.name)\": \(known)")
@@ -150,11 +150,11 @@ final class Control: ControlService {
         return (try? await NIOThreadPool.singleton.runIfActive { Accounts.userName(uid) }) ?? "\(uid)"
     }
 
-    private func reload() async -> ControlResponse {
+    private func reload() async -> HTTPResponse {
         let result = await withCheckedContinuation { continuation in
             state.orders.yield(.reload { continuation.resume(returning: $0) })
         }
-        return ControlResponse(
+        return HTTPResponse(
             .object([
                 .init("applied", .bool(result.isApplied)),
                 .init("errors", .array(result.errors.map { .string($0) })),

@@ -9,7 +9,6 @@ import SlimtaDNS
 import SlimtaEdge
 import SlimtaMail
 import SlimtaNet
-import SlimtaPolicy
 import SlimtaQueue
 import SlimtaSystem
 
@@ -124,7 +123,7 @@ final class Daemon {
         let executors = ground.group.makeIterator().map { EventLoopExecutor($0) }
         tasks.addTask { [queue] in await queue.run(on: executors) }
         if let control {
-            tasks.addTask { [server = controlServer(control)] in await server.run(on: control.socket.descriptor) }
+            tasks.addTask { [server = controlServer(control)] in await server.run(on: control.socket) }
         }
         tasks.addTask { [supervision] in await supervision.run() }
         tasks.addTask { [endings = ground.endings] in await endings.run() }
@@ -138,7 +137,7 @@ final class Daemon {
     }
 
     private func controlServer(_ control: ControlSocket) -> ControlServer {
-        var limits = ControlServer.Limits()
+        var limits = HTTPLimits()
         limits.connections = ground.budget.controlConnections
         return ControlServer(
             service: Control(storage: storage, queue: queue, state: state, logger: logger), access: control.access,

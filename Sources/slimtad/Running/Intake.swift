@@ -1,0 +1,96 @@
+// Between the edges and the queue: policies, then the storage, then the reply. One for all edges.
+
+import Logging
+import NIOCore
+import SlimtaEdge
+import SlimtaMail
+import SlimtaPolicy
+import SlimtaQueue
+import Synchronization
+
+/// Takes what edges submit.
+final class Intake: Submissions {
+    private struct Settings {
+        var policies: PolicyChain
+        var hostname: String
+    }
+
+    private let settings: Mutex<Settings>
+    private let queue: Queue
+    private let storage: any QueueStorage
+    /// The storage's, for policies that split.
+    private let newID: @Sendable (Timestamp, QueueID) -> QueueID
+    private let logger: Logger
+
+    init(policies: PolicyChain, hostname: String, queue: Queue, storage: any QueueStorage, logger: Logger) {
+        settings = Mutex(Settings(policies: policies, hostname: hostname))
+        self.queue = queue
+        self.storage = storage
+        newID = { storage.newID(at: $0, beside: $1) }
+        self.logger = logger
+    }
+
+    /// Takes effect for messages that are submitted from now on.
+    func reconfigure(policies: PolicyChain, hostname: String) {
+        settings.withLock { $0 = Settings(policies: policies, hostname: hostname) }
+    }
+
+    func refusal(size: Int?) -> Reply? {
+        switch storage.admission(of: size ?? 0) {
+        case .open: nil
+        case .full: Reply(storing: .full)
+        case .away(let reason): Reply(storing: .away(reason))
+        }
+    }
+
+    func newID(at time: Timestamp) -> QueueID { storage.newID(at: time) }
+
+    func beginSpool(_ id: QueueID) -> any SpoolWriter { storage.beginSpool(id) }
+
+    func submit(
+        _ envelope: Envelope, _ message: Message, session: String, completion: @escaping @Sendable (Reply) -> Void
+    ) {
+        let settings = settings.withLock { $0 }
+        let context = PolicyContext(
+            hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset,
+            newID: newID)
+        let mail: PolicyMail
+        do throws(PolicyRefusal) {
+            mail = try settings.policies.apply(to: envelope, message, context)
+        } catch {
+            log(.info, "refused by policy", envelope, message, session, ["reply": "\(error.reply)"])
+            return completion(error.reply)
+        }
+        queue.accept(mail.envelopes, mail.message) { [self] result in
+            switch result {
+            case .success:
+                for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, [:]) }
+                completion(Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"))
+            case .failure(let error):
+                log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
+                completion(Reply(storing: error))
+            }
+        }
+    }
+
+    private func log(
+        _ level: Logger.Level, _ message: Logger.Message, _ envelope: Envelope, _ content: Message, _ session: String,
+        _ more: Logger.Metadata
+    ) {
+        guard logger.logLevel <= level else { return }
+        // A thousand recipients are no line of a log; each has a line of its own when it is attempted.
+        var shown = envelope.recipients.prefix(20).map(\.text).joined(separator: ",")
+        if envelope.recipients.count > 20 { shown += ",... (\(envelope.recipients.count - 20) more)" }
+        let client = envelope.client
+        var metadata: Logger.Metadata = [
+            "queue_id": .string(envelope.id.description), "sender": .string(envelope.senderText),
+            "recipient": .string(shown), "size": .string(String(content.size)),
+            "client": .string(client.address.isEmpty ? "local" : client.address),
+            "protocol": .string(client.protocolWord), "edge": .string(client.edge), "session": .string(session),
+        ]
+        if let tls = client.tls { metadata["tls"] = "\(tls)" }
+        if let login = client.login { metadata["login"] = .string(login) }
+        metadata.merge(more) { $1 }
+        logger.log(level: level, message, metadata: metadata)
+    }
+}
