@@ -75,7 +75,7 @@ struct SASLServer {
             state = .loginPassword(login)
             return .challenge("UGFzc3dvcmQ6")
         case .loginPassword(let login):
-            guard !response.contains(0), String(validating: response.span) != nil else { return .malformed }
+            guard !response.contains(0), Self.isText(response) else { return .malformed }
             return Self.step(login: login, password: response[...])
         }
     }
@@ -83,12 +83,15 @@ struct SASLServer {
     /// RFC 4616: `[authzid] NUL authcid NUL passwd`.
     private static func plain(_ message: [UInt8]) -> Step {
         let parts = message.split(separator: 0, omittingEmptySubsequences: false)
-        guard parts.count == 3, String(validating: message.span) != nil, let login = identity(parts[1]) else {
+        guard parts.count == 3, isText(message), let login = identity(parts[1]) else {
             return .malformed
         }
         guard parts[0].isEmpty || parts[0] == parts[1] else { return .refused }
         return step(login: login, password: parts[2])
     }
+
+    /// Whether it is UTF-8, found out where it is: a String would be a copy of the password, and not be overwritten.
+    private static func isText(_ response: [UInt8]) -> Bool { (try? UTF8Span(validating: response.span)) != nil }
 
     private static func step(login: String, password: ArraySlice<UInt8>) -> Step {
         guard !login.isEmpty, !password.isEmpty, password.count <= 1024 else { return .refused }
