@@ -3,6 +3,8 @@
 #
 #   make build      .build/debug/slimtad; CONFIGURATION=release for .build/release/slimtad
 #   make test       unit tests, then the interop tests with real programs; the last line counts both
+#   make fuzz       every parser, codec and protocol machine with libFuzzer and AddressSanitizer, SECONDS=60 each; ONLY=reply,toml
+#                   runs some, REPLAY=Tests/Fuzz/found/... one input again. `make test` replays what is kept
 #   make lint       formatting, the walls between the targets, and the figures that Sources is held to
 #   make figures    these figures: files, functions, circles, documentation
 #   make run        try it: a slimtad of your own in .run/
@@ -34,7 +36,7 @@ SWIFT_FLAGS = --explicit-target-dependency-import-check error
 BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
 
 .PHONY: build release test test-system lint figures bench bench-store bench-daemon bench-compare bench-million \
-    bench-control crash flood run install install-files uninstall deb clean
+    bench-control crash flood fuzz run install install-files uninstall deb clean
 
 build:
 	.ci/deps build
@@ -56,6 +58,12 @@ run:
 	.ci/deps run
 	swift build $(SWIFT_FLAGS) --configuration $(CONFIGURATION)
 	etc/run-here .build/$(CONFIGURATION)/slimtad
+
+# A build of its own, in .build/fuzz, two at a time. What is found lies in Tests/Fuzz/found from then on.
+fuzz: SECONDS = 60
+fuzz:
+	.ci/deps build
+	python3 Tests/Fuzz/fuzz.py --seconds $(SECONDS) --only "$(ONLY)" --replay "$(REPLAY)" -- $(SWIFT_FLAGS)
 
 # SECONDS of each measurement; on the disk that .build is on.
 SECONDS ?= 5

@@ -1,5 +1,5 @@
 // swift-tools-version: 6.2
-// The rooms of slimtad and the walls between them: the layers are explained in README.md, "Where things are".
+// The rooms of slimtad and the walls between them: the layers are explained in Sources/README.md.
 // A target lists all that it may import; SwiftPM is told (Makefile) that any other import is an error.
 
 import PackageDescription
@@ -33,6 +33,21 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
         swiftSettings: settings)
 }
 
+/// The fuzzers. `make fuzz` builds them as a program that libFuzzer is linked into (Tests/Fuzz/fuzz.py says so by this
+/// variable, and what else that takes); everybody else gets the same code as tests that replay what was found.
+let fuzzed: [Target.Dependency] = [
+    "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet", "SlimtaDNS", "SlimtaStorage", "SlimtaEdge",
+    "SlimtaConfiguration", nioCore, nioEmbedded,
+]
+let fuzzers: Target =
+    Context.environment["SLIMTAD_FUZZ"] == nil
+    ? .testTarget(
+        name: "FuzzTests", dependencies: fuzzed + ["TestKit"], path: "Tests/Fuzz",
+        exclude: ["corpus", "found", "fuzz.py", "Driver"], swiftSettings: settings)
+    : .executableTarget(
+        name: "fuzz", dependencies: fuzzed, path: "Tests/Fuzz", exclude: ["corpus", "found", "fuzz.py", "Replay"],
+        swiftSettings: settings)
+
 let package = Package(
     name: "slimtad",
     products: [.executable(name: "slimtad", targets: ["slimtad"])],
@@ -59,7 +74,6 @@ let package = Package(
         // 1: protocols and rules without I/O
         room("SlimtaSMTP", ["SlimtaMail", nioCore]),
         room("SlimtaQueue", ["SlimtaMail", nioCore, deque, logging]),
-        room("SlimtaPolicy", ["SlimtaMail", nioCore]),
         // Computed by OpenSSL, and without I/O all the same: what is signed and compared is decided in this layer.
         room("SlimtaCrypto", ["COpenSSL"]),
 
@@ -70,6 +84,9 @@ let package = Package(
         room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore]),
         room("SlimtaSystem", ["SlimtaMail", "CSystemd", "CLinux", logging]),
 
+        // 2: what is between an edge and the queue: policies, and who runs them
+        room("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", nioCore, logging]),
+
         // 2: what every protocol over sockets needs: listening, HTTP, JSON
         room("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix, nioHTTP1]),
 
@@ -78,7 +95,8 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "CCrypt", nioCore,
-                nioPosix, logging,
+                nioPosix,
+                logging,
             ]),
         room(
             "SlimtaRelay",
@@ -97,7 +115,8 @@ let package = Package(
             dependencies: [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS", "SlimtaStorage",
                 "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl", "SlimtaConfiguration",
-                argumentParser, logging, nioCore, nioPosix,
+                argumentParser,
+                logging, nioCore, nioPosix,
             ],
             swiftSettings: settings),
 
@@ -105,12 +124,13 @@ let package = Package(
         .executableTarget(
             name: "storage-worker", dependencies: ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore],
             path: "Tests/StorageWorker", swiftSettings: settings),
+        fuzzers,
 
         .target(name: "TestKit", dependencies: [nioCore, nioPosix], path: "Tests/TestKit", swiftSettings: settings),
         tests("SlimtaMail", [nioCore]),
         tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
         tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", nioCore, logging]),
-        tests("SlimtaPolicy", ["SlimtaMail", nioCore]),
+        tests("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore, logging]),
         tests("SlimtaCrypto"),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
@@ -121,7 +141,8 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", nioCore, nioPosix,
-                nioEmbedded, logging,
+                nioEmbedded,
+                logging,
             ]),
         tests(
             "SlimtaRelay",
@@ -135,8 +156,8 @@ let package = Package(
         tests(
             "slimtad",
             [
-                "SlimtaMail", "SlimtaConfiguration", "SlimtaNet", "SlimtaDNS", "SlimtaSystem",
-                logging,
+                "SlimtaMail", "SlimtaConfiguration", "SlimtaNet", "SlimtaTLS", "SlimtaDNS", "SlimtaEdge",
+                "SlimtaSystem", logging,
             ]),
     ]
 )

@@ -84,7 +84,8 @@ package enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
             else { return nil }
             self = .systemd(name: name)
         } else {
-            guard let address = HostPort(text) else { return nil }
+            // "Unix:51" is no host either.
+            guard let address = HostPort(text), address.host != "unix", address.host != "systemd" else { return nil }
             self = .tcp(address)
         }
     }

@@ -174,7 +174,7 @@ extension Configuration {
         package var lenientPaths = false
     }
 
-    /// `[auth]`: how clients say who they are (RFC 4954).
+    /// `[auth]`: how clients say who they are (RFC 4954 section 4).
     package struct Auth: Sendable, Equatable {
         /// What `backend` may say.
         package enum Backend: String, Sendable, CaseIterable {
@@ -244,7 +244,7 @@ extension Configuration {
             case blackhole
         }
 
-        /// How we say who we are to the host (RFC 4954).
+        /// How we say who we are to the host (RFC 4954 section 4).
         package struct Login: Sendable, Equatable {
             /// The name that is sent.
             package var username: String

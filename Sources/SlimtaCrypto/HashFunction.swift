@@ -9,7 +9,7 @@ import COpenSSL
 /// overwrite it is for the caller. Copies that are made in here are overwritten.
 package enum HashFunction: Hashable, Sendable, CaseIterable {
     /// SHA-1 (FIPS 180-4). Whoever can choose both of two inputs can give them one digest: for HMAC and PBKDF2 alone, as
-    /// SCRAM-SHA-1 needs it (RFC 5802).
+    /// SCRAM-SHA-1 needs it (RFC 5802 section 3).
     case sha1
     /// SHA-256 (FIPS 180-4).
     case sha256
@@ -41,7 +41,7 @@ package enum HashFunction: Hashable, Sendable, CaseIterable {
         }
     }
 
-    /// HMAC (RFC 2104) of `message`, under a key of any length.
+    /// HMAC (RFC 2104 section 2) of `message`, under a key of any length.
     package func hmac(_ message: some Collection<UInt8>, key: some Collection<UInt8>) -> [UInt8] {
         key.withOctets { key in message.withOctets { hmac($0, key: key) } }
     }

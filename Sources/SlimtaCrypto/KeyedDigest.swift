@@ -2,7 +2,7 @@
 
 import Synchronization
 
-/// HMAC-SHA-256 (RFC 2104) under a random key that never leaves the process and dies with this value.
+/// HMAC-SHA-256 (RFC 2104 section 2) under a random key that never leaves the process and dies with this value.
 package final class KeyedDigest: Sendable {
     /// 32 octets.
     package struct Value: Sendable {

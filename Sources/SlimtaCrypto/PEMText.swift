@@ -3,7 +3,7 @@
 
 import COpenSSL
 
-/// PEM text (RFC 7468) in memory, read from beginning to end. OpenSSL's copy of it is overwritten with this object.
+/// PEM text (RFC 7468 section 2) in memory, read from beginning to end. OpenSSL's copy of it is overwritten with this object.
 package final class PEMText {
     /// For OpenSSL's PEM functions: each reads the next that is of its kind.
     package let bio: OpaquePointer

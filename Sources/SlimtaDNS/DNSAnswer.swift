@@ -38,7 +38,7 @@ package enum DNSError: Error, Hashable, Sendable {
     /// DNSSEC says that the answer is forged.
     case bogus(String)
     /// The name asked for is none: a label of no or more than 63 octets, more than 253 in all, or octets other than
-    /// letters, digits, hyphens and underscores. A name beyond ASCII has to be converted first (RFC 5891).
+    /// letters, digits, hyphens and underscores. A name beyond ASCII has to be converted first (RFC 5891 section 5).
     case invalidName
 
     /// Why, in words for logs and bounces.
@@ -51,17 +51,17 @@ package enum DNSError: Error, Hashable, Sendable {
     }
 }
 
-/// A mail exchange (RFC 1035 section 3.3.9).
+/// A mail exchanger (RFC 1035 section 3.3.9).
 package struct MXRecord: Hashable, Sendable {
     /// The lowest is to be tried first.
     package let preference: UInt16
-    /// A host in lower case without the dot at its end; empty for the root, which says "no mail here" (RFC 7505).
-    package let exchange: String
+    /// A host in lower case without the dot at its end; empty for the root, which says "no mail here" (RFC 7505 section 3).
+    package let exchanger: String
 
-    /// Takes a host's name in the form that ``exchange`` has.
-    package init(preference: UInt16, exchange: String) {
+    /// Takes a host's name in the form that ``exchanger`` has.
+    package init(preference: UInt16, exchanger: String) {
         self.preference = preference
-        self.exchange = exchange
+        self.exchanger = exchanger
     }
 }
 

@@ -78,13 +78,13 @@ package final class Resolver: Sendable {
 
     // MARK: Lookups
 
-    /// The mail exchanges of `domain` (RFC 5321 section 5.1).
+    /// The mail exchangers of `domain` (RFC 5321 section 5.1).
     ///
-    /// Exchanges whose name cannot be that of a host are left out; if no other is left, that is an error.
+    /// Exchangers whose name cannot be that of a host are left out; if no other is left, that is an error.
     package func mx(_ domain: String) async throws(DNSError) -> DNSAnswer<MXRecord> {
         try await lookup(domain, .mx) { data in
-            guard data.count > 2, let exchange = DNSName.parse(data[2...]) else { return nil }
-            return MXRecord(preference: UInt16(data[0]) << 8 | UInt16(data[1]), exchange: exchange)
+            guard data.count > 2, let exchanger = DNSName.parse(data[2...]) else { return nil }
+            return MXRecord(preference: UInt16(data[0]) << 8 | UInt16(data[1]), exchanger: exchanger)
         }
     }
 

@@ -12,9 +12,9 @@ final class UnboundContext {
         case aaaa = 28
     }
 
-    /// Domains that are not in the root zone and are used inside of networks nevertheless: reserved ones (RFC 6761,
-    /// RFC 6762, RFC 8375, and "internal") and those never delegated (RFC 6762 appendix G). The signed root zone denies
-    /// them, so that validation would call a local name server's answers forged.
+    /// Domains that are not in the root zone and are used inside of networks nevertheless: reserved ones (RFC 6761
+    /// section 6.2, RFC 6762 section 3, RFC 8375 section 3, and "internal") and those never delegated (RFC 6762 appendix
+    /// G). The signed root zone denies them, so that validation would call a local name server's answers forged.
     private static let privateDomains = [
         "test", "local", "internal", "intranet", "private", "corp", "home", "lan", "home.arpa",
     ]

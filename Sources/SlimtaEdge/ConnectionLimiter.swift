@@ -7,10 +7,12 @@ import Synchronization
 package final class ConnectionLimiter: Sendable {
     /// `[limits] connections` and `connections_per_address`.
     package struct Limits: Hashable, Sendable {
+        /// Of all edges together.
         package var total: Int
         /// From one IPv4 address or one IPv6 /64: the smallest network that a customer gets.
         package var perAddress: Int
 
+        /// Both are counts of open connections, 0: nobody is let in.
         package init(total: Int, perAddress: Int) {
             self.total = total
             self.perAddress = perAddress
@@ -36,6 +38,7 @@ package final class ConnectionLimiter: Sendable {
 
     private let state: Mutex<State>
 
+    /// Begins with no connections.
     package init(_ limits: Limits) { state = Mutex(State(limits: limits)) }
 
     /// Takes effect for connections that come from now on.

@@ -5,8 +5,10 @@ internal import SlimtaMail
 
 /// `date`: a message without a Date field gets one (RFC 6409 section 8.2).
 package struct DatePolicy: QueuePolicy {
+    /// It has no settings.
     package init() {}
 
+    /// See ``QueuePolicy/apply(to:_:)``; refuses nothing.
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
         guard !mail.has("date") else { return }
         let field = "Date: \(context.now.mailDate(offset: context.zoneOffset))\r\n"
@@ -18,8 +20,10 @@ package struct DatePolicy: QueuePolicy {
 /// queue id at our name, the same for all envelopes that the message is split into. What was there is kept as
 /// X-Original-Message-ID.
 package struct MessageIDPolicy: QueuePolicy {
+    /// It has no settings.
     package init() {}
 
+    /// See ``QueuePolicy/apply(to:_:)``; refuses nothing.
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
         let fields = mail.header.fields(named: "message-id", in: mail.message.head)
         guard !fields.contains(where: { isMessageID($0, mail.message.head) }) else { return }
@@ -61,8 +65,10 @@ private func isMessageID(_ field: HeaderBlock.Field, _ head: ByteBuffer) -> Bool
 
 /// `received`: the trace field of RFC 5321 section 4.4.
 package struct ReceivedPolicy: QueuePolicy {
+    /// It has no settings.
     package init() {}
 
+    /// See ``QueuePolicy/apply(to:_:)``; refuses nothing.
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
         for index in mail.envelopes.indices {
             mail.envelopes[index].prepend(Self.field(for: mail.envelopes[index], context))

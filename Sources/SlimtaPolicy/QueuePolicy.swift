@@ -1,5 +1,4 @@
-// The contract of policies, and the chain that runs them between an edge and the storage. The composition root builds
-// the chain from `[queue] policies`; the submission path runs it on each message.
+// The contract of policies: what one is given, what it may change, how it refuses. PolicyChain runs them in their order.
 
 internal import NIOCore
 package import SlimtaMail
@@ -13,6 +12,7 @@ package struct PolicyMail: Sendable {
     /// The header of `message`.
     package private(set) var header: HeaderBlock
 
+    /// A message as it was submitted, with its header scanned.
     package init(envelope: Envelope, message: Message) {
         envelopes = [envelope]
         self.message = message
@@ -55,6 +55,7 @@ package struct PolicyContext: Sendable {
     /// Makes the id of a further envelope at a time, beside one with the same message: the storage's business.
     package var newID: @Sendable (Timestamp, QueueID) -> QueueID
 
+    /// What holds for one message: all its policies see the same time.
     package init(
         hostname: String, now: Timestamp, zoneOffset: Int, newID: @escaping @Sendable (Timestamp, QueueID) -> QueueID
     ) {
@@ -70,44 +71,14 @@ package struct PolicyRefusal: Error, Hashable, Sendable {
     /// A 4xx or 5xx reply.
     package let reply: Reply
 
+    /// Refuses with `reply`: 4xx if the client may try again, 5xx if it must not.
     package init(_ reply: Reply) { self.reply = reply }
 }
 
 /// Runs between an edge and the storage. May change or split envelopes, prepend fields, or refuse the message.
 package protocol QueuePolicy: Sendable {
+    /// Looks at a message and changes what it is there to change. It runs on an event loop: it must neither block nor wait.
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal)
-}
-
-/// Policies in their order.
-package struct PolicyChain: Sendable {
-    private let policies: [any QueuePolicy]
-
-    /// - Parameter policies: as configured. ``ReceivedPolicy`` runs last wherever it stands, since its field names the
-    ///   queue id, and a lone recipient, of each envelope that the others make.
-    /// - Parameter receivedHops: the most Received fields that a message may have (RFC 5321 section 6.3).
-    package init(_ policies: [any QueuePolicy], receivedHops: Int) {
-        self.policies =
-            [HeaderCheck(receivedHops: receivedHops), BccRemoval()] + policies.filter { !($0 is ReceivedPolicy) }
-            + policies.filter { $0 is ReceivedPolicy }
-    }
-
-    /// Runs all policies on a message that has just been submitted.
-    package func apply(
-        to envelope: Envelope, _ message: Message, _ context: PolicyContext
-    ) throws(PolicyRefusal) -> PolicyMail {
-        var mail = PolicyMail(envelope: envelope, message: message)
-        for policy in policies { try policy.apply(to: &mail, context) }
-        return mail
-    }
-}
-
-/// Removes Bcc fields: the other recipients are not to see them (RFC 5322 section 3.6.3). Always second.
-struct BccRemoval: QueuePolicy {
-    func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
-        let head = mail.message.head
-        let fields = mail.header.fields(named: "bcc", in: head) + mail.header.fields(named: "resent-bcc", in: head)
-        mail.remove(fields.sorted { $0.range.lowerBound < $1.range.lowerBound })
-    }
 }
 
 extension Envelope {

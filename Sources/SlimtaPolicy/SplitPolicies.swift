@@ -5,8 +5,10 @@ internal import SlimtaMail
 
 /// `domain_split`: an envelope for each recipient domain, in the order of their first recipients.
 package struct DomainSplitPolicy: QueuePolicy {
+    /// It has no settings.
     package init() {}
 
+    /// See ``QueuePolicy/apply(to:_:)``; refuses nothing.
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
         mail.envelopes = mail.envelopes.flatMap { envelope -> [Envelope] in
             guard envelope.recipients.count > 1 else { return [envelope] }
@@ -28,8 +30,10 @@ package struct DomainSplitPolicy: QueuePolicy {
 
 /// `recipient_split`: an envelope for each recipient.
 package struct RecipientSplitPolicy: QueuePolicy {
+    /// It has no settings.
     package init() {}
 
+    /// See ``QueuePolicy/apply(to:_:)``; refuses nothing.
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
         mail.envelopes = mail.envelopes.flatMap { envelope in
             envelope.split(into: envelope.recipients.map { [$0] }, context)

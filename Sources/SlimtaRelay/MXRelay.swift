@@ -39,8 +39,9 @@ package final class MXRelay: Relay {
     /// are closed: to be called when attempts have ended or were cancelled.
     package func shutDown() async { await pool.shutDown() }
 
-    /// All domains at once, each for a hundred recipients at a time (RFC 5321 section 4.5.3.1.8). Temporary where DNS does not
-    /// answer; 556 5.1.10 for a null MX (RFC 7505); 554 5.4.6 where the mail would come back to us, or go where none is sent.
+    /// All domains at once, each for a hundred recipients at a time (RFC 5321 section 4.5.3.1.8). Temporary where DNS does
+    /// not answer; 556 5.1.10 for a null MX (RFC 7505 section 4); 554 5.4.6 where the mail would come back to us, or go
+    /// where none is sent.
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         let message = OutgoingMessage(delivery)
         let recipients = delivery.recipients.map { delivery.envelope.recipients[$0] }

@@ -82,7 +82,7 @@ package final class JournaledStorage: CheckpointedBackend {
             recovery.forEach(visit)
         } catch let error as StorageOpenError {
             throw error
-        } catch let error as SystemError {
+        } catch let error as DiskError {
             throw .system(error.description)
         } catch let error as FormatError {
             throw .damaged(error.text)
@@ -223,7 +223,7 @@ package final class JournaledStorage: CheckpointedBackend {
         let result: Result<[String], StorageError> = await withCheckedContinuation { continuation in
             checkpointer.inspect { isClosed in
                 if isClosed { return continuation.resume(returning: .failure(.closed)) }
-                do throws(SystemError) {
+                do throws(DiskError) {
                     continuation.resume(returning: .success(try checkpointer.forgetLosses()))
                 } catch {
                     continuation.resume(returning: .failure(.failed(error.description)))
@@ -255,7 +255,7 @@ package final class JournaledStorage: CheckpointedBackend {
         _ = try? await checkpoint()
         // Joining blocks, so it is done on a thread of its own.
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-            do throws(SystemError) {
+            do throws(DiskError) {
                 try Thread.detached("storage-close") {
                     self.halt()
                     continuation.resume()

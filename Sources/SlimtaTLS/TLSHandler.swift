@@ -103,7 +103,7 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     // MARK: Beginning and end
 
-    /// On a channel that is active already, as after STARTTLS (RFC 3207), the handshake begins here.
+    /// On a channel that is active already, as after STARTTLS (RFC 3207 section 4), the handshake begins here.
     package func handlerAdded(context: ChannelHandlerContext) {
         if context.channel.isActive { beginHandshake(context) }
     }

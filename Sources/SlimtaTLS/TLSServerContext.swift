@@ -64,7 +64,7 @@ package final class TLSServerContext: Sendable {
             Unmanaged.passUnretained(alternatives).toOpaque())
     }
 
-    /// Whether the certificate is for this host name (RFC 6125), wildcards included.
+    /// Whether the certificate is for this host name (RFC 6125 section 6.4), wildcards included.
     func isFor(_ name: UnsafePointer<CChar>) -> Bool { Self.isFor(context.pointer, name) }
 
     fileprivate static func isFor(_ context: OpaquePointer, _ name: UnsafePointer<CChar>) -> Bool {

@@ -5,18 +5,6 @@ import Testing
 @testable import SlimtaConfiguration
 
 @Suite struct MistakeTests {
-    struct Case: CustomTestStringConvertible {
-        var text: String
-        var errors: [String]
-
-        init(_ text: String, _ errors: String...) {
-            self.text = text
-            self.errors = errors
-        }
-
-        var testDescription: String { text }
-    }
-
     /// Appended to a sound edge of seven lines: the first line here is line 8.
     @Test(arguments: [
         // unknown keys

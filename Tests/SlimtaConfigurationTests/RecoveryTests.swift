@@ -1,6 +1,7 @@
 // Text that is not TOML: it is reported, the rest is judged all the same, and nothing is said that is not true.
 
 import Glibc
+import TestKit
 import Testing
 
 @testable import SlimtaConfiguration
@@ -33,19 +34,6 @@ import Testing
                 "13: limits.errors: found the number 0",
                 "14: limits.recipient: unknown key",
             ])
-    }
-
-    struct Case: CustomTestStringConvertible {
-        var text: String
-        /// How each error begins.
-        var errors: [String]
-
-        init(_ text: String, _ errors: String...) {
-            self.text = text
-            self.errors = errors
-        }
-
-        var testDescription: String { text }
     }
 
     /// Behind a sound edge of seven lines.
@@ -149,7 +137,7 @@ import Testing
     /// Changes the sample at random: it parses or tells at least one error, in a line that there is.
     @Test(arguments: 0..<8 as Range<UInt64>)
     func randomMutations(seed: UInt64) throws {
-        var random = SeededGenerator(state: seed)
+        var random = SeededGenerator(seed: seed)
         let sample = Array(try readFile("etc/slimta.conf").replacing("\n# ", with: "\n").utf8)
         for _ in 0..<rounds {
             var text = sample
@@ -171,7 +159,7 @@ import Testing
     /// Short texts of what TOML is made of, in any order.
     @Test(arguments: 0..<8 as Range<UInt64>)
     func randomFragments(seed: UInt64) {
-        var random = SeededGenerator(state: seed)
+        var random = SeededGenerator(seed: seed)
         for _ in 0..<rounds * 20 {
             let count = Int.random(in: 1...12, using: &random)
             parse((0..<count).map { _ in fragments.randomElement(using: &random) ?? "" }.joined())

@@ -39,15 +39,15 @@ func readFile(_ path: String) throws -> String {
     return String(decoding: content, as: UTF8.self)
 }
 
-/// The same numbers for the same seed (SplitMix64).
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
+/// A text that must not parse, and the errors that it has to have, or how each begins.
+struct Case: CustomTestStringConvertible {
+    var text: String
+    var errors: [String]
 
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-        return z ^ z >> 31
+    init(_ text: String, _ errors: String...) {
+        self.text = text
+        self.errors = errors
     }
+
+    var testDescription: String { text }
 }

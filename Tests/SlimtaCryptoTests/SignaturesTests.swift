@@ -1,6 +1,7 @@
 // Signatures against the vectors of the RFCs, and against the openssl command in both directions.
 
 import Foundation
+import Synchronization
 import Testing
 
 @testable import SlimtaCrypto

@@ -44,13 +44,13 @@ import Testing
         }
     }
 
-    @Test func mailExchanges() async throws {
+    @Test func mailExchangers() async throws {
         let answer = try await Self.resolver().mx("EXAMPLE.com")
         #expect(
-            answer.records.sorted { ($0.preference, $0.exchange) < ($1.preference, $1.exchange) } == [
-                MXRecord(preference: 10, exchange: "mx1.example.com"),
-                MXRecord(preference: 10, exchange: "mx2.example.com"),
-                MXRecord(preference: 20, exchange: "backup.example.net"),
+            answer.records.sorted { ($0.preference, $0.exchanger) < ($1.preference, $1.exchanger) } == [
+                MXRecord(preference: 10, exchanger: "mx1.example.com"),
+                MXRecord(preference: 10, exchanger: "mx2.example.com"),
+                MXRecord(preference: 20, exchanger: "backup.example.net"),
             ])
         #expect(answer.security == .insecure)
         #expect((1...300).contains(answer.ttl))
@@ -58,7 +58,7 @@ import Testing
     }
 
     @Test func nullMX() async throws {
-        #expect(try await Self.resolver().mx("nomail.example").records == [MXRecord(preference: 0, exchange: "")])
+        #expect(try await Self.resolver().mx("nomail.example").records == [MXRecord(preference: 0, exchanger: "")])
     }
 
     @Test func addresses() async throws {
@@ -114,7 +114,7 @@ import Testing
     /// A name with an octet that no host has is not believed, and does not become another one.
     @Test func oddOctets() async throws {
         let resolver = try Self.resolver()
-        #expect(try await resolver.mx("odd.example").records == [MXRecord(preference: 20, exchange: "good.example")])
+        #expect(try await resolver.mx("odd.example").records == [MXRecord(preference: 20, exchanger: "good.example")])
         await #expect(throws: DNSError.temporary("no usable mx record")) { try await resolver.mx("allodd.example") }
         await #expect(throws: DNSError.temporary("CNAME to what is no host name")) {
             try await resolver.mx("oddalias.example")
@@ -130,11 +130,11 @@ import Testing
 
     /// More than UDP carries: the answers come over TCP, and completely.
     @Test(arguments: [("many.example", 300), ("toomany.example", 1000)])
-    func manyExchanges(domain: String, count: Int) async throws {
+    func manyExchangers(domain: String, count: Int) async throws {
         let answer = try await Self.resolver().mx(domain)
         #expect(
             Set(answer.records)
-                == Set((0..<count).map { MXRecord(preference: UInt16($0), exchange: "mx\($0).\(domain)") }))
+                == Set((0..<count).map { MXRecord(preference: UInt16($0), exchanger: "mx\($0).\(domain)") }))
         #expect(answer.records.count == count)
     }
 

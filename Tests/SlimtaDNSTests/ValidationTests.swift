@@ -16,7 +16,7 @@ import Testing
             servers: [("127.0.0.1", server.port)], dnssec: mode, trustAnchorFile: zones.key)
         // Asked before it is known.
         let secure = try await resolver.mx("secure.example")
-        #expect(secure.records == [MXRecord(preference: 10, exchange: "mx.secure.example")])
+        #expect(secure.records == [MXRecord(preference: 10, exchanger: "mx.secure.example")])
         #expect(secure.security == .secure)
         #expect(await resolver.validation == .working)
 
@@ -39,11 +39,11 @@ import Testing
 
         // Provably not signed.
         let unsigned = try await resolver.mx("unsigned")
-        #expect(unsigned.records == [MXRecord(preference: 5, exchange: "mx.unsigned")])
+        #expect(unsigned.records == [MXRecord(preference: 5, exchanger: "mx.unsigned")])
         #expect(unsigned.security == .insecure)
         // The root denies it, and the local server knows better.
         let local = try await resolver.mx("corp")
-        #expect(local.records == [MXRecord(preference: 5, exchange: "mx.corp")])
+        #expect(local.records == [MXRecord(preference: 5, exchanger: "mx.corp")])
         #expect(local.security == .insecure)
         await resolver.close()
     }
@@ -55,7 +55,7 @@ import Testing
         let resolver = try Resolver(servers: [("127.0.0.1", server.port)], dnssec: .off)
         #expect(await resolver.validation == .off)
         #expect(try await resolver.mx("secure.example").security == .insecure)
-        #expect(try await resolver.mx("forged.example").records.first?.exchange == "mx.evil.example")
+        #expect(try await resolver.mx("forged.example").records.first?.exchanger == "mx.evil.example")
         await resolver.close()
     }
 
@@ -87,7 +87,7 @@ import Testing
         let zones = try SignedZones()
         let auto = try Resolver(servers: [("127.0.0.1", server.port)], dnssec: .auto, trustAnchorFile: zones.key)
         let answer = try await auto.mx("example.com")
-        #expect(answer.records == [MXRecord(preference: 10, exchange: "mx.example.com")])
+        #expect(answer.records == [MXRecord(preference: 10, exchanger: "mx.example.com")])
         #expect(answer.security == .insecure)
         guard case .unavailable(let reason) = await auto.validation else {
             Issue.record("not noticed")

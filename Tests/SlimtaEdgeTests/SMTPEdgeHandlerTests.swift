@@ -3,6 +3,7 @@
 import NIOCore
 import NIOEmbedded
 import SlimtaMail
+import SlimtaQueue
 import SlimtaSMTP
 import Testing
 
@@ -15,6 +16,35 @@ import Testing
         try session.send("Subject: x\r\n\r\ntext\r\n.\r\nQUIT\r\n")
         #expect(try session.replies() == ["250 2.6.0 Message queued", "221 2.0.0 Bye"])
         #expect(!session.channel.isActive && session.storage.count == 1)
+    }
+
+    // MARK: Room
+
+    /// Whether there is room may have to be asked elsewhere: what was sent ahead waits for the answer.
+    @Test(arguments: [
+        (nil, ["250 2.1.0 <a@x.org> Ok", "250 2.1.5 <b@y.org> Ok"]),
+        (Reply(storing: .full), ["452 4.3.1 Insufficient system storage", "503 5.5.1 Bad sequence of commands"]),
+    ])
+    func theAnswerAboutRoomComesLater(_ refusal: Reply?, _ replies: [String]) throws {
+        let session = try SessionFixture()
+        session.storage.isFar = true
+        try session.send("HELO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\n")
+        #expect(try session.replies().count == 1 && session.storage.askingCount == 1)
+        session.advance(.seconds(600))
+        #expect(try session.replies() == [] && session.channel.isActive)
+        session.storage.answerRoom(refusal)
+        #expect(try session.replies() == replies)
+    }
+
+    @Test func theAnswerAboutRoomComesTooLate() throws {
+        let session = try SessionFixture()
+        session.storage.isFar = true
+        try session.send("HELO c\r\nMAIL FROM:<a@x.org>\r\n")
+        #expect(try session.replies().count == 1)
+        session.channel.close(promise: nil)
+        #expect(try session.replies() == [] && !session.channel.isActive)
+        session.storage.answerRoom(nil)
+        #expect(try session.replies() == [] && session.storage.count == 0)
     }
 
     // MARK: Turns

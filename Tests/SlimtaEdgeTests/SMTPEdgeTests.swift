@@ -92,6 +92,22 @@ import Testing
         }
     }
 
+    /// Whoever is asked for room answers on a thread of its own.
+    @Test func theAnswerAboutRoomComesFromAnotherThread() async throws {
+        let storage = AcceptingStorage()
+        storage.isFar = true
+        try await withEdge(submissions: storage) { edge, port in
+            let client = try await LineClient(port: port)
+            #expect(await client.line()?.hasPrefix("220 ") == true)
+            try await client.send("HELO c\r\nMAIL FROM:<a@x.org>\r\nQUIT\r\n")
+            #expect(await client.line()?.hasPrefix("250 ") == true)
+            try await wait { storage.askingCount == 1 }
+            await Task.detached { storage.answerRoom(nil) }.value
+            #expect(await client.line() == "250 2.1.0 <a@x.org> Ok")
+            #expect(await client.line()?.hasPrefix("221 ") == true)
+        }
+    }
+
     private static func settings(hostname: String) -> SMTPEdgeSettings {
         SMTPEdgeSettings(
             name: "test",
@@ -102,10 +118,10 @@ import Testing
     /// Runs `body` with an edge that listens on a port of this machine, which the configuration calls "configured".
     private func withEdge(
         _ limiter: ConnectionLimiter = ConnectionLimiter(.init(total: 100, perAddress: 100)),
-        _ body: (SMTPEdge, Int) async throws -> Void
+        submissions: AcceptingStorage = AcceptingStorage(), _ body: (SMTPEdge, Int) async throws -> Void
     ) async throws {
         let edge = SMTPEdge(
-            settings: Self.settings(hostname: "mx.example.org"), limiter: limiter, submissions: AcceptingStorage(),
+            settings: Self.settings(hostname: "mx.example.org"), limiter: limiter, submissions: submissions,
             group: .singletonMultiThreadedEventLoopGroup,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         let socket = try #require(try ListeningSocket.tcp(host: "127.0.0.1", port: 0).first)

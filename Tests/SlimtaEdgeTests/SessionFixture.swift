@@ -63,6 +63,8 @@ final class AcceptingStorage: Submissions {
     private struct State: Sendable {
         var isSlow = false
         var waiting: [@Sendable (Reply) -> Void] = []
+        var isFar = false
+        var asking: [@Sendable (Reply?) -> Void] = []
         var count = 0
     }
 
@@ -76,7 +78,30 @@ final class AcceptingStorage: Submissions {
 
     var count: Int { state.withLock { $0.count } }
 
-    func refusal(size: Int?) -> Reply? { nil }
+    /// Whether somebody else has to be asked for room: ``answerRoom(_:)`` is that one's answer.
+    var isFar: Bool {
+        get { state.withLock { $0.isFar } }
+        set { state.withLock { $0.isFar = newValue } }
+    }
+
+    /// How many sessions wait for an answer.
+    var askingCount: Int { state.withLock { $0.asking.count } }
+
+    func refusal(size: Int?, completion: @escaping @Sendable (Reply?) -> Void) {
+        let isFar = state.withLock { state in
+            if state.isFar { state.asking.append(completion) }
+            return state.isFar
+        }
+        if !isFar { completion(nil) }
+    }
+
+    func answerRoom(_ refusal: Reply?) {
+        let asking = state.withLock { state in
+            defer { state.asking = [] }
+            return state.asking
+        }
+        for completion in asking { completion(refusal) }
+    }
 
     func newID(at time: Timestamp) -> QueueID { QueueID(at: time) }
 

@@ -2,23 +2,13 @@
 // priorities, back-off, what is owed to senders, operators' commands.
 
 import SlimtaMail
+import TestKit
 import Testing
 
 @testable import SlimtaQueue
 
-/// SplitMix64: the same numbers for the same seed.
-struct Generator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-
-    mutating func below(_ limit: Int) -> Int { Int(next() % UInt64(limit)) }
+extension SeededGenerator {
+    fileprivate mutating func below(_ limit: Int) -> Int { Int(next() % UInt64(limit)) }
 }
 
 private let refused = Outcome(
@@ -189,7 +179,7 @@ private struct Model {
 @Suite struct QueueModelTests {
     @Test(arguments: 1...12 as ClosedRange<UInt64>)
     func random(seed: UInt64) {
-        var random = Generator(state: seed)
+        var random = SeededGenerator(seed: seed)
         var queue = QueueMachine(
             limits: .init(attempts: Model.attempts, attemptsPerDestination: Model.perDestination),
             schedule: Model.schedule)
@@ -276,14 +266,14 @@ private struct Model {
         #expect(queue.count == 0)
     }
 
-    private func some(_ ids: some Sequence<QueueID>, _ random: inout Generator) -> QueueID? {
+    private func some(_ ids: some Sequence<QueueID>, _ random: inout SeededGenerator) -> QueueID? {
         let ids = ids.sorted()
         return ids.isEmpty ? nil : ids[random.below(ids.count)]
     }
 
     /// An operator asks for something.
     private func command(
-        _ id: QueueID, _ queue: inout QueueMachine, _ model: inout Model, _ now: Int64, _ random: inout Generator
+        _ id: QueueID, _ queue: inout QueueMachine, _ model: inout Model, _ now: Int64, _ random: inout SeededGenerator
     ) {
         guard let message = model.messages[id] else { return }
         let isFlush = random.below(2) == 0
@@ -324,7 +314,7 @@ private struct Model {
     /// An attempt ends.
     private func end(
         _ id: QueueID, _ report: HostReport, _ queue: inout QueueMachine, _ model: inout Model, _ now: Int64,
-        _ random: inout Generator, _ cameBack: inout Int
+        _ random: inout SeededGenerator, _ cameBack: inout Int
     ) {
         guard let message = model.messages[id] else { return }
         let wasBackingOff = model.hosts[message.destination]?.isBackingOff ?? false

@@ -1,20 +1,9 @@
 // The rules of the connection pool, in any order of events.
 
+import TestKit
 import Testing
 
 @testable import SlimtaRelay
-
-/// A generator with a seed, so that a failure can be repeated.
-struct Seeded: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-}
 
 private func wrong(_ what: String) { Issue.record("\(what)") }
 
@@ -305,7 +294,7 @@ struct ConnectionPoolMachineTests {
 
     /// Any events in any order: the limits hold, and in the end all work is done or has failed and nothing is kept.
     @Test(arguments: 0..<100) func anyOrder(_ seed: UInt64) {
-        var random = Seeded(state: seed)
+        var random = SeededGenerator(seed: seed)
         var world = PoolWorld(
             total: Int.random(in: 1...12, using: &random), perDestination: Int.random(in: 1...5, using: &random))
         let mayFail = Bool.random(using: &random)

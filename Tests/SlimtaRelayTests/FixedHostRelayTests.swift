@@ -171,7 +171,7 @@ struct FixedHostRelayTests {
     /// Servers that end sessions anywhere, under load: every attempt comes to an end, nothing that was called
     /// delivered is missing, and no connection is left over.
     @Test(arguments: 0..<4) func anyEnd(_ seed: UInt64) async throws {
-        var random = Seeded(state: seed)
+        var random = SeededGenerator(seed: seed)
         let once: [ScriptedServer.Step] = [
             .expect("MAIL"), .send("250 a\r\n"), .expect("RCPT"), .send("250 b\r\n"), .expect("DATA"),
             .send("354 c\r\n"), .expectContent, .send("250 d\r\n"),

@@ -3,6 +3,7 @@
 import NIOCore
 import SlimtaMail
 import SlimtaSMTP
+import TestKit
 import Testing
 
 struct SMTPClientMachineTransactionTests {
@@ -570,7 +571,7 @@ struct SMTPClientMachineTransactionTests {
 
     /// Whatever a server says, in whatever pieces: no trap, and one outcome for each recipient.
     @Test(arguments: 0..<200) func anyServer(_ seed: UInt64) {
-        var random = ClientTestGenerator(seed: seed)
+        var random = SeededGenerator(seed: seed)
         let words = [
             "220 x\r\n", "250 x\r\n", "250-PIPELINING\r\n", "250 STARTTLS\r\n", "354 x\r\n", "421 x\r\n", "450 x\r\n",
             "550 x\r\n", "250 x\r\n", "250 x\r\n", "250", "\r\n", "x", "334 x\r\n", "235 x\r\n", "\u{0}",

@@ -219,16 +219,8 @@ import Testing
     ]
 
     /// Each sequence that is no end is in the data of one message, which is refused; nothing behind it is a command.
-    @Test func smuggling() throws { try expectRefused(NoEndOfData.ours()) }
-
-    @Test(.enabled(if: SharedFiles.areThere, "../shared is not beside the repository")) func smugglingByScanners()
-        throws
-    {
-        try expectRefused(NoEndOfData.scanners())
-    }
-
-    private func expectRefused(_ sequences: [NoEndOfData]) throws {
-        for sequence in sequences {
+    @Test func smuggling() throws {
+        for sequence in try NoEndOfData.all() {
             let client =
                 Array((start + "DATA\r\ntext").utf8) + sequence.octets
                 + Array("MAIL FROM:<evil@x.org>\r\nRCPT TO:<v@y.org>\r\nDATA\r\nevil\r\n.\r\nNOOP\r\n".utf8)

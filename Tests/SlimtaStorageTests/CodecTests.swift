@@ -3,6 +3,7 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import TestKit
 import Testing
 
 @testable import SlimtaStorage
@@ -205,7 +206,7 @@ import Testing
             }
             return ~crc
         }
-        var random = SeededGenerator(9)
+        var random = SeededGenerator(seed: 9)
         let octets = (0..<5000).map { _ in UInt8.random(in: 0...255, using: &random) }
         for length in [0, 1, 7, 8, 9, 255, 256, 767, 768, 769, 775, 1535, 1536, 1537, 2304, 4096, 4990] {
             let piece = octets.dropFirst(length % 7).prefix(length)
@@ -229,7 +230,7 @@ import Testing
     }
 
     @Test func theIndexIsADictionary() {
-        var random = SeededGenerator(5)
+        var random = SeededGenerator(seed: 5)
         var index = Index()
         var model: [QueueID: Location] = [:]
         for step in 0..<20_000 {

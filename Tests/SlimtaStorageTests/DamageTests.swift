@@ -4,6 +4,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaQueue
 import Synchronization
+import TestKit
 import Testing
 
 @testable import SlimtaStorage
@@ -27,7 +28,7 @@ import Testing
         let image = disk.image
         let segment = try #require(
             try disk.list("/q/journal").filter { $0.hasSuffix(".wal") }.sorted().first.map { "/q/journal/\($0)" })
-        var random = SeededGenerator(7)
+        var random = SeededGenerator(seed: 7)
         for trial in 0..<150 {
             let damaged = SimulatedDisk.afterCut(image, .keep, using: &random)
             // Its frames: the first page is the header, the second the frame of the start.
@@ -55,7 +56,7 @@ import Testing
         await storage.close()
         let names = try disk.list("/q/queue").sorted()
         let image = disk.image
-        var random = SeededGenerator(3)
+        var random = SeededGenerator(seed: 3)
         for name in names {
             let size = disk.content("/q/queue/\(name)")!.count
             for trial in 0..<60 {
@@ -147,7 +148,7 @@ import Testing
             image.nodes[number]!.content.replaceSubrange(
                 changed[1]..<(changed[1] + 4096), with: old[changed[1]..<(changed[1] + 4096)])
         }
-        var random = SeededGenerator(1)
+        var random = SeededGenerator(seed: 1)
         let events = Events()
         let again = JournaledStorage(on: SimulatedDisk.afterCut(image, .keep, using: &random), smallOptions(), events)
         let queued = try again.recover()

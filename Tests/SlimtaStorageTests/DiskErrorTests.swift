@@ -7,6 +7,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaQueue
 import Synchronization
+import TestKit
 import Testing
 
 @testable import SlimtaStorage
@@ -88,7 +89,7 @@ import Testing
             return accepted != nil
         }
         storage.halt()
-        var random = SeededGenerator(1)
+        var random = SeededGenerator(seed: 1)
         let rest = SimulatedDisk.afterCut(disk.image, .drop, using: &random)
         let after = JournaledStorage(on: rest, smallOptions(), events)
         #expect(try after.recover().map(\.id).contains(try #require(accepted)))

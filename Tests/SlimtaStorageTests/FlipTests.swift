@@ -5,6 +5,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaQueue
 import Synchronization
+import TestKit
 import Testing
 
 @testable import SlimtaStorage
@@ -41,7 +42,7 @@ private struct FullQueue: Sendable {
             try await Task.sleep(for: .milliseconds(20))
         }
         storage.halt()
-        var random = SeededGenerator(1)
+        var random = SeededGenerator(seed: 1)
         queue.image = SimulatedDisk.afterCut(disk.image, .keep, using: &random).image
         return queue
     }

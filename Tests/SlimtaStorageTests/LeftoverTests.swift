@@ -5,6 +5,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaQueue
 import Synchronization
+import TestKit
 import Testing
 
 @testable import SlimtaStorage
@@ -54,7 +55,7 @@ import Testing
         for (name, node) in image.directories["/q/journal"]!.names where name.hasSuffix(".wal") {
             image.directories["/q/journal"]!.names[name.dropLast(4) + ".free"] = node
         }
-        var random = SeededGenerator(1)
+        var random = SeededGenerator(seed: 1)
         try await useAll(SimulatedDisk.afterCut(image, .keep, using: &random), after: [envelope])
     }
 
@@ -70,7 +71,7 @@ import Testing
         image.nodes[100_000] = SimulatedDisk.Node(content: content, durable: content)
         let name = Segment.name(last + 1)
         for name in [name, name.dropLast(4) + ".free"] { image.directories["/q/journal"]!.names[name] = 100_000 }
-        var random = SeededGenerator(1)
+        var random = SeededGenerator(seed: 1)
         try await useAll(SimulatedDisk.afterCut(image, .keep, using: &random), after: [envelope])
     }
 

@@ -4,6 +4,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaQueue
 import Synchronization
+import TestKit
 import Testing
 
 @testable import SlimtaStorage
@@ -18,7 +19,7 @@ import Testing
     @Test func theStorageIsADictionary() async throws {
         let seed = UInt64.random(in: 0..<1_000_000)
         print("model seed \(seed)")
-        var random = SeededGenerator(seed)
+        var random = SeededGenerator(seed: seed)
         let directory = ScratchDirectory()
         let events = Events()
         var storage = try JournaledStorage.scratch(directory, smallOptions(), events)

@@ -6,6 +6,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaQueue
 import Synchronization
+import TestKit
 import Testing
 
 @testable import SlimtaStorage
@@ -78,7 +79,7 @@ final class PowerCutScript: Sendable {
                 self.moments.withLock { $0.append(Moment(call: call, image: image, ledger: ledger)) }
             }
         }
-        var random = SeededGenerator(seed)
+        var random = SeededGenerator(seed: seed)
         if options.reserveSize > 0 { fillDisk() }
         let storage = JournaledStorage(on: disk, options)
         _ = try storage.recover()
@@ -353,7 +354,7 @@ private struct Seeds {
         while cuts < wantedCuts {
             let seed = seeds.next()
             print("power cut seed \(seed)")
-            var random = SeededGenerator(seed)
+            var random = SeededGenerator(seed: seed)
             let options = options(&random)
             let script = PowerCutScript(options)
             try await script.run(150, seed: seed)
@@ -382,7 +383,7 @@ private struct Seeds {
         let script = PowerCutScript(options)
         script.disk.lies.withLock { $0 = { $0 == path || path.hasSuffix("/") && $0.hasPrefix(path) } }
         try await script.run(100, seed: seed)
-        var random = SeededGenerator(seed)
+        var random = SeededGenerator(seed: seed)
         let moments = script.moments.withLock { $0 }
         let isFound = moments.reversed().contains { moment in
             // Without the names of generations even reading fails: that is found as well.
@@ -399,7 +400,7 @@ private struct Seeds {
         while cuts < wantedCuts {
             let seed = seeds.next()
             print("repeated power cut seed \(seed)")
-            var random = SeededGenerator(seed)
+            var random = SeededGenerator(seed: seed)
             let options = options(&random)
             let script = PowerCutScript(options)
             try await script.run(60, seed: seed)

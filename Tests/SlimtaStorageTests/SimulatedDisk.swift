@@ -6,20 +6,6 @@ import Synchronization
 
 @testable import SlimtaStorage
 
-/// Numbers that are the same for the same seed.
-struct SeededGenerator: RandomNumberGenerator, Sendable {
-    private var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-        return z ^ z >> 31
-    }
-}
-
 /// What is left of what was not synced.
 enum Cut: Sendable, CaseIterable {
     /// Nothing.
@@ -172,15 +158,15 @@ final class SimulatedDisk: FileSystem {
     // MARK: operations
 
     private func perform<Result>(
-        _ call: String, _ path: String, _ body: (inout State) throws(SystemError) -> Result
-    ) throws(SystemError) -> Result {
+        _ call: String, _ path: String, _ body: (inout State) throws(DiskError) -> Result
+    ) throws(DiskError) -> Result {
         let fault = self.fault.withLock { $0 }
         let observer = self.observer.withLock { $0 }
         // It may wait for something: then only this call does.
-        if let code = fault?(call, path) { throw SystemError(call: call, path: path, code: code) }
+        if let code = fault?(call, path) { throw DiskError(call: call, path: path, code: code) }
         var result: Result?
-        try state.withLock { state throws(SystemError) in
-            if state.isOff { throw SystemError(call: call, path: path, code: EIO) }
+        try state.withLock { state throws(DiskError) in
+            if state.isOff { throw DiskError(call: call, path: path, code: EIO) }
             Self.takeOver(&state)
             result = try body(&state)
             state.operations += 1
@@ -212,18 +198,18 @@ final class SimulatedDisk: FileSystem {
         return state.image.directories[directory]?.names[name]
     }
 
-    private static func existing(_ call: String, _ path: String, _ state: inout State) throws(SystemError) -> Int {
-        guard let node = find(path, &state) else { throw SystemError(call: call, path: path, code: ENOENT) }
+    private static func existing(_ call: String, _ path: String, _ state: inout State) throws(DiskError) -> Int {
+        guard let node = find(path, &state) else { throw DiskError(call: call, path: path, code: ENOENT) }
         return node
     }
 
-    private static func create(_ path: String, _ state: inout State) throws(SystemError) -> Int {
+    private static func create(_ path: String, _ state: inout State) throws(DiskError) -> Int {
         let (directory, name) = split(path)
         guard state.image.directories[directory] != nil else {
-            throw SystemError(call: "open", path: path, code: ENOENT)
+            throw DiskError(call: "open", path: path, code: ENOENT)
         }
         guard state.image.directories[directory]!.names[name] == nil else {
-            throw SystemError(call: "open", path: path, code: EEXIST)
+            throw DiskError(call: "open", path: path, code: EEXIST)
         }
         let node = state.nextNode
         state.nextNode += 1
@@ -232,8 +218,8 @@ final class SimulatedDisk: FileSystem {
         return node
     }
 
-    func open(_ path: String, _ mode: OpenMode) throws(SystemError) -> File {
-        try perform("open", path) { state throws(SystemError) in
+    func open(_ path: String, _ mode: OpenMode) throws(DiskError) -> File {
+        try perform("open", path) { state throws(DiskError) in
             let node = mode == .create ? try Self.create(path, &state) : try Self.existing("open", path, &state)
             state.nextFile += 1
             state.files[state.nextFile] = node
@@ -243,8 +229,8 @@ final class SimulatedDisk: FileSystem {
 
     func close(_ file: File) { state.withLock { _ = $0.files.removeValue(forKey: file.descriptor) } }
 
-    func openForGDBM(_ path: String, create: Bool) throws(SystemError) -> Int32 {
-        try perform("open", path) { state throws(SystemError) in
+    func openForGDBM(_ path: String, create: Bool) throws(DiskError) -> Int32 {
+        try perform("open", path) { state throws(DiskError) in
             let raw = Self.memoryFile()
             precondition(raw >= 0)
             if create {
@@ -259,10 +245,10 @@ final class SimulatedDisk: FileSystem {
         }
     }
 
-    func read(_ file: File, into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(SystemError) -> Int {
+    func read(_ file: File, into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(DiskError) -> Int {
         // Reading changes nothing, so nobody is told.
         if let code = fault.withLock({ $0 })?("read", file.path) {
-            throw SystemError(call: "read", path: file.path, code: code)
+            throw DiskError(call: "read", path: file.path, code: code)
         }
         return state.withLock { state in
             let content = state.image.nodes[state.files[file.descriptor]!]!.content
@@ -276,12 +262,12 @@ final class SimulatedDisk: FileSystem {
         }
     }
 
-    func write(_ file: File, _ octets: UnsafeRawBufferPointer, at offset: Int) throws(SystemError) {
-        try perform("write", file.path) { state throws(SystemError) in
+    func write(_ file: File, _ octets: UnsafeRawBufferPointer, at offset: Int) throws(DiskError) {
+        try perform("write", file.path) { state throws(DiskError) in
             let node = state.files[file.descriptor]!
             let missing = offset + octets.count - state.image.nodes[node]!.content.count
             if missing > 0, let limit = state.limit, state.used + missing > limit {
-                throw SystemError(call: "write", path: file.path, code: ENOSPC)
+                throw DiskError(call: "write", path: file.path, code: ENOSPC)
             }
             if missing > 0 { state.image.nodes[node]!.content += [UInt8](repeating: 0, count: missing) }
             state.image.nodes[node]!.content.withUnsafeMutableBytes { content in
@@ -291,11 +277,11 @@ final class SimulatedDisk: FileSystem {
         }
     }
 
-    func syncData(_ file: File) throws(SystemError) { try sync(file) }
+    func syncData(_ file: File) throws(DiskError) { try sync(file) }
 
-    func sync(_ file: File) throws(SystemError) {
+    func sync(_ file: File) throws(DiskError) {
         let isLie = lies.withLock { $0 }?(file.path) ?? false
-        try perform("sync", file.path) { state throws(SystemError) in
+        try perform("sync", file.path) { state throws(DiskError) in
             let node = state.files[file.descriptor]!
             if !isLie { state.image.nodes[node]!.durable = state.image.nodes[node]!.content }
             if let raw = state.image.nodes[node]!.raw {
@@ -305,12 +291,12 @@ final class SimulatedDisk: FileSystem {
         }
     }
 
-    func syncDirectory(_ path: String) throws(SystemError) {
+    func syncDirectory(_ path: String) throws(DiskError) {
         let isLie = lies.withLock { $0 }?(path) ?? false
-        try perform("sync", path) { state throws(SystemError) in
+        try perform("sync", path) { state throws(DiskError) in
             if isLie { return }
             guard let directory = state.image.directories[path] else {
-                throw SystemError(call: "sync", path: path, code: ENOENT)
+                throw DiskError(call: "sync", path: path, code: ENOENT)
             }
             state.image.directories[path]!.durable = directory.names
             for child in state.image.directories.keys where Self.split(child).directory == path {
@@ -323,55 +309,55 @@ final class SimulatedDisk: FileSystem {
     func writeBehind(_ descriptor: Int32, from offset: Int, count: Int) {}
     func dropCache(_ file: File) {}
 
-    func size(_ file: File) throws(SystemError) -> Int {
+    func size(_ file: File) throws(DiskError) -> Int {
         state.withLock { $0.image.nodes[$0.files[file.descriptor]!]!.content.count }
     }
 
-    func truncate(_ file: File, to size: Int) throws(SystemError) {
-        try perform("truncate", file.path) { state throws(SystemError) in
+    func truncate(_ file: File, to size: Int) throws(DiskError) {
+        try perform("truncate", file.path) { state throws(DiskError) in
             let node = state.files[file.descriptor]!
             let count = state.image.nodes[node]!.content.count
             if size < count { state.image.nodes[node]!.content.removeLast(count - size) }
         }
     }
 
-    func rename(_ from: String, to: String) throws(SystemError) {
-        try perform("rename", from) { state throws(SystemError) in
+    func rename(_ from: String, to: String) throws(DiskError) {
+        try perform("rename", from) { state throws(DiskError) in
             let node = try Self.existing("rename", from, &state)
             let (source, target) = (Self.split(from), Self.split(to))
             guard state.image.directories[target.directory] != nil else {
-                throw SystemError(call: "rename", path: to, code: ENOENT)
+                throw DiskError(call: "rename", path: to, code: ENOENT)
             }
             state.image.directories[source.directory]!.names[source.name] = nil
             state.image.directories[target.directory]!.names[target.name] = node
         }
     }
 
-    func remove(_ path: String) throws(SystemError) {
-        try perform("unlink", path) { state throws(SystemError) in
+    func remove(_ path: String) throws(DiskError) {
+        try perform("unlink", path) { state throws(DiskError) in
             _ = try Self.existing("unlink", path, &state)
             let (directory, name) = Self.split(path)
             state.image.directories[directory]!.names[name] = nil
         }
     }
 
-    func makeDirectory(_ path: String) throws(SystemError) {
-        try perform("mkdir", path) { state throws(SystemError) in
+    func makeDirectory(_ path: String) throws(DiskError) {
+        try perform("mkdir", path) { state throws(DiskError) in
             if state.image.directories[path] == nil { state.image.directories[path] = Directory() }
         }
     }
 
-    func list(_ path: String) throws(SystemError) -> [String] {
-        try state.withLock { state throws(SystemError) in
+    func list(_ path: String) throws(DiskError) -> [String] {
+        try state.withLock { state throws(DiskError) in
             guard let directory = state.image.directories[path] else {
-                throw SystemError(call: "list", path: path, code: ENOENT)
+                throw DiskError(call: "list", path: path, code: ENOENT)
             }
             let children = state.image.directories.keys.filter { Self.split($0).directory == path }
             return directory.names.keys + children.map { Self.split($0).name }
         }
     }
 
-    func space(_ path: String) throws(SystemError) -> (octets: UInt64, inodes: UInt64) {
+    func space(_ path: String) throws(DiskError) -> (octets: UInt64, inodes: UInt64) {
         state.withLock { state in
             (state.limit.map { UInt64(max(0, $0 - state.used)) } ?? state.freeOctets, state.freeInodes)
         }

@@ -39,12 +39,15 @@ import Testing
     }
 
     @Test func countsWhatIsOpen() {
-        let before = FileLimits.openCount
-        let descriptors = (0..<20).map { _ in dup(STDIN_FILENO) }
-        // Other tests open and close files meanwhile.
-        #expect(FileLimits.openCount >= before - 10)
+        // Other tests open and close files meanwhile, a whole daemon among them: one quiet moment will do.
+        let isCounted = (0..<200).contains { _ in
+            let before = FileLimits.openCount
+            let descriptors = (0..<20).map { _ in dup(STDIN_FILENO) }
+            defer { for descriptor in descriptors { close(descriptor) } }
+            return FileLimits.openCount >= before + 10
+        }
+        #expect(isCounted)
         #expect(FileLimits.hasRoom(for: 20))
-        for descriptor in descriptors { close(descriptor) }
     }
 
     @Test func noticesThatThereIsNoRoom() async {

@@ -124,7 +124,7 @@ enum Cut: CaseIterable {
     case octets
     case random
 
-    func callAsFunction(_ bytes: ByteBuffer, _ random: inout SeededRandom) -> [ByteBuffer] {
+    func callAsFunction(_ bytes: ByteBuffer, _ random: inout SeededGenerator) -> [ByteBuffer] {
         var (bytes, pieces) = (bytes, [ByteBuffer]())
         while bytes.readableBytes > 0 {
             let length =
@@ -139,21 +139,7 @@ enum Cut: CaseIterable {
     }
 }
 
-/// The same numbers every time.
-struct SeededRandom: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(_ seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        // SplitMix64
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-
+extension SeededGenerator {
     mutating func bytes(_ count: Int) -> ByteBuffer {
         var buffer = ByteBuffer()
         buffer.writeBytes((0..<count).map { _ in UInt8.random(in: 0...255, using: &self) })
@@ -166,7 +152,7 @@ final class Pair {
     let server: End
     let client: End
     var cut: Cut
-    private var random = SeededRandom(1)
+    private var random = SeededGenerator(seed: 1)
 
     init(
         server: TLSServerContext, client: TLSClientContext, serverName: String? = nil,

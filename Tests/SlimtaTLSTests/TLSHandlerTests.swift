@@ -55,7 +55,7 @@ import Testing
     @Test(arguments: Version.allCases, Cut.allCases)
     func data(version: Version, cut: Cut) throws {
         let pair = try Pair(cut: cut, newest: version)
-        var random = SeededRandom(2)
+        var random = SeededGenerator(seed: 2)
         for size in [1, 2, 100, 1000, 16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 200_000] {
             if case .octets = cut, size > 20_000 { continue }
             for (from, to) in [(pair.client, pair.server), (pair.server, pair.client)] {
@@ -159,7 +159,7 @@ import Testing
         try empty.futureResult.wait()
         #expect(try pair.client.sent().readableBytes == 0)
 
-        var random = SeededRandom(3)
+        var random = SeededGenerator(seed: 3)
         let bytes = random.bytes(1_000_000)
         try pair.client.channel.writeOutbound(bytes)
         var (largest, count) = (0, 0)
@@ -176,7 +176,7 @@ import Testing
     /// Plaintext is not collected: a read of ciphertext gives what is in it, in pieces of about its size.
     @Test func plaintextIsHandedOnAsItComes() throws {
         let pair = try Pair()
-        var random = SeededRandom(4)
+        var random = SeededGenerator(seed: 4)
         let bytes = random.bytes(500_000)
         try pair.client.channel.writeOutbound(bytes)
         var stream = try pair.client.sent()
@@ -222,7 +222,7 @@ import Testing
 
         let client = try End(
             TLSHandler(client: Fixture.opportunistic(newest: version), serverName: nil, verification: .none))
-        var random = SeededRandom(5)
+        var random = SeededGenerator(seed: 5)
         while recorder.info == nil || client.recorder.info == nil {
             for piece in Cut.octets(try client.sent(), &random) {
                 let before = counter.count

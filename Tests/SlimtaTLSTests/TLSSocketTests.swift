@@ -13,7 +13,7 @@ import Testing
     @Test(arguments: Version.allCases)
     func muchData(version: Version) async throws {
         let server = try await EchoServer(Fixture.server())
-        var random = SeededRandom(6)
+        var random = SeededGenerator(seed: 6)
         var bytes = random.bytes(100_000)
         for _ in 0..<6 { bytes.writeImmutableBuffer(bytes) }
         let (info, heard) = try await talk(

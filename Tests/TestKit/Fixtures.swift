@@ -36,12 +36,14 @@ package struct NoEndOfData: Decodable, Sendable {
         let sequences: [NoEndOfData]
     }
 
-    /// Our own, each pair of line ends but CRLF and CRLF around the dot, and NUL beside it.
-    package static func ours() throws -> [NoEndOfData] {
-        try Fixtures.json(File.self, "no-end-of-data.json").sequences
+    /// Our own, each pair of line ends but CRLF and CRLF around the dot, and NUL beside it; and what public scanners send,
+    /// where ``SharedFiles/areThere``.
+    package static func all() throws -> [NoEndOfData] {
+        let ours = try Fixtures.json(File.self, "no-end-of-data.json").sequences
+        return try ours + (SharedFiles.areThere ? scanners() : [])
     }
 
-    /// What public scanners send; only where ``SharedFiles/areThere``.
+    /// What public scanners send.
     package static func scanners() throws -> [NoEndOfData] {
         try SharedFiles.vector(File.self, "smtp-smuggling/sequences.json").sequences
     }

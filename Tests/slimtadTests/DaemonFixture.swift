@@ -33,6 +33,8 @@ final class Folder: Sendable {
 struct Conf {
     /// Edges by name, with their listening addresses: "sock" is a UNIX socket in the folder.
     var edges: [(name: String, listen: [String])] = [("in", ["in.sock"])]
+    /// What all edges say of TLS and AUTH.
+    var access = "tls = \"none\"\nauth = \"none\""
     var limits = ""
     var queue = ""
     /// nil: into the maildir of the folder.
@@ -67,8 +69,7 @@ struct Conf {
                 name = "\(edge.name)"
                 type = "smtp"
                 listen = [\(listen.joined(separator: ", "))]
-                tls = "none"
-                auth = "none"
+                \(access)
                 banner = "220 {hostname} \(edge.name)"
 
                 """
@@ -105,10 +106,8 @@ final class DaemonFixture: Sendable {
     }
 
     /// Writes a new configuration and has it taken, as `slimtad reload` does.
-    func reload(_ conf: Conf) async throws -> ReloadResult { try await reload(conf.text(folder)) }
-
-    func reload(_ text: String) async throws -> ReloadResult {
-        try folder.write(text, to: "slimta.conf")
+    func reload(_ conf: Conf) async throws -> ReloadResult {
+        try folder.write(conf.text(folder), to: "slimta.conf")
         return await reload()
     }
 

@@ -107,10 +107,8 @@ import Testing
         for way in ways {
             conf.edges = way
             // Not only this machine can reach some.
-            conf.more = ""
-            let text = conf.text(daemon.folder).replacing(
-                "auth = \"none\"", with: "auth = \"none\"\ntrusted_networks = [\"127.0.0.0/8\"]")
-            let result = try await daemon.reload(text)
+            conf.access = "tls = \"none\"\nauth = \"none\"\ntrusted_networks = [\"127.0.0.0/8\"]"
+            let result = try await daemon.reload(conf)
             #expect(result.isApplied, "\(result.errors)")
             for name in ["1.sock", "2.sock", "3.sock"] {
                 let owner = way.first { $0.listen.contains(name) }?.name

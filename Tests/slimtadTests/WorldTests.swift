@@ -1,8 +1,11 @@
 // Worlds beside each other: each is built whole or not at all, and ends when the last who has it lets go.
 
+import Glibc
 import Logging
 import SlimtaDNS
+import SlimtaEdge
 import SlimtaSystem
+import SlimtaTLS
 import TestKit
 import Testing
 
@@ -69,6 +72,72 @@ import Testing
             await few.end()
             #expect(!old.resolver.isClosing)
             await old.relays.end()
+        }
+    }
+
+    /// A users file is read when it has changed and rested; one that cannot be used keeps the users, and is told once.
+    @Test func usersAreRenewed() async throws {
+        try await withEndings {
+            func write(_ users: [String], mode: mode_t = 0o600) throws {
+                let hash = "$6$salt$" + String(repeating: "a", count: 86)
+                try folder.write(users.map { "\($0):\(hash)\n" }.joined(), to: "users")
+                chmod("\(folder.path)/users", mode)
+            }
+            var conf = Conf()
+            conf.access = "tls = \"none\"\nplaintext_auth = true"
+            conf.more = "[auth]\nusers = \"\(folder.path)/users\""
+            try write(["one"])
+            var world = try await build(conf)
+            func look() -> Bool { world.renewUsers(ground.logger) }
+            func names() -> [String] { world.secrets.users?.users.keys.sorted() ?? [] }
+            #expect(!look() && !look())
+            #expect(names() == ["one"])
+            try write(["one", "two"])
+            #expect(!look(), "it may still be written")
+            #expect(look())
+            #expect(names() == ["one", "two"])
+            #expect(!look())
+            // Everybody may read it.
+            try write(["three"], mode: 0o644)
+            #expect(!look())
+            #expect(look())
+            #expect(names() == ["one", "two"] && world.secrets.complaints.count == 1)
+            #expect(!look() && !look())
+            try write(["three"])
+            #expect(!look())
+            #expect(look())
+            #expect(names() == ["three"] && world.secrets.complaints.isEmpty)
+            await world.relays.end()
+        }
+    }
+
+    /// Renewed certificates are taken, bad ones keep the old.
+    @Test func certificatesAreRenewed() async throws {
+        try await withEndings {
+            let certificates = try TestKit.Certificates()
+            let files = ["certificate", "key"].map { "\(folder.path)/\($0).pem" }
+            func install(_ pair: TestKit.Certificates.Pair, key: TestKit.Certificates.Pair? = nil) throws {
+                try folder.write(String(decoding: pair.certificatePEM, as: UTF8.self), to: "certificate.pem")
+                try folder.write(String(decoding: (key ?? pair).keyPEM, as: UTF8.self), to: "key.pem")
+                chmod(files[1], 0o600)
+            }
+            let (first, second) = (try certificates.selfSigned("one"), try certificates.selfSigned("two"))
+            try install(first)
+            var conf = Conf()
+            conf.access = "tls = \"starttls\""
+            conf.more = "[tls]\ncertificate = \"\(files[0])\"\nkey = \"\(files[1])\"\n"
+            conf.more += "[auth]\nusers = \"\(folder.path)/none\""
+            var world = try await build(conf)
+            let before = world.secrets.tls
+            func look() -> Bool { world.renewCertificates(ground.logger) }
+            #expect(!look())
+            try install(second, key: first)
+            #expect(!look())
+            #expect(world.secrets.tls === before && world.secrets.complaints.contains { $0.isOfCertificate })
+            try install(second)
+            #expect(look())
+            #expect(world.secrets.tls !== before && !world.secrets.complaints.contains { $0.isOfCertificate })
+            await world.relays.end()
         }
     }
 }

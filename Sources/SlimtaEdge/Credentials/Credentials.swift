@@ -46,6 +46,8 @@ package final class FileCredentials: CredentialBackend {
         Reading(verifier: LoginVerifier(file, foldsCase: foldsCase), verified: VerifiedLogins(lifetime: lifetime))
     }
 
+    /// Answers at once what was verified lately; hashes else, when the checks that wait before it are done. A login that does
+    /// not exist takes as long as one that does.
     package func check(
         _ credentials: Credentials, from source: ConnectionLimiter.Source?,
         completion: @escaping @Sendable (SMTPServerMachine.PasswordResult) -> Void

@@ -7,6 +7,7 @@ internal import SlimtaSMTP
 
 /// A password hash in the form of crypt(5): yescrypt, bcrypt, sha512crypt and whatever else libxcrypt knows.
 package struct PasswordHash: Hashable, Sendable {
+    /// As it stands in the users file: `$METHOD$...$DIGEST`, at most 383 octets of printable ASCII.
     package let text: String
 
     /// A hash as it stands in a file; nil if libxcrypt cannot verify with it.
@@ -15,9 +16,21 @@ package struct PasswordHash: Hashable, Sendable {
         let usable = [CRYPT_SALT_OK, CRYPT_SALT_METHOD_LEGACY, CRYPT_SALT_TOO_CHEAP]
         guard text.hasPrefix("$"), text.utf8.count <= 383,
             text.utf8.allSatisfy({ (33...126).contains($0) && $0 != UInt8(ascii: ":") }),
-            usable.contains(crypt_checksalt(text))
+            usable.contains(crypt_checksalt(text)), Self.hasDigest(text)
         else { return nil }
         self.text = text
+    }
+
+    /// Whether there is a digest behind the parameters and the salt: those alone are a hash that no password has.
+    private static func hasDigest(_ text: String) -> Bool {
+        let parts = text.split(separator: "$", omittingEmptySubsequences: false).dropFirst()
+        let least =
+            switch parts.first {
+            case "y", "gy", "sha1": 4
+            case "5", "6": parts.dropFirst().first?.hasPrefix("rounds=") == true ? 4 : 3
+            default: 3
+            }
+        return parts.count >= least && parts.last?.isEmpty == false
     }
 
     /// The hash of `password` with a new salt, by yescrypt at libxcrypt's default cost. Takes tens of milliseconds and

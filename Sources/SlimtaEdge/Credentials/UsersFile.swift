@@ -6,7 +6,9 @@ internal import SlimtaMail
 /// The text of a users file: a line a user, `NAME:HASH[:SENDER,SENDER...]`; empty lines and lines that begin with "#"
 /// are passed over and kept. Lines end with LF or CRLF.
 package struct UsersFile: Sendable {
+    /// What a line says of its user.
     package struct User: Hashable, Sendable {
+        /// Of the password.
         package let hash: PasswordHash
         /// The addresses that the user may send as: a mailbox, or "@domain". Empty: any.
         package let senders: [String]
@@ -18,8 +20,10 @@ package struct UsersFile: Sendable {
         package let line: Int
         /// Whose line it is, as far as it is understood.
         package var name: String?
+        /// What is wrong, for the operator: the end of a sentence that begins with the line.
         package let message: String
 
+        /// For log and `slimtad check`, without the file's name.
         package var description: String { "line \(line): \(message)" }
     }
 
@@ -35,10 +39,12 @@ package struct UsersFile: Sendable {
     private let lineEnd: String
     /// Whether an editor has put a byte order mark in front.
     private let hasMark: Bool
+    /// By name, as the file spells it. Of a name that is there twice it is the last line's.
     package private(set) var users: [String: User] = [:]
     /// Lines that are not as they should be. Their users cannot log in; the others can.
     package private(set) var errors: [LineError] = []
 
+    /// Understands as much of `text` as can be; the rest is in ``errors``. The empty file has no users.
     package init(_ text: String = "") {
         // Octets, since Swift takes CR and LF, and a colon and an accent behind it, for one character.
         var octets = Array(text.utf8)[...]

@@ -4,41 +4,12 @@
 package import Logging
 package import NIOCore
 internal import NIOPosix
-package import SlimtaMail
+internal import SlimtaMail
 package import SlimtaNet
 package import SlimtaQueue
 internal import SlimtaSMTP
 internal import SlimtaTLS
 import Synchronization
-
-/// What an edge hands messages to.
-package protocol Submissions: Sendable {
-    /// Asked at MAIL: the reply that says that nothing, or nothing of this size, can be taken now; nil if it can.
-    func refusal(size: Int?) -> Reply?
-
-    /// The id of a message that begins to arrive at `time`.
-    func newID(at time: Timestamp) -> QueueID
-
-    /// Begins the file of a large message.
-    func beginSpool(_ id: QueueID) -> any SpoolWriter
-
-    /// Applies policies, makes the message durable, and says what the client is told. `completion` is called once, on
-    /// any thread.
-    func submit(
-        _ envelope: Envelope, _ message: Message, session: String, completion: @escaping @Sendable (Reply) -> Void)
-}
-
-extension Reply {
-    /// What a client is told when the storage could not take its message.
-    package init(storing error: StorageError) {
-        switch error {
-        case .full: self.init(452, .init(4, 3, 1), "Insufficient system storage")
-        case .failed, .notFound, .damaged, .away, .doubtful, .lost:
-            self.init(451, .init(4, 3, 0), "Error queuing message")
-        case .closed: self.init(421, .init(4, 3, 2), "Service shutting down")
-        }
-    }
-}
 
 /// An edge of type "smtp". Its sessions end with their transactions when it drains.
 package final class SMTPEdge: Edge {
@@ -77,6 +48,7 @@ package final class SMTPEdge: Edge {
     /// Takes effect for sessions that begin from now on.
     package func setSettings(_ settings: SMTPEdgeSettings) { state.withLock { $0.settings = settings } }
 
+    /// Each connection is a session on one of the event loops. Throws what the system says if the socket cannot be used.
     package func accept(on socket: ListeningSocket, address: String) async throws {
         let listener = try await ServerBootstrap(group: group)
             .childChannelInitializer { channel in
@@ -113,6 +85,7 @@ package final class SMTPEdge: Edge {
     /// A record of TLS has no more than that.
     static let allocatorForMessages = AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 16384, maximum: 16384)
 
+    /// Closes the sockets that ``accept(on:address:)`` was given for `address`; there may be none.
     package func stopAccepting(on address: String) async {
         let listeners = state.withLock { $0.listeners.removeValue(forKey: address) } ?? []
         for listener in listeners { try? await listener.close() }
@@ -155,6 +128,7 @@ package final class SMTPEdge: Edge {
         try channel.pipeline.syncOperations.addHandler(handler)
     }
 
+    /// Sessions between transactions get 421 4.3.2 now, the others behind the reply to theirs (RFC 5321 section 3.8).
     package func drain() async {
         let (listeners, sessions) = state.withLock { state in
             state.isDraining = true
@@ -165,8 +139,10 @@ package final class SMTPEdge: Edge {
         for session in sessions { session.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain) }
     }
 
+    /// Connections that are being turned away are among them.
     package var sessionCount: Int { state.withLock { $0.sessions.count } }
 
+    /// Closes all connections, in the middle of whatever they do.
     package func closeSessions() async {
         // All at once: one whose peer does not read takes its time.
         let closings = state.withLock { Array($0.sessions.values) }.map { $0.close() }

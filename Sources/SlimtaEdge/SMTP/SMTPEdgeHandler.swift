@@ -266,7 +266,10 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func ask(_ question: SMTPServerMachine.Question, _ context: ChannelHandlerContext) {
         switch question {
         case .credentials(let credentials): check(credentials, context)
-        case .room(let mail): answered(submissions.refusal(size: mail.size).map { .reply($0) } ?? .goOn)
+        case .room(let mail):
+            submissions.refusal(
+                size: mail.size,
+                completion: here(context) { this, refusal in this.answered(refusal.map { .reply($0) } ?? .goOn) })
         case .end(let submission): end(submission, context)
         // Nobody sits at these stages.
         case .connect, .hello, .startTLS, .login, .mail, .recipient, .data, .message: answered(.goOn)
@@ -279,19 +282,22 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         advance()
     }
 
-    /// For whoever answers on any thread: calls `body` on the event loop.
-    private func later<Value: Sendable>(
+    /// For whoever answers on any thread: calls `body` on the event loop, and at once if the answer is there at once.
+    private func here<Value: Sendable>(
         _ context: ChannelHandlerContext, _ body: @escaping @Sendable (SMTPEdgeHandler, Value) -> Void
     ) -> @Sendable (Value) -> Void {
         let this = NIOLoopBound(self, eventLoop: context.eventLoop)
-        return { [eventLoop = context.eventLoop] value in eventLoop.execute { body(this.value, value) } }
+        return { [eventLoop = context.eventLoop] value in
+            if eventLoop.inEventLoop { return body(this.value, value) }
+            eventLoop.execute { body(this.value, value) }
+        }
     }
 
     private func check(_ credentials: Credentials, _ context: ChannelHandlerContext) {
         guard let backend = settings.credentials else { preconditionFailure("AUTH was offered without a back end") }
         backend.check(
             credentials, from: source,
-            completion: later(context) { this, result in
+            completion: here(context) { this, result in
                 let login: Logger.Metadata = ["login": "\(credentials.login)"]
                 switch result {
                 case .right: this.log(.debug, "authenticated", login)
@@ -325,7 +331,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             case .success(let message):
                 self.submissions.submit(
                     envelope, message, session: self.sessionText,
-                    completion: self.later(context) { this, reply in this.answered(.reply(reply)) })
+                    completion: self.here(context) { this, reply in this.answered(.reply(reply)) })
             case .failure(let error): self.answered(.reply(Reply(storing: error)))
             }
         }

@@ -10,6 +10,7 @@ package struct ClientTrust: Sendable, Equatable {
     /// are, and have to be in ``networks``.
     package var allowsThisMachine: Bool
 
+    /// Trusts the clients in `networks`, and those on this machine if `allowsThisMachine`.
     package init(networks: [NetworkRange], allowsThisMachine: Bool) {
         self.networks = networks
         self.allowsThisMachine = allowsThisMachine

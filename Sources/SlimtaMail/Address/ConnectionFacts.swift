@@ -7,6 +7,7 @@ package import NIOCore
 package struct ConnectionFacts: Sendable {
     /// One end of a connection.
     package enum Endpoint: Hashable, Sendable, CustomStringConvertible {
+        /// An IPv4 or IPv6 address, and the TCP port at it.
         case ip(IPAddress, port: Int)
         /// A UNIX socket.
         case unix
@@ -64,9 +65,27 @@ package struct TLSFacts: Hashable, Sendable {
     /// Whether the peer's certificate was asked for and found good: chain and time, and of a server its host name.
     package let isPeerVerified: Bool
 
+    /// Facts of a handshake that has ended well. Without the others: no name was asked for, no certificate looked at.
     package init(_ session: TLSDescription, serverName: String? = nil, isPeerVerified: Bool = false) {
         self.session = session
         self.serverName = serverName
         self.isPeerVerified = isPeerVerified
     }
+}
+
+/// What a TLS session turned out to be: for Received and logs.
+package struct TLSDescription: Hashable, Sendable, CustomStringConvertible {
+    /// "TLSv1.2" or "TLSv1.3".
+    package let version: String
+    /// OpenSSL's name of the cipher suite.
+    package let cipher: String
+
+    /// From the words of OpenSSL.
+    package init(version: String, cipher: String) {
+        self.version = version
+        self.cipher = cipher
+    }
+
+    /// "TLSv1.3 TLS_AES_256_GCM_SHA384".
+    package var description: String { "\(version) \(cipher)" }
 }

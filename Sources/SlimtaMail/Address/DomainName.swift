@@ -3,9 +3,11 @@
 
 internal import CIDN2
 
+/// Domain names in ASCII, international ones in A-labels (RFC 5890 section 2.3.2.1).
 package enum DomainName {
-    /// An international name in A-labels, in lower case (UTS 46, non-transitional, and RFC 5891): "xn--mnchen-3ya.de"
-    /// for "M\u{FC}nchen.de". Nil if it cannot be one. An ASCII name comes back in lower case, and is not looked at.
+    /// An international name in A-labels, in lower case (UTS 46 section 4, non-transitional, and RFC 5891 section 5):
+    /// "xn--mnchen-3ya.de" for "M\u{FC}nchen.de". Nil if it cannot be one. An ASCII name comes back in lower case, and
+    /// is not looked at.
     package static func ascii(_ name: some StringProtocol) -> String? {
         let name = String(name)
         if name.isASCII { return name.asciiLowercased() }

@@ -54,6 +54,7 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
             .reduce(0) { $0 << 8 | UInt128($1) }
     }
 
+    /// Whether it is an IPv4 address, also one that was written within IPv6 (RFC 4291 section 2.5.5.2).
     package var isIPv4: Bool { value >> 32 == Self.mappedPrefix >> 32 }
 
     /// 127.0.0.0/8 or ::1.
@@ -65,8 +66,8 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     /// 0.0.0.0 or ::, which mean every address of the machine.
     package var isUnspecified: Bool { value == 0 || value == Self.mappedPrefix }
 
-    /// The IPv4 address to which packets for this IPv6 address go on, where it is one of NAT64 (RFC 6052), of its
-    /// predecessor SIIT, of 6to4 (RFC 3056) or of Teredo (RFC 4380).
+    /// The IPv4 address to which packets for this IPv6 address go on, where it is one of NAT64 (RFC 6052 section
+    /// 2.1), of its predecessor SIIT (RFC 2765 section 2.1), of 6to4 (RFC 3056 section 2) or of Teredo (RFC 4380 section 4).
     package var translated: IPAddress? {
         let four: UInt32
         if value >> 32 == 0x0064_FF9B << 64 || value >> 32 == 0xFFFF_0000 {

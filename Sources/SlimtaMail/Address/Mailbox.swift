@@ -1,6 +1,6 @@
 // An address as it came in: kept octet for octet, compared octet for octet. Made by MailboxParser.
 
-/// A mailbox (RFC 5321 section 4.1.2, with RFC 6531): local part and domain, as they were given.
+/// A mailbox (RFC 5321 section 4.1.2, with RFC 6531 section 3.3): local part and domain, as they were given.
 package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
     /// The whole address, as given, without angle brackets and source route.
     package let text: String
@@ -22,7 +22,7 @@ package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
     /// The domain for comparison, grouping and DNS: in A-labels if it is international, in lower case.
     package var foldedDomain: String { String(domain).foldedAsDomain() }
 
-    /// Whether an octet above 127 is in it: it then needs SMTPUTF8 (RFC 6531).
+    /// Whether an octet above 127 is in it: it then needs SMTPUTF8 (RFC 6531 section 3.3).
     package var needsSMTPUTF8: Bool { !text.isASCII }
 
     /// The address for the next hop: an international domain is in A-labels, which every server takes, unless the local
@@ -34,13 +34,15 @@ package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
         return Mailbox(localPart: String(localPart), domain: domain)
     }
 
+    /// The address without angle brackets, octet for octet as it was given: as it goes into commands and logs.
     package var description: String { text }
 
-    // Octets, not characters: String's == would call canonically equivalent addresses the same.
+    /// Octet for octet, domains too: String's == would call canonically equivalent addresses the same.
     package static func == (a: Mailbox, b: Mailbox) -> Bool {
         a.domainOffset == b.domainOffset && a.text.utf8.elementsEqual(b.text.utf8)
     }
 
+    /// Hashes the octets.
     package func hash(into hasher: inout Hasher) {
         var text = text
         text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }

@@ -1,4 +1,5 @@
-// The grammar of addresses in SMTP commands: RFC 5321 section 4.1.2, with RFC 6531 where SMTPUTF8 was asked for.
+// The grammar of addresses in SMTP commands: RFC 5321 section 4.1.2, with RFC 6531 section 3.3 where SMTPUTF8
+// was asked for.
 // Called by the SMTP grammar (MAIL, RCPT), and for addresses in the users file and the configuration.
 
 extension Mailbox {
@@ -6,8 +7,8 @@ extension Mailbox {
     ///
     /// At most 254 octets: RFC 5321 section 4.5.3.1 has 256 for a path with its brackets. Its 64 for a local part are not
     /// asked for: addresses that programs make of others (VERP, SRS) are longer, and their own host says what it takes.
-    /// - Parameter allowsUTF8: whether octets above 127 are allowed (RFC 6531); they must be valid UTF-8, and no control
-    ///   characters.
+    /// - Parameter allowsUTF8: whether octets above 127 are allowed (RFC 6531 section 3.3); they must be valid UTF-8, and
+    ///   no control characters.
     package init?(parsing octets: Span<UInt8>, allowsUTF8: Bool) {
         var scanner = MailboxScanner(allowsUTF8: allowsUTF8)
         guard octets.count <= 254, let at = scanner.localPart(in: octets),
@@ -72,7 +73,7 @@ private struct MailboxScanner {
             switch octet {
             case UInt8(ascii: "\""): return true
             case UInt8(ascii: "\\"):
-                // quoted-pairSMTP: a backslash and one printable character
+                // quoted-pairSMTP (RFC 5321 section 4.1.2): a backslash and one printable character
                 guard offset < octets.count, (32...126).contains(octets[offset]) else { return false }
                 offset += 1
             case 32...126: continue
@@ -83,7 +84,7 @@ private struct MailboxScanner {
         return false
     }
 
-    /// Domain (RFC 5321: letters, digits, hyphens; U-labels with RFC 6531) or address literal.
+    /// Domain (RFC 5321 section 4.1.2: letters, digits, hyphens; U-labels with RFC 6531 section 3.3) or address literal.
     mutating func domainOrLiteral(in octets: Span<UInt8>) -> Bool {
         if offset < octets.count, octets[offset] == UInt8(ascii: "[") { return addressLiteral(in: octets) }
         var labels = 0
@@ -106,6 +107,7 @@ private struct MailboxScanner {
         return labels > 0
     }
 
+    /// RFC 5321 section 4.1.3.
     private mutating func addressLiteral(in octets: Span<UInt8>) -> Bool {
         let start = offset + 1
         while offset < octets.count, octets[offset] != UInt8(ascii: "]") { offset += 1 }
@@ -114,6 +116,7 @@ private struct MailboxScanner {
         return isIPv4(content) || isIPv6Literal(content)
     }
 
+    /// atext (RFC 5322 section 3.2.3).
     private func isAtomText(_ octet: UInt8) -> Bool {
         if isLetterDigit(octet) { return true }
         switch octet {

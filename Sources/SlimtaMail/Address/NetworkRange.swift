@@ -40,6 +40,7 @@ package struct NetworkRange: Hashable, Sendable, CustomStringConvertible {
         IPAddress(bytes: bytes).map { contains($0) } ?? false
     }
 
+    /// "192.0.2.0/24", a single address with its whole length: "2001:db8::1/128".
     package var description: String { "\(base)/\(prefixLength)" }
 
     private static func width(_ address: IPAddress) -> Int { address.isIPv4 ? 32 : 128 }

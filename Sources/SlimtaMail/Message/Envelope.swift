@@ -1,5 +1,5 @@
-// What the program is about: an envelope and its message. Made by an edge, changed by policies, owned by the queue,
-// handed to a relay. The message's octets are never re-encoded: fields are prepended, the rest is passed on as it came.
+// What the program is about: an envelope. Made by an edge, changed by policies, owned by the queue, handed to a relay. Its
+// message (Message.swift) is apart from it: several envelopes can have the same one.
 
 package import NIOCore
 
@@ -15,15 +15,16 @@ package struct Envelope: Hashable, Sendable {
     package var recipients: [Mailbox]
     /// When the edge had the whole message.
     package var received: Timestamp
-    /// What MAIL's BODY parameter said (RFC 6152), or what the content turned out to need.
+    /// What MAIL's BODY parameter said (RFC 6152 section 2), or what the content turned out to need.
     package var body: BodyType
-    /// Whether MAIL had SMTPUTF8 (RFC 6531): the next hop needs it as well.
+    /// Whether MAIL had SMTPUTF8 (RFC 6531 section 3.4): the next hop needs it as well.
     package var smtpUTF8: Bool
     /// Who submitted it.
     package var client: ClientInfo
     /// Header fields that policies put before the message, the topmost first, each ended by CRLF.
     package var prependedFields: ByteBuffer
 
+    /// An envelope as an edge makes it. Policies add `prependedFields`.
     package init(
         id: QueueID, sender: Mailbox?, recipients: [Mailbox], received: Timestamp, body: BodyType = .sevenBit,
         smtpUTF8: Bool = false, client: ClientInfo, prependedFields: ByteBuffer = ByteBuffer()
@@ -42,9 +43,11 @@ package struct Envelope: Hashable, Sendable {
     package var senderText: String { sender?.text ?? "<>" }
 }
 
-/// MAIL's BODY parameter (RFC 6152).
+/// MAIL's BODY parameter (RFC 6152 section 2).
 package enum BodyType: UInt8, Sendable {
+    /// 7BIT: ASCII only. What holds where the parameter is missing.
     case sevenBit = 0
+    /// 8BITMIME: octets above 127 are in it, in lines as short as ever.
     case eightBitMIME = 1
 }
 
@@ -54,7 +57,7 @@ package struct ClientInfo: Hashable, Sendable {
     package var address: String
     /// What it said in EHLO or HELO.
     package var name: String
-    /// The protocol word of Received (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPSA, UTF8SMTPSA ...
+    /// The protocol word of Received (RFC 3848 section 1, RFC 6531 section 4.3): SMTP, ESMTP, ESMTPS, ESMTPSA, UTF8SMTPSA ...
     package var protocolWord: String
     /// TLS version and cipher, such as "TLSv1.3" and "TLS_AES_256_GCM_SHA384"; nil in clear.
     package var tls: TLSDescription?
@@ -63,6 +66,7 @@ package struct ClientInfo: Hashable, Sendable {
     /// The name of the edge.
     package var edge: String
 
+    /// A client's description. Without `tls` it spoke in clear, without `login` it did not authenticate.
     package init(
         address: String, name: String, protocolWord: String, tls: TLSDescription? = nil, login: String? = nil,
         edge: String = ""
@@ -74,69 +78,4 @@ package struct ClientInfo: Hashable, Sendable {
         self.login = login
         self.edge = edge
     }
-}
-
-/// What a TLS session turned out to be: for Received and logs.
-package struct TLSDescription: Hashable, Sendable, CustomStringConvertible {
-    /// "TLSv1.2" or "TLSv1.3".
-    package let version: String
-    /// OpenSSL's name of the cipher suite.
-    package let cipher: String
-
-    package init(version: String, cipher: String) {
-        self.version = version
-        self.cipher = cipher
-    }
-
-    package var description: String { "\(version) \(cipher)" }
-}
-
-/// The content of a submission: header and body, as the client sent them (with dot-stuffing undone).
-///
-/// The first octets are in memory: all of a small message, and of a large one at least the whole header. What a large
-/// message has beyond is in a file of the storage.
-package struct Message: Sendable {
-    /// The beginning, or all of it. The reader index is the first octet.
-    package var head: ByteBuffer
-    /// What comes behind `head`; nil if that was all.
-    package var rest: (any SpooledBody)?
-
-    package init(head: ByteBuffer, rest: (any SpooledBody)? = nil) {
-        self.head = head
-        self.rest = rest
-    }
-
-    /// The size in octets.
-    package var size: Int { head.readableBytes + Int(rest?.reference.length ?? 0) }
-}
-
-/// The rest of a large message, in a file of the storage. An object: messages are handed on by every part, and few have
-/// one.
-package protocol SpooledBody: AnyObject, Sendable {
-    /// What a stored record says of the file.
-    var reference: SpoolReference { get }
-    /// A new reader at the first octet.
-    func makeReader() -> any SpoolReader
-}
-
-/// What the queue's records say of a spooled body.
-package struct SpoolReference: Hashable, Sendable {
-    /// The name of the file: the id of the first envelope that had it.
-    package let id: QueueID
-    /// Its length in octets.
-    package let length: Int64
-    /// The CRC32C of all its octets.
-    package let crc32c: UInt32
-
-    package init(id: QueueID, length: Int64, crc32c: UInt32) {
-        self.id = id
-        self.length = length
-        self.crc32c = crc32c
-    }
-}
-
-/// Reads a spooled body from beginning to end, on threads of the storage.
-package protocol SpoolReader: AnyObject, Sendable {
-    /// The next octets, at most `limit`; nil at the end. Throws a `StorageError` if the file is not what was stored.
-    func next(_ limit: Int) async throws -> ByteBuffer?
 }

@@ -17,8 +17,8 @@ package struct HeaderBlock: Sendable {
     package let fields: [Field]
     /// The offset behind the header and the empty line that ends it: where the body begins.
     package let end: Int
-    /// Whether the header ended as RFC 5322 wants: at an empty line, or at the end of the octets. False if it was cut
-    /// off by a line that is no field; that line then is at `end`.
+    /// Whether the header ended as RFC 5322 section 2.1 wants: at an empty line, or at the end of the octets. False if it
+    /// was cut off by a line that is no field; that line then is at `end`.
     package let isWellFormed: Bool
     /// Whether the end of the header was seen. False: the octets ended within it, perhaps within the line at `end`, of
     /// which more octets could make a field or the empty line.
@@ -36,7 +36,7 @@ package struct HeaderBlock: Sendable {
                 let first = octets[offset]
                 if isEmpty(octets, offset..<next) { return (fields, next, true, true) }
                 if first == UInt8(ascii: " ") || first == UInt8(ascii: "\t") {
-                    // A folded line belongs to the field before it; there is none before the first.
+                    // A folded line (RFC 5322 section 2.2.3) belongs to the field before it; the first has none.
                     guard let field = fields.popLast() else { return (fields, offset, false, isWhole) }
                     fields.append(Field(name: field.name, range: field.range.lowerBound..<next))
                 } else if let name = fieldName(in: octets, offset..<next) {
@@ -83,8 +83,8 @@ private func isEmpty(_ octets: UnsafeRawBufferPointer, _ line: Range<Int>) -> Bo
     }
 }
 
-/// The name of the field that the line is: printable octets without colon, then blanks (obsolete, RFC 5322 section
-/// 4.5.8, and seen), then a colon.
+/// The name of the field that the line is: printable octets without colon (RFC 5322 section 3.6.8), then blanks
+/// (obsolete, section 4.5.8, and seen), then a colon.
 private func fieldName(in octets: UnsafeRawBufferPointer, _ line: Range<Int>) -> Range<Int>? {
     var end = line.lowerBound
     while end < line.upperBound, (33...126).contains(octets[end]), octets[end] != UInt8(ascii: ":") { end += 1 }

@@ -1,5 +1,5 @@
-// Dates as RFC 5322 section 3.3 wants them: the Date and Received policies, bounces. And as RFC 3339 does: what the
-// control socket says.
+// Dates as RFC 5322 section 3.3 wants them: the Date and Received policies, bounces. And as RFC 3339 section
+// 5.6 does: what the control socket says.
 
 extension Timestamp {
     /// The date-time of RFC 5322 section 3.3, such as "Sat, 21 Nov 2026 10:00:00 +0100".
@@ -21,7 +21,7 @@ extension Timestamp {
 }
 
 extension Timestamp {
-    /// The date-time of RFC 3339 in UTC with milliseconds, such as "2026-11-21T09:00:00.250Z".
+    /// The date-time of RFC 3339 section 5.6 in UTC with milliseconds, such as "2026-11-21T09:00:00.250Z".
     package var isoDate: String {
         let days = seconds >= 0 ? seconds / 86400 : (seconds - 86399) / 86400
         let second = Int(seconds - days * 86400)

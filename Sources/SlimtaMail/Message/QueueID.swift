@@ -76,6 +76,7 @@ package struct QueueID: Hashable, Comparable, Sendable, CustomStringConvertible 
     /// The time of acceptance that is part of the id.
     package var time: Timestamp { Timestamp(milliseconds: Int64(high >> 16)) }
 
+    /// 32 hexadecimal digits in lower case.
     package var description: String {
         String(unsafeUninitializedCapacity: 32) { digits in
             var index = 0
@@ -94,6 +95,7 @@ package struct QueueID: Hashable, Comparable, Sendable, CustomStringConvertible 
     /// Written out to be inlined elsewhere: tables compare ids all the time.
     @inlinable package static func == (a: QueueID, b: QueueID) -> Bool { a.low == b.low && a.high == b.high }
 
+    /// By the time of acceptance, then by the random bits: as the texts sort.
     package static func < (a: QueueID, b: QueueID) -> Bool {
         a.high == b.high ? a.low < b.low : a.high < b.high
     }

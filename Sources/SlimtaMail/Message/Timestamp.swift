@@ -11,6 +11,7 @@ package struct Timestamp: Hashable, Comparable, Sendable {
     /// Milliseconds since the epoch.
     package var milliseconds: Int64
 
+    /// That many milliseconds behind the epoch, or before it.
     package init(milliseconds: Int64) { self.milliseconds = milliseconds }
 
     /// Whole seconds since the epoch, rounded down.
@@ -19,6 +20,7 @@ package struct Timestamp: Hashable, Comparable, Sendable {
         return remainder < 0 ? quotient - 1 : quotient
     }
 
+    /// Whether `a` is earlier.
     package static func < (a: Timestamp, b: Timestamp) -> Bool { a.milliseconds < b.milliseconds }
 
     /// Later by `duration`, or earlier if that is negative; stays at the last or first representable time instead of

@@ -1,6 +1,6 @@
-// RFC 3463 enhanced status codes: part of every Reply, and the Status of a bounce.
+// Enhanced status codes (RFC 3463): part of every Reply, and the Status of a bounce.
 
-/// An enhanced mail system status code (RFC 3463), such as 5.1.1.
+/// An enhanced mail system status code (RFC 3463 section 2), such as 5.1.1.
 package struct EnhancedStatus: Hashable, Sendable, CustomStringConvertible {
     /// 2 success, 4 temporary failure, 5 permanent failure.
     package let statusClass: UInt8
@@ -9,6 +9,7 @@ package struct EnhancedStatus: Hashable, Sendable, CustomStringConvertible {
     /// The detail within the subject.
     package let detail: UInt16
 
+    /// `EnhancedStatus(5, 1, 1)` is 5.1.1. The numbers are not checked: those of peers come by ``init(prefixOf:)``.
     package init(_ statusClass: UInt8, _ subject: UInt16, _ detail: UInt16) {
         self.statusClass = statusClass
         self.subject = subject
@@ -40,6 +41,7 @@ package struct EnhancedStatus: Hashable, Sendable, CustomStringConvertible {
         self.init(UInt8(parts[0]), parts[1], value)
     }
 
+    /// "5.1.1", as in a reply.
     package var description: String { "\(statusClass).\(subject).\(detail)" }
 
     /// The same subject and detail in another class: what a temporary failure becomes when time is up.

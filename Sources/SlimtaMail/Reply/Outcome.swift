@@ -2,6 +2,7 @@
 
 /// The result of one attempt for one recipient. Temporary or permanent is in the type.
 package struct Outcome: Hashable, Sendable {
+    /// What is to become of the recipient.
     package enum Result: Hashable, Sendable {
         /// The next hop took responsibility.
         case delivered
@@ -11,6 +12,7 @@ package struct Outcome: Hashable, Sendable {
         case permanent
     }
 
+    /// Whether it is delivered, to be tried again, or over.
     package var result: Result
     /// What the remote host said, or what we say where none said anything.
     package var reply: Reply
@@ -26,6 +28,7 @@ package struct Outcome: Hashable, Sendable {
     /// this recipient, and others would fare no better now. Of temporary results only.
     package var isHostFailure: Bool
 
+    /// Without the optional facts: what we say ourselves, of no host in particular.
     package init(
         _ result: Result, _ reply: Reply, isRemote: Bool = false, relay: String? = nil, remoteHost: String? = nil,
         tls: TLSDescription? = nil, isHostFailure: Bool = false

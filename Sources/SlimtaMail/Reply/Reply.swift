@@ -4,15 +4,17 @@
 package struct Reply: Hashable, Sendable, CustomStringConvertible {
     /// Three digits, 200 to 599.
     package let code: UInt16
-    /// RFC 2034 / RFC 3463; nil for greetings, EHLO and 3xx replies.
+    /// RFC 2034 section 4, RFC 3463 section 2; nil for greetings, EHLO and 3xx replies.
     package let status: EnhancedStatus?
     /// The text without code and status; at least one line, none contains CR or LF.
     package let lines: [String]
 
+    /// A reply of one line, which must not have CR or LF in it.
     package init(_ code: UInt16, _ status: EnhancedStatus?, _ text: String) {
         self.init(code, status, lines: [text])
     }
 
+    /// A reply of these lines; of one empty line if there are none.
     package init(_ code: UInt16, _ status: EnhancedStatus?, lines: [String]) {
         self.code = code
         self.status = status

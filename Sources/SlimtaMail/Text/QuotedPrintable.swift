@@ -2,6 +2,7 @@
 
 package import NIOCore
 
+/// The content-transfer-encoding "quoted-printable".
 package enum QuotedPrintable {
     /// `octets` in lines of at most 76, with CRLF as the ends of lines that it is in `octets`. What some host would change on
     /// the way is encoded too: blanks at a line's end, a "." or "From " at its beginning.

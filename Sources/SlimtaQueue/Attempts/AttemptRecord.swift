@@ -6,6 +6,7 @@ package import SlimtaMail
 package struct AttemptRecord: Hashable, Sendable {
     /// When the attempt ended.
     package var time: Timestamp
+    /// Delivered, or how it failed.
     package var result: Outcome.Result
     /// As in the log; empty if it came to none.
     package var relay: String
@@ -23,6 +24,7 @@ package struct AttemptRecord: Hashable, Sendable {
     /// Octets of a reply that are kept.
     package static let replyLimit = 256
 
+    /// As it is read back.
     package init(
         time: Timestamp, result: Outcome.Result, relay: String, tls: String, reply: String, recipient: UInt32,
         count: UInt32

@@ -7,12 +7,16 @@ package import SlimtaMail
 package struct AttemptResolution: Sendable {
     /// One recipient, for the log.
     package struct Event: Hashable, Sendable {
+        /// The event as the log names it.
         package enum Kind: String, Sendable {
             case delivered, deferred, bounced, expired
         }
 
+        /// What became of the recipient in this attempt.
         package let kind: Kind
+        /// Whom it is about.
         package let recipient: Mailbox
+        /// What the relay said.
         package let outcome: Outcome
     }
 
@@ -23,6 +27,7 @@ package struct AttemptResolution: Sendable {
     package var state: EnvelopeState?
     /// Notices that go into the queue with the commit.
     package var notices: [Notice]
+    /// One for each recipient that was tried.
     package var events: [Event]
 
     /// - Parameters:

@@ -5,7 +5,9 @@ package import SlimtaMail
 
 /// A message of ours: an envelope with the null reverse-path and its content.
 package struct Notice: Sendable {
+    /// From the null reverse-path to the sender of what it is about (RFC 5321 section 4.5.5).
     package let envelope: Envelope
+    /// A report in three parts (RFC 6522 section 3).
     package let message: Message
 }
 
@@ -16,7 +18,9 @@ package struct Notice: Sendable {
 package struct NoticeBuilder: Sendable {
     /// A recipient that a notice tells of.
     package struct Recipient: Sendable {
+        /// As the client gave it.
         package let mailbox: Mailbox
+        /// What was said of it last.
         package let outcome: Outcome
         /// Whether time ran out, rather than somebody refused.
         package let isExpired: Bool
@@ -29,6 +33,7 @@ package struct NoticeBuilder: Sendable {
     /// Makes the id of a notice, beside that of what it is about.
     private let newID: @Sendable (Timestamp, QueueID) -> QueueID
 
+    /// For notices of this host. `newID` makes ids that are unused: of a time, beside that of what a notice is about.
     package init(
         hostname: String, zoneOffset: Int, newID: @escaping @Sendable (Timestamp, QueueID) -> QueueID
     ) {

@@ -5,6 +5,7 @@ package import SlimtaMail
 
 /// What changes in a queued envelope's life: when it is due, and how far each recipient is.
 package struct EnvelopeState: Hashable, Sendable {
+    /// Of the envelope.
     package var id: QueueID
     /// Attempts made so far.
     package var attempts: UInt32
@@ -19,6 +20,7 @@ package struct EnvelopeState: Hashable, Sendable {
     /// What the last attempts came to, oldest first: see ``AttemptRecord``.
     package var history: [AttemptRecord]
 
+    /// As it is read back, or for a test.
     package init(
         id: QueueID, attempts: UInt32 = 0, due: Timestamp, isHeld: Bool = false, isWarned: Bool = false,
         recipients: [RecipientState], history: [AttemptRecord] = []
@@ -45,6 +47,7 @@ package struct EnvelopeState: Hashable, Sendable {
 
 /// How far one recipient is.
 package struct RecipientState: Hashable, Sendable {
+    /// Final but for `pending`. The numbers are stored: they keep their meaning.
     package enum Fate: UInt8, Sendable {
         case pending = 0
         case delivered = 1
@@ -53,12 +56,14 @@ package struct RecipientState: Hashable, Sendable {
         case withdrawn = 4
     }
 
+    /// What became of the recipient.
     package var fate: Fate
     /// What was said of it last: an SMTP reply as one line; empty before the first attempt.
     package var reply: String
     /// The relay that said so, as in the log; empty if none.
     package var relay: String
 
+    /// Without arguments: of a recipient for whom nothing was tried yet.
     package init(fate: Fate = .pending, reply: String = "", relay: String = "") {
         self.fate = fate
         self.reply = reply
@@ -68,17 +73,22 @@ package struct RecipientState: Hashable, Sendable {
 
 /// All that the scheduler needs to know of a queued envelope; made without reading its content.
 package struct QueuedSummary: Hashable, Sendable {
+    /// Of the envelope.
     package var id: QueueID
     /// When it was accepted.
     package var received: Timestamp
+    /// When the next attempt is due; without meaning while ``isHeld``.
     package var due: Timestamp
+    /// Attempts made so far.
     package var attempts: UInt32
+    /// Held by an operator: never due.
     package var isHeld: Bool
     /// Whether the sender was told of the delay.
     package var isWarned: Bool
     /// The folded domain of the first pending recipient: what destinations are served by.
     package var destination: String
 
+    /// As a storage makes it at a start.
     package init(
         id: QueueID, received: Timestamp, due: Timestamp, attempts: UInt32, isHeld: Bool, isWarned: Bool = false,
         destination: String
@@ -95,12 +105,16 @@ package struct QueuedSummary: Hashable, Sendable {
 
 /// A queued envelope, read back.
 package struct StoredEnvelope: Sendable {
+    /// As it was accepted.
     package var envelope: Envelope
+    /// As it is now.
     package var state: EnvelopeState
+    /// The message of all envelopes that were accepted with it.
     package var message: Message
     /// The message cannot be read any more; the one that is here is empty.
     package var isRemains: Bool
 
+    /// What a storage has read.
     package init(envelope: Envelope, state: EnvelopeState, message: Message, isRemains: Bool = false) {
         self.envelope = envelope
         self.state = state

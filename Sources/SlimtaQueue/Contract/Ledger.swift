@@ -14,8 +14,11 @@ package struct Ledger: Hashable, Sendable {
         package var accepted: UInt64 = 0
         /// Came back into the queue though they may have ended: the records of their end were damaged.
         package var repeated: UInt64 = 0
+        /// A relay has delivered it.
         package var delivered: UInt64 = 0
+        /// Refused for good, or given up by an operator: the sender was told.
         package var bounced: UInt64 = 0
+        /// Time ran out: the sender was told.
         package var expired: UInt64 = 0
         /// Taken out by an operator.
         package var withdrawn: UInt64 = 0
@@ -137,9 +140,13 @@ package struct Ledger: Hashable, Sendable {
 
 /// How many recipients of an envelope have which final fate.
 package struct Fates: Hashable, Sendable {
+    /// As in ``Ledger/Account``.
     package var delivered: UInt32 = 0
+    /// As in ``Ledger/Account``.
     package var bounced: UInt32 = 0
+    /// As in ``Ledger/Account``.
     package var expired: UInt32 = 0
+    /// As in ``Ledger/Account``.
     package var withdrawn: UInt32 = 0
 
     /// Nobody has one.

@@ -10,10 +10,12 @@ package import SlimtaMail
 package struct QueueCommit: Sendable {
     /// A new envelope.
     package struct Acceptance: Sendable {
+        /// With an id that no other envelope has.
         package var envelope: Envelope
         /// When the first attempt is to be made.
         package var due: Timestamp
 
+        /// An envelope whose first attempt is to be made at `due`.
         package init(_ envelope: Envelope, due: Timestamp) {
             self.envelope = envelope
             self.due = due
@@ -29,6 +31,7 @@ package struct QueueCommit: Sendable {
     /// Envelopes that leave the queue: every recipient's fate is final.
     package var removed: [Removal]
 
+    /// Nothing but what is given; a commit of nothing is allowed.
     package init(
         accepted: [Acceptance] = [], message: Message? = nil, states: [EnvelopeState] = [], removed: [Removal] = []
     ) {
@@ -41,16 +44,20 @@ package struct QueueCommit: Sendable {
 
 /// An envelope that leaves the queue, with the final fates: the ledger is made of these.
 package struct Removal: Hashable, Sendable {
+    /// Of the envelope.
     package var id: QueueID
     /// How many recipients ended how, counted over the envelope's whole life.
     package var delivered: UInt32
+    /// Refused for good.
     package var bounced: UInt32
+    /// Out of time.
     package var expired: UInt32
     /// Taken out by an operator.
     package var withdrawn: UInt32
     /// The operator who took out what is `withdrawn`.
     package var by: String?
 
+    /// The numbers add up to the recipients of the envelope.
     package init(
         id: QueueID, delivered: UInt32 = 0, bounced: UInt32 = 0, expired: UInt32 = 0, withdrawn: UInt32 = 0,
         by: String? = nil

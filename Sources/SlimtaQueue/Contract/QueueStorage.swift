@@ -80,6 +80,22 @@ package enum StorageError: Error, Hashable, Sendable {
     case lost
 }
 
+extension StorageError {
+    /// In words, for logs and for an operator who asked.
+    package var text: String {
+        switch self {
+        case .notFound: "is not queued"
+        case .damaged(let reason): "the record is damaged: \(reason)"
+        case .failed(let reason): "the disk failed: \(reason)"
+        case .full: "the disk is full"
+        case .closed: "the queue is closed"
+        case .away(let reason): "the queue's storage cannot be reached: \(reason)"
+        case .doubtful: "nobody knows yet whether that was stored: ask again in a moment"
+        case .lost: "is another node's now"
+        }
+    }
+}
+
 /// A storage as the daemon has it.
 package protocol QueueBackend: QueueStorage {
     /// Reads what is queued, and begins to work; what can be done before is to open it. To be called once.

@@ -4,11 +4,14 @@ package import SlimtaMail
 
 /// One attempt to be made: an envelope, and which of its recipients are still to be delivered.
 package struct Delivery: Sendable {
+    /// The whole envelope, with recipients that are not to be tried.
     package var envelope: Envelope
+    /// Its message; the rest of a large one is read while it is sent.
     package var message: Message
     /// Indices into `envelope.recipients`; never empty, ascending.
     package var recipients: [Int]
 
+    /// An attempt for `recipients` of the envelope.
     package init(envelope: Envelope, message: Message, recipients: [Int]) {
         self.envelope = envelope
         self.message = message
@@ -30,5 +33,6 @@ package protocol Relay: Sendable {
 }
 
 extension Relay {
+    /// The domain itself: nothing is shared between domains.
     package func destination(for domain: String) -> String { domain }
 }

@@ -34,9 +34,12 @@ package struct StorageStatus: Sendable, Equatable {
 
 /// An envelope and its state, without its message.
 package struct QueuedEnvelope: Sendable {
+    /// As it was accepted.
     package var envelope: Envelope
+    /// As it is now.
     package var state: EnvelopeState
 
+    /// What a storage has read.
     package init(envelope: Envelope, state: EnvelopeState) {
         self.envelope = envelope
         self.state = state
@@ -52,6 +55,7 @@ package struct QueuedPage: Sendable {
     /// The last id that was looked at: where the next page begins. nil: there is no more.
     package var next: QueueID?
 
+    /// A page; the empty one is what there is behind the last.
     package init(
         envelopes: [QueuedEnvelope] = [], unreadable: [(id: QueueID, reason: String)] = [], next: QueueID? = nil
     ) {
@@ -67,6 +71,7 @@ package struct StorageAudit: Sendable {
     package struct Finding: Hashable, Sendable {
         /// The envelope that it is about, if that is known.
         package var id: QueueID?
+        /// What was found, for a person.
         package var text: String
         /// Whether it means that mail is lost, unreadable or not accounted for; false: it does no harm.
         package var isFault: Bool
@@ -84,6 +89,7 @@ package struct StorageAudit: Sendable {
     package var spooled = 0
     /// At most ``findingLimit``; `omitted` more were found.
     package private(set) var findings: [Finding] = []
+    /// How many findings are not in ``findings``.
     package private(set) var omitted = 0
 
     /// Findings that are kept.

@@ -11,6 +11,7 @@ package struct ClockReading: Sendable {
     /// The queue's own time: what the system's clock said when the queue was made, and the time that has passed since.
     package let now: Timestamp
 
+    /// Both at the same moment.
     package init(wall: Timestamp, now: Timestamp) {
         self.wall = wall
         self.now = now
@@ -26,6 +27,7 @@ package struct ClockReading: Sendable {
 /// Tells the time. Waits are counted by CLOCK_BOOTTIME, which goes on while the machine is suspended and which nobody can
 /// set: a wall clock that is set back would make everything stand still, one that is set forward would end it.
 package struct QueueClock: Sendable {
+    /// Both clocks, now.
     package let read: @Sendable () -> ClockReading
 
     /// - Parameter read: its `now` never goes back.

@@ -16,6 +16,7 @@ package struct QueueIDTable: ~Copyable {
     /// How many ids are in it.
     package private(set) var count = 0
 
+    /// Empty; some kilobytes.
     package init() {
         parts = (0..<64).map { _ in Self.part(64) }
     }

@@ -18,6 +18,7 @@ package enum QueueOperationError: Error, Hashable, Sendable {
 package struct QueueSnapshot: Hashable, Sendable {
     /// One destination.
     package struct Destination: Hashable, Sendable {
+        /// A destination whose hosts do not answer.
         package struct BackOff: Hashable, Sendable {
             /// When its hosts stopped to answer.
             package let since: Timestamp
@@ -29,9 +30,11 @@ package struct QueueSnapshot: Hashable, Sendable {
             package let reason: Outcome
         }
 
+        /// As ``Relay/destination(for:)`` names it.
         package let name: String
         /// Envelopes, whatever their state.
         package let depth: Int
+        /// Attempts that are being made.
         package let inFlight: Int
         /// Nil if its hosts answer, or nothing is known of them.
         package let backOff: BackOff?
@@ -39,12 +42,15 @@ package struct QueueSnapshot: Hashable, Sendable {
 
     /// Envelopes in the queue.
     package let depth: Int
+    /// Attempts that are being made.
     package let inFlight: Int
+    /// Envelopes that an operator holds.
     package let held: Int
     /// When the oldest envelope was accepted; nil if there is none.
     package let oldest: Timestamp?
     /// When there is something to do next; nil: when something happens.
     package let nextDue: Timestamp?
+    /// Destinations that something waits for.
     package let destinationCount: Int
     /// Those that back off.
     package let backedOffCount: Int

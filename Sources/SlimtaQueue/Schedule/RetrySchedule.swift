@@ -7,8 +7,10 @@ package import SlimtaMail
 package struct AttemptAge: Hashable, Sendable {
     /// When the attempt began. For what shares the failure of a probe, when that began.
     package var begun: Duration
+    /// When the attempt ended.
     package var ended: Duration
 
+    /// Ages since the envelope was accepted.
     package init(begun: Duration, ended: Duration) {
         self.begun = begun
         self.ended = ended
@@ -24,6 +26,7 @@ package struct RetrySchedule: Hashable, Sendable {
     /// Counted from acceptance: the sender is then told of the delay; nil: never.
     package var warn: Duration?
 
+    /// With the meaning of its properties; `intervals` must not be empty.
     package init(intervals: [Duration], expire: Duration, warn: Duration?) {
         precondition(!intervals.isEmpty)
         self.intervals = intervals

@@ -6,7 +6,7 @@ package import SlimtaSMTP
 package struct RelayOptions: Hashable, Sendable {
     /// Our name in EHLO.
     package var hostname: String
-    /// The port of mail exchanges; a fixed host has its own.
+    /// The port of exchangers; a fixed host has its own.
     package var port = 25
     /// Whether sessions are encrypted.
     package var security = SMTPClientMachine.Security.opportunistic

@@ -1,5 +1,5 @@
 // Who takes mail for a domain, and where its hosts are: DNS as MXRelay and FixedHostRelay see it (RFC 5321 section 5.1,
-// RFC 7505).
+// RFC 7505 section 3).
 
 import NIOCore
 import SlimtaDNS
@@ -15,7 +15,7 @@ final class HostLookup: Sendable {
         case groups([[String]], DNSSECState)
         /// There is no MX record: the domain's own addresses count. Whether DNSSEC proved that.
         case implicit(DNSSECState)
-        /// "No mail here" (RFC 7505).
+        /// "No mail here" (RFC 7505 section 3).
         case null
         case noSuchDomain
         /// The name cannot be one of DNS.
@@ -77,10 +77,10 @@ final class HostLookup: Sendable {
     private static func exchangers(from answer: DNSAnswer<MXRecord>) -> Exchangers {
         if answer.records.isEmpty { return .implicit(answer.security) }
         // RFC 7505 section 3: beside others, "." says nothing.
-        let hosts = answer.records.filter { !$0.exchange.isEmpty }
+        let hosts = answer.records.filter { !$0.exchanger.isEmpty }
         if hosts.isEmpty { return .null }
         let groups = Dictionary(grouping: hosts, by: \.preference).sorted { $0.key < $1.key }
-        return .groups(groups.map { $0.value.map(\.exchange) }, answer.security)
+        return .groups(groups.map { $0.value.map(\.exchanger) }, answer.security)
     }
 
     /// The addresses of `host`.

@@ -30,7 +30,7 @@ struct OutgoingMessage: Sendable {
             || envelope.prependedFields.withUnsafeReadableBytes(\.hasEightBit)
         eightBit = isEightBit ? .yes : delivery.message.rest == nil ? .no : .perhaps
         // Only what came in with SMTPUTF8 has to go out with it; 8-bit octets in other headers are a fault that RFC 6152
-        // lets pass.
+        // section 3 lets pass.
         needsSMTPUTF8 =
             envelope.smtpUTF8 && isEightBit
             && (envelope.prependedFields.withUnsafeReadableBytes(\.hasEightBit)

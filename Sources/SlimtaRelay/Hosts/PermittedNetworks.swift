@@ -20,7 +20,7 @@ package struct PermittedNetworks: Hashable, Sendable {
         self.refused = refused
     }
 
-    /// No host of the Internet has an address in these (RFC 6890 and the registries that it began).
+    /// No host of the Internet has an address in these (RFC 6890 section 2.2 and the registries that it began).
     static let notOfTheInternet: [NetworkRange] = [
         // This machine, the link, what was never given out, groups; the last one is broadcast.
         "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "224.0.0.0/4", "240.0.0.0/4",

@@ -34,7 +34,7 @@ package struct SMTPTransaction: Hashable, Sendable {
 }
 
 /// A transaction under way.
-struct Exchange {
+struct TransactionProgress {
     /// The commands of a transaction, and what is asked with them.
     enum Command: Equatable {
         case mail
@@ -103,23 +103,23 @@ extension SMTPClientMachine {
     /// without a word to it.
     package mutating func begin(_ transaction: SMTPTransaction, into out: inout ByteBuffer) -> Action {
         precondition(isReady, "a transaction in a session that is not ready")
-        var exchange = Exchange(transaction)
+        var progress = TransactionProgress(transaction)
         if let refusal = refusal(of: transaction) {
-            exchange.settle(refusal, refusal.reply.status == EnhancedStatus(5, 1, 7) ? .message : .lacking)
+            progress.settle(refusal, refusal.reply.status == EnhancedStatus(5, 1, 7) ? .message : .lacking)
         } else {
             for (index, recipient) in transaction.recipients.enumerated() {
                 if !recipient.isSafeInCommand {
                     let refusal = Outcome(.permanent, Reply(553, EnhancedStatus(5, 1, 3), "not a valid address"))
-                    exchange.settle(index, refusal, .recipient, .message)
+                    progress.settle(index, refusal, .recipient, .message)
                 } else if !extensions.smtpUTF8, recipient.needsSMTPUTF8 {
-                    exchange.settle(index, Self.withoutSMTPUTF8, .recipient, .lacking)
+                    progress.settle(index, Self.withoutSMTPUTF8, .recipient, .lacking)
                 } else {
-                    exchange.candidates.append(index)
+                    progress.candidates.append(index)
                 }
             }
         }
-        self.exchange = exchange
-        if exchange.candidates.isEmpty { return finish(isReusable: true) }
+        self.progress = progress
+        if progress.candidates.isEmpty { return finish(isReusable: true) }
         state = .replies
         sendNextCommands(into: &out)
         return .wait
@@ -156,23 +156,23 @@ extension SMTPClientMachine {
 
     /// Sends all commands of the transaction at once (RFC 2920), or the next one to a server without PIPELINING.
     private mutating func sendNextCommands(into out: inout ByteBuffer) {
-        let last = extensions.pipelining ? exchange.commandCount : exchange.sent + 1
-        while exchange.sent < last {
-            switch exchange.command(exchange.sent) {
+        let last = extensions.pipelining ? progress.commandCount : progress.sent + 1
+        while progress.sent < last {
+            switch progress.command(progress.sent) {
             case .mail: writeMail(into: &out)
             case .recipient(let index):
                 out.writeStaticString("RCPT TO:<")
-                out.writeString(exchange.transaction.recipients[index].text)
+                out.writeString(progress.transaction.recipients[index].text)
                 out.writeStaticString(">\r\n")
             case .data: out.writeStaticString("DATA\r\n")
             }
-            exchange.sent += 1
+            progress.sent += 1
         }
         deadlineBegins()
     }
 
     private func writeMail(into out: inout ByteBuffer) {
-        let transaction = exchange.transaction
+        let transaction = progress.transaction
         out.writeStaticString("MAIL FROM:<")
         if let sender = transaction.sender { out.writeString(sender.text) }
         out.writeStaticString(">")
@@ -194,38 +194,38 @@ extension SMTPClientMachine {
 
     /// A reply to the oldest of the commands that were sent.
     mutating func replied(toCommandWith reply: Reply, into out: inout ByteBuffer) -> Action? {
-        let command = exchange.command(exchange.answered)
+        let command = progress.command(progress.answered)
         // RFC 5321 section 3.8: the server closes the connection, whatever it was asked.
         if reply.code == 421 { return endedByServer(Outcome(.temporary, shown(reply), isRemote: true), .reply) }
         switch command {
         case .mail:
             if reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to MAIL") }
             if !reply.isPositive {
-                exchange.isMailRefused = true
-                exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
+                progress.isMailRefused = true
+                progress.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
                 // Perhaps it was one message too many for the session, whatever the words: a new one is asked.
                 if isReused { return stale() }
             }
         case .recipient(let index):
             if reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to RCPT") }
             // A server that refused MAIL refuses RCPT for that alone: the reply to MAIL is the outcome.
-            if !exchange.isMailRefused {
+            if !progress.isMailRefused {
                 if reply.isPositive {
-                    exchange.accepted.append(index)
+                    progress.accepted.append(index)
                 } else {
                     let isTooMany = saysTooMany(reply)
                     let outcome = Outcome(
                         isTooMany ? .temporary : Outcome.result(of: reply), shown(reply), isRemote: true)
-                    exchange.settle(index, outcome, .recipient, isTooMany ? .tooManyRecipients : .reply)
+                    progress.settle(index, outcome, .recipient, isTooMany ? .tooManyRecipients : .reply)
                 }
             }
         case .data: return replied(toDataWith: reply, into: &out)
         }
-        exchange.answered += 1
-        if exchange.answered < exchange.sent { return nil }
-        if exchange.isMailRefused { return finish(isReusable: true) }
+        progress.answered += 1
+        if progress.answered < progress.sent { return nil }
+        if progress.isMailRefused { return finish(isReusable: true) }
         if parser.hasUnread { return unsolicited() }
-        if exchange.answered > exchange.candidates.count, exchange.accepted.isEmpty {
+        if progress.answered > progress.candidates.count, progress.accepted.isEmpty {
             // Nobody is left to send DATA for; MAIL is still open on the server's side.
             sendReset(into: &out)
         } else {
@@ -239,7 +239,7 @@ extension SMTPClientMachine {
     ///
     /// That can only be meant if they accepted some; 452 and 552 with another status are a full disk or mailbox.
     private func saysTooMany(_ reply: Reply) -> Bool {
-        guard !exchange.accepted.isEmpty else { return false }
+        guard !progress.accepted.isEmpty else { return false }
         if reply.status == EnhancedStatus(4, 5, 3) { return reply.code / 100 == 4 }
         return (reply.code == 452 && reply.status == nil)
             || (reply.code == 552 && (reply.status == nil || reply.status == EnhancedStatus(5, 5, 3)))
@@ -247,17 +247,17 @@ extension SMTPClientMachine {
 
     /// The server ends the session before it took any content. If that is an old one, a new one may go better.
     mutating func endedByServer(_ outcome: Outcome, _ kind: OutcomeCause.Kind) -> Action {
-        exchange.settle(outcome, kind)
+        progress.settle(outcome, kind)
         return isReused ? stale() : finish(isReusable: false)
     }
 
     private mutating func replied(toDataWith reply: Reply, into out: inout ByteBuffer) -> Action? {
         if reply.code == 354 {
-            exchange.answered += 1
+            progress.answered += 1
             deadlineBegins()
-            guard exchange.accepted.isEmpty else {
+            guard progress.accepted.isEmpty else {
                 state = .content
-                exchange.stage = .content
+                progress.stage = .content
                 // A server that changes its mind in the same breath.
                 if parser.hasUnread {
                     guard let next = try? parser.next() else { return unsolicited() }
@@ -273,9 +273,9 @@ extension SMTPClientMachine {
             return nil
         }
         if reply.isPositive || reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to DATA") }
-        if exchange.isMailRefused { return finish(isReusable: true) }
+        if progress.isMailRefused { return finish(isReusable: true) }
         // Everyone who was not refused yet.
-        exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
+        progress.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
         if parser.hasUnread { return finish(isReusable: false) }
         sendReset(into: &out)
         return nil
@@ -293,7 +293,7 @@ extension SMTPClientMachine {
         if reply.code / 100 == 3 || (reply.isPositive && !isWhole) {
             return protocolError("\(reply.code) in reply to the message")
         }
-        exchange.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
+        progress.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
         return finish(isReusable: isWhole && reply.code != 421)
     }
 
@@ -301,7 +301,7 @@ extension SMTPClientMachine {
     /// again would be a second copy. Nil if that is not what happened.
     mutating func heardYes() -> Action? {
         guard state == .finalReply, let reply = parser.halfYes else { return nil }
-        exchange.settle(Outcome(.delivered, shown(reply), isRemote: true), .reply)
+        progress.settle(Outcome(.delivered, shown(reply), isRemote: true), .reply)
         return finish(isReusable: false)
     }
 
@@ -309,7 +309,7 @@ extension SMTPClientMachine {
     package mutating func contentSent() {
         precondition(state == .content, "content that was not asked for")
         state = .finalReply
-        exchange.stage = .finalReply
+        progress.stage = .finalReply
         deadlineBegins()
     }
 
@@ -317,7 +317,7 @@ extension SMTPClientMachine {
     /// closed, so that the server sees no end of the message.
     package mutating func contentFailed(_ outcome: Outcome, _ kind: OutcomeCause.Kind) -> Action {
         precondition(state == .content, "content that was not asked for")
-        exchange.settle(outcome, kind)
+        progress.settle(outcome, kind)
         return finish(isReusable: false)
     }
 
@@ -326,26 +326,26 @@ extension SMTPClientMachine {
     /// The transaction is over, and so is the session if more was said than was asked for.
     mutating func finish(isReusable: Bool) -> Action {
         let isReusable = isReusable && !parser.hasUnread
-        let outcomes = endExchange(isReusable: isReusable)
+        let outcomes = endTransaction(isReusable: isReusable)
         return .finished(outcomes, isReusable: isReusable)
     }
 
-    mutating func stale() -> Action { .stale(endExchange(isReusable: false)) }
+    mutating func stale() -> Action { .stale(endTransaction(isReusable: false)) }
 
-    private mutating func endExchange(isReusable: Bool) -> [Outcome] {
+    private mutating func endTransaction(isReusable: Bool) -> [Outcome] {
         state = isReusable ? .ready : .closed
         isReused = true
-        causes = exchange.causes
-        let outcomes = exchange.outcomes.map { outcome in
+        causes = progress.causes
+        let outcomes = progress.outcomes.map { outcome in
             guard let outcome else { preconditionFailure("a transaction ended with a recipient's outcome open") }
             return outcome
         }
-        exchange = Self.noExchange
+        progress = Self.noTransaction
         deadlineBegins()
         return outcomes
     }
 
-    static let noExchange = Exchange(
+    static let noTransaction = TransactionProgress(
         SMTPTransaction(sender: nil, recipients: [], size: 0, eightBit: .no, needsSMTPUTF8: false))
 }
 

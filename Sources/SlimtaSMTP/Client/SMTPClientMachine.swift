@@ -147,7 +147,7 @@ package struct SMTPClientMachine: Sendable {
     var state = State.greeting
     var parser = ReplyParser()
     var extensions = ServerExtensions()
-    var exchange = SMTPClientMachine.noExchange
+    var progress = SMTPClientMachine.noTransaction
     /// Where the outcomes of the last transaction came from, one for each of its recipients.
     package internal(set) var causes: [OutcomeCause] = []
     /// Whether there was a transaction before.
@@ -170,7 +170,7 @@ package struct SMTPClientMachine: Sendable {
             switch state {
             case .greeting: .greeting
             case .ehlo, .helo, .startTLS, .authentication, .reset, .emptyContent: .reply(recipients: 0)
-            case .replies: .reply(recipients: extensions.pipelining ? exchange.candidates.count : 1)
+            case .replies: .reply(recipients: extensions.pipelining ? progress.candidates.count : 1)
             case .handshake: .handshake
             case .content: .content
             case .finalReply: .finalReply
@@ -234,12 +234,12 @@ package struct SMTPClientMachine: Sendable {
             switch end {
             case .closed, .broken, .tlsFailed: return endedByServer(outcome(of: end), .lost)
             case .timedOut, .cancelled:
-                exchange.settle(outcome(of: end), end.kind)
+                progress.settle(outcome(of: end), end.kind)
                 return finish(isReusable: false)
             }
         case .content, .emptyContent, .finalReply, .reset:
             if let yes = heardYes() { return yes }
-            exchange.settle(outcome(of: end), end.kind)
+            progress.settle(outcome(of: end), end.kind)
             return finish(isReusable: false)
         }
     }
@@ -423,7 +423,7 @@ package struct SMTPClientMachine: Sendable {
         switch state {
         case .greeting, .ehlo, .helo, .startTLS, .handshake, .authentication: return fail(with: outcome, after: kind)
         case .replies, .content, .emptyContent, .finalReply, .reset:
-            exchange.settle(outcome, kind)
+            progress.settle(outcome, kind)
             return finish(isReusable: false)
         case .ready, .quit, .closed:
             state = .closed
@@ -461,7 +461,7 @@ package struct SMTPClientMachine: Sendable {
         case .handshake: "in the TLS handshake"
         case .authentication: "in reply to AUTH"
         case .replies:
-            switch exchange.command(exchange.answered) {
+            switch progress.command(progress.answered) {
             case .mail: "in reply to MAIL"
             case .recipient: "in reply to RCPT"
             case .data: "in reply to DATA"

@@ -7,7 +7,7 @@ import CLinux
 import NIOCore
 
 /// A failed call: which, on what, and errno.
-struct SystemError: Error, Hashable, CustomStringConvertible {
+struct DiskError: Error, Hashable, CustomStringConvertible {
     var call: String
     var path: String
     var code: Int32
@@ -41,43 +41,43 @@ enum OpenMode: Sendable {
 
 /// What may be asked of a disk. Calls may be made from any thread; they block.
 protocol FileSystem: Sendable {
-    func open(_ path: String, _ mode: OpenMode) throws(SystemError) -> File
+    func open(_ path: String, _ mode: OpenMode) throws(DiskError) -> File
     func close(_ file: File)
     /// A descriptor of the system for GDBM, which closes it: a new, empty file to be written, or one to be read.
-    func openForGDBM(_ path: String, create: Bool) throws(SystemError) -> Int32
+    func openForGDBM(_ path: String, create: Bool) throws(DiskError) -> Int32
     /// Reads until `buffer` is full or the file ends; the number of octets.
-    func read(_ file: File, into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(SystemError) -> Int
+    func read(_ file: File, into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(DiskError) -> Int
     /// Writes all of `octets`.
-    func write(_ file: File, _ octets: UnsafeRawBufferPointer, at offset: Int) throws(SystemError)
+    func write(_ file: File, _ octets: UnsafeRawBufferPointer, at offset: Int) throws(DiskError)
     /// Makes the content durable, and of its metadata what is needed to read it.
-    func syncData(_ file: File) throws(SystemError)
+    func syncData(_ file: File) throws(DiskError)
     /// Makes content and metadata durable.
-    func sync(_ file: File) throws(SystemError)
+    func sync(_ file: File) throws(DiskError)
     /// Makes the names in a directory durable.
-    func syncDirectory(_ path: String) throws(SystemError)
+    func syncDirectory(_ path: String) throws(DiskError)
     /// Lets the disk begin early with what a later sync will wait for. Promises nothing.
     func writeBehind(_ descriptor: Int32, from offset: Int, count: Int)
     /// Forgets what the page cache believes of the file.
     func dropCache(_ file: File)
-    func size(_ file: File) throws(SystemError) -> Int
-    func truncate(_ file: File, to size: Int) throws(SystemError)
-    func rename(_ from: String, to: String) throws(SystemError)
-    func remove(_ path: String) throws(SystemError)
+    func size(_ file: File) throws(DiskError) -> Int
+    func truncate(_ file: File, to size: Int) throws(DiskError)
+    func rename(_ from: String, to: String) throws(DiskError)
+    func remove(_ path: String) throws(DiskError)
     /// Makes a directory, 0700; one that is there is fine.
-    func makeDirectory(_ path: String) throws(SystemError)
+    func makeDirectory(_ path: String) throws(DiskError)
     /// The names in a directory, in no order.
-    func list(_ path: String) throws(SystemError) -> [String]
-    func space(_ path: String) throws(SystemError) -> (octets: UInt64, inodes: UInt64)
+    func list(_ path: String) throws(DiskError) -> [String]
+    func space(_ path: String) throws(DiskError) -> (octets: UInt64, inodes: UInt64)
 }
 
 extension FileSystem {
     /// Deletes a file that may be gone already.
-    func removeIfPresent(_ path: String) throws(SystemError) {
+    func removeIfPresent(_ path: String) throws(DiskError) {
         do { try remove(path) } catch { if !error.isMissing { throw error } }
     }
 
     /// Opens a file to be read; nil if there is none.
-    func openIfPresent(_ path: String) throws(SystemError) -> File? {
+    func openIfPresent(_ path: String) throws(DiskError) -> File? {
         do {
             return try open(path, .read)
         } catch {
@@ -87,11 +87,11 @@ extension FileSystem {
     }
 
     /// Writes a whole new file, replacing one of that name, durable with its name: `directory` is synced.
-    func replace(_ name: String, in directory: String, with octets: [UInt8]) throws(SystemError) {
+    func replace(_ name: String, in directory: String, with octets: [UInt8]) throws(DiskError) {
         let temporary = "\(directory)/\(name).tmp"
         try removeIfPresent(temporary)
         let file = try open(temporary, .create)
-        do throws(SystemError) {
+        do throws(DiskError) {
             try write(file, octets)
             try sync(file)
         } catch {
@@ -104,26 +104,26 @@ extension FileSystem {
     }
 
     /// Writes what `buffer` holds, or the first `count` octets of it.
-    func write(_ file: File, _ buffer: OutputBuffer, count: Int? = nil, at offset: Int) throws(SystemError) {
+    func write(_ file: File, _ buffer: OutputBuffer, count: Int? = nil, at offset: Int) throws(DiskError) {
         // The parameter is what keeps the memory while it is written.
         try write(file, UnsafeRawBufferPointer(rebasing: buffer.octets.prefix(count ?? buffer.count)), at: offset)
     }
 
     /// Writes `octets` at the beginning.
-    func write(_ file: File, _ octets: [UInt8], at offset: Int = 0) throws(SystemError) {
-        var failure: SystemError?
+    func write(_ file: File, _ octets: [UInt8], at offset: Int = 0) throws(DiskError) {
+        var failure: DiskError?
         octets.withUnsafeBytes { bytes in
-            do throws(SystemError) { try write(file, bytes, at: offset) } catch { failure = error }
+            do throws(DiskError) { try write(file, bytes, at: offset) } catch { failure = error }
         }
         if let failure { throw failure }
     }
 
     /// Reads `count` octets into a buffer of their own, fewer at the end of the file.
-    func read(_ file: File, buffer count: Int, at offset: Int) throws(SystemError) -> ByteBuffer {
-        var failure: SystemError?
+    func read(_ file: File, buffer count: Int, at offset: Int) throws(DiskError) -> ByteBuffer {
+        var failure: DiskError?
         var buffer = ByteBufferAllocator().buffer(capacity: count)
         buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { octets in
-            do throws(SystemError) {
+            do throws(DiskError) {
                 return try read(file, into: UnsafeMutableRawBufferPointer(rebasing: octets.prefix(count)), at: offset)
             } catch {
                 failure = error
@@ -135,10 +135,10 @@ extension FileSystem {
     }
 
     /// Reads `count` octets, fewer at the end of the file.
-    func read(_ file: File, count: Int, at offset: Int) throws(SystemError) -> [UInt8] {
-        var failure: SystemError?
+    func read(_ file: File, count: Int, at offset: Int) throws(DiskError) -> [UInt8] {
+        var failure: DiskError?
         let octets = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
-            do throws(SystemError) {
+            do throws(DiskError) {
                 filled = try read(file, into: UnsafeMutableRawBufferPointer(buffer), at: offset)
             } catch {
                 failure = error

@@ -4,7 +4,7 @@ import CLinux
 
 /// The file system of the machine.
 struct LinuxFileSystem: FileSystem {
-    func open(_ path: String, _ mode: OpenMode) throws(SystemError) -> File {
+    func open(_ path: String, _ mode: OpenMode) throws(DiskError) -> File {
         let flags: Int
         switch mode {
         case .read: flags = 0
@@ -21,29 +21,29 @@ struct LinuxFileSystem: FileSystem {
 
     func close(_ file: File) { _ = slimta_close(file.descriptor) }
 
-    func openForGDBM(_ path: String, create: Bool) throws(SystemError) -> Int32 {
+    func openForGDBM(_ path: String, create: Bool) throws(DiskError) -> Int32 {
         try open(path, create ? .create : .read).descriptor
     }
 
-    func read(_ file: File, into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(SystemError) -> Int {
+    func read(_ file: File, into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(DiskError) -> Int {
         guard let base = buffer.baseAddress else { return 0 }
         return Int(try checked(slimta_pread(file.descriptor, base, buffer.count, Int64(offset)), "read", file.path))
     }
 
-    func write(_ file: File, _ octets: UnsafeRawBufferPointer, at offset: Int) throws(SystemError) {
+    func write(_ file: File, _ octets: UnsafeRawBufferPointer, at offset: Int) throws(DiskError) {
         guard let base = octets.baseAddress else { return }
         _ = try checked(slimta_pwrite(file.descriptor, base, octets.count, Int64(offset)), "write", file.path)
     }
 
-    func syncData(_ file: File) throws(SystemError) {
+    func syncData(_ file: File) throws(DiskError) {
         _ = try checked(slimta_fdatasync(file.descriptor), "sync", file.path)
     }
 
-    func sync(_ file: File) throws(SystemError) {
+    func sync(_ file: File) throws(DiskError) {
         _ = try checked(slimta_fsync(file.descriptor), "sync", file.path)
     }
 
-    func syncDirectory(_ path: String) throws(SystemError) {
+    func syncDirectory(_ path: String) throws(DiskError) {
         let descriptor = try checked(slimta_open(path, Int32(SLIMTA_OPEN_DIRECTORY)), "open", path)
         defer { _ = slimta_close(descriptor) }
         _ = try checked(slimta_fsync(descriptor), "sync", path)
@@ -55,23 +55,23 @@ struct LinuxFileSystem: FileSystem {
 
     func dropCache(_ file: File) { _ = slimta_drop_cache(file.descriptor) }
 
-    func size(_ file: File) throws(SystemError) -> Int {
+    func size(_ file: File) throws(DiskError) -> Int {
         var info = slimta_file_info()
         _ = try checked(slimta_fstat(file.descriptor, &info), "stat", file.path)
         return Int(info.size)
     }
 
-    func truncate(_ file: File, to size: Int) throws(SystemError) {
+    func truncate(_ file: File, to size: Int) throws(DiskError) {
         _ = try checked(slimta_ftruncate(file.descriptor, Int64(size)), "truncate", file.path)
     }
 
-    func rename(_ from: String, to: String) throws(SystemError) {
+    func rename(_ from: String, to: String) throws(DiskError) {
         _ = try checked(slimta_rename(from, to), "rename", from)
     }
 
-    func remove(_ path: String) throws(SystemError) { _ = try checked(slimta_unlink(path), "unlink", path) }
+    func remove(_ path: String) throws(DiskError) { _ = try checked(slimta_unlink(path), "unlink", path) }
 
-    func makeDirectory(_ path: String) throws(SystemError) {
+    func makeDirectory(_ path: String) throws(DiskError) {
         let result = slimta_mkdir(path)
         if result == -17 {  // EEXIST
             // Fine if it is a directory; a link or a file in its place is not.
@@ -81,7 +81,7 @@ struct LinuxFileSystem: FileSystem {
         _ = try checked(result, "mkdir", path)
     }
 
-    func list(_ path: String) throws(SystemError) -> [String] {
+    func list(_ path: String) throws(DiskError) -> [String] {
         var names: [String] = []
         let result = withUnsafeMutablePointer(to: &names) { pointer in
             slimta_list(path, pointer) { context, name in
@@ -92,7 +92,7 @@ struct LinuxFileSystem: FileSystem {
         return names
     }
 
-    func space(_ path: String) throws(SystemError) -> (octets: UInt64, inodes: UInt64) {
+    func space(_ path: String) throws(DiskError) -> (octets: UInt64, inodes: UInt64) {
         var space = slimta_space()
         _ = try checked(slimta_space(path, &space), "statvfs", path)
         return (space.free_octets, space.free_inodes)
@@ -100,8 +100,8 @@ struct LinuxFileSystem: FileSystem {
 
     private func checked<Result: SignedInteger>(
         _ result: Result, _ call: String, _ path: String
-    ) throws(SystemError) -> Result {
-        if result < 0 { throw SystemError(call: call, path: path, code: -Int32(truncatingIfNeeded: result)) }
+    ) throws(DiskError) -> Result {
+        if result < 0 { throw DiskError(call: call, path: path, code: -Int32(truncatingIfNeeded: result)) }
         return result
     }
 }

@@ -35,20 +35,20 @@ struct Thread: Sendable {
     private let handle: UInt64
 
     /// Starts it, with all signals blocked. Only a system out of threads or memory refuses.
-    init(_ name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
+    init(_ name: String, _ body: @escaping @Sendable () -> Void) throws(DiskError) {
         var handle: UInt64 = 0
         let context = Unmanaged.passRetained(Body(body))
         let result = slimta_thread_start(
             &handle, name, { Unmanaged<Body>.fromOpaque($0!).takeRetainedValue().run() }, context.toOpaque())
         if result < 0 {
             context.release()
-            throw SystemError(call: "start thread", path: name, code: -result)
+            throw DiskError(call: "start thread", path: name, code: -result)
         }
         self.handle = handle
     }
 
     /// Starts one that nobody waits for.
-    static func detached(_ name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
+    static func detached(_ name: String, _ body: @escaping @Sendable () -> Void) throws(DiskError) {
         slimta_thread_detach(try Thread(name, body).handle)
     }
 
@@ -80,7 +80,7 @@ final class BlockingPool: Sendable {
     private let threads = Mutex<[Thread]>([])
 
     /// Starts the threads.
-    func start(_ count: Int) throws(SystemError) {
+    func start(_ count: Int) throws(DiskError) {
         for number in 0..<count {
             let thread = try Thread("storage-io-\(number)") { self.work() }
             threads.withLock { $0.append(thread) }

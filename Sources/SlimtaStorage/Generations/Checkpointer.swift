@@ -182,7 +182,7 @@ final class Checkpointer: Sendable {
             journal.state.withLock { if $0.dirtySince == nil { $0.dirtySince = monotonicMilliseconds() } }
             throw error
         }
-        do throws(SystemError) {
+        do throws(DiskError) {
             try write(next)
         } catch {
             core.index.withLock { $0.checkpointing = nil }
@@ -197,7 +197,7 @@ final class Checkpointer: Sendable {
     }
 
     /// The commit point. Both slots are written before anything old is deleted.
-    private func write(_ superblock: Superblock) throws(SystemError) {
+    private func write(_ superblock: Superblock) throws(DiskError) {
         // Whatever happens, this sequence number is used up.
         let isSuspect = state.withLock { state in
             state.superblock.sequence = superblock.sequence
@@ -211,13 +211,13 @@ final class Checkpointer: Sendable {
     }
 
     /// An operator has acknowledged what was lost: `super` does not tell of it any more. To be called on this thread.
-    func forgetLosses() throws(SystemError) -> [String] {
+    func forgetLosses() throws(DiskError) -> [String] {
         var next = state.withLock { $0.superblock }
         let losses = next.losses
         if losses.isEmpty { return [] }
         next.sequence += 1
         next.forgetLosses()
-        do throws(SystemError) {
+        do throws(DiskError) {
             try write(next)
         } catch {
             state.withLock { $0.isSuspect = true }

@@ -9,7 +9,7 @@ import Synchronization
 
 /// Why something could not be read from, or written to, the files of the queue.
 enum FileFailure: Error, CustomStringConvertible {
-    case system(SystemError)
+    case system(DiskError)
     case gdbm(call: String, path: String, code: Int32, system: Int32)
     /// The octets are not what was written.
     case damaged(String)
@@ -39,7 +39,7 @@ enum FileFailure: Error, CustomStringConvertible {
     init(_ error: any Error) {
         switch error {
         case let error as FileFailure: self = error
-        case let error as SystemError: self = .system(error)
+        case let error as DiskError: self = .system(error)
         case let error as FormatError: self = .damaged(error.text)
         default: self = .damaged("\(error)")
         }

@@ -31,7 +31,7 @@ final class GenerationBuilder {
         self.fileSystem = fileSystem
         temporary = "\(directory)/\(info.name).tmp"
         let descriptor: Int32
-        do throws(SystemError) {
+        do throws(DiskError) {
             try fileSystem.removeIfPresent(temporary)
             descriptor = try fileSystem.openForGDBM(temporary, create: true)
         } catch {
@@ -96,7 +96,7 @@ final class GenerationBuilder {
         try FileFailure.check(slimta_gdbm_sync(handle), "sync", temporary)
         self.handle = nil
         try FileFailure.check(slimta_gdbm_close(handle), "close", temporary)
-        do throws(SystemError) {
+        do throws(DiskError) {
             let file = try fileSystem.open(temporary, .write)
             defer { fileSystem.close(file) }
             try fileSystem.sync(file)

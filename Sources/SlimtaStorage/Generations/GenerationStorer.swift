@@ -66,7 +66,7 @@ final class GenerationStorer: @unchecked Sendable {
     private static let writeBehind = 4 << 20
 
     /// Starts the thread. `path` is for messages.
-    init(_ handle: GDBM_FILE, _ path: String, _ fileSystem: any FileSystem) throws(SystemError) {
+    init(_ handle: GDBM_FILE, _ path: String, _ fileSystem: any FileSystem) throws(DiskError) {
         (self.handle, self.path, self.fileSystem) = (handle, path, fileSystem)
         let thread = try Thread("storage-build") { self.run() }
         self.thread.withLock { $0 = thread }

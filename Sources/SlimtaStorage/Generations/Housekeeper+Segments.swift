@@ -13,9 +13,9 @@ extension Housekeeper {
     ///
     /// On a disk without room for it, it takes the place of one that was never used, or of files that nobody needs; it is
     /// a small one if need be; and in the end the reserve is given up for it. A queue that filled the disk has to drain.
-    func makeFirstSegment(_ recovery: Recovery) throws(SystemError) -> Segment {
+    func makeFirstSegment(_ recovery: Recovery) throws(DiskError) -> Segment {
         let (number, previous) = (recovery.nextSegment, recovery.segments.last?.number ?? 0)
-        do throws(SystemError) { return try makeSegment(number, after: previous, mayBeSmall: true) } catch {
+        do throws(DiskError) { return try makeSegment(number, after: previous, mayBeSmall: true) } catch {
             guard error.isFull else { throw error }
         }
         // There is always a segment that counts.
@@ -27,7 +27,7 @@ extension Housekeeper {
         }
         delete(recovery.unneededFiles)
         while deleteNext() {}
-        do throws(SystemError) { return try makeSegment(number, after: previous, mayBeSmall: true) } catch {
+        do throws(DiskError) { return try makeSegment(number, after: previous, mayBeSmall: true) } catch {
             guard error.isFull, giveReserveUp() else { throw error }
         }
         return try makeSegment(number, after: previous, mayBeSmall: true)
@@ -53,7 +53,7 @@ extension Housekeeper {
             return (state.nextSegment, state.current.number, state.isFull)
         }
         guard let (number, previous, mayBeSmall) = wanted else { return false }
-        do throws(SystemError) {
+        do throws(DiskError) {
             let segment = try makeSegment(number, after: previous, mayBeSmall: mayBeSmall)
             let small = journal.state.withLock { state in
                 defer { state.ready = segment }
@@ -96,7 +96,7 @@ extension Housekeeper {
     /// whole one, or new mail is refused soon, a small one will do.
     func makeSegment(
         _ number: UInt64, after previous: UInt64 = 0, mayBeSmall: Bool = false
-    ) throws(SystemError) -> Segment {
+    ) throws(DiskError) -> Segment {
         if state.withLock({ $0.hasNewDirectory }) {
             try core.fileSystem.syncDirectory(core.paths.root)
             state.withLock { $0.hasNewDirectory = false }
@@ -115,23 +115,19 @@ extension Housekeeper {
                 delete([free])
                 continue
             }
-            do throws(SystemError) {
-                try core.fileSystem.rename(free, to: path)
-                try core.fileSystem.syncDirectory(core.paths.journal)
-            } catch {
-                core.fileSystem.close(file)
-                throw error
-            }
-            return Segment(
-                header: header, file: File(descriptor: file.descriptor, path: path), size: core.options.segmentSize,
-                fileSystem: core.fileSystem)
+            return try segment(header, file, size: core.options.segmentSize)
         }
         let temporary = "\(path).tmp"
         try core.fileSystem.removeIfPresent(temporary)
         let size = try fill(temporary, mayBeSmall: mayBeSmall)
-        let file = try open(temporary, header)
-        do throws(SystemError) {
-            try core.fileSystem.rename(temporary, to: path)
+        return try segment(header, open(temporary, header), size: size)
+    }
+
+    /// Gives a file that has its header the name of a segment, durably.
+    private func segment(_ header: SegmentHeader, _ file: File, size: Int) throws(DiskError) -> Segment {
+        let path = core.paths.segment(header.number)
+        do throws(DiskError) {
+            try core.fileSystem.rename(file.path, to: path)
             try core.fileSystem.syncDirectory(core.paths.journal)
         } catch {
             core.fileSystem.close(file)
@@ -143,7 +139,7 @@ extension Housekeeper {
     }
 
     /// Fills a new file with as many zeros as there is room for; how many.
-    private func fill(_ path: String, mayBeSmall: Bool) throws(SystemError) -> Int {
+    private func fill(_ path: String, mayBeSmall: Bool) throws(DiskError) -> Int {
         let full = core.options.segmentSize
         var sizes = [full]
         if mayBeSmall {
@@ -156,7 +152,7 @@ extension Housekeeper {
             }
         }
         for size in sizes.dropLast() {
-            do throws(SystemError) {
+            do throws(DiskError) {
                 try fill(path, size)
                 return size
             } catch {
@@ -168,8 +164,8 @@ extension Housekeeper {
     }
 
     /// Opens a file that becomes a segment and writes the header, durably; past the page cache if that works.
-    private func open(_ path: String, _ header: SegmentHeader) throws(SystemError) -> File {
-        do throws(SystemError) {
+    private func open(_ path: String, _ header: SegmentHeader) throws(DiskError) -> File {
+        do throws(DiskError) {
             return try open(path, header, .direct)
         } catch {
             guard error.code == 22 else { throw error }  // EINVAL: it can be opened so, and not be written
@@ -177,9 +173,9 @@ extension Housekeeper {
         }
     }
 
-    private func open(_ path: String, _ header: SegmentHeader, _ mode: OpenMode) throws(SystemError) -> File {
+    private func open(_ path: String, _ header: SegmentHeader, _ mode: OpenMode) throws(DiskError) -> File {
         let file = try core.fileSystem.open(path, mode)
-        do throws(SystemError) {
+        do throws(DiskError) {
             try core.fileSystem.write(file, header.encode(), at: 0)
             try core.fileSystem.sync(file)
         } catch {
@@ -190,10 +186,10 @@ extension Housekeeper {
     }
 
     /// A new file of zeros, durable but for its name. Overwriting what was written once needs no metadata to be synced.
-    func fill(_ path: String, _ size: Int) throws(SystemError) {
+    func fill(_ path: String, _ size: Int) throws(DiskError) {
         core.fileSystem.close(try core.fileSystem.open(path, .create))
-        do throws(SystemError) {
-            do throws(SystemError) {
+        do throws(DiskError) {
+            do throws(DiskError) {
                 // Past the page cache: zeros are not worth a copy.
                 try fill(path, size, .direct)
             } catch {
@@ -206,7 +202,7 @@ extension Housekeeper {
         }
     }
 
-    private func fill(_ path: String, _ size: Int, _ mode: OpenMode) throws(SystemError) {
+    private func fill(_ path: String, _ size: Int, _ mode: OpenMode) throws(DiskError) {
         let file = try core.fileSystem.open(path, mode)
         defer { core.fileSystem.close(file) }
         let zeros = OutputBuffer(capacity: 1 << 20)

@@ -58,7 +58,7 @@ final class Housekeeper: Sendable {
     func recycle(_ segment: Segment) {
         let free = "\(core.paths.journal)/\(Segment.name(segment.number).dropLast(4)).free"
         let isWanted = state.withLock { !segment.isPoisoned && $0.free.count < $0.freeLimit }
-        do throws(SystemError) {
+        do throws(DiskError) {
             guard isWanted, segment.size == core.options.segmentSize else {
                 delete([segment.file.path])
                 return
@@ -74,7 +74,7 @@ final class Housekeeper: Sendable {
     /// Moves a damaged sealed file to the quarantine; false if that does not work.
     func setAside(_ name: String) -> Bool {
         let (from, to) = ("\(core.paths.queue)/\(name)", "\(core.paths.quarantine)/\(name)")
-        do throws(SystemError) {
+        do throws(DiskError) {
             try core.fileSystem.rename(from, to: to)
             try core.fileSystem.syncDirectory(core.paths.quarantine)
             return true
@@ -150,7 +150,7 @@ final class Housekeeper: Sendable {
     /// Looks whether the file that is being written still has its name: without one it is gone with the process.
     private func watchJournal(_ journal: Journal) {
         let path = journal.state.withLock { $0.current.file.path }
-        do throws(SystemError) {
+        do throws(DiskError) {
             core.fileSystem.close(try core.fileSystem.open(path, .read))
         } catch {
             guard error.isMissing else { return }
@@ -197,7 +197,7 @@ final class Housekeeper: Sendable {
     private func restoreReserve() {
         state.withLock { $0.wantsReserve = false }
         if core.options.reserveSize == 0 { return }
-        do throws(SystemError) {
+        do throws(DiskError) {
             if let there = try core.fileSystem.openIfPresent(core.paths.reserve) {
                 core.fileSystem.close(there)
                 return
@@ -216,7 +216,7 @@ final class Housekeeper: Sendable {
     /// Deletes one file; whether there was one.
     func deleteNext() -> Bool {
         guard let path = state.withLock({ $0.unneeded.popLast() }) else { return false }
-        do throws(SystemError) {
+        do throws(DiskError) {
             // Without a descriptor for that it is deleted at once.
             try? shrink(path)
             try core.fileSystem.remove(path)
@@ -244,7 +244,7 @@ final class Housekeeper: Sendable {
         }
     }
 
-    private func shrink(_ path: String) throws(SystemError) {
+    private func shrink(_ path: String) throws(DiskError) {
         let file = try core.fileSystem.open(path, .write)
         defer { core.fileSystem.close(file) }
         var size = try core.fileSystem.size(file)

@@ -12,7 +12,7 @@ extension Journal {
         case rotate
         case mark(OutputBuffer, UInt64, Segment, Int)
         case restart(Segment, reason: String, from: UInt64)
-        case fail(SystemError)
+        case fail(DiskError)
         case sleep(Duration?)
         case end
     }
@@ -159,7 +159,7 @@ extension Journal {
     }
 
     private func mark(_ page: OutputBuffer, _ durable: UInt64, _ segment: Segment, _ offset: Int) {
-        do throws(SystemError) {
+        do throws(DiskError) {
             try core.fileSystem.write(segment.file, page, at: offset)
             state.withLock { $0.told = max($0.told, durable) }
         } catch {
@@ -189,7 +189,7 @@ extension Journal {
             batch.reseal(salt: segment.header.salt)
             batch.buffer.pad(to: OutputBuffer.page)
             let begin = monotonicNanoseconds()
-            do throws(SystemError) {
+            do throws(DiskError) {
                 try core.fileSystem.write(segment.file, batch.buffer, at: position)
                 try core.fileSystem.syncData(segment.file)
             } catch {
@@ -282,7 +282,7 @@ extension Journal {
 
     /// The disk failed: what is encoded fails, and nothing is believed of this segment behind what is durable. It is
     /// never synced again: the system would say that all is well, and it would not be.
-    private func fail(_ batches: [Batch], _ error: SystemError) {
+    private func fail(_ batches: [Batch], _ error: DiskError) {
         let reason = error.description
         let failed = state.withLock { state -> [Batch] in
             let failed = batches + state.sealed + [state.open]
@@ -313,7 +313,7 @@ extension Journal {
             defer { state.next += 1 }
             return (state.next, state.accepted)
         }
-        do throws(SystemError) {
+        do throws(DiskError) {
             let failed = from <= number - 1 ? [from...(number - 1)] : []
             try core.fileSystem.writeAbort(
                 segment, failed, number: number, durable: from - 1, accepted: accepted)
@@ -344,7 +344,7 @@ extension FileSystem {
     /// if the files before are gone later, this is what tells that they were no torn tail.
     func writeAbort(
         _ segment: Segment, _ ranges: [ClosedRange<UInt64>], number: UInt64, durable: UInt64, accepted: AcceptedCount
-    ) throws(SystemError) {
+    ) throws(DiskError) {
         let page = OutputBuffer(capacity: OutputBuffer.page)
         let start = FrameHeader.begin(.abort, number: number, durable: durable, into: page)
         page.field(RecordTag.accepted, accepted)

@@ -60,9 +60,9 @@ final class Journal: Sendable {
         /// The checkpoint wants the current segment closed.
         var wantsRotation = false
         /// The file of the current segment is gone: what is written to it is lost.
-        var vanished: SystemError?
+        var vanished: DiskError?
         /// Why no segment could be made.
-        var makingFailed: SystemError?
+        var makingFailed: DiskError?
 
         var freeOctets: UInt64 = .max
         var freeInodes: UInt64 = .max

@@ -107,7 +107,7 @@ struct JournalScan {
     /// The frame at `offset`; nil if there is none, or not a whole one.
     private func valid(
         _ segment: Segment, _ offset: Int
-    ) throws(SystemError) -> (header: FrameHeader, payload: UnsafeRawBufferPointer)? {
+    ) throws(DiskError) -> (header: FrameHeader, payload: UnsafeRawBufferPointer)? {
         guard offset + FrameHeader.size <= segment.size else { return nil }
         let octets = try reader.frameOctets(segment, at: offset)
         guard let header = FrameHeader(octets), header.number > 0, header.frameSize <= segment.size - offset,
@@ -244,7 +244,7 @@ struct JournalScan {
     }
 
     /// The next whole frame of this segment behind `from`.
-    private func search(_ segment: Segment, from: Int) throws(SystemError) -> Int? {
+    private func search(_ segment: Segment, from: Int) throws(DiskError) -> Int? {
         var offset = roundedUp(from, to: 8)
         let magic = FrameHeader.magic.littleEndian
         while offset + FrameHeader.size <= segment.size {
@@ -268,7 +268,7 @@ struct JournalScan {
     }
 
     /// Whether what follows the last frame is part of a frame of this segment's time.
-    private func looksTorn(_ segment: Segment, _ offset: Int) throws(SystemError) -> Bool {
+    private func looksTorn(_ segment: Segment, _ offset: Int) throws(DiskError) -> Bool {
         guard offset + FrameHeader.size <= segment.size else { return false }
         let boundary = roundedUp(offset, to: OutputBuffer.page)
         for place in boundary == offset ? [offset] : [offset, boundary]

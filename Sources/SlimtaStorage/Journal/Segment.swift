@@ -102,7 +102,7 @@ final class FrameReader {
 
     /// At least the octets of the frame that the header at `offset` announces, unchecked; at the end of the segment what
     /// there is.
-    func frameOctets(_ segment: Segment, at offset: Int) throws(SystemError) -> UnsafeRawBufferPointer {
+    func frameOctets(_ segment: Segment, at offset: Int) throws(DiskError) -> UnsafeRawBufferPointer {
         let octets = try self.octets(segment, at: offset, atLeast: FrameHeader.size)
         guard let header = FrameHeader(octets), header.frameSize <= segment.size - offset else { return octets }
         return try self.octets(segment, at: offset, atLeast: header.frameSize)
@@ -111,7 +111,7 @@ final class FrameReader {
     /// What is at `offset`, at least `count` octets if the segment has them.
     func octets(
         _ segment: Segment, at offset: Int, atLeast count: Int
-    ) throws(SystemError) -> UnsafeRawBufferPointer {
+    ) throws(DiskError) -> UnsafeRawBufferPointer {
         let wanted = min(count, max(0, segment.size - offset))
         if self.segment !== segment || offset < start || offset + wanted > start + filled {
             let page = OutputBuffer.page

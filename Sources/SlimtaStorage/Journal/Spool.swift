@@ -92,7 +92,7 @@ extension SpoolStorage {
     private enum Finding {
         case damaged(String)
         case whole
-        case failed(SystemError)
+        case failed(DiskError)
     }
 
     /// A file of the spool is not what was stored, says `text`: it is read again, and if that does not mend it, the
@@ -107,7 +107,7 @@ extension SpoolStorage {
         }
         let paths = core.paths
         var aside: String? = "\(paths.quarantine)/\(reference.id)-spool-\(Timestamp.now().milliseconds)"
-        do throws(SystemError) {
+        do throws(DiskError) {
             try core.fileSystem.rename(paths.spooled(reference.id), to: aside!)
             try core.fileSystem.syncDirectory(paths.quarantine)
         } catch {
@@ -124,7 +124,7 @@ extension SpoolStorage {
     /// Past what memory has of it: a fault of the memory or of a cable may have passed.
     private func readAgain(_ reference: SpoolReference) -> Finding {
         let path = core.paths.spooled(reference.id)
-        do throws(SystemError) {
+        do throws(DiskError) {
             let file = try core.fileSystem.open(path, .read)
             defer { core.fileSystem.close(file) }
             core.fileSystem.dropCache(file)
@@ -184,7 +184,7 @@ final class FileSpoolReader: SpoolReader {
         let fileSystem = storage.core.fileSystem
         let path = storage.core.paths.spooled(reference.id)
         return state.withLock { state in
-            do throws(SystemError) {
+            do throws(DiskError) {
                 let file: File
                 if let open = state.file {
                     file = open
@@ -293,7 +293,7 @@ final class FileSpoolWriter: SpoolWriter {
 
     private func write(_ bytes: ByteBuffer) -> StorageError? {
         if let failure = state.withLock({ $0.failure ?? ($0.isOver ? .closed : nil) }) { return failure }
-        do throws(SystemError) {
+        do throws(DiskError) {
             try open().append(bytes)
             return nil
         } catch {
@@ -302,11 +302,11 @@ final class FileSpoolWriter: SpoolWriter {
     }
 
     /// The file, which is made by the first octets.
-    private func open() throws(SystemError) -> SpoolOutput {
+    private func open() throws(DiskError) -> SpoolOutput {
         if let output = state.withLock({ $0.output }) { return output }
         let space = try storage.core.fileSystem.space(storage.core.paths.root)
         if storage.core.options.lacks(space) != nil {
-            throw SystemError(call: "write", path: temporary, code: 28)  // ENOSPC
+            throw DiskError(call: "write", path: temporary, code: 28)  // ENOSPC
         }
         let output = try SpoolOutput(temporary, storage.core.fileSystem)
         state.withLock { $0.output = output }
@@ -318,7 +318,7 @@ final class FileSpoolWriter: SpoolWriter {
         let paths = storage.core.paths
         if let failure = state.withLock({ $0.failure ?? ($0.isOver ? .closed : nil) }) { return .failure(failure) }
         let output: SpoolOutput
-        do throws(SystemError) {
+        do throws(DiskError) {
             // A rest without octets is a file all the same.
             output = try open()
             try output.finish()
@@ -343,7 +343,7 @@ final class FileSpoolWriter: SpoolWriter {
     }
 
     /// Remembers the failure: nothing is written behind a gap.
-    private func failed(_ error: SystemError) -> StorageError {
+    private func failed(_ error: DiskError) -> StorageError {
         let failure: StorageError = error.isFull ? .full : .failed(error.description)
         state.withLock { $0.failure = failure }
         return failure
@@ -377,14 +377,14 @@ private final class SpoolOutput: @unchecked Sendable {
     private(set) var crc: UInt32 = 0
 
     /// Makes the file, which must not be there.
-    init(_ path: String, _ fileSystem: any FileSystem) throws(SystemError) {
+    init(_ path: String, _ fileSystem: any FileSystem) throws(DiskError) {
         self.fileSystem = fileSystem
         file = try fileSystem.open(path, .create)
     }
 
     var length: Int { written + buffer.count }
 
-    func append(_ bytes: ByteBuffer) throws(SystemError) {
+    func append(_ bytes: ByteBuffer) throws(DiskError) {
         bytes.withUnsafeReadableBytes { crc = crc32c(crc, $0) }
         var rest = bytes
         while rest.readableBytes > 0 {
@@ -397,7 +397,7 @@ private final class SpoolOutput: @unchecked Sendable {
         }
     }
 
-    private func writeChunk() throws(SystemError) {
+    private func writeChunk() throws(DiskError) {
         if direct == nil { direct = try fileSystem.open(file.path, .direct) }
         guard let direct else { return }
         try fileSystem.write(direct, buffer, at: written)
@@ -406,7 +406,7 @@ private final class SpoolOutput: @unchecked Sendable {
     }
 
     /// Writes the rest and makes all of it durable, but not the name.
-    func finish() throws(SystemError) {
+    func finish() throws(DiskError) {
         try fileSystem.write(file, buffer, at: written)
         try fileSystem.sync(file)
     }

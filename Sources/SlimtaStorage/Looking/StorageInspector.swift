@@ -32,7 +32,7 @@ package final class StorageInspector {
             try recovery.run(withJournal: lock != nil)
         } catch let error as StorageOpenError {
             throw error
-        } catch let error as SystemError {
+        } catch let error as DiskError {
             throw .system(error.description)
         } catch {
             throw .damaged("\(FileFailure(error))")

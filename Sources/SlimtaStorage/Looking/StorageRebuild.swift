@@ -34,7 +34,7 @@ package struct StorageRebuild: Sendable {
             return try run(LinuxFileSystem(), directory: directory, options: StorageOptions(), report: report)
         } catch let error as StorageOpenError {
             throw error
-        } catch let error as SystemError {
+        } catch let error as DiskError {
             throw .system(error.description)
         } catch {
             throw .damaged("\(FileFailure(error))")
@@ -89,7 +89,7 @@ package struct StorageRebuild: Sendable {
 
     private func moveAside(
         _ core: StorageCore, _ superblock: Superblock, except segment: String
-    ) throws(SystemError) {
+    ) throws(DiskError) {
         let listed = Set(superblock.generations.map(\.name))
         for (directory, names) in [
             (core.paths.queue, try core.fileSystem.list(core.paths.queue).filter { !listed.contains($0) }),
@@ -230,7 +230,7 @@ private struct RebuildSources {
 
 extension FileSystem {
     /// Writes a new file, durable but for its directory.
-    fileprivate func keep(_ octets: [UInt8], _ name: String, in directory: String) throws(SystemError) {
+    fileprivate func keep(_ octets: [UInt8], _ name: String, in directory: String) throws(DiskError) {
         let file = try open("\(directory)/\(name)", .create)
         defer { close(file) }
         try write(file, octets)

@@ -109,7 +109,7 @@ final class Recovery {
 
     // MARK: super and files
 
-    private func makeDirectories() throws(SystemError) {
+    private func makeDirectories() throws(DiskError) {
         let paths = core.paths
         for path in [paths.journal, paths.queue, paths.spool, paths.receiving, paths.quarantine] {
             try core.fileSystem.makeDirectory(path)
@@ -138,8 +138,8 @@ final class Recovery {
     }
 
     /// On a full disk it needs the room of the reserve.
-    private func repairSuperblock() throws(SystemError) {
-        do throws(SystemError) { try core.fileSystem.writeNew(superblock, in: core.paths) } catch {
+    private func repairSuperblock() throws(DiskError) {
+        do throws(DiskError) { try core.fileSystem.writeNew(superblock, in: core.paths) } catch {
             guard error.isFull, (try? core.fileSystem.remove(core.paths.reserve)) != nil else { throw error }
             try core.fileSystem.writeNew(superblock, in: core.paths)
         }
@@ -316,7 +316,7 @@ final class Recovery {
 
 extension FileSystem {
     /// Octets of a segment, which may have to be read in whole pages.
-    func readAligned(_ segment: Segment, from: Int, to: Int) throws(SystemError) -> AlignedOctets {
+    func readAligned(_ segment: Segment, from: Int, to: Int) throws(DiskError) -> AlignedOctets {
         let start = from / OutputBuffer.page * OutputBuffer.page
         let end = min(roundedUp(max(to, from), to: OutputBuffer.page), segment.size)
         let memory = AlignedMemory(end - start)
@@ -326,7 +326,7 @@ extension FileSystem {
     }
 
     /// Writes both slots of `super` in place, one after the other: that needs no room.
-    func overwrite(_ superblock: Superblock, in paths: StatePaths) throws(SystemError) {
+    func overwrite(_ superblock: Superblock, in paths: StatePaths) throws(DiskError) {
         let slot = superblock.encode()
         let file = try open(paths.superblock, .write)
         defer { close(file) }
@@ -337,7 +337,7 @@ extension FileSystem {
     }
 
     /// Writes a whole new `super`: at the very beginning, and when the old file is not believed any more.
-    func writeNew(_ superblock: Superblock, in paths: StatePaths) throws(SystemError) {
+    func writeNew(_ superblock: Superblock, in paths: StatePaths) throws(DiskError) {
         let slot = superblock.encode()
         var octets = [UInt8](repeating: 0, count: 2 * Superblock.slotSize)
         for start in [0, Superblock.slotSize] {

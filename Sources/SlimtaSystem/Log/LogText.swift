@@ -82,7 +82,7 @@ struct LogFields {
 
 /// `2026-01-31T23:59:59.123Z`.
 enum LogTime {
-    /// Appends the time, in UTC (RFC 3339).
+    /// Appends the time, in UTC (RFC 3339 section 5.6).
     static func append(seconds: Int, milliseconds: Int, to line: inout [UInt8]) {
         var time = time_t(seconds)
         var fields = tm()

@@ -102,38 +102,39 @@ package enum Privileges {
         if error != 0 { throw SystemError(what, number: error, code: .notPermitted) }
     }
 
-    // The _r calls want a buffer of unknown size: grown until it does.
     private static func passwordEntry(_ user: String) throws(SystemError) -> (uid: UInt32, gid: UInt32) {
-        var size = 1024
-        while true {
-            var entry = passwd()
+        var entry = passwd()
+        try lookUp("user \(user)") { buffer, size in
             var found: UnsafeMutablePointer<passwd>?
-            var buffer = [CChar](repeating: 0, count: size)
-            let error = getpwnam_r(user, &entry, &buffer, size, &found)
-            if error == ERANGE, size < 1 << 20 {
-                size *= 2
-                continue
-            }
-            guard error == 0 else { throw SystemError("cannot look up user \(user)", number: error, code: .failed) }
-            guard found != nil else { throw SystemError(.notFound, "there is no user \(user)") }
-            return (entry.pw_uid, entry.pw_gid)
+            return (getpwnam_r(user, &entry, buffer, size, &found), found != nil)
         }
+        return (entry.pw_uid, entry.pw_gid)
     }
 
     static func groupEntry(_ name: String) throws(SystemError) -> UInt32 {
+        var entry = group()
+        try lookUp("group \(name)") { buffer, size in
+            var found: UnsafeMutablePointer<group>?
+            return (getgrnam_r(name, &entry, buffer, size, &found), found != nil)
+        }
+        return entry.gr_gid
+    }
+
+    /// The _r calls want a buffer of unknown size: it is grown until it does. Of what they find only numbers may be used.
+    private static func lookUp(
+        _ what: String, _ call: (UnsafeMutablePointer<CChar>, Int) -> (error: CInt, isFound: Bool)
+    ) throws(SystemError) {
         var size = 1024
         while true {
-            var entry = group()
-            var found: UnsafeMutablePointer<group>?
             var buffer = [CChar](repeating: 0, count: size)
-            let error = getgrnam_r(name, &entry, &buffer, size, &found)
+            let (error, isFound) = call(&buffer, size)
             if error == ERANGE, size < 1 << 20 {
                 size *= 2
                 continue
             }
-            guard error == 0 else { throw SystemError("cannot look up group \(name)", number: error, code: .failed) }
-            guard found != nil else { throw SystemError(.notFound, "there is no group \(name)") }
-            return entry.gr_gid
+            guard error == 0 else { throw SystemError("cannot look up \(what)", number: error, code: .failed) }
+            guard isFound else { throw SystemError(.notFound, "there is no \(what)") }
+            return
         }
     }
 

@@ -9,6 +9,15 @@ import SlimtaQueue
 import SlimtaStorage
 import SlimtaSystem
 
+/// What came of a change, of the files or over the control socket.
+struct QueueChangeResult {
+    var done = 0
+    /// Ids, and why it could not be done.
+    var failed: [(String, String)] = []
+    /// Whether the daemon delivers anything.
+    var isDelivering = true
+}
+
 /// The queue's files, opened as the daemon opens them.
 enum OfflineQueue {
     /// Messages that are changed with one commit, which has to fit into the journal.
@@ -17,7 +26,7 @@ enum OfflineQueue {
     /// Holds, releases or removes. `query` is a filter; empty, without ids: all.
     static func change(
         _ action: QueueAction, _ ids: [QueueID], _ query: [HTTPTarget.Parameter], _ file: ConfigurationFile
-    ) throws(Failure) -> QueueChange.Result {
+    ) throws(Failure) -> QueueChangeResult {
         let filter: QueueFilter
         do throws(QueueFilter.Mistake) { filter = try QueueFilter(query) } catch {
             throw Failure(.usage, error.description)
@@ -84,8 +93,8 @@ enum OfflineQueue {
 
     private static func change(
         _ action: QueueAction, _ ids: [QueueID], _ filter: QueueFilter, _ storage: any QueueBackend, by: String
-    ) async throws(StorageError) -> QueueChange.Result {
-        var result = QueueChange.Result()
+    ) async throws(StorageError) -> QueueChangeResult {
+        var result = QueueChangeResult()
         for id in ids {
             do throws(StorageError) {
                 let state = try await storage.states([id])[0].get()

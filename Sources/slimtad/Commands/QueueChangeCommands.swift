@@ -101,7 +101,7 @@ enum QueueChange {
             }
             let ids = try resolve(options.ids, file)
             if !isConfirmed { try confirm(action, ids, options.all ? [] : query, file) }
-            let result: Result
+            let result: QueueChangeResult
             if let daemon {
                 result = try change(action, ids, query, daemon)
             } else {
@@ -129,19 +129,10 @@ enum QueueChange {
         return try ids.map { text throws(Failure) in try view.resolve(text) }
     }
 
-    /// What came of it.
-    struct Result {
-        var done = 0
-        /// Ids, and why it could not be done.
-        var failed: [(String, String)] = []
-        /// Whether the daemon delivers anything.
-        var isDelivering = true
-    }
-
     private static func change(
         _ action: QueueAction, _ ids: [QueueID], _ query: [HTTPTarget.Parameter], _ daemon: RunningDaemon
-    ) throws(Failure) -> Result {
-        var result = Result()
+    ) throws(Failure) -> QueueChangeResult {
+        var result = QueueChangeResult()
         func add(_ page: JSON) -> Bool {
             result.done += Int(page["done"].integer ?? 0)
             result.isDelivering = page["delivering"].isTrue

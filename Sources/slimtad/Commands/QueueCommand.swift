@@ -63,15 +63,6 @@ struct FilterOptions: ParsableArguments {
     }
 }
 
-/// What a queue id from the command line can mean: one id, or all that begin with it.
-func queueIDs(_ text: String) throws(Failure) -> ClosedRange<QueueID> {
-    guard let ids = QueueID.all(beginningWith: text) else {
-        throw Failure(
-            .usage, "\"\(text)\" is not a queue id: up to 32 hexadecimal digits, as slimtad queue list prints them")
-    }
-    return ids
-}
-
 extension QueueCommand {
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(

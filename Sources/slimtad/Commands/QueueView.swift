@@ -143,18 +143,11 @@ enum QueueView {
     }
 }
 
-extension StorageError {
-    /// In words, for who asked.
-    var text: String {
-        switch self {
-        case .notFound: "is not queued"
-        case .damaged(let reason): "the record is damaged: \(reason)"
-        case .failed(let reason): "the disk failed: \(reason)"
-        case .full: "the disk is full"
-        case .closed: "the queue is closed"
-        case .away(let reason): "the queue's storage cannot be reached: \(reason)"
-        case .doubtful: "nobody knows yet whether that was stored: ask again in a moment"
-        case .lost: "is another node's now"
-        }
+/// What a queue id from the command line can mean: one id, or all that begin with it.
+func queueIDs(_ text: String) throws(Failure) -> ClosedRange<QueueID> {
+    guard let ids = QueueID.all(beginningWith: text) else {
+        throw Failure(
+            .usage, "\"\(text)\" is not a queue id: up to 32 hexadecimal digits, as slimtad queue list prints them")
     }
+    return ids
 }

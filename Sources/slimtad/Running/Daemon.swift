@@ -9,6 +9,7 @@ import SlimtaDNS
 import SlimtaEdge
 import SlimtaMail
 import SlimtaNet
+import SlimtaPolicy
 import SlimtaQueue
 import SlimtaSystem
 

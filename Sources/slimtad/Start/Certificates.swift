@@ -9,7 +9,7 @@ import SlimtaTLS
 /// The certificates in use, and the files that they are from.
 struct Certificates: Sendable {
     /// What is in the files of a certificate and its key.
-    private struct Content: Equatable, Sendable {
+    private struct PEMFiles: Equatable, Sendable {
         var certificate: [UInt8]
         var key: [UInt8]
     }
@@ -42,7 +42,7 @@ struct Certificates: Sendable {
     /// Of each certificate, in the file's order.
     let expiries: [Expiry]
     private let minimum: Configuration.TLS.Version
-    private let contents: [(pair: Configuration.TLS.Pair, content: Content)]
+    private let contents: [(pair: Configuration.TLS.Pair, content: PEMFiles)]
 
     /// Reads all files.
     ///
@@ -52,12 +52,12 @@ struct Certificates: Sendable {
     static func load(
         _ tls: Configuration.TLS, keeping previous: Certificates? = nil, service: UInt32? = nil
     ) throws(Failure) -> (Certificates, [Refusal]) {
-        var contents: [(pair: Configuration.TLS.Pair, content: Content)] = []
+        var contents: [(pair: Configuration.TLS.Pair, content: PEMFiles)] = []
         var refusals: [Refusal] = []
         var contexts: [TLSServerContext] = []
         for (index, pair) in ([tls.main] + tls.others).enumerated() {
             let key = index == 0 ? "tls" : "tls.certificates[\(index - 1)]"
-            var content: Content
+            var content: PEMFiles
             do throws(Failure) {
                 content = try read(pair, key, service)
                 contexts.append(try context(content, tls, pair, key))
@@ -84,9 +84,9 @@ struct Certificates: Sendable {
     }
 
     private static func read(_ pair: Configuration.TLS.Pair, _ key: String, _ service: UInt32?) throws(Failure)
-        -> Content
+        -> PEMFiles
     {
-        Content(
+        PEMFiles(
             certificate: try read(pair.certificate, "\(key).certificate", isSecret: false, service),
             key: try read(pair.key, "\(key).key", isSecret: true, service))
     }
@@ -104,7 +104,7 @@ struct Certificates: Sendable {
     }
 
     private static func context(
-        _ content: Content, _ tls: Configuration.TLS, _ pair: Configuration.TLS.Pair, _ key: String,
+        _ content: PEMFiles, _ tls: Configuration.TLS, _ pair: Configuration.TLS.Pair, _ key: String,
         others: [TLSServerContext] = []
     ) throws(Failure) -> TLSServerContext {
         do throws(TLSError) {

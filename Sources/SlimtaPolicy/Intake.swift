@@ -1,15 +1,13 @@
-// Between the edges and the queue: policies, then the storage, then the reply. One for all edges.
+// Between the edges and the queue: policies, then the storage, then the reply. The composition root makes one for all
+// edges, and gives it new policies at a reload.
 
-import Logging
-import NIOCore
-import SlimtaEdge
-import SlimtaMail
-import SlimtaPolicy
-import SlimtaQueue
+package import Logging
+package import SlimtaMail
+package import SlimtaQueue
 import Synchronization
 
-/// Takes what edges submit.
-final class Intake: Submissions {
+/// Takes what edges submit. Policies run on the caller's thread, the 250 comes from the storage's.
+package final class Intake: Submissions {
     private struct Settings {
         var policies: PolicyChain
         var hostname: String
@@ -22,7 +20,8 @@ final class Intake: Submissions {
     private let newID: @Sendable (Timestamp, QueueID) -> QueueID
     private let logger: Logger
 
-    init(policies: PolicyChain, hostname: String, queue: Queue, storage: any QueueStorage, logger: Logger) {
+    /// Takes messages for `queue`, whose storage is `storage`. `hostname` is our name: in Received, and in Message-ID.
+    package init(policies: PolicyChain, hostname: String, queue: Queue, storage: any QueueStorage, logger: Logger) {
         settings = Mutex(Settings(policies: policies, hostname: hostname))
         self.queue = queue
         self.storage = storage
@@ -31,23 +30,28 @@ final class Intake: Submissions {
     }
 
     /// Takes effect for messages that are submitted from now on.
-    func reconfigure(policies: PolicyChain, hostname: String) {
+    package func reconfigure(policies: PolicyChain, hostname: String) {
         settings.withLock { $0 = Settings(policies: policies, hostname: hostname) }
     }
 
-    func refusal(size: Int?) -> Reply? {
+    /// The storage knows: `completion` is called at once.
+    package func refusal(size: Int?, completion: @escaping @Sendable (Reply?) -> Void) {
         switch storage.admission(of: size ?? 0) {
-        case .open: nil
-        case .full: Reply(storing: .full)
-        case .away(let reason): Reply(storing: .away(reason))
+        case .open: completion(nil)
+        case .full: completion(Reply(storing: .full))
+        case .away(let reason): completion(Reply(storing: .away(reason)))
         }
     }
 
-    func newID(at time: Timestamp) -> QueueID { storage.newID(at: time) }
+    /// The storage's.
+    package func newID(at time: Timestamp) -> QueueID { storage.newID(at: time) }
 
-    func beginSpool(_ id: QueueID) -> any SpoolWriter { storage.beginSpool(id) }
+    /// The storage's.
+    package func beginSpool(_ id: QueueID) -> any SpoolWriter { storage.beginSpool(id) }
 
-    func submit(
+    /// One queue id is told to the client: that of the envelope as it came. Envelopes that policies make of it have their own,
+    /// and a line in the log each.
+    package func submit(
         _ envelope: Envelope, _ message: Message, session: String, completion: @escaping @Sendable (Reply) -> Void
     ) {
         let settings = settings.withLock { $0 }

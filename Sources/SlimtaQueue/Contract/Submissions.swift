@@ -1,0 +1,44 @@
+// The contract between the edges and what takes their messages: in this process policies and queue (Intake, in SlimtaPolicy),
+// with an edge apart from its queue a client of that. Edges call it, and know nothing else of what is behind.
+
+package import SlimtaMail
+
+/// What an edge hands messages to. Safe to call from any thread; never blocks the caller.
+package protocol Submissions: Sendable {
+    /// Asked before a message comes: the reply that says that nothing, or nothing of `size` octets, can be taken now; nil
+    /// if it can, or if that will only be known when the message is there.
+    ///
+    /// - Parameters:
+    ///   - size: what the client says that the message has; nil if it says nothing.
+    ///   - completion: is called once, on any thread: before this returns where the answer is known. Another process may
+    ///     have to be asked for it.
+    func refusal(size: Int?, completion: @escaping @Sendable (Reply?) -> Void)
+
+    /// The id of a message that begins to arrive at `time`.
+    func newID(at time: Timestamp) -> QueueID
+
+    /// Begins the file of a large message: what is behind the part of it that is kept in memory.
+    func beginSpool(_ id: QueueID) -> any SpoolWriter
+
+    /// Applies policies, makes the message durable, and says what the client is told.
+    ///
+    /// - Parameters:
+    ///   - envelope: with an id that ``newID(at:)`` made.
+    ///   - session: the name of the client's session in logs.
+    ///   - completion: is called once, on any thread; before this returns where a policy refuses. 250 means that the queue has
+    ///     taken responsibility, 4xx and 5xx that nothing of the message is in it.
+    func submit(
+        _ envelope: Envelope, _ message: Message, session: String, completion: @escaping @Sendable (Reply) -> Void)
+}
+
+extension Reply {
+    /// What a client is told when the storage could not take its message.
+    package init(storing error: StorageError) {
+        switch error {
+        case .full: self.init(452, .init(4, 3, 1), "Insufficient system storage")
+        case .failed, .notFound, .damaged, .away, .doubtful, .lost:
+            self.init(451, .init(4, 3, 0), "Error queuing message")
+        case .closed: self.init(421, .init(4, 3, 2), "Service shutting down")
+        }
+    }
+}

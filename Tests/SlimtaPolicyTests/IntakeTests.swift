@@ -1,0 +1,184 @@
+// What edges submit, through policies and the real queue into the real storage, and what they are told.
+
+import Foundation
+import Logging
+import NIOCore
+import SlimtaMail
+import SlimtaQueue
+import SlimtaStorage
+import Synchronization
+import Testing
+
+@testable import SlimtaPolicy
+
+private let now = Timestamp.now()
+
+/// Makes no attempts: the queue does not run in these tests.
+private struct NoRelay: Relay {
+    func attempt(_ delivery: Delivery) async -> [Outcome] { [] }
+}
+
+/// What completions were called with.
+private final class Answers: Sendable {
+    let refusals = Mutex<[Reply?]>([])
+    let texts = Mutex<[QueueID: [String]]>([:])
+}
+
+/// An intake with a queue in a folder of its own.
+private final class World {
+    private let path = FileManager.default.temporaryDirectory.appendingPathComponent("intake-\(UUID().uuidString)").path
+    let storage: JournaledStorage
+    let queue: Queue
+    let intake: Intake
+
+    init(
+        _ policies: [any QueuePolicy] = [DatePolicy(), ReceivedPolicy()], minimumFree: UInt64 = 0
+    ) async throws {
+        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        var options = StorageOptions()
+        options.segmentSize = 1 << 20
+        options.minimumFree = minimumFree
+        options.reserveSize = 0
+        storage = try JournaledStorage.open(directory: path, owner: nil, options: options, report: { _ in })
+        let queue = Queue(
+            storage: storage, relay: NoRelay(),
+            configuration: .init(
+                schedule: RetrySchedule(intervals: [.seconds(1)], expire: .seconds(3600), warn: nil),
+                limits: .init(attempts: 1, attemptsPerDestination: 1), delivers: false, hostname: "queue.test"),
+            logger: logger)
+        self.queue = queue
+        intake = Intake(
+            policies: PolicyChain(policies, receivedHops: 2), hostname: "mail.example.com", queue: queue,
+            storage: storage, logger: logger)
+        try await storage.start { queue.receive($0) }
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    func envelope(to recipients: [String] = ["b@x.test"]) throws -> Envelope {
+        Envelope(
+            id: intake.newID(at: now), sender: Mailbox(parsing: "a@example.com"),
+            recipients: try recipients.map { try #require(Mailbox(parsing: $0)) }, received: now,
+            client: ClientInfo(address: "192.0.2.7", name: "laptop", protocolWord: "ESMTP"))
+    }
+
+    /// The reply to a message. A second one would be a crash: a continuation is resumed once.
+    func submit(_ envelope: Envelope, _ content: String = "Subject: x\r\n\r\ntext\r\n") async -> Reply {
+        await withCheckedContinuation { continuation in
+            intake.submit(envelope, Message(head: ByteBuffer(string: content)), session: "1") {
+                continuation.resume(returning: $0)
+            }
+        }
+    }
+
+    /// What MAIL is told, which has to be known at once.
+    func refusal(size: Int? = nil) throws -> Reply? {
+        let answers = Answers()
+        intake.refusal(size: size) { reply in answers.refusals.withLock { $0.append(reply) } }
+        let told = answers.refusals.withLock { $0 }
+        try #require(told.count == 1)
+        return told[0]
+    }
+
+    /// Where there is room for none, once the storage has looked.
+    func untilFull() async throws {
+        for _ in 0..<500 where try refusal() == nil { try await Task.sleep(for: .milliseconds(10)) }
+    }
+}
+
+@Suite struct IntakeTests {
+    @Test func acceptedIsStoredWithWhatPoliciesAdd() async throws {
+        let world = try await World([DatePolicy(), MessageIDPolicy(), ReceivedPolicy()])
+        #expect(try world.refusal(size: 1000) == nil)
+        let envelope = try world.envelope()
+        #expect(await world.submit(envelope) == Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"))
+        let stored = try await world.storage.load(envelope.id)
+        let fields = String(buffer: stored.envelope.prependedFields)
+        #expect(fields.hasPrefix("Received: from laptop ([192.0.2.7])\r\n\tby mail.example.com"))
+        #expect(fields.contains("\r\nMessage-ID: <\(envelope.id)@mail.example.com>\r\n"))
+        #expect(fields.contains("\r\nDate: \(now.mailDate(offset: now.localOffset))\r\n"))
+        #expect(String(buffer: stored.message.head) == "Subject: x\r\n\r\ntext\r\n")
+        #expect(world.queue.count == 1)
+        await world.storage.close()
+    }
+
+    /// All envelopes of a message are stored, and the client hears of it once, by the id of the first.
+    @Test func whatPoliciesSplitIsOneSubmission() async throws {
+        let world = try await World([DomainSplitPolicy(), ReceivedPolicy()])
+        let envelope = try world.envelope(to: ["a@x.test", "b@y.test", "c@X.test"])
+        #expect(await world.submit(envelope) == Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"))
+        let page = try await world.storage.page(after: nil, count: 10)
+        var recipients: [[String]] = []
+        for summary in page.envelopes {
+            recipients.append(summary.envelope.recipients.map(\.text))
+        }
+        #expect(Set(recipients) == [["a@x.test", "c@X.test"], ["b@y.test"]] && world.queue.count == 2)
+        #expect(try await world.storage.load(envelope.id).envelope.recipients.count == 2)
+        await world.storage.close()
+    }
+
+    @Test func whatAPolicyRefusesIsNotQueued() async throws {
+        let world = try await World()
+        let hops = String(repeating: "Received: from a by b; c\r\n", count: 3)
+        #expect(
+            await world.submit(try world.envelope(), hops + "\r\n")
+                == Reply(554, .init(5, 4, 6), "Too many hops, this message is in a loop"))
+        #expect(world.queue.count == 0)
+        #expect(try await world.storage.page(after: nil, count: 10).envelopes.isEmpty)
+        await world.storage.close()
+    }
+
+    /// A full disk is told at MAIL, and again to whoever sends a message all the same.
+    @Test func fullIsToldAtMAILAndToTheMessage() async throws {
+        let world = try await World(minimumFree: 1 << 60)
+        try await world.untilFull()
+        let full = Reply(452, .init(4, 3, 1), "Insufficient system storage")
+        #expect(try world.refusal() == full && world.refusal(size: 1) == full)
+        #expect(await world.submit(try world.envelope()) == full)
+        #expect(world.queue.count == 0)
+        await world.storage.close()
+    }
+
+    @Test func aMessageThatIsTooLargeForTheDiskIsRefusedAtMAIL() async throws {
+        let world = try await World()
+        #expect(try world.refusal(size: .max) == Reply(storing: .full))
+        #expect(try world.refusal(size: 1) == nil)
+        await world.storage.close()
+    }
+
+    @Test func closed() async throws {
+        let world = try await World()
+        await world.storage.close()
+        #expect(
+            await world.submit(try world.envelope()) == Reply(421, .init(4, 3, 2), "Service shutting down"))
+        #expect(world.queue.count == 0)
+    }
+
+    @Test func reconfigurationHoldsForTheNextMessage() async throws {
+        let world = try await World()
+        world.intake.reconfigure(
+            policies: PolicyChain([ReceivedPolicy()], receivedHops: 2), hostname: "new.example.com")
+        let envelope = try world.envelope()
+        _ = await world.submit(envelope)
+        let fields = String(buffer: try await world.storage.load(envelope.id).envelope.prependedFields)
+        #expect(fields.contains("\r\n\tby new.example.com ") && !fields.contains("\r\nDate:"))
+        await world.storage.close()
+    }
+
+    /// Each of many submissions at once is answered, once, and by its own id.
+    @Test func manyAtOnce() async throws {
+        let world = try await World()
+        let answers = Answers()
+        for _ in 0..<200 {
+            let envelope = try world.envelope()
+            world.intake.submit(envelope, Message(head: ByteBuffer(string: "\r\n")), session: "1") { reply in
+                answers.texts.withLock { $0[envelope.id, default: []].append(reply.text) }
+            }
+        }
+        // Only what is made before it is closed is finished.
+        await world.storage.close()
+        let told = answers.texts.withLock { $0 }
+        #expect(told.count == 200 && told.allSatisfy { $0.value == ["Message queued as \($0.key)"] })
+        #expect(world.queue.count == 200)
+    }
+}
