@@ -10,13 +10,16 @@ package struct ControlRequest: Sendable {
         case post = "POST"
     }
 
+    /// Whether something is to be changed.
     package var method: Method
     /// The parts of the path, decoded: `/queue/019a` is "queue", "019a".
     package var path: [String]
+    /// Parameters, each of which must be known where it is used.
     package var query: [HTTPTarget.Parameter]
     /// Who asks.
     package var peer: HTTPPeer.Process
 
+    /// A request as the server read it.
     package init(method: Method, path: [String], query: [HTTPTarget.Parameter], peer: HTTPPeer.Process) {
         self.method = method
         self.path = path

@@ -9,9 +9,12 @@ package import SlimtaNet
 package final class ControlServer: HTTPService {
     /// Who may ask: root, these users, and whoever has this group.
     package struct Access: Hashable, Sendable {
+        /// By number, beside root.
         package var users: Set<UInt32>
+        /// By number; nil: there is none.
         package var group: UInt32?
 
+        /// Given in by the composition root, which asks the system for the numbers.
         package init(users: Set<UInt32>, group: UInt32?) {
             self.users = users
             self.group = group
@@ -47,6 +50,7 @@ package final class ControlServer: HTTPService {
         }
     }
 
+    /// Reads what a request means, and has the service answer it.
     package func respond(to request: HTTPRequest, body: HTTPBody) async throws -> HTTPResponse {
         // A request is acted upon when it is there as a whole, though all that counts is in its target.
         try await body.discard()
@@ -61,6 +65,7 @@ package final class ControlServer: HTTPService {
             to: ControlRequest(method: method, path: target.path, query: target.query, peer: peer))
     }
 
+    /// Writes it into the log.
     package func noticed(_ event: HTTPServerEvent) {
         switch event {
         case .tooMany(let limit):
@@ -78,6 +83,7 @@ package final class ControlServer: HTTPService {
 }
 
 extension ControlServer.Access: HTTPAccess {
+    /// Refuses with 403 whom it does not allow.
     package func admit(_ peer: HTTPPeer) -> HTTPAdmission {
         guard let process = peer.process, allows(uid: process.uid, groups: process.groups) else {
             return .refused(

@@ -26,6 +26,7 @@ package enum QueuePlace: String, Sendable, CaseIterable {
 package struct QueueFilter: Hashable, Sendable {
     /// Why a filter cannot be used, in words.
     package struct Mistake: Error, Hashable, Sendable, CustomStringConvertible {
+        /// Which parameter, and what it should be.
         package let description: String
 
         init(_ description: String) { self.description = description }
@@ -37,14 +38,18 @@ package struct QueueFilter: Hashable, Sendable {
     package var recipient: String?
     /// The domain of a recipient that is still to be delivered.
     package var domain: String?
+    /// The login that submitted it, as it was given.
     package var login: String?
-    /// The time since acceptance, at least and at most.
+    /// The time since acceptance, at least.
     package var minimumAge: Duration?
+    /// The time since acceptance, at most.
     package var maximumAge: Duration?
+    /// How far it is.
     package var place: QueuePlace?
     /// A part of what was said last of a recipient that is still to be delivered.
     package var reason: String?
 
+    /// One that means everything.
     package init() {}
 
     /// The names of the parameters.

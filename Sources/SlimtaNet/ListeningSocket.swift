@@ -9,8 +9,10 @@ package struct ListeningSocket: Hashable, Sendable {
     package struct BindError: Error, Hashable, Sendable, CustomStringConvertible {
         /// The address as configured.
         package let address: String
+        /// `errno` of the call that failed.
         package let errorNumber: Int32
 
+        /// With what most likely helps.
         package var description: String {
             let text = "cannot listen on \(address): \(String(cString: strerror(errorNumber)))"
             let isFile = address.hasPrefix("unix:")
@@ -47,6 +49,7 @@ package struct ListeningSocket: Hashable, Sendable {
         guard descriptor >= 0 else { throw BindError(address: address, errorNumber: errno) }
     }
 
+    /// A UNIX socket's file stays.
     package func close() { _ = Glibc.close(descriptor) }
 
     /// Another descriptor of the same socket: it listens until the last one is closed. Throws what the system says.

@@ -22,11 +22,48 @@ import Testing
     }
 
     @Test(arguments: [
-        "", " ", "{", "[1,]", "[1 2]", "{\"a\"}", "{\"a\":}", "{1:2}", "tru", "01", "1.5", "+1", "--1", "\"", "\"\\x\"",
-        "\"\\ud800\"", "\"\\u12\"", "\"\u{1}\"", "1 2", "[", "9223372036854775808", "\"\\u+123\"",
+        "", " ", "{", "[1,]", "[1 2]", "{\"a\"}", "{\"a\":}", "{1:2}", "tru", "01", "+1", "--1", "-", "-01", "1.", ".5",
+        "1.e1", "1e", "1e+", "1E-", "0x1", "1_0", "Infinity", "NaN", "- 1", "1 .5",
+        "{\"a\":1,\"a\":2}", "{\"a\":1,\"\\u0061\":2}", "{,}", "[,1]", "[1,,2]", "{\"a\":1,}", "\u{FEFF}1",
+        "\"\\udc00\"", "\"\\ud800\\u0041\"", "'a'",
+        "nul", "True", "//\n1", "\"a\tb\"", "\"", "\"\\x\"",
+        "\"\\ud800\"", "\"\\u12\"", "\"\u{1}\"", "1 2", "[", "\"\\u+123\"",
     ])
     func refuses(_ text: String) {
         #expect(throws: JSONError.self) { try JSON(parsing: text.utf8) }
+    }
+
+    /// Written as it was read: nothing is lost, whatever a Double would make of it.
+    @Test(arguments: [
+        ("0", 0.0), ("-1", -1), ("1.5", 1.5), ("1.0", 1), ("1e3", 1000), ("1E+3", 1000), ("25e-2", 0.25), ("-0.0", 0),
+        ("9223372036854775807", 0x1p63), ("9223372036854775808", 0x1p63),
+        ("-9223372036854775809", -0x1p63), ("0.1000000000000000055511151231257827", 0.1),
+        ("123456789012345678901234567890", 1.2345678901234568e29), ("1e400", nil), ("1e-400", 0),
+    ])
+    func numbers(_ text: String, _ double: Double?) throws {
+        let value = try JSON(parsing: text.utf8)
+        #expect(value.line == text)
+        #expect(value.double == double)
+        #expect((value.integer != nil) == (Int64(text) != nil))
+    }
+
+    @Test(arguments: [0.5, -1e-7, 1e300, .leastNonzeroMagnitude, 0.1 + 0.2])
+    func doublesThereAndBack(_ number: Double) throws {
+        let value = JSON.decimal(try #require(JSON.Decimal(number)))
+        #expect(try JSON(parsing: value.line.utf8).double == number)
+        #expect(JSON.Decimal(.infinity) == nil)
+        #expect(JSON.Decimal(.nan) == nil)
+    }
+
+    @Test func sizeAndDepthHaveLimits() throws {
+        #expect(try JSON(parsing: "[[1]]".utf8, upTo: 5, depth: 2).line == "[[1]]")
+        #expect(throws: JSONError.self) { try JSON(parsing: "[[1]]".utf8, upTo: 4) }
+        #expect(throws: JSONError.self) { try JSON(parsing: "[[1]]".utf8, depth: 1) }
+        #expect(throws: JSONError.self) { try JSON(parsing: "{\"a\":{}}".utf8, depth: 1) }
+        let deepest = String(repeating: "[", count: 64) + String(repeating: "]", count: 64)
+        #expect(try JSON(parsing: deepest.utf8).line == deepest)
+        #expect(throws: JSONError.self) { try JSON(parsing: "[\(deepest)]".utf8, depth: 1000) }
+        #expect(throws: JSONError.self) { try JSON(parsing: [0x22, 0xC3, 0x28, 0x22]) }
     }
 
     @Test func refusesWhatIsTooDeep() {

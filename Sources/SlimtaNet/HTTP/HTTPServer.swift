@@ -19,6 +19,7 @@ package final class HTTPServer: Sendable {
     /// Connections of those who were admitted, and of all others.
     private let connections = Mutex((admitted: 0, refused: 0))
 
+    /// A server that listens nowhere yet. `limits` are for all sockets that it is run on together.
     package init(
         service: any HTTPService, access: any HTTPAccess, limits: HTTPLimits, group: any EventLoopGroup
     ) {

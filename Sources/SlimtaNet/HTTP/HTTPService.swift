@@ -9,11 +9,14 @@ package import SlimtaMail
 package struct HTTPPeer: Sendable {
     /// A process at the other end of a UNIX socket: as the kernel says, not as the client does.
     package struct Process: Hashable, Sendable {
+        /// The effective user when it connected.
         package var uid: UInt32
+        /// It may have ended since, and the number be another's.
         package var pid: Int32
         /// The groups that it has: with more than 64 only its own, and the superuser's only as its own.
         package var groups: [UInt32]
 
+        /// One that is known otherwise than from a socket: in tests.
         package init(uid: UInt32, pid: Int32, groups: [UInt32] = []) {
             self.uid = uid
             self.pid = pid
@@ -21,8 +24,9 @@ package struct HTTPPeer: Sendable {
         }
     }
 
+    /// Addresses of both ends.
     package let connection: ConnectionFacts
-    /// nil for a TCP connection.
+    /// Who has the other end of a UNIX socket; nil for a TCP connection.
     package let process: Process?
 }
 
@@ -59,27 +63,8 @@ package protocol HTTPService: Sendable {
     /// the answer. An error ends the connection without an answer, but for ``HTTPBody/TooLarge``, which is answered with 413.
     func respond(to request: HTTPRequest, body: HTTPBody) async throws -> HTTPResponse
 
+    /// Told on an event loop or in a connection's task: must not block.
     func noticed(_ event: HTTPServerEvent)
-}
-
-/// What a peer may take. Serving HTTP must not be a way to harm the daemon.
-package struct HTTPLimits: Hashable, Sendable {
-    /// Connections of those who are admitted.
-    package var connections = 32
-    /// Connections of those who are not, and are told so.
-    package var refusals = 4
-    /// Octets of a request's line and fields; and of requests that are sent before the one before is answered.
-    package var head = 64 << 10
-    /// Octets of a request's body, without the framing of chunks.
-    package var body = 64 << 10
-    /// From the beginning of a connection, or the last answer, to the end of a request's head.
-    package var headTimeout = TimeAmount.seconds(30)
-    /// From there to the end of its body.
-    package var bodyTimeout = TimeAmount.seconds(30)
-    /// How long a client may take to read a piece of an answer, or the whole of one that is not streamed.
-    package var answerTimeout = TimeAmount.seconds(30)
-
-    package init() {}
 }
 
 /// A request, but for its body.
@@ -88,6 +73,7 @@ package struct HTTPRequest: Sendable {
     package let method: String
     /// The request target as it was sent (RFC 9112 section 3.2), in which ``HTTPTarget`` finds path and query.
     package let target: String
+    /// Who asks.
     package let peer: HTTPPeer
     /// Octets of the body; nil if only its end will tell.
     package let length: Int?
@@ -119,10 +105,12 @@ package struct HTTPResponse: Sendable {
     package var status: Int
     /// Fields, without those of framing and connection, which are the server's.
     package var fields: [(name: String, value: String)]
+    /// What follows the fields; of a HEAD request only its framing is sent.
     package var content: Content
     /// Called when the answer is on its way: for what may end the server before it has answered.
     package var afterwards: @Sendable () -> Void = {}
 
+    /// An answer of any kind: empty where nothing else is given.
     package init(
         _ status: Int, _ fields: [(name: String, value: String)] = [], _ content: Content = .whole(ByteBuffer())
     ) {

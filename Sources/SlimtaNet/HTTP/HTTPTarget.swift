@@ -6,9 +6,12 @@ internal import SlimtaMail
 package struct HTTPTarget: Hashable, Sendable, CustomStringConvertible {
     /// A parameter of the query, decoded. `value` is empty where there is only a name.
     package struct Parameter: Hashable, Sendable {
+        /// What comes before the first "=".
         package var name: String
+        /// What comes behind it.
         package var value: String
 
+        /// Both as they mean, not as they are written.
         package init(_ name: String, _ value: String) {
             self.name = name
             self.value = value
@@ -17,8 +20,10 @@ package struct HTTPTarget: Hashable, Sendable, CustomStringConvertible {
 
     /// The parts of the path: `/queue/019a` is "queue", "019a". Empty parts are left out.
     package var path: [String]
+    /// In the order in which they were written; a name may be there several times.
     package var query: [Parameter]
 
+    /// The target of a request that is to be made.
     package init(_ path: [String], _ query: [Parameter] = []) {
         self.path = path
         self.query = query

@@ -1,21 +1,28 @@
-// Reads JSON (RFC 8259): the command line uses it for what the daemon answers. Strict, and bounded in depth.
+// Reads JSON (RFC 8259): the command line uses it for what the daemon answers. Strict, and bounded in size and depth.
 
 extension JSON {
-    /// Reads one value and nothing behind it but white space.
-    package init(parsing octets: some Sequence<UInt8>) throws(JSONError) {
-        var parser = JSONParser(octets: Array(octets))
+    /// Reads one value and nothing behind it but white space. Strict: no name twice in an object (RFC 8259 section 4), no
+    /// half characters, no byte order mark.
+    ///
+    /// - Parameters:
+    ///   - limit: how many octets there may be, white space counted.
+    ///   - depth: how many arrays and objects may be within each other; more than 64 are never read.
+    package init(parsing octets: some Collection<UInt8>, upTo limit: Int = .max, depth: Int = 64) throws(JSONError) {
+        guard octets.count <= limit else { throw JSONError(offset: limit, what: "longer than \(limit) octets") }
+        var parser = JSONParser(octets: Array(octets), deepest: min(depth, 64))
         self = try parser.document()
     }
 }
 
 private struct JSONParser {
-    /// Deeper than anything that is said here.
-    private static let deepest = 64
-
     let octets: [UInt8]
+    let deepest: Int
     var place = 0
 
-    init(octets: [UInt8]) { self.octets = octets }
+    init(octets: [UInt8], deepest: Int) {
+        self.octets = octets
+        self.deepest = deepest
+    }
 
     mutating func document() throws(JSONError) -> JSON {
         let value = try self.value(0)
@@ -43,7 +50,6 @@ private struct JSONParser {
     }
 
     private mutating func value(_ depth: Int) throws(JSONError) -> JSON {
-        guard depth < Self.deepest else { throw error("too deep") }
         guard let octet = peek() else { throw error("no value") }
         switch octet {
         case UInt8(ascii: "{"): return try object(depth)
@@ -63,25 +69,48 @@ private struct JSONParser {
         return value
     }
 
+    /// RFC 8259 section 6: no plus, no zero in front, digits on both sides of a point.
     private mutating func number() throws(JSONError) -> JSON {
         let start = place
-        while place < octets.count, "+-.0123456789Ee".utf8.contains(octets[place]) { place += 1 }
-        let text = String(decoding: octets[start..<place], as: UTF8.self)
-        let digits = text.drop { $0 == "-" }
-        guard let number = Int64(text), digits == "0" || !digits.hasPrefix("0"), !text.hasPrefix("+") else {
-            place = start
-            throw error("not an integer")
+        skip("-")
+        let first = place
+        guard digits() > 0, octets[first] != UInt8(ascii: "0") || place == first + 1 else { throw error("no number") }
+        let isWhole = place
+        if skip(".") { guard digits() > 0 else { throw error("no digit behind the point") } }
+        if skip("eE") {
+            skip("+-")
+            guard digits() > 0 else { throw error("no exponent") }
         }
-        return .number(number)
+        let text = String(decoding: octets[start..<place], as: UTF8.self)
+        if place == isWhole, let number = Int64(text) { return .number(number) }
+        return .decimal(JSON.Decimal(written: text))
+    }
+
+    /// Skips one octet, if it is one of these.
+    @discardableResult
+    private mutating func skip(_ these: String) -> Bool {
+        guard place < octets.count, these.utf8.contains(octets[place]) else { return false }
+        place += 1
+        return true
+    }
+
+    /// Skips digits; returns how many there were.
+    private mutating func digits() -> Int {
+        let start = place
+        while place < octets.count, UInt8(ascii: "0")...UInt8(ascii: "9") ~= octets[place] { place += 1 }
+        return place - start
     }
 
     private mutating func object(_ depth: Int) throws(JSONError) -> JSON {
+        guard depth < deepest else { throw error("too deep") }
         place += 1
         var members: [JSON.Member] = []
         if take(UInt8(ascii: "}")) { return .object(members) }
+        var names: Set<String> = []
         repeat {
             guard peek() == UInt8(ascii: "\"") else { throw error("no name of a member") }
             let name = try string()
+            guard names.insert(name).inserted else { throw error("a name twice") }
             guard take(UInt8(ascii: ":")) else { throw error("no colon") }
             members.append(.init(name, try value(depth + 1)))
         } while take(UInt8(ascii: ","))
@@ -90,6 +119,7 @@ private struct JSONParser {
     }
 
     private mutating func array(_ depth: Int) throws(JSONError) -> JSON {
+        guard depth < deepest else { throw error("too deep") }
         place += 1
         var elements: [JSON] = []
         if take(UInt8(ascii: "]")) { return .array(elements) }

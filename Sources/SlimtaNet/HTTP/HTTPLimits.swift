@@ -1,0 +1,24 @@
+// What the HTTP server lets a peer have of memory and time: given in by who makes the server.
+
+package import NIOCore
+
+/// What a peer may take. Serving HTTP must not be a way to harm the daemon.
+package struct HTTPLimits: Hashable, Sendable {
+    /// Connections of those who are admitted.
+    package var connections = 32
+    /// Connections of those who are not, and are told so.
+    package var refusals = 4
+    /// Octets of a request's line and fields; and of requests that are sent before the one before is answered.
+    package var head = 64 << 10
+    /// Octets of a request's body, without the framing of chunks.
+    package var body = 64 << 10
+    /// From the beginning of a connection, or the last answer, to the end of a request's head.
+    package var headTimeout = TimeAmount.seconds(30)
+    /// From there to the end of its body.
+    package var bodyTimeout = TimeAmount.seconds(30)
+    /// How long a client may take to read a piece of an answer, or the whole of one that is not streamed.
+    package var answerTimeout = TimeAmount.seconds(30)
+
+    /// Those of the control socket.
+    package init() {}
+}
