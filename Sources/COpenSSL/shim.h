@@ -43,6 +43,8 @@ static inline int C_SSL_set_tlsext_host_name(SSL *ssl, const char *name) {
     return (int)SSL_set_tlsext_host_name(ssl, name);
 }
 
+static inline int C_SSL_get_extms_support(SSL *ssl) { return (int)SSL_get_extms_support(ssl); }
+
 static inline void C_BIO_set_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
 
 static inline void C_BIO_clear_retry_flags(BIO *bio) { BIO_clear_retry_flags(bio); }
@@ -56,14 +58,15 @@ static inline int C_ERR_errno(unsigned long error) {
     return ERR_SYSTEM_ERROR(error) ? ERR_GET_REASON(error) : 0;
 }
 
-// Calls `each` with every DNS name among the certificate's subject alternative names.
-static inline void C_X509_each_dns_name(
-    X509 *certificate, void *context, void (*each)(void *context, const unsigned char *name, int count)) {
+// Calls `each` with every name of a type (GEN_DNS, GEN_EMAIL) among the certificate's subject alternative names.
+static inline void C_X509_each_name(
+    X509 *certificate, int type, void *context,
+    void (*each)(void *context, const unsigned char *name, int count)) {
     GENERAL_NAMES *names = (GENERAL_NAMES *)X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
     for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++) {
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-        if (name->type != GEN_DNS) continue;
-        each(context, ASN1_STRING_get0_data(name->d.dNSName), ASN1_STRING_length(name->d.dNSName));
+        if (name->type != type) continue;
+        each(context, ASN1_STRING_get0_data(name->d.ia5), ASN1_STRING_length(name->d.ia5));
     }
     GENERAL_NAMES_free(names);
 }

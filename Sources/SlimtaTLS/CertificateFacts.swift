@@ -27,13 +27,8 @@ package struct CertificateFacts: Sendable {
         defer { for issuer in issuers { X509_free(issuer) } }
         while let issuer = try source.readIssuer() { issuers.append(issuer) }
 
-        let list = NameList()
-        C_X509_each_dns_name(leaf, Unmanaged.passUnretained(list).toOpaque()) { context, octets, count in
-            guard let context, let octets else { return }
-            let name = String(decoding: UnsafeBufferPointer(start: octets, count: Int(count)), as: UTF8.self)
-            Unmanaged<NameList>.fromOpaque(context).takeUnretainedValue().names.append(name)
-        }
-        names = list.names.isEmpty ? [Self.commonName(X509_get_subject_name(leaf))] : list.names
+        let names = Self.names(of: leaf, GEN_DNS)
+        self.names = names.isEmpty ? [Self.commonName(X509_get_subject_name(leaf))] : names
         isSelfSigned = X509_check_issued(leaf, leaf) == X509_V_OK
         chain = ([leaf] + issuers).map { Self.commonName(X509_get_issuer_name($0)) }
         expiry = try TLSServerContext.seconds(of: X509_get0_notAfter(leaf))
@@ -51,8 +46,19 @@ package struct CertificateFacts: Sendable {
         return host.split(separator: ".", maxSplits: 1).last.map { $0 == name.dropFirst(2) } ?? false
     }
 
+    /// The subject alternative names of one type (RFC 5280 section 4.2.1.6).
+    static func names(of certificate: OpaquePointer, _ type: CInt) -> [String] {
+        let list = NameList()
+        C_X509_each_name(certificate, type, Unmanaged.passUnretained(list).toOpaque()) { context, octets, count in
+            guard let context, let octets else { return }
+            let name = String(decoding: UnsafeBufferPointer(start: octets, count: Int(count)), as: UTF8.self)
+            Unmanaged<NameList>.fromOpaque(context).takeUnretainedValue().names.append(name)
+        }
+        return list.names
+    }
+
     /// The common name, or all of the name where it has none.
-    private static func commonName(_ name: OpaquePointer?) -> String {
+    static func commonName(_ name: OpaquePointer?) -> String {
         var buffer = [CChar](repeating: 0, count: 256)
         if X509_NAME_get_text_by_NID(name, NID_commonName, &buffer, CInt(buffer.count)) < 0 {
             X509_NAME_oneline(name, &buffer, CInt(buffer.count))

@@ -144,6 +144,12 @@ final class TLSEngine {
         throw .drainQueue(.handshake, while: "handshake failed")
     }
 
+    /// Whether the peer's certificate was asked for, came, and is good.
+    var isPeerVerified: Bool {
+        (verification != .none || server?.asksForCertificate == true) && SSL_get0_peer_certificate(ssl) != nil
+            && SSL_get_verify_result(ssl) == Int(X509_V_OK)
+    }
+
     /// What was agreed; to be asked for when the handshake is done.
     var facts: TLSFacts {
         var serverName: String?
@@ -157,8 +163,7 @@ final class TLSEngine {
                 version: String(cString: SSL_get_version(ssl)),
                 cipher: String(cString: SSL_CIPHER_get_name(SSL_get_current_cipher(ssl)))),
             serverName: serverName,
-            isPeerVerified: verification != .none && SSL_get0_peer_certificate(ssl) != nil
-                && SSL_get_verify_result(ssl) == Int(X509_V_OK))
+            isPeerVerified: isPeerVerified)
     }
 
     /// Appends plaintext to the room that `buffer` has left, until there is no room or no ciphertext.

@@ -101,6 +101,22 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
         self.init(engine: TLSEngine(client: client, serverName: serverName, verification: verification))
     }
 
+    // MARK: The session, once it is established
+
+    /// The data that binds a SASL exchange to this session (RFC 5056). Computed when asked for; on the event loop.
+    ///
+    /// - Returns: nil if this session cannot have it, or is not established.
+    package func channelBinding(_ type: ChannelBinding) -> [UInt8]? {
+        guard case .established = state else { return nil }
+        return engine.channelBinding(type)
+    }
+
+    /// Who the peer's certificate is for; nil if it has none, or the session is not established. On the event loop.
+    package var peerIdentity: CertificateIdentity? {
+        guard case .established = state else { return nil }
+        return engine.peerIdentity
+    }
+
     // MARK: Beginning and end
 
     /// On a channel that is active already, as after STARTTLS (RFC 3207 section 4), the handshake begins here.

@@ -12,16 +12,22 @@ package final class TLSServerContext: Sendable {
     let context: TLSContext
     /// When the certificate (the leaf, not its issuers) ends to be valid, in seconds since 1970-01-01T00:00:00Z.
     package let certificateExpiry: Int64
+    /// Whether clients are asked for a certificate; they need not have one.
+    let asksForCertificate: Bool
     /// The certificates for other names; nil if there are none.
     private let alternatives: Alternatives?
 
     /// Takes what was read from PEM files: the certificate followed by the chain of its issuers, and the key without
     /// a passphrase.
     ///
-    /// - Parameter others: a client that asks for a host by name (SNI, RFC 6066 section 3) is shown the first of these
-    ///   certificates that is for that name, if this one is not.
+    /// - Parameters:
+    ///   - others: a client that asks for a host by name (SNI, RFC 6066 section 3) is shown the first of these
+    ///     certificates that is for that name, if this one is not.
+    ///   - clientTrustFile: clients are asked for a certificate, and it is good if a certificate in this PEM file issued
+    ///     it; nil: they are not asked. One that is not good, or none, does not end the handshake.
     package init(
-        certificatePEM: [UInt8], keyPEM: [UInt8], minimum: TLSMinimum = .v1_2, others: [TLSServerContext] = []
+        certificatePEM: [UInt8], keyPEM: [UInt8], minimum: TLSMinimum = .v1_2, others: [TLSServerContext] = [],
+        clientTrustFile: String? = nil
     ) throws(TLSError) {
         context = try TLSContext(method: TLS_server_method(), minimum: minimum)
         let pointer = context.pointer
@@ -56,12 +62,27 @@ package final class TLSServerContext: Sendable {
         guard SSL_CTX_use_PrivateKey(pointer, privateKey.pointer) == 1 else {
             throw .drainQueue(.key, while: "private key not accepted")
         }
+        asksForCertificate = clientTrustFile != nil
+        if let clientTrustFile { try Self.askForCertificates(pointer, trustFile: clientTrustFile) }
         certificateExpiry = try Self.seconds(of: X509_get0_notAfter(leaf))
         alternatives = others.isEmpty ? nil : Alternatives(others)
         guard let alternatives else { return }
         C_SSL_CTX_set_servername(
             pointer, { ssl, _, argument in chooseContext(ssl, argument) },
             Unmanaged.passUnretained(alternatives).toOpaque())
+    }
+
+    /// RFC 8446 section 4.3.2, without the names of authorities: some clients ask their users if these are sent.
+    private static func askForCertificates(_ context: OpaquePointer, trustFile: String) throws(TLSError) {
+        ERR_clear_error()
+        guard SSL_CTX_load_verify_file(context, trustFile) == 1 else {
+            throw .drainQueue(.trust, while: "cannot read \(trustFile)")
+        }
+        // The verdict is kept by OpenSSL, with the session and its ticket, for who asks.
+        SSL_CTX_set_verify(context, SSL_VERIFY_PEER) { _, _ in 1 }
+        guard SSL_CTX_set_session_id_context(context, "slimtad", 7) == 1 else {
+            throw .drainQueue(.configuration, while: "session tickets")
+        }
     }
 
     /// Whether the certificate is for this host name (RFC 6125 section 6.4), wildcards included.

@@ -11,10 +11,13 @@ import Testing
 
 @Suite struct OpenSSLInteropTests {
     /// Runs the command with `input` to the end of its output, which is the result.
-    private static func openSSL(_ arguments: [String], input: String) async throws -> String {
+    static func openSSL(
+        _ arguments: [String], input: String, configuration: String? = nil
+    ) async throws -> String {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
         process.arguments = arguments
+        if let configuration { process.environment = ["OPENSSL_CONF": configuration] }
         let (standardInput, standardOutput) = (Pipe(), Pipe())
         process.standardInput = standardInput
         process.standardOutput = standardOutput

@@ -20,11 +20,13 @@ package final class Certificates: Sendable {
 
     package enum Key: Sendable {
         case ecdsa
+        case ed25519
         case rsa(bits: Int)
 
         fileprivate var options: [String] {
             switch self {
             case .ecdsa: ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+            case .ed25519: ["-newkey", "ed25519"]
             case .rsa(let bits): ["-newkey", "rsa:\(bits)"]
             }
         }
@@ -103,7 +105,7 @@ package final class Certificates: Sendable {
     }
 
     private static func alternatives(_ names: [String]) -> String {
-        "subjectAltName=" + names.map { $0.hasPrefix("IP:") ? $0 : "DNS:\($0)" }.joined(separator: ",")
+        "subjectAltName=" + names.map { $0.contains(":") ? $0 : "DNS:\($0)" }.joined(separator: ",")
     }
 
     private func newPair() -> Pair { Pair(certificateFile: newFile("certificate.pem"), keyFile: newFile("key.pem")) }

@@ -89,3 +89,36 @@ package struct TLSDescription: Hashable, Sendable, CustomStringConvertible {
     /// "TLSv1.3 TLS_AES_256_GCM_SHA384".
     package var description: String { "\(version) \(cipher)" }
 }
+
+/// What binds a SASL exchange to the TLS session that it runs in (RFC 5056), so that nobody in between can pass it on.
+package enum ChannelBinding: String, CaseIterable, Sendable {
+    /// RFC 9266: of TLS 1.3, and of TLS 1.2 with the extended master secret (RFC 7627).
+    case exporter = "tls-exporter"
+    /// RFC 5929 section 4: a digest of the server's certificate.
+    case endPoint = "tls-server-end-point"
+}
+
+/// Who a peer's certificate is for.
+package struct CertificateIdentity: Hashable, Sendable {
+    /// Subject alternative names of type rfc822Name (RFC 5280 section 4.2.1.6).
+    package let emailAddresses: [String]
+    /// Of type dNSName.
+    package let hostNames: [String]
+    /// What the subject is called; not to be believed where there are alternative names.
+    package let commonName: String
+    /// SHA-256 of the whole certificate.
+    package let fingerprint: [UInt8]
+    /// Whether somebody who is trusted says so; the fingerprint alone is worth something without.
+    package let isVerified: Bool
+
+    /// What SlimtaTLS read in the certificate.
+    package init(
+        emailAddresses: [String], hostNames: [String], commonName: String, fingerprint: [UInt8], isVerified: Bool
+    ) {
+        self.emailAddresses = emailAddresses
+        self.hostNames = hostNames
+        self.commonName = commonName
+        self.fingerprint = fingerprint
+        self.isVerified = isVerified
+    }
+}
