@@ -136,12 +136,13 @@ let package = Package(
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", nioCore]),
         tests("SlimtaSystem", [logging]),
-        tests("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix]),
+        tests("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix, nioEmbedded]),
         tests(
             "SlimtaEdge",
             [
-                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", nioCore, nioPosix,
-                nioEmbedded,
+                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "SlimtaStorage",
+                nioCore,
+                nioPosix, nioEmbedded,
                 logging,
             ]),
         tests(

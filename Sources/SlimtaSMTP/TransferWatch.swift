@@ -17,6 +17,7 @@ package struct TransferWatch: Equatable, Sendable {
         /// How long nothing at all may move.
         package var stallTimeout: TimeAmount
 
+        /// `leastRate` in octets a second.
         package init(leastRate: Int, stallTimeout: TimeAmount) {
             self.leastRate = leastRate
             self.stallTimeout = stallTimeout

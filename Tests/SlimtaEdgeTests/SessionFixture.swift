@@ -11,7 +11,7 @@ import Testing
 
 @testable import SlimtaEdge
 
-/// A session without TLS and AUTH, and what it wrote.
+/// A session without TLS, and with AUTH if it has credentials; and what it wrote.
 final class SessionFixture {
     let channel = EmbeddedChannel()
     let log = KeptLog()
@@ -19,13 +19,14 @@ final class SessionFixture {
 
     init(
         commands: Int = 100, transfer: TransferWatch.Limits = .init(leastRate: 1024, stallTimeout: .minutes(3)),
-        dataTimeout: TimeAmount? = nil
+        dataTimeout: TimeAmount? = nil, credentials: HeldCredentials? = nil, stages: SMTPStages = []
     ) throws {
+        var server = SMTPServerConfiguration(
+            hostname: "mx.example.org", tls: .none, authentication: credentials == nil ? .none : .optional,
+            allowsPlaintextAuthentication: true, commands: commands)
+        server.stages = stages
         let settings = SMTPEdgeSettings(
-            name: "test",
-            server: SMTPServerConfiguration(
-                hostname: "mx.example.org", tls: .none, authentication: .none, commands: commands),
-            tls: nil, credentials: nil,
+            name: "test", server: server, tls: nil, credentials: credentials,
             trust: ClientTrust(networks: [try #require(NetworkRange("192.0.2.0/24"))], allowsThisMachine: false),
             transfer: transfer, dataTimeout: dataTimeout)
         let client = try SocketAddress(ipAddress: "192.0.2.1", port: 25)
@@ -66,6 +67,8 @@ final class AcceptingStorage: Submissions {
         var isFar = false
         var asking: [@Sendable (Reply?) -> Void] = []
         var count = 0
+        var full: Reply?
+        var reply = Reply(250, .init(2, 6, 0), "Message queued")
     }
 
     private let state = Mutex(State())
@@ -92,7 +95,7 @@ final class AcceptingStorage: Submissions {
             if state.isFar { state.asking.append(completion) }
             return state.isFar
         }
-        if !isFar { completion(nil) }
+        if !isFar { completion(full) }
     }
 
     func answerRoom(_ refusal: Reply?) {
@@ -101,6 +104,18 @@ final class AcceptingStorage: Submissions {
             return state.asking
         }
         for completion in asking { completion(refusal) }
+    }
+
+    /// What is said at MAIL, if nobody else has to be asked; nil: there is room.
+    var full: Reply? {
+        get { state.withLock { $0.full } }
+        set { state.withLock { $0.full = newValue } }
+    }
+
+    /// What is said to a message.
+    var reply: Reply {
+        get { state.withLock { $0.reply } }
+        set { state.withLock { $0.reply = newValue } }
     }
 
     func newID(at time: Timestamp) -> QueueID { QueueID(at: time) }
@@ -115,7 +130,7 @@ final class AcceptingStorage: Submissions {
             if state.isSlow { state.waiting.append(completion) }
             return state.isSlow
         }
-        if !isSlow { completion(Reply(250, .init(2, 6, 0), "Message queued")) }
+        if !isSlow { completion(reply) }
     }
 
     func answer() {
@@ -123,7 +138,48 @@ final class AcceptingStorage: Submissions {
             defer { state.waiting = [] }
             return state.waiting
         }
-        for completion in waiting { completion(Reply(250, .init(2, 6, 0), "Message queued")) }
+        for completion in waiting { completion(reply) }
+    }
+}
+
+/// Knows the user "u" with any password; "d" cannot be checked now. Answers when it is told to.
+final class HeldCredentials: CredentialBackend {
+    private struct State: Sendable {
+        var isSlow = false
+        var waiting: [@Sendable () -> Void] = []
+    }
+
+    private let state = Mutex(State())
+
+    /// Whether answers wait for ``answer()``.
+    var isSlow: Bool {
+        get { state.withLock { $0.isSlow } }
+        set { state.withLock { $0.isSlow = newValue } }
+    }
+
+    func check(
+        _ credentials: Credentials, from source: ConnectionLimiter.Source?,
+        completion: @escaping @Sendable (SMTPServerMachine.PasswordResult) -> Void
+    ) {
+        let result: SMTPServerMachine.PasswordResult =
+            switch credentials.login {
+            case "u": .right(.init(login: "u"))
+            case "d": .unavailable
+            default: .wrong
+            }
+        let isSlow = state.withLock { state in
+            if state.isSlow { state.waiting.append { completion(result) } }
+            return state.isSlow
+        }
+        if !isSlow { completion(result) }
+    }
+
+    func answer() {
+        let waiting = state.withLock { state in
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for completion in waiting { completion() }
     }
 }
 

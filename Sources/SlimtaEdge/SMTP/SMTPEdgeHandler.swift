@@ -4,6 +4,7 @@
 import Logging
 internal import NIOCore
 internal import SlimtaMail
+internal import SlimtaNet
 internal import SlimtaQueue
 internal import SlimtaSMTP
 internal import SlimtaTLS
@@ -53,12 +54,11 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// Whether as much is read at once as messages need.
     private var readsMuch = false
 
-    private var deadline: NIODeadline?
     /// While a message comes in.
     private var transfer: TransferWatch?
     private var transferEnd: NIODeadline?
     private var waitsFor: SMTPServerMachine.Wait?
-    private var timer: (scheduled: Scheduled<Void>, at: NIODeadline)?
+    private var timer = SessionTimer()
 
     init(
         settings: SMTPEdgeSettings, submissions: any Submissions, connection: ConnectionFacts, log: SessionLog
@@ -113,8 +113,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         log(.debug, "disconnected")
         collector?.abandon()
         collector = nil
-        timer?.scheduled.cancel()
-        timer = nil
+        timer.cancel()
         context.fireChannelInactive()
     }
 
@@ -248,7 +247,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         // What is still to come is read and forgotten: closed with it unread, the connection would be reset, and the
         // reply lost.
         isLingering = true
-        deadline = nil
+        timer.deadline = .distantFuture
         let this = NIOLoopBound(self, eventLoop: context.eventLoop)
         _ = context.eventLoop.scheduleTask(in: Self.lingerTime) { this.value.context?.close(promise: nil) }
         resumeReading()
@@ -339,8 +338,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     // MARK: Deadline
 
-    /// One timer for the session, moved only when it fires or is too late: a deadline that begins anew with each command
-    /// costs a comparison.
+    /// Each wait of the machine has one deadline; that of the content is looked up when the timer fires.
     private func armTimer(_ context: ChannelHandlerContext) {
         let waitsFor = machine.waitsFor
         guard waitsFor.number != self.waitsFor?.number else { return }
@@ -357,27 +355,15 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             transferEnd = settings.dataTimeout.map { now + $0 }
             deadline = min(watch.deadline, transferEnd ?? watch.deadline)
             readMuch(context)
-        case .nothing:
-            self.deadline = nil
-            return
+        case .nothing: deadline = .distantFuture
         }
-        self.deadline = deadline
-        if let timer, timer.at <= deadline { return }
-        timer?.scheduled.cancel()
-        schedule(at: deadline, context)
-    }
-
-    private func schedule(at time: NIODeadline, _ context: ChannelHandlerContext) {
-        let this = NIOLoopBound(self, eventLoop: context.eventLoop)
-        timer = (context.eventLoop.scheduleTask(deadline: time) { this.value.timerFired() }, time)
+        timer.set(deadline, on: context.eventLoop) { self.timerFired() }
     }
 
     private func timerFired() {
-        timer = nil
-        guard let context, var deadline else { return }
-        if let transfer { deadline = min(transfer.deadline, transferEnd ?? transfer.deadline) }
-        guard deadline <= context.eventLoop.now else { return schedule(at: deadline, context) }
-        self.deadline = nil
+        guard let context else { return }
+        if let transfer { timer.deadline = min(transfer.deadline, transferEnd ?? transfer.deadline) }
+        guard timer.hasPassed(on: context.eventLoop, fired: { self.timerFired() }), !isLingering else { return }
         isPaused = false
         machine.deadlinePassed(into: &output)
         advance()

@@ -5,6 +5,7 @@ import Glibc
 import Logging
 import NIOCore
 import SlimtaMail
+import SlimtaNet
 import SlimtaSMTP
 import SlimtaTLS
 
@@ -57,9 +58,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private var contentEnd: ByteBuffer?
 
     private var waitsFor: SMTPClientMachine.Wait?
-    private var deadline = NIODeadline.distantFuture
-    private var timer: Scheduled<Void>?
-    private var timerDeadline = NIODeadline.distantFuture
+    private var timer = SessionTimer()
 
     init(
         _ id: ConnectionPool.ConnectionID, _ job: SMTPJob, _ options: RelayOptions, _ plan: SessionPlan,
@@ -108,8 +107,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         guard self.job === job else { return }
         if machine.waitsFor.kind == .finalReply {
             // Giving up now would be a second copy if the reply is on its way.
-            deadline = min(deadline, .now() + Self.grace)
-            scheduleTimer()
+            setDeadline(min(timer.deadline, .now() + Self.grace))
             return
         }
         end(.cancelled)
@@ -160,7 +158,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) {
         self.context = nil
-        timer?.cancel()
+        timer.cancel()
     }
 
     func channelActive(context: ChannelHandlerContext) {
@@ -183,7 +181,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         end(.closed)
-        timer?.cancel()
+        timer.cancel()
         if let jobInClear {
             pool.reconnectInClear(id, jobInClear)
         } else {
@@ -451,6 +449,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         let waitsFor = machine.waitsFor
         guard waitsFor != self.waitsFor else { return }
         self.waitsFor = waitsFor
+        let deadline: NIODeadline
         switch waitsFor.kind {
         case .greeting: deadline = min(.now() + TimeAmount(options.greetingTimeout), jobEnd)
         case .reply(let recipients):
@@ -458,38 +457,28 @@ final class SMTPClientDriver: ChannelInboundHandler {
             let end = NIODeadline.now() + TimeAmount(options.commandTimeout * (1 + Double(recipients) / 100))
             deadline = min(end, budgetEnd, jobEnd)
         case .handshake: deadline = min(.now() + TimeAmount(options.connectTimeout), jobEnd)
-        case .content: deadline = min(transfer?.deadline ?? deadline, jobEnd)
+        case .content: deadline = min(transfer?.deadline ?? timer.deadline, jobEnd)
         case .finalReply: deadline = .now() + TimeAmount(options.dataTimeout)
         case .idle: deadline = .now() + TimeAmount(options.idleTimeout)
         case .quit: deadline = .now() + Self.grace
         case .nothing: deadline = .distantFuture
         }
-        scheduleTimer()
+        setDeadline(deadline)
     }
 
     /// The content moves, and its deadline with it.
     private func moveDeadline() {
         guard let transfer else { return }
-        deadline = min(transfer.deadline, jobEnd)
-        scheduleTimer()
+        setDeadline(min(transfer.deadline, jobEnd))
     }
 
-    /// A timer that fires too early costs less than one for every deadline.
-    private func scheduleTimer() {
-        if timer != nil, timerDeadline <= deadline { return }
-        timer?.cancel()
-        timer = nil
-        guard deadline < .distantFuture, let context else { return }
-        timerDeadline = deadline
-        timer = context.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { self.timerFired() }
+    private func setDeadline(_ deadline: NIODeadline) {
+        guard let context else { return }
+        timer.set(deadline, on: context.eventLoop) { self.timerFired() }
     }
 
     private func timerFired() {
-        timer = nil
-        guard deadline <= .now() else {
-            scheduleTimer()
-            return
-        }
+        guard let context, timer.hasPassed(on: context.eventLoop, fired: { self.timerFired() }) else { return }
         if machine.isReady, job == nil {
             if pool.expires(id) { retire() }
         } else {

@@ -12,6 +12,7 @@ package struct OutcomeCause: Hashable, Sendable {
         case finalReply
     }
 
+    /// What it was that came, or did not come.
     package enum Kind: Hashable, Sendable, CaseIterable {
         /// The server said so.
         case reply
@@ -31,9 +32,12 @@ package struct OutcomeCause: Hashable, Sendable {
         case cancelled
     }
 
+    /// How far the session was.
     package var stage: Stage
+    /// What happened there.
     package var kind: Kind
 
+    /// `kind` happened at `stage`.
     package init(_ stage: Stage, _ kind: Kind) {
         self.stage = stage
         self.kind = kind

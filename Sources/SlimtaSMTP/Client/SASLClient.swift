@@ -8,24 +8,32 @@ internal import SlimtaMail
 package struct SASLClient: Sendable {
     /// Who we are for a server. Its description shows no password.
     package struct Credentials: Hashable, Sendable, CustomStringConvertible {
+        /// The authentication identity; the authorization identity is left to the server (RFC 4616 section 2).
         package let username: String
+        /// In clear, as PLAIN and LOGIN send it; not for logs.
         package let password: String
 
+        /// What the configuration has for a host.
         package init(username: String, password: String) {
             self.username = username
             self.password = password
         }
 
+        /// The name alone: these go into messages.
         package var description: String { username }
     }
 
     /// The mechanisms that are spoken here.
     package struct Mechanisms: OptionSet, Hashable, Sendable {
+        /// One bit a mechanism.
         package let rawValue: UInt8
 
+        /// The mechanisms with these bits.
         package init(rawValue: UInt8) { self.rawValue = rawValue }
 
+        /// RFC 4616.
         package static let plain = Mechanisms(rawValue: 1)
+        /// The mechanism without an RFC that older servers have.
         package static let login = Mechanisms(rawValue: 2)
     }
 

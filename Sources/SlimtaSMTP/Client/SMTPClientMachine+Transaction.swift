@@ -19,11 +19,14 @@ package struct SMTPTransaction: Hashable, Sendable {
         case perhaps
     }
 
+    /// What of the content needs 8BITMIME (RFC 6152).
     package var eightBit: EightBit
     /// Whether the content may go to a server with SMTPUTF8 only: its header has octets above 127, and it came in
     /// with SMTPUTF8.
     package var needsSMTPUTF8: Bool
 
+    /// `recipients` are not empty; their indices are those of the outcomes. `size` is that of the content in octets
+    /// (RFC 1870).
     package init(sender: Mailbox?, recipients: [Mailbox], size: Int, eightBit: EightBit, needsSMTPUTF8: Bool) {
         self.sender = sender
         self.recipients = recipients

@@ -31,15 +31,18 @@ package struct SMTPClientMachine: Sendable {
         case required
     }
 
+    /// What a session with a host is to be like.
     package struct Configuration: Hashable, Sendable {
         /// Our name in EHLO: a domain name, or an address literal.
         package var name: String
+        /// When TLS is begun, if at all.
         package var security: Security
         /// With ``Security/opportunistic``: whether a session in clear may follow one whose TLS failed at once.
         package var mayGoInClear: Bool
         /// Who we are for the server; nil: no AUTH.
         package var credentials: SASLClient.Credentials?
 
+        /// `name` is what we say in EHLO; `credentials`: nil for a host that wants no AUTH.
         package init(
             name: String, security: Security, mayGoInClear: Bool = true, credentials: SASLClient.Credentials? = nil
         ) {
@@ -85,12 +88,14 @@ package struct SMTPClientMachine: Sendable {
             case later
         }
 
+        /// Whether the job may be done on a connection without TLS.
         package var inClear: InClear
         /// The host said nothing in time.
         package var isTimeout: Bool
         /// What failed is TLS or AUTH, as they were asked for: who asks for less may have a session.
         package var isOfSecurity: Bool
 
+        /// Why no session came about.
         package init(
             outcome: Outcome, inClear: InClear = .no, isTimeout: Bool = false, isOfSecurity: Bool = false
         ) {
@@ -117,6 +122,7 @@ package struct SMTPClientMachine: Sendable {
 
     /// What the session waits for: the driver has a deadline for it.
     package struct Wait: Hashable, Sendable {
+        /// What the server, or we, are to do next.
         package enum Kind: Hashable, Sendable {
             case greeting
             /// Replies to commands: of how many recipients is in one group.
@@ -130,6 +136,7 @@ package struct SMTPClientMachine: Sendable {
             case nothing
         }
 
+        /// What is waited for.
         package var kind: Kind
         /// Another number is another wait, with a deadline of its own.
         package var number: UInt64

@@ -62,14 +62,11 @@ struct DataReader {
         while offset < octets.count {
             switch position {
             case .lineStart:
-                if octets[offset] == UInt8(ascii: ".") {
-                    append(octets, start..<offset, to: &content)
-                    offset += 1
-                    start = offset
-                    position = .afterDot
-                } else {
-                    position = .inLine
-                }
+                position = octets[offset] == UInt8(ascii: ".") ? .afterDot : .inLine
+                guard position == .afterDot else { continue }
+                append(octets, start..<offset, to: &content)
+                offset += 1
+                start = offset
             case .afterDot:
                 if octets[offset] == UInt8(ascii: "\r") {
                     offset += 1
@@ -90,28 +87,26 @@ struct DataReader {
                     // The CR may have come with octets before these.
                     if start == offset, offset == 0 { appendCR(to: &content) }
                     offset += 1
-                    position = .lineStart
                 } else {
                     append(octets, start..<max(start, offset - 1), to: &content)
                     foundBareLineEnd()
-                    position = .lineStart
                 }
+                position = .lineStart
             case .inLine:
                 offset = ends.next(from: offset)
-                if offset < octets.count {
-                    offset += 1
-                    if octets[offset - 1] == UInt8(ascii: "\r") {
-                        position = .afterCR
-                        // A CR that is last is given out when it is known to be the first half of CRLF.
-                        if offset == octets.count {
-                            append(octets, start..<(offset - 1), to: &content)
-                            start = offset
-                        }
-                    } else {
-                        append(octets, start..<(offset - 1), to: &content)
-                        if octets[offset - 1] == UInt8(ascii: "\n") { position = .lineStart }
-                        foundBareLineEnd()
-                    }
+                guard offset < octets.count else { continue }
+                offset += 1
+                guard octets[offset - 1] == UInt8(ascii: "\r") else {
+                    append(octets, start..<(offset - 1), to: &content)
+                    if octets[offset - 1] == UInt8(ascii: "\n") { position = .lineStart }
+                    foundBareLineEnd()
+                    continue
+                }
+                position = .afterCR
+                // A CR that is last is given out when it is known to be the first half of CRLF.
+                if offset == octets.count {
+                    append(octets, start..<(offset - 1), to: &content)
+                    start = offset
                 }
             }
         }

@@ -43,6 +43,7 @@ package struct ReplyParser: Sendable {
     private var status: EnhancedStatus?
     private var lines: [String] = []
 
+    /// At the beginning of a reply.
     package init() {}
 
     /// Whether there is anything that no reply was made of: a part of a reply, or more than was asked for.
@@ -188,6 +189,7 @@ package struct ReplyParser: Sendable {
 }
 
 extension ReplyError: CustomStringConvertible {
+    /// In words for an outcome's text.
     package var description: String {
         switch self {
         case .tooLong: "a reply is too long"

@@ -28,10 +28,14 @@ package struct InitialResponse: Equatable, Sendable, CustomStringConvertible, Cu
     /// What should be base64, or "=".
     package let base64: SecretOctets
 
+    /// Copies the octets.
     package init(base64: some Collection<UInt8>) { self.base64 = SecretOctets(base64) }
 
+    /// Nothing of what it holds; nor do the two that follow.
     package var description: String { "initial response" }
+    /// As `description`.
     package var debugDescription: String { description }
+    /// Empty.
     package var customMirror: Mirror { Mirror(self, children: []) }
 }
 

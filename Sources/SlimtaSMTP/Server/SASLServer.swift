@@ -18,13 +18,17 @@ package struct Credentials: Equatable, Sendable, CustomStringConvertible, Custom
     /// The octets of the password, valid UTF-8 without NUL.
     package let password: SecretOctets
 
+    /// Copies the octets of the password.
     package init(login: String, password: some Collection<UInt8>) {
         self.login = login
         self.password = SecretOctets(password)
     }
 
+    /// The login alone.
     package var description: String { "credentials of \(login)" }
+    /// As `description`.
     package var debugDescription: String { description }
+    /// The login alone.
     package var customMirror: Mirror { Mirror(self, children: ["login": login]) }
 }
 

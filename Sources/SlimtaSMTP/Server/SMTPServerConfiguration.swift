@@ -4,6 +4,7 @@ internal import SlimtaMail
 
 /// The settings of a session of `SMTPServerMachine`.
 package struct SMTPServerConfiguration: Sendable {
+    /// When a session becomes encrypted.
     package enum TLSMode: Sendable {
         /// Not offered.
         case none
@@ -13,6 +14,7 @@ package struct SMTPServerConfiguration: Sendable {
         case immediate
     }
 
+    /// What AUTH is to a session (RFC 4954).
     package enum Authentication: Sendable {
         /// MAIL before AUTH gets 530 5.7.0.
         case required
@@ -26,7 +28,9 @@ package struct SMTPServerConfiguration: Sendable {
     package var hostname: String
     /// The greeting without its code.
     package var greeting: String
+    /// Whether there is TLS, and when it begins.
     package var tls: TLSMode
+    /// Whether AUTH is offered. Who may send without it is told to the machine apart.
     package var authentication: Authentication
     /// The mechanisms in the order in which they are offered.
     package var mechanisms: [SASLMechanism]
@@ -45,6 +49,7 @@ package struct SMTPServerConfiguration: Sendable {
     /// Where somebody is asked whether the session may go on; none by default, and what is not asked costs nothing.
     package var stages: SMTPStages = []
 
+    /// The defaults are those of slimta.conf. `greeting` is nil for "HOSTNAME ESMTP Mail Gateway".
     package init(
         hostname: String, greeting: String? = nil, tls: TLSMode, authentication: Authentication,
         mechanisms: [SASLMechanism] = SASLMechanism.allCases, allowsPlaintextAuthentication: Bool = false,
@@ -65,12 +70,40 @@ package struct SMTPServerConfiguration: Sendable {
     }
 }
 
+/// Where a session can be refused before its message is: a set of them says at which ones somebody is asked.
+package struct SMTPStages: OptionSet, Sendable {
+    /// One bit a stage.
+    package let rawValue: UInt8
+
+    /// The stages with these bits.
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// The client is there, behind the handshake where TLS comes first. A refusal takes the place of the greeting.
+    package static let connect = SMTPStages(rawValue: 1)
+    /// EHLO or HELO.
+    package static let hello = SMTPStages(rawValue: 2)
+    /// STARTTLS, before its 220 (RFC 3207).
+    package static let startTLS = SMTPStages(rawValue: 4)
+    /// AUTH, once the credentials are known to be right.
+    package static let login = SMTPStages(rawValue: 8)
+    /// MAIL, when the machine has nothing against it.
+    package static let mail = SMTPStages(rawValue: 16)
+    /// Each RCPT, when the machine has nothing against it.
+    package static let recipient = SMTPStages(rawValue: 32)
+    /// DATA, before 354.
+    package static let data = SMTPStages(rawValue: 64)
+    /// The whole message is there, and is not stored yet.
+    package static let message = SMTPStages(rawValue: 128)
+}
+
 /// Who a session has authenticated as, and what that allows.
 package struct AuthenticatedUser: Equatable, Sendable {
+    /// The name as the back end has it, which may differ from what the client wrote.
     package let login: String
     /// The sender addresses that the login may use: a mailbox, or "@domain" for all of a domain. Empty: any.
     package let senders: [String]
 
+    /// `senders` empty: any sender.
     package init(login: String, senders: [String] = []) {
         self.login = login
         self.senders = senders

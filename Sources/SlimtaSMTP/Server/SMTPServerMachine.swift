@@ -19,6 +19,7 @@ package import SlimtaMail
 /// STARTTLS with unread octets behind it ends the session: they were sent in clear, perhaps by somebody else, and must
 /// not count as said under TLS. After TLS the machine has forgotten everything said before (RFC 3207 section 4.2).
 package struct SMTPServerMachine: Sendable {
+    /// What the driver is to do next.
     package enum Action: Equatable, Sendable {
         /// Nothing more can be done with what has come. Write the replies, and wait for octets or for an answer.
         case wait
@@ -61,6 +62,7 @@ package struct SMTPServerMachine: Sendable {
 
     /// A reply of 4xx or 5xx, and what it was to.
     package struct Refusal: Equatable, Sendable {
+        /// What the client was told.
         package let reply: Reply
         /// The verb; "unknown" for none of ours.
         package let command: String
@@ -68,11 +70,13 @@ package struct SMTPServerMachine: Sendable {
         package let address: String?
         /// The reverse-path of the transaction.
         package let sender: Mailbox?
+        /// Who had logged in; nil: nobody.
         package let login: String?
     }
 
     /// What the session waits for, and so which timeout holds.
     package struct Wait: Hashable, Sendable {
+        /// Which of the driver's timeouts holds.
         package enum Kind: Hashable, Sendable {
             case handshake
             case command
@@ -81,6 +85,7 @@ package struct SMTPServerMachine: Sendable {
             case nothing
         }
 
+        /// What is waited for.
         package var kind: Kind
         /// Grows whenever the wait begins anew, and with it its deadline.
         package var number: UInt64
@@ -142,6 +147,9 @@ package struct SMTPServerMachine: Sendable {
     package internal(set) var user: AuthenticatedUser?
     var waitNumber: UInt64 = 0
 
+    /// A session that has not begun: ``connected(into:)`` begins it.
+    ///
+    /// - Parameter isTrusted: whether the client may send without AUTH.
     package init(_ configuration: SMTPServerConfiguration, isTrusted: Bool) {
         self.configuration = configuration
         self.isTrusted = isTrusted

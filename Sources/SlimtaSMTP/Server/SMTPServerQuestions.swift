@@ -3,27 +3,6 @@
 
 package import SlimtaMail
 
-/// Where a session can be refused before its message is: a set of them says at which ones somebody is asked.
-package struct SMTPStages: OptionSet, Sendable {
-    package let rawValue: UInt8
-
-    package init(rawValue: UInt8) { self.rawValue = rawValue }
-
-    /// The client is there, behind the handshake where TLS comes first. A refusal takes the place of the greeting.
-    package static let connect = SMTPStages(rawValue: 1)
-    /// EHLO or HELO.
-    package static let hello = SMTPStages(rawValue: 2)
-    package static let startTLS = SMTPStages(rawValue: 4)
-    /// AUTH, once the credentials are known to be right.
-    package static let login = SMTPStages(rawValue: 8)
-    package static let mail = SMTPStages(rawValue: 16)
-    package static let recipient = SMTPStages(rawValue: 32)
-    /// DATA, before 354.
-    package static let data = SMTPStages(rawValue: 64)
-    /// The whole message is there, and is not stored yet.
-    package static let message = SMTPStages(rawValue: 128)
-}
-
 extension SMTPServerMachine {
     /// What the machine cannot know. What the command itself said is in the question, what was said before in
     /// ``SMTPServerMachine/session``.
@@ -104,7 +83,9 @@ extension SMTPServerMachine {
         package let clientName: String
         /// RFC 3848 and RFC 6531 section 4.3.
         package let protocolWord: String
+        /// nil: it came in clear.
         package let tls: TLSDescription?
+        /// nil: without AUTH.
         package let login: String?
     }
 
@@ -115,7 +96,9 @@ extension SMTPServerMachine {
         package let clientName: String?
         /// Whether that was EHLO.
         package let isExtended: Bool
+        /// nil: the session is in clear.
         package let tls: TLSDescription?
+        /// nil: nobody has logged in.
         package let login: String?
         /// MAIL; nil: no transaction. At ``Question/mail(_:)`` it is in the question.
         package let mail: MailCommand?

@@ -12,6 +12,7 @@ package final class SecretOctets: RandomAccessCollection, Equatable, @unchecked 
     // Sendable: written by init and deinit only.
     private let octets: UnsafeMutableRawBufferPointer
 
+    /// Copies them; the original is for its owner to wipe.
     package init(_ octets: some Collection<UInt8>) {
         self.octets = .allocate(byteCount: octets.count, alignment: 1)
         self.octets.copyBytes(from: octets)
@@ -22,8 +23,11 @@ package final class SecretOctets: RandomAccessCollection, Equatable, @unchecked 
         octets.deallocate()
     }
 
+    /// 0.
     package var startIndex: Int { 0 }
+    /// Their number.
     package var endIndex: Int { octets.count }
+    /// The octet at an offset.
     package subscript(index: Int) -> UInt8 { octets[index] }
 
     /// Calls `body` with the octets where they are.
@@ -32,8 +36,11 @@ package final class SecretOctets: RandomAccessCollection, Equatable, @unchecked 
     /// For tests and for copies of one answer; a password is compared by its hash.
     package static func == (a: SecretOctets, b: SecretOctets) -> Bool { a.elementsEqual(b) }
 
+    /// Their number alone.
     package var description: String { "\(count) secret octets" }
+    /// As `description`.
     package var debugDescription: String { description }
+    /// Empty.
     package var customMirror: Mirror { Mirror(self, children: []) }
 }
 
