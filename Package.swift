@@ -126,15 +126,20 @@ let package = Package(
             path: "Tests/StorageWorker", swiftSettings: settings),
         fuzzers,
 
+        // A storage in memory, and what every storage owes: for tests of storages and of what has one.
+        .target(
+            name: "StorageKit", dependencies: ["SlimtaMail", "SlimtaQueue", nioCore], path: "Tests/StorageKit",
+            swiftSettings: settings),
+
         .target(name: "TestKit", dependencies: [nioCore, nioPosix], path: "Tests/TestKit", swiftSettings: settings),
         tests("SlimtaMail", [nioCore]),
         tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
-        tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", nioCore, logging]),
+        tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", "StorageKit", nioCore, logging]),
         tests("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore, logging]),
         tests("SlimtaCrypto"),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
-        tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", nioCore]),
+        tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "StorageKit", nioCore]),
         tests("SlimtaSystem", [logging]),
         tests("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix, nioEmbedded]),
         tests(

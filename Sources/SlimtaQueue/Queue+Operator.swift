@@ -139,12 +139,12 @@ extension Queue {
                 stored, outcomes: stored.state.pending.map { _ in outcome }, AttemptAge(begun: age, ended: age),
                 now: clock.wall, schedule: configuration.schedule,
                 notices: notices(configuration, clock.wall))
-            try await storage.commit(resolution.commit)
+            try await commitForOperator(resolution.commit)
             log(resolution, stored, clock.wall, after: age)
             state.withLock { $0.forgetFresh(id) }
             settle(resolution, stored, .unknown, clock)
         } catch {
-            giveUp([Claim(id: id, isHeld: isHeld)])
+            giveUp([Claim(id: id, isHeld: isHeld)], error)
             wake()
             throw .storage(error)
         }
@@ -176,24 +176,31 @@ extension Queue {
         for (index, read) in zip(unread, await storage.states(unread.map { claims[$0].id })) {
             switch read {
             case .success(let state): claims[index].state = state
-            case .failure(let error): failed.append(.init(id: claims[index].id, error: .storage(error)))
+            case .failure(let error):
+                failed.append(.init(id: claims[index].id, error: .storage(error)))
+                giveUp([claims[index]], error)
             }
         }
-        giveUp(claims.filter { $0.state == nil })
         claims.removeAll { $0.state == nil }
+        var isOneByOne = false
         while !claims.isEmpty {
             var commit = QueueCommit()
             var recipients = 0
             let part = claims.prefix { claim in
                 defer { recipients += claim.state?.recipients.count ?? 0 }
-                return recipients <= Self.recipientsAtOnce
+                return recipients == 0 || !isOneByOne && recipients <= Self.recipientsAtOnce
             }
             for claim in part { if var state = claim.state { change(claim, &state, &commit) } }
             do throws(StorageError) {
-                try await storage.commit(commit)
+                try await commitForOperator(commit)
                 state.withLock { state in for claim in part { settle(&state, claim.id) } }
             } catch {
-                giveUp(part)
+                // Which of them is lost, each tells by itself.
+                if error == .lost, part.count > 1 {
+                    isOneByOne = true
+                    continue
+                }
+                giveUp(part, error)
                 failed += part.map { .init(id: $0.id, error: .storage(error)) }
             }
             claims.removeFirst(part.count)
@@ -219,8 +226,9 @@ extension Queue {
         }
     }
 
-    /// What was claimed is as before.
-    private func giveUp(_ claims: some Sequence<Claim>) {
+    /// What was claimed is as before, or not ours any more.
+    private func giveUp(_ claims: some Sequence<Claim>, _ error: StorageError) {
+        if error == .lost { return forget(claims.lazy.map(\.id)) }
         state.withLock { state in for claim in claims { state.machine.unclaimed(claim.id, isHeld: claim.isHeld) } }
     }
 

@@ -37,7 +37,7 @@ package final class Queue: Sendable {
         fileprivate var fresh: [QueueID: Fresh] = [:]
         fileprivate var freshOctets = 0
         /// An outcome could not be recorded: no attempt begins until one can be, or it would be made again and again.
-        fileprivate var unrecorded = 0
+        var unrecorded = 0
         fileprivate var isDraining = false
         /// Whether `run` was told to look, and has not done so yet.
         fileprivate var isWoken = false
@@ -56,16 +56,9 @@ package final class Queue: Sendable {
             if let fresh = fresh.removeValue(forKey: id) { freshOctets -= fresh.message.head.readableBytes }
         }
 
-        /// An envelope that is stored is ours to deliver.
-        ///
-        /// What is stored is by a wall clock that may have been set since. A due time further away than any wait of the
-        /// schedule means nothing, and what came in the future came now.
-        mutating func acquired(_ summary: QueuedSummary, _ clock: ClockReading) {
-            var summary = summary
-            let wait = summary.due - clock.wall
-            summary.due = wait > configuration.schedule.longest ? clock.now : clock.now + wait
-            summary.destination = relay.destination(for: summary.destination)
-            machine.added(summary, acceptedAt: summary.received > clock.wall ? clock.now : nil)
+        /// None of these contents is kept any more.
+        mutating func forgetFresh(in buckets: QueueBuckets) {
+            for id in fresh.keys.filter(buckets.contains) { forgetFresh(id) }
         }
 
         /// What attempts for the envelope share with others.
@@ -77,7 +70,7 @@ package final class Queue: Sendable {
     /// How much content is kept in memory for first attempts; beyond it is read back.
     private static let freshBudget = 32 << 20
     /// How long to wait before recording is tried again after the storage failed.
-    private static let recordRetry = Duration.seconds(5)
+    static let recordRetry = Duration.seconds(5)
     /// How long to wait between looks while there is nothing to attempt, and much to be put aside.
     private static let pause = Duration.milliseconds(5)
 
@@ -103,19 +96,6 @@ package final class Queue: Sendable {
                 machine: QueueMachine(limits: configuration.limits, schedule: configuration.schedule),
                 configuration: configuration, relay: relay))
         (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
-    }
-
-    /// The storage tells something: to be called with all that it tells, in order.
-    package func receive(_ events: [QueueEvent]) {
-        let clock = clock.read()
-        state.withLock { state in
-            for event in events {
-                switch event {
-                case .acquired(let summaries): for summary in summaries { state.acquired(summary, clock) }
-                }
-            }
-        }
-        wake()
     }
 
     /// How many envelopes are queued.
@@ -160,7 +140,7 @@ package final class Queue: Sendable {
         let now = clock.read().now
         let isAsleep = state.withLock { state in
             let delivers = state.configuration.delivers
-            for envelope in envelopes {
+            for envelope in envelopes where !state.machine.isLeaving(envelope.id) {
                 let domain = envelope.recipients[0].foldedDomain
                 state.machine.added(
                     QueuedSummary(
@@ -225,13 +205,18 @@ package final class Queue: Sendable {
     /// What is to be attempted now, and when to look again though nothing happened; nil: nothing until something does.
     private func takeDue() -> (taken: [QueueMachine.Taken], next: Timestamp?)? {
         let now = clock.read().now
-        return state.withLock { state in
+        let isAway = isStorageAway
+        let (released, due) = state.withLock { state -> ([QueueBuckets], ([QueueMachine.Taken], Timestamp?)?) in
             state.isWoken = false
             state.passes &+= 1
-            guard state.configuration.delivers, !state.isDraining, state.unrecorded == 0 else { return nil }
+            let released = state.machine.takeReleased()
+            guard state.configuration.delivers, !state.isDraining, state.unrecorded == 0 else { return (released, nil) }
+            if isAway { return (released, ([], now + Self.recordRetry)) }
             let taken = state.machine.takeDue(now: now)
-            return (taken, state.machine.nextDue)
+            return (released, (taken, state.machine.nextDue))
         }
+        for buckets in released { storage.released(buckets) }
+        return due
     }
 
     private func attempt(_ taken: QueueMachine.Taken) async {
@@ -256,7 +241,7 @@ package final class Queue: Sendable {
         let domains = pending.map { relay.destination(for: stored.envelope.recipients[$0].foldedDomain) }
         let report = Task.isCancelled ? .unknown : HostReport(outcomes, of: domains)
         log(resolution, stored, end.wall, after: age.ended)
-        await record(resolution)
+        guard await record(resolution) else { return lost(taken.id) }
         settle(resolution, stored, report, end)
     }
 
@@ -283,7 +268,12 @@ package final class Queue: Sendable {
                 state.withLock { $0.machine.held(id) }
             case .closed:
                 state.withLock { $0.machine.held(id) }
-            case .full, .failed, .away, .doubtful, .lost:
+            case .lost: forget([id])
+            case .away:
+                // All of them wait for it.
+                let now = clock.read().now
+                state.withLock { $0.machine.postponed(id, until: now + Self.recordRetry) }
+            case .full, .failed, .doubtful:
                 logger.error(
                     "queued envelope could not be read", metadata: ["queue_id": "\(id)", "error": "\(error)"])
                 let now = clock.read().now
@@ -294,36 +284,6 @@ package final class Queue: Sendable {
             }
             wake()
             return nil
-        }
-    }
-
-    /// Makes an attempt's results durable; does not give up, since what was delivered must not be delivered again.
-    private func record(_ resolution: AttemptResolution) async {
-        // Further notices first: if we stop between the commits, the sender is told twice rather than never.
-        for notice in resolution.notices.dropFirst() {
-            let accepted = QueueCommit.Acceptance(notice.envelope, due: notice.envelope.received)
-            await record(QueueCommit(accepted: [accepted], message: notice.message))
-        }
-        await record(resolution.commit)
-    }
-
-    private func record(_ commit: QueueCommit) async {
-        var isCounted = false
-        while true {
-            do throws(StorageError) {
-                try await storage.commit(commit)
-                if isCounted { state.withLock { $0.unrecorded -= 1 } }
-                return
-            } catch {
-                if !isCounted {
-                    isCounted = true
-                    state.withLock { $0.unrecorded += 1 }
-                    logger.error(
-                        "outcome cannot be recorded, no delivery begins until it can", metadata: ["error": "\(error)"])
-                }
-                if error == .closed || Task.isCancelled { return }
-                try? await Task.sleep(for: Self.recordRetry)
-            }
         }
     }
 

@@ -204,6 +204,9 @@ package final class JournaledStorage: CheckpointedBackend {
         return FileSpoolWriter(id, running.spool)
     }
 
+    /// Never called: all is ours until we stop, and nothing is ever to be released.
+    package func released(_ buckets: QueueBuckets) {}
+
     // MARK: operation
 
     /// Brings all that was committed up to now into GDBM.

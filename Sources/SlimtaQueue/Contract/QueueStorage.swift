@@ -35,6 +35,10 @@ package protocol QueueStorage: Sendable {
 
     /// Begins the file of a large message: what is behind the part of it that is kept in memory.
     func beginSpool(_ id: QueueID) -> any SpoolWriter
+
+    /// The answer to ``QueueEvent/releasing(_:)``: nothing is in flight any more. From now on another node delivers what is
+    /// in `buckets`, and a commit about it is `lost` here.
+    func released(_ buckets: QueueBuckets)
 }
 
 extension QueueStorage {
@@ -128,12 +132,6 @@ package protocol QueueBackend: QueueStorage {
 package protocol CheckpointedBackend: QueueBackend {
     /// Puts all in order that was committed up to now.
     func checkpoint() async throws(StorageError)
-}
-
-/// What a storage tells the queue by itself.
-package enum QueueEvent: Sendable {
-    /// These envelopes are ours to deliver from now on. First of all come those that are queued at the start.
-    case acquired([QueuedSummary])
 }
 
 /// Takes the rest of a large message while it arrives. Calls are made in order, from one caller at a time; they never

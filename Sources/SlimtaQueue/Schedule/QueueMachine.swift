@@ -1,6 +1,7 @@
 // Which envelope is to be attempted when: due times, what is in flight, how much at once, whose turn it is, which
 // destinations do not answer. A value without I/O and without contents; the queue's driver feeds it and performs what it
-// says. What operators ask for is in QueueMachine+Operator.swift.
+// says. QueueMachine+Places.swift has the ways of an entry from place to place, QueueMachine+Operator.swift what operators
+// ask for, QueueMachine+Release.swift how parts of the queue leave.
 
 internal import DequeModule
 package import SlimtaMail
@@ -78,15 +79,17 @@ package struct QueueMachine: ~Copyable {
     private var shifts = ClockShifts()
 
     package var limits: Limits { didSet { shares.places = limits.attempts } }
-    private var shares: PlaceShares
+    var shares: PlaceShares
     package var schedule: RetrySchedule
     /// Attempts that have begun and not ended.
-    package private(set) var inFlight = 0
-    private var probes = 0
+    package internal(set) var inFlight = 0
+    var probes = 0
     /// Nothing is parked before.
     private var parking = Timestamp(milliseconds: .min)
     /// Envelopes that are held.
-    package private(set) var heldCount = 0
+    package internal(set) var heldCount = 0
+    /// Parts of the queue that are being handed over, see QueueMachine+Release.swift.
+    var leaving: [Leaving] = []
     /// The oldest, if that is known; see `oldest`.
     var knownOldest: QueueID?
 
@@ -113,10 +116,11 @@ package struct QueueMachine: ~Copyable {
 
     // MARK: Events
 
-    /// An envelope is in the queue.
+    /// An envelope is in the queue; nothing is done about one that is being handed over.
     /// - Parameter now: if it was accepted just now; nil if it was found at start.
     package mutating func added(_ summary: QueuedSummary, acceptedAt now: Timestamp? = nil) {
         if let slot = entries.slot(of: summary.id) { remove(slot) }
+        if isLeaving(summary.id) { return }
         let number = destinations.use(summary.destination)
         var entry = QueueEntry(
             id: summary.id, due: summary.due, destination: number, isWarned: summary.isWarned)
@@ -330,7 +334,7 @@ package struct QueueMachine: ~Copyable {
     }
 
     /// How many attempts at once the destination may have.
-    private func room(_ number: UInt32) -> Int { min(Int(destinations[number].window), limits.attemptsPerDestination) }
+    func room(_ number: UInt32) -> Int { min(Int(destinations[number].window), limits.attemptsPerDestination) }
 
     /// When the destination has something to do; .max: only when something happens.
     private func wakeTime(_ number: UInt32) -> Timestamp {
@@ -377,118 +381,5 @@ package struct QueueMachine: ~Copyable {
             destinations[number].wakePosition = -1
         case (false, false): break
         }
-    }
-
-    // MARK: Places
-
-    /// An entry that is nowhere begins to wait until it is due.
-    mutating func wait(_ slot: UInt32) {
-        let entry = entries[slot]
-        if entry.isNew {
-            entries[slot].place = .new
-            destinations[entry.destination].new.insert(slot, &entries)
-        } else {
-            entries[slot].place = .retry
-            destinations[entry.destination].retries.insert(slot, &entries)
-        }
-        settle(entry.destination)
-    }
-
-    /// An entry that is nowhere is held.
-    mutating func hold(_ slot: UInt32) {
-        entries[slot].place = .held
-        heldCount += 1
-        settle(entries[slot].destination)
-    }
-
-    /// Takes an entry out of where it is: it is then nowhere.
-    mutating func withdraw(_ slot: UInt32) {
-        let number = entries[slot].destination
-        switch entries[slot].place {
-        case .new: destinations[number].new.remove(slot, &entries)
-        case .retry: destinations[number].retries.remove(slot, &entries)
-        case .parked: destinations[number].parked.remove(slot, &entries)
-        case .held: heldCount -= 1
-        case .inFlight, .resolving, .probe:
-            inFlight -= 1
-            destinations[number].inFlight -= 1
-            shares.count(destinations[number].pace, -1)
-            if entries[slot].place == .probe {
-                probes -= 1
-                destinations[number].isProbing = false
-            }
-        case .busy, .free: break
-        }
-        entries[slot].place = .busy
-    }
-
-    /// Takes an entry out of where it is, and learns what an attempt told of the destination.
-    private mutating func land(_ slot: UInt32, _ report: HostReport, _ now: Timestamp) -> DestinationChange? {
-        let place = entries[slot].place
-        let number = entries[slot].destination
-        let began = entries[slot].due
-        withdraw(slot)
-        defer { settle(number) }
-        switch place {
-        case .inFlight, .probe: return learn(number, report, isProbe: place == .probe, began, now)
-        case .free, .new, .retry, .parked, .resolving, .held, .busy: return nil
-        }
-    }
-
-    private mutating func learn(
-        _ number: UInt32, _ report: HostReport, isProbe: Bool, _ began: Timestamp, _ now: Timestamp
-    ) -> DestinationChange? {
-        let name = destinations[number].name
-        let known = destinations.backOff(number)
-        if now - began > PlaceShares.quick {
-            setPace(number, .slow)
-        } else if report == .answered {
-            setPace(number, .quick)
-        }
-        switch report {
-        case .answered:
-            destinations[number].window = .max
-            destinations.setBackOff(number, nil)
-            return known == nil ? nil : .cameBack(name)
-        case .unreachable(let reason):
-            var backOff = known ?? Destination.BackOff(since: now, until: now, tried: began, reason: reason)
-            if known == nil {
-                destinations[number].window = Int32(room(number) / 2)
-                if destinations[number].window > 0 { return nil }
-                destinations[number].window = 1
-            } else if isProbe {
-                backOff.probes += 1
-            } else {
-                // It had begun before the destination backed off.
-                return nil
-            }
-            setPace(number, .slow)
-            backOff.until = now + schedule.probeInterval(after: backOff.probes)
-            backOff.tried = began
-            backOff.reason = reason
-            destinations.setBackOff(number, backOff)
-            return .backedOff(name, until: backOff.until, reason: reason)
-        case .unknown:
-            guard isProbe, var backOff = known else { return nil }
-            backOff.until = now + schedule.probeInterval(after: backOff.probes)
-            destinations.setBackOff(number, backOff)
-            return nil
-        }
-    }
-
-    private mutating func remove(_ slot: UInt32) {
-        withdraw(slot)
-        let entry = entries[slot]
-        if knownOldest == entry.id { knownOldest = nil }
-        entries.remove(slot)
-        release(entry.destination)
-    }
-
-    /// One envelope less has the destination.
-    private mutating func release(_ number: UInt32) {
-        destinations[number].entries -= 1
-        settle(number)
-        // One that stands in line is forgotten when its turn comes.
-        if destinations[number].entries == 0, !destinations[number].hasTurn { destinations.forget(number) }
     }
 }

@@ -221,6 +221,13 @@ extension EventCatalogue {
                 + "delivered meanwhile, or the same would be delivered again and again.",
             remedy: "Look at the disk: room (df), errors (dmesg). It goes on by itself when it can."),
         Entry(
+            "6b1e0c3f52a94e7db8d07a5f1c92e34d", "outcome of a message that another node has now",
+            "An attempt was made for a message whose part of the queue was given to another node "
+                + "meanwhile. What came of it is not recorded; the other node makes an attempt of its own, so that it "
+                + "may be delivered twice.",
+            remedy: "Nothing, if this node was away. If it was not, see whether it reaches the queue's storage in time."
+        ),
+        Entry(
             "34cf00584dec182beb68f62ed2d772df", "queued envelope is not in the storage",
             "The scheduler had a message that the storage does not know. It is an error in slimtad.",
             remedy: "Report it with the lines of SLIMTA_QUEUE_ID=@SLIMTA_QUEUE_ID@."),

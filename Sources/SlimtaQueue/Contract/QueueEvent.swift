@@ -1,0 +1,37 @@
+// What a storage tells the queue by itself: which envelopes are ours to deliver. A storage of one machine tells it at the
+// start and never again; one that several nodes share hands parts of the queue from node to node.
+
+package import SlimtaMail
+
+/// What a storage tells the queue by itself.
+package enum QueueEvent: Sendable {
+    /// These envelopes are ours to deliver from now on. First of all come those that are queued at the start.
+    case acquired([QueuedSummary])
+    /// These are to be handed over: nothing more is to be begun for what is in them. The queue answers with
+    /// ``QueueStorage/released(_:)`` when nothing of it is in flight; the storage may wait for that or not.
+    case releasing(QueueBuckets)
+    /// These are not ours any more: another node has them, or the storage has taken them out again after a doubt.
+    case withdrawn([QueueID])
+}
+
+/// Parts of the queue, each of which has one owner at a time.
+package struct QueueBuckets: Hashable, Sendable {
+    package var numbers: Set<UInt16>
+
+    package init(numbers: Set<UInt16>) { self.numbers = numbers }
+
+    /// Whether the envelope is in one of them.
+    package func contains(_ id: QueueID) -> Bool { numbers.contains(id.bucket) }
+}
+
+extension QueueID {
+    /// The part of the queue that the envelope is in: the 16 bits behind the time, which are random where nobody has made
+    /// them mean something.
+    package var bucket: UInt16 { UInt16(truncatingIfNeeded: high) }
+
+    /// A new id for a message that is accepted at `time`, in a bucket.
+    package init(at time: Timestamp, bucket: UInt16) {
+        let random = QueueID(at: time)
+        self.init(high: random.high & ~0xFFFF | UInt64(bucket), low: random.low)
+    }
+}

@@ -1,0 +1,129 @@
+// Between the queue and its storage: what the storage tells of by itself, and outcomes that must be recorded whatever it
+// says. Called by the storage's events and by the queue's driver.
+
+import Logging
+import SlimtaMail
+import Synchronization
+
+// MARK: What the storage tells
+
+extension Queue {
+    /// The storage tells something: to be called with all that it tells, in order.
+    package func receive(_ events: [QueueEvent]) {
+        for event in events {
+            switch event {
+            case .acquired(let summaries): acquired(summaries)
+            case .releasing(let buckets): releasing(buckets)
+            case .withdrawn(let ids): forget(ids)
+            }
+        }
+        wake()
+    }
+
+    private func acquired(_ summaries: [QueuedSummary]) {
+        let clock = clock.read()
+        state.withLock { state in for summary in summaries { state.acquired(summary, clock) } }
+    }
+
+    /// What waits is not ours from now on, what is in flight when it ends; `run` says when that is.
+    private func releasing(_ buckets: QueueBuckets) {
+        state.withLock { state in
+            state.machine.releasing(buckets)
+            state.forgetFresh(in: buckets)
+        }
+        // Some at a time: others need the lock meanwhile.
+        while state.withLock({ $0.machine.withdrawLeaving() }) {}
+    }
+
+    /// These are not ours any more. Attempts that are under way are made to their end, and what they come to is not
+    /// recorded.
+    func forget(_ ids: some Sequence<QueueID>) {
+        let now = clock.read().now
+        state.withLock { state in
+            for id in ids {
+                state.forgetFresh(id)
+                _ = state.machine.removed(id, now: now)
+            }
+        }
+    }
+
+    /// An attempt was made for an envelope that another node has now: it does not know what came of it, and makes its own.
+    func lost(_ id: QueueID) {
+        logger.warning("outcome of a message that another node has now", metadata: ["queue_id": "\(id)"])
+        forget([id])
+        wake()
+    }
+
+    /// Whether the storage cannot be reached: then nothing is begun, since nothing could be recorded.
+    var isStorageAway: Bool {
+        switch storage.admission(of: 0) {
+        case .away: true
+        case .open, .full: false
+        }
+    }
+}
+
+extension Queue.State {
+    /// An envelope that is stored is ours to deliver.
+    ///
+    /// What is stored is by a wall clock that may have been set since. A due time further away than any wait of the
+    /// schedule means nothing, and what came in the future came now.
+    fileprivate mutating func acquired(_ summary: QueuedSummary, _ clock: ClockReading) {
+        var summary = summary
+        let wait = summary.due - clock.wall
+        summary.due = wait > configuration.schedule.longest ? clock.now : clock.now + wait
+        summary.destination = relay.destination(for: summary.destination)
+        machine.added(summary, acceptedAt: summary.received > clock.wall ? clock.now : nil)
+    }
+}
+
+// MARK: What has to be recorded
+
+extension Queue {
+    /// Makes an attempt's results durable; does not give up, since what was delivered must not be delivered again. False:
+    /// the envelope is another node's now.
+    func record(_ resolution: AttemptResolution) async -> Bool {
+        // Further notices first: if we stop between the commits, the sender is told twice rather than never.
+        for notice in resolution.notices.dropFirst() {
+            let accepted = QueueCommit.Acceptance(notice.envelope, due: notice.envelope.received)
+            guard await record(QueueCommit(accepted: [accepted], message: notice.message)) else { return false }
+        }
+        return await record(resolution.commit)
+    }
+
+    /// A commit that is in doubt is made again as well: it is the same the second time.
+    private func record(_ commit: QueueCommit) async -> Bool {
+        var isCounted = false
+        while true {
+            do throws(StorageError) {
+                try await storage.commit(commit)
+                if isCounted { state.withLock { $0.unrecorded -= 1 } }
+                return true
+            } catch {
+                if error == .lost {
+                    if isCounted { state.withLock { $0.unrecorded -= 1 } }
+                    return false
+                }
+                if !isCounted {
+                    isCounted = true
+                    state.withLock { $0.unrecorded += 1 }
+                    logger.error(
+                        "outcome cannot be recorded, no delivery begins until it can", metadata: ["error": "\(error)"])
+                }
+                if error == .closed || Task.isCancelled { return true }
+                try? await Task.sleep(for: Self.recordRetry)
+            }
+        }
+    }
+
+    /// Makes a commit for an operator. While it is in doubt it is made again: it is the same the second time, and who asked
+    /// wants to know.
+    func commitForOperator(_ commit: QueueCommit) async throws(StorageError) {
+        while true {
+            do throws(StorageError) { return try await storage.commit(commit) } catch {
+                guard error == .doubtful, !Task.isCancelled else { throw error }
+                try? await Task.sleep(for: Self.recordRetry)
+            }
+        }
+    }
+}

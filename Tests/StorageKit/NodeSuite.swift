@@ -1,0 +1,180 @@
+// What storages owe of which several have parts of one queue. Run for MemoryStorage; whoever writes one for a cluster runs
+// it too.
+
+import SlimtaMail
+import SlimtaQueue
+
+/// One thing that storages of several nodes owe.
+package struct NodeCheck: Sendable, CustomStringConvertible {
+    package let description: String
+    /// On a place where nothing is yet.
+    package let run: @Sendable (any SharedPlace) async throws -> Void
+}
+
+/// What storages owe that share a queue.
+package enum NodeSuite {
+    /// Each is to be run on a place of its own.
+    package static let checks: [NodeCheck] = [
+        NodeCheck(description: "buckets change hands", run: handOver),
+        NodeCheck(description: "a node that is taken for dead", run: fenced),
+        NodeCheck(description: "a node that ends", run: ended),
+        NodeCheck(description: "doubt about new mail", run: doubtfulAcceptance),
+        NodeCheck(description: "doubt about an outcome", run: doubtfulOutcome),
+        NodeCheck(description: "away", run: away),
+    ]
+
+    /// Two nodes, of which the first has all.
+    private static func two(_ place: any SharedPlace) async throws -> (Bench, Bench) {
+        let first = try await Bench(place, try await place.open(node: "first"))
+        return (first, try await Bench(place, try await place.open(node: "second")))
+    }
+
+    private static func close(_ benches: Bench...) async {
+        for bench in benches { await bench.storage.close() }
+    }
+
+    static func handOver(_ place: any SharedPlace) async throws {
+        let (first, second) = try await two(place)
+        let envelopes = try await withBuckets(first)
+        let moved = envelopes[0]
+        let buckets = QueueBuckets(numbers: [moved.id.bucket])
+        await place.move(buckets, to: "second")
+        try await first.eventually("an owner is asked before buckets change hands") {
+            $0.contains { if case .releasing(buckets) = $0 { true } else { false } }
+        }
+        try demand(second.events.ours.isEmpty, "nobody has them until the owner has answered")
+        // What was under way may end.
+        var state = EnvelopeState(of: moved, due: Bench.due)
+        state.attempts = 1
+        try await first.storage.commit(QueueCommit(states: [state]))
+        first.storage.released(buckets)
+        try await second.eventually("then the other has them") { _ in second.events.ours[moved.id] != nil }
+        try demand(second.events.ours.keys.allSatisfy(buckets.contains), "and nothing else")
+        try demand(second.events.ours[moved.id]?.attempts == 1, "as they are")
+        try demand(await first.outcome(QueueCommit(states: [state])) == .lost, "who had them changes nothing more")
+        try demand(await first.failure(of: moved.id) == .lost, "nor reads")
+        try demand(await second.outcome(QueueCommit(states: [state])) == nil, "who has them does")
+        for _ in 0..<50 {
+            try demand(
+                !buckets.contains(first.storage.newID(at: Bench.due)), "new mail goes into the node's own buckets")
+            try demand(buckets.contains(second.storage.newID(at: Bench.due)), "of the other as well")
+        }
+        await close(first, second)
+    }
+
+    static func fenced(_ place: any SharedPlace) async throws {
+        let (first, second) = try await two(place)
+        let envelopes = try await withBuckets(first)
+        let before = try await second.storage.ledger()
+        await place.fence("first", heir: "second")
+        try await second.eventually("the heir has all of it") { _ in second.events.ours.count == envelopes.count }
+        try await first.eventually("the node hears of it") { _ in
+            first.events.events.contains {
+                if case .withdrawn(let ids) = $0 { Set(ids) == Set(envelopes.map(\.id)) } else { false }
+            }
+        }
+        for envelope in envelopes {
+            let removal = QueueCommit(removed: [Removal(id: envelope.id, delivered: 1)])
+            try demand(await first.outcome(removal) == .lost, "nothing that it records counts")
+        }
+        var both = Bench.acceptance([first.envelope(beside: envelopes[0].id)])
+        both.removed = [Removal(id: envelopes[0].id, bounced: 1)]
+        try demand(await first.outcome(both) == .lost, "nor a part of it")
+        try demand(try await second.storage.ledger() == before, "and nothing has happened")
+        try demand(first.storage.admission(of: 1) != .open, "it takes no mail")
+        await close(first, second)
+    }
+
+    static func ended(_ place: any SharedPlace) async throws {
+        let first = try await Bench(place, try await place.open(node: "first"))
+        let envelopes = try await withBuckets(first)
+        await first.storage.close()
+        let second = try await Bench(place, try await place.open(node: "second"))
+        try demand(Set(second.events.ours.keys) == Set(envelopes.map(\.id)), "what a node had is free when it ends")
+        await close(second)
+    }
+
+    static func doubtfulAcceptance(_ place: any SharedPlace) async throws {
+        let (first, second) = try await two(place)
+        for cameThrough in [false, true] {
+            let envelope = first.envelope()
+            await place.doubtNext("first", cameThrough: cameThrough)
+            try demand(await first.outcome(Bench.acceptance([envelope])) == .doubtful, "a doubt is told")
+            if cameThrough {
+                try await first.eventually("what came through is taken back, and that is told") {
+                    $0.contains { if case .withdrawn([envelope.id]) = $0 { true } else { false } }
+                }
+            }
+            try demand(await first.failure(of: envelope.id) == .notFound, "the client comes back with it")
+            let ledger = try await first.storage.ledger()
+            try demand(
+                ledger.isBalanced && ledger.submitted.accepted == 0, "it was never accepted: \(ledger.submitted)")
+        }
+        await close(first, second)
+    }
+
+    static func doubtfulOutcome(_ place: any SharedPlace) async throws {
+        let (first, second) = try await two(place)
+        for cameThrough in [false, true] {
+            let envelope = try await first.accept(first.envelope())
+            // A bounce: the end of one, and the notice of it.
+            let notice = first.envelope(to: ["a@example.com"], sender: nil, beside: envelope.id)
+            var commit = Bench.acceptance([notice])
+            commit.removed = [Removal(id: envelope.id, bounced: 1)]
+            await place.doubtNext("first", cameThrough: cameThrough)
+            try demand(await first.outcome(commit) == .doubtful, "a doubt is told")
+            try demand(await first.outcome(commit) == nil, "an outcome can be made again")
+            try demand(await first.failure(of: envelope.id) == .notFound, "the original is gone")
+            try demand(await first.failure(of: notice.id) == nil, "and the notice is there")
+        }
+        let ledger = try await first.storage.ledger()
+        try demand(
+            ledger.isBalanced && ledger.submitted.bounced == 2 && ledger.notices.accepted == 2, "all once: \(ledger)")
+        await close(first, second)
+    }
+
+    static func away(_ place: any SharedPlace) async throws {
+        let (first, second) = try await two(place)
+        let envelope = try await first.accept(first.envelope())
+        await place.setAway("first", "no route")
+        let away = StorageError.away("no route")
+        try demand(first.storage.admission(of: 1) == .away("no route"), "MAIL is told")
+        try demand(await first.outcome(Bench.acceptance([first.envelope()])) == away, "nothing is accepted")
+        try demand(await first.failure(of: envelope.id) == away, "nothing is read")
+        try demand(first.storage.status().failure != nil, "status says it")
+        await place.setAway("first", nil)
+        try demand(first.storage.admission(of: 1) == .open, "then mail is taken again")
+        try demand(await first.failure(of: envelope.id) == nil, "and all is as it was")
+        try demand(try await second.storage.ledger().submitted.accepted == 1, "nothing came of what was refused")
+        await close(first, second)
+    }
+
+    /// Envelopes in several buckets.
+    private static func withBuckets(_ bench: Bench) async throws -> [Envelope] {
+        var envelopes: [Envelope] = []
+        for number in 0..<20 { envelopes.append(try await bench.accept(bench.envelope(at: Int64(number)))) }
+        try demand(Set(envelopes.map(\.id.bucket)).count > 1, "ids are spread over buckets")
+        return envelopes
+    }
+}
+
+extension Bench {
+    /// What the storage says of a commit; nil: it came through.
+    func outcome(_ commit: QueueCommit) async -> StorageError? {
+        do throws(StorageError) {
+            try await storage.commit(commit)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    /// Waits until the storage has told enough.
+    func eventually(_ rule: String, _ isTold: ([QueueEvent]) -> Bool) async throws {
+        for _ in 0..<2000 {
+            if isTold(events.events) { return }
+            try? await Task.sleep(for: .milliseconds(5))
+        }
+        throw Breach(description: rule)
+    }
+}
