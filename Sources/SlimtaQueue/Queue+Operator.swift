@@ -6,9 +6,12 @@ import Synchronization
 
 /// Why a command was not carried out for one of the envelopes that it was about.
 package struct QueueOperationFailure: Error, Hashable, Sendable {
+    /// The envelope that the command was not carried out for.
     package let id: QueueID
+    /// Why not.
     package let error: QueueOperationError
 
+    /// One envelope of a command that others may have been carried out for.
     package init(id: QueueID, error: QueueOperationError) {
         self.id = id
         self.error = error
@@ -41,7 +44,7 @@ extension Queue {
     package func hold(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
         await command(ids, operatorName, .held) { claim, state, commit in
             if claim.isHeld { return }
-            state.isHeld = true
+            state.hold()
             commit.states.append(state)
         } settle: { state, id in
             state.machine.held(id)
@@ -52,8 +55,7 @@ extension Queue {
     package func release(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
         let clock = clock.read()
         return await command(ids, operatorName, .released) { _, state, commit in
-            state.isHeld = false
-            state.due = clock.wall
+            state.release(at: clock.wall)
             commit.states.append(state)
         } settle: { state, id in
             state.machine.released(id, now: clock.now)
@@ -64,10 +66,7 @@ extension Queue {
     package func remove(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
         let now = clock.read().now
         return await command(ids, operatorName, .removed) { _, state, commit in
-            for index in state.pending { state.recipients[index].fate = .withdrawn }
-            var removal = Removal(of: state)
-            removal.by = operatorName
-            commit.removed.append(removal)
+            commit.removed.append(state.withdrawn(by: operatorName))
         } settle: { state, id in
             state.forgetFresh(id)
             _ = state.machine.removed(id, now: now)

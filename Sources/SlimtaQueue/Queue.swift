@@ -8,13 +8,18 @@ import Synchronization
 
 /// The queue.
 package final class Queue: Sendable {
+    /// What slimta.conf says of the queue; a reload brings another one.
     package struct Configuration: Sendable {
+        /// When retries are made, and when it is over.
         package var schedule: RetrySchedule
+        /// How many attempts may be made at once.
         package var limits: QueueMachine.Limits
         /// False: accept and store, and begin no attempt.
         package var delivers: Bool
+        /// Our name, in notices.
         package var hostname: String
 
+        /// All of it: there are no defaults here.
         package init(schedule: RetrySchedule, limits: QueueMachine.Limits, delivers: Bool, hostname: String) {
             self.schedule = schedule
             self.limits = limits
@@ -83,6 +88,7 @@ package final class Queue: Sendable {
     private let wakes: AsyncStream<Void>
     private let waker: AsyncStream<Void>.Continuation
 
+    /// A queue that knows of nothing yet: ``receive(_:)`` tells it what is stored, then ``run(on:)`` makes attempts.
     package init(
         storage: any QueueStorage, relay: any Relay, configuration: Configuration, logger: Logger,
         clock: QueueClock = QueueClock()

@@ -30,6 +30,16 @@ struct Catalog {
     var generations: [UInt32: Generation] = [:]
 }
 
+/// Ids that a pass over the index found: kept for the pages that follow.
+struct WalkWindow {
+    /// The first ids behind this one are in `ids`.
+    var start: QueueID
+    /// Ascending.
+    var ids: [QueueID]
+    /// Monotonic milliseconds.
+    var made: Int64
+}
+
 /// What the storage's parts share. Locks are taken in this order: the journal's, the index's, the catalog's.
 final class StorageCore: Sendable {
     let fileSystem: any FileSystem

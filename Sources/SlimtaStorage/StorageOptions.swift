@@ -35,6 +35,7 @@ package struct StorageOptions: Sendable {
     /// Threads that read and write contents for callers.
     package var ioThreads = 4
 
+    /// What a server wants.
     package init() {}
 
     /// Fewer free inodes than this: new envelopes are refused as `.full`.

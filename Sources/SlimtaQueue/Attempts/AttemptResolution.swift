@@ -47,35 +47,9 @@ package struct AttemptResolution: Sendable {
         if isFinal { state.attempts += 1 }
         let wait = schedule.wait(after: state.attempts, age)
 
-        events = []
-        var failures: [NoticeBuilder.Recipient] = []
-        var delays: [NoticeBuilder.Recipient] = []
-        for (index, outcome) in zip(pending, outcomes) {
-            let recipient = envelope.recipients[index]
-            let kind: Event.Kind
-            switch outcome.result {
-            case .delivered:
-                state.recipients[index].fate = .delivered
-                kind = .delivered
-            case .permanent:
-                state.recipients[index].fate = .failed
-                failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: false))
-                kind = .bounced
-            case .temporary:
-                if wait == nil, isFinal {
-                    state.recipients[index].fate = .expired
-                    failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: true))
-                    kind = .expired
-                } else {
-                    delays.append(.init(mailbox: recipient, outcome: outcome, isExpired: false))
-                    kind = .deferred
-                }
-            }
-            state.recipients[index].reply = outcome.reply.description
-            state.recipients[index].relay = outcome.relay ?? ""
-            events.append(Event(kind: kind, recipient: recipient, outcome: outcome))
-        }
-
+        let told = Self.settle(zip(pending, outcomes), of: envelope, in: &state, isOver: wait == nil && isFinal)
+        let (failures, delays) = (told.failures, told.delays)
+        events = told.events
         notices = []
         // Never a notice about a notice: the null reverse-path asks for none (RFC 5321 section 4.5.5).
         if let sender = envelope.sender {
@@ -107,6 +81,44 @@ package struct AttemptResolution: Sendable {
             commit.accepted = [.init(first.envelope, due: now)]
             commit.message = first.message
         }
+    }
+
+    /// What is told of recipients: in the log, and to the sender.
+    private struct Told {
+        var events: [Event] = []
+        var failures: [NoticeBuilder.Recipient] = []
+        var delays: [NoticeBuilder.Recipient] = []
+    }
+
+    /// Puts outcomes, by the index of their recipient, into the state. `isOver`: who is not delivered now never will be.
+    private static func settle(
+        _ outcomes: some Sequence<(Int, Outcome)>, of envelope: Envelope, in state: inout EnvelopeState, isOver: Bool
+    ) -> Told {
+        var told = Told()
+        for (index, outcome) in outcomes {
+            let recipient = envelope.recipients[index]
+            let kind: Event.Kind
+            switch outcome.result {
+            case .delivered:
+                state.recipients[index].fate = .delivered
+                kind = .delivered
+            case .permanent:
+                state.recipients[index].fate = .failed
+                told.failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: false))
+                kind = .bounced
+            case .temporary where isOver:
+                state.recipients[index].fate = .expired
+                told.failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: true))
+                kind = .expired
+            case .temporary:
+                told.delays.append(.init(mailbox: recipient, outcome: outcome, isExpired: false))
+                kind = .deferred
+            }
+            state.recipients[index].reply = outcome.reply.description
+            state.recipients[index].relay = outcome.relay ?? ""
+            told.events.append(Event(kind: kind, recipient: recipient, outcome: outcome))
+        }
+        return told
     }
 }
 

@@ -16,8 +16,10 @@ package enum QueueEvent: Sendable {
 
 /// Parts of the queue, each of which has one owner at a time.
 package struct QueueBuckets: Hashable, Sendable {
+    /// As ids have them: see ``SlimtaMail/QueueID/bucket``.
     package var numbers: Set<UInt16>
 
+    /// These buckets, and no others.
     package init(numbers: Set<UInt16>) { self.numbers = numbers }
 
     /// Whether the envelope is in one of them.

@@ -37,8 +37,6 @@ struct Destination {
         var reason: Outcome
     }
 
-    /// As many attempts are made at once before a host has answered.
-    static let firstWindow: Int32 = 5
     /// Of so many attempts one is a retry's, though there are new envelopes.
     static let share: UInt8 = 4
 
@@ -47,7 +45,7 @@ struct Destination {
     var entries = 0
     var inFlight: Int32 = 0
     /// As many attempts at once are reasonable, if our own limit allows as many.
-    var window = Self.firstWindow
+    var window = PlaceShares.firstWindow
     /// Attempts begun, up to `share`.
     var served: UInt8 = 0
     /// Whether it stands in line for a turn.

@@ -22,6 +22,8 @@ enum Pace: UInt8 {
 ///
 /// None of this holds where there is one destination only, as with a smarthost: it would make room for nobody.
 struct PlaceShares {
+    /// As many attempts are made at once to a destination before a host of it has answered.
+    static let firstWindow: Int32 = 5
     /// An attempt that takes no longer is quick.
     static let quick = Duration.seconds(10)
 
@@ -47,8 +49,8 @@ struct PlaceShares {
     init(places: Int) { self.places = places }
 
     // A handful is what one destination may begin with: below that there is nothing to share.
-    private var half: Int { max(places / 2, Int(Destination.firstWindow)) }
-    private var threeQuarters: Int { max(places - places / 4, Int(Destination.firstWindow)) }
+    private var half: Int { max(places / 2, Int(Self.firstWindow)) }
+    private var threeQuarters: Int { max(places - places / 4, Int(Self.firstWindow)) }
     private var eighth: Int { places / 8 }
 
     /// So many attempts more, or fewer, are in flight for destinations of this pace.

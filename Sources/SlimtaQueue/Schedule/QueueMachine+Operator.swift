@@ -138,7 +138,7 @@ extension QueueMachine {
     private mutating func forgetBackOff(_ number: UInt32) {
         guard destinations.backOff(number) != nil else { return }
         destinations.setBackOff(number, nil)
-        destinations[number].window = Destination.firstWindow
+        destinations[number].window = PlaceShares.firstWindow
         setPace(number, .unknown)
     }
 

@@ -2,16 +2,6 @@
 
 package import SlimtaMail
 
-/// Buckets that are being handed over.
-struct Leaving {
-    let buckets: QueueBuckets
-    /// The first slot that was not looked at yet.
-    var next: UInt32 = 0
-    /// What an attempt or a command is under way for.
-    var busy: Set<QueueID> = []
-    var isSearched = false
-}
-
 extension QueueMachine {
     /// Nothing more is begun for what is in `buckets`, and what comes into them is not ours to deliver, until
     /// ``takeReleased()`` returns them. ``withdrawLeaving(atMost:)`` is to be called until it returns false.

@@ -40,6 +40,7 @@ package struct QueueMachine: ~Copyable {
         /// Attempts at once to one destination.
         package var attemptsPerDestination: Int
 
+        /// Both are at least 1.
         package init(attempts: Int, attemptsPerDestination: Int) {
             self.attempts = attempts
             self.attemptsPerDestination = attemptsPerDestination
@@ -48,12 +49,14 @@ package struct QueueMachine: ~Copyable {
 
     /// An envelope whose turn it is.
     package struct Taken: Hashable, Sendable {
+        /// The envelope.
         package let id: QueueID
         /// If not nil, no attempt is to be made: it is known to fail with this, and the sender is to be told something.
         package let failure: Outcome?
         /// When the attempt began that found this out.
         package let tried: Timestamp?
 
+        /// An envelope to be attempted, unless `failure` says what is known already.
         package init(_ id: QueueID, failure: Outcome? = nil, tried: Timestamp? = nil) {
             self.id = id
             self.failure = failure
@@ -78,8 +81,10 @@ package struct QueueMachine: ~Copyable {
     private var wakes = IndexedHeap()
     private var shifts = ClockShifts()
 
+    /// Takes effect for what begins from now on.
     package var limits: Limits { didSet { shares.places = limits.attempts } }
     var shares: PlaceShares
+    /// Probes go by it from now on; what waits stays due when it was.
     package var schedule: RetrySchedule
     /// Attempts that have begun and not ended.
     package internal(set) var inFlight = 0
@@ -93,6 +98,7 @@ package struct QueueMachine: ~Copyable {
     /// The oldest, if that is known; see `oldest`.
     var knownOldest: QueueID?
 
+    /// A scheduler without envelopes.
     package init(limits: Limits, schedule: RetrySchedule) {
         self.limits = limits
         self.schedule = schedule
@@ -382,4 +388,14 @@ package struct QueueMachine: ~Copyable {
         case (false, false): break
         }
     }
+}
+
+/// Buckets that are being handed over.
+struct Leaving {
+    let buckets: QueueBuckets
+    /// The first slot that was not looked at yet.
+    var next: UInt32 = 0
+    /// What an attempt or a command is under way for.
+    var busy: Set<QueueID> = []
+    var isSearched = false
 }

@@ -56,23 +56,7 @@ extension Journal {
                 }
             }
             admitWaiting(&state)
-            if !state.sealed.isEmpty {
-                state.isWriting = true
-                return .write(state.sealed.removeFirst())
-            }
-            if !state.open.isEmpty {
-                let left = state.gatherUntil - monotonicNanoseconds()
-                if state.open.waiters.count < state.expected, left > 0 {
-                    state.wakeAt = state.expected
-                    return .sleep(.nanoseconds(left))
-                }
-                let batch = state.open
-                state.unplaced += roundedUp(batch.buffer.count, to: OutputBuffer.page)
-                state.open = state.spare.popLast() ?? Batch(capacity: 256 << 10)
-                state.open.salt = batch.salt
-                state.isWriting = true
-                return .write(batch)
-            }
+            if let turn = turnToWrite(&state) { return turn }
             var deadline: Int64?
             if let first = state.waiting.map(\.deadline).min() {
                 if first <= now {
@@ -86,34 +70,60 @@ extension Journal {
                 state.hasEnded = true
                 return .end
             }
-            switch state.phase {
-            case .broken(let reason, let from, let since):
-                let retry = since + core.options.retryInterval.milliseconds
-                if retry <= now, let ready = state.ready {
-                    state.ready = nil
-                    return .restart(ready, reason: reason, from: from)
-                }
-                housekeeper.signal()
-                deadline = min(deadline ?? .max, max(retry, now + 100))
-            case .running:
-                if state.wantsRotation, state.position == SegmentHeader.space {
-                    state.wantsRotation = false
-                    checkpointer.signal()
-                } else if state.wantsRotation, state.ready != nil {
-                    return .rotate
-                }
-                // When nothing comes in, the last commit is made known as durable: damage to it is then not taken
-                // for a torn tail. Nobody waits for this, so it is not synced.
-                if state.told < state.durable,
-                    state.position + OutputBuffer.page <= state.current.size - state.current.reserved
-                {
-                    if hasRested { return marker(&state) }
-                    deadline = min(deadline ?? .max, now + core.options.markerDelay.milliseconds)
-                }
-            }
+            if let turn = idleTurn(&state, hasRested, now, &deadline) { return turn }
             state.wakeAt = 1
             return .sleep(deadline.map { .milliseconds(max(1, $0 - now)) })
         }
+    }
+
+    /// The batch that goes next, or a wait for more of it; nil: there is nothing to write.
+    private func turnToWrite(_ state: inout State) -> Turn? {
+        if !state.sealed.isEmpty {
+            state.isWriting = true
+            return .write(state.sealed.removeFirst())
+        }
+        if state.open.isEmpty { return nil }
+        let left = state.gatherUntil - monotonicNanoseconds()
+        if state.open.waiters.count < state.expected, left > 0 {
+            state.wakeAt = state.expected
+            return .sleep(.nanoseconds(left))
+        }
+        let batch = state.open
+        state.unplaced += roundedUp(batch.buffer.count, to: OutputBuffer.page)
+        state.open = state.spare.popLast() ?? Batch(capacity: 256 << 10)
+        state.open.salt = batch.salt
+        state.isWriting = true
+        return .write(batch)
+    }
+
+    /// What is done while nothing is to be written; nil: sleep, until `deadline` at most.
+    private func idleTurn(_ state: inout State, _ hasRested: Bool, _ now: Int64, _ deadline: inout Int64?) -> Turn? {
+        switch state.phase {
+        case .broken(let reason, let from, let since):
+            let retry = since + core.options.retryInterval.milliseconds
+            if retry <= now, let ready = state.ready {
+                state.ready = nil
+                return .restart(ready, reason: reason, from: from)
+            }
+            housekeeper.signal()
+            deadline = min(deadline ?? .max, max(retry, now + 100))
+        case .running:
+            if state.wantsRotation, state.position == SegmentHeader.space {
+                state.wantsRotation = false
+                checkpointer.signal()
+            } else if state.wantsRotation, state.ready != nil {
+                return .rotate
+            }
+            // When nothing comes in, the last commit is made known as durable: damage to it is then not taken for a torn
+            // tail. Nobody waits for this, so it is not synced.
+            if state.told < state.durable,
+                state.position + OutputBuffer.page <= state.current.size - state.current.reserved
+            {
+                if hasRested { return marker(&state) }
+                deadline = min(deadline ?? .max, now + core.options.markerDelay.milliseconds)
+            }
+        }
+        return nil
     }
 
     /// Takes in what waited for room, in order; what records fates does not wait for what is new.

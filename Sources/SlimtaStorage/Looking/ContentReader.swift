@@ -225,7 +225,7 @@ struct ContentReader {
             guard field.tag == tag else { continue }
             if let id {
                 var inner = field.cursor
-                guard let first = try inner.field(), first.tag == 1, try EnvelopeCodec.id(first) == id else { continue }
+                guard let first = try inner.field(), first.tag == 1, try first.id() == id else { continue }
             }
             found = field.value
         }

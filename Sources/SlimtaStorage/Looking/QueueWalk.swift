@@ -1,19 +1,9 @@
 // Goes through all that is queued, in the order of arrival, a page at a time: for `slimtad queue list` and its like.
 // JournaledStorage and StorageInspector have one each; a page is read on whatever thread calls.
 
-package import SlimtaMail
-package import SlimtaQueue
+import SlimtaMail
+import SlimtaQueue
 import Synchronization
-
-/// Ids that a pass over the index found: kept for the pages that follow.
-struct WalkWindow {
-    /// The first ids behind this one are in `ids`.
-    var start: QueueID
-    /// Ascending.
-    var ids: [QueueID]
-    /// Monotonic milliseconds.
-    var made: Int64
-}
 
 /// Finds the ids behind a place in the order of ids, without an order in the index and without holding its lock for long.
 ///
@@ -106,47 +96,5 @@ extension QueueWalk {
         page.envelopes.sort { $0.envelope.id < $1.envelope.id }
         page.unreadable.sort { $0.id < $1.id }
         return page
-    }
-}
-
-extension JournaledStorage {
-    /// Envelopes in the order of arrival, read on a thread of the storage: those behind `place` (nil: from the
-    /// beginning), at most `count`.
-    package func page(after place: QueueID?, count: Int) async throws(StorageError) -> QueuedPage {
-        try await onPool { [core] _ in
-            .success(QueueWalk(core: core).page(after: place, count: count, Self.reader(core)))
-        }
-    }
-
-    /// The states of envelopes, each as it is now, in the order of `ids`.
-    package func states(_ ids: [QueueID]) async -> [Result<EnvelopeState, StorageError>] {
-        do throws(StorageError) {
-            return try await onPool { [core] _ in
-                let reader = Self.reader(core)
-                var states: [Result<EnvelopeState, StorageError>] = Array(
-                    repeating: .failure(.notFound), count: ids.count)
-                for place in reader.readingOrder(ids) {
-                    do throws(StorageError) { states[place] = .success(try reader.state(ids[place])) } catch {
-                        states[place] = .failure(error)
-                    }
-                }
-                return .success(states)
-            }
-        } catch {
-            return ids.map { _ in .failure(error) }
-        }
-    }
-
-    // Who only looks moves nothing aside.
-    private static func reader(_ core: StorageCore) -> ContentReader {
-        ContentReader(core, windowSize: 32 << 10, isReadOnly: true)
-    }
-}
-
-extension StorageInspector {
-    /// Envelopes in the order of arrival, as ``JournaledStorage/page(after:count:)``, on the caller's thread.
-    package func page(after place: QueueID?, count: Int) -> QueuedPage {
-        let reader = ContentReader(core, windowSize: 32 << 10, isReadOnly: true)
-        return QueueWalk(core: core).page(after: place, count: count, reader)
     }
 }

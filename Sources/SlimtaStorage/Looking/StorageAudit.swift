@@ -3,7 +3,7 @@
 
 import NIOCore
 import SlimtaMail
-package import SlimtaQueue
+import SlimtaQueue
 import Synchronization
 
 extension StorageAudit {
@@ -153,37 +153,5 @@ final class Auditor {
         for name in ((try? core.fileSystem.list(core.paths.quarantine)) ?? []).sorted() {
             audit.add("\(core.paths.quarantine)/\(name) was moved aside", isFault: false)
         }
-    }
-}
-
-extension JournaledStorage {
-    /// Proves the balance from what is on disk, beside the running work: nothing waits for it but checkpoints, and these
-    /// only while the states and the journal are read. Needs about a hundred octets of memory for each envelope.
-    package func audit() async throws(StorageError) -> StorageAudit {
-        let result: Result<StorageAudit, StorageError> = await withCheckedContinuation { continuation in
-            // On the checkpoint's thread no file that counts is deleted, nor `super` written.
-            self.inspect { core in
-                guard let core else { return continuation.resume(returning: .failure(.closed)) }
-                let (limit, running) = core.index.withLock { ($0.applied, $0.balance) }
-                do {
-                    let auditor = try Auditor(
-                        core.fileSystem, directory: core.paths.root, options: core.options, upTo: limit)
-                    auditor.compare(running)
-                    // The contents take longer: meanwhile checkpoints may go on.
-                    let handed = Mutex(auditor)
-                    try Thread.detached("storage-audit") {
-                        let audit = handed.withLock { auditor in
-                            auditor.readContents(core)
-                            auditor.listQuarantine()
-                            return auditor.audit
-                        }
-                        continuation.resume(returning: .success(audit))
-                    }
-                } catch {
-                    continuation.resume(returning: .failure(.failed("\(error)")))
-                }
-            }
-        }
-        return try result.get()
     }
 }

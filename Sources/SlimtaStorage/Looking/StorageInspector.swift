@@ -73,4 +73,10 @@ package final class StorageInspector {
             StoredSpool(reference: $0, storage: spool, of: id)
         }
     }
+
+    /// Envelopes in the order of arrival, as ``JournaledStorage/page(after:count:)``, on the caller's thread.
+    package func page(after place: QueueID?, count: Int) -> QueuedPage {
+        let reader = ContentReader(core, windowSize: 32 << 10, isReadOnly: true)
+        return QueueWalk(core: core).page(after: place, count: count, reader)
+    }
 }

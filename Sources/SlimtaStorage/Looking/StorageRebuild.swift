@@ -15,6 +15,7 @@ package struct StorageRebuild: Sendable {
     package private(set) var envelopes = 0
     /// Sealed files and segments of the journal that were read.
     package private(set) var generations = 0
+    /// Segments of the journal that were read.
     package private(set) var segments = 0
     /// Where all that is not part of the new queue was moved to.
     package private(set) var aside: String

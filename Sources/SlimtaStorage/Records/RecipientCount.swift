@@ -55,6 +55,12 @@ extension Ledger {
     }
 }
 
+/// Neighbouring recipients with the same folded domain.
+struct DomainRun: Hashable {
+    var count: UInt32
+    var domain: String
+}
+
 extension RecipientCount {
     init(_ envelope: borrowing Envelope) {
         self.init(envelope.recipients.count, envelope.sender == nil ? .notice : .submitted)

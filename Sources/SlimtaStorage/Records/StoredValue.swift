@@ -137,7 +137,7 @@ struct MetaRecord {
             output.append(run.domain)
             output.end(start)
         }
-        if let body { EnvelopeCodec.id(body, 4, output) }
+        if let body { output.field(4, body) }
         if let spool { SpoolCodec.encode(spool, tag: 5, into: output) }
         if isNotice { output.field(7, UInt8(1)) }
         output.field(6, state)
@@ -159,7 +159,7 @@ struct MetaRecord {
                 var run = field.cursor
                 let count: UInt32 = try run.number()
                 record.domains.append(DomainRun(count: count, domain: String(decoding: run.rest, as: UTF8.self)))
-            case 4: record.body = try EnvelopeCodec.id(field)
+            case 4: record.body = try field.id()
             case 5: record.spool = try SpoolCodec.decode(field)
             case 6: state = field.value
             case 7: record.isNotice = try field.number(UInt8.self) != 0

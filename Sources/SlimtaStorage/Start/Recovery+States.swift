@@ -6,81 +6,109 @@ import SlimtaQueue
 import Synchronization
 
 extension Recovery {
-    func readStates() throws {
+    /// What the files of states told, all together.
+    private struct StatesFound {
+        /// Envelopes that have left.
         var buried: Set<QueueID> = []
+        /// Envelopes whose states are unreadable.
         var suspects: Set<QueueID> = []
+        /// There are others, and nobody knows which.
         var isAnyLost = false
-        for info in superblock.metas {
-            let path = "\(core.paths.queue)/\(info.name)"
-            guard let file = try core.fileSystem.openIfPresent(path) else {
-                isAnyLost = true
-                hasDamagedStates = true
-                continue
+    }
+
+    /// What of one file cannot be read.
+    private struct UnreadableStates {
+        var states: Set<QueueID> = []
+        var ends: Set<QueueID> = []
+        /// Where one of them was moved to.
+        var kept: String?
+
+        var count: UInt64 { UInt64(states.count + ends.count) }
+
+        /// Notes a record by its kind and id; whether it is one of states at all.
+        mutating func note(_ kind: ValueKind, _ id: QueueID) -> Bool {
+            switch kind {
+            case .meta: states.insert(id)
+            case .tombstone: ends.insert(id)
+            case .envelope, .body, .label: return false
             }
-            defer { core.fileSystem.close(file) }
-            var found: UInt64 = 0
-            var unreadable: Set<QueueID> = []
-            var ends: Set<QueueID> = []
-            var kept: String?
-            try ValueScan.run(
-                core.fileSystem, file, salt: info.salt,
-                value: { value, _ in
-                    switch ValueKind(rawValue: value.kind) {
-                    case .meta:
-                        try self.takeMeta(value, info.number)
-                        buried.remove(value.id)
-                        found += 1
-                    case .tombstone:
-                        _ = self.core.index.withLock { $0.remove(value.id) }
-                        buried.insert(value.id)
-                        found += 1
-                    case .envelope, .body, .label, nil: break
-                    }
-                },
-                unreadable: { claim, offset in
-                    switch claim.kind {
-                    case .meta: unreadable.insert(claim.id)
-                    case .tombstone: ends.insert(claim.id)
-                    case .envelope, .body, .label: return
-                    }
-                    if self.isReadOnly { return }
-                    kept = self.keep(file, at: offset, "\(claim.id)-\(claim.kind)") ?? kept
-                })
-            guard found < info.records else { continue }
-            core.generation(info.number)?.markDamaged()
-            hasDamagedStates = true
-            // What has lost even its beginning is still known by its key.
-            if UInt64(unreadable.count + ends.count) < info.records - found {
-                for key in core.generation(info.number)?.unreadableKeys(limit: info.records) ?? [] {
-                    switch key.kind {
-                    case .meta: unreadable.insert(key.id)
-                    case .tombstone: ends.insert(key.id)
-                    case .envelope, .body, .label: continue
-                    }
-                    if !isReadOnly { kept = core.quarantine(key.kind, key.id, of: info.number) ?? kept }
-                }
-            }
-            lost(path, "\(info.records - found) of \(info.records) records are unreadable", quarantine: kept)
-            for id in ends where core.index.withLock({ $0.slot(of: id) }) != nil {
-                core.report(
-                    .damaged(
-                        what: path, id: id, description: "the record of its end is unreadable, it is queued again",
-                        quarantine: kept))
-            }
-            suspects.formUnion(unreadable)
-            if unreadable.count + ends.count < info.records - found { isAnyLost = true }
+            return true
         }
-        if !suspects.isEmpty {
-            try resurrect(suspects, except: buried)
+    }
+
+    func readStates() throws {
+        var found = StatesFound()
+        for info in superblock.metas { try readStates(info, &found) }
+        if !found.suspects.isEmpty {
+            try resurrect(found.suspects, except: found.buried)
             // Some are not there under the id that their damaged record says: then that is what is damaged.
-            isAnyLost =
-                isAnyLost
-                || suspects.contains { id in
-                    !buried.contains(id) && core.index.withLock { $0.slot(of: id) } == nil
+            found.isAnyLost =
+                found.isAnyLost
+                || found.suspects.contains { id in
+                    !found.buried.contains(id) && core.index.withLock { $0.slot(of: id) } == nil
                 }
         }
-        if isAnyLost { try resurrect(nil, except: buried) }
+        if found.isAnyLost { try resurrect(nil, except: found.buried) }
         core.index.withLock { $0.forgetTombstones() }
+    }
+
+    /// Reads one file of states.
+    private func readStates(_ info: GenerationInfo, _ all: inout StatesFound) throws {
+        let path = "\(core.paths.queue)/\(info.name)"
+        guard let file = try core.fileSystem.openIfPresent(path) else {
+            all.isAnyLost = true
+            hasDamagedStates = true
+            return
+        }
+        defer { core.fileSystem.close(file) }
+        var found: UInt64 = 0
+        var unreadable = UnreadableStates()
+        try ValueScan.run(
+            core.fileSystem, file, salt: info.salt,
+            value: { value, _ in
+                switch ValueKind(rawValue: value.kind) {
+                case .meta:
+                    try self.takeMeta(value, info.number)
+                    all.buried.remove(value.id)
+                    found += 1
+                case .tombstone:
+                    _ = self.core.index.withLock { $0.remove(value.id) }
+                    all.buried.insert(value.id)
+                    found += 1
+                case .envelope, .body, .label, nil: break
+                }
+            },
+            unreadable: { claim, offset in
+                guard unreadable.note(claim.kind, claim.id), !self.isReadOnly else { return }
+                unreadable.kept = self.keep(file, at: offset, "\(claim.id)-\(claim.kind)") ?? unreadable.kept
+            })
+        if found < info.records { tell(info, path, missing: info.records - found, unreadable, &all) }
+    }
+
+    /// A file of states has fewer records than it should: tells what is known of those that are missing.
+    private func tell(
+        _ info: GenerationInfo, _ path: String, missing: UInt64, _ unreadable: UnreadableStates,
+        _ all: inout StatesFound
+    ) {
+        var unreadable = unreadable
+        core.generation(info.number)?.markDamaged()
+        hasDamagedStates = true
+        // What has lost even its beginning is still known by its key.
+        if unreadable.count < missing {
+            for key in core.generation(info.number)?.unreadableKeys(limit: info.records) ?? [] {
+                guard unreadable.note(key.kind, key.id), !isReadOnly else { continue }
+                unreadable.kept = core.quarantine(key.kind, key.id, of: info.number) ?? unreadable.kept
+            }
+        }
+        lost(path, "\(missing) of \(info.records) records are unreadable", quarantine: unreadable.kept)
+        for id in unreadable.ends where core.index.withLock({ $0.slot(of: id) }) != nil {
+            core.report(
+                .damaged(
+                    what: path, id: id, description: "the record of its end is unreadable, it is queued again",
+                    quarantine: unreadable.kept))
+        }
+        all.suspects.formUnion(unreadable.states)
+        if unreadable.count < missing { all.isAnyLost = true }
     }
 
     /// Moves what is left of a record aside. A file that is full of them is moved aside itself, by the next checkpoint.

@@ -129,17 +129,13 @@ enum OfflineQueue {
         var state = state
         switch action {
         case .hold:
-            state.isHeld = true
+            state.hold()
             return QueueCommit(states: [state])
         case .release:
-            state.isHeld = false
-            state.due = .now()
+            state.release(at: .now())
             return QueueCommit(states: [state])
         case .remove:
-            for index in state.pending { state.recipients[index].fate = .withdrawn }
-            var removal = Removal(of: state)
-            removal.by = by
-            return QueueCommit(removed: [removal])
+            return QueueCommit(removed: [state.withdrawn(by: by)])
         case .flush, .bounce: preconditionFailure("needs the daemon")
         }
     }

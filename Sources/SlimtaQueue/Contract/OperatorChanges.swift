@@ -1,0 +1,24 @@
+// What operators make of an envelope's state: by the queue's driver while a daemon runs, by `slimtad queue` on the files
+// where none does.
+
+package import SlimtaMail
+
+extension EnvelopeState {
+    /// It is not attempted until it is released.
+    package mutating func hold() { isHeld = true }
+
+    /// Its hold ends, and it is due.
+    package mutating func release(at now: Timestamp) {
+        isHeld = false
+        due = now
+    }
+
+    /// The end of an envelope that an operator takes out: who is pending is told nothing.
+    package func withdrawn(by name: String) -> Removal {
+        var state = self
+        for index in state.pending { state.recipients[index].fate = .withdrawn }
+        var removal = Removal(of: state)
+        removal.by = name
+        return removal
+    }
+}

@@ -1,0 +1,114 @@
+// How the state of an envelope is written down: in the journal and, octet for octet the same, in GDBM.
+
+import SlimtaMail
+import SlimtaQueue
+
+/// The state of an envelope:
+///
+///     1 id  2 attempts  3 due  4 flags (1 held, 2 warned)  5 recipient, once for each, in order
+///     6 what an attempt came to, oldest first (``AttemptCodec``)
+///
+/// A recipient is its fate (1 octet), the length of the reply (4), reply, relay.
+enum StateCodec {
+    static func encode(_ state: EnvelopeState, tag: UInt8, into output: OutputBuffer) {
+        let start = output.begin(tag)
+        output.field(1, state.id)
+        output.field(2, state.attempts)
+        output.field(3, state.due.milliseconds)
+        output.field(4, UInt8((state.isHeld ? 1 : 0) | (state.isWarned ? 2 : 0)))
+        for recipient in state.recipients {
+            let field = output.begin(5)
+            output.append(recipient.fate.rawValue)
+            output.append(UInt32(recipient.reply.utf8.count))
+            output.append(recipient.reply)
+            output.append(recipient.relay)
+            output.end(field)
+        }
+        AttemptCodec.encode(state.history, tag: 6, into: output)
+        output.end(start)
+    }
+
+    static func decode(_ octets: UnsafeRawBufferPointer) throws(FormatError) -> EnvelopeState {
+        var cursor = InputCursor(octets)
+        var id: QueueID?
+        var due: Timestamp?
+        var state = EnvelopeState(id: QueueID(high: 0, low: 0), due: Timestamp(milliseconds: 0), recipients: [])
+        while let field = try cursor.field() {
+            switch field.tag {
+            case 1: id = try field.id()
+            case 2: state.attempts = try field.number()
+            case 3: due = Timestamp(milliseconds: try field.number())
+            case 4:
+                let flags: UInt8 = try field.number()
+                state.isHeld = flags & 1 != 0
+                state.isWarned = flags & 2 != 0
+            case 5:
+                var recipient = field.cursor
+                guard let fate = RecipientState.Fate(rawValue: try recipient.number()) else {
+                    throw FormatError("fate")
+                }
+                let length: UInt32 = try recipient.number()
+                let reply = try recipient.octets(Int(length))
+                state.recipients.append(
+                    RecipientState(
+                        fate: fate, reply: String(decoding: reply, as: UTF8.self),
+                        relay: String(decoding: recipient.rest, as: UTF8.self)))
+            case 6: state.history.append(try AttemptCodec.decode(field, after: state.history.last))
+            default: break  // from a newer version
+            }
+        }
+        guard let id, let due else { throw FormatError("state") }
+        state.id = id
+        state.due = due
+        return state
+    }
+
+    /// What recovery needs of a state, without making strings.
+    static func outline(_ octets: UnsafeRawBufferPointer) throws(FormatError) -> StateOutline {
+        var cursor = InputCursor(octets)
+        var id: QueueID?
+        var due: Timestamp?
+        var outline = StateOutline(id: QueueID(high: 0, low: 0), due: Timestamp(milliseconds: 0))
+        var index: UInt32 = 0
+        while let field = try cursor.field() {
+            switch field.tag {
+            case 1: id = try field.id()
+            case 2: outline.attempts = try field.number()
+            case 3: due = Timestamp(milliseconds: try field.number())
+            case 4:
+                let flags = try field.number(UInt8.self)
+                outline.isHeld = flags & 1 != 0
+                outline.isWarned = flags & 2 != 0
+            case 5:
+                guard let fate = field.value.first else { throw FormatError("fate") }
+                switch RecipientState.Fate(rawValue: fate) {
+                case .pending: outline.firstPending = outline.firstPending ?? index
+                case .delivered: outline.fates.delivered += 1
+                case .failed: outline.fates.bounced += 1
+                case .expired: outline.fates.expired += 1
+                case .withdrawn: outline.fates.withdrawn += 1
+                case nil: throw FormatError("fate")
+                }
+                index += 1
+            default: break
+            }
+        }
+        guard let id, let due else { throw FormatError("state") }
+        outline.id = id
+        outline.due = due
+        return outline
+    }
+}
+
+/// What recovery needs of a state.
+struct StateOutline {
+    var id: QueueID
+    var due: Timestamp
+    var attempts: UInt32 = 0
+    var isHeld = false
+    var isWarned = false
+    /// The index of the first recipient that is still to be delivered; nil if there is none.
+    var firstPending: UInt32?
+    /// How the others ended.
+    var fates = Fates()
+}
