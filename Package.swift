@@ -95,8 +95,7 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "CCrypt", nioCore,
-                nioPosix,
-                logging,
+                nioPosix, logging,
             ]),
         room(
             "SlimtaRelay",
@@ -115,8 +114,7 @@ let package = Package(
             dependencies: [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS", "SlimtaStorage",
                 "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl", "SlimtaConfiguration",
-                argumentParser,
-                logging, nioCore, nioPosix,
+                argumentParser, logging, nioCore, nioPosix,
             ],
             swiftSettings: settings),
 
@@ -124,6 +122,7 @@ let package = Package(
         .executableTarget(
             name: "storage-worker", dependencies: ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore],
             path: "Tests/StorageWorker", swiftSettings: settings),
+
         fuzzers,
 
         // A storage in memory, and what every storage owes: for tests of storages and of what has one.

@@ -154,6 +154,13 @@ struct TOMLScanner {
             // A number, a date, a word: the parser knows what it may be.
             let start = position
             while let octet = peek, !Self.endsWord.contains(octet) { advance() }
+            // "1979-05-27T" and no digit behind it: the parser asserts that there is one.
+            let word = text[start..<position]
+            if word.count > 10, Self.isDate(word.prefix(10)), word[start + 10] | 0x20 == UInt8(ascii: "t"),
+                word.count == 11 || !word[start + 11].isASCIIDigit
+            {
+                poison("a date is followed by what is no time")
+            }
             // "1979-05-27 7": the parser takes the blank for the one of a date and time, and asserts that more follows.
             if position - start == 10, peek == UInt8(ascii: " "), let digit = peek(1),
                 digit.isASCIIDigit, peek(2).map(Self.endsWord.contains) ?? true
@@ -323,6 +330,13 @@ struct TOMLScanner {
 
     private mutating func poison(_ text: String) {
         if poison == nil { poison = TOMLProblem(line: line, text: text) }
+    }
+
+    /// Whether it is digits and hyphens as in "1979-05-27".
+    private static func isDate(_ word: ArraySlice<UInt8>) -> Bool {
+        zip(word, "0000-00-00".utf8).allSatisfy { octet, form in
+            form == UInt8(ascii: "-") ? octet == form : octet.isASCIIDigit
+        }
     }
 
     private static func beginsKey(_ octet: UInt8) -> Bool {

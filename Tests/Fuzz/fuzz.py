@@ -67,7 +67,7 @@ def run(program, name, longest, seconds):
     with open(log, "w") as output:
         status = subprocess.run(
             [
-                program, name, f"-max_total_time={seconds}", f"-max_len={longest}", f"-timeout={SLOWEST}",
+                program, name, f"-max_total_time={max(1, seconds)}", f"-max_len={longest}", f"-timeout={SLOWEST}",
                 f"-malloc_limit_mb={LARGEST}", "-rss_limit_mb=2048", "-print_final_stats=1",
                 f"-artifact_prefix={found}/", corpus, HERE / "corpus" / name, found,
             ], cwd=BUILD, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,

@@ -54,7 +54,8 @@ package struct UsersFile: Sendable {
         if parts.last?.isEmpty == true { parts.removeLast() }
         lineEnd = parts.first?.last == UInt8(ascii: "\r") ? "\r\n" : "\n"
         for (index, part) in parts.enumerated() {
-            let part = part.last == UInt8(ascii: "\r") ? part.dropLast() : part
+            var part = part
+            while part.last == UInt8(ascii: "\r") { part.removeLast() }
             read(part, number: index + 1)
         }
     }

@@ -17,7 +17,7 @@ struct LineReader {
     }
 
     /// Whether what comes belongs to a line that is too long, up to its end.
-    private var isTooLong = false
+    private(set) var isTooLong = false
     /// Octets of the buffer that are known to hold no LF: so that a slow line is not scanned again and again.
     private var scanned = 0
 

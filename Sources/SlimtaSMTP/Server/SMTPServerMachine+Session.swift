@@ -7,7 +7,10 @@ internal import SlimtaMail
 extension SMTPServerMachine {
     /// A client that begins TLS where the session is in clear would otherwise wait for ever, as we do for its CRLF.
     mutating func violation() -> Action? {
-        guard tls == nil, input.getInteger(at: input.readerIndex, as: UInt16.self) == 0x1603 else { return nil }
+        // What is left of a line that is too long is not its beginning.
+        guard tls == nil, !lines.isTooLong, input.getInteger(at: input.readerIndex, as: UInt16.self) == 0x1603 else {
+            return nil
+        }
         phase = .closed
         return .close(.protocolViolation("TLS was begun where commands are expected"))
     }

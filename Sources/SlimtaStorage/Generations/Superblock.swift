@@ -1,5 +1,6 @@
 // `super`: what counts. Writing it is the commit point of a checkpoint.
 
+import SlimtaMail
 import SlimtaQueue
 
 /// A sealed GDBM file.
@@ -148,7 +149,8 @@ struct Superblock: Equatable {
             if found >= 2, !cursor.isAtEnd {
                 for _ in 0..<(try cursor.number(UInt32.self)) {
                     let length = Int(try cursor.number(UInt16.self))
-                    result.losses.append(String(decoding: try cursor.octets(length), as: UTF8.self))
+                    let text = String(decoding: try cursor.octets(length), as: UTF8.self)
+                    result.losses.append(text.cut(toOctets: lossLength))
                 }
             }
         } catch {

@@ -17,8 +17,10 @@ enum LedgerCodec {
         output.append(ledger.since.milliseconds)
         output.append(UInt32(ledger.withdrawnBy.count))
         for (name, count) in ledger.withdrawnBy.sorted(by: { $0.key < $1.key }) {
+            // One that came from a damaged disk and was repaired may be longer.
+            let name = name.cut(toOctets: Int(UInt8.max))
             output.append(count)
-            output.append(UInt8(truncatingIfNeeded: name.utf8.count))
+            output.append(UInt8(name.utf8.count))
             output.append(name)
         }
     }

@@ -13,7 +13,10 @@ extension FuzzTarget {
         try whole.run()
         var cut = ClientSession(octets, cutsReplies: true)
         try cut.run()
-        try same(whole.transcript, cut.transcript, "replies whole, and octet by octet")
+        // Half a reply takes the next one in.
+        if !whole.isDisordered, !cut.isDisordered {
+            try same(whole.transcript, cut.transcript, "replies whole, and octet by octet")
+        }
     }
 }
 
@@ -50,7 +53,7 @@ private struct ClientSession {
     private var awaitsResponse = false
     private var pipelining = false
     /// The server has said what nobody asked for or no reply: whose reply is whose is open from then on.
-    private var isDisordered = false
+    private(set) var isDisordered = false
     private var isOver = false
     private var isReady = false
 
@@ -59,6 +62,7 @@ private struct ClientSession {
     private var asked: [Int] = []
     private var accepted: Set<Int> = []
     private var isMailAsked = false
+    private var isMailAccepted = false
     private var isDataAllowed = false
     private var isContentSent = false
     private var finalCode: UInt16?
@@ -144,6 +148,7 @@ private struct ClientSession {
         isEncrypted = true
         // What was said before does not count.
         (hasHello, pipelining, mayHELO) = (false, false, false)
+        if isDisordered { outstanding = [] }
         machine.tlsEstablished(into: &out)
         try takeSaid()
         try same(outstanding, [.ehlo], "what is said first inside TLS")
@@ -186,10 +191,12 @@ private struct ClientSession {
             pipelining = isPositive && reply.contains("PIPELINING")
         case .helo: hasHello = isPositive
         case .auth: awaitsResponse = code == 334
-        case .rcpt(let index): if isPositive { accepted.insert(index) }
+        case .mail: isMailAccepted = isPositive
+        // Who refuses MAIL has no transaction, whatever else it says.
+        case .rcpt(let index): if isPositive, isMailAccepted { accepted.insert(index) }
         case .data: isDataAllowed = code == 354
         case .content: finalCode = code
-        case .startTLS, .mail, .emptyContent, .rset, .quit: break
+        case .startTLS, .emptyContent, .rset, .quit: break
         }
     }
 
@@ -321,7 +328,7 @@ private struct ClientSession {
             eightBit: choices.one(of: [.no, .yes, .perhaps]), needsSMTPUTF8: choices.number(below: 8) == 1)
         transaction = new
         (asked, accepted, codes) = ([], [], [])
-        (isMailAsked, isDataAllowed, isContentSent, finalCode) = (false, false, false, nil)
+        (isMailAsked, isMailAccepted, isDataAllowed, isContentSent, finalCode) = (false, false, false, false, nil)
         try perform(machine.begin(new, into: &out))
     }
 

@@ -50,7 +50,10 @@ extension FuzzTarget {
         try same(mailbox.needsSMTPUTF8, ascii == nil, "whether \(mailbox) needs SMTPUTF8")
         try same(mailbox.foldedDomain.foldedAsDomain(), mailbox.foldedDomain, "the folded domain of \(mailbox)")
         let next = mailbox.forNextHop
-        try same(Mailbox(parsing: next.text), next, "the form of \(mailbox) for the next hop")
+        // In A-labels it can be too long for a path.
+        if next.text.utf8.count <= 254 {
+            try same(Mailbox(parsing: next.text), next, "the form of \(mailbox) for the next hop")
+        }
         try same(next.foldedDomain, mailbox.foldedDomain, "the domain of \(mailbox) and of \(next)")
         // In a path, nothing of it is taken for the end.
         let path = Array("<".utf8) + octets + Array(">".utf8)

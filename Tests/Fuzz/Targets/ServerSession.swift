@@ -266,6 +266,8 @@ private struct Listener {
     /// Behind 354: the content so far; nil: commands.
     private var content: [UInt8]?
     private var isDiscarded = false
+    /// The last reply refused a message.
+    private var wasRefused = false
     private var submission: SMTPServerMachine.Submission?
     private var stored: Int?
     private var lastQuestion: SMTPServerMachine.Question?
@@ -298,7 +300,8 @@ private struct Listener {
             try hold(content != nil && !isDiscarded, "content without 354, or behind a refusal")
             content? += octets
         case .discard:
-            try hold(content != nil, "content is discarded where none is")
+            try hold(content != nil || wasRefused, "content is discarded where none is")
+            wasRefused = false
             isDiscarded = true
         case .tls:
             try hold(isTLSAgreed && pending.isEmpty && !isEncrypted, "TLS begins with \(pending) unread")
@@ -391,7 +394,7 @@ private struct Listener {
 
     /// The reply to the message: yes for what the storage said yes to, and for nothing else.
     private mutating func hearFinal(_ code: Int) throws {
-        defer { (content, mail, recipients, stored) = (nil, nil, [], nil) }
+        defer { (content, mail, recipients, stored, wasRefused) = (nil, nil, [], nil, code >= 400) }
         if let stored {
             try same(code, stored, "the storage's answer and the reply")
         } else {
