@@ -6,24 +6,6 @@ import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
 
-/// What can be done to a queued message.
-enum QueueAction: String, CaseIterable, Sendable {
-    case flush, hold, release, remove, bounce
-
-    static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
-
-    /// What was done, in a log line and for who asked.
-    var done: String {
-        switch self {
-        case .flush: "flushed"
-        case .hold: "held"
-        case .release: "released"
-        case .remove: "removed"
-        case .bounce: "bounced"
-        }
-    }
-}
-
 extension Control {
     /// Changes that are being made durable at once.
     private static let atOnce = 128

@@ -1,0 +1,20 @@
+// What operators can do to messages, by its name on the command line, in requests and in the log. The commands of
+// `slimtad queue` and the control socket know it.
+
+/// What can be done to a queued message.
+enum QueueAction: String, CaseIterable, Sendable {
+    case flush, hold, release, remove, bounce
+
+    static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
+
+    /// What was done, in a log line and for who asked.
+    var done: String {
+        switch self {
+        case .flush: "flushed"
+        case .hold: "held"
+        case .release: "released"
+        case .remove: "removed"
+        case .bounce: "bounced"
+        }
+    }
+}
