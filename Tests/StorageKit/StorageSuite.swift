@@ -53,7 +53,7 @@ package enum StorageSuite {
         let bench = try await Bench(place)
         let first = bench.envelope(to: ["b@example.org", "c@Example.NET"])
         let second = bench.envelope(to: ["ü@example.com"], beside: first.id)
-        let notice = bench.envelope(sender: nil)
+        let notice = bench.envelope(sender: nil, at: 1)
         try await bench.accept(first, second, text: "the one\r\n")
         try await bench.accept(notice, text: "the other\r\n")
         for (envelope, text) in [(first, "the one\r\n"), (second, "the one\r\n"), (notice, "the other\r\n")] {
