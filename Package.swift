@@ -162,7 +162,7 @@ let package = Package(
             "slimtad",
             [
                 "SlimtaMail", "SlimtaConfiguration", "SlimtaNet", "SlimtaTLS", "SlimtaDNS", "SlimtaEdge",
-                "SlimtaSystem", logging,
+                "SlimtaControl", "SlimtaSystem", logging,
             ]),
     ]
 )

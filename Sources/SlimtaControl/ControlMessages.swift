@@ -28,7 +28,7 @@ package struct ControlRequest: Sendable {
     }
 }
 
-/// Answers requests. The composition root has it.
+/// Answers requests: Control, and in tests of the server others.
 package protocol ControlService: Sendable {
     /// Answers one request of a peer who may ask. Must not block.
     func respond(to request: ControlRequest) async -> HTTPResponse

@@ -2,6 +2,7 @@
 
 import Foundation
 import Logging
+import SlimtaControl
 import SlimtaSystem
 import Synchronization
 import TestKit

@@ -1,6 +1,7 @@
 // The composition root with all its real parts: start, reload, drain.
 
 import Glibc
+import SlimtaControl
 import SlimtaNet
 import SlimtaSystem
 import TestKit

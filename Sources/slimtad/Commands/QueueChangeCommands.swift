@@ -109,7 +109,7 @@ enum QueueChange {
                 result = try OfflineQueue.change(action, ids, options.all ? [] : query, file)
             }
             for (id, reason) in result.failed { say("\(id): \(reason)") }
-            if !result.isDelivering, action == .flush || action == .release { say(DaemonState.undelivered) }
+            if !result.isDelivering, action == .flush || action == .release { say(DaemonFacts.undelivered) }
             if options.json {
                 let failed = result.failed.map { JSON.object([.init("id", .string($0)), .init("error", .string($1))]) }
                 print(JSON.object([.init("done", .count(result.done)), .init("failed", .array(failed))]).line)

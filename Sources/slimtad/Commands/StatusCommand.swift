@@ -187,3 +187,29 @@ struct AuditCommand: ParsableCommand {
         print(audit["clean"].isTrue ? "balanced: every recipient is accounted for" : "NOT BALANCED, or not readable")
     }
 }
+
+extension JSON {
+    /// The queue and its ledger where no daemon runs, as the daemon would say it.
+    static func status(_ inspector: StorageInspector) -> JSON {
+        let now = Timestamp.now()
+        var counts: [QueuePlace: Int] = [:]
+        for summary in inspector.queued {
+            counts[summary.isHeld ? .held : summary.due <= now ? .due : .deferred, default: 0] += 1
+        }
+        let oldest = inspector.queued.first?.received
+        return .object([
+            .init("running", .bool(false)),
+            .init(
+                "queue",
+                .object([
+                    .init("total", .count(inspector.queued.count)), .init("held", .count(counts[.held] ?? 0)),
+                    .init("active", .count(0)), .init("due", .count(counts[.due] ?? 0)),
+                    .init("deferred", .count(counts[.deferred] ?? 0)), .init("oldest", .optional(oldest?.isoDate)),
+                    .init("oldest_age", oldest.map { .seconds(now - $0) } ?? .null),
+                ])),
+            // As of a checkpoint it has no meaning.
+            .init("ledger", inspector.asOfCheckpoint == nil ? .ledger(inspector.ledger) : .null),
+            .init("warnings", .array(inspector.losses.map { .string("mail may be lost: \($0)") })),
+        ])
+    }
+}

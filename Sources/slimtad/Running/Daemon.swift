@@ -141,7 +141,7 @@ final class Daemon {
         var limits = HTTPLimits()
         limits.connections = ground.budget.controlConnections
         return ControlServer(
-            service: Control(storage: storage, queue: queue, state: state, logger: logger), access: control.access,
+            service: Control(storage: storage, queue: queue, daemon: state, logger: logger), access: control.access,
             limits: limits, group: ground.group, logger: logger)
     }
 
@@ -173,7 +173,7 @@ final class Daemon {
             state.certificates = secrets.certificates?.expiries ?? []
             state.edges = file.values.edges.compactMap { edge in
                 edges[edge.name].map { running in
-                    DaemonState.Edge(
+                    DaemonFacts.Edge(
                         name: edge.name, listen: edge.listen.map(\.description), sessions: { running.sessionCount })
                 }
             }

@@ -1,5 +1,7 @@
 // What others may know of the running daemon, and have it do: the daemon's task writes it, the control socket reads it.
 
+import NIOPosix
+import SlimtaControl
 import SlimtaMail
 import SlimtaSystem
 import Synchronization
@@ -15,28 +17,8 @@ enum Order: Sendable {
     case look
 }
 
-/// How a reload went.
-struct ReloadResult: Sendable {
-    /// What was refused. The old stays in use: of everything, or, where the rest `isApplied`, of what is named here.
-    var errors: [String] = []
-    /// What is not as it should be, and is in use nevertheless.
-    var warnings: [String] = []
-    var isApplied = true
-    let time = Timestamp.now()
-
-    /// `errors` without the lines of the file that are shown below them.
-    var events: [String] { errors.filter { !$0.hasPrefix(" ") } }
-}
-
 /// The daemon as it is now.
 final class DaemonState: Sendable {
-    /// Where mail comes in.
-    struct Edge: Sendable {
-        var name: String
-        var listen: [String]
-        var sessions: @Sendable () -> Int
-    }
-
     struct Values: Sendable {
         var hostname = ""
         var file = ""
@@ -45,7 +27,7 @@ final class DaemonState: Sendable {
         var read = Timestamp.now()
         /// The last one; nil: there was none.
         var reload: ReloadResult?
-        var edges: [Edge] = []
+        var edges: [DaemonFacts.Edge] = []
         /// Whether DNS answers are validated, in a word, and why not.
         var validation = "unknown"
         var validationReason: String?
@@ -60,8 +42,6 @@ final class DaemonState: Sendable {
         var certificates: [Certificates.Expiry] = []
     }
 
-    static let undelivered = "nothing is delivered: [queue] deliver = false"
-
     let since = Timestamp.now()
     let orders: AsyncStream<Order>.Continuation
     private let values = Mutex(Values())
@@ -71,4 +51,46 @@ final class DaemonState: Sendable {
     var now: Values { values.withLock { $0 } }
 
     func set(_ change: (inout Values) -> Void) { values.withLock { change(&$0) } }
+}
+
+extension DaemonState: ControlledDaemon {
+    var delivers: Bool { now.delivers }
+
+    func facts(_ time: Timestamp) async -> DaemonFacts {
+        let values = now
+        return DaemonFacts(
+            version: Version.text, hostname: values.hostname, since: since, file: values.file, read: values.read,
+            difference: await difference(values), reload: values.reload, edges: values.edges,
+            validation: values.validation, validationReason: values.validationReason, isDraining: values.isDraining,
+            delivers: values.delivers,
+            warnings: values.relayComplaints() + values.warnings
+                + values.certificates.compactMap { $0.warning(time) })
+    }
+
+    /// In what the file on disk is not what runs; nil: it is.
+    private func difference(_ values: Values) async -> String? {
+        let since = "what runs was read \(values.read.isoDate)"
+        let found = try? await NIOThreadPool.singleton.runIfActive { () -> String? in
+            do throws(SystemError) {
+                return try ConfigurationFile.read(values.file) == values.content
+                    ? nil : "\(values.file) has been changed and is not in use: slimtad reload; \(since)"
+            } catch {
+                return "a reload would fail: \(error); \(since)"
+            }
+        }
+        return found ?? nil
+    }
+
+    func reload() async -> ReloadResult {
+        await withCheckedContinuation { continuation in
+            orders.yield(.reload { continuation.resume(returning: $0) })
+        }
+    }
+
+    func drain() { orders.yield(.drain) }
+
+    func userName(_ uid: UInt32) async -> String {
+        // The system's databases may be on the network.
+        (try? await NIOThreadPool.singleton.runIfActive { Accounts.userName(uid) }) ?? "\(uid)"
+    }
 }

@@ -3,6 +3,7 @@
 
 import Logging
 import NIOCore
+import SlimtaControl
 import SlimtaMail
 import SlimtaQueue
 import SlimtaSystem
@@ -72,7 +73,7 @@ final class Supervision: Sendable {
         if let reload = state.reload, let error = reload.errors.first {
             parts.append("the last reload \(reload.isApplied ? "left out" : "failed"): \(error)")
         }
-        if !state.delivers { parts.append(DaemonState.undelivered) }
+        if !state.delivers { parts.append(DaemonFacts.undelivered) }
         parts += state.relayComplaints()
         parts += state.certificates.compactMap { $0.warning(now) }
         return parts.joined(separator: "; ")

@@ -2,13 +2,14 @@
 // `slimtad queue` and the control socket know it.
 
 /// What can be done to a queued message.
-enum QueueAction: String, CaseIterable, Sendable {
+package enum QueueAction: String, CaseIterable, Sendable {
     case flush, hold, release, remove, bounce
 
-    static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
+    /// All of them, for who named another.
+    package static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
 
     /// What was done, in a log line and for who asked.
-    var done: String {
+    package var done: String {
         switch self {
         case .flush: "flushed"
         case .hold: "held"

@@ -1,7 +1,6 @@
 // What operators do to messages over the control socket. Each is durable before it is counted as done.
 
 import Logging
-import SlimtaControl
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
@@ -27,7 +26,8 @@ extension Control {
             throw Refusal(400, "which messages? id=ID (also several), or a filter, or all=yes: one of these")
         }
         let by =
-            walk.after == nil ? await log(request, "\(action.rawValue) \(described(query))") : await name(of: request)
+            walk.after == nil
+            ? await log(request, "\(action.rawValue) \(described(query))") : await daemon.userName(request.peer.uid)
         if action == .flush, all != nil {
             let count = await queue.flushAll()
             logDone(action, count, by)
@@ -54,7 +54,7 @@ extension Control {
         HTTPResponse(
             .object([
                 .init("done", .count(done)), .init("failed", .array(failed)),
-                .init("next", .optional(next.map { "\($0)" })), .init("delivering", .bool(state.now.delivers)),
+                .init("next", .optional(next.map { "\($0)" })), .init("delivering", .bool(daemon.delivers)),
             ]))
     }
 

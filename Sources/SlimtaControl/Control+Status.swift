@@ -1,28 +1,23 @@
 // The daemon as a whole, as JSON: `slimtad status` and `slimtad audit`.
 
 import Glibc
-import NIOPosix
-import SlimtaControl
 import SlimtaMail
-import SlimtaNet
-import SlimtaQueue
-import SlimtaStorage
-import SlimtaSystem
+package import SlimtaNet
+package import SlimtaQueue
 import Synchronization
 
 extension Control {
     func status() async -> JSON {
         let now = Timestamp.now()
-        let daemon = state.now
-        let difference = await difference(daemon)
+        let daemon = await daemon.facts(now)
         let ledger: Ledger?
         do throws(StorageError) { ledger = try await storage.ledger() } catch { ledger = nil }
         return .object([
-            .init("running", .bool(true)), .init("version", .string(Version.text)),
+            .init("running", .bool(true)), .init("version", .string(daemon.version)),
             .init("hostname", .string(daemon.hostname)),
-            .init("since", .string(state.since.isoDate)), .init("uptime", .seconds(now - state.since)),
+            .init("since", .string(daemon.since.isoDate)), .init("uptime", .seconds(now - daemon.since)),
             .init("pid", .number(Int64(getpid()))), .init("configuration", .string(daemon.file)),
-            .init("configuration_read", .string(daemon.read.isoDate)), .init("in_use", .bool(difference == nil)),
+            .init("configuration_read", .string(daemon.read.isoDate)), .init("in_use", .bool(daemon.difference == nil)),
             .init("reload", daemon.reload.map(reload) ?? .null),
             .init("draining", .bool(daemon.isDraining)), .init("delivering", .bool(daemon.delivers)),
             .init(
@@ -43,19 +38,18 @@ extension Control {
                     .init("validation", .string(daemon.validation)),
                     .init("reason", .optional(daemon.validationReason)),
                 ])),
-            .init("warnings", .array(warnings(daemon, difference, now).map { .string($0) })),
+            .init("warnings", .array(warnings(daemon).map { .string($0) })),
         ])
     }
 
-    private func warnings(_ daemon: DaemonState.Values, _ difference: String?, _ now: Timestamp) -> [String] {
+    private func warnings(_ daemon: DaemonFacts) -> [String] {
         var warnings = storage.status().losses.map { "mail may be lost: \($0)" }
         if let reload = daemon.reload, !reload.isApplied {
             warnings += reload.events.map { "the reload of \(reload.time.isoDate) failed: \($0)" }
         }
-        if let difference { warnings.append(difference) }
-        if !daemon.delivers { warnings.append(DaemonState.undelivered) }
-        warnings += daemon.relayComplaints()
-        return warnings + daemon.warnings + daemon.certificates.compactMap { $0.warning(now) }
+        if let difference = daemon.difference { warnings.append(difference) }
+        if !daemon.delivers { warnings.append(DaemonFacts.undelivered) }
+        return warnings + daemon.warnings
     }
 
     private func reload(_ result: ReloadResult) -> JSON {
@@ -63,20 +57,6 @@ extension Control {
             .init("time", .string(result.time.isoDate)), .init("applied", .bool(result.isApplied)),
             .init("errors", .array(result.errors.map { .string($0) })),
         ])
-    }
-
-    /// In what the file on disk is not what runs; nil: it is.
-    private func difference(_ daemon: DaemonState.Values) async -> String? {
-        let since = "what runs was read \(daemon.read.isoDate)"
-        let found = try? await NIOThreadPool.singleton.runIfActive { () -> String? in
-            do throws(SystemError) {
-                return try ConfigurationFile.read(daemon.file) == daemon.content
-                    ? nil : "\(daemon.file) has been changed and is not in use: slimtad reload; \(since)"
-            } catch {
-                return "a reload would fail: \(error); \(since)"
-            }
-        }
-        return found ?? nil
     }
 
     func audit() async throws(Refusal) -> HTTPResponse {
@@ -147,32 +127,8 @@ extension Control {
 }
 
 extension JSON {
-    /// The queue and its ledger where no daemon runs, as the daemon would say it.
-    static func status(_ inspector: StorageInspector) -> JSON {
-        let now = Timestamp.now()
-        var counts: [QueuePlace: Int] = [:]
-        for summary in inspector.queued {
-            counts[summary.isHeld ? .held : summary.due <= now ? .due : .deferred, default: 0] += 1
-        }
-        let oldest = inspector.queued.first?.received
-        return .object([
-            .init("running", .bool(false)),
-            .init(
-                "queue",
-                .object([
-                    .init("total", .count(inspector.queued.count)), .init("held", .count(counts[.held] ?? 0)),
-                    .init("active", .count(0)), .init("due", .count(counts[.due] ?? 0)),
-                    .init("deferred", .count(counts[.deferred] ?? 0)), .init("oldest", .optional(oldest?.isoDate)),
-                    .init("oldest_age", oldest.map { .seconds(now - $0) } ?? .null),
-                ])),
-            // As of a checkpoint it has no meaning.
-            .init("ledger", inspector.asOfCheckpoint == nil ? .ledger(inspector.ledger) : .null),
-            .init("warnings", .array(inspector.losses.map { .string("mail may be lost: \($0)") })),
-        ])
-    }
-
     /// What an audit found.
-    static func audit(_ audit: StorageAudit) -> JSON {
+    package static func audit(_ audit: StorageAudit) -> JSON {
         .object([
             .init("clean", .bool(audit.isClean)), .init("ledger", .ledger(audit.ledger)),
             .init("daemon", audit.running.map { .ledger($0) } ?? .null), .init("envelopes", .count(audit.envelopes)),
@@ -191,7 +147,7 @@ extension JSON {
     }
 
     /// A ledger with its balance.
-    static func ledger(_ ledger: Ledger) -> JSON {
+    package static func ledger(_ ledger: Ledger) -> JSON {
         .object([
             .init("since", .string(ledger.since.isoDate)), .init("balanced", .bool(ledger.isBalanced)),
             .init("unaccounted", .number(ledger.unaccounted)), .init("mismatched", .count(ledger.mismatched)),

@@ -2,7 +2,6 @@
 // who wants more asks again where the last answer ended.
 
 import NIOCore
-import SlimtaControl
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
@@ -13,7 +12,6 @@ extension Control {
     private static let slice = 256
     /// Envelopes that one request looks at.
     private static let reach = 4096
-    private static let largestPage = 1000
 
     // MARK: looking
 
@@ -58,35 +56,6 @@ extension Control {
 
     func place(_ id: QueueID, _ state: EnvelopeState, _ now: Timestamp) -> QueuePlace {
         queue.isActive(id) ? .active : QueuePlace(of: state, now: now)
-    }
-
-    /// What a request asks to be looked at.
-    struct Walk {
-        var filter: QueueFilter
-        var limit = 100
-        var after: QueueID?
-        var until: QueueID?
-
-        init(_ query: [HTTPTarget.Parameter]) throws(Refusal) {
-            do throws(QueueFilter.Mistake) { filter = try QueueFilter(query) } catch { throw Refusal(error) }
-            for parameter in query {
-                switch parameter.name {
-                case "limit":
-                    guard let number = Int(parameter.value), 1...Control.largestPage ~= number else {
-                        throw Refusal(
-                            400, "limit: \"\(parameter.value)\" is not a number from 1 to \(Control.largestPage)")
-                    }
-                    limit = number
-                case "after", "until":
-                    guard let id = QueueID(parameter.value) else {
-                        throw Refusal(
-                            400, "\(parameter.name): \"\(parameter.value)\" is not a queue id: 32 hexadecimal digits")
-                    }
-                    if parameter.name == "after" { after = id } else { until = id }
-                default: break
-                }
-            }
-        }
     }
 
     /// Calls `body` for the envelopes that a walk means, until it has its limit or has looked at enough. Returns those that

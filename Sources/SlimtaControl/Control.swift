@@ -1,13 +1,10 @@
-// What the control socket's requests mean. The server of SlimtaControl calls it; it looks at the daemon's parts, never
-// waits for an event loop, and has the storage's threads do what needs the disk.
+// What the control socket's requests mean. ControlServer calls it; it looks at the daemon's parts, never waits for an
+// event loop, and has the storage's threads do what needs the disk.
 
-import Logging
-import NIOPosix
-import SlimtaControl
+package import Logging
 import SlimtaMail
-import SlimtaNet
-import SlimtaQueue
-import SlimtaSystem
+package import SlimtaNet
+package import SlimtaQueue
 import Synchronization
 
 /// Answers requests. All answers are JSON, an error is `{"error": "..."}` with a status of 400 or more:
@@ -25,46 +22,23 @@ import Synchronization
 ///     POST /checkpoint       brings all that is in the journal into GDBM files
 ///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
-final class Control: ControlService {
+package final class Control: ControlService {
     let storage: any QueueBackend
     let queue: Queue
-    let state: DaemonState
+    let daemon: any ControlledDaemon
     let logger: Logger
     let isAuditing = Atomic(false)
 
-    init(storage: any QueueBackend, queue: Queue, state: DaemonState, logger: Logger) {
+    /// Answers for the daemon that these are the parts of. Who asks for changes is written to `logger`.
+    package init(storage: any QueueBackend, queue: Queue, daemon: any ControlledDaemon, logger: Logger) {
         self.storage = storage
         self.queue = queue
-        self.state = state
+        self.daemon = daemon
         self.logger = logger
     }
 
-    /// Why a request is not answered: a status of HTTP and a text.
-    struct Refusal: Error {
-        let status: Int
-        let text: String
-
-        init(_ status: Int, _ text: String) {
-            self.status = status
-            self.text = text
-        }
-
-        init(_ mistake: QueueFilter.Mistake) { self.init(400, mistake.description) }
-
-        init(_ error: StorageError, _ id: QueueID? = nil) {
-            switch error {
-            case .notFound: self.init(404, "\(id.map { "\($0)" } ?? "it") is not queued")
-            case .damaged(let reason): self.init(500, "the record is damaged: \(reason)")
-            case .failed(let reason): self.init(503, "the disk failed: \(reason)")
-            case .full: self.init(507, "the disk is full")
-            case .closed: self.init(503, "the daemon is stopping")
-            case .away, .doubtful: self.init(503, error.text)
-            case .lost: self.init(404, "\(id.map { "\($0)" } ?? "it") \(error.text)")
-            }
-        }
-    }
-
-    func respond(to request: ControlRequest) async -> HTTPResponse {
+    /// Answers a request; a mistake in it is an answer too.
+    package func respond(to request: ControlRequest) async -> HTTPResponse {
         do throws(Refusal) {
             return try await answer(request)
         } catch {
@@ -109,9 +83,7 @@ final class Control: ControlService {
         case (.post, ["drain"]):
             try allow([], query)
             await log(request, "drain")
-            return HTTPResponse(.object([.init("draining", .bool(true))])) { [state] in
-                state.orders.yield(.drain)
-            }
+            return HTTPResponse(.object([.init("draining", .bool(true))])) { [daemon] in daemon.drain() }
         case (_, let path) where Self.isKnown(path):
             throw Refusal(405, "GET is for looking, POST for changing something")
         default: throw Refusal(404, "there is nothing at /\(request.path.joined(separator: "/"))")
@@ -138,22 +110,13 @@ final class Control: ControlService {
     /// Writes down who asked for a change; returns the name.
     @discardableResult
     func log(_ request: ControlRequest, _ command: String) async -> String {
-        let name = await name(of: request)
+        let name = await daemon.userName(request.peer.uid)
         logger.notice("command", metadata: ["command": "\(command)", "by": "\(name)", "pid": "\(request.peer.pid)"])
         return name
     }
 
-    /// The name of the user who asks.
-    func name(of request: ControlRequest) async -> String {
-        let uid = request.peer.uid
-        // The system's databases may be on the network.
-        return (try? await NIOThreadPool.singleton.runIfActive { Accounts.userName(uid) }) ?? "\(uid)"
-    }
-
     private func reload() async -> HTTPResponse {
-        let result = await withCheckedContinuation { continuation in
-            state.orders.yield(.reload { continuation.resume(returning: $0) })
-        }
+        let result = await daemon.reload()
         return HTTPResponse(
             .object([
                 .init("applied", .bool(result.isApplied)),
