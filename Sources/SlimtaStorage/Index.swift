@@ -1,4 +1,5 @@
 // Where every queued envelope is, and how many recipients it has: about fifty octets for each. No contents, no replies.
+// Commits, checkpoints and reads go by it; a start fills it again.
 
 import SlimtaMail
 import SlimtaQueue

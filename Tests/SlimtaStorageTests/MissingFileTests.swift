@@ -19,6 +19,7 @@ import Testing
         options.segmentSize = 256 << 10
         options.batchSize = 32 << 10
         options.checkpointSegments = 100
+        options.checkpointAge = .seconds(3600)
         options.journalLimit = 200 * options.segmentSize
         return options
     }

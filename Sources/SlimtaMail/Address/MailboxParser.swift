@@ -108,6 +108,7 @@ private struct MailboxScanner {
     }
 
     /// RFC 5321 section 4.1.3.
+    /// RFC 5321 section 4.1.3.
     private mutating func addressLiteral(in octets: Span<UInt8>) -> Bool {
         let start = offset + 1
         while offset < octets.count, octets[offset] != UInt8(ascii: "]") { offset += 1 }
@@ -116,6 +117,7 @@ private struct MailboxScanner {
         return isIPv4(content) || isIPv6Literal(content)
     }
 
+    /// atext (RFC 5322 section 3.2.3).
     /// atext (RFC 5322 section 3.2.3).
     private func isAtomText(_ octet: UInt8) -> Bool {
         if isLetterDigit(octet) { return true }

@@ -1,4 +1,4 @@
-// JSON (RFC 8259): what the control socket speaks. The daemon writes it, the command line reads it again; Foundation's
+// JSON (RFC 8259 section 2): what the control socket speaks. The daemon writes it, the command line reads it again; Foundation's
 // would come with Foundation.
 
 internal import SlimtaMail

@@ -1,4 +1,4 @@
-// Reads JSON (RFC 8259): the command line uses it for what the daemon answers. Strict, and bounded in size and depth.
+// Reads JSON (RFC 8259 section 2): the command line uses it for what the daemon answers. Strict, and bounded in size and depth.
 
 extension JSON {
     /// Reads one value and nothing behind it but white space. Strict: no name twice in an object (RFC 8259 section 4), no

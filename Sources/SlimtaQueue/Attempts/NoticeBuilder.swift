@@ -1,4 +1,4 @@
-// Messages to senders: what could not be delivered (RFC 3464 bounces) and what is delayed. Made by AttemptResolution.
+// Messages to senders: what could not be delivered (bounces, RFC 3464 section 2) and what is delayed. Made by AttemptResolution.
 
 internal import NIOCore
 package import SlimtaMail
@@ -11,7 +11,7 @@ package struct Notice: Sendable {
     package let message: Message
 }
 
-/// Writes delivery status notifications (RFC 3461, 3464, 6522, 6533).
+/// Writes delivery status notifications (RFC 3461 section 6, RFC 3464 section 2, RFC 6522 section 3, RFC 6533 section 3).
 ///
 /// A notice that bounces is lost. So it is ASCII in lines of at most 998 octets, whatever a host said and whatever it is
 /// about: no host on the way needs 8BITMIME for it, nor SMTPUTF8, unless the sender's own address does.
@@ -142,7 +142,7 @@ package struct NoticeBuilder: Sendable {
         return Notice(envelope: envelope, message: Message(head: head))
     }
 
-    /// A failure is permanent for its reader: a temporary status that ran out of time is 5.4.7 (RFC 3463: delivery time
+    /// A failure is permanent for its reader: a temporary status that ran out of time is 5.4.7 (RFC 3463 section 3.5: delivery time
     /// expired), one that goes on is the peer's.
     private func status(of recipient: Recipient) -> EnhancedStatus {
         recipient.isExpired ? EnhancedStatus(5, 4, 7) : recipient.outcome.reply.effectiveStatus

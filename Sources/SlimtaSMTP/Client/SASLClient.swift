@@ -1,8 +1,8 @@
-// The client's side of SMTP AUTH (RFC 4954): what is said for a mechanism, in base64. Used by SMTPClientMachine.
+// The client's side of SMTP AUTH (RFC 4954 section 4): what is said for a mechanism, in base64. Used by SMTPClientMachine.
 
 internal import SlimtaMail
 
-/// One authentication exchange of a client: PLAIN (RFC 4616) or LOGIN.
+/// One authentication exchange of a client: PLAIN (RFC 4616 section 2) or LOGIN.
 ///
 /// Both send the password as it is, so the machine begins an exchange only inside TLS.
 package struct SASLClient: Sendable {

@@ -4,19 +4,19 @@ package import SlimtaMail
 
 /// The service extensions (RFC 5321 section 4.1.1.1) of a server that matter to us.
 package struct ServerExtensions: Hashable, Sendable {
-    /// RFC 2920.
+    /// RFC 2920 section 2.
     package var pipelining = false
-    /// RFC 6152.
+    /// RFC 6152 section 2.
     package var eightBitMIME = false
-    /// RFC 6531.
+    /// RFC 6531 section 3.1.
     package var smtpUTF8 = false
-    /// RFC 3207.
+    /// RFC 3207 section 3.
     package var startTLS = false
-    /// RFC 1870: whether MAIL may have SIZE.
+    /// RFC 1870 section 3: whether MAIL may have SIZE.
     package var size = false
     /// The largest message that the server takes, in octets; nil if it names no limit.
     package var maximumSize: Int?
-    /// RFC 4954: the mechanisms that we could use.
+    /// RFC 4954 section 3: the mechanisms that we could use.
     package var mechanisms: SASLClient.Mechanisms = []
 
     /// No extensions: what a server that only knows HELO has.

@@ -157,7 +157,7 @@ extension SMTPClientMachine {
 
     // MARK: Commands
 
-    /// Sends all commands of the transaction at once (RFC 2920), or the next one to a server without PIPELINING.
+    /// Sends all commands of the transaction at once (RFC 2920 section 3.1), or the next one to a server without PIPELINING.
     private mutating func sendNextCommands(into out: inout ByteBuffer) {
         let last = extensions.pipelining ? progress.commandCount : progress.sent + 1
         while progress.sent < last {

@@ -19,7 +19,7 @@ package import SlimtaMail
 ///
 /// A server may say 421 at any time, close at any time and lie at any time. What it must not do is to answer what was
 /// not asked: a reply that nobody waits for means that the two sides no longer talk of the same thing, and ends the
-/// session, as does anything behind STARTTLS's 220 that was not sent inside TLS (RFC 3207, CVE-2021-38371).
+/// session, as does anything behind STARTTLS's 220 that was not sent inside TLS (RFC 3207 section 4.2, CVE-2021-38371).
 package struct SMTPClientMachine: Sendable {
     /// When the session is encrypted.
     package enum Security: Hashable, Sendable {

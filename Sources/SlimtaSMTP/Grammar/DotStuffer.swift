@@ -9,7 +9,7 @@ package enum ContentError: Error, Hashable, Sendable {
     /// for an end of line could be made to see a second message (SMTP smuggling).
     case bareLineEnd
     case nul
-    /// An octet above 127, for a server without 8BITMIME (RFC 6152).
+    /// An octet above 127, for a server without 8BITMIME (RFC 6152 section 3).
     case eightBit
 }
 

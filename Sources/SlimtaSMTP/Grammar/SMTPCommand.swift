@@ -1,4 +1,4 @@
-// What a client may say: the commands of RFC 5321 and its extensions, and how a line becomes one.
+// What a client may say: the commands of RFC 5321 section 4.1 and of its extensions, and how a line becomes one.
 // Called by SMTPServerMachine with one line at a time, without its CRLF.
 
 package import SlimtaMail
@@ -8,7 +8,7 @@ package enum SMTPCommand: Equatable, Sendable {
     case ehlo(String)
     case helo(String)
     case startTLS
-    /// RFC 4954: the mechanism's name in upper case, and the initial response if there was one.
+    /// RFC 4954 section 4: the mechanism's name in upper case, and the initial response if there was one.
     case auth(mechanism: String, initialResponse: InitialResponse?)
     case mail(MailCommand)
     case rcpt(RecipientPath)
@@ -43,11 +43,11 @@ package struct InitialResponse: Equatable, Sendable, CustomStringConvertible, Cu
 package struct MailCommand: Equatable, Sendable {
     /// nil is the null reverse-path.
     package var sender: Mailbox?
-    /// RFC 1870; `Int.max` for any number that is larger.
+    /// RFC 1870 section 3; `Int.max` for any number that is larger.
     package var size: Int?
-    /// RFC 6152.
+    /// RFC 6152 section 2.
     package var body: BodyType = .sevenBit
-    /// RFC 6531.
+    /// RFC 6531 section 3.4.
     package var smtpUTF8 = false
     /// How many parameters there were: HELO sessions have none.
     package var parameterCount = 0
@@ -97,12 +97,15 @@ extension SMTPCommand {
         case .mail: self = .mail(try MailCommand(parsing: argument, isLenient: lenientPaths))
         case .rcpt: self = .rcpt(try RecipientPath(parsing: argument, isLenient: lenientPaths))
         case .auth: self = try SMTPCommand.auth(argument)
+        // Sections 4.1.1.4, 4.1.1.5 and 4.1.1.10; STARTTLS: RFC 3207 section 4.
         case .data: self = try SMTPCommand.data.without(argument)
         case .rset: self = try SMTPCommand.rset.without(argument)
         case .quit: self = try SMTPCommand.quit.without(argument)
         case .starttls: self = try SMTPCommand.startTLS.without(argument)
+        // Sections 4.1.1.8 and 4.1.1.9: there may be an argument, which says nothing.
         case .noop: self = .noop
         case .help: self = .help
+        // Section 4.1.1.6.
         case .vrfy:
             guard !argument.isEmpty else { throw .badArgument }
             self = .vrfy
@@ -116,9 +119,9 @@ extension SMTPCommand {
         return self
     }
 
-    /// The client's name for itself: any text but control characters. RFC 5321 wants a domain; clients on desks are called
-    /// what their owners call them, and who refuses that (section 4.1.4 forbids it) shuts them out. Where the name is shown
-    /// it is made harmless (`asClientName`).
+    /// The client's name for itself: any text but control characters. RFC 5321 section 4.1.1.1 wants a domain; clients on
+    /// desks are called what their owners call them, and who refuses that (section 4.1.4 forbids it) shuts them out. Where
+    /// the name is shown it is made harmless (`asClientName`).
     private static func name(_ argument: Span<UInt8>) throws(SMTPSyntaxError) -> String {
         guard (1...255).contains(argument.count) else { throw .badArgument }
         var hasWord = false
@@ -144,6 +147,7 @@ extension SMTPCommand {
     private static func auth(_ argument: Span<UInt8>) throws(SMTPSyntaxError) -> SMTPCommand {
         var end = 0
         while end < argument.count, argument[end] != UInt8(ascii: " ") { end += 1 }
+        // The name of a mechanism: RFC 4422 section 3.1.
         guard (1...20).contains(end) else { throw .badArgument }
         var mechanism = ""
         for index in 0..<end {

@@ -104,7 +104,7 @@ private func pathBounds(_ path: Span<UInt8>, isLenient: Bool) -> (mailbox: Range
     return (start..<start + length, start + length + 1)
 }
 
-/// ESMTP parameters: `*(SP keyword ["=" value])`, keywords in upper case.
+/// ESMTP parameters (RFC 5321 section 4.1.2): `*(SP keyword ["=" value])`, keywords in upper case.
 private func parameters(_ octets: Span<UInt8>) throws(SMTPSyntaxError) -> [(keyword: String, value: String?)] {
     var parameters: [(keyword: String, value: String?)] = []
     var offset = 0
@@ -144,7 +144,7 @@ private func isKeyword(_ octet: UInt8, isFirst: Bool) -> Bool {
     octet.isASCIILetterOrDigit || !isFirst && octet == UInt8(ascii: "-")
 }
 
-/// One to twenty digits (RFC 1870); what does not fit is `Int.max`, which is above every limit.
+/// One to twenty digits (RFC 1870 section 3); what does not fit is `Int.max`, which is above every limit.
 private func decimal(_ text: String?) -> Int? {
     guard let text, (1...20).contains(text.utf8.count), text.utf8.allSatisfy(\.isASCIIDigit) else {
         return nil

@@ -1,4 +1,4 @@
-// The server's side of AUTH (RFC 4954): the exchanges of PLAIN (RFC 4616) and LOGIN, as values. SMTPServerMachine runs
+// The server's side of AUTH (RFC 4954 section 4): the exchanges of PLAIN (RFC 4616 section 2) and LOGIN, as values. SMTPServerMachine runs
 // them; whether a password is right is asked of the edge's credential back end.
 
 internal import SlimtaMail
@@ -84,7 +84,7 @@ struct SASLServer {
         }
     }
 
-    /// RFC 4616: `[authzid] NUL authcid NUL passwd`.
+    /// RFC 4616 section 2: `[authzid] NUL authcid NUL passwd`.
     private static func plain(_ message: [UInt8]) -> Step {
         let parts = message.split(separator: 0, omittingEmptySubsequences: false)
         guard parts.count == 3, isText(message), let login = identity(parts[1]) else {

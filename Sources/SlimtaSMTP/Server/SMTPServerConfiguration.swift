@@ -8,7 +8,7 @@ package struct SMTPServerConfiguration: Sendable {
     package enum TLSMode: Sendable {
         /// Not offered.
         case none
-        /// Offered in EHLO (RFC 3207).
+        /// Offered in EHLO (RFC 3207 section 3).
         case startTLS
         /// Before the greeting (RFC 8314 section 3.3).
         case immediate
@@ -36,7 +36,7 @@ package struct SMTPServerConfiguration: Sendable {
     package var mechanisms: [SASLMechanism]
     /// Whether AUTH may be used in clear.
     package var allowsPlaintextAuthentication: Bool
-    /// The most octets of a message (RFC 1870); at least 64 KiB makes sense.
+    /// The most octets of a message (RFC 1870 section 3); at least 64 KiB makes sense.
     package var messageSize: Int
     /// The most recipients of a message; one more gets 452 4.5.3.
     package var recipients: Int

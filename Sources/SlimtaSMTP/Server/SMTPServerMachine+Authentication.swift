@@ -1,5 +1,5 @@
-// AUTH in SMTPServerMachine (RFC 4954): the command, the exchange of its lines, and the answer to the question that it ends
-// in.
+// AUTH in SMTPServerMachine (RFC 4954 section 4): the command, the exchange of its lines, and the answer to the question that
+// it ends in.
 
 internal import NIOCore
 internal import SlimtaMail

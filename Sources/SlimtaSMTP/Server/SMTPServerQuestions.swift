@@ -77,11 +77,11 @@ extension SMTPServerMachine {
         package let recipients: [Mailbox]
         /// What MAIL said, or what the content needs.
         package let body: BodyType
-        /// RFC 6531: MAIL had SMTPUTF8.
+        /// RFC 6531 section 3.4: MAIL had SMTPUTF8.
         package let smtpUTF8: Bool
         /// EHLO's argument.
         package let clientName: String
-        /// RFC 3848 and RFC 6531 section 4.3.
+        /// RFC 3848 section 1 and RFC 6531 section 4.3.
         package let protocolWord: String
         /// nil: it came in clear.
         package let tls: TLSDescription?

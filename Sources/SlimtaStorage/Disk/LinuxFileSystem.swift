@@ -1,4 +1,4 @@
-// The real disk: Linux calls as they are.
+// The real disk: Linux calls as they are. Every storage has it but those of tests that break the disk.
 
 import CLinux
 

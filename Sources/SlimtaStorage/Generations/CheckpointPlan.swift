@@ -1,4 +1,5 @@
 // One checkpoint: what it takes up, the files that it builds, and what the index is told when it counts.
+// Checkpointer makes one each time.
 
 import SlimtaMail
 import SlimtaQueue

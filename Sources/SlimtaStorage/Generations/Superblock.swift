@@ -1,4 +1,5 @@
-// `super`: what counts. Writing it is the commit point of a checkpoint.
+// `super`: what counts. Writing it is the commit point of a checkpoint. A start reads it
+// first of all.
 
 import SlimtaMail
 import SlimtaQueue

@@ -1,4 +1,5 @@
-// What is written and synced together: encoded frames, what they change, and who waits for it.
+// What is written and synced together: encoded frames, what they change, and who waits for it. Journal fills one batch
+// while its writer writes the one before.
 
 import NIOCore
 import SlimtaMail

@@ -1,4 +1,4 @@
-// The frames of the journal, and the header of a segment.
+// The frames of the journal, octet by octet, and the header of a segment. Batch writes them, JournalScan reads them.
 
 import CLinux
 import SlimtaMail

@@ -1,4 +1,5 @@
-// A file of the journal, and how frames are read from it.
+// A file of the journal, and how frames are read from it. The housekeeper makes it, the journal's writer fills it,
+// ContentReader reads single messages back.
 
 import CLinux
 import SlimtaMail

@@ -1,4 +1,5 @@
 // Large messages: what does not stay in memory goes to a file while it arrives, and is read from it when it is sent.
+// JournaledStorage gives a writer to whoever collects a message, and the rest of a stored message to whoever sends it.
 
 import CLinux
 import NIOCore

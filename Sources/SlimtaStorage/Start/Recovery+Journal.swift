@@ -1,4 +1,4 @@
-// The part of the start that replays the journal, and tells of what it could not read.
+// The part of the start that replays the journal, and tells of what it could not read. Behind Recovery+States.
 
 import NIOCore
 import SlimtaMail

@@ -1,4 +1,4 @@
-// The option that all subcommands have.
+// `--config PATH`: the option that all subcommands have.
 
 import ArgumentParser
 
