@@ -154,7 +154,7 @@ extension JSON {
             .init("submitted", account(ledger.submitted)), .init("notices", account(ledger.notices)),
             .init(
                 "removed_by",
-                .object(ledger.withdrawnBy.sorted { $0.key < $1.key }.map { .init($0.key, .count($0.value)) })),
+                .object(ledger.removedBy.sorted { $0.key < $1.key }.map { .init($0.key, .count($0.value)) })),
         ])
     }
 
@@ -162,7 +162,7 @@ extension JSON {
         .object([
             .init("accepted", .count(account.accepted)), .init("repeated", .count(account.repeated)),
             .init("delivered", .count(account.delivered)), .init("bounced", .count(account.bounced)),
-            .init("expired", .count(account.expired)), .init("removed", .count(account.withdrawn)),
+            .init("expired", .count(account.expired)), .init("removed", .count(account.removed)),
             .init("lost", .count(account.lost)), .init("queued", .count(account.queued)),
             .init("unaccounted", .number(account.unaccounted)),
         ])

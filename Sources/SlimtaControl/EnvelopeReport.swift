@@ -49,16 +49,8 @@ extension JSON {
     }
 
     private static func recipient(_ mailbox: Mailbox, _ state: RecipientState) -> JSON {
-        let fate =
-            switch state.fate {
-            case .pending: "pending"
-            case .delivered: "delivered"
-            case .failed: "bounced"
-            case .expired: "expired"
-            case .withdrawn: "removed"
-            }
         return .object([
-            .init("address", .string(mailbox.text)), .init("fate", .string(fate)),
+            .init("address", .string(mailbox.text)), .init("fate", .string("\(state.fate)")),
             .init("reply", .string(state.reply)), .init("relay", .string(state.relay)),
         ])
     }

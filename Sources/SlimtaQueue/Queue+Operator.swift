@@ -66,10 +66,10 @@ extension Queue {
     package func remove(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
         let now = clock.read().now
         return await command(ids, operatorName, .removed) { _, state, commit in
-            commit.removed.append(state.withdrawn(by: operatorName))
+            commit.ended.append(state.removed(by: operatorName))
         } settle: { state, id in
             state.forgetFresh(id)
-            _ = state.machine.removed(id, now: now)
+            _ = state.machine.ended(id, now: now)
         }
     }
 

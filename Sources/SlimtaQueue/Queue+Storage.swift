@@ -42,7 +42,7 @@ extension Queue {
         state.withLock { state in
             for id in ids {
                 state.forgetFresh(id)
-                _ = state.machine.removed(id, now: now)
+                _ = state.machine.ended(id, now: now)
             }
         }
     }

@@ -267,7 +267,7 @@ package final class Queue: Sendable {
             case .notFound:
                 logger.error("queued envelope is not in the storage", metadata: ["queue_id": "\(id)"])
                 let now = clock.read().now
-                _ = state.withLock { $0.machine.removed(id, now: now) }
+                _ = state.withLock { $0.machine.ended(id, now: now) }
             case .damaged(let what):
                 logger.error(
                     "queued envelope is damaged and held", metadata: ["queue_id": "\(id)", "error": "\(what)"])
@@ -307,7 +307,7 @@ package final class Queue: Sendable {
         let now = clock.read().now
         let change = state.withLock { state -> DestinationChange? in
             guard let next = resolution.state else {
-                return state.machine.removed(stored.envelope.id, report: report, now: now)
+                return state.machine.ended(stored.envelope.id, report: report, now: now)
             }
             var after = stored
             after.state = next

@@ -297,7 +297,7 @@ struct Index: ~Copyable {
     mutating func count(_ fates: Fates, of recipients: RecipientCount, by name: String?) {
         if fates.sum != UInt64(recipients.count) { ledger.mismatched &+= 1 }
         ledger[recipients.kind].add(fates)
-        ledger.withdrew(fates.withdrawn, by: name)
+        ledger.countRemoved(fates.removed, by: name)
     }
 
     /// An envelope leaves the queue since its records cannot be read. Returns what `remove` does.

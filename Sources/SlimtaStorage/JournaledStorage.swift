@@ -153,7 +153,7 @@ package final class JournaledStorage: CheckpointedBackend {
     /// Makes `commit` durable, then calls `completion`.
     ///
     /// Commits complete in the order in which they were made, but for one case: while the journal has no room for new
-    /// envelopes, commits with states or removals pass those that wait.
+    /// envelopes, commits with states or endings pass those that wait.
     package func commit(
         _ commit: QueueCommit, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void
     ) {

@@ -1,4 +1,4 @@
-// What follows from an attempt: states, removals, notices; and the schedule.
+// What follows from an attempt: states, endings, notices; and the schedule.
 
 import NIOCore
 import SlimtaMail
@@ -46,7 +46,7 @@ private func resolve(
         let mail = stored(["b@x.test", "c@x.test"])
         let result = resolve(mail, [ok, ok])
         #expect(result.state == nil)
-        #expect(result.commit.removed == [Removal(id: mail.envelope.id, delivered: 2)])
+        #expect(result.commit.ended == [Ending(id: mail.envelope.id, delivered: 2)])
         #expect(result.notices.isEmpty)
         #expect(result.events.map(\.kind) == [.delivered, .delivered])
     }
@@ -55,11 +55,11 @@ private func resolve(
         let mail = stored(["b@x.test", "c@x.test", "d@x.test"])
         let result = resolve(mail, [ok, later, refuse])
         let state = try #require(result.state)
-        #expect(state.recipients.map(\.fate) == [.delivered, .pending, .failed])
+        #expect(state.recipients.map(\.fate) == [.delivered, .pending, .bounced])
         #expect(state.attempts == 1)
         #expect(state.due == start + .seconds(61))
         #expect(result.commit.states == [state])
-        #expect(result.commit.removed.isEmpty)
+        #expect(result.commit.ended.isEmpty)
         // The bounce is for the refused one alone, and in the same commit.
         #expect(result.notices.count == 1)
         #expect(result.commit.accepted.map(\.envelope) == [result.notices[0].envelope])
@@ -74,7 +74,7 @@ private func resolve(
         again.state = state
         #expect(again.state.pending == [1])
         let end = resolve(again, [ok], after: 61)
-        #expect(end.commit.removed == [Removal(id: mail.envelope.id, delivered: 2, bounced: 1)])
+        #expect(end.commit.ended == [Ending(id: mail.envelope.id, delivered: 2, bounced: 1)])
         #expect(end.notices.isEmpty)
     }
 
@@ -82,7 +82,7 @@ private func resolve(
         let late = resolve(stored(["b@x.test"], attempts: 7), [later], after: 3600)
         #expect(late.state == nil)
         #expect(late.events.map(\.kind) == [.expired])
-        #expect(late.commit.removed.first?.expired == 1)
+        #expect(late.commit.ended.first?.expired == 1)
         let text = String(buffer: try #require(late.notices.first).message.head)
         #expect(text.contains("Status: 5.4.7\r\n"))
         #expect(text.contains("450 4.2.0 later"))
@@ -104,7 +104,7 @@ private func resolve(
         let result = resolve(stored(["b@x.test"], from: nil), [refuse])
         #expect(result.notices.isEmpty)
         #expect(result.commit.accepted.isEmpty)
-        #expect(result.commit.removed.first?.bounced == 1)
+        #expect(result.commit.ended.first?.bounced == 1)
         #expect(resolve(stored(["b@x.test"], from: nil), [later], after: 700).notices.isEmpty)
     }
 

@@ -201,7 +201,7 @@ private func failAll(_ queue: inout QueueMachine, _ now: Timestamp, retry: Int64
                 if taken.failure != nil {
                     #expect(second >= 86_400)
                     ended += 1
-                    _ = queue.removed(taken.id, now: time(second))
+                    _ = queue.ended(taken.id, now: time(second))
                 } else {
                     told.remove(taken.id)
                     _ = queue.retry(taken.id, at: time(1_000_000), .unreachable(refused), now: time(second))

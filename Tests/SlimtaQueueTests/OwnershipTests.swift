@@ -231,7 +231,7 @@ private let all = QueueBuckets(numbers: Set(0..<16))
         #expect(await node.queue.remove([id], by: "root").isEmpty)
         #expect(node.queue.count == 0)
         let ledger = try await node.storage.ledger()
-        #expect(ledger.isBalanced && ledger.withdrawnBy == ["root": 1])
+        #expect(ledger.isBalanced && ledger.removedBy == ["root": 1])
         await node.end()
     }
 
@@ -296,7 +296,7 @@ extension Envelope {
                 id, next: now, destination: "x.test", isWarned: false, report: .unreachable(failure), now: now)
         }
         switch place {
-        case .free: _ = machine.removed(id, now: now)
+        case .free: _ = machine.ended(id, now: now)
         case .new, .inFlight: break
         case .retry:
             _ = machine.attempted(
@@ -362,7 +362,7 @@ extension Envelope {
                         id, next: now, destination: "z.test", isWarned: false, report: .answered, now: now)
                 case .postponed: machine.postponed(id, until: now)
                 case .held: machine.held(id)
-                case .removed: _ = machine.removed(id, now: now)
+                case .removed: _ = machine.ended(id, now: now)
                 // Only commands end so.
                 case .unclaimed: if place == Place.busy.rawValue { machine.unclaimed(id, isHeld: true) } else { return }
                 case .released: if place == Place.busy.rawValue { machine.released(id, now: now) } else { return }
@@ -385,7 +385,7 @@ extension Envelope {
             machine.added(late, acceptedAt: start)
             #expect(machine.count == 2)
             while machine.withdrawLeaving() {}
-            _ = machine.removed(id, now: start)
+            _ = machine.ended(id, now: start)
             #expect(machine.takeReleased() == [buckets])
             // Then it may come back.
             machine.added(late, acceptedAt: start)

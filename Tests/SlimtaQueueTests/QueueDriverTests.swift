@@ -250,7 +250,7 @@ private final class World {
         #expect(await world.run { $0.count == 0 })
         #expect(Set(world.relay.delivered) == Set(ids[..<100] + ids[150...]).subtracting([ids[4]]))
         #expect(world.relay.delivered.count == 249)
-        #expect(world.storage.ledger().submitted.withdrawn == 51)
+        #expect(world.storage.ledger().submitted.removed == 51)
         #expect(world.storage.ledger().unaccounted == 0)
         await world.storage.close()
     }

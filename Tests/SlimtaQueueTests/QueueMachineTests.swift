@@ -56,7 +56,7 @@ extension QueueMachine {
     }
 
     mutating func done(_ id: QueueID, _ report: HostReport = .answered, now: Timestamp = epoch) -> DestinationChange? {
-        removed(id, report: report, now: now)
+        ended(id, report: report, now: now)
     }
 }
 

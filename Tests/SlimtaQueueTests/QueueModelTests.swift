@@ -254,7 +254,7 @@ private struct Model {
                     model.messages[id]?.isNew = true
                 case .inFlight, .probe, .resolving:
                     model.ended(id, .answered, now)
-                    _ = queue.removed(id, report: .answered, now: time(now))
+                    _ = queue.ended(id, report: .answered, now: time(now))
                     model.messages[id] = nil
                 case .waiting: break
                 }
@@ -321,7 +321,7 @@ private struct Model {
         model.ended(id, report, now)
         let change: DestinationChange?
         if report == .answered, random.below(3) > 0 {
-            change = queue.removed(id, report: report, now: time(now))
+            change = queue.ended(id, report: report, now: time(now))
             model.messages[id] = nil
         } else {
             let next = now + 20 + Int64(random.below(60))

@@ -40,7 +40,7 @@ import Testing
 
     @Test func stateRoundTrip() throws {
         var state = EnvelopeState(of: makeEnvelope(to: ["a@b", "c@d", "e@f", "g@h", "i@j"]), due: someDue)
-        for (index, fate) in [.delivered, .pending, .failed, .expired, .withdrawn].enumerated()
+        for (index, fate) in [.delivered, .pending, .bounced, .expired, .removed].enumerated()
             as EnumeratedSequence<[RecipientState.Fate]>
         {
             state.recipients[index] = RecipientState(fate: fate, reply: "4\(index)0 later é", relay: "mx\(index)")
@@ -112,7 +112,7 @@ import Testing
     @Test func everyChangedBitOfAFrameIsNoticed() throws {
         let output = OutputBuffer()
         let start = FrameHeader.begin(.remove, number: 7, durable: 6, into: output)
-        RemovalCodec.encode(Removal(id: QueueID(high: 1, low: 2), delivered: 3), nil, into: output)
+        EndingCodec.encode(Ending(id: QueueID(high: 1, low: 2), delivered: 3), nil, into: output)
         FrameHeader.end(start, salt: 99, in: output)
         let frame = output.array
         func isValid(_ frame: [UInt8], salt: UInt64) -> Bool {
@@ -152,7 +152,7 @@ import Testing
     @Test func everyChangedBitOfASuperblockIsNoticed() {
         var ledger = Ledger(since: someDue)
         (ledger.submitted.accepted, ledger.submitted.bounced, ledger.notices.lost) = (5, 4, .max)
-        for number in 0..<100 { ledger.withdrew(2, by: "operator \(number)") }
+        for number in 0..<100 { ledger.countRemoved(2, by: "operator \(number)") }
         let superblock = Superblock(
             sequence: 9, firstSegment: 4, checkpointed: 1234, nextGeneration: 8,
             generations: [
@@ -234,7 +234,7 @@ import Testing
         var index = Index()
         var model: [QueueID: Location] = [:]
         for step in 0..<20_000 {
-            // Few different ids with equal low bits: collisions, and removals in the middle of them.
+            // Few different ids with equal low bits: collisions, and endings in the middle of them.
             let id = QueueID(high: random.next() % 64, low: random.next() % 64 << 40)
             if Bool.random(using: &random) {
                 let location = Location.journal(UInt64(step % 1000), step % 4096 * 8)

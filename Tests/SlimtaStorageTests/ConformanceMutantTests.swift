@@ -82,13 +82,13 @@ private final class Mutant: QueueBackend {
 
     func commit(_ commit: QueueCommit, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void) {
         switch fault {
-        case .notAtOnce where !commit.accepted.isEmpty && !commit.removed.isEmpty:
+        case .notAtOnce where !commit.accepted.isEmpty && !commit.ended.isEmpty:
             var first = commit
-            first.removed = []
+            first.ended = []
             sound.commit(first) { result in
                 Task {
                     try? await Task.sleep(for: .milliseconds(2))
-                    self.sound.commit(QueueCommit(removed: commit.removed)) { _ in completion(result) }
+                    self.sound.commit(QueueCommit(ended: commit.ended)) { _ in completion(result) }
                 }
             }
         case .early:

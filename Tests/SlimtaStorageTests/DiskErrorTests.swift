@@ -121,7 +121,7 @@ import Testing
         }
         // Nor can the end of a delivery be written down: none is to begin.
         await #expect(throws: StorageError.self) {
-            try await storage.commit(QueueCommit(removed: [Removal(id: before.id, delivered: 1)]))
+            try await storage.commit(QueueCommit(ended: [Ending(id: before.id, delivered: 1)]))
         }
         #expect(storage.status().failure?.contains(systemErrorText(code)) == true)
         let writer = storage.beginSpool(QueueID(high: 1, low: 1))

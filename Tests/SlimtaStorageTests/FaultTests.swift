@@ -90,14 +90,14 @@ private let noSpace: Int32 = 28
         for _ in 0..<5 {
             await #expect(throws: StorageError.self) { try await storage.accept() }
             await #expect(throws: StorageError.self) {
-                try await storage.commit(QueueCommit(removed: [Removal(id: before.id)]))
+                try await storage.commit(QueueCommit(ended: [Ending(id: before.id)]))
             }
         }
         #expect(storage.status().failure != nil)
         #expect(storage.status().queued == 1)
         heal()
         try await eventually("the journal recovers") { storage.status().failure == nil }
-        try await storage.commit(QueueCommit(removed: [Removal(id: before.id)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: before.id)]))
         try await storage.accept()
         #expect(storage.status().queued == 1)
         await storage.close()
@@ -113,7 +113,7 @@ private let noSpace: Int32 = 28
         let full = try self.storage(options)
         #expect(full.status().isFull)
         await #expect(throws: StorageError.full) { try await full.accept() }
-        try await full.commit(QueueCommit(removed: [Removal(id: before.id, delivered: 1)]))
+        try await full.commit(QueueCommit(ended: [Ending(id: before.id, delivered: 1)]))
         #expect(full.status().queued == 0)
         disk.setFreeOctets(1 << 30)
         try await eventually("there is room again") { !full.status().isFull }
@@ -168,7 +168,7 @@ private let noSpace: Int32 = 28
             }
         }
         #expect(accepted.count > 5)
-        for id in accepted.prefix(2) { try await storage.commit(QueueCommit(removed: [Removal(id: id)])) }
+        for id in accepted.prefix(2) { try await storage.commit(QueueCommit(ended: [Ending(id: id)])) }
         #expect(storage.status().queued == accepted.count - 2)
         heal()
         try await eventually("there is room again") { (try? await storage.accept()) != nil }

@@ -81,7 +81,7 @@ private struct FullQueue: Sendable {
                     let isEnd = number % 2 == 0
                     try await storage.commit(
                         isEnd
-                            ? QueueCommit(removed: [Removal(id: id, delivered: 1)]) : QueueCommit(states: [state]))
+                            ? QueueCommit(ended: [Ending(id: id, delivered: 1)]) : QueueCommit(states: [state]))
                 }
             }
             try await group.waitForAll()

@@ -42,7 +42,7 @@ import Testing
         _ = try storage.recover()
         let kept = try await storage.accept()
         let removed = try await storage.accept()
-        try await storage.commit(QueueCommit(removed: [Removal(id: removed.id, delivered: 1)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: removed.id, delivered: 1)]))
         storage.halt()
 
         let again = try JournaledStorage.scratch(directory)
@@ -60,7 +60,7 @@ import Testing
             QueueCommit(accepted: envelopes.map { .init($0, due: someDue) }, message: makeMessage("shared")))
         try await storage.checkpoint()
         // The body is under the first envelope's id; it must outlive that envelope.
-        try await storage.commit(QueueCommit(removed: [Removal(id: envelopes[0].id)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: envelopes[0].id)]))
         #expect(storage.core.catalog.withLock { $0.generations.values.map(\.info.records).max() } == 4)
         for envelope in envelopes.dropFirst() {
             #expect(try await storage.load(envelope.id).text == "shared")
@@ -111,7 +111,7 @@ import Testing
         _ = try storage.recover()
         let envelope = makeEnvelope()
         try await storage.commit(
-            QueueCommit(states: [EnvelopeState(of: envelope, due: someDue)], removed: [Removal(id: envelope.id)]))
+            QueueCommit(states: [EnvelopeState(of: envelope, due: someDue)], ended: [Ending(id: envelope.id)]))
         #expect(storage.status().queued == 0)
         await storage.close()
         let again = try JournaledStorage.scratch(directory)

@@ -44,7 +44,7 @@ import Testing
 
         var state = EnvelopeState(of: several, due: someDue)
         state.recipients[0].fate = .delivered
-        state.recipients[1].fate = .failed
+        state.recipients[1].fate = .bounced
         state.recipients[3].fate = .expired
         try await storage.commit(QueueCommit(states: [state]))
         for again in [false, true] {
@@ -56,16 +56,16 @@ import Testing
             }
         }
 
-        let end = Removal(id: several.id, delivered: 1, bounced: 1, expired: 1, withdrawn: 2, by: "root")
-        try await storage.commit(QueueCommit(removed: [end, Removal(id: notice.id, delivered: 1)]))
-        try await storage.commit(QueueCommit(removed: [Removal(id: single.id, withdrawn: 1, by: "anna")]))
+        let end = Ending(id: several.id, delivered: 1, bounced: 1, expired: 1, removed: 2, by: "root")
+        try await storage.commit(QueueCommit(ended: [end, Ending(id: notice.id, delivered: 1)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: single.id, removed: 1, by: "anna")]))
         for again in [false, true] {
             if again { storage = try await reopen(storage, clean: clean) }
             expect(storage.ledger()) { ledger in
                 ledger.submitted.accepted = 6
                 (ledger.submitted.delivered, ledger.submitted.bounced, ledger.submitted.expired) = (1, 1, 1)
-                ledger.submitted.withdrawn = 3
-                ledger.withdrawnBy = ["root": 2, "anna": 1]
+                ledger.submitted.removed = 3
+                ledger.removedBy = ["root": 2, "anna": 1]
                 (ledger.notices.accepted, ledger.notices.delivered) = (1, 1)
             }
         }
@@ -74,23 +74,23 @@ import Testing
         await storage.close()
     }
 
-    /// The removal's own numbers are not what it is checked by.
+    /// The ending's own numbers are not what it is checked by.
     @Test(arguments: [
-        Removal(id: QueueID(high: 1, low: 1), delivered: 1), Removal(id: QueueID(high: 1, low: 1), delivered: 3),
+        Ending(id: QueueID(high: 1, low: 1), delivered: 1), Ending(id: QueueID(high: 1, low: 1), delivered: 3),
         // The sum is right, but one of the two had been delivered.
-        Removal(id: QueueID(high: 1, low: 1), bounced: 2),
+        Ending(id: QueueID(high: 1, low: 1), bounced: 2),
     ])
-    func aRemovalThatDoesNotSumUpShows(_ removal: Removal) async throws {
+    func aRemovalThatDoesNotSumUpShows(_ ending: Ending) async throws {
         var storage = try storage()
-        let envelope = try await storage.accept(makeEnvelope(removal.id, to: ["a@x", "b@x"]))
+        let envelope = try await storage.accept(makeEnvelope(ending.id, to: ["a@x", "b@x"]))
         var state = EnvelopeState(of: envelope, due: someDue)
         state.recipients[1].fate = .delivered
         try await storage.commit(QueueCommit(states: [state]))
-        try await storage.commit(QueueCommit(removed: [removal]))
+        try await storage.commit(QueueCommit(ended: [ending]))
         for clean in [false, true, true] {
             let ledger = storage.ledger()
             #expect(ledger.mismatched == 1)
-            #expect(ledger.unaccounted == 2 - Int64(Fates(removal).sum))
+            #expect(ledger.unaccounted == 2 - Int64(Fates(ending).sum))
             #expect(!ledger.isBalanced)
             storage = try await reopen(storage, clean: clean)
         }
@@ -100,7 +100,7 @@ import Testing
     @Test func aRemovalOfWhatIsNotQueuedCountsNothing() async throws {
         var storage = try storage()
         let envelope = try await storage.accept()
-        for _ in 0..<2 { try await storage.commit(QueueCommit(removed: [Removal(id: envelope.id, delivered: 1)])) }
+        for _ in 0..<2 { try await storage.commit(QueueCommit(ended: [Ending(id: envelope.id, delivered: 1)])) }
         for clean in [false, true] {
             expect(storage.ledger()) {
                 $0.submitted.accepted = 1; $0.submitted.delivered = 1
@@ -134,7 +134,7 @@ import Testing
         try await storage.accept()
         let hit = try await storage.accept(makeEnvelope(to: ["a@x", "b@x", "c@x"]), "the one that is hit")
         try await storage.accept(makeEnvelope(sender: nil))
-        if isEnded { try await storage.commit(QueueCommit(removed: [Removal(id: hit.id, delivered: 3)])) }
+        if isEnded { try await storage.commit(QueueCommit(ended: [Ending(id: hit.id, delivered: 3)])) }
         storage.halt()
         try damage("the one that is hit")
         for clean in [false, true, true] {
@@ -232,7 +232,7 @@ import Testing
             }
             if number % 3 == 2 {
                 try await storage.commit(
-                    QueueCommit(removed: [Removal(id: envelopes.remove(at: number / 3).id, delivered: 2)]))
+                    QueueCommit(ended: [Ending(id: envelopes.remove(at: number / 3).id, delivered: 2)]))
                 envelopes.insert(try await storage.accept(), at: number / 3)
             }
         }
@@ -298,7 +298,7 @@ import Testing
         let storage = try JournaledStorage.scratch(directory)
         _ = try storage.recover()
         let envelopes = try await fill(storage)
-        try await storage.commit(QueueCommit(removed: [Removal(id: envelopes[29].id, delivered: 1)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: envelopes[29].id, delivered: 1)]))
         let body = try await spool(storage, [1, 2, 3])
         let large = makeEnvelope()
         try await storage.commit(

@@ -46,7 +46,7 @@ import Testing
             case 65..<97:
                 guard let some else { continue }
                 model[some] = nil
-                try await storage.commit(QueueCommit(removed: [Removal(id: some, delivered: 1)]))
+                try await storage.commit(QueueCommit(ended: [Ending(id: some, delivered: 1)]))
             case 97: try await storage.checkpoint()
             default:
                 if Bool.random(using: &random) { await storage.close() } else { storage.halt() }

@@ -30,16 +30,16 @@ struct Promises: Sendable {
     /// A bounce and what it tells of: one of them is there, not both.
     var bounces: [(original: QueueID, bounce: QueueID)] = []
 
-    /// What a removal is to say: what was pending ends with `fate`.
-    mutating func end(_ id: QueueID, _ fate: RecipientState.Fate) -> Removal {
+    /// What an ending is to say: what was pending ends with `fate`.
+    mutating func end(_ id: QueueID, _ fate: RecipientState.Fate) -> Ending {
         entries[id]!.isRemovalBegun = true
         var state = entries[id]!.states.last!
         for index in state.recipients.indices where state.recipients[index].fate == .pending {
             state.recipients[index].fate = fate
         }
-        var removal = Removal(of: state)
-        if removal.withdrawn > 0 { removal.by = "root" }
-        return removal
+        var ending = Ending(of: state)
+        if ending.removed > 0 { ending.by = "root" }
+        return ending
     }
 
     /// The fewest and the most recipients that can have been accepted, and that can have ended.
@@ -210,7 +210,7 @@ final class PowerCutScript: Sendable {
             state.recipients[0] = RecipientState(fate: .pending, reply: "450 4.2.1 later \(number)", relay: "mx")
             // Of several recipients all but the first come to an end, one after the other.
             if state.recipients.count > Int(state.attempts) {
-                state.recipients[Int(state.attempts)].fate = number % 2 == 0 ? .delivered : .withdrawn
+                state.recipients[Int(state.attempts)].fate = number % 2 == 0 ? .delivered : .removed
             }
             ledger.entries[id]!.states.append(state)
             return (state, ledger.entries[id]!.states.count - 1)
@@ -221,8 +221,8 @@ final class PowerCutScript: Sendable {
     }
 
     private func remove(_ id: QueueID, _ storage: JournaledStorage, _ pending: inout [Task<Void, any Error>]) {
-        let removal = ledger.withLock { $0.end(id, .delivered) }
-        commit(QueueCommit(removed: [removal]), storage, &pending) { ledger in
+        let ending = ledger.withLock { $0.end(id, .delivered) }
+        commit(QueueCommit(ended: [ending]), storage, &pending) { ledger in
             ledger.entries[id]!.isRemoved = true
         }
     }
@@ -231,16 +231,16 @@ final class PowerCutScript: Sendable {
         _ id: QueueID, _ number: Int, _ storage: JournaledStorage, _ pending: inout [Task<Void, any Error>]
     ) {
         let bounce = makeEnvelope(QueueID(high: UInt64(number) << 16 | 1, low: id.low), sender: nil)
-        let removal = ledger.withLock { ledger in
-            let removal = ledger.end(id, .failed)
+        let ending = ledger.withLock { ledger in
+            let ending = ledger.end(id, .bounced)
             ledger.entries[bounce.id] = Promises.Entry(
                 envelope: bounce, text: "bounce", states: [EnvelopeState(of: bounce, due: someDue)])
             ledger.bounces.append((id, bounce.id))
-            return removal
+            return ending
         }
         commit(
             QueueCommit(
-                accepted: [.init(bounce, due: someDue)], message: makeMessage("bounce"), removed: [removal]),
+                accepted: [.init(bounce, due: someDue)], message: makeMessage("bounce"), ended: [ending]),
             storage, &pending
         ) { ledger in
             ledger.entries[id]!.isRemoved = true
@@ -311,7 +311,7 @@ func audit(_ disk: SimulatedDisk, _ ledger: Promises, _ options: StorageOptions)
     if !balance.isBalanced { wrong.append("the ledger does not balance: \(balance)") }
     for kind in Ledger.Kind.allCases {
         let (account, bounds) = (balance[kind], ledger.bounds(kind))
-        let ended = account.delivered + account.bounced + account.expired + account.withdrawn
+        let ended = account.delivered + account.bounced + account.expired + account.removed
         if !bounds.accepted.contains(account.accepted) || !bounds.ended.contains(ended) || account.lost > 0
             || account.repeated > 0
         {
@@ -320,7 +320,7 @@ func audit(_ disk: SimulatedDisk, _ ledger: Promises, _ options: StorageOptions)
     }
     for id in found.keys { wrong.append("\(id) was never committed") }
     for (original, bounce) in ledger.bounces {
-        // Later the bounce may be gone too, by its own removal.
+        // Later the bounce may be gone too, by its own ending.
         if ledger.entries[bounce]!.isRemovalBegun { continue }
         let isThere = core.index.withLock { index in [original, bounce].map { index.entry($0) != nil } }
         if isThere[0] == isThere[1] { wrong.append("\(original) and its bounce \(bounce): \(isThere)") }

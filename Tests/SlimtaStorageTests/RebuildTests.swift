@@ -40,7 +40,7 @@ import Testing
             }
             if number % 5 == 2 {
                 let id = ids.remove(at: ids.count / 2)
-                try await storage.commit(QueueCommit(removed: [Removal(id: id, delivered: 2)]))
+                try await storage.commit(QueueCommit(ended: [Ending(id: id, delivered: 2)]))
             }
             if number == 20 || number == 35 { try await storage.checkpoint() }
         }

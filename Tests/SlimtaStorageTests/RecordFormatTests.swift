@@ -43,8 +43,8 @@ import Testing
             id: id, attempts: 7, due: someDue, isHeld: true, isWarned: true,
             recipients: [
                 RecipientState(fate: .delivered, reply: "250 ok", relay: "mx"), RecipientState(),
-                RecipientState(fate: .failed, reply: "550 no"), RecipientState(fate: .expired),
-                RecipientState(fate: .withdrawn),
+                RecipientState(fate: .bounced, reply: "550 no"), RecipientState(fate: .expired),
+                RecipientState(fate: .removed),
             ])
         let record = AttemptRecord(
             time: someDue, result: .temporary, relay: "mx", tls: "TLSv1.3 X", reply: "450 later", recipient: 1, count: 2
@@ -63,11 +63,11 @@ import Testing
         #expect(hex { SpoolCodec.encode(reference, tag: 3, into: $0) } == joined(expected))
     }
 
-    @Test func removal() {
+    @Test func ending() {
         let expected = """
             0528000000cdab0068e5cf8b018877665544332211010000000200000003000000040000000a000000726f6f74
             """
-        let removal = Removal(id: id, delivered: 1, bounced: 2, expired: 3, withdrawn: 4, by: "root")
-        #expect(hex { RemovalCodec.encode(removal, RecipientCount(10, .submitted), into: $0) } == joined(expected))
+        let ending = Ending(id: id, delivered: 1, bounced: 2, expired: 3, removed: 4, by: "root")
+        #expect(hex { EndingCodec.encode(ending, RecipientCount(10, .submitted), into: $0) } == joined(expected))
     }
 }

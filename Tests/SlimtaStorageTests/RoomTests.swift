@@ -60,14 +60,14 @@ import Testing
         try await storage.commit(
             QueueCommit(
                 accepted: [.init(bounce, due: someDue)], message: makeMessage("bounce"),
-                removed: [Removal(id: envelope.id, bounced: 1)]))
+                ended: [Ending(id: envelope.id, bounced: 1)]))
         // More than the small segment has room for.
         for _ in 0..<40 {
             try await eventually("it is recorded") {
                 (try? await storage.commit(QueueCommit(states: [EnvelopeState(of: bounce, due: someDue)]))) != nil
             }
         }
-        try await storage.commit(QueueCommit(removed: [Removal(id: bounce.id, delivered: 1)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: bounce.id, delivered: 1)]))
         #expect(storage.status().queued == 0)
         disk.setLimit(nil)
         try await eventually("it is accepted again") { (try? await storage.accept()) != nil }

@@ -58,10 +58,10 @@ import Testing
             let all = try await readAll(try #require(loaded.message.rest))
             #expect(Array(all.readableBytesView) == octets)
         }
-        try await storage.commit(QueueCommit(removed: [Removal(id: envelopes[0].id)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: envelopes[0].id)]))
         try await storage.checkpoint()
         #expect(files().count == 1)
-        try await storage.commit(QueueCommit(removed: [Removal(id: envelopes[1].id)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: envelopes[1].id)]))
         try await eventually("the file is deleted") { files().isEmpty }
         await storage.close()
     }
@@ -99,11 +99,11 @@ import Testing
         let first = try await commit(try await spool(storage, [1, 2, 3]), storage)[0]
         let loaded = try await storage.load(first.id)
         let second = try await commit(try #require(loaded.message.rest), storage)[0]
-        try await storage.commit(QueueCommit(removed: [Removal(id: first.id)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: first.id)]))
         try await storage.checkpoint()
         let body = try #require(try await storage.load(second.id).message.rest)
         #expect(Array(try await readAll(body).readableBytesView) == [1, 2, 3])
-        try await storage.commit(QueueCommit(removed: [Removal(id: second.id)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: second.id)]))
         try await eventually("the file is deleted") { files().isEmpty }
         // A body whose file is gone is not queued.
         await #expect(throws: StorageError.self) { try await commit(body, storage) }

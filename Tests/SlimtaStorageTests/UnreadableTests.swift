@@ -135,7 +135,7 @@ import Testing
         try await storage.commit(
             QueueCommit(
                 accepted: [.init(bounce, due: someDue)], message: makeMessage("bounce"),
-                removed: [Removal(id: envelope.id, bounced: 1)]))
+                ended: [Ending(id: envelope.id, bounced: 1)]))
         #expect(storage.ledger().isBalanced)
         storage.halt()
         let again = try self.storage()
@@ -174,7 +174,7 @@ import Testing
         let stored = try await storage.load(envelope.id)
         #expect(stored.envelope == envelope && stored.state.pending == [0, 1])
         #expect(events.all.contains(.resurrected(envelope.id)))
-        try await storage.commit(QueueCommit(removed: [Removal(id: envelope.id, bounced: 2)]))
+        try await storage.commit(QueueCommit(ended: [Ending(id: envelope.id, bounced: 2)]))
         #expect(storage.ledger().isBalanced, "\(storage.ledger())")
         await storage.close()
     }

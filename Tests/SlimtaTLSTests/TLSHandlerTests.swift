@@ -394,7 +394,7 @@ import Testing
         #expect(pair.server.recorder.entries == [.established, .inactive])
     }
 
-    @Test func removal() throws {
+    @Test func ending() throws {
         let handler = TLSHandler(server: try Fixture.server())
         let end = try End(handler)
         let written = end.channel.writeAndFlush(ByteBuffer(string: "220"))

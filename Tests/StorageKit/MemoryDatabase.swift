@@ -159,7 +159,7 @@ extension MemoryDatabase.State {
     func refusal(_ commit: QueueCommit, of identity: MemoryDatabase.Identity) -> StorageError? {
         guard let node = node(identity) else { return .closed }
         if let reason = node.away { return .away(reason) }
-        let ids = commit.accepted.map(\.envelope.id) + commit.states.map(\.id) + commit.removed.map(\.id)
+        let ids = commit.accepted.map(\.envelope.id) + commit.states.map(\.id) + commit.ended.map(\.id)
         if !ids.allSatisfy({ isOwner(identity.name, of: $0) }) { return .lost }
         if let message = commit.message, octets + message.size > capacity { return .full }
         return nil
@@ -176,13 +176,13 @@ extension MemoryDatabase.State {
             octets += message.size
         }
         for state in commit.states { items[state.id]?.state = state }
-        for removal in commit.removed {
-            guard let item = take(removal.id) else { continue }
-            let fates = Fates(removal)
+        for ending in commit.ended {
+            guard let item = take(ending.id) else { continue }
+            let fates = Fates(ending)
             if !fates.follows(Fates(item.state)) { ledger.mismatched += 1 }
             if fates.sum != UInt64(item.envelope.recipients.count) { ledger.mismatched += 1 }
             ledger[.init(of: item.envelope)].add(fates)
-            ledger.withdrew(fates.withdrawn, by: removal.by)
+            ledger.countRemoved(fates.removed, by: ending.by)
         }
     }
 

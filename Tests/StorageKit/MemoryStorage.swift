@@ -116,7 +116,7 @@ package final class MemoryStorage: QueueBackend {
             guard cameThrough else { return .failure(.doubtful) }
             state.perform(commit)
             // Outcomes are made again by the queue, what a client sent by the client.
-            if commit.states.isEmpty, commit.removed.isEmpty {
+            if commit.states.isEmpty, commit.ended.isEmpty {
                 takenBack = commit.accepted.map(\.envelope.id)
                 state.takeBack(takenBack)
             }

@@ -74,11 +74,11 @@ package enum NodeSuite {
             }
         }
         for envelope in envelopes {
-            let removal = QueueCommit(removed: [Removal(id: envelope.id, delivered: 1)])
-            try demand(await first.outcome(removal) == .lost, "nothing that it records counts")
+            let ending = QueueCommit(ended: [Ending(id: envelope.id, delivered: 1)])
+            try demand(await first.outcome(ending) == .lost, "nothing that it records counts")
         }
         var both = Bench.acceptance([first.envelope(beside: envelopes[0].id)])
-        both.removed = [Removal(id: envelopes[0].id, bounced: 1)]
+        both.ended = [Ending(id: envelopes[0].id, bounced: 1)]
         try demand(await first.outcome(both) == .lost, "nor a part of it")
         try demand(try await second.storage.ledger() == before, "and nothing has happened")
         try demand(first.storage.admission(of: 1) != .open, "it takes no mail")
@@ -120,7 +120,7 @@ package enum NodeSuite {
             // A bounce: the end of one, and the notice of it.
             let notice = first.envelope(to: ["a@example.com"], sender: nil, beside: envelope.id)
             var commit = Bench.acceptance([notice])
-            commit.removed = [Removal(id: envelope.id, bounced: 1)]
+            commit.ended = [Ending(id: envelope.id, bounced: 1)]
             await place.doubtNext("first", cameThrough: cameThrough)
             try demand(await first.outcome(commit) == .doubtful, "a doubt is told")
             try demand(await first.outcome(commit) == nil, "an outcome can be made again")

@@ -87,7 +87,7 @@ package enum StorageSuite {
         // Of the second nothing may be left, whatever was said of it before.
         bench.storage.commit(QueueCommit(), completion: answers.note(101))
         bench.storage.commit(
-            QueueCommit(removed: [Removal(id: envelopes[1].id, delivered: 1)]), completion: answers.note(203))
+            QueueCommit(ended: [Ending(id: envelopes[1].id, delivered: 1)]), completion: answers.note(203))
         let all = await answers.all
         try demand(all.allSatisfy { $0.result.failure == nil }, "commits come through")
         for index in envelopes.indices {
@@ -150,7 +150,7 @@ package enum StorageSuite {
             let next = bench.envelope(at: Int64(number), beside: last)
             state.withLock { $0.ids.append(next.id) }
             var commit = Bench.acceptance([next])
-            commit.removed = [Removal(id: last, delivered: 1)]
+            commit.ended = [Ending(id: last, delivered: 1)]
             bench.storage.commit(commit) { result in
                 guard result.failure == nil else { return }
                 self.state.withLock { $0.acknowledged += 1 }
@@ -196,8 +196,8 @@ package enum StorageSuite {
     static func notFound(_ place: any StoragePlace) async throws {
         let bench = try await Bench(place)
         let ended = try await bench.accept(bench.envelope())
-        let removal = QueueCommit(removed: [Removal(id: ended.id, delivered: 1)])
-        try await bench.storage.commit(removal)
+        let ending = QueueCommit(ended: [Ending(id: ended.id, delivered: 1)])
+        try await bench.storage.commit(ending)
         let never = bench.envelope()
         for id in [ended.id, never.id] {
             try demand(await bench.failure(of: id) == .notFound, "what is not queued is not found")
@@ -207,7 +207,7 @@ package enum StorageSuite {
             try demand(await bench.storage.states([id]) == [.failure(.notFound)], "a state does not bring it back")
         }
         let before = try await bench.storage.ledger()
-        try await bench.storage.commit(removal)
+        try await bench.storage.commit(ending)
         try demand(try await bench.storage.ledger() == before, "what has ended ends once")
         try demand(try await bench.walk(by: 10).isEmpty, "pages do not have it")
         await bench.storage.close()
@@ -235,7 +235,7 @@ package enum StorageSuite {
             try demand(found.count <= 200, "a walk ends")
             place = page.next
             for id in [ids[min(59, found.count / 2)], ids[min(59, found.count + 3)]] where gone.insert(id).inserted {
-                try await bench.storage.commit(QueueCommit(removed: [Removal(id: id, delivered: 1)]))
+                try await bench.storage.commit(QueueCommit(ended: [Ending(id: id, delivered: 1)]))
             }
             try await bench.accept(bench.envelope(at: Int64(found.count)))
         } while place != nil
@@ -275,9 +275,9 @@ package enum StorageSuite {
             try demand(stored.message.size == 300_004, "the size is that of head and rest")
             try demand(Array(content.readableBytesView) == Array("head".utf8) + octets, "all octets are read back")
             // The first one's end leaves it to the other.
-            try await bench.storage.commit(QueueCommit(removed: [Removal(id: first.id, delivered: 1)]))
+            try await bench.storage.commit(QueueCommit(ended: [Ending(id: first.id, delivered: 1)]))
         }
-        try await bench.storage.commit(QueueCommit(removed: [Removal(id: second.id, delivered: 1)]))
+        try await bench.storage.commit(QueueCommit(ended: [Ending(id: second.id, delivered: 1)]))
         try demand(await bench.failure(of: second.id) == .notFound, "it ends with its last envelope")
         await bench.storage.close()
     }
@@ -287,10 +287,10 @@ package enum StorageSuite {
         let since = try await bench.storage.ledger().since
         let mail = try await bench.accept(bench.envelope(to: ["a@x.test", "b@x.test", "c@y.test", "d@z.test"]))
         let notice = try await bench.accept(bench.envelope(sender: nil))
-        let withdrawn = try await bench.accept(bench.envelope(to: ["a@x.test", "b@x.test"]))
+        let removed = try await bench.accept(bench.envelope(to: ["a@x.test", "b@x.test"]))
         var state = EnvelopeState(of: mail, due: Bench.due)
         state.recipients[1].fate = .delivered
-        state.recipients[2].fate = .failed
+        state.recipients[2].fate = .bounced
         try await bench.storage.commit(QueueCommit(states: [state]))
         for afterCrash in [nil, true, false] {
             if let afterCrash { bench = try await bench.reopened(afterCrash: afterCrash) }
@@ -304,25 +304,25 @@ package enum StorageSuite {
         }
         state.recipients[0].fate = .expired
         state.recipients[3].fate = .delivered
-        var removal = Removal(id: withdrawn.id, withdrawn: 2)
-        removal.by = "root"
+        var ending = Ending(id: removed.id, removed: 2)
+        ending.by = "root"
         try await bench.storage.commit(
-            QueueCommit(removed: [Removal(of: state), removal, Removal(id: notice.id, bounced: 1)]))
+            QueueCommit(ended: [Ending(of: state), ending, Ending(id: notice.id, bounced: 1)]))
         for afterCrash in [nil, true, false] {
             if let afterCrash { bench = try await bench.reopened(afterCrash: afterCrash) }
             let ledger = try await bench.storage.ledger()
             let submitted = ledger.submitted
             try demand(
                 submitted.delivered == 2 && submitted.bounced == 1 && submitted.expired == 1
-                    && submitted.withdrawn == 2 && submitted.queued == 0 && ledger.notices.bounced == 1,
-                "each recipient has ended as its removal said: \(ledger)")
-            try demand(ledger.withdrawnBy == ["root": 2] && ledger.isBalanced, "and who withdrew is known")
+                    && submitted.removed == 2 && submitted.queued == 0 && ledger.notices.bounced == 1,
+                "each recipient has ended as its ending said: \(ledger)")
+            try demand(ledger.removedBy == ["root": 2] && ledger.isBalanced, "and who removed them is known")
         }
         let short = try await bench.accept(bench.envelope(to: ["a@x.test", "b@x.test"]))
-        try await bench.storage.commit(QueueCommit(removed: [Removal(id: short.id, delivered: 1)]))
+        try await bench.storage.commit(QueueCommit(ended: [Ending(id: short.id, delivered: 1)]))
         try demand(
             try await bench.storage.ledger().mismatched == 1,
-            "a removal that does not say of all how they ended is noted")
+            "an ending that does not say of all how they ended is noted")
         await bench.storage.close()
     }
 
@@ -330,7 +330,7 @@ package enum StorageSuite {
         let bench = try await Bench(place)
         for number in 0..<20 { try await bench.accept(bench.envelope(at: Int64(number)), text: "twelve octets") }
         let ended = try await bench.accept(bench.envelope(at: 20))
-        try await bench.storage.commit(QueueCommit(removed: [Removal(id: ended.id, delivered: 1)]))
+        try await bench.storage.commit(QueueCommit(ended: [Ending(id: ended.id, delivered: 1)]))
         let audit = try await bench.storage.audit()
         try demand(audit.isClean, "nothing is wrong: \(audit.findings)")
         try demand(audit.envelopes == 20 && audit.octets >= 20 * 13, "all that is queued was read")
@@ -345,7 +345,7 @@ package enum StorageSuite {
         let envelope = try await bench.accept(bench.envelope())
         let status = bench.storage.status()
         try demand(status.queued == 1 && status.failure == nil && !status.isFull, "status tells what is queued")
-        try await bench.storage.commit(QueueCommit(removed: [Removal(id: envelope.id, delivered: 1)]))
+        try await bench.storage.commit(QueueCommit(ended: [Ending(id: envelope.id, delivered: 1)]))
         try demand(bench.storage.status().queued == 0, "and that it has left")
         await bench.storage.close()
         try demand(bench.storage.status().failure != nil, "a storage that is closed says so")
@@ -396,7 +396,7 @@ package enum StorageSuite {
                     try await bench.storage.commit(QueueCommit(states: [state]))
                 }
                 if number % 5 == 0 {
-                    try await bench.storage.commit(QueueCommit(removed: [Removal(id: envelope.id, expired: 1)]))
+                    try await bench.storage.commit(QueueCommit(ended: [Ending(id: envelope.id, expired: 1)]))
                 } else {
                     expected[envelope.id] = QueuedSummary(
                         of: StoredEnvelope(envelope: envelope, state: state, message: Message(head: ByteBuffer())))
@@ -405,7 +405,7 @@ package enum StorageSuite {
             // What was there before leaves as what is new does.
             if let id = expected.keys.sorted().first {
                 expected[id] = nil
-                try await bench.storage.commit(QueueCommit(removed: [Removal(id: id, delivered: 1)]))
+                try await bench.storage.commit(QueueCommit(ended: [Ending(id: id, delivered: 1)]))
             }
             bench = try await bench.reopened(afterCrash: afterCrash)
             try demand(bench.events.ours == expected, "a restart finds what was acknowledged, no more and no less")

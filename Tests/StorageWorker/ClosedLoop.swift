@@ -90,7 +90,7 @@ private final class Turns: @unchecked Sendable {
     /// One message in flight. What it commits is made once, but for the id: it is the storage's time that is measured.
     private struct Slot {
         var acceptance: QueueCommit
-        var removal: QueueCommit
+        var ending: QueueCommit
         /// Monotonic nanoseconds.
         var begun: Int64 = 0
         /// Called when the message is durable.
@@ -123,7 +123,7 @@ private final class Turns: @unchecked Sendable {
                 acceptance: QueueCommit(
                     accepted: [.init(group.envelopes()[0], due: Timestamp(milliseconds: 0))],
                     message: Message(head: group.content(.head))),
-                removal: QueueCommit(removed: [Removal(id: first, delivered: 1)]))
+                ending: QueueCommit(ended: [Ending(id: first, delivered: 1)]))
         }
         check = { [done] in done.check($0) }
         random = Generator(seed: first.low)
@@ -172,11 +172,11 @@ private final class Turns: @unchecked Sendable {
     /// The message of a slot is durable: the next one.
     private func ended(_ slot: Int) {
         let now = Self.now()
-        slots[slot].removal.removed[0].id = slots[slot].acceptance.accepted[0].envelope.id
+        slots[slot].ending.ended[0].id = slots[slot].acceptance.accepted[0].envelope.id
         result.latencies.append(UInt32(clamping: (now - slots[slot].begun) / 1000))
         result.count += 1
         if goesOn(result.count, now - begin) { accept(slot, now) } else { left -= 1 }
-        if removes { commit(&slots[slot].removal, check) }
+        if removes { commit(&slots[slot].ending, check) }
     }
 
     private func accept(_ slot: Int, _ now: Int64) {
@@ -240,7 +240,7 @@ private final class Completions: @unchecked Sendable {
         if wakes { sem_post(semaphore) }
     }
 
-    /// A removal has ended: nobody waits for it.
+    /// An ending has ended: nobody waits for it.
     func check(_ result: Result<Void, StorageError>) {
         if case .failure(let error) = result { state.withLock { $0.error = error } }
     }

@@ -69,7 +69,7 @@ struct Load {
             } else {
                 live.remove(at: index)
                 try marks.write("r", group)
-                try await storage.commit(QueueCommit(removed: ids.map { Removal(id: $0, delivered: 1) }))
+                try await storage.commit(QueueCommit(ended: ids.map { Ending(id: $0, delivered: 1) }))
                 try marks.write("X", group)
             }
         }
@@ -93,7 +93,7 @@ struct Load {
         try await storage.commit(
             QueueCommit(
                 accepted: envelopes.map { .init($0, due: Timestamp(milliseconds: 0)) }, message: message,
-                removed: replaced.flatMap(\.ids).map { Removal(id: $0, bounced: 1) }))
+                ended: replaced.flatMap(\.ids).map { Ending(id: $0, bounced: 1) }))
         try marks.write("A", group)
         for old in replaced { try marks.write("X", old.group) }
         return (group, envelopes.map(\.id))

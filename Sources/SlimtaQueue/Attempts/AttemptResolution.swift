@@ -20,7 +20,7 @@ package struct AttemptResolution: Sendable {
         package let outcome: Outcome
     }
 
-    /// The whole commit: the new state or the removal, and notices with it (RFC 5321 section 6.1: a failure and the
+    /// The whole commit: the new state or the ending, and notices with it (RFC 5321 section 6.1: a failure and the
     /// notice of it become durable together).
     package var commit: QueueCommit
     /// The new state; nil: the envelope leaves the queue.
@@ -68,7 +68,7 @@ package struct AttemptResolution: Sendable {
         commit = QueueCommit()
         if delays.isEmpty {
             self.state = nil
-            commit.removed = [Removal(of: state)]
+            commit.ended = [Ending(of: state)]
         } else {
             if isFinal, let wait { state.due = now + wait }
             // Cut short, only what is final is a result.
@@ -103,7 +103,7 @@ package struct AttemptResolution: Sendable {
                 state.recipients[index].fate = .delivered
                 kind = .delivered
             case .permanent:
-                state.recipients[index].fate = .failed
+                state.recipients[index].fate = .bounced
                 told.failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: false))
                 kind = .bounced
             case .temporary where isOver:
@@ -122,7 +122,7 @@ package struct AttemptResolution: Sendable {
     }
 }
 
-extension Removal {
+extension Ending {
     /// The end of the envelope whose recipients all have a final fate.
     package init(of state: EnvelopeState) {
         self.init(id: state.id)
@@ -130,9 +130,9 @@ extension Removal {
             switch recipient.fate {
             case .pending: preconditionFailure("a pending recipient leaves the queue")
             case .delivered: delivered += 1
-            case .failed: bounced += 1
+            case .bounced: bounced += 1
             case .expired: expired += 1
-            case .withdrawn: withdrawn += 1
+            case .removed: removed += 1
             }
         }
     }

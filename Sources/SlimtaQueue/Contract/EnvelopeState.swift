@@ -47,13 +47,13 @@ package struct EnvelopeState: Hashable, Sendable {
 
 /// How far one recipient is.
 package struct RecipientState: Hashable, Sendable {
-    /// Final but for `pending`. The numbers are stored: they keep their meaning.
+    /// Final but for `pending`. The numbers are stored and keep their meaning; the names are what operators read.
     package enum Fate: UInt8, Sendable {
         case pending = 0
         case delivered = 1
-        case failed = 2
+        case bounced = 2
         case expired = 3
-        case withdrawn = 4
+        case removed = 4
     }
 
     /// What became of the recipient.

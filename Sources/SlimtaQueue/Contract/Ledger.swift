@@ -21,7 +21,7 @@ package struct Ledger: Hashable, Sendable {
         /// Time ran out: the sender was told.
         package var expired: UInt64 = 0
         /// Taken out by an operator.
-        package var withdrawn: UInt64 = 0
+        package var removed: UInt64 = 0
         /// Lost to damage, and reported when that was found.
         package var lost: UInt64 = 0
         /// Still to be delivered.
@@ -32,7 +32,7 @@ package struct Ledger: Hashable, Sendable {
 
         /// Recipients that nothing accounts for; below zero, that ended more than once. 0 unless there is a fault.
         package var unaccounted: Int64 {
-            let known = delivered &+ bounced &+ expired &+ withdrawn &+ lost &+ queued
+            let known = delivered &+ bounced &+ expired &+ removed &+ lost &+ queued
             return Int64(bitPattern: accepted &+ repeated &- known)
         }
 
@@ -44,7 +44,7 @@ package struct Ledger: Hashable, Sendable {
             sum.delivered &+= b.delivered
             sum.bounced &+= b.bounced
             sum.expired &+= b.expired
-            sum.withdrawn &+= b.withdrawn
+            sum.removed &+= b.removed
             sum.lost &+= b.lost
             sum.queued &+= b.queued
             return sum
@@ -55,7 +55,7 @@ package struct Ledger: Hashable, Sendable {
             delivered &+= UInt64(fates.delivered)
             bounced &+= UInt64(fates.bounced)
             expired &+= UInt64(fates.expired)
-            withdrawn &+= UInt64(fates.withdrawn)
+            removed &+= UInt64(fates.removed)
         }
 
         /// Takes back what ``add(_:)`` did.
@@ -63,7 +63,7 @@ package struct Ledger: Hashable, Sendable {
             delivered &-= UInt64(fates.delivered)
             bounced &-= UInt64(fates.bounced)
             expired &-= UInt64(fates.expired)
-            withdrawn &-= UInt64(fates.withdrawn)
+            removed &-= UInt64(fates.removed)
         }
     }
 
@@ -72,8 +72,8 @@ package struct Ledger: Hashable, Sendable {
     /// What slimtad itself sent: envelopes with the null reverse-path.
     package var notices = Account()
     /// Recipients of envelopes that an operator took out, by the operator's name.
-    package var withdrawnBy: [String: UInt64] = [:]
-    /// Removals that did not say of each recipient how it ended: each is a fault, also where their sum is right.
+    package var removedBy: [String: UInt64] = [:]
+    /// Endings that did not say of each recipient how it ended: each is a fault, also where their sum is right.
     package var mismatched: UInt64 = 0
     /// When counting began.
     package var since: Timestamp
@@ -88,7 +88,7 @@ package struct Ledger: Hashable, Sendable {
     /// Whether every recipient is accounted for, exactly once.
     package var isBalanced: Bool { submitted.unaccounted == 0 && notices.unaccounted == 0 && mismatched == 0 }
 
-    /// Operators that are told apart; what others withdraw is counted under ``others``.
+    /// Operators that are told apart; what others remove is counted under ``others``.
     package static let operatorLimit = 32
     /// Octets of an operator's name that are kept.
     package static let nameLimit = 64
@@ -119,16 +119,16 @@ package struct Ledger: Hashable, Sendable {
         }
     }
 
-    /// Counts recipients that the operator `name` withdrew, for ``withdrawnBy``.
-    package mutating func withdrew(_ count: UInt32, by name: String?) {
+    /// Counts recipients that the operator `name` removed, for ``removedBy``.
+    package mutating func countRemoved(_ count: UInt32, by name: String?) {
         if count == 0 { return }
         var name = name ?? ""
         while name.utf8.count > Self.nameLimit { name.removeLast() }
-        if withdrawnBy[name] == nil, withdrawnBy.count >= Self.operatorLimit { name = Self.others }
-        withdrawnBy[name, default: 0] &+= UInt64(count)
+        if removedBy[name] == nil, removedBy.count >= Self.operatorLimit { name = Self.others }
+        removedBy[name, default: 0] &+= UInt64(count)
     }
 
-    /// Both together; `since` and who withdrew is taken from `a`.
+    /// Both together; `since` and who removed is taken from `a`.
     package static func + (a: Ledger, b: Ledger) -> Ledger {
         var sum = a
         sum.submitted = a.submitted + b.submitted
@@ -147,7 +147,7 @@ package struct Fates: Hashable, Sendable {
     /// As in ``Ledger/Account``.
     package var expired: UInt32 = 0
     /// As in ``Ledger/Account``.
-    package var withdrawn: UInt32 = 0
+    package var removed: UInt32 = 0
 
     /// Nobody has one.
     package init() {}
@@ -158,27 +158,27 @@ package struct Fates: Hashable, Sendable {
             switch recipient.fate {
             case .pending: break
             case .delivered: delivered += 1
-            case .failed: bounced += 1
+            case .bounced: bounced += 1
             case .expired: expired += 1
-            case .withdrawn: withdrawn += 1
+            case .removed: removed += 1
             }
         }
     }
 
-    /// What a removal says.
-    package init(_ removal: Removal) {
-        (delivered, bounced) = (removal.delivered, removal.bounced)
-        (expired, withdrawn) = (removal.expired, removal.withdrawn)
+    /// What an ending says.
+    package init(_ ending: Ending) {
+        (delivered, bounced) = (ending.delivered, ending.bounced)
+        (expired, removed) = (ending.expired, ending.removed)
     }
 
     /// How many recipients have one.
-    package var sum: UInt64 { UInt64(delivered) + UInt64(bounced) + UInt64(expired) + UInt64(withdrawn) }
+    package var sum: UInt64 { UInt64(delivered) + UInt64(bounced) + UInt64(expired) + UInt64(removed) }
     /// Whether nobody has one.
     package var isNone: Bool { sum == 0 }
 
     /// Whether all that ended before have still ended so.
     package func follows(_ before: Fates) -> Bool {
         delivered >= before.delivered && bounced >= before.bounced && expired >= before.expired
-            && withdrawn >= before.withdrawn
+            && removed >= before.removed
     }
 }

@@ -14,11 +14,11 @@ extension EnvelopeState {
     }
 
     /// The end of an envelope that an operator takes out: who is pending is told nothing.
-    package func withdrawn(by name: String) -> Removal {
+    package func removed(by name: String) -> Ending {
         var state = self
-        for index in state.pending { state.recipients[index].fate = .withdrawn }
-        var removal = Removal(of: state)
-        removal.by = name
-        return removal
+        for index in state.pending { state.recipients[index].fate = .removed }
+        var ending = Ending(of: state)
+        ending.by = name
+        return ending
     }
 }

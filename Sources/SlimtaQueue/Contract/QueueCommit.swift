@@ -29,21 +29,21 @@ package struct QueueCommit: Sendable {
     /// New states of queued envelopes. Absolute: the last one written is the truth.
     package var states: [EnvelopeState]
     /// Envelopes that leave the queue: every recipient's fate is final.
-    package var removed: [Removal]
+    package var ended: [Ending]
 
     /// Nothing but what is given; a commit of nothing is allowed.
     package init(
-        accepted: [Acceptance] = [], message: Message? = nil, states: [EnvelopeState] = [], removed: [Removal] = []
+        accepted: [Acceptance] = [], message: Message? = nil, states: [EnvelopeState] = [], ended: [Ending] = []
     ) {
         self.accepted = accepted
         self.message = message
         self.states = states
-        self.removed = removed
+        self.ended = ended
     }
 }
 
 /// An envelope that leaves the queue, with the final fates: the ledger is made of these.
-package struct Removal: Hashable, Sendable {
+package struct Ending: Hashable, Sendable {
     /// Of the envelope.
     package var id: QueueID
     /// How many recipients ended how, counted over the envelope's whole life.
@@ -53,20 +53,20 @@ package struct Removal: Hashable, Sendable {
     /// Out of time.
     package var expired: UInt32
     /// Taken out by an operator.
-    package var withdrawn: UInt32
-    /// The operator who took out what is `withdrawn`.
+    package var removed: UInt32
+    /// The operator who took out what is `removed`.
     package var by: String?
 
     /// The numbers add up to the recipients of the envelope.
     package init(
-        id: QueueID, delivered: UInt32 = 0, bounced: UInt32 = 0, expired: UInt32 = 0, withdrawn: UInt32 = 0,
+        id: QueueID, delivered: UInt32 = 0, bounced: UInt32 = 0, expired: UInt32 = 0, removed: UInt32 = 0,
         by: String? = nil
     ) {
         self.id = id
         self.delivered = delivered
         self.bounced = bounced
         self.expired = expired
-        self.withdrawn = withdrawn
+        self.removed = removed
         self.by = by
     }
 }

@@ -60,7 +60,7 @@ package struct QueueSnapshot: Hashable, Sendable {
 
 extension QueueMachine {
     /// An operator's command about an envelope begins: it is not attempted until ``unclaimed(_:isHeld:)``, ``held(_:)``,
-    /// ``released(_:now:)`` or ``removed(_:report:now:)``. Returns whether it was held.
+    /// ``released(_:now:)`` or ``ended(_:report:now:)``. Returns whether it was held.
     package mutating func claim(_ id: QueueID) throws(QueueOperationError) -> Bool {
         guard let slot = entries.slot(of: id) else { throw .notFound }
         let place = entries[slot].place

@@ -139,7 +139,7 @@ package struct QueueMachine: ~Copyable {
 
     /// Takes envelopes whose turn it is now, as many as the limits and `atMost` allow. Each is in flight until
     /// ``attempted(_:next:destination:isWarned:report:now:)``, ``postponed(_:until:)``, ``held(_:)`` or
-    /// ``removed(_:report:now:)``. There may be more: see ``nextDue``.
+    /// ``ended(_:report:now:)``. There may be more: see ``nextDue``.
     package mutating func takeDue(now: Timestamp, atMost: Int = 64) -> [Taken] {
         for _ in 0..<Self.work {
             guard let number = wakes.first, destinations[number].wake <= now else { break }
@@ -205,7 +205,7 @@ package struct QueueMachine: ~Copyable {
     }
 
     /// An envelope has left the queue.
-    package mutating func removed(_ id: QueueID, report: HostReport = .unknown, now: Timestamp) -> DestinationChange? {
+    package mutating func ended(_ id: QueueID, report: HostReport = .unknown, now: Timestamp) -> DestinationChange? {
         guard let slot = entries.slot(of: id) else { return nil }
         let change = land(slot, report, now)
         remove(slot)

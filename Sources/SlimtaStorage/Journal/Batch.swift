@@ -104,9 +104,9 @@ final class Batch: @unchecked Sendable {
             StateCodec.encode(state, tag: RecordTag.state, into: buffer)
             changes.append(Change(kind: .state(Fates(state)), frame: start, id: state.id))
         }
-        for removal in commit.removed {
-            RemovalCodec.encode(removal, recipients(removal.id), into: buffer)
-            changes.append(Change(kind: .remove(Fates(removal), by: removal.by), frame: start, id: removal.id))
+        for ending in commit.ended {
+            EndingCodec.encode(ending, recipients(ending.id), into: buffer)
+            changes.append(Change(kind: .remove(Fates(ending), by: ending.by), frame: start, id: ending.id))
         }
         FrameHeader.end(start, salt: salt, in: buffer)
         frames.append(start)

@@ -6,9 +6,9 @@ import SlimtaQueue
 
 /// What a frame is. A type that is not known stops the start: it was written by a newer version.
 enum FrameType: UInt8 {
-    /// New envelopes with their message once; also states and removals that belong to the same transaction.
+    /// New envelopes with their message once; also states and endings that belong to the same transaction.
     case accept = 1
-    /// New states, and removals with them. Absolute values: the last one is the truth.
+    /// New states, and endings with them. Absolute values: the last one is the truth.
     case state = 2
     /// Envelopes that leave the queue.
     case remove = 3

@@ -116,7 +116,7 @@ final class Journal: Sendable {
     /// See ``QueueStorage/commit(_:completion:)``.
     func commit(_ commit: QueueCommit, completion: @escaping Batch.Completion) {
         precondition(commit.accepted.isEmpty || commit.message != nil, "envelopes without a message")
-        let isPrivileged = commit.accepted.isEmpty || !commit.states.isEmpty || !commit.removed.isEmpty
+        let isPrivileged = commit.accepted.isEmpty || !commit.states.isEmpty || !commit.ended.isEmpty
         let (isClosed, wakes) = state.withLock { state -> (Bool, Bool) in
             if state.hasEnded { return (true, false) }
             if state.isClosing {
@@ -126,7 +126,7 @@ final class Journal: Sendable {
             switch state.phase {
             case .broken(let reason, _, _): state.open.refuse(completion, .failed(reason))
             case .running:
-                if commit.accepted.isEmpty && commit.states.isEmpty && commit.removed.isEmpty {
+                if commit.accepted.isEmpty && commit.states.isEmpty && commit.ended.isEmpty {
                     state.open.waiters.append(Batch.Waiter(completion: completion))
                 } else if state.isFull && !isPrivileged {
                     state.open.refuse(completion, .full)

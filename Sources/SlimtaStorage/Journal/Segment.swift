@@ -24,7 +24,7 @@ final class Segment: @unchecked Sendable {
     var isPoisoned = false
 
     var number: UInt64 { header.number }
-    /// Octets that are kept for states and removals when there is no other segment: the queue can drain.
+    /// Octets that are kept for states and endings when there is no other segment: the queue can drain.
     var reserved: Int { size / 4 }
 
     init(header: SegmentHeader, file: File, size: Int, fileSystem: any FileSystem) {

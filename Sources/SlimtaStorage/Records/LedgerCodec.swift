@@ -10,13 +10,13 @@ enum LedgerCodec {
         for account in [ledger.submitted, ledger.notices] {
             for counter in [
                 account.accepted, account.repeated, account.delivered, account.bounced, account.expired,
-                account.withdrawn, account.lost, 0,
+                account.removed, account.lost, 0,
             ] { output.append(counter) }
         }
         output.append(ledger.mismatched)
         output.append(ledger.since.milliseconds)
-        output.append(UInt32(ledger.withdrawnBy.count))
-        for (name, count) in ledger.withdrawnBy.sorted(by: { $0.key < $1.key }) {
+        output.append(UInt32(ledger.removedBy.count))
+        for (name, count) in ledger.removedBy.sorted(by: { $0.key < $1.key }) {
             // One that came from a damaged disk and was repaired may be longer.
             let name = name.cut(toOctets: Int(UInt8.max))
             output.append(count)
@@ -34,7 +34,7 @@ enum LedgerCodec {
             account.delivered = try cursor.number()
             account.bounced = try cursor.number()
             account.expired = try cursor.number()
-            account.withdrawn = try cursor.number()
+            account.removed = try cursor.number()
             account.lost = try cursor.number()
             _ = try cursor.number(UInt64.self)
             ledger[kind] = account
@@ -43,9 +43,9 @@ enum LedgerCodec {
         ledger.since = Timestamp(milliseconds: try cursor.number())
         let count: UInt32 = try cursor.number()
         for _ in 0..<count {
-            let withdrawn: UInt64 = try cursor.number()
+            let removed: UInt64 = try cursor.number()
             let length: UInt8 = try cursor.number()
-            ledger.withdrawnBy[String(decoding: try cursor.octets(Int(length)), as: UTF8.self)] = withdrawn
+            ledger.removedBy[String(decoding: try cursor.octets(Int(length)), as: UTF8.self)] = removed
         }
         return ledger
     }

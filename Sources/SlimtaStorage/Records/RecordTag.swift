@@ -10,7 +10,7 @@ enum RecordTag {
     /// Where the rest of a large message is.
     static let spool: UInt8 = 3
     static let state: UInt8 = 4
-    static let removal: UInt8 = 5
+    static let ending: UInt8 = 5
     /// Numbers of frames that do not count: two of eight octets, first and last.
     static let range: UInt8 = 6
     /// Recipients accepted before this frame, since the queue was made: submitted, notices (8 octets each). First of all.

@@ -84,9 +84,9 @@ enum StateCodec {
                 switch RecipientState.Fate(rawValue: fate) {
                 case .pending: outline.firstPending = outline.firstPending ?? index
                 case .delivered: outline.fates.delivered += 1
-                case .failed: outline.fates.bounced += 1
+                case .bounced: outline.fates.bounced += 1
                 case .expired: outline.fates.expired += 1
-                case .withdrawn: outline.fates.withdrawn += 1
+                case .removed: outline.fates.removed += 1
                 case nil: throw FormatError("fate")
                 }
                 index += 1

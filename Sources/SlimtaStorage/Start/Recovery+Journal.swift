@@ -47,7 +47,7 @@ extension Recovery {
     ) throws(FormatError) -> AcceptedCount {
         var envelopes: [EnvelopeOutline] = []
         var states: [StateOutline] = []
-        var removals: [(Removal, RecipientCount?)] = []
+        var endings: [(Ending, RecipientCount?)] = []
         var spool: SpoolReference?
         var cursor = InputCursor(payload)
         while let field = try cursor.field() {
@@ -55,7 +55,7 @@ extension Recovery {
             case RecordTag.envelope: envelopes.append(try EnvelopeCodec.outline(field.value))
             case RecordTag.spool: spool = try SpoolCodec.decode(field)
             case RecordTag.state: states.append(try StateCodec.outline(field.value))
-            case RecordTag.removal: removals.append(try RemovalCodec.decode(field))
+            case RecordTag.ending: endings.append(try EndingCodec.decode(field))
             default: break
             }
         }
@@ -80,12 +80,12 @@ extension Recovery {
             }
             if let slot { summaries.update(slot, state) }
         }
-        for (removal, recipients) in removals {
+        for (ending, recipients) in endings {
             core.index.withLock { index in
-                if index.slot(of: removal.id) != nil {
-                    _ = index.end(removal.id, Fates(removal), by: removal.by)
+                if index.slot(of: ending.id) != nil {
+                    _ = index.end(ending.id, Fates(ending), by: ending.by)
                 } else if let recipients {
-                    index.count(Fates(removal), of: recipients, by: removal.by)
+                    index.count(Fates(ending), of: recipients, by: ending.by)
                 }
             }
         }
@@ -143,7 +143,7 @@ extension Recovery {
         switch field.tag {
         case RecordTag.envelope: (try? EnvelopeCodec.decode(field.value)).map { ($0.0.id, $0.0.summary) }
         case RecordTag.state: (try? StateCodec.outline(field.value)).map { ($0.id, "what an attempt came to") }
-        case RecordTag.removal: (try? RemovalCodec.decode(field)).map { ($0.0.id, "its end") }
+        case RecordTag.ending: (try? EndingCodec.decode(field)).map { ($0.0.id, "its end") }
         default: nil
         }
     }

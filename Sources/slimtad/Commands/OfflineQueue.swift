@@ -115,7 +115,7 @@ enum OfflineQueue {
             where filter.matches(queued.envelope, queued.state, QueuePlace(of: queued.state, now: now), now: now) {
                 let one = commit(action, queued.state, by: by)
                 commits.states += one.states
-                commits.removed += one.removed
+                commits.ended += one.ended
                 result.done += 1
             }
             try await storage.commit(commits)
@@ -135,7 +135,7 @@ enum OfflineQueue {
             state.release(at: .now())
             return QueueCommit(states: [state])
         case .remove:
-            return QueueCommit(removed: [state.withdrawn(by: by)])
+            return QueueCommit(ended: [state.removed(by: by)])
         case .flush, .bounce: preconditionFailure("needs the daemon")
         }
     }

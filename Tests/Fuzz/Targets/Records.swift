@@ -16,7 +16,7 @@ extension FuzzTarget {
             case 0: try checkEnvelope(bytes)
             case 1: try checkState(bytes)
             case 2: try checkMeta(bytes)
-            case 3: try checkRemoval(bytes)
+            case 3: try checkEnding(bytes)
             case 4: try checkValue(bytes)
             case 5: try checkSuperblock(octets)
             case 6: try checkWritten(octets)
@@ -79,18 +79,18 @@ private func checkMeta(_ octets: UnsafeRawBufferPointer) throws {
     }
 }
 
-private func checkRemoval(_ octets: UnsafeRawBufferPointer) throws {
+private func checkEnding(_ octets: UnsafeRawBufferPointer) throws {
     var cursor = InputCursor(octets)
     while let field = try? cursor.field() {
-        guard let (removal, recipients) = try? RemovalCodec.decode(field) else { continue }
+        guard let (ending, recipients) = try? EndingCodec.decode(field) else { continue }
         let output = OutputBuffer(capacity: 256)
-        RemovalCodec.encode(removal, recipients, into: output)
+        EndingCodec.encode(ending, recipients, into: output)
         try withExtendedLifetime(output) {
             var again = InputCursor(output.octets)
-            guard let second = try again.field() else { throw Broken(description: "a removal is not written") }
-            let (removed, counted) = try RemovalCodec.decode(second)
-            try same("\(removed)", "\(removal)", "a removal")
-            try same(counted?.raw, recipients?.raw, "the recipients of a removal")
+            guard let second = try again.field() else { throw Broken(description: "an ending is not written") }
+            let (removed, counted) = try EndingCodec.decode(second)
+            try same("\(removed)", "\(ending)", "an ending")
+            try same(counted?.raw, recipients?.raw, "the recipients of an ending")
         }
     }
 }
@@ -131,8 +131,8 @@ private func checkSuperblock(_ octets: [UInt8]) throws {
     let reading = withExtendedLifetime(output) { Superblock.decode(output.octets) }
     // Names and losses become shorter the first time, if they are not what we write.
     guard case .superblock(let block) = reading, let ledger = block.ledger, block.generations.count < 100,
-        block.losses.count < 40, ledger.withdrawnBy.count < 40,
-        ledger.withdrawnBy.keys.allSatisfy({ $0.utf8.count <= 255 })
+        block.losses.count < 40, ledger.removedBy.count < 40,
+        ledger.removedBy.keys.allSatisfy({ $0.utf8.count <= 255 })
     else { return }
     let written = block.encode()
     try withExtendedLifetime(written) {
@@ -166,7 +166,7 @@ private func checkWritten(_ octets: [UInt8]) throws {
     for _ in 0..<choices.number(below: 5) {
         state.recipients.append(
             RecipientState(
-                fate: choices.one(of: [.pending, .delivered, .failed, .expired, .withdrawn]), reply: choices.text(),
+                fate: choices.one(of: [.pending, .delivered, .bounced, .expired, .removed]), reply: choices.text(),
                 relay: choices.text()))
     }
     for _ in 0..<choices.number(below: 5) {
