@@ -155,7 +155,9 @@ let package = Package(
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, nioEmbedded,
                 logging,
             ]),
-        tests("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaNet", nioCore, nioPosix, logging]),
+        tests(
+            "SlimtaControl",
+            ["SlimtaMail", "SlimtaQueue", "SlimtaNet", "SlimtaStorage", "StorageKit", nioCore, nioPosix, logging]),
         tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaSMTP", nioCore]),
         // An executable is tested as a library: SwiftPM gives its main another name.
         tests(

@@ -1,0 +1,181 @@
+// A control service with a real queue on the storage in memory, and a daemon that notes what it is told to do.
+
+import Logging
+import NIOCore
+import SlimtaMail
+import SlimtaNet
+import SlimtaQueue
+import StorageKit
+import Synchronization
+import Testing
+
+@testable import SlimtaControl
+
+/// Notes what it is told, and is as the test says.
+final class NotingDaemon: ControlledDaemon {
+    private let state: Mutex<(facts: DaemonFacts, result: ReloadResult, orders: [String])>
+
+    init() {
+        let facts = DaemonFacts(
+            version: "9.9", hostname: "mx.test", since: Timestamp.now() + .seconds(-90), file: "/etc/slimta.conf",
+            read: Timestamp(milliseconds: 1_700_000_000_000), difference: nil, reload: nil,
+            edges: [.init(name: "in", listen: ["[::]:25"]) { 3 }], validation: "working", validationReason: nil,
+            isDraining: false, delivers: true, warnings: [])
+        state = Mutex((facts, ReloadResult(), []))
+    }
+
+    var delivers: Bool { state.withLock { $0.facts.delivers } }
+    var orders: [String] { state.withLock { $0.orders } }
+
+    func set(_ change: (inout DaemonFacts) -> Void) { state.withLock { change(&$0.facts) } }
+    func setResult(_ result: ReloadResult) { state.withLock { $0.result = result } }
+
+    func facts(_ time: Timestamp) async -> DaemonFacts { state.withLock { $0.facts } }
+
+    func reload() async -> ReloadResult {
+        state.withLock { state in
+            state.orders.append("reload")
+            return state.result
+        }
+    }
+
+    func drain() { state.withLock { $0.orders.append("drain") } }
+    func userName(_ uid: UInt32) async -> String { "user\(uid)" }
+}
+
+/// Keeps what is logged, a line each: the message and what is said of the command.
+struct NotingLog: LogHandler {
+    final class Lines: Sendable {
+        private let all = Mutex<[String]>([])
+        var lines: [String] { all.withLock { $0 } }
+        func note(_ line: String) { all.withLock { $0.append(line) } }
+    }
+
+    let lines: Lines
+    var metadata: Logger.Metadata = [:]
+    var logLevel = Logger.Level.trace
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        let said = (event.metadata ?? [:]).sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+        lines.note(([event.message.description] + said).joined(separator: " "))
+    }
+}
+
+/// Delivers nothing to "later.test", and is never done with "slow.test" before the test lets go of it.
+private final class ManyFacedRelay: Relay {
+    func attempt(_ delivery: Delivery) async -> [Outcome] {
+        let domain = delivery.envelope.recipients[delivery.recipients[0]].foldedDomain
+        // A drain does not wait for it: the test's end cancels it.
+        if domain == "slow.test" { try? await Task.sleep(for: .seconds(60)) }
+        let outcome =
+            domain == "later.test"
+            ? Outcome(.temporary, Reply(451, .init(4, 2, 0), "Greylisted"), isRemote: true)
+            : Outcome(.delivered, Reply(250, .init(2, 0, 0), "ok"), isRemote: true)
+        return delivery.recipients.map { _ in outcome }
+    }
+}
+
+/// The service and all that it looks at.
+final class ControlFixture: Sendable {
+    let storage: any QueueBackend
+    let queue: Queue
+    let daemon = NotingDaemon()
+    let control: Control
+    private let log = NotingLog.Lines()
+
+    convenience init(_ database: MemoryDatabase = MemoryDatabase()) async throws {
+        try await self.init(MemoryStorage(database))
+    }
+
+    init(_ storage: any QueueBackend) async throws {
+        self.storage = storage
+        let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        queue = Queue(
+            storage: storage, relay: ManyFacedRelay(),
+            configuration: .init(
+                schedule: RetrySchedule(intervals: [.seconds(3600)], expire: .seconds(86400), warn: nil),
+                limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
+            logger: silent)
+        control = Control(
+            storage: storage, queue: queue, daemon: daemon,
+            logger: Logger(label: "test") { [log] _ in NotingLog(lines: log) })
+        try await storage.start { [queue] in queue.receive($0) }
+    }
+
+    var lines: [String] { log.lines }
+
+    /// Stores envelopes of one message; their ids in the queue's order.
+    @discardableResult
+    func accept(_ count: Int = 1, to recipient: String = "x@x.test", login: String? = nil) async throws -> [QueueID] {
+        let now = Timestamp.now()
+        let envelopes = (0..<count).map { _ in
+            Envelope(
+                id: storage.newID(at: now), sender: Mailbox(parsing: "sender@later.test"),
+                recipients: [Mailbox(parsing: recipient)!], received: now,
+                client: ClientInfo(address: "192.0.2.1", name: "c", protocolWord: "ESMTP", login: login),
+                prependedFields: ByteBuffer(string: "Received: here\r\n"))
+        }
+        let result: Result<Void, StorageError> = await withCheckedContinuation { continuation in
+            queue.accept(envelopes, Message(head: ByteBuffer(string: "Subject: x\r\n\r\nbody\r\n"))) {
+                continuation.resume(returning: $0)
+            }
+        }
+        try result.get()
+        return envelopes.map(\.id).sorted()
+    }
+
+    /// The answer to one request: its status, and its content as JSON.
+    func ask(
+        _ method: ControlRequest.Method, _ path: String, _ query: (String, String)...
+    ) async throws -> (status: Int, json: JSON) {
+        try await ask(method, path, query)
+    }
+
+    func ask(
+        _ method: ControlRequest.Method, _ path: String, _ query: [(String, String)]
+    ) async throws -> (status: Int, json: JSON) {
+        let answer = await response(method, path, query)
+        guard case .whole(let octets) = answer.content else {
+            Issue.record("no JSON")
+            return (answer.status, .null)
+        }
+        return (answer.status, try JSON(parsing: octets.readableBytesView))
+    }
+
+    func response(
+        _ method: ControlRequest.Method, _ path: String, _ query: [(String, String)] = []
+    ) async -> HTTPResponse {
+        await control.respond(
+            to: ControlRequest(
+                method: method, path: path.split(separator: "/").map(String.init),
+                query: query.map { HTTPTarget.Parameter($0.0, $0.1) }, peer: .init(uid: 7, pid: 42)))
+    }
+
+    /// How far each message is that can be read, by its id.
+    func places() async throws -> [String: String] {
+        let list = try await ask(.get, "queue", ("limit", "1000")).json
+        return Dictionary(
+            uniqueKeysWithValues: list["messages"].elements.map { ($0["id"].text ?? "", $0["state"].text ?? "") })
+    }
+
+    /// Has the queue make attempts while `body` runs.
+    func delivering(_ body: () async throws -> Void) async throws {
+        let running = Task { [queue] in await queue.run() }
+        defer { running.cancel() }
+        try await body()
+    }
+}
+
+/// Waits until something is so; an issue if that takes too long.
+func eventually(_ what: Comment, _ condition: () async throws -> Bool) async throws {
+    for _ in 0..<4000 {
+        if try await condition() { return }
+        try await Task.sleep(for: .milliseconds(5))
+    }
+    Issue.record(what)
+}
