@@ -386,8 +386,10 @@ struct Mistake: Sendable, CustomStringConvertible {
     @Test func checkpointOfAJournal() async throws {
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("control-\(UUID().uuidString)").path
         defer { try? FileManager.default.removeItem(atPath: path) }
-        let storage = try JournaledStorage.open(
-            directory: path, owner: nil, options: StorageOptions(), report: { _ in })
+        var options = StorageOptions()
+        // None but the one that is asked for.
+        options.checkpointAge = .seconds(3600)
+        let storage = try JournaledStorage.open(directory: path, owner: nil, options: options, report: { _ in })
         let fixture = try await ControlFixture(storage)
         try await fixture.accept(3)
         let before = storage.status().checkpoint

@@ -53,6 +53,8 @@ private final class Mutant: QueueBackend {
     private let sound: MemoryStorage
     private let fault: Fault
     private let states = Mutex<[QueueID: UInt32]>([:])
+    /// Completions that wait for others: see `unordered`.
+    private let held = Mutex<[@Sendable () -> Void]>([])
 
     init(_ database: MemoryDatabase, _ fault: Fault) {
         sound = MemoryStorage(database)
@@ -110,10 +112,14 @@ private final class Mutant: QueueBackend {
             sound.commit(commit, completion: completion)
         case .unordered:
             sound.commit(commit) { result in
-                Task {
-                    try? await Task.sleep(for: .microseconds(Int64.random(in: 0...2000)))
-                    completion(result)
+                // Four at a time, the last one first.
+                let ended = self.held.withLock { held in
+                    held.append { completion(result) }
+                    guard held.count == 4 else { return [@Sendable () -> Void]() }
+                    defer { held = [] }
+                    return held
                 }
+                for completion in ended.reversed() { completion() }
             }
         case .oneAccount:
             var commit = commit
