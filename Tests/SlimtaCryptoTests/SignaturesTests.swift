@@ -2,6 +2,7 @@
 
 import Foundation
 import Synchronization
+import TestKit
 import Testing
 
 @testable import SlimtaCrypto
@@ -189,10 +190,6 @@ import Testing
 private final class Folder {
     private let url: URL
 
-    struct Failure: Error {
-        let text: String
-    }
-
     init() throws {
         url = FileManager.default.temporaryDirectory.appendingPathComponent("crypto-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
@@ -219,20 +216,7 @@ private final class Folder {
     }
 
     /// Throws if it says no.
-    func openSSL(_ arguments: [String]) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
-        process.arguments = arguments
-        process.currentDirectoryURL = url
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
-        let errors = Pipe()
-        process.standardError = errors
-        try process.run()
-        let text = errors.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else { throw Failure(text: String(decoding: text, as: UTF8.self)) }
-    }
+    func openSSL(_ arguments: [String]) throws { try runOpenSSL(arguments, in: url.path) }
 }
 
 private func octets(_ hex: String) -> [UInt8] {

@@ -110,21 +110,27 @@ package final class Certificates: Sendable {
 
     private func newPair() -> Pair { Pair(certificateFile: newFile("certificate.pem"), keyFile: newFile("key.pem")) }
 
+    private func run(_ arguments: [String]) throws { try runOpenSSL(arguments, in: folder.path) }
+
     private func newFile(_ name: String) -> String {
         folder.appendingPathComponent("\(UUID().uuidString)-\(name)").path
     }
+}
 
-    private func run(_ arguments: [String]) throws {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
-        process.arguments = arguments
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
-        let errors = Pipe()
-        process.standardError = errors
-        try process.run()
-        let text = errors.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else { throw Failure(text: String(decoding: text, as: UTF8.self)) }
+/// Runs the `openssl` command in `folder`; throws if it says no.
+package func runOpenSSL(_ arguments: [String], in folder: String) throws {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
+    process.arguments = arguments
+    process.currentDirectoryURL = URL(fileURLWithPath: folder)
+    process.standardInput = FileHandle.nullDevice
+    process.standardOutput = FileHandle.nullDevice
+    let errors = Pipe()
+    process.standardError = errors
+    try process.run()
+    let text = errors.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else {
+        throw Certificates.Failure(text: String(decoding: text, as: UTF8.self))
     }
 }

@@ -28,7 +28,7 @@ extension SMTPServerMachine {
         _ name: String, _ initialResponse: InitialResponse?, into output: inout ByteBuffer
     ) {
         guard configuration.authentication != .none else {
-            return refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), into: &output)
+            return refuse(.notImplemented, into: &output)
         }
         guard isExtended, user == nil, transaction == nil else { return refuse(.badSequence, into: &output) }
         guard offersAuthentication else {

@@ -98,7 +98,7 @@ extension SMTPServerMachine {
         case .vrfy:
             // RFC 5321 section 3.5.3. Who has a mailbox is nobody's business.
             write(Reply(252, .init(2, 1, 5), "Cannot VRFY user, but will accept message"), into: &output)
-        case .expn: refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), into: &output)
+        case .expn: refuse(.notImplemented, into: &output)
         case .help:
             write(
                 Reply(
@@ -134,7 +134,7 @@ extension SMTPServerMachine {
 
     mutating func startTLS(into output: inout ByteBuffer) {
         guard configuration.tls == .startTLS else {
-            return refuse(Reply(502, .init(5, 5, 1), "Command not implemented"), into: &output)
+            return refuse(.notImplemented, into: &output)
         }
         guard tls == nil else {
             return refuse(Reply(503, .init(5, 5, 1), "TLS is already established"), into: &output)

@@ -4,6 +4,8 @@ internal import SlimtaMail
 
 extension Reply {
     static let badSequence = Reply(503, .init(5, 5, 1), "Bad sequence of commands")
+    /// RFC 5321 section 4.2.4: a command that is known, and not ours.
+    static let notImplemented = Reply(502, .init(5, 5, 1), "Command not implemented")
     static let invalidResponse = Reply(501, .init(5, 5, 2), "Invalid auth response")
     /// RFC 5321 section 4.2.3.
     static let unanswered = Reply(451, .init(4, 3, 0), "Requested action aborted: error in processing")
