@@ -19,7 +19,8 @@ extension JSON {
             .init("sender", .string(envelope.sender?.text ?? "")), .init("login", .optional(envelope.client.login)),
             .init("recipients", .array(pending.prefix(shown).map { .string(envelope.recipients[$0].text) })),
             .init("pending", .count(pending.count)), .init("total", .count(envelope.recipients.count)),
-            .init("reason", .string(pending.first.map { state.recipients[$0].reply } ?? "")),
+            .init(
+                "reason", .string(state.heldReason ?? pending.first.map { state.recipients[$0].reply } ?? "")),
         ])
     }
 
@@ -32,7 +33,8 @@ extension JSON {
             .init("id", .string("\(envelope.id)")), .init("state", .string(place.rawValue)),
             .init("received", .string(envelope.received.isoDate)), .init("age", .seconds(now - envelope.received)),
             .init("due", .string(state.due.isoDate)), .init("attempts", .count(state.attempts)),
-            .init("held", .bool(state.isHeld)), .init("warned", .bool(state.isWarned)),
+            .init("held", .bool(state.isHeld)), .init("held_by_rule", .optional(state.heldReason)),
+            .init("warned", .bool(state.isWarned)),
             .init("sender", .string(envelope.sender?.text ?? "")), .init("size", .count(size)),
             .init("body", .string(envelope.body == .eightBitMIME ? "8BITMIME" : "7BIT")),
             .init("smtputf8", .bool(envelope.smtpUTF8)),

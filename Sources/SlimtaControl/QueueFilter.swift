@@ -7,7 +7,7 @@ package import SlimtaQueue
 
 /// How far an envelope is.
 package enum QueuePlace: String, Sendable, CaseIterable {
-    /// An operator holds it.
+    /// An operator or a rule holds it.
     case held
     /// An attempt is being made.
     case active
@@ -46,7 +46,7 @@ package struct QueueFilter: Hashable, Sendable {
     package var maximumAge: Duration?
     /// How far it is.
     package var place: QueuePlace?
-    /// A part of what was said last of a recipient that is still to be delivered.
+    /// A part of what was said last of a recipient that is still to be delivered, or of the rule's name that holds it.
     package var reason: String?
 
     /// One that means everything.
@@ -130,7 +130,7 @@ package struct QueueFilter: Hashable, Sendable {
             guard known.fate == .pending else { return false }
             if let recipient, !Self.matches(mailbox, recipient) { return false }
             if let domain, mailbox.foldedDomain != domain { return false }
-            if let reason, !known.reply.asciiLowercased().contains(reason) { return false }
+            if let reason, !(state.heldReason ?? known.reply).asciiLowercased().contains(reason) { return false }
             return true
         }
     }

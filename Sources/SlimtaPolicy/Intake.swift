@@ -52,23 +52,26 @@ package final class Intake: Submissions {
     /// One queue id is told to the client: that of the envelope as it came. Envelopes that policies make of it have their own,
     /// and a line in the log each.
     package func submit(
-        _ envelope: Envelope, _ message: Message, session: String, completion: @escaping @Sendable (Reply) -> Void
+        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, session: String,
+        completion: @escaping @Sendable (Reply) -> Void
     ) {
         let settings = settings.withLock { $0 }
         let context = PolicyContext(
             hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset,
             newID: newID)
-        let mail: PolicyMail
+        var mail: PolicyMail
         do throws(PolicyRefusal) {
             mail = try settings.policies.apply(to: envelope, message, context)
         } catch {
             log(.info, "refused by policy", envelope, message, session, ["reply": "\(error.reply)"])
             return completion(error.reply)
         }
-        queue.accept(mail.envelopes, mail.message) { [self] result in
+        if !terms.fields.isEmpty { mail.prepend(terms.fields) }
+        queue.accept(mail.envelopes, mail.message, heldReason: terms.heldReason) { [self, mail] result in
             switch result {
             case .success:
-                for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, [:]) }
+                let held: Logger.Metadata = terms.heldReason.map { ["held": "\($0)"] } ?? [:]
+                for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, held) }
                 completion(Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"))
             case .failure(let error):
                 log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])

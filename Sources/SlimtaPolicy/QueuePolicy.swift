@@ -22,6 +22,12 @@ package struct PolicyMail: Sendable {
     /// Whether the client sent a field named `name` (lower case).
     package func has(_ name: StaticString) -> Bool { header.has(name, in: message.head) }
 
+    /// Puts whole fields on top of the header of each envelope, the first of them uppermost.
+    mutating func prepend(_ fields: [String]) {
+        let fields = fields.joined()
+        for index in envelopes.indices { envelopes[index].prepend(fields) }
+    }
+
     /// Removes whole fields. The rest of the content stays as it is, octet for octet.
     mutating func remove(_ fields: [HeaderBlock.Field]) { replace(fields.map { ($0.range, "") }) }
 
@@ -82,7 +88,7 @@ package protocol QueuePolicy: Sendable {
 }
 
 extension Envelope {
-    /// Puts `field`, which ends with CRLF, on top of the header.
+    /// Puts `field`, or several, which end with CRLF, on top of the header.
     mutating func prepend(_ field: String) {
         var fields = ByteBufferAllocator().buffer(capacity: field.utf8.count + prependedFields.readableBytes)
         fields.writeString(field)

@@ -130,28 +130,38 @@ package final class Queue: Sendable {
 
     /// Makes envelopes of one message durable, all or none, and sees to their delivery.
     ///
+    /// With a `heldReason` they are held from the start, in the same commit, until an operator releases them.
+    ///
     /// `completion` is called on a thread of the storage and must not block: the 250 waits for it.
     package func accept(
-        _ envelopes: [Envelope], _ message: Message,
+        _ envelopes: [Envelope], _ message: Message, heldReason: String? = nil,
         completion: @escaping @Sendable (Result<Void, StorageError>) -> Void
     ) {
         let accepted = envelopes.map { QueueCommit.Acceptance($0, due: $0.received) }
-        storage.commit(QueueCommit(accepted: accepted, message: message)) { result in
-            if case .success = result { self.accepted(envelopes, message) }
+        var commit = QueueCommit(accepted: accepted, message: message)
+        if let heldReason {
+            commit.states = envelopes.map { envelope in
+                var state = EnvelopeState(of: envelope, due: envelope.received)
+                state.hold(because: heldReason)
+                return state
+            }
+        }
+        storage.commit(commit) { result in
+            if case .success = result { self.accepted(envelopes, message, isHeld: heldReason != nil) }
             completion(result)
         }
     }
 
-    func accepted(_ envelopes: [Envelope], _ message: Message) {
+    func accepted(_ envelopes: [Envelope], _ message: Message, isHeld: Bool = false) {
         let now = clock.read().now
         let isAsleep = state.withLock { state in
-            let delivers = state.configuration.delivers
+            let delivers = state.configuration.delivers && !isHeld
             for envelope in envelopes where !state.machine.isLeaving(envelope.id) {
                 let domain = envelope.recipients[0].foldedDomain
                 state.machine.added(
                     QueuedSummary(
                         id: envelope.id, received: envelope.received, due: now, attempts: 0,
-                        isHeld: false, isWarned: envelope.sender == nil,
+                        isHeld: isHeld, isWarned: envelope.sender == nil,
                         destination: state.relay.destination(for: domain)), acceptedAt: now)
                 // What is not delivered is not kept; nor is what waits for a destination that does not answer.
                 guard delivers, state.freshOctets + message.head.readableBytes <= Self.freshBudget else { continue }

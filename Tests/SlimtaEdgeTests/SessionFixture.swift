@@ -123,7 +123,8 @@ final class AcceptingStorage: Submissions {
     func beginSpool(_ id: QueueID) -> any SpoolWriter { preconditionFailure("messages of tests are small") }
 
     func submit(
-        _ envelope: Envelope, _ message: Message, session: String, completion: @escaping @Sendable (Reply) -> Void
+        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, session: String,
+        completion: @escaping @Sendable (Reply) -> Void
     ) {
         let isSlow = state.withLock { state in
             state.count += 1

@@ -63,9 +63,12 @@ private final class World {
     }
 
     /// The reply to a message. A second one would be a crash: a continuation is resumed once.
-    func submit(_ envelope: Envelope, _ content: String = "Subject: x\r\n\r\ntext\r\n") async -> Reply {
+    func submit(
+        _ envelope: Envelope, _ content: String = "Subject: x\r\n\r\ntext\r\n",
+        _ terms: SubmissionTerms = SubmissionTerms()
+    ) async -> Reply {
         await withCheckedContinuation { continuation in
-            intake.submit(envelope, Message(head: ByteBuffer(string: content)), session: "1") {
+            intake.submit(envelope, Message(head: ByteBuffer(string: content)), terms: terms, session: "1") {
                 continuation.resume(returning: $0)
             }
         }
@@ -114,6 +117,36 @@ private final class World {
         }
         #expect(Set(recipients) == [["a@x.test", "c@X.test"], ["b@y.test"]] && world.queue.count == 2)
         #expect(try await world.storage.load(envelope.id).envelope.recipients.count == 2)
+        await world.storage.close()
+    }
+
+    /// Fields go above our Received on each envelope, whatever policies made of the message.
+    @Test func fieldsOfRulesAreOnTopOfEveryEnvelope() async throws {
+        let world = try await World([DomainSplitPolicy(), ReceivedPolicy()])
+        let terms = SubmissionTerms(fields: ["Received-SPF: pass\r\n", "X-Rule: a\r\n\tb\r\n"])
+        let envelope = try world.envelope(to: ["a@x.test", "b@y.test"])
+        #expect(await world.submit(envelope, "Subject: x\r\n\r\ntext\r\n", terms).code == 250)
+        let page = try await world.storage.page(after: nil, count: 10)
+        #expect(page.envelopes.count == 2)
+        for queued in page.envelopes {
+            let fields = String(buffer: queued.envelope.prependedFields)
+            #expect(fields.hasPrefix("Received-SPF: pass\r\nX-Rule: a\r\n\tb\r\nReceived: from laptop"))
+            #expect(!queued.state.isHeld)
+        }
+        await world.storage.close()
+    }
+
+    /// All of it is held in the commit that stores it.
+    @Test func whatARuleHoldsIsQueuedHeld() async throws {
+        let world = try await World([DomainSplitPolicy(), ReceivedPolicy()])
+        let envelope = try world.envelope(to: ["a@x.test", "b@y.test"])
+        let terms = SubmissionTerms(heldReason: "much at night")
+        let reply = await world.submit(envelope, "Subject: x\r\n\r\ntext\r\n", terms)
+        #expect(reply == Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"))
+        let page = try await world.storage.page(after: nil, count: 10)
+        #expect(page.envelopes.map(\.state.isHeld) == [true, true])
+        #expect(page.envelopes.map(\.state.heldReason) == ["much at night", "much at night"])
+        #expect(world.queue.snapshot().held == 2)
         await world.storage.close()
     }
 
@@ -171,7 +204,9 @@ private final class World {
         let answers = Answers()
         for _ in 0..<200 {
             let envelope = try world.envelope()
-            world.intake.submit(envelope, Message(head: ByteBuffer(string: "\r\n")), session: "1") { reply in
+            world.intake.submit(
+                envelope, Message(head: ByteBuffer(string: "\r\n")), terms: SubmissionTerms(), session: "1"
+            ) { reply in
                 answers.texts.withLock { $0[envelope.id, default: []].append(reply.text) }
             }
         }

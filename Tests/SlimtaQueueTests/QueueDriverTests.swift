@@ -117,7 +117,7 @@ private final class World {
     }
 
     @discardableResult
-    func accept(to recipient: String, _ count: Int) async throws -> [QueueID] {
+    func accept(to recipient: String, _ count: Int, heldBy rule: String? = nil) async throws -> [QueueID] {
         let now = clock.wall
         let envelopes = (0..<count).map { _ in
             Envelope(
@@ -126,7 +126,9 @@ private final class World {
                 client: ClientInfo(address: "", name: "c", protocolWord: "ESMTP"))
         }
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-            queue.accept(envelopes, Message(head: ByteBuffer(string: "Subject: x\r\n\r\nbody\r\n"))) {
+            queue.accept(
+                envelopes, Message(head: ByteBuffer(string: "Subject: x\r\n\r\nbody\r\n")), heldReason: rule
+            ) {
                 continuation.resume(with: $0.mapError { $0 as any Error })
             }
         }
@@ -170,6 +172,23 @@ private final class World {
 }
 
 @Suite struct QueueDriverTests {
+    /// What a rule holds is not attempted, neither now nor after a restart, until an operator releases it.
+    @Test func whatARuleHoldsWaitsForAnOperator() async throws {
+        let world = try World()
+        let held = try await world.accept(to: "x@well.test", 2, heldBy: "much at night")
+        let first = try await world.accept(to: "x@well.test")
+        #expect(await world.run { $0.count == 2 } && world.relay.delivered == [first])
+        try await world.reopen()
+        let second = try await world.accept(to: "x@well.test")
+        #expect(await world.run { $0.count == 2 } && world.relay.delivered == [first, second])
+        let states = await world.storage.states(held)
+        #expect(try states.map { try $0.get().heldReason } == ["much at night", "much at night"])
+        try await world.reopen()
+        try await world.release(held[0])
+        #expect(await world.run { $0.count == 1 } && world.relay.delivered == [first, second, held[0]])
+        #expect(try await world.storage.states([held[1]])[0].get().isHeld)
+    }
+
     @Test func manyToADeadDomainDoNotDelayOne() async throws {
         let world = try World(dead: ["dead.test"])
         for _ in 0..<20 { _ = try await world.accept(to: "x@dead.test", 500) }

@@ -55,6 +55,15 @@ import Testing
         #expect(hex { StateCodec.encode(state, tag: 4, into: $0) } == joined(expected))
     }
 
+    @Test func heldByARule() {
+        var state = EnvelopeState(id: id, due: someDue, recipients: [RecipientState()])
+        state.hold(because: "at night")
+        let plain = EnvelopeState(id: id, due: someDue, isHeld: true, recipients: [RecipientState()])
+        let before = hex { StateCodec.encode(plain, tag: 4, into: $0) }.dropFirst(10)
+        let after = hex { StateCodec.encode(state, tag: 4, into: $0) }.dropFirst(10)
+        #expect(after == before + "0708000000" + "6174206e69676874")
+    }
+
     @Test func spool() {
         let expected = """
             031c000000cdab0068e5cf8b018877665544332211e093040000000000efbeadde

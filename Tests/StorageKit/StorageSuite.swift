@@ -22,6 +22,7 @@ package enum StorageSuite {
         StorageCheck(description: "order", run: order),
         StorageCheck(description: "all of a commit or nothing", run: atomicity),
         StorageCheck(description: "states are absolute", run: absoluteStates),
+        StorageCheck(description: "held from the start", run: heldFromTheStart),
         StorageCheck(description: "what is not there", run: notFound),
         StorageCheck(description: "pages", run: pages),
         StorageCheck(description: "large messages", run: spool),
@@ -191,6 +192,42 @@ package enum StorageSuite {
             "the summary is that of the state, by the first pending recipient: \(String(describing: summary))"
         )
         await again.storage.close()
+    }
+
+    /// What is accepted with a state of its own has that state, before and after a restart, and until it is released.
+    static func heldFromTheStart(_ place: any StoragePlace) async throws {
+        let bench = try await Bench(place)
+        let first = bench.envelope()
+        let second = bench.envelope(beside: first.id)
+        let free = try await bench.accept(bench.envelope(at: 1))
+        var commit = Bench.acceptance([first, second])
+        commit.states = [first, second].map { envelope in
+            var state = EnvelopeState(of: envelope, due: Bench.due)
+            state.hold(because: "much at night")
+            return state
+        }
+        try await bench.storage.commit(commit)
+        for envelope in [first, second] {
+            let stored = try await bench.storage.load(envelope.id)
+            try demand(stored.state.isHeld && stored.state.heldReason == "much at night", "it is held, with the reason")
+            try demand(stored.envelope == envelope, "the envelope is as it was accepted")
+        }
+        let again = try await bench.reopened(afterCrash: true)
+        try demand(
+            again.events.ours.filter(\.value.isHeld).map(\.key).sorted() == [first.id, second.id].sorted()
+                && again.events.ours[free.id] != nil, "both are held after a crash, and nothing else")
+        let loaded = try await again.storage.load(second.id)
+        try demand(loaded.state.heldReason == "much at night", "the reason is known after a crash")
+        var state = loaded.state
+        state.release(at: Bench.due)
+        try await again.storage.commit(QueueCommit(states: [state]))
+        let last = try await again.reopened(afterCrash: false)
+        try demand(last.events.ours[second.id]?.isHeld == false, "what was released is not held any more")
+        try demand(last.events.ours[first.id]?.isHeld == true, "the other one is")
+        let states = await last.storage.states([second.id])
+        try demand(try states[0].get().heldReason == nil, "the reason has gone with the hold")
+        try demand(try await last.storage.ledger().isBalanced, "the ledger is balanced")
+        await last.storage.close()
     }
 
     static func notFound(_ place: any StoragePlace) async throws {

@@ -329,7 +329,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             switch result {
             case .success(let message):
                 self.submissions.submit(
-                    envelope, message, session: self.sessionText,
+                    envelope, message, terms: SubmissionTerms(), session: self.sessionText,
                     completion: self.here(context) { this, reply in this.answered(.reply(reply)) })
             case .failure(let error): self.answered(.reply(Reply(storing: error)))
             }

@@ -11,8 +11,10 @@ package struct EnvelopeState: Hashable, Sendable {
     package var attempts: UInt32
     /// When the next attempt is due.
     package var due: Timestamp
-    /// Held by an operator: never due.
+    /// Held, by an operator or by a rule: never due until it is released.
     package var isHeld: Bool
+    /// The name of the rule that holds it, as operators read it; nil: it is not held, or an operator holds it.
+    package var heldReason: String?
     /// Whether the sender was told of the delay.
     package var isWarned: Bool
     /// One for each recipient of the envelope, by its index.
@@ -22,13 +24,14 @@ package struct EnvelopeState: Hashable, Sendable {
 
     /// As it is read back, or for a test.
     package init(
-        id: QueueID, attempts: UInt32 = 0, due: Timestamp, isHeld: Bool = false, isWarned: Bool = false,
-        recipients: [RecipientState], history: [AttemptRecord] = []
+        id: QueueID, attempts: UInt32 = 0, due: Timestamp, isHeld: Bool = false, heldReason: String? = nil,
+        isWarned: Bool = false, recipients: [RecipientState], history: [AttemptRecord] = []
     ) {
         self.id = id
         self.attempts = attempts
         self.due = due
         self.isHeld = isHeld
+        self.heldReason = heldReason
         self.isWarned = isWarned
         self.recipients = recipients
         self.history = history
@@ -81,7 +84,7 @@ package struct QueuedSummary: Hashable, Sendable {
     package var due: Timestamp
     /// Attempts made so far.
     package var attempts: UInt32
-    /// Held by an operator: never due.
+    /// Held: never due until it is released.
     package var isHeld: Bool
     /// Whether the sender was told of the delay.
     package var isWarned: Bool

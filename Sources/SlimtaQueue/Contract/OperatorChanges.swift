@@ -7,9 +7,16 @@ extension EnvelopeState {
     /// It is not attempted until it is released.
     package mutating func hold() { isHeld = true }
 
+    /// It is accepted, and not attempted until somebody has looked at it: `reason` is the name of the rule that wants it so.
+    package mutating func hold(because reason: String) {
+        isHeld = true
+        heldReason = reason
+    }
+
     /// Its hold ends, and it is due.
     package mutating func release(at now: Timestamp) {
         isHeld = false
+        heldReason = nil
         due = now
     }
 

@@ -40,6 +40,13 @@ package struct QueueCommit: Sendable {
         self.states = states
         self.ended = ended
     }
+
+    /// Whether it says something of envelopes that are queued already: such a commit goes before new mail where there is
+    /// little room, since the queue drains by it. A first state of what the commit itself accepts is new mail.
+    package var concernsQueued: Bool {
+        if accepted.isEmpty || !ended.isEmpty { return true }
+        return states.contains { state in !accepted.contains { $0.envelope.id == state.id } }
+    }
 }
 
 /// An envelope that leaves the queue, with the final fates: the ledger is made of these.

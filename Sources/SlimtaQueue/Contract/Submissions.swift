@@ -3,6 +3,21 @@
 
 package import SlimtaMail
 
+/// What the rules and services of an edge want done with a message that they let through.
+package struct SubmissionTerms: Hashable, Sendable {
+    /// The name of the rule that holds it: it is queued, and attempted only when an operator has released it. nil: no hold.
+    package var heldReason: String?
+    /// Whole header fields, each with its CRLF, folded where that is needed: they go on top of every envelope, above our own
+    /// Received, the first of them uppermost.
+    package var fields: [String]
+
+    /// Without arguments: a message like any other.
+    package init(heldReason: String? = nil, fields: [String] = []) {
+        self.heldReason = heldReason
+        self.fields = fields
+    }
+}
+
 /// What an edge hands messages to. Safe to call from any thread; never blocks the caller.
 package protocol Submissions: Sendable {
     /// Asked before a message comes: the reply that says that nothing, or nothing of `size` octets, can be taken now; nil
@@ -24,11 +39,13 @@ package protocol Submissions: Sendable {
     ///
     /// - Parameters:
     ///   - envelope: with an id that ``newID(at:)`` made.
+    ///   - terms: of all envelopes that policies make of it.
     ///   - session: the name of the client's session in logs.
     ///   - completion: is called once, on any thread; before this returns where a policy refuses. 250 means that the queue has
     ///     taken responsibility, 4xx and 5xx that nothing of the message is in it.
     func submit(
-        _ envelope: Envelope, _ message: Message, session: String, completion: @escaping @Sendable (Reply) -> Void)
+        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, session: String,
+        completion: @escaping @Sendable (Reply) -> Void)
 }
 
 extension Reply {

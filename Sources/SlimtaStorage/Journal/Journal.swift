@@ -116,7 +116,7 @@ final class Journal: Sendable {
     /// See ``QueueStorage/commit(_:completion:)``.
     func commit(_ commit: QueueCommit, completion: @escaping Batch.Completion) {
         precondition(commit.accepted.isEmpty || commit.message != nil, "envelopes without a message")
-        let isPrivileged = commit.accepted.isEmpty || !commit.states.isEmpty || !commit.ended.isEmpty
+        let isPrivileged = commit.concernsQueued
         let (isClosed, wakes) = state.withLock { state -> (Bool, Bool) in
             if state.hasEnded { return (true, false) }
             if state.isClosing {

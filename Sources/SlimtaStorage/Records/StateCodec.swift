@@ -7,6 +7,7 @@ import SlimtaQueue
 ///
 ///     1 id  2 attempts  3 due  4 flags (1 held, 2 warned)  5 recipient, once for each, in order
 ///     6 what an attempt came to, oldest first (``AttemptCodec``)
+///     7 why it is held: the rule's name; none if it is not held, or an operator holds it
 ///
 /// A recipient is its fate (1 octet), the length of the reply (4), reply, relay.
 enum StateCodec {
@@ -25,6 +26,11 @@ enum StateCodec {
             output.end(field)
         }
         AttemptCodec.encode(state.history, tag: 6, into: output)
+        if let reason = state.heldReason {
+            let field = output.begin(7)
+            output.append(reason)
+            output.end(field)
+        }
         output.end(start)
     }
 
@@ -54,6 +60,7 @@ enum StateCodec {
                         fate: fate, reply: String(decoding: reply, as: UTF8.self),
                         relay: String(decoding: recipient.rest, as: UTF8.self)))
             case 6: state.history.append(try AttemptCodec.decode(field, after: state.history.last))
+            case 7: state.heldReason = field.text
             default: break  // from a newer version
             }
         }

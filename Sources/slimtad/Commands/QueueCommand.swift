@@ -70,7 +70,7 @@ extension QueueCommand {
             discussion: """
                 On a terminal a table, in whose ids the last digits are left out: the beginning of one is enough for \
                 the other commands. Otherwise a line for each message, with tabs between id, state, age in seconds, \
-                attempts, sender, recipients that wait, and the last reply. All filters must fit.
+                attempts, sender, recipients that wait, and the last reply, or the rule that holds it. All filters must fit.
                 """)
 
         @OptionGroup var config: ConfigurationOption
@@ -186,7 +186,8 @@ extension QueueCommand {
             let client = message["client"]
             line("id", text(message["id"]))
             let state = text(message["state"])
-            line("state", state + (state == "deferred" ? ", due \(text(message["due"]))" : ""))
+            let rule = message["held_by_rule"].text.map { ", by the rule \($0)" } ?? ""
+            line("state", state + (state == "deferred" ? ", due \(text(message["due"]))" : rule))
             line("received", "\(text(message["received"])), \(age(message["age"].integer ?? 0)) ago")
             line("size", octets(message["size"].integer ?? 0))
             line("sender", text(message["sender"]).isEmpty ? "<>" : text(message["sender"]))

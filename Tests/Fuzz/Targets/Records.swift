@@ -161,8 +161,8 @@ private func checkWritten(_ octets: [UInt8]) throws {
         try same(again, due, "when it is due")
     }
     var state = EnvelopeState(
-        id: envelope.id, attempts: choices.integer(), due: due, isHeld: choices.flag(), isWarned: choices.flag(),
-        recipients: [])
+        id: envelope.id, attempts: choices.integer(), due: due, isHeld: choices.flag(),
+        heldReason: choices.flag() ? choices.text() : nil, isWarned: choices.flag(), recipients: [])
     for _ in 0..<choices.number(below: 5) {
         state.recipients.append(
             RecipientState(
