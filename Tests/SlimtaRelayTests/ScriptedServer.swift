@@ -20,8 +20,8 @@ final class ScriptedServer: Sendable {
         case close
         /// Does nothing for a while.
         case pause(TimeAmount)
-        /// From here on reads a little once in such a time.
-        case readSlowly(TimeAmount)
+        /// From here on reads so many octets once in such a time, and `longestGap` says how well it kept to that.
+        case readSlowly(octets: Int, each: TimeAmount)
         /// Ends the connection with a TCP reset.
         case reset
         /// From here on every command gets a friendly answer, as from any server without extensions.
@@ -37,6 +37,7 @@ final class ScriptedServer: Sendable {
             var contents: [String] = []
             var faults: [String] = []
             var peers: [String] = []
+            var longestGap = TimeAmount.zero
         }
 
         let state = Mutex(State())
@@ -55,6 +56,8 @@ final class ScriptedServer: Sendable {
     /// Where the connections came from.
     var peers: [String] { log.state.withLock { $0.peers } }
     var mostOpen: Int { log.state.withLock { $0.mostOpen } }
+    /// The longest time from one turn of a slow reader to the next: on a loaded machine more than the script says.
+    var longestGap: TimeAmount { log.state.withLock { $0.longestGap } }
 
     convenience init(at ip: String = "127.0.0.1", port: Int = 0, _ scripts: [Step]...) async throws {
         try await self.init(at: ip, port: port, all: scripts)
@@ -65,6 +68,8 @@ final class ScriptedServer: Sendable {
         channel = try await ServerBootstrap(group: Fixture.group)
             .serverChannelOption(.backlog, value: 1000)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            // Of a size that stays, so that the sender sees what is read here.
+            .serverChannelOption(.socketOption(.so_rcvbuf), value: 1 << 20)
             .childChannelInitializer { channel in
                 let number = log.state.withLock { state in
                     state.connections += 1
@@ -91,6 +96,9 @@ final class ScriptedServer: Sendable {
         private var steps: ArraySlice<Step>
         private let log: Log
         private var input = ByteBuffer()
+        /// What a slow reader may still read in this turn; nil: as much as comes.
+        private var allowance: Int?
+        private var lastTurn = NIODeadline.now()
 
         init(_ script: [Step], _ log: Log) {
             steps = script[...]
@@ -102,7 +110,12 @@ final class ScriptedServer: Sendable {
         func channelInactive(context: ChannelHandlerContext) { log.state.withLock { $0.open -= 1 } }
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-            input.writeImmutableBuffer(unwrapInboundIn(data))
+            let octets = unwrapInboundIn(data)
+            input.writeImmutableBuffer(octets)
+            if let left = allowance {
+                allowance = left - octets.readableBytes
+                if left > octets.readableBytes { context.read() }
+            }
             run(context)
         }
 
@@ -145,10 +158,15 @@ final class ScriptedServer: Sendable {
                         return
                     }
                 case .expectContent: if !content() { return }
-                case .readSlowly(let time):
+                case .readSlowly(let octets, let time):
+                    allowance = 0
+                    lastTurn = .now()
+                    context.channel.setOption(
+                        .recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 131_072)
+                    ).whenComplete { _ in }
                     context.channel.setOption(.autoRead, value: false).whenComplete { _ in }
                     let loop = context.eventLoop.assumeIsolated()
-                    loop.scheduleTask(in: time) { self.readSlowly(context, time) }
+                    loop.scheduleTask(in: time) { self.readSlowly(context, octets, time) }
                 case .pause(let time):
                     let rest = steps.dropFirst()
                     steps = []
@@ -176,10 +194,17 @@ final class ScriptedServer: Sendable {
             }
         }
 
-        private func readSlowly(_ context: ChannelHandlerContext, _ time: TimeAmount) {
+        /// A turn of a slow reader.
+        private func readSlowly(_ context: ChannelHandlerContext, _ octets: Int, _ time: TimeAmount) {
             guard context.channel.isActive else { return }
-            context.read()
-            context.eventLoop.assumeIsolated().scheduleTask(in: time) { self.readSlowly(context, time) }
+            let gap = NIODeadline.now() - lastTurn
+            lastTurn = .now()
+            log.state.withLock { $0.longestGap = max($0.longestGap, gap) }
+            let isIdle = (allowance ?? 0) <= 0
+            allowance = octets
+            // Else a read is under way that the last turn has begun.
+            if isIdle { context.read() }
+            context.eventLoop.assumeIsolated().scheduleTask(in: time) { self.readSlowly(context, octets, time) }
         }
 
         private func serve(_ line: String, _ extensions: [String], _ context: ChannelHandlerContext) {
