@@ -99,6 +99,14 @@ package enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// Whether its clients have no address.
+    var isUNIX: Bool {
+        switch self {
+        case .unix: true
+        case .tcp, .systemd: false
+        }
+    }
+
     /// As slimta.conf writes it.
     package var description: String {
         switch self {

@@ -77,16 +77,22 @@ extension Configuration.Edge {
                 "auth", "found \"\(auth.rawValue)\" with tls = \"none\", so that no client could authenticate",
                 "allowed is auth with TLS, or with plaintext_auth = true on a loopback address")
         }
-        guard !isLoopbackOnly, table.isSound("listen") else { return }
-        if plaintextAuth, table.isSound("plaintext_auth") {
+        if !access.proxyProtocol.isEmpty, table.isSound("listen", "proxy_protocol"), listen.allSatisfy(\.isUNIX) {
             table.report(
-                "plaintext_auth", "found true on an edge that others can reach",
-                "allowed is true only if all of listen is loopback or unix:")
+                "proxy_protocol", "found on an edge with UNIX sockets alone, where no proxy has an address",
+                "allowed is it with a TCP address in listen")
         }
-        if auth != .required, trust.isEmpty, table.isSound("auth", "trusted_networks") {
+        guard !hasOnlyOwnClients, table.isSound("listen") else { return }
+        let way = isLoopbackOnly ? " behind a proxy" : ""
+        if plaintextAuth, table.isSound("plaintext_auth", "proxy_protocol") {
+            table.report(
+                "plaintext_auth", "found true on an edge that others can reach\(way)",
+                "allowed is true only if all of listen is loopback or unix:, and without proxy_protocol")
+        }
+        if auth != .required, trust.isEmpty, table.isSound("auth", "trusted_networks", "proxy_protocol") {
             table.report(
                 "auth",
-                "found \"\(auth.rawValue)\" on an edge that others can reach: without AUTH nobody may send there, it would "
+                "found \"\(auth.rawValue)\" on an edge that others can reach\(way): without AUTH nobody may send there, it would "
                     + "be an open relay",
                 "allowed is \"required\", or trusted_networks that say who may send without it")
         }
@@ -96,19 +102,25 @@ extension Configuration.Edge {
 extension Configuration.Edge.SMTP {
     fileprivate init(_ table: Section) {
         access = .init(table)
-        if let text = table["banner"]?.text(Self.bannerRule, { Self.isBanner($0) ? $0 : nil }) { banner = text }
+        banner = table["banner"]?.text(Self.bannerRule, Self.banner) ?? banner
+        greetDelay = table["greet_delay"]?.duration(.zero ... .seconds(60)) ?? greetDelay
     }
 
     private static let bannerRule =
-        "\"220 \" and up to 400 printable ASCII characters, with {hostname} where the host's name is to be"
+        "\"220 \", or a code of 4xx or 5xx to serve nobody, and up to 400 printable ASCII characters, with {hostname} where "
+        + "the host's name is to be"
 
-    private static func isBanner(_ text: String) -> Bool {
-        guard text.hasPrefix("220 "), (5...404).contains(text.utf8.count),
-            text.utf8.allSatisfy({ (0x20...0x7E).contains($0) })
-        else { return false }
+    /// RFC 5321 section 4.2: the second digit is 0 to 5.
+    private static func banner(_ text: String) -> Configuration.Edge.Banner? {
+        let digits = text.utf8.prefix(3)
+        guard digits.count == 3, digits.allSatisfy(\.isASCIIDigit), let code = UInt16(text.prefix(3)),
+            code == 220 || (400...599).contains(code) && code / 10 % 10 <= 5, text.utf8.dropFirst(3).first == 0x20,
+            (5...404).contains(text.utf8.count), text.utf8.allSatisfy({ (0x20...0x7E).contains($0) })
+        else { return nil }
         // Another word in braces would go out as it is.
         let rest = text.replacing("{hostname}", with: "")
-        return !rest.utf8.contains(UInt8(ascii: "{")) && !rest.utf8.contains(UInt8(ascii: "}"))
+        guard !rest.utf8.contains(UInt8(ascii: "{")), !rest.utf8.contains(UInt8(ascii: "}")) else { return nil }
+        return Configuration.Edge.Banner(code: code, text: String(text.dropFirst(4)))
     }
 }
 
@@ -117,16 +129,22 @@ extension Configuration.Edge.Access {
         tls = table["tls"]?.choice() ?? .starttls
         auth = table["auth"]?.choice() ?? .required
         trustedNetworks =
-            table["trusted_networks"]?.list(of: "networks", mayBeEmpty: true, Self.trustedNetwork) ?? []
+            table["trusted_networks"]?.list(of: "networks", mayBeEmpty: true) {
+                Self.network($0, "that trusts the whole world and makes an open relay; allowed are your own networks")
+            } ?? []
+        proxyProtocol =
+            table["proxy_protocol"]?.list(of: "networks", mayBeEmpty: true) {
+                Self.network(
+                    $0, "then the whole world could say who it is; allowed are the networks of your own proxies")
+            } ?? []
         plaintextAuth = table["plaintext_auth"]?.bool() ?? false
     }
 
-    private static func trustedNetwork(_ setting: Setting) -> NetworkRange? {
+    /// A network of our own, for whose clients more holds than for others. `reason` says what would come of it if everybody
+    /// were in it.
+    private static func network(_ setting: Setting, _ reason: String) -> NetworkRange? {
         guard let network = setting.network() else { return nil }
-        guard !isTooWide(network) else {
-            return setting.refuse("that trusts the whole world and makes an open relay; allowed are your own networks")
-        }
-        return network
+        return isTooWide(network) ? setting.refuse(reason) : network
     }
 
     /// No organisation's network is wider than 10.0.0.0/8, those that are nobody's elsewhere (fc00::/7, fe80::/10), or a

@@ -157,6 +157,7 @@ extension Configuration.TLS {
             return Pair(table)
         }
         minimum = table["minimum"]?.choice() ?? minimum
+        clientCA = table["client_ca"]?.absolutePath()
         check = table["check"]?.duration(.seconds(1) ... .days(30)) ?? check
         table.refuseUnknownKeys()
     }

@@ -101,6 +101,9 @@ extension Configuration {
         package var others: [Pair] = []
         /// The oldest version that clients may use.
         package var minimum = Version.tls12
+        /// `client_ca`: a PEM file, an absolute path. Clients are asked for a certificate, and it is good if one in this file
+        /// issued it; nil: they are not asked.
+        package var clientCA: String?
         /// How often the files are looked at: a renewed certificate is used without a reload.
         package var check: Duration = .seconds(86400)
     }
@@ -133,14 +136,18 @@ extension Configuration {
             }
         }
 
-        /// Whether nobody but this machine can reach it.
+        /// Whether nobody but this machine can connect to it.
         package var isLoopbackOnly: Bool { listen.allSatisfy(\.isLoopback) }
+
+        /// Whether all its clients are on this machine: behind a proxy that is here they may be anywhere, and one that the
+        /// proxy says nothing about (`PROXY UNKNOWN`) has the proxy's address.
+        package var hasOnlyOwnClients: Bool { isLoopbackOnly && access.proxyProtocol.isEmpty }
 
         /// Who may send without AUTH, from what ``access`` says of networks and AUTH.
         package var trust: ClientTrust {
             ClientTrust(
                 networks: access.trustedNetworks,
-                allowsThisMachine: access.auth != .required && isLoopbackOnly)
+                allowsThisMachine: access.auth != .required && hasOnlyOwnClients)
         }
     }
 
@@ -345,8 +352,10 @@ extension Configuration.Edge {
         package var tls = TLSMode.starttls
         /// Whether a client has to say who it is.
         package var auth = AuthMode.required
-        /// Who may send without AUTH. On an edge that is not ``isLoopbackOnly`` nobody else may.
+        /// Who may send without AUTH. On an edge that is not ``hasOnlyOwnClients`` nobody else may.
         package var trustedNetworks: [NetworkRange] = []
+        /// The proxies: whoever connects from there has to say first for whom, in a PROXY header. Nobody else may.
+        package var proxyProtocol: [NetworkRange] = []
         /// AUTH without TLS; only on an edge that is ``isLoopbackOnly``.
         package var plaintextAuth = false
     }
@@ -355,12 +364,29 @@ extension Configuration.Edge {
     package struct SMTP: Sendable, Equatable {
         /// Who may send, and over what.
         package var access = Access()
-        /// The first reply of a session, with `{hostname}` in it: see ``greeting(hostname:)``.
-        package var banner = "220 {hostname} ESMTP Mail Gateway"
+        /// The first reply of a session.
+        package var banner = Banner(code: 220, text: "{hostname} ESMTP Mail Gateway")
+        /// How long a client waits for it; one that does not is an early talker.
+        package var greetDelay: Duration = .zero
 
         /// The banner, code included, without CRLF.
-        package func greeting(hostname: String) -> String {
-            banner.replacing("{hostname}", with: hostname)
+        package func greeting(hostname: String) -> String { banner.reply(hostname: hostname).description }
+    }
+
+    /// `banner`: code and text.
+    package struct Banner: Sendable, Equatable {
+        /// 220; or 400 to 599: then clients may say nothing but QUIT (RFC 5321 section 3.1).
+        package var code: UInt16
+        /// Printable ASCII, with `{hostname}` where our name is to be.
+        package var text: String
+
+        /// As it goes out. A text that begins with an enhanced status code of the code's class has that as its own.
+        package func reply(hostname: String) -> Reply {
+            let text = text.replacing("{hostname}", with: hostname)
+            guard let status = EnhancedStatus(prefixOf: text), UInt16(status.statusClass) == code / 100 else {
+                return Reply(code, nil, text)
+            }
+            return Reply(code, status, String(text.dropFirst(status.description.count + 1)))
         }
     }
 }

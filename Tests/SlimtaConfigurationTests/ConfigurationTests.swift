@@ -20,7 +20,7 @@ import Testing
         let notYet = [
             // What least_rate and stall_timeout replaced.
             "the whole message, not the gap",
-            "proxy_protocol", "# hostname", "# host ", "# username", "# password_file", "# path", "# domains",
+            "# client_ca", "# hostname", "# host ", "# username", "# password_file", "# path", "# domains",
         ]
         var isExample = false
         let lines = try readFile(path).split(separator: "\n", omittingEmptySubsequences: false).map { line -> String in
@@ -54,6 +54,7 @@ import Testing
         #expect(configuration.tls?.main.key == "/etc/slimta/tls/key.pem")
         #expect(configuration.tls?.minimum == .tls12)
         #expect(configuration.tls?.others == [])
+        #expect(configuration.tls?.clientCA == nil)
         #expect(configuration.tls?.check == .seconds(86400))
 
         #expect(configuration.edges.map(\.name) == ["submission", "submissions"])
@@ -67,9 +68,11 @@ import Testing
             #expect(edge.access.auth == .required)
             switch edge.type {
             case .smtp(let smtp):
-                #expect(smtp.banner == "220 {hostname} ESMTP Mail Gateway")
+                #expect(smtp.banner == .init(code: 220, text: "{hostname} ESMTP Mail Gateway"))
                 #expect(smtp.greeting(hostname: "a.example") == "220 a.example ESMTP Mail Gateway")
+                #expect(smtp.greetDelay == .zero)
             }
+            #expect(edge.access.proxyProtocol.isEmpty)
             #expect(edge.access.trustedNetworks.isEmpty)
             #expect(!edge.access.plaintextAuth)
             #expect(!edge.isLoopbackOnly)
@@ -143,6 +146,7 @@ import Testing
             certificate = "credential:cert"
             key = "/k"
             minimum = "1.3"
+            client_ca = "/ca"
             check = "2h"
             [[tls.certificates]]
             certificate = "/c2"
@@ -156,13 +160,15 @@ import Testing
             listen = ["127.0.0.1:25", "[::1]:25", "localhost:26", "unix:/run/s"]
             tls = "none"
             auth = "optional"
-            banner = "220 hello"
+            banner = "554 {hostname}: nobody here"
+            greet_delay = "6s"
             trusted_networks = ["10.0.0.0/8", "2001:db8::1"]
             plaintext_auth = true
             [[edge]]
             name = "b"
             type = "smtp"
             listen = ["systemd:smtp.socket"]
+            proxy_protocol = ["127.0.0.1"]
             [limits]
             message_size = 1000
             recipients = 1
@@ -220,7 +226,7 @@ import Testing
         let tls = Configuration.TLS(
             main: .init(certificate: "credential:cert", key: "/k"),
             others: [.init(certificate: "/c2", key: "credential:key2"), .init(certificate: "/c3", key: "/k3")],
-            minimum: .tls13, check: .seconds(7200))
+            minimum: .tls13, clientCA: "/ca", check: .seconds(7200))
         #expect(configuration.tls == tls)
         #expect(
             configuration.edges[0]
@@ -237,9 +243,15 @@ import Testing
                                 trustedNetworks: [
                                     try #require(NetworkRange("10.0.0.0/8")),
                                     try #require(NetworkRange("2001:db8::1/128")),
-                                ], plaintextAuth: true), banner: "220 hello"))))
+                                ], plaintextAuth: true),
+                            banner: .init(code: 554, text: "{hostname}: nobody here"), greetDelay: .seconds(6)))))
         // tls and auth: what is not said is the safe thing
-        #expect(configuration.edges[1] == .init(name: "b", listen: [.systemd(name: "smtp.socket")]))
+        let proxies = [try #require(NetworkRange("127.0.0.1/32"))]
+        #expect(
+            configuration.edges[1]
+                == .init(
+                    name: "b", listen: [.systemd(name: "smtp.socket")],
+                    type: .smtp(.init(access: .init(proxyProtocol: proxies)))))
         #expect(
             configuration.limits
                 == .init(
@@ -272,6 +284,20 @@ import Testing
                         HostPort(host: "127.0.0.1", port: 53), HostPort(host: "::1", port: 5353),
                         HostPort(host: "::1", port: 53),
                     ], dnssec: .required))
+    }
+
+    /// A status is one only where it fits the code.
+    @Test(arguments: [
+        ("220 {hostname}", Reply(220, nil, "a.example")),
+        ("421 4.3.2 {hostname} is closed", Reply(421, EnhancedStatus(4, 3, 2), "a.example is closed")),
+        ("554 5.7.1", Reply(554, EnhancedStatus(5, 7, 1), "")),
+        ("554 4.7.1 no", Reply(554, nil, "4.7.1 no")),
+    ])
+    func banners(text: String, reply: Reply) throws {
+        let configuration = try Configuration.parse(edge + "banner = \"\(text)\"", file: "f")
+        switch configuration.edges[0].type {
+        case .smtp(let smtp): #expect(smtp.banner.reply(hostname: "a.example") == reply)
+        }
     }
 
     @Test func networksOfExchangers() throws {

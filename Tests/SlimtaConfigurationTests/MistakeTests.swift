@@ -31,8 +31,8 @@ import Testing
             "[[edge]]\nname = \"h\"\ntype = \"http\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"none\"\nauth = \"none\"\npath = \"/\"",
             "10: edge[1].type: found \"http\"; allowed is \"smtp\"",
             """
-            14: edge[1].path: unknown key; allowed in edge[1] are auth, banner, listen, name, plaintext_auth, tls, \
-            trusted_networks, type
+            14: edge[1].path: unknown key; allowed in edge[1] are auth, banner, greet_delay, listen, name, \
+            plaintext_auth, proxy_protocol, tls, trusted_networks, type
             """),
         Case(
             "[log]\nlevel.x = 1",
@@ -120,15 +120,35 @@ import Testing
         Case(
             "banner = \"hello\\r\\n\"",
             """
-            8: edge[0].banner: found "hello\\r\\n"; allowed is "220 " and up to 400 printable ASCII characters, with \
-            {hostname} where the host's name is to be
+            8: edge[0].banner: found "hello\\r\\n"; allowed is "220 ", or a code of 4xx or 5xx to serve nobody, \
+            and up to 400 printable ASCII characters, with {hostname} where the host's name is to be
             """),
         Case(
             "banner = \"220 {host}\"",
             """
-            8: edge[0].banner: found "220 {host}"; allowed is "220 " and up to 400 printable ASCII characters, with \
-            {hostname} where the host's name is to be
+            8: edge[0].banner: found "220 {host}"; allowed is "220 ", or a code of 4xx or 5xx to serve nobody, \
+            and up to 400 printable ASCII characters, with {hostname} where the host's name is to be
             """),
+        Case(
+            "banner = \"250 {hostname}\"",
+            """
+            8: edge[0].banner: found "250 {hostname}"; allowed is "220 ", or a code of 4xx or 5xx to serve nobody, \
+            and up to 400 printable ASCII characters, with {hostname} where the host's name is to be
+            """),
+        Case(
+            "banner = \"564 {hostname}\"",
+            """
+            8: edge[0].banner: found "564 {hostname}"; allowed is "220 ", or a code of 4xx or 5xx to serve nobody, \
+            and up to 400 printable ASCII characters, with {hostname} where the host's name is to be
+            """),
+        Case(
+            "greet_delay = \"2m\"",
+            """
+            8: edge[0].greet_delay: found "2m"; allowed is a duration such as "30s", "5m", "4h", "5d", from 0s to 1m
+            """),
+        Case(
+            "[tls]\ncertificate = \"/c\"\nkey = \"/k\"\nclient_ca = \"credential:ca\"",
+            "11: tls.client_ca: found \"credential:ca\"; allowed is an absolute path"),
         Case(
             "[tls]\ncertificate = \"credential:../x\"",
             "8: tls.key: missing; required is the path of a PEM file",
@@ -268,13 +288,50 @@ import Testing
             "listen = [\"[::]:25\"]\ntls = \"none\"\nauth = \"required\"\nplaintext_auth = true",
             """
             7: edge[0].plaintext_auth: found true on an edge that others can reach; allowed is true only if all of \
-            listen is loopback or unix:
+            listen is loopback or unix:, and without proxy_protocol
             """),
         Case(
             "listen = [\"127.0.0.1:25\"]\ntls = \"immediate\"\nauth = \"required\"",
             """
             5: edge[0].tls: found "immediate" without a certificate; allowed is "none", or a table [tls] with \
             certificate and key
+            """),
+        // Behind a proxy they are no clients of this machine.
+        Case(
+            "listen = [\"127.0.0.1:25\"]\ntls = \"none\"\nauth = \"none\"\nproxy_protocol = [\"127.0.0.1\"]",
+            """
+            6: edge[0].auth: found "none" on an edge that others can reach behind a proxy: without AUTH nobody may send \
+            there, it would be an open relay; allowed is "required", or trusted_networks that say who may send without it
+            """),
+        Case(
+            "listen = [\"127.0.0.1:25\"]\ntls = \"none\"\nauth = \"required\"\nplaintext_auth = true\nproxy_protocol = [\"127.0.0.0/8\"]",
+            """
+            7: edge[0].plaintext_auth: found true on an edge that others can reach behind a proxy; allowed is true only \
+            if all of listen is loopback or unix:, and without proxy_protocol
+            """),
+        Case(
+            "listen = [\"127.0.0.1:25\"]\ntls = \"none\"\nauth = \"required\"\nplaintext_auth = true\nproxy_protocol = [\"0.0.0.0/0\", \"::/3\", \"proxy.example\", \"192.0.2.1/24\"]",
+            """
+            8: edge[0].proxy_protocol[0]: found "0.0.0.0/0"; then the whole world could say who it is; allowed are the \
+            networks of your own proxies
+            """,
+            """
+            8: edge[0].proxy_protocol[1]: found "::/3"; then the whole world could say who it is; allowed are the \
+            networks of your own proxies
+            """,
+            """
+            8: edge[0].proxy_protocol[2]: found "proxy.example"; allowed is a network such as "192.0.2.0/24", \
+            "2001:db8::/32", or an address
+            """,
+            """
+            8: edge[0].proxy_protocol[3]: found "192.0.2.1/24"; allowed is a network such as "192.0.2.0/24", \
+            "2001:db8::/32", or an address; did you mean "192.0.2.0/24"?
+            """),
+        Case(
+            "listen = [\"unix:/run/s\"]\ntls = \"none\"\nauth = \"none\"\ntrusted_networks = [\"192.0.2.0/24\"]\nproxy_protocol = [\"127.0.0.1\"]",
+            """
+            8: edge[0].proxy_protocol: found on an edge with UNIX sockets alone, where no proxy has an address; allowed is \
+            it with a TCP address in listen
             """),
         // What is wrong itself leads to no conclusion.
         Case(

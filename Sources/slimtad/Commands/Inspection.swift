@@ -203,8 +203,14 @@ struct Inspection {
                 let facts = try CertificateFacts(certificatePEM: certificate)
                 names += facts.names
                 tell(facts, pair, "\(key).certificate")
-                if let secret { _ = try TLSServerContext(certificatePEM: certificate, keyPEM: secret) }
+                guard let secret else { continue }
+                _ = try TLSServerContext(
+                    certificatePEM: certificate, keyPEM: secret, clientTrustFile: index == 0 ? tls.clientCA : nil)
             } catch {
+                if error.code == .trust {
+                    self.error("tls.client_ca", "\(user) needs certificates in PEM there: \(error)")
+                    continue
+                }
                 self.error("\(key).certificate", "\(pair.certificate) and \(pair.key): \(error)")
             }
         }

@@ -43,6 +43,13 @@ struct Certificates: Sendable {
     let expiries: [Expiry]
     private let minimum: Configuration.TLS.Version
     private let contents: [(pair: Configuration.TLS.Pair, content: PEMFiles)]
+    private let clientCA: ClientCA?
+
+    /// `client_ca`, and what is in it.
+    private struct ClientCA: Equatable {
+        var path: String
+        var content: [UInt8]
+    }
 
     /// Reads all files.
     ///
@@ -55,6 +62,9 @@ struct Certificates: Sendable {
         var contents: [(pair: Configuration.TLS.Pair, content: PEMFiles)] = []
         var refusals: [Refusal] = []
         var contexts: [TLSServerContext] = []
+        let clientCA = try tls.clientCA.map { path throws(Failure) in
+            ClientCA(path: path, content: try read(path, "tls.client_ca", isSecret: false, service))
+        }
         for (index, pair) in ([tls.main] + tls.others).enumerated() {
             let key = index == 0 ? "tls" : "tls.certificates[\(index - 1)]"
             var content: PEMFiles
@@ -69,7 +79,9 @@ struct Certificates: Sendable {
             }
             contents.append((pair, content))
         }
-        if let previous, previous.minimum == tls.minimum, previous.contents.elementsEqual(contents, by: { $0 == $1 }) {
+        if let previous, previous.minimum == tls.minimum, previous.clientCA == clientCA,
+            previous.contents.elementsEqual(contents, by: { $0 == $1 })
+        {
             return (previous, refusals)
         }
         // OpenSSL asks the first one for the others: it has to be made last.
@@ -79,7 +91,9 @@ struct Certificates: Sendable {
             Expiry(path: $0.pair.certificate, time: Timestamp(milliseconds: $1.certificateExpiry * 1000))
         }
         return (
-            Certificates(context: main, expiries: expiries, minimum: tls.minimum, contents: contents), refusals
+            Certificates(
+                context: main, expiries: expiries, minimum: tls.minimum, contents: contents, clientCA: clientCA),
+            refusals
         )
     }
 
@@ -110,8 +124,9 @@ struct Certificates: Sendable {
         do throws(TLSError) {
             return try TLSServerContext(
                 certificatePEM: content.certificate, keyPEM: content.key,
-                minimum: tls.minimum == .tls13 ? .v1_3 : .v1_2, others: others)
+                minimum: tls.minimum == .tls13 ? .v1_3 : .v1_2, others: others, clientTrustFile: tls.clientCA)
         } catch {
+            if error.code == .trust { throw Failure(.configuration, "tls.client_ca: \(error)") }
             throw Failure(.configuration, "\(key): \(pair.certificate) and \(pair.key): \(error)")
         }
     }
