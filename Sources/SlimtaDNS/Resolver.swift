@@ -1,4 +1,4 @@
-// DNS lookups for the relay: validating, caching, asynchronous, by libunbound. One is made at start and at reload, after
+// DNS lookups for relays and edges: validating, caching, asynchronous, by libunbound. One is made at start and at reload, after
 // privileges are dropped and never before a fork: it has threads.
 
 import Glibc
@@ -82,20 +82,64 @@ package final class Resolver: Sendable {
     ///
     /// Exchangers whose name cannot be that of a host are left out; if no other is left, that is an error.
     package func mx(_ domain: String) async throws(DNSError) -> DNSAnswer<MXRecord> {
-        try await lookup(domain, .mx) { data in
-            guard data.count > 2, let exchanger = DNSName.parse(data[2...]) else { return nil }
-            return MXRecord(preference: UInt16(data[0]) << 8 | UInt16(data[1]), exchanger: exchanger)
-        }
+        try await lookup(QueryName(host: domain), .mx, parse: Self.mxRecord)
+    }
+
+    /// The mail exchangers of a name of any octets; else as ``mx(_:)-(String)``.
+    package func mx(_ name: QueryName) async throws(DNSError) -> DNSAnswer<MXRecord> {
+        try await lookup(name, .mx, aliases: .any, parse: Self.mxRecord)
+    }
+
+    private static func mxRecord(_ data: [UInt8]) -> MXRecord? {
+        guard data.count > 2, let exchanger = DNSName.parse(data[2...]) else { return nil }
+        return MXRecord(preference: UInt16(data[0]) << 8 | UInt16(data[1]), exchanger: exchanger)
     }
 
     /// The IPv4 addresses of `host`.
     package func a(_ host: String) async throws(DNSError) -> DNSAnswer<ResolvedAddress> {
-        try await lookup(host, .a) { Self.address($0, AF_INET, count: 4) }
+        try await lookup(QueryName(host: host), .a) { Self.address($0, AF_INET, count: 4) }
+    }
+
+    /// The IPv4 addresses of a name of any octets.
+    package func a(_ name: QueryName) async throws(DNSError) -> DNSAnswer<ResolvedAddress> {
+        try await lookup(name, .a, aliases: .any) { Self.address($0, AF_INET, count: 4) }
     }
 
     /// The IPv6 addresses of `host`.
     package func aaaa(_ host: String) async throws(DNSError) -> DNSAnswer<ResolvedAddress> {
-        try await lookup(host, .aaaa) { Self.address($0, AF_INET6, count: 16) }
+        try await lookup(QueryName(host: host), .aaaa) { Self.address($0, AF_INET6, count: 16) }
+    }
+
+    /// The IPv6 addresses of a name of any octets.
+    package func aaaa(_ name: QueryName) async throws(DNSError) -> DNSAnswer<ResolvedAddress> {
+        try await lookup(name, .aaaa, aliases: .any) { Self.address($0, AF_INET6, count: 16) }
+    }
+
+    /// The texts of a name: of each record all strings, joined without anything between them (RFC 1035 section 3.3.14,
+    /// RFC 7208 section 3.3), as octets, since nobody says what they encode.
+    package func txt(_ name: QueryName) async throws(DNSError) -> DNSAnswer<[UInt8]> {
+        try await lookup(name, .txt, aliases: .any, parse: Self.text)
+    }
+
+    /// The names that an address has at ``QueryName``, as in 1.2.0.192.in-addr.arpa (RFC 1035 section 3.5). They are in
+    /// lower case, without a dot at the end, and need not be names of hosts: they consist of what is visible in ASCII.
+    /// Others are left out, also if none is left then: an address whose name cannot be said has none.
+    package func ptr(_ name: QueryName) async throws(DNSError) -> DNSAnswer<String> {
+        let answer = try await lookup(name, .ptr, aliases: .any) { Optional(DNSName.parse($0[...], of: .visible)) }
+        return DNSAnswer(
+            records: answer.records.compactMap(\.self).filter { !$0.isEmpty }, security: answer.security,
+            ttl: answer.ttl, canonicalName: answer.canonicalName)
+    }
+
+    private static func text(_ data: [UInt8]) -> [UInt8]? {
+        var text: [UInt8] = []
+        var rest = data[...]
+        while let length = rest.popFirst() {
+            guard rest.count >= Int(length) else { return nil }
+            text += rest.prefix(Int(length))
+            rest = rest.dropFirst(Int(length))
+        }
+        return text
     }
 
     private static func address(_ data: [UInt8], _ family: CInt, count: Int) -> ResolvedAddress? {
@@ -106,18 +150,28 @@ package final class Resolver: Sendable {
         return text.map { ResolvedAddress(text: $0, isIPv6: family == AF_INET6) }
     }
 
+    /// What CNAME records may lead to.
+    private enum Aliases {
+        /// To hosts only: the name is compared and sent on.
+        case hosts
+        /// To any name: nobody uses it, and it is given only if it is one of a host.
+        case any
+    }
+
     private func lookup<Record>(
-        _ name: String, _ type: UnboundContext.RecordType, parse: ([UInt8]) -> Record?
+        _ name: QueryName, _ type: UnboundContext.RecordType, aliases: Aliases = .hosts, parse: ([UInt8]) -> Record?
     ) async throws(DNSError) -> DNSAnswer<Record> {
-        guard let name = DNSName.normalized(name) else { throw .invalidName }
-        let answer = try await ask(DNSQuery(name: name, type: type)).get()
+        let answer = try await ask(DNSQuery(name: name.presentation, type: type)).get()
         let records = answer.records.compactMap(parse)
         // Not an empty answer: that would say that there are none.
         guard !records.isEmpty || answer.records.isEmpty else { throw .temporary("no usable \(type) record") }
         var canonicalName: String?
         if let text = answer.canonicalName {
             canonicalName = DNSName.normalized(text)
-            guard canonicalName != nil else { throw .temporary("CNAME to what is no host name") }
+            switch aliases {
+            case .hosts: guard canonicalName != nil else { throw .temporary("CNAME to what is no host name") }
+            case .any: break
+            }
         }
         return DNSAnswer(
             records: records, security: answer.isSecure ? .secure : .insecure, ttl: answer.ttl,

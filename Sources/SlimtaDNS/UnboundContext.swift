@@ -8,7 +8,9 @@ final class UnboundContext {
     enum RecordType: CInt {
         case a = 1
         case soa = 6
+        case ptr = 12
         case mx = 15
+        case txt = 16
         case aaaa = 28
     }
 
@@ -58,6 +60,10 @@ final class UnboundContext {
 
     private static let options = [
         ("do-not-query-localhost:", "no"),
+        // Who has a private address (RFC 1918, RFC 4193) is known to the servers of its network: libunbound would deny it
+        // without asking them (RFC 6303), and the signed root denies it too.
+        ("unblock-lan-zones:", "yes"),
+        ("insecure-lan-zones:", "yes"),
         ("num-queries-per-thread:", "1024"),
         // A server that was gone for a while is noticed when it is back. Else it is left alone for minutes.
         ("infra-host-ttl:", "60"),

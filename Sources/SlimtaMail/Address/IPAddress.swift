@@ -57,6 +57,11 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     /// Whether it is an IPv4 address, also one that was written within IPv6 (RFC 4291 section 2.5.5.2).
     package var isIPv4: Bool { value >> 32 == Self.mappedPrefix >> 32 }
 
+    /// In network order: 4 octets of an IPv4 address, 16 of an IPv6 address.
+    package var octets: [UInt8] {
+        (0..<(isIPv4 ? 4 : 16)).reversed().map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+    }
+
     /// 127.0.0.0/8 or ::1.
     package var isLoopback: Bool { isIPv4 ? value >> 24 & 0xFF == 127 : value == 1 }
 

@@ -79,6 +79,16 @@ extension FuzzTarget {
             }
             try same(DNSName.parse((wire + [0])[...]), name, "\(text) in an answer")
         }
+        if let name = DNSName.parse(octets[...], of: .visible), !name.isEmpty {
+            try hold(name.utf8.allSatisfy { (0x21...0x7E).contains($0) && $0 != 0x5C }, "\(name) is visible")
+            // 255 octets on the wire are 253 as text.
+            try hold(QueryName(name) != nil, "\(name) of an answer can be asked for")
+        }
+        if let name = QueryName(octets: octets) {
+            try hold(
+                name.presentation.utf8.count <= 4 * octets.count, "\(name.presentation) is longer than escapes make it")
+            if let host = DNSName.normalized(text) { try same(name.presentation, host, "\(text) needs no escapes") }
+        }
         for cut in octets.indices.prefix(8) { _ = DNSName.parse(octets[cut...]) }
     }
 }
