@@ -87,8 +87,9 @@ let package = Package(
         // 2: what is between an edge and the queue: policies, and who runs them
         room("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", nioCore, logging]),
 
-        // 2: what every protocol over sockets needs: listening, HTTP, JSON
-        room("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix, nioHTTP1]),
+        // 2: what every protocol over sockets needs: listening, PROXY headers, HTTP, JSON
+        // CRC32C, which PROXY headers are checked by, is in CLinux once: with the processor's instructions for it.
+        room("SlimtaNet", ["SlimtaMail", "SlimtaTLS", "CLinux", nioCore, nioPosix, nioHTTP1]),
 
         // 3: where mail comes in and goes out
         room(

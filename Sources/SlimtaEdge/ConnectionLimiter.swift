@@ -34,6 +34,23 @@ package final class ConnectionLimiter: Sendable {
         var limits: Limits
         var total = 0
         var bySource: [Source: Int] = [:]
+        var byProxy: [IPAddress: Int] = [:]
+
+        /// What one proxy may have: most of it, for all clients may come through it, and not all, so that a proxy that
+        /// has gone wrong does not shut out the others.
+        var perProxy: Int { limits.total - limits.total / 10 }
+
+        mutating func add(_ source: Source?) -> Bool {
+            guard let source else { return true }
+            guard bySource[source, default: 0] < limits.perAddress else { return false }
+            bySource[source, default: 0] += 1
+            return true
+        }
+
+        mutating func remove(_ source: Source?) {
+            guard let source, let count = bySource[source] else { return }
+            bySource[source] = count > 1 ? count - 1 : nil
+        }
     }
 
     private let state: Mutex<State>
@@ -50,13 +67,36 @@ package final class ConnectionLimiter: Sendable {
     /// Counts a connection; false, and not counted, if there are too many.
     func enter(_ source: Source?) -> Bool {
         state.withLock { state in
-            guard state.total < state.limits.total else { return false }
-            if let source {
-                guard state.bySource[source, default: 0] < state.limits.perAddress else { return false }
-                state.bySource[source, default: 0] += 1
-            }
+            guard state.total < state.limits.total, state.add(source) else { return false }
             state.total += 1
             return true
+        }
+    }
+
+    /// Counts a connection from a proxy, whose client is not known yet; false, and not counted, if there are too many.
+    func enter(behind proxy: IPAddress) -> Bool {
+        state.withLock { state in
+            guard state.total < state.limits.total, state.byProxy[proxy, default: 0] < state.perProxy else {
+                return false
+            }
+            state.total += 1
+            state.byProxy[proxy, default: 0] += 1
+            return true
+        }
+    }
+
+    /// Counts the client of a connection that is counted already; false, and not counted, if there are too many of it.
+    func admit(_ client: Source?) -> Bool { state.withLock { $0.add(client) } }
+
+    /// A connection from a proxy is gone.
+    ///
+    /// - Parameter client: as it was admitted; nil: it was not.
+    func leave(_ client: Source?, behind proxy: IPAddress) {
+        state.withLock { state in
+            state.total -= 1
+            state.remove(client)
+            guard let count = state.byProxy[proxy] else { return }
+            state.byProxy[proxy] = count > 1 ? count - 1 : nil
         }
     }
 
@@ -64,8 +104,7 @@ package final class ConnectionLimiter: Sendable {
     func leave(_ source: Source?) {
         state.withLock { state in
             state.total -= 1
-            guard let source, let count = state.bySource[source] else { return }
-            state.bySource[source] = count > 1 ? count - 1 : nil
+            state.remove(source)
         }
     }
 }

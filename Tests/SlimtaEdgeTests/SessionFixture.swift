@@ -19,24 +19,30 @@ final class SessionFixture {
 
     init(
         commands: Int = 100, transfer: TransferWatch.Limits = .init(leastRate: 1024, stallTimeout: .minutes(3)),
-        dataTimeout: TimeAmount? = nil, credentials: HeldCredentials? = nil, stages: SMTPStages = []
+        dataTimeout: TimeAmount? = nil, credentials: HeldCredentials? = nil, stages: SMTPStages = [],
+        greeting: Reply? = nil, greetDelay: TimeAmount = .zero, proxy: ProxyFacts? = nil
     ) throws {
         var server = SMTPServerConfiguration(
-            hostname: "mx.example.org", tls: .none, authentication: credentials == nil ? .none : .optional,
+            hostname: "mx.example.org", greeting: greeting, tls: .none,
+            authentication: credentials == nil ? .none : .optional,
             allowsPlaintextAuthentication: true, commands: commands)
         server.stages = stages
-        let settings = SMTPEdgeSettings(
+        var settings = SMTPEdgeSettings(
             name: "test", server: server, tls: nil, credentials: credentials,
             trust: ClientTrust(networks: [try #require(NetworkRange("192.0.2.0/24"))], allowsThisMachine: false),
             transfer: transfer, dataTimeout: dataTimeout)
+        settings.greetDelay = greetDelay
         let client = try SocketAddress(ipAddress: "192.0.2.1", port: 25)
+        var connection = ConnectionFacts(peer: client, local: nil)
+        if let proxy { connection = ConnectionFacts(peer: connection.peer, local: connection.local, proxy: proxy) }
         let log = log
         let logger = Logger(label: "test") { _ in log }
         try channel.pipeline.syncOperations.addHandler(
             SMTPEdgeHandler(
                 settings: settings, submissions: storage,
-                connection: ConnectionFacts(peer: client, local: nil), log: SessionLog(logger)))
+                connection: connection, log: SessionLog(logger)))
         channel.connect(to: client, promise: nil)
+        guard greetDelay == .zero, greeting == nil else { return }
         #expect(try replies() == ["220 mx.example.org ESMTP Mail Gateway"])
     }
 
@@ -192,10 +198,11 @@ final class KeptLog: LogHandler {
     }
 
     private let kept = Mutex<[Line]>([])
+    private let level = Mutex(Logger.Level.info)
 
     var logLevel: Logger.Level {
-        get { .info }
-        set {}
+        get { level.withLock { $0 } }
+        set { level.withLock { $0 = newValue } }
     }
     var metadata: Logger.Metadata {
         get { [:] }
@@ -210,6 +217,8 @@ final class KeptLog: LogHandler {
         let fields = (event.metadata ?? [:]).mapValues { "\($0)" }
         kept.withLock { $0.append(Line(message: event.message.description, fields: fields)) }
     }
+
+    var all: [Line] { kept.withLock { $0 } }
 
     func lines(_ message: String) -> [Line] { kept.withLock { $0.filter { $0.message == message } } }
 }

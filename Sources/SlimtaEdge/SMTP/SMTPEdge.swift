@@ -92,7 +92,7 @@ package final class SMTPEdge: Edge {
     }
 
     /// What holds for each connection whoever the client is: it is there for ``drain()`` and ``closeSessions()``. The
-    /// settings are those of this moment. What tells the client's address goes between this and ``serve(_:on:_:)``.
+    /// settings are those of this moment.
     private func accepted(_ channel: any Channel) throws {
         let id = ObjectIdentifier(channel)
         let (settings, isDraining) = state.withLock { state in
@@ -101,21 +101,84 @@ package final class SMTPEdge: Edge {
         }
         channel.closeFuture.whenComplete { _ in self.state.withLock { _ = $0.sessions.removeValue(forKey: id) } }
         let connection = ConnectionFacts(peer: channel.remoteAddress, local: channel.localAddress)
-        try serve(connection, on: channel, settings)
-        if isDraining { channel.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain) }
+        if let proxy = connection.peer.address, settings.proxies.contains(where: { $0.contains(proxy) }) {
+            try awaitHeader(connection, from: proxy, on: channel, settings)
+        } else {
+            let source = ConnectionLimiter.Source(connection.peer)
+            if limiter.enter(source) {
+                channel.closeFuture.whenComplete { _ in self.limiter.leave(source) }
+                try serve(connection, on: channel, settings)
+            } else {
+                try turnAway(connection, on: channel, settings)
+            }
+        }
+        if isDraining { Self.drain(channel) }
     }
 
-    /// What depends on who the client is: whether there is room for it, whether it is trusted, and its session.
-    private func serve(_ connection: ConnectionFacts, on channel: any Channel, _ settings: SMTPEdgeSettings) throws {
-        let source = ConnectionLimiter.Source(connection.peer)
-        guard limiter.enter(source) else {
-            sessionLog.log(
-                .info, "too many connections", ["client": "\(connection.peer)", "edge": "\(settings.name)"],
-                source: source, on: channel.eventLoop)
-            return try channel.pipeline.syncOperations.addHandler(
-                TurnAway(saying: settings.server.tls == .immediate ? nil : settings.server.hostname))
+    /// What comes from a proxy is nobody's until the header says who the client is: then that one is counted and served.
+    private func awaitHeader(
+        _ connection: ConnectionFacts, from proxy: IPAddress, on channel: any Channel, _ settings: SMTPEdgeSettings
+    ) throws {
+        guard limiter.enter(behind: proxy) else {
+            // Whoever the client is: before the header nothing may be said to it.
+            return try turnAway(connection, on: channel, settings, inSilence: true)
         }
-        channel.closeFuture.whenComplete { _ in self.limiter.leave(source) }
+        let client = NIOLoopBoundBox<ConnectionLimiter.Source?>(nil, eventLoop: channel.eventLoop)
+        channel.closeFuture.whenComplete { _ in self.limiter.leave(client.value, behind: proxy) }
+        let handler = ProxyHandler(timeout: settings.handshakeTimeout) { outcome in
+            guard case .header(let header) = outcome else {
+                return self.log(outcome, connection, on: channel, settings)
+            }
+            let connection = header.facts(of: connection)
+            let source = ConnectionLimiter.Source(connection.peer)
+            do {
+                guard self.limiter.admit(source) else {
+                    return try self.turnAway(connection, on: channel, settings)
+                }
+                client.value = source
+                try self.serve(connection, on: channel, settings)
+            } catch {
+                channel.close(promise: nil)
+            }
+        }
+        try channel.pipeline.syncOperations.addHandler(handler)
+    }
+
+    /// A proxy's connection has ended without a header. Proxies look whether we are there by connecting and going away,
+    /// some without the header: that is nothing to tell.
+    private func log(
+        _ outcome: ProxyHandler.Outcome, _ connection: ConnectionFacts, on channel: any Channel,
+        _ settings: SMTPEdgeSettings
+    ) {
+        let source = ConnectionLimiter.Source(connection.peer)
+        var fields: Logger.Metadata = ["proxy": "\(connection.peer)", "edge": "\(settings.name)"]
+        switch outcome {
+        case .header: return
+        case .malformed(let error):
+            fields["error"] = "\(error)"
+            sessionLog.log(.info, "no valid PROXY header", fields, source: source, on: channel.eventLoop)
+        case .none(let reason, let hasBegun):
+            fields["reason"] = "\(reason)"
+            sessionLog.log(
+                hasBegun ? .info : .debug, "no PROXY header", fields, source: source, on: channel.eventLoop)
+        }
+    }
+
+    /// There is no room for the client.
+    private func turnAway(
+        _ connection: ConnectionFacts, on channel: any Channel, _ settings: SMTPEdgeSettings, inSilence: Bool = false
+    ) throws {
+        var fields: Logger.Metadata = ["client": "\(connection.peer)", "edge": "\(settings.name)"]
+        if let proxy = connection.proxy { fields["proxy"] = "\(proxy.endpoint)" }
+        sessionLog.log(
+            .info, "too many connections", fields, source: ConnectionLimiter.Source(connection.peer),
+            on: channel.eventLoop)
+        let isSilent = inSilence || settings.server.tls == .immediate
+        try channel.pipeline.syncOperations.addHandler(TurnAway(saying: isSilent ? nil : settings.server.hostname))
+    }
+
+    /// What depends on who the client is, for which there is room: whether it is trusted, and its session.
+    private func serve(_ connection: ConnectionFacts, on channel: any Channel, _ settings: SMTPEdgeSettings) throws {
         if connection.peer.address != nil {
             // Replies are written whole: nothing is gained by waiting for more.
             channel.setOption(.tcpOption(.tcp_nodelay), value: 1).whenFailure { _ in }
@@ -136,7 +199,13 @@ package final class SMTPEdge: Edge {
             return (state.listeners.values.joined(), Array(state.sessions.values))
         }
         for listener in listeners { try? await listener.close() }
-        for session in sessions { session.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain) }
+        for session in sessions { Self.drain(session) }
+    }
+
+    /// Tells whichever handlers are there: either that of the session, or the one that waits for a proxy's header.
+    private static func drain(_ channel: any Channel) {
+        channel.pipeline.fireUserInboundEventTriggered(ProxyHandler.Event.stop)
+        channel.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain)
     }
 
     /// Connections that are being turned away are among them.
@@ -160,7 +229,14 @@ private final class TurnAway: ChannelInboundHandler {
 
     init(saying hostname: String?) { self.hostname = hostname }
 
-    func channelActive(context: ChannelHandlerContext) {
+    /// Behind a proxy's header the channel is active already.
+    func handlerAdded(context: ChannelHandlerContext) {
+        if context.channel.isActive { turnAway(context) }
+    }
+
+    func channelActive(context: ChannelHandlerContext) { turnAway(context) }
+
+    private func turnAway(_ context: ChannelHandlerContext) {
         guard let hostname else { return context.close(promise: nil) }
         let reply = ByteBuffer(string: "421 4.7.0 \(hostname) Too many connections\r\n")
         context.writeAndFlush(wrapOutboundOut(reply)).assumeIsolated().whenComplete { _ in context.close(promise: nil) }

@@ -59,6 +59,14 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private var transferEnd: NIODeadline?
     private var waitsFor: SMTPServerMachine.Wait?
     private var timer = SessionTimer()
+    /// Behind a proxy: the client has not said anything yet. Proxies look every few seconds whether we are there, and leave
+    /// at most the line that they are gone.
+    private var isSilent = false
+    /// Until the client may be greeted.
+    private var greetWait: Scheduled<Void>?
+    /// Whether the client talked before it was greeted, which RFC 5321 section 3.1 does not allow. A session that is
+    /// greeted at once never finds out.
+    private var isEarlyTalker = false
 
     init(
         settings: SMTPEdgeSettings, submissions: any Submissions, connection: ConnectionFacts, log: SessionLog
@@ -69,7 +77,11 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         clientAddress = connection.clientAddress
         source = ConnectionLimiter.Source(connection.peer)
         sessionLog = log
-        machine = SMTPServerMachine(settings.server, isTrusted: settings.trust.allows(connection.peer))
+        var server = settings.server
+        // The delay is before the answer: whoever judges clients knows then who talked early.
+        if settings.greetDelay > .zero { server.stages.insert(.connect) }
+        machine = SMTPServerMachine(
+            server, isTrusted: connection.isClientKnown && settings.trust.allows(connection.peer))
     }
 
     /// The session's name in logs.
@@ -82,6 +94,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         var metadata = fields()
         metadata["session"] = "\(sessionText)"
         metadata["client"] = "\(connection.peer)"
+        if let proxy = connection.proxy { metadata["proxy"] = "\(proxy.endpoint)" }
         metadata["edge"] = "\(settings.name)"
         sessionLog.log(
             level, message, metadata, source: source, login: machine.user?.login, on: context.eventLoop)
@@ -104,7 +117,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func begin() {
         // Once: a channel can be active when the handler is added, and become active as well.
         guard waitsFor == nil else { return }
-        log(.debug, "connected")
+        if connection.proxy == nil { log(.debug, "connected") } else { isSilent = true }
         machine.connected(into: &output)
         advance()
     }
@@ -114,11 +127,13 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         collector?.abandon()
         collector = nil
         timer.cancel()
+        greetWait?.cancel()
         context.fireChannelInactive()
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard !isLingering else { return }
+        heard()
         let octets = unwrapInboundIn(data)
         transfer?.moved(octets.readableBytes, at: context.eventLoop.now)
         machine.received(octets)
@@ -154,6 +169,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         switch event {
         case TLSHandler.Event.established(let facts):
+            heard()
             log(.debug, "TLS established", ["tls": "\(facts.session)"])
             connection.tls = facts
             machine.tlsEstablished(facts.session, into: &output)
@@ -170,8 +186,16 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        log(.info, "connection failed", ["error": "\(error)"])
+        let isGone = error is IOError || (error as? TLSError)?.code == .closed
+        if !(isSilent && isGone) { log(.info, "connection failed", ["error": "\(error)"]) }
         context.close(promise: nil)
+    }
+
+    /// The client has said something.
+    private func heard() {
+        guard isSilent else { return }
+        isSilent = false
+        log(.debug, "connected", connection.proxy?.fields ?? [:])
     }
 
     // MARK: Actions
@@ -241,7 +265,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func end(_ reason: SMTPServerMachine.CloseReason, _ context: ChannelHandlerContext) {
         guard !isLingering else { return }
         let isOrdinary = reason == .quit || reason == .clientClosed
-        log(isOrdinary ? .debug : .info, "session ended", ["reason": "\(reason)"])
+        if !(isOrdinary && isSilent) { log(isOrdinary ? .debug : .info, "session ended", ["reason": "\(reason)"]) }
         flush(context)
         guard reason.mayInterrupt else { return context.close(promise: nil) }
         // What is still to come is read and forgotten: closed with it unread, the connection would be reset, and the
@@ -270,9 +294,24 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
                 size: mail.size,
                 completion: here(context) { this, refusal in this.answered(refusal.map { .reply($0) } ?? .goOn) })
         case .end(let submission): end(submission, context)
+        case .connect: waitToGreet(context)
         // Nobody sits at these stages.
-        case .connect, .hello, .startTLS, .login, .mail, .recipient, .data, .message: answered(.goOn)
+        case .hello, .startTLS, .login, .mail, .recipient, .data, .message: answered(.goOn)
         }
+    }
+
+    /// Keeps the client waiting for its greeting, which costs a timer, and looks whether it does wait. What it says
+    /// meanwhile is read, within the bounds of what is sent ahead.
+    private func waitToGreet(_ context: ChannelHandlerContext) {
+        guard settings.greetDelay > .zero else { return mayGreet() }
+        greetWait = context.eventLoop.assumeIsolated().scheduleTask(in: settings.greetDelay) { self.mayGreet() }
+    }
+
+    private func mayGreet() {
+        greetWait = nil
+        isEarlyTalker = machine.unreadCount > 0
+        if isEarlyTalker { log(.debug, "talks before the greeting") }
+        answered(.goOn)
     }
 
     /// On the event loop: what the open question is answered with.

@@ -23,8 +23,14 @@ package struct SMTPEdgeSettings: Sendable {
     package var transfer: TransferWatch.Limits
     /// For the whole content of a message, however fast it comes; nil: as long as it takes.
     package var dataTimeout: TimeAmount?
-    /// For the TLS handshake.
+    /// For the TLS handshake, and before it for a proxy's header.
     package var handshakeTimeout: TimeAmount
+    /// How long a client waits for the greeting, behind a proxy's header and a handshake where they come first. One that
+    /// talks meanwhile is an early talker.
+    package var greetDelay = TimeAmount.zero
+    /// The proxies: who connects from these networks must begin with a PROXY header, which says who the client is; from
+    /// others none is read.
+    package var proxies: [NetworkRange] = []
 
     /// The defaults are those of `[limits]`.
     package init(

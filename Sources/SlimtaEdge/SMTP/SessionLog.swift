@@ -3,6 +3,7 @@
 
 import Logging
 internal import NIOCore
+internal import SlimtaMail
 import Synchronization
 
 /// Writes lines about clients.
@@ -28,7 +29,7 @@ final class SessionLog: Sendable {
             case .tell: break
             case .leaveOut: return
             case .leaveOutAndSumUp(let key, let end):
-                let fields = metadata.filter { ["client", "edge"].contains($0.key) }
+                let fields = metadata.filter { ["client", "proxy", "edge"].contains($0.key) }
                 _ = eventLoop.scheduleTask(deadline: end) { self.sumUp(key, level, fields) }
                 return
             }
@@ -46,5 +47,17 @@ final class SessionLog: Sendable {
         metadata["event"] = "\(key.event)"
         metadata["count"] = "\(count)"
         logger.log(level: level, "lines left out", metadata: metadata)
+    }
+}
+
+extension ProxyFacts {
+    /// What a line about a session's beginning has of them, besides the proxy's address.
+    var fields: Logger.Metadata {
+        var fields: Logger.Metadata = [:]
+        fields["unique_id"] = uniqueID.map { "\($0)" }
+        fields["authority"] = authority.map { "\($0)" }
+        fields["proxy_tls"] = tls.map { "\($0.session)" }
+        fields["proxy_certificate"] = tls?.commonName.map { "\($0)" }
+        return fields
     }
 }

@@ -1,5 +1,6 @@
 // What is known of a connection but for what is said on it: who, where to, and how it is encrypted. An edge makes one at
-// accept; trust, limits, logs and whoever judges a client read it. What the edge learns later (TLS) is added to it.
+// accept, and another one if a proxy says who the client is; trust, limits, logs and whoever judges a client read it.
+// What the edge learns later (TLS) is added to it.
 
 package import NIOCore
 
@@ -38,10 +39,12 @@ package struct ConnectionFacts: Sendable {
         }
     }
 
-    /// The client.
+    /// The client: behind a proxy who that says it is, if it says so.
     package let peer: Endpoint
-    /// The address that the client connected to.
+    /// The address that the client connected to: behind a proxy one of the proxy's, if it says which.
     package let local: Endpoint
+    /// What the proxy said; nil: there is none.
+    package let proxy: ProxyFacts?
     /// What was agreed in the handshake; nil in clear.
     package var tls: TLSFacts?
 
@@ -49,10 +52,62 @@ package struct ConnectionFacts: Sendable {
     package init(peer: SocketAddress?, local: SocketAddress?) {
         self.local = Endpoint(local)
         self.peer = peer == nil && self.local == .unix ? .unix : Endpoint(peer)
+        proxy = nil
     }
+
+    /// As a proxy tells it.
+    package init(peer: Endpoint, local: Endpoint, proxy: ProxyFacts) {
+        self.peer = peer
+        self.local = local
+        self.proxy = proxy
+    }
+
+    /// Whether ``peer`` is who talks to us, as far as we know: not if a proxy stands between and does not say for whom. Such
+    /// a client has the proxy's address, and must not have its rights.
+    package var isClientKnown: Bool { proxy.map { $0.endpoint != peer } ?? true }
 
     /// The peer's address as Received and the queue's records have it: empty for a UNIX socket.
     package var clientAddress: String { peer.address?.description ?? "" }
+}
+
+/// What a proxy said in its PROXY header (proxy-protocol.txt of HAProxy, section 2), but for the addresses. All texts are
+/// visible ones, of bounded length.
+package struct ProxyFacts: Hashable, Sendable {
+    /// TLS as it was between the client and the proxy: the session between the proxy and us may be in clear.
+    package struct TLS: Hashable, Sendable {
+        /// Version and cipher as the proxy calls them, "unknown" where it does not say.
+        package let session: TLSDescription
+        /// What the client's certificate calls its subject; nil: there is none, or it was not told.
+        package let commonName: String?
+        /// Whether the client had a certificate that the proxy found good.
+        package let isClientVerified: Bool
+
+        /// As the header has it.
+        package init(_ session: TLSDescription, commonName: String?, isClientVerified: Bool) {
+            self.session = session
+            self.commonName = commonName
+            self.isClientVerified = isClientVerified
+        }
+    }
+
+    /// The proxy: who has really connected to us.
+    package let endpoint: ConnectionFacts.Endpoint
+    /// How the proxy names the connection in its own log, in hexadecimal if it is no text; nil: it does not say.
+    package let uniqueID: String?
+    /// The host that the client asked the proxy for (SNI); nil: it does not say.
+    package let authority: String?
+    /// nil: the client spoke in clear with the proxy, or it does not say.
+    package let tls: TLS?
+
+    /// A proxy that says nothing but addresses: all else is nil.
+    package init(
+        endpoint: ConnectionFacts.Endpoint, uniqueID: String? = nil, authority: String? = nil, tls: TLS? = nil
+    ) {
+        self.endpoint = endpoint
+        self.uniqueID = uniqueID
+        self.authority = authority
+        self.tls = tls
+    }
 }
 
 /// What was agreed with the peer in a TLS handshake: what costs nothing to know. Channel bindings and the peer's

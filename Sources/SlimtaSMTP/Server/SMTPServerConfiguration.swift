@@ -1,6 +1,6 @@
 // What an SMTP session is like: made by the edge from its configuration, one for all sessions of a kind.
 
-internal import SlimtaMail
+package import SlimtaMail
 
 /// The settings of a session of `SMTPServerMachine`.
 package struct SMTPServerConfiguration: Sendable {
@@ -26,8 +26,9 @@ package struct SMTPServerConfiguration: Sendable {
 
     /// Our name: greeting, EHLO.
     package var hostname: String
-    /// The greeting without its code.
-    package var greeting: String
+    /// The first reply of a session. One of 4xx or 5xx is followed by 503 to everything but QUIT (RFC 5321 section 3.1),
+    /// 421 by the end.
+    package var greeting: Reply
     /// Whether there is TLS, and when it begins.
     package var tls: TLSMode
     /// Whether AUTH is offered. Who may send without it is told to the machine apart.
@@ -49,15 +50,15 @@ package struct SMTPServerConfiguration: Sendable {
     /// Where somebody is asked whether the session may go on; none by default, and what is not asked costs nothing.
     package var stages: SMTPStages = []
 
-    /// The defaults are those of slimta.conf. `greeting` is nil for "HOSTNAME ESMTP Mail Gateway".
+    /// The defaults are those of slimta.conf. `greeting` is nil for "220 HOSTNAME ESMTP Mail Gateway".
     package init(
-        hostname: String, greeting: String? = nil, tls: TLSMode, authentication: Authentication,
+        hostname: String, greeting: Reply? = nil, tls: TLSMode, authentication: Authentication,
         mechanisms: [SASLMechanism] = SASLMechanism.allCases, allowsPlaintextAuthentication: Bool = false,
         messageSize: Int = 50 << 20, recipients: Int = 1000, errors: Int = 10,
         commands: Int = 100, lenientPaths: Bool = false
     ) {
         self.hostname = hostname
-        self.greeting = greeting ?? "\(hostname) ESMTP Mail Gateway"
+        self.greeting = greeting ?? Reply(220, nil, "\(hostname) ESMTP Mail Gateway")
         self.tls = tls
         self.authentication = authentication
         self.mechanisms = mechanisms

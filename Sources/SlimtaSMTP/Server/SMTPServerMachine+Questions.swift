@@ -40,7 +40,7 @@ extension SMTPServerMachine {
     /// Nothing is in the way of what `question` asks about.
     private mutating func goOn(from question: Question, into output: inout ByteBuffer) {
         switch question {
-        case .connect: write(Reply(220, nil, configuration.greeting), into: &output)
+        case .connect: greet(into: &output)
         case .hello(let name, let isExtended): greeted(name, isExtended: isExtended, into: &output)
         case .startTLS: beginTLS(into: &output)
         case .login(let user): loggedIn(user, into: &output)
@@ -51,6 +51,13 @@ extension SMTPServerMachine {
         case .message(let submission): ask(.end(submission), into: &output)
         case .credentials, .end: preconditionFailure("an answer that lets nobody through")
         }
+    }
+
+    /// RFC 5321 section 3.1: a greeting can be a refusal.
+    private mutating func greet(into output: inout ByteBuffer) {
+        let greeting = configuration.greeting
+        guard greeting.code < 400 else { return refuse(.connect, with: greeting, into: &output) }
+        write(greeting, into: &output)
     }
 
     /// The answer is no.

@@ -187,7 +187,7 @@ package struct SMTPServerMachine: Sendable {
 
     /// The connection is there: greets, unless TLS comes first.
     package mutating func connected(into output: inout ByteBuffer) {
-        guard configuration.tls != .immediate else { return }
+        guard configuration.tls != .immediate, case .command = phase else { return }
         ask(.connect, into: &output)
     }
 
@@ -256,6 +256,11 @@ package struct SMTPServerMachine: Sendable {
             case .startingTLS:
                 enter(.tlsHandshake)
                 return .startTLS
+            case .asking(.connect, _) where isDraining:
+                // It may be long until the client is greeted: nobody is kept for that.
+                end(.shutdown, .init(4, 3, 2), "Service shutting down", into: &output)
+            case .asking(.connect, _) where isInputClosed && input.readableBytes == 0:
+                enter(.closing(.clientClosed))
             case .asking(let question, let isOpen):
                 guard !isOpen else { return .wait }
                 phase = .asking(question, isOpen: true)

@@ -157,6 +157,10 @@ extension EventCatalogue {
             "0739b129523d3dc58f1a52d8eecb14d7", "TLS established",
             "A client's session is encrypted."),
         Entry(
+            "d78c2fb91a0b4db0a3b5ec6d1f0f4a37", "talks before the greeting",
+            "A client did not wait for the greeting of an edge with greet_delay, as RFC 5321 wants it: programs that "
+                + "send spam do so. It is the fact early_talker of rules."),
+        Entry(
             "d5f37d4ce38b761737ea8318a1f3499c", "connection failed",
             "A client's connection broke: @SLIMTA_ERROR@. A message that was not acknowledged is not "
                 + "queued; the client has to send it again."),
@@ -173,6 +177,18 @@ extension EventCatalogue {
         Entry(
             "cf3fde71040778546d1b8035f46022f6", "session ended",
             "slimtad or the client ended the session: @SLIMTA_REASON@."),
+        Entry(
+            "1f0c6cde0d5c4b51a3a0a7b4b2a1ce94", "no valid PROXY header",
+            "@SLIMTA_PROXY@ is in proxy_protocol of the edge @SLIMTA_EDGE@, and what it sent is no PROXY header: "
+                + "@SLIMTA_ERROR@. The connection was closed.",
+            remedy:
+                "Have the proxy send the header (HAProxy: send-proxy or send-proxy-v2 on the server's line), or take "
+                + "the address out of proxy_protocol if it is a client's."),
+        Entry(
+            "6d2f8f3e6c8b4b7e9a54ce4f5b1d7702", "no PROXY header",
+            "A connection from the proxy @SLIMTA_PROXY@ to the edge @SLIMTA_EDGE@ ended without a whole PROXY header: "
+                + "@SLIMTA_REASON@. Health checks of proxies do so, if nothing had come at all.",
+            remedy: "If clients cannot connect: have the proxy send the header (HAProxy: send-proxy or send-proxy-v2)."),
         Entry(
             "d9450febc33b2215e385aace5e20c190", "too many connections",
             "A client was turned away with 421: [limits] connections or connections_per_address is "

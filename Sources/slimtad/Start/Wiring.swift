@@ -28,7 +28,7 @@ extension Configuration {
         let access = smtp.access
         let greeting = smtp.greeting(hostname: hostname)
         let server = SMTPServerConfiguration(
-            hostname: hostname, greeting: String(greeting.dropFirst("220 ".count)),
+            hostname: hostname, greeting: Reply(220, nil, String(greeting.dropFirst("220 ".count))),
             tls: access.tls.machineMode, authentication: access.auth.machineMode,
             mechanisms: auth.mechanisms.compactMap { SASLMechanism(rawValue: $0.rawValue) },
             allowsPlaintextAuthentication: access.plaintextAuth, messageSize: limits.messageSize,
