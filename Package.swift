@@ -139,7 +139,7 @@ let package = Package(
         tests("SlimtaCrypto"),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
-        tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "StorageKit", nioCore]),
+        tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "StorageKit", "CGDBM", nioCore]),
         tests("SlimtaSystem", [logging]),
         tests("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix, nioEmbedded]),
         tests(

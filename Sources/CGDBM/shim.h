@@ -43,6 +43,15 @@ static inline GDBM_FILE slimta_gdbm_read(int fd, const char *name, size_t bucket
     return file;
 }
 
+// The same without GDBM's lock: for files that are replaced by renaming only, and must not keep who replaces them waiting.
+static inline GDBM_FILE slimta_gdbm_look(int fd, const char *name, size_t buckets, struct slimta_gdbm_result *result) {
+    errno = 0;
+    GDBM_FILE file = gdbm_fd_open(fd, name, 0, GDBM_READER | GDBM_NOMMAP | GDBM_NOLOCK | GDBM_CLOERROR, NULL);
+    *result = slimta_gdbm_told(file, file == NULL);
+    if (file) gdbm_setopt(file, GDBM_SETCACHESIZE, &buckets, sizeof buckets);
+    return file;
+}
+
 static inline struct slimta_gdbm_result slimta_gdbm_insert(
     GDBM_FILE file, const void *key, int key_size, const void *value, int value_size) {
     errno = 0;

@@ -53,6 +53,48 @@ import Testing
         }
     }
 
+    @Test(arguments: [false, true]) func whoDoesNotWaitIsRefused(isThere: Bool) throws {
+        try withFolder { path in
+            if isThere { try SecureFile.replace(path, with: [1]) }
+            var lock = try FileLock.ifFree(path)
+            #expect(lock != nil)
+            #expect(try FileLock.ifFree(path) == nil)
+            withExtendedLifetime(lock) {}
+            lock = nil
+            #expect(try FileLock.ifFree(path) != nil)
+        }
+    }
+
+    /// A file that is renamed to where it belongs has the rights of the old one, or those of a model.
+    @Test func rightsOfARenamedFile() throws {
+        try withFolder { path in
+            let (model, new) = (path + ".txt", path + ".new")
+            func make(_ path: String, _ text: String, _ mode: mode_t) throws {
+                try text.write(toFile: path, atomically: false, encoding: .utf8)
+                #expect(chmod(path, mode) == 0)
+            }
+            func mode(_ path: String) -> mode_t {
+                var status = stat()
+                return stat(path, &status) == 0 ? status.st_mode & 0o777 : 0
+            }
+            try make(model, "model", 0o640)
+            try make(new, "first", 0o600)
+            try SecureFile.replace(path, byRenaming: new, model: model)
+            #expect(mode(path) == 0o640)
+            #expect(chmod(path, 0o604) == 0)
+            try make(new, "second", 0o600)
+            try SecureFile.replace(path, byRenaming: new, model: model)
+            #expect(mode(path) == 0o604)
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == "second")
+            #expect(throws: SystemError.self) { try SecureFile.replace(path, byRenaming: new, model: model) }
+            try make(new, "third", 0o600)
+            #expect(throws: SystemError.self) {
+                try SecureFile.replace(path + ".other", byRenaming: new, model: path + ".none")
+            }
+            #expect(mode(new) == 0)
+        }
+    }
+
     @Test func stampsTellAChangedFile() throws {
         try withFolder { path in
             #expect(FileStamp(of: path) == nil)

@@ -1,4 +1,5 @@
-// One process at a time changes a file that is replaced by renaming: `slimtad passwd` holds it from reading to renaming.
+// One process at a time changes a file that is replaced by renaming: `slimtad passwd` holds it from reading to renaming,
+// `slimtad map` while it makes one.
 
 import Glibc
 
@@ -10,7 +11,24 @@ package final class FileLock: Sendable {
     private let descriptor: Int32
 
     /// Locks the file `path`, and waits for whoever has it; `waiting` is called before that.
-    package init(_ path: String, waiting: () -> Void = {}) throws(SystemError) {
+    package convenience init(_ path: String, waiting: () -> Void = {}) throws(SystemError) {
+        // Who may wait gets it.
+        self.init(
+            try Self.take(path) {
+                waiting()
+                return true
+            }!)
+    }
+
+    /// Locks the file `path`, if nobody has it; nil: somebody has.
+    package static func ifFree(_ path: String) throws(SystemError) -> FileLock? {
+        try take(path) { false }.map { FileLock($0) }
+    }
+
+    private init(_ descriptor: Int32) { self.descriptor = descriptor }
+
+    /// nil: somebody has it, and `mayWait`, which is asked once, says no.
+    private static func take(_ path: String, _ mayWait: () -> Bool) throws(SystemError) -> Int32? {
         var isTold = false
         while true {
             let (descriptor, isFolder) = try Self.open(path)
@@ -18,16 +36,16 @@ package final class FileLock: Sendable {
                 let number = errno
                 if number == EWOULDBLOCK {
                     isTold = true
-                    waiting()
+                    guard mayWait() else {
+                        close(descriptor)
+                        return nil
+                    }
                 } else if number != EINTR {
                     close(descriptor)
                     throw SystemError("cannot lock \(path)", number: number)
                 }
             }
-            if Self.isLocked(descriptor, path, isFolder: isFolder) {
-                self.descriptor = descriptor
-                return
-            }
+            if Self.isLocked(descriptor, path, isFolder: isFolder) { return descriptor }
             close(descriptor)
         }
     }

@@ -1,4 +1,4 @@
-// Replacing small files with care: `slimtad passwd` writes the users file with it.
+// Replacing files with care: `slimtad passwd` writes the users file with it, `slimtad map` gives its files their names.
 
 import Glibc
 
@@ -36,12 +36,42 @@ extension SecureFile {
             unlink(temporary)
             throw error
         }
-        let parent = target.lastIndex(of: "/").map { String(target[..<$0]) } ?? "."
+        try syncParent(of: target)
+    }
+
+    /// Gives the whole file `temporary`, which is in the same folder, the name `path`, of a file that may be there: whoever
+    /// opens that sees the old one or the new one, also after a crash. If this throws, `temporary` is gone.
+    ///
+    /// Its owner and mode become those of the old file; those of `model` where there is no old one.
+    package static func replace(_ path: String, byRenaming temporary: String, model: String) throws(SystemError) {
+        var status = stat()
+        do throws(SystemError) {
+            if stat(path, &status) != 0 { try check(stat(model, &status), model) }
+            let file = open(temporary, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+            try check(file >= 0 ? 0 : -1, temporary)
+            defer { close(file) }
+            try check(fchown(file, status.st_uid, status.st_gid), temporary)
+            try check(fchmod(file, status.st_mode & 0o777), temporary)
+            try check(fsync(file), temporary)
+            try check(rename(temporary, path), path)
+        } catch {
+            unlink(temporary)
+            throw error
+        }
+        try syncParent(of: path)
+    }
+
+    /// Makes a file's name durable.
+    private static func syncParent(of path: String) throws(SystemError) {
+        let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
         let directory = open(parent.isEmpty ? "/" : parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard directory >= 0 else { throw SystemError("cannot open \(parent)", number: errno) }
         defer { close(directory) }
         try check(fsync(directory), parent)
     }
+
+    /// Where the links of a path lead; itself, if nothing is there.
+    package static func target(of path: String) -> String { realPath(path) ?? path }
 
     private static func check(_ result: Int32, _ path: String) throws(SystemError) {
         guard result == 0 else { throw SystemError("cannot write \(path)", number: errno) }
