@@ -86,6 +86,8 @@ extension Configuration {
         if !root.has("edge"), root.mistakes.document.isTellingAbsence(ofTable: "edge") {
             root.report("edge", "missing", "required is at least one table [[edge]]")
         }
+        policyServices = Self.readPolicyServices(root.sections("policy_service"))
+        dnsbls = Self.readDNSBLs(root.sections("dnsbl"))
         limits.read(root.section("limits"))
         auth.read(root.section("auth"))
         queue.read(root.section("queue"))

@@ -16,6 +16,10 @@ package struct Configuration: Sendable, Equatable {
     package var tls: TLS?
     /// `[[edge]]`, in the file's order: at least one in a file without mistakes.
     package var edges: [Edge]
+    /// `[[policy_service]]`, in the file's order: those of a stage are asked in that order.
+    package var policyServices: [PolicyService] = []
+    /// `[[dnsbl]]`, in the file's order.
+    package var dnsbls: [DNSBL] = []
     /// `[limits]`, for all edges.
     package var limits = Limits()
     /// `[auth]`, for all edges.

@@ -148,8 +148,13 @@ struct Setting {
     /// One of the words of `type`.
     func choice<T: RawRepresentable<String> & CaseIterable>(of type: T.Type = T.self) -> T? {
         let words = type.allCases.map(\.rawValue)
-        let allowed = words.map { "\"\($0)\"" }.joined(separator: ", ")
-        return text(allowed, didYouMean: { Spelling.nearest(to: $0, among: words) }, T.init(rawValue:))
+        return text(
+            Self.words(of: type), didYouMean: { Spelling.nearest(to: $0, among: words) }, T.init(rawValue:))
+    }
+
+    /// The words of `type`, as messages list them.
+    static func words<T: RawRepresentable<String> & CaseIterable>(of type: T.Type) -> String {
+        type.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
     }
 
     func bool() -> Bool? { value.bool ?? refuse("allowed is true, false") }
@@ -189,7 +194,12 @@ struct Setting {
         }
     }
 
-    /// As above; an element that is there twice is reported.
+    /// As above, and one value may stand without a list.
+    func oneOrMore<T>(of allowed: String, _ read: (Setting) -> T?) -> [T]? {
+        value.array == nil ? read(self).map { [$0] } : list(of: allowed, mayBeEmpty: false, read)
+    }
+
+    /// As ``list(of:mayBeEmpty:_:)``; an element that is there twice is reported.
     func distinctList<T: Hashable>(of allowed: String, mayBeEmpty: Bool, _ read: (Setting) -> T?) -> [T]? {
         var seen: Set<T> = []
         return list(of: allowed, mayBeEmpty: mayBeEmpty) { (element) -> T? in

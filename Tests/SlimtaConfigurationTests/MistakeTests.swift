@@ -21,8 +21,8 @@ import Testing
         Case(
             "[lgo]\nlevel = 1\n",
             """
-            8: lgo: unknown key; allowed outside tables are auth, daemon, dns, edge, hostname, limits, log, queue, \
-            relay, route, tls; did you mean "log"?
+            8: lgo: unknown key; allowed outside tables are auth, daemon, dns, dnsbl, edge, hostname, limits, log, \
+            policy_service, queue, relay, route, tls; did you mean "log"?
             """),
         Case(
             "[log]\n\"a b\".c = 1",

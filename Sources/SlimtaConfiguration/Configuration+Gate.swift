@@ -1,0 +1,108 @@
+// The gate's tables as typed values: who is asked about a client before his message is taken. Read by GateReader; the
+// composition root makes of them what an edge asks.
+
+internal import SlimtaMail
+
+extension Configuration {
+    /// `[[policy_service]]`: a server that speaks Postfix's policy delegation protocol, asked at some stages.
+    package struct PolicyService: Sendable, Equatable {
+        /// What `on_failure` may say: what holds if the service gives no answer.
+        package enum FailureAction: String, Sendable, CaseIterable {
+            /// As if it had nothing against it.
+            case accept
+            /// 451 4.3.5: the client comes again.
+            case tempfail
+        }
+
+        /// What `at` may say: the stages that Postfix's `protocol_state` has a word for.
+        package enum Stage: String, Sendable, CaseIterable {
+            case connect, ehlo, mail, rcpt, data, message
+        }
+
+        /// Its name in the log; no other service has it. Without `name`, what `to` says.
+        package var name: String
+        /// `at`: when it is asked, at least one; the protocol has no word for the other stages.
+        package var stages: Set<Stage>
+        /// Where it listens.
+        package var to: ServiceAddress
+        /// What a question may take in all, second tries included.
+        package var timeout: Duration = .seconds(5)
+        /// What holds if there is no answer in time, or none that is one.
+        package var onFailure = FailureAction.tempfail
+        /// The attribute `policy_context`: free text; empty: none.
+        package var context = ""
+    }
+
+    /// `[[dnsbl]]`: a list in the DNS that rules name (RFC 5782).
+    package struct DNSBL: Sendable, Equatable {
+        /// Where its zone is said.
+        package enum Zone: Sendable, Hashable {
+            /// `zone`: a domain name in lower case, without a dot at its end.
+            case name(String)
+            /// `zone_file`: an absolute path or `credential:NAME`; the content without its line's end is the zone, which has
+            /// a key in it.
+            case file(String)
+        }
+
+        /// What `of` may say: what is looked up in it.
+        package enum Subject: String, Sendable, CaseIterable {
+            /// The client's address (RFC 5782 section 2).
+            case client
+            /// The domain of the sender (RFC 5782 section 3).
+            case sender
+            /// The name in EHLO.
+            case ehlo
+
+            /// The answers that are listings if `answers` does not say which. What is outside means that the list was
+            /// not asked as it wants to be, or is gone: 127.0.0.1 is a refusal of some, 127.0.1.255 one of others.
+            package var usualAnswers: [ClosedRange<UInt32>] {
+                let addresses: ClosedRange<UInt32> = 0x7F00_0002...0x7F00_00FE
+                return switch self {
+                case .client: [addresses]
+                case .sender, .ehlo: [addresses, 0x7F00_0102...0x7F00_01FE]
+                }
+            }
+        }
+
+        /// The name by which rules call it; no other list has it.
+        package var name: String
+        /// Where it is in the DNS.
+        package var zone: Zone
+        /// What is looked up in it.
+        package var of = Subject.client
+        /// IPv4 addresses as numbers: an answer in one of these is a listing. All are in 127.0.0.0/8 (RFC 5782 section 2.1).
+        package var answers: [ClosedRange<UInt32>]
+        /// How long an answer is waited for; all lists are asked at once.
+        package var timeout: Duration = .seconds(3)
+        /// Whether it is asked for clients that have authenticated as well.
+        package var authenticated = false
+    }
+}
+
+/// Where a service listens that we connect to: "127.0.0.1:10040" or "unix:/path".
+package enum ServiceAddress: Hashable, Sendable, CustomStringConvertible {
+    /// An IP address with a port.
+    case tcp(HostPort)
+    /// An absolute path.
+    case unix(path: String)
+
+    /// From text; nil if it is neither. A host has to be an address, or "localhost": no question waits for the DNS.
+    package init?(_ text: String) {
+        switch ListenAddress(text) {
+        case .tcp(var address):
+            if address.host == "localhost" { address.host = "127.0.0.1" }
+            guard let ip = address.address, !ip.isUnspecified else { return nil }
+            self = .tcp(address)
+        case .unix(let path): self = .unix(path: path)
+        case .systemd, nil: return nil
+        }
+    }
+
+    /// As slimta.conf writes it.
+    package var description: String {
+        switch self {
+        case .tcp(let address): address.description
+        case .unix(let path): "unix:\(path)"
+        }
+    }
+}

@@ -1,0 +1,150 @@
+// [[policy_service]] and [[dnsbl]]: whom the gate asks. Called by `Configuration.parse`.
+
+import SlimtaMail
+
+extension Configuration {
+    /// Reads [[policy_service]].
+    static func readPolicyServices(_ tables: [Section]) -> [PolicyService] {
+        var names: [String: String] = [:]
+        return tables.compactMap { table in
+            defer { table.refuseUnknownKeys() }
+            return PolicyService(table, &names)
+        }
+    }
+
+    /// Reads [[dnsbl]].
+    static func readDNSBLs(_ tables: [Section]) -> [DNSBL] {
+        var names: [String: String] = [:]
+        return tables.compactMap { table in
+            defer { table.refuseUnknownKeys() }
+            return DNSBL(table, &names)
+        }
+    }
+}
+
+extension Section {
+    /// The name that `setting` gives this table; reported, and nil, if another table of its kind has it. `names` says who
+    /// has which.
+    func name(_ setting: Setting?, _ names: inout [String: String], allowed: String, _ isName: (String) -> Bool)
+        -> String?
+    {
+        guard let setting, let name = setting.text(allowed, { isName($0) ? $0 : nil }) else { return nil }
+        if let other = names.updateValue(path, forKey: name) {
+            report("name", "found \(setting.shown), which \(other) has", "allowed is a name of its own")
+            return nil
+        }
+        return name
+    }
+
+    /// A name of one word.
+    func word(_ setting: Setting?, _ names: inout [String: String]) -> String? {
+        name(setting, &names, allowed: "up to 64 letters, digits and any of \"-_.\"") { name in
+            (1...64).contains(name.utf8.count) && name.utf8.allSatisfy(Setting.isNameOctet)
+        }
+    }
+}
+
+extension Configuration.PolicyService {
+    /// nil if something without which there is no service is missing or wrong; that was reported.
+    fileprivate init?(_ table: Section, _ names: inout [String: String]) {
+        let to = table.required("to", "where it listens, such as \"127.0.0.1:10040\" or \"unix:/path\"")?
+            .text("\"address:port\", \"[v6]:port\", \"localhost:port\" or \"unix:/path\"", ServiceAddress.init)
+        let stages = table.required("at", "the stages at which it is asked, such as \"rcpt\"")?
+            .oneOrMore(of: "stages") { (element) -> Stage? in
+                if let word = element.string, ["starttls", "auth"].contains(word) {
+                    return element.refuse(
+                        "the protocol has no word for that stage; allowed is \(Setting.words(of: Stage.self))")
+                }
+                return element.choice()
+            }
+        let name: String?
+        if table.has("name") {
+            name = table.word(table["name"], &names)
+        } else {
+            name = to?.description
+            _ = table["name"]
+            if let name, let other = names.updateValue(table.path, forKey: name) {
+                table.report("name", "missing", "required is a name of its own: \(other) is asked at \(name) too")
+            }
+        }
+        timeout = table["timeout"]?.duration(.seconds(1) ... .seconds(60)) ?? timeout
+        onFailure = table["on_failure"]?.choice() ?? onFailure
+        let context = table["context"]?.text("up to 512 characters without control characters") { text in
+            text.utf8.count <= 512 && text.isVisible ? text : nil
+        }
+        guard let to, let name, let stages, !stages.isEmpty else { return nil }
+        self.to = to
+        self.name = name
+        self.stages = Set(stages)
+        self.context = context ?? ""
+    }
+}
+
+extension Configuration.DNSBL {
+    /// nil if something without which there is no list is missing or wrong; that was reported.
+    fileprivate init?(_ table: Section, _ names: inout [String: String]) {
+        let name = table.word(table.required("name", "the name by which rules call it"), &names)
+        let zone = Self.zone(table)
+        let of = table["of"]?.choice(of: Subject.self) ?? .client
+        self.of = of
+        answers = table["answers"]?.oneOrMore(of: "addresses", Self.answers) ?? of.usualAnswers
+        timeout = table["timeout"]?.duration(.seconds(1) ... .seconds(30)) ?? timeout
+        authenticated = table["authenticated"]?.bool() ?? authenticated
+        guard let name, let zone else { return nil }
+        self.name = name
+        self.zone = zone
+    }
+
+    private static func zone(_ table: Section) -> Zone? {
+        let name = table["zone"]?.text("a domain name such as \"zen.spamhaus.org\"") { text -> String? in
+            HostName.fold(text.utf8.last == UInt8(ascii: ".") ? text.dropLast() : text[...])
+        }
+        let file = table["zone_file"]?.fileReference()
+        switch (table.has("zone"), table.has("zone_file")) {
+        case (true, true):
+            if table.isSound("zone", "zone_file") {
+                table.report("zone_file", "found with zone", "allowed is one of them")
+            }
+            return nil
+        case (false, false):
+            // Asked for the telling of its absence alone.
+            if table.isSound("zone", "zone_file") {
+                table.report(
+                    "zone", "missing",
+                    "required is the list's domain name, or zone_file if that has a key of yours in it")
+            }
+            return nil
+        case (true, false): return name.map { .name($0) }
+        case (false, true): return file.map { .file($0) }
+        }
+    }
+
+    /// "127.0.0.2", "127.0.0.2-127.0.0.11", "127.0.0.0/24".
+    private static func answers(_ setting: Setting) -> ClosedRange<UInt32>? {
+        let allowed = "\"127.0.0.2\", \"127.0.0.4-127.0.0.7\" or \"127.0.1.0/24\", all within 127.0.0.0/8"
+        guard let range = setting.text(allowed, answerRange) else { return nil }
+        // Spamhaus, and who does as they do: the list did not like how it was asked.
+        let refusals: ClosedRange<UInt32> = 0x7FFF_FF00...0x7FFF_FFFF
+        if refusals.contains(range.lowerBound), refusals.contains(range.upperBound) {
+            return setting.refuse("in 127.255.255.0/24 lists say why they refuse to answer; allowed is \(allowed)")
+        }
+        return range
+    }
+
+    private static func answerRange(_ text: String) -> ClosedRange<UInt32>? {
+        func number(_ address: IPAddress) -> UInt32? {
+            address.isIPv4 ? address.octets.reduce(0) { $0 << 8 | UInt32($1) } : nil
+        }
+        let range: ClosedRange<UInt32>
+        if let dash = text.firstIndex(of: "-") {
+            guard let first = IPAddress(text[..<dash]).flatMap(number),
+                let last = IPAddress(text[text.index(after: dash)...]).flatMap(number), first <= last
+            else { return nil }
+            range = first...last
+        } else {
+            guard let network = NetworkRange(text), let first = number(network.base) else { return nil }
+            range = first...first + UInt32((UInt64(1) << (32 - network.prefixLength)) - 1)
+        }
+        return range.lowerBound >> 24 == 127 && range.upperBound >> 24 == 127 ? range : nil
+    }
+}
