@@ -65,6 +65,7 @@ let package = Package(
         .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
         .systemLibrary(name: "CUnbound", providers: [.apt(["libunbound-dev"])]),
         .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
+        .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
         .systemLibrary(name: "CCrypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
         .target(name: "CLinux"),
 
@@ -76,6 +77,9 @@ let package = Package(
         room("SlimtaQueue", ["SlimtaMail", nioCore, deque, logging]),
         // Computed by OpenSSL, and without I/O all the same: what is signed and compared is decided in this layer.
         room("SlimtaCrypto", ["COpenSSL"]),
+        // What is asked of a client at each stage of its session. slimta.conf is read into it, edges ask it, and the command
+        // that explains a session; none of them is to see the queue for that. Regular expressions are PCRE2's.
+        room("SlimtaRules", ["SlimtaMail", "CPCRE2", nioCore]),
 
         // 2: one library of the system each
         // What a handshake came to is one of the facts of a connection, which edges and relays share (SlimtaMail).
@@ -137,6 +141,7 @@ let package = Package(
         tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", "StorageKit", nioCore, logging]),
         tests("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore, logging]),
         tests("SlimtaCrypto"),
+        tests("SlimtaRules", ["SlimtaMail", nioCore]),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "StorageKit", "CGDBM", nioCore]),

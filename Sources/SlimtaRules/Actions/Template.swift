@@ -1,0 +1,99 @@
+// Texts with placeholders: of replies and of fields. What strangers wrote goes into them, and comes out as printable ASCII
+// on one line.
+
+internal import SlimtaMail
+
+/// A text with placeholders such as `{sender}`.
+package struct Template: Hashable, Sendable, CustomStringConvertible {
+    /// What can be put in. The raw value is the word in braces.
+    package enum Placeholder: String, CaseIterable, Hashable, Sendable {
+        /// The client's address, "local" for a UNIX socket.
+        case client
+        /// Its confirmed name, or "unknown".
+        case ptr
+        case ehlo
+        case edge
+        /// Who has logged in, or "nobody".
+        case login
+        /// The reverse-path without brackets, "<>" for the null one.
+        case sender
+        /// The recipient that is asked about; behind RCPT all that were accepted.
+        case recipient
+        /// What SPF or the list says that the rule is about.
+        case reason
+        /// The rule's name.
+        case rule
+
+        /// The first stage at which it is known.
+        package var firstStage: Stage {
+            switch self {
+            case .client, .ptr, .edge, .login, .reason, .rule: .connect
+            case .ehlo: .ehlo
+            case .sender: .mail
+            case .recipient: .rcpt
+            }
+        }
+    }
+
+    enum Part: Hashable, Sendable {
+        case text(String)
+        case placeholder(Placeholder)
+    }
+
+    let parts: [Part]
+    /// As it is written.
+    package let description: String
+
+    /// Text of printable ASCII with placeholders in braces.
+    package init(_ text: String) throws(RuleError) {
+        description = text
+        guard text.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) else {
+            throw RuleError("\"\(text.visible.cut(toOctets: 64))\"", "printable ASCII")
+        }
+        var parts: [Part] = []
+        var rest = text[...]
+        while let open = rest.firstIndex(where: { $0 == "{" || $0 == "}" }) {
+            if open > rest.startIndex { parts.append(.text(String(rest[..<open]))) }
+            guard rest[open] == "{", let close = rest[open...].firstIndex(of: "}"),
+                let placeholder = Placeholder(rawValue: String(rest[rest.index(after: open)..<close]))
+            else {
+                let word = rest[open...].prefix { $0 != " " }
+                let all = Placeholder.allCases.map { "{\($0.rawValue)}" }.joined(separator: " ")
+                throw RuleError("\"\(word)\"", "no braces but those of \(all)")
+            }
+            parts.append(.placeholder(placeholder))
+            rest = rest[rest.index(after: close)...]
+        }
+        if !rest.isEmpty { parts.append(.text(String(rest))) }
+        self.parts = parts
+    }
+
+    /// What is put into it.
+    package var placeholders: Set<Placeholder> {
+        Set(
+            parts.compactMap { part in
+                if case .placeholder(let placeholder) = part { placeholder } else { nil }
+            })
+    }
+
+    /// The text with everything in its place, and nothing in it but printable ASCII.
+    func filled(_ value: (Placeholder) -> String) -> String {
+        parts.reduce(into: "") { text, part in
+            switch part {
+            case .text(let fixed): text += fixed
+            case .placeholder(let placeholder): text += value(placeholder).printable
+            }
+        }
+    }
+}
+
+extension String {
+    /// Printable ASCII, at most 200 octets: all else is shown as its number.
+    fileprivate var printable: String {
+        unicodeScalars.reduce(into: "") { text, scalar in
+            text +=
+                (0x20...0x7E).contains(scalar.value)
+                ? String(scalar) : "\\u{\(String(hexadecimal: scalar.value, digits: 4))}"
+        }.cut(toOctets: 200)
+    }
+}

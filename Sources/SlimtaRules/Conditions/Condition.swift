@@ -1,0 +1,171 @@
+// One condition of a rule: what it is about, from which stage on that is known, and whether it holds. RuleSet evaluates
+// them; the configuration makes them.
+
+package import SlimtaMail
+
+/// A condition of a rule.
+package struct Condition: Hashable, Sendable {
+    /// What a text is compared with: one of the patterns, or an entry of the file.
+    package struct Texts: Hashable, Sendable {
+        /// Written in the rule.
+        package var patterns: [TextPattern]
+        /// The path of a list; nil: none.
+        package var file: String?
+
+        /// One of these is enough.
+        package init(_ patterns: [TextPattern], file: String? = nil) {
+            self.patterns = patterns
+            self.file = file
+        }
+    }
+
+    /// What `tls` of a rule says.
+    package enum TLS: Hashable, Sendable {
+        /// true: in TLS, whatever the version.
+        case any
+        /// false: in clear.
+        case none
+        /// The version or the cipher.
+        case matching(TextPattern)
+    }
+
+    /// What `client_certificate` of a rule says.
+    package enum Certificate: Hashable, Sendable {
+        /// true: one that somebody whom we trust has signed.
+        case verified
+        /// Such a one, for this name or address.
+        case subject(TextPattern)
+        /// "sha256:...": this one, whoever has signed it.
+        case fingerprint([UInt8])
+    }
+
+    /// A list of `[[dnsbl]]`.
+    package struct List: Hashable, Sendable {
+        /// Its name.
+        package var name: String
+        /// From where on it can be asked: what it is about is known there.
+        package var stage: Stage
+
+        /// The list `name`, about something that is known from `stage` on.
+        package init(_ name: String, from stage: Stage) {
+            self.name = name
+            self.stage = stage
+        }
+    }
+
+    /// What is tested. Of several values one has to hold.
+    package enum Test: Hashable, Sendable {
+        case client([NetworkRange], file: String?)
+        case ptr(Texts)
+        case ehlo(Texts)
+        case edge(Texts)
+        case tls([TLS])
+        case certificate([Certificate])
+        case login(Texts)
+        case authenticated(Bool)
+        /// The null sender is written "<>".
+        case sender(Texts)
+        case recipient(Texts)
+        /// How many recipients were accepted, the one that is asked about not among them.
+        case recipients([Comparison])
+        case size([Comparison])
+        case spf(Set<SPFResult>)
+        case dnsbl([List])
+        /// Any field of the name; `values` nil: whatever is in it.
+        case header(name: String, values: Texts?)
+        case hours([Hours])
+        case weekdays(Set<LocalTime.Weekday>)
+        case rate([RateCondition])
+        case earlyTalker(Bool)
+    }
+
+    /// What is tested.
+    package var test: Test
+    /// Whether it has to fail: `not = { ... }`.
+    package var isTurnedRound: Bool
+
+    /// A condition that holds if `test` does, or if it does not.
+    package init(_ test: Test, turnedRound: Bool = false) {
+        self.test = test
+        isTurnedRound = turnedRound
+    }
+
+    /// The key of slimta.conf.
+    package var name: String {
+        let name =
+            switch test {
+            case .client: "client"
+            case .ptr: "ptr"
+            case .ehlo: "ehlo"
+            case .edge: "edge"
+            case .tls: "tls"
+            case .certificate: "client_certificate"
+            case .login: "login"
+            case .authenticated: "authenticated"
+            case .sender: "sender"
+            case .recipient: "recipient"
+            case .recipients: "recipients"
+            case .size: "size"
+            case .spf: "spf"
+            case .dnsbl: "dnsbl"
+            case .header: "header"
+            case .hours: "hours"
+            case .weekdays: "weekdays"
+            case .rate: "rate"
+            case .earlyTalker: "early_talker"
+            }
+        return isTurnedRound ? "not.\(name)" : name
+    }
+
+    /// The first stage at which it is known.
+    package var firstStage: Stage {
+        switch test {
+        case .client, .ptr, .edge, .tls, .certificate, .hours, .weekdays, .rate, .earlyTalker: .connect
+        case .ehlo: .ehlo
+        case .login, .authenticated: .auth
+        case .sender, .size, .spf: .mail
+        case .recipient, .recipients: .rcpt
+        case .header: .message
+        case .dnsbl(let lists): lists.map(\.stage).max { !$0.isAtOrBehind($1) } ?? .connect
+        }
+    }
+
+    /// The lists of files that it needs.
+    package var lists: [ListReference] {
+        switch test {
+        case .client(_, let file): file.map { [ListReference($0, .networks)] } ?? []
+        case .ptr(let texts), .ehlo(let texts), .edge(let texts), .login(let texts), .sender(let texts),
+            .recipient(let texts), .header(_, .some(let texts)):
+            texts.file.map { [ListReference($0, .texts)] } ?? []
+        case .tls, .certificate, .authenticated, .recipients, .size, .spf, .dnsbl, .header(_, nil), .hours, .weekdays,
+            .rate, .earlyTalker:
+            []
+        }
+    }
+
+    /// What has to be looked up for it.
+    package var facts: Set<Fact> {
+        switch test {
+        case .ptr: [.ptr]
+        case .spf: [.spf]
+        case .dnsbl(let lists): Set(lists.map { .dnsbl($0.name) })
+        case .client, .ehlo, .edge, .tls, .certificate, .login, .authenticated, .sender, .recipient, .recipients, .size,
+            .header, .hours, .weekdays, .rate, .earlyTalker:
+            []
+        }
+    }
+}
+
+/// A file that a rule needs, and what its entries are.
+package struct ListReference: Hashable, Sendable {
+    /// An absolute path.
+    package let path: String
+    /// What is in it.
+    package let kind: TextListKind
+
+    /// The file at `path`.
+    package init(_ path: String, _ kind: TextListKind) {
+        self.path = path
+        self.kind = kind
+    }
+}

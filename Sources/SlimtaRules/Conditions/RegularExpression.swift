@@ -1,0 +1,69 @@
+// A regular expression of slimta.conf: PCRE2 behind one owner. TextPattern has it.
+
+internal import CPCRE2
+
+/// A Perl-compatible regular expression over UTF-8, that ignores case and takes no longer than its limits allow.
+final class RegularExpression: Sendable {
+    /// How much backtracking is allowed: some milliseconds' worth, far more than an expression needs that is meant well.
+    private static let matchLimit: UInt32 = 20_000
+    /// In KiB.
+    private static let heapLimit: UInt32 = 1024
+    /// The longest text that is looked at, in octets.
+    static let textLimit = 16 * 1024
+
+    // Compiled once, and never written to again: PCRE2 allows any number of threads to match with it.
+    private nonisolated(unsafe) let code: OpaquePointer
+    private nonisolated(unsafe) let context: OpaquePointer
+
+    /// Throws why `text` is no expression, and where.
+    init(_ text: String) throws(RuleError) {
+        var number: CInt = 0
+        var offset = 0
+        let octets = Array(text.utf8)
+        let options = PCRE2_UTF | PCRE2_CASELESS | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C
+        guard let code = pcre2_compile_8(octets, octets.count, options, &number, &offset, nil) else {
+            throw RuleError(
+                "\(Self.words(number)) at character \(offset + 1) of the expression", "a Perl-compatible one")
+        }
+        guard let context = pcre2_match_context_create_8(nil) else {
+            pcre2_code_free_8(code)
+            throw RuleError("an expression that there is no memory for", "a smaller one")
+        }
+        pcre2_set_match_limit_8(context, Self.matchLimit)
+        pcre2_set_depth_limit_8(context, Self.matchLimit)
+        pcre2_set_heap_limit_8(context, Self.heapLimit)
+        self.code = code
+        self.context = context
+    }
+
+    deinit {
+        pcre2_match_context_free_8(context)
+        pcre2_code_free_8(code)
+    }
+
+    /// What a text is to an expression.
+    enum Match: Equatable {
+        case yes, no
+        /// It took too long, or the text is too long to be looked at: nobody knows.
+        case unknown
+    }
+
+    /// Whether it is found anywhere in `text`.
+    func match(_ text: String) -> Match {
+        guard text.utf8.count <= Self.textLimit, let data = pcre2_match_data_create_8(1, nil) else { return .unknown }
+        defer { pcre2_match_data_free_8(data) }
+        var text = text
+        let result = text.withUTF8 {
+            pcre2_match_8(code, $0.baseAddress, $0.count, 0, PCRE2_NO_UTF_CHECK, data, context)
+        }
+        if result >= 0 { return .yes }
+        return result == PCRE2_ERROR_NOMATCH ? .no : .unknown
+    }
+
+    private static func words(_ number: CInt) -> String {
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 256) { buffer in
+            let count = pcre2_get_error_message_8(number, buffer.baseAddress, buffer.count)
+            return count > 0 ? String(decoding: buffer.prefix(Int(count)), as: UTF8.self) : "error \(number)"
+        }
+    }
+}

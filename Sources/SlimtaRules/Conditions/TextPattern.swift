@@ -1,0 +1,122 @@
+// What a text of a rule matches: a glob, an expression, or a domain. Conditions have them; the configuration reads them.
+
+internal import SlimtaMail
+
+/// One text that `sender`, `ehlo` and their like can have.
+package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
+    private enum Kind: Sendable {
+        /// The whole text, folded.
+        case exact(String)
+        /// Octets of a glob, folded: `*` any number of characters, `?` one.
+        case glob([UInt8])
+        case expression(RegularExpression)
+        /// `@example.com`: that domain, folded.
+        case domain(String)
+        /// `@.example.com`: all below that domain, folded.
+        case below(String)
+    }
+
+    private let kind: Kind
+    /// As it is written in slimta.conf.
+    package let description: String
+
+    /// The forms of slimta.conf. Throws ``RuleError`` for what is none.
+    package init(_ text: String) throws(RuleError) {
+        description = text
+        guard !text.isEmpty, text.utf8.count <= 1024, !text.hasControls else {
+            throw RuleError("\"\(text.visible.cut(toOctets: 64))\"", "up to 1024 octets without control characters")
+        }
+        if text.utf8.count >= 2, text.hasPrefix("/"), text.hasSuffix("/") {
+            kind = .expression(try RegularExpression(String(text.dropFirst().dropLast())))
+        } else if text.hasPrefix("@") {
+            let isBelow = text.hasPrefix("@.")
+            let domain = String(text.dropFirst(isBelow ? 2 : 1))
+            guard !domain.isEmpty, !domain.contains("*"), !domain.contains("@") else {
+                throw RuleError("\"\(text)\"", "\"@example.com\" for a domain, \"@.example.com\" for all below it")
+            }
+            let folded = Self.withoutLastDot(domain.foldedAsDomain())
+            kind = isBelow ? .below(folded) : .domain(folded)
+        } else if text.contains("*") || text.contains("?") {
+            kind = .glob(Array(text.foldedAsAddress().utf8))
+        } else {
+            kind = .exact(Self.folded(text))
+        }
+    }
+
+    /// Whether `text` matches; nil: nobody knows, because it takes too long to find out.
+    ///
+    /// - Parameter text: an address, a host's name, or any other text. Case does not matter, and domains are compared in
+    ///   A-labels.
+    package func matches(_ text: String) -> Bool? {
+        switch kind {
+        case .exact(let wanted): return Self.folded(text) == wanted
+        case .glob(let glob): return Self.matches(Array(Self.folded(text).utf8)[...], glob[...])
+        case .domain(let domain): return Self.domain(of: text) == domain
+        case .below(let domain): return Self.domain(of: text).hasSuffix("." + domain)
+        case .expression(let expression):
+            switch expression.match(text) {
+            case .yes: return true
+            case .no: return false
+            case .unknown: return nil
+            }
+        }
+    }
+
+    /// Whether all that `other` matches is matched, as far as that can be said.
+    func covers(_ other: TextPattern) -> Bool {
+        if self == other { return true }
+        switch (kind, other.kind) {
+        case (.glob(let glob), _) where glob == [UInt8(ascii: "*")]: return true
+        case (.exact, .exact(let text)), (.glob, .exact(let text)), (.domain, .exact(let text)),
+            (.below, .exact(let text)):
+            return matches(text) == true
+        case (.below(let domain), .domain(let inner)), (.below(let domain), .below(let inner)):
+            return inner.hasSuffix("." + domain)
+        default: return false
+        }
+    }
+
+    /// An address, or the name of a host: its last "@" begins the domain.
+    static func folded(_ text: String) -> String {
+        text.contains("@") ? text.foldedAsAddress() : withoutLastDot(text.foldedAsDomain())
+    }
+
+    static func domain(of text: String) -> String {
+        guard let at = text.utf8.lastIndex(of: UInt8(ascii: "@")) else { return withoutLastDot(text.foldedAsDomain()) }
+        return withoutLastDot(String(text[text.utf8.index(after: at)...]).foldedAsDomain())
+    }
+
+    private static func withoutLastDot(_ domain: String) -> String {
+        domain.hasSuffix(".") && domain.utf8.count > 1 ? String(domain.dropLast()) : domain
+    }
+
+    /// In time that is the product of both lengths at most: a `*` that did not work out is tried one octet further, and
+    /// only the last one.
+    private static func matches(_ text: ArraySlice<UInt8>, _ glob: ArraySlice<UInt8>) -> Bool {
+        var (t, g) = (text.startIndex, glob.startIndex)
+        var retry: (t: Int, g: Int)?
+        while t < text.endIndex {
+            if g < glob.endIndex, glob[g] == UInt8(ascii: "*") {
+                g += 1
+                retry = (t, g)
+            } else if g < glob.endIndex, glob[g] == UInt8(ascii: "?") {
+                t = text[(t + 1)...].firstIndex { $0 & 0xC0 != 0x80 } ?? text.endIndex
+                g += 1
+            } else if g < glob.endIndex, glob[g] == text[t] {
+                (t, g) = (t + 1, g + 1)
+            } else if let last = retry {
+                (t, g) = (last.t + 1, last.g)
+                retry = (t, g)
+            } else {
+                return false
+            }
+        }
+        return glob[g...].allSatisfy { $0 == UInt8(ascii: "*") }
+    }
+
+    /// Two that are written alike are the same.
+    package static func == (a: TextPattern, b: TextPattern) -> Bool { a.description == b.description }
+
+    /// By how it is written.
+    package func hash(into hasher: inout Hasher) { hasher.combine(description) }
+}

@@ -1,0 +1,30 @@
+// One `[[rule]]` of slimta.conf.
+
+/// A rule: where all conditions hold, it acts.
+package struct Rule: Hashable, Sendable {
+    /// In logs, in the queue, in explanations. No other rule has it.
+    package let name: String
+    /// Where it is evaluated.
+    package let stage: Stage
+    /// All have to hold; none: it always acts.
+    package let conditions: [Condition]
+    /// What it does.
+    package let action: Action
+
+    /// Whether the parts go together is what ``Condition/firstStage`` and ``Action/problem(at:)`` say: the configuration asks
+    /// them first, so that it can name the key.
+    package init(_ name: String, at stage: Stage, _ conditions: [Condition], _ action: Action) {
+        self.name = name
+        self.stage = stage
+        self.conditions = conditions
+        self.action = action
+    }
+
+    /// What has to be looked up for it, for its conditions and for the texts of its action.
+    var facts: Set<Fact> {
+        var facts = conditions.reduce(into: Set<Fact>()) { $0.formUnion($1.facts) }
+        let placeholders = action.template?.placeholders ?? []
+        if placeholders.contains(.ptr) { facts.insert(.ptr) }
+        return facts
+    }
+}

@@ -1,0 +1,112 @@
+// What came of the rules of a stage, and what is kept of it for the message.
+
+package import SlimtaMail
+
+/// What the rules of one stage say.
+package struct Verdict: Hashable, Sendable {
+    /// What becomes of the command.
+    package enum Decision: Hashable, Sendable {
+        /// Nothing is against it; what is behind rules is asked.
+        case goOn
+        /// Nothing behind rules is asked at this stage.
+        case accept
+        /// This is what the client is told: 4xx or 5xx, 421 ends the session.
+        case refuse(Reply)
+    }
+
+    /// A rule that acted, for the log.
+    package struct Note: Hashable, Sendable {
+        /// The rule's name.
+        package var rule: String
+        /// ``Action/word``.
+        package var action: String
+
+        /// `rule` did `action`.
+        package init(rule: String, action: String) {
+            self.rule = rule
+            self.action = action
+        }
+    }
+
+    /// What becomes of the command.
+    package var decision: Decision = .goOn
+    /// How long the reply waits.
+    package var delay: Duration = .zero
+    /// Whole fields with CRLF that the message gets, in the rules' order.
+    package var fields: [String] = []
+    /// The first rule that holds the message; nil: none.
+    package var heldBy: String?
+    /// All rules that acted, in their order; the last one is who decided, if it was a rule.
+    package var notes: [Note] = []
+
+    /// Nothing is against it.
+    package init() {}
+}
+
+/// What a message gets when it is stored.
+package struct Effects: Hashable, Sendable {
+    /// Whole fields with CRLF.
+    package var fields: [String] = []
+    /// Who holds it; nil: nobody.
+    package var heldBy: String?
+
+    /// Nothing.
+    package init() {}
+
+    /// Adds what a verdict says. A field that is there already is not added again.
+    package mutating func add(_ fields: [String], heldBy: String?) {
+        for field in fields where !self.fields.contains(field) { self.fields.append(field) }
+        self.heldBy = self.heldBy ?? heldBy
+    }
+
+    fileprivate mutating func add(_ other: Effects) { add(other.fields, heldBy: other.heldBy) }
+}
+
+/// What the stages of a session have said that holds for its messages, for as long as it holds.
+package struct EffectsMemory: Hashable, Sendable {
+    private var connect = Effects()
+    private var hello = Effects()
+    private var login = Effects()
+    private var transaction = Effects()
+    private var number: UInt64?
+
+    /// Nothing yet.
+    package init() {}
+
+    /// Whether no message gets anything.
+    package var isEmpty: Bool { self == EffectsMemory() }
+
+    /// Keeps what a stage says, if the command was not refused. `transaction` is the session's number of the transaction.
+    package mutating func note(_ fields: [String], heldBy: String?, at stage: Stage, transaction number: UInt64) {
+        var effects = Effects()
+        effects.add(fields, heldBy: heldBy)
+        switch stage {
+        case .connect: connect = effects
+        case .ehlo: hello = effects
+        case .starttls: break
+        case .auth: login = effects
+        case .mail, .rcpt, .data, .message:
+            if self.number != number {
+                transaction = Effects()
+                self.number = number
+            }
+            transaction.add(effects)
+        }
+    }
+
+    /// TLS was begun: what the client said before does not count any more (RFC 3207 section 4.2).
+    package mutating func tlsEstablished() {
+        let kept = connect
+        self = EffectsMemory()
+        connect = kept
+    }
+
+    /// What the message of a transaction gets.
+    package func effects(ofTransaction number: UInt64) -> Effects {
+        var effects = connect
+        effects.add(hello)
+        effects.add(login)
+        if self.number == number { effects.add(transaction) }
+        return effects
+    }
+}
