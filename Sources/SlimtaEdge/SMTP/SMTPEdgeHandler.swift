@@ -59,8 +59,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private var transferEnd: NIODeadline?
     private var waitsFor: SMTPServerMachine.Wait?
     private var timer = SessionTimer()
-    /// Behind a proxy: the client has not said anything yet. Proxies look every few seconds whether we are there, and leave
-    /// at most the line that they are gone.
+    /// Nothing has been said yet by who is behind a proxy, or was gone before we asked for its address. Proxies look every
+    /// few seconds whether we are there, and leave at most the line that they are gone.
     private var isSilent = false
     /// Until the client may be greeted.
     private var greetWait: Scheduled<Void>?
@@ -117,7 +117,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func begin() {
         // Once: a channel can be active when the handler is added, and become active as well.
         guard waitsFor == nil else { return }
-        if connection.proxy == nil { log(.debug, "connected") } else { isSilent = true }
+        isSilent = connection.proxy != nil || connection.peer == .unknown
+        if !isSilent { log(.debug, "connected") }
         machine.connected(into: &output)
         advance()
     }
@@ -191,9 +192,9 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         context.close(promise: nil)
     }
 
-    /// The client has said something.
+    /// The client has said something. What is still found of one that was gone at once, a header perhaps, does not count.
     private func heard() {
-        guard isSilent else { return }
+        guard isSilent, connection.peer != .unknown else { return }
         isSilent = false
         log(.debug, "connected", connection.proxy?.fields ?? [:])
     }

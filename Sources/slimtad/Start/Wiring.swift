@@ -26,15 +26,14 @@ extension Configuration {
         _ credentials: (any CredentialBackend)?
     ) -> SMTPEdgeSettings {
         let access = smtp.access
-        let greeting = smtp.greeting(hostname: hostname)
         let server = SMTPServerConfiguration(
-            hostname: hostname, greeting: Reply(220, nil, String(greeting.dropFirst("220 ".count))),
+            hostname: hostname, greeting: smtp.banner.reply(hostname: hostname),
             tls: access.tls.machineMode, authentication: access.auth.machineMode,
             mechanisms: auth.mechanisms.compactMap { SASLMechanism(rawValue: $0.rawValue) },
             allowsPlaintextAuthentication: access.plaintextAuth, messageSize: limits.messageSize,
             recipients: limits.recipients, errors: limits.errors, commands: limits.commands,
             lenientPaths: limits.lenientPaths)
-        return SMTPEdgeSettings(
+        var settings = SMTPEdgeSettings(
             name: edge.name, server: server, tls: access.tls == .cleartext ? nil : tls,
             credentials: access.auth == .off ? nil : credentials,
             trust: edge.trust,
@@ -43,6 +42,9 @@ extension Configuration {
                 leastRate: limits.leastRate, stallTimeout: TimeAmount(limits.stallTimeout)),
             dataTimeout: limits.dataTimeout.map { TimeAmount($0) },
             handshakeTimeout: TimeAmount(limits.handshakeTimeout))
+        settings.greetDelay = TimeAmount(smtp.greetDelay)
+        settings.proxies = access.proxyProtocol
+        return settings
     }
 
     /// The connections that are wanted, as far as files go.

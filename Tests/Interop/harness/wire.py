@@ -31,9 +31,10 @@ TIMEOUT = 15
 class Wire:
     """One connection. Replies are read by line; nothing is ever read past them before a handshake."""
 
-    def __init__(self, address, port, certificate=None):
+    def __init__(self, address, port, certificate=None, source=None):
         self.certificate = certificate
-        self.socket = socket.create_connection((address, port), timeout=TIMEOUT)
+        own = (source, 0) if source else None
+        self.socket = socket.create_connection((address, port), timeout=TIMEOUT, source_address=own)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.transcript = []
