@@ -101,6 +101,8 @@ let package = Package(
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "CCrypt", nioCore,
                 nioPosix, logging,
+                // What rules need to know of a client is looked up here (Lookups/).
+                "SlimtaRules", "SlimtaDNS",
             ]),
         room(
             "SlimtaRelay",
@@ -151,6 +153,7 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "SlimtaStorage",
+                "SlimtaRules", "SlimtaDNS",
                 nioCore,
                 nioPosix, nioEmbedded,
                 logging,

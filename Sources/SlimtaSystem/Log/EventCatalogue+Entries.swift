@@ -195,6 +195,30 @@ extension EventCatalogue {
                 + "reached.",
             remedy: "If these are your own clients, raise the limit in slimta.conf and reload."),
 
+        // Lookups
+        Entry(
+            "d2578ceb63644ac0a3a863ba3bf59586", "block list is out of order, it is not asked until it recovers",
+            "The DNS list @SLIMTA_LIST@ does not answer as a list has to (RFC 5782 section 5): @SLIMTA_ERROR@. Until it does, "
+                + "nobody is taken for listed. It is tried every minute.",
+            remedy:
+                "Lists end, and refuse those who ask by a public resolver or too often: see what its operator says. "
+                + "Correct zone or answers of [[dnsbl]], or remove it."),
+        Entry(
+            "459e6c472da7480b89f21e58f5a9bbdb", "block list is in order again",
+            "The DNS list @SLIMTA_LIST@ answers as it has to, and counts again."),
+        Entry(
+            "39a115f810374c9f8b7787b47578a724", "block list answers with an error, nobody is taken for listed",
+            "The DNS list @SLIMTA_LIST@ has answered @SLIMTA_ANSWER@, which is no listing: it refuses the question, or "
+                + "somebody else answers in its place. That is told once until the list is next found in order.",
+            remedy:
+                "127.255.255.254 and the like mean that the resolver is a public one, or that too much is asked: see "
+                + "what the operator of the list says, and ask it by a resolver of your own ([dns] servers)."),
+        Entry(
+            "6c48ea519c684e0d800ea41d3c5139da", "too many lookups at once, some are left out",
+            "Clients cause more questions to name servers than are asked at a time. @SLIMTA_COUNT@ were left out since the "
+                + "start; rules take what they would have said for unknown. Told once a minute at most.",
+            remedy: "See whether the name servers answer ([dns] servers), and where the connections are from."),
+
         // The story of a message
         Entry(
             "affe895c39f2826e2982af102086b17f", "accepted",

@@ -1,0 +1,100 @@
+// What it takes to know a fact about a client and what it has said: nothing, or which lookup. Made by SessionLookups for
+// each fact that is asked for; it decides who is not asked about at all.
+
+internal import SlimtaDNS
+internal import SlimtaMail
+internal import SlimtaRules
+
+/// What is to be done for one fact.
+enum LookupPlan {
+    /// Asks name servers. Ends early if its task is cancelled; nobody wants the value then.
+    typealias Work = @Sendable (Interim) async -> LookupValue
+
+    /// What a fact is about: it is looked up once for each.
+    enum Key: Hashable, Sendable {
+        case client
+        case name(String)
+        case identity(ehlo: String?, Facts.Sender)
+        /// Nobody is asked.
+        case nothing
+    }
+
+    /// The client of a session.
+    struct Client: Sendable {
+        let endpoint: ConnectionFacts.Endpoint
+        /// Whether it may send without having authenticated: lists say nothing about it that matters.
+        let isTrusted: Bool
+    }
+
+    /// The client has not said yet what it is about.
+    case later
+    case known(Key, LookupValue)
+    /// To be given up after a time.
+    case lookUp(Key, Duration, Work)
+
+    var key: Key? {
+        switch self {
+        case .later: nil
+        case .known(let key, _), .lookUp(let key, _, _): key
+        }
+    }
+
+    init(_ fact: Fact, about subject: LookupSubject, of client: Client, _ lookups: Lookups) {
+        switch fact {
+        case .ptr: self = .ptr(client, lookups)
+        case .spf: self = .spf(subject, client, lookups)
+        case .dnsbl(let name):
+            if let watch = lookups.watches[name] {
+                self = .listing(watch, subject, client, lookups)
+            } else {
+                self = .known(.nothing, .listing(.failed("there is no such list")))
+            }
+        }
+    }
+
+    private static func ptr(_ client: Client, _ lookups: Lookups) -> LookupPlan {
+        guard let address = client.endpoint.address else {
+            return .known(.nothing, .ptr(PTRFact()))
+        }
+        let questions = lookups.questions(for: client.endpoint)
+        return .lookUp(.client, lookups.settings.ptrTimeout) { _ in .ptr(await ClientNames.find(address, by: questions))
+        }
+    }
+
+    private static func listing(
+        _ watch: BlockListWatch, _ subject: LookupSubject, _ client: Client, _ lookups: Lookups
+    ) -> LookupPlan {
+        let list = watch.list
+        let nothing = LookupPlan.known(.nothing, .listing(.notListed))
+        // What they say in EHLO is what their laptop is called, and where they are is where they happen to be.
+        if (subject.isAuthenticated || client.isTrusted) && !list.asksForAuthenticated { return nothing }
+        let (key, name): (Key, QueryName?)
+        switch list.of {
+        case .client:
+            guard !client.isTrusted, let address = client.endpoint.address else { return nothing }
+            (key, name) = (.client, list.question(about: address))
+        case .sender:
+            switch subject.sender {
+            case nil: return .later
+            case .null: return nothing
+            case .mailbox(let sender):
+                (key, name) = (.name(sender.foldedDomain), list.question(about: sender.foldedDomain))
+            }
+        case .ehlo:
+            guard let ehlo = subject.ehlo else { return .later }
+            (key, name) = (.name(ehlo), list.question(about: ehlo))
+        }
+        guard let name else { return nothing }
+        let questions = lookups.questionsToLists(for: client.endpoint)
+        return .lookUp(key, list.timeout) { interim in
+            .listing(
+                await BlockListLookup.find(name, in: watch, by: questions) { interim.become(.listing($0)) })
+        }
+    }
+
+    private static func spf(
+        _ subject: LookupSubject, _ client: Client, _ lookups: Lookups
+    ) -> LookupPlan {
+        .later
+    }
+}
