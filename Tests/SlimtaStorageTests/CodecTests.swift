@@ -130,6 +130,18 @@ import Testing
         for length in 0..<significant { #expect(!isValid(Array(frame.prefix(length)), salt: 99)) }
     }
 
+    /// Damage makes any number: those that nobody can add to are no frame's, so that the start does not end with them.
+    @Test(arguments: [16, 24]) func theHighestNumbersAreNoFrames(_ offset: Int) {
+        let output = OutputBuffer()
+        FrameHeader.end(FrameHeader.begin(.remove, number: 7, durable: 6, into: output), salt: 99, in: output)
+        for (octets, isOne) in [([0xFF, 0x7F], true), ([0xFF, 0x80], false), ([0xFF, 0xFF], false)] as [([UInt8], Bool)]
+        {
+            var frame = output.array
+            frame.replaceSubrange(offset..<(offset + 8), with: Array(repeating: octets[0], count: 7) + [octets[1]])
+            with(frame) { #expect((FrameHeader($0) != nil) == isOne) }
+        }
+    }
+
     @Test func everyChangedBitOfAValueIsNoticed() throws {
         let output = OutputBuffer()
         StoredValue.begin(.body, QueueID(high: 5, low: 6), into: output)

@@ -40,6 +40,13 @@ struct FrameHeader: Equatable {
     /// The octets of the whole frame.
     var frameSize: Int { Self.size + roundedUp(length, to: 8) }
 
+    /// The highest number that a frame can have: far more than are ever written, and far from where adding to it traps.
+    /// Damage makes any number, and a frame that is torn has no CRC that would tell.
+    private static let highestNumber = UInt64(Int64.max)
+
+    /// Whether frames can have this number.
+    static func isNumber(_ number: UInt64) -> Bool { number <= highestNumber }
+
     /// The header at the beginning of `octets`; nil if there is none. Its CRC is still to be checked.
     init?(_ octets: UnsafeRawBufferPointer) {
         guard octets.count >= Self.size, octets.number(at: 0, as: UInt32.self) == Self.magic else { return nil }
@@ -49,6 +56,7 @@ struct FrameHeader: Equatable {
         number = octets.number(at: 16)
         durable = octets.number(at: 24)
         milliseconds = octets.number(at: 32)
+        guard Self.isNumber(number), Self.isNumber(durable) else { return nil }
     }
 
     /// Whether `frame` (header and payload, at least) is what was written with this salt.

@@ -93,7 +93,7 @@ struct JournalScan {
             while let field = try? cursor.field() {
                 var range = field.cursor
                 if field.tag == RecordTag.range, let from = try? range.number(UInt64.self),
-                    let to = try? range.number(UInt64.self), from <= to
+                    let to = try? range.number(UInt64.self), from <= to, FrameHeader.isNumber(to)
                 {
                     aborted.append(from...to)
                 }
