@@ -20,7 +20,8 @@ final class SessionFixture {
     init(
         commands: Int = 100, transfer: TransferWatch.Limits = .init(leastRate: 1024, stallTimeout: .minutes(3)),
         dataTimeout: TimeAmount? = nil, credentials: HeldCredentials? = nil, stages: SMTPStages = [],
-        greeting: Reply? = nil, greetDelay: TimeAmount = .zero, proxy: ProxyFacts? = nil
+        greeting: Reply? = nil, greetDelay: TimeAmount = .zero, proxy: ProxyFacts? = nil,
+        gate: Gate? = nil
     ) throws {
         var server = SMTPServerConfiguration(
             hostname: "mx.example.org", greeting: greeting, tls: .none,
@@ -32,6 +33,7 @@ final class SessionFixture {
             trust: ClientTrust(networks: [try #require(NetworkRange("192.0.2.0/24"))], allowsThisMachine: false),
             transfer: transfer, dataTimeout: dataTimeout)
         settings.greetDelay = greetDelay
+        if gate != nil { settings.gate = gate }
         let client = try SocketAddress(ipAddress: "192.0.2.1", port: 25)
         var connection = ConnectionFacts(peer: client, local: nil)
         if let proxy { connection = ConnectionFacts(peer: connection.peer, local: connection.local, proxy: proxy) }
@@ -42,7 +44,7 @@ final class SessionFixture {
                 settings: settings, submissions: storage,
                 connection: connection, log: SessionLog(logger)))
         channel.connect(to: client, promise: nil)
-        guard greetDelay == .zero, greeting == nil else { return }
+        guard greetDelay == .zero, greeting == nil, gate?.stages.contains(.connect) != true else { return }
         #expect(try replies() == ["220 mx.example.org ESMTP Mail Gateway"])
     }
 
@@ -75,6 +77,7 @@ final class AcceptingStorage: Submissions {
         var count = 0
         var full: Reply?
         var reply = Reply(250, .init(2, 6, 0), "Message queued")
+        var terms: [SubmissionTerms] = []
     }
 
     private let state = Mutex(State())
@@ -86,6 +89,8 @@ final class AcceptingStorage: Submissions {
     }
 
     var count: Int { state.withLock { $0.count } }
+    /// Of each message.
+    var terms: [SubmissionTerms] { state.withLock { $0.terms } }
 
     /// Whether somebody else has to be asked for room: ``answerRoom(_:)`` is that one's answer.
     var isFar: Bool {
@@ -134,6 +139,7 @@ final class AcceptingStorage: Submissions {
     ) {
         let isSlow = state.withLock { state in
             state.count += 1
+            state.terms.append(terms)
             if state.isSlow { state.waiting.append(completion) }
             return state.isSlow
         }

@@ -14,7 +14,9 @@ final class MessageCollector {
 
     /// The envelope's id: the file is named after it.
     let id: QueueID
-    private var head = ByteBuffer()
+    /// What of it is in memory: all of it, or as much as there is room for.
+    private(set) var head = ByteBuffer()
+    private var spooled = 0
     private var spool: (any SpoolWriter)?
     private var backlog = 0
     private var failure: StorageError?
@@ -33,6 +35,9 @@ final class MessageCollector {
         self.drained = drained
     }
 
+    /// How many octets have come.
+    var size: Int { head.readableBytes + spooled }
+
     /// Whether the disk is slower than the client: read no more for now.
     var isBackedUp: Bool { backlog > Self.backlogLimit }
 
@@ -48,8 +53,9 @@ final class MessageCollector {
             guard content.readableBytes > 0 else { return }
             spool = makeSpool(id)
         }
-        guard failure == nil, let spool else { return }
         let count = content.readableBytes
+        spooled += count
+        guard failure == nil, let spool else { return }
         backlog += count
         let this = NIOLoopBound(self, eventLoop: eventLoop)
         spool.append(content) { [eventLoop] error in

@@ -6,6 +6,7 @@ internal import NIOCore
 internal import SlimtaMail
 internal import SlimtaNet
 internal import SlimtaQueue
+internal import SlimtaRules
 internal import SlimtaSMTP
 internal import SlimtaTLS
 
@@ -67,6 +68,10 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// Whether the client talked before it was greeted, which RFC 5321 section 3.1 does not allow. A session that is
     /// greeted at once never finds out.
     private var isEarlyTalker = false
+    /// nil: nobody is asked about the client.
+    private var gate: SessionGate?
+    /// Who has refused, for the line that tells of it.
+    private var refusedBy: [(name: String, value: String)] = []
 
     init(
         settings: SMTPEdgeSettings, submissions: any Submissions, connection: ConnectionFacts, log: SessionLog
@@ -116,7 +121,11 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     private func begin() {
         // Once: a channel can be active when the handler is added, and become active as well.
-        guard waitsFor == nil else { return }
+        guard waitsFor == nil, let context else { return }
+        gate = settings.gate.map {
+            SessionGate(
+                $0, edge: settings.name, client: connection.peer, isTrusted: machine.isTrusted, on: context.eventLoop)
+        }
         isSilent = connection.proxy != nil || connection.peer == .unknown
         if !isSilent { log(.debug, "connected") }
         machine.connected(into: &output)
@@ -129,6 +138,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         collector = nil
         timer.cancel()
         greetWait?.cancel()
+        gate?.end()
         context.fireChannelInactive()
     }
 
@@ -173,14 +183,19 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             heard()
             log(.debug, "TLS established", ["tls": "\(facts.session)"])
             connection.tls = facts
+            gate?.tlsEstablished {
+                (try? context.pipeline.syncOperations.handler(type: TLSHandler.self))?.peerIdentity
+            }
             machine.tlsEstablished(facts.session, into: &output)
             advance()
         case Event.drain:
             machine.drain()
+            gate?.endDelay()
             advance()
         case ChannelEvent.inputClosed:
             if isLingering { return context.close(promise: nil) }
             machine.inputClosed()
+            gate?.endDelay()
             advance()
         default: context.fireUserInboundEventTriggered(event)
         }
@@ -209,7 +224,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         defer { isAdvancing = false }
         while let context {
             let action = machine.next(into: &output)
-            for refusal in machine.takeRefusals() { log(.info, "refused", Self.fields(of: refusal)) }
+            for refusal in machine.takeRefusals() { log(.info, "refused", fields(of: refusal)) }
             switch action {
             case .pause:
                 isPaused = true
@@ -241,11 +256,13 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         }
     }
 
-    private static func fields(of refusal: SMTPServerMachine.Refusal) -> Logger.Metadata {
+    private func fields(of refusal: SMTPServerMachine.Refusal) -> Logger.Metadata {
         var fields: Logger.Metadata = ["reply": "\(refusal.reply)", "command": "\(refusal.command)"]
         if let address = refusal.address { fields["address"] = "\(address)" }
         if let sender = refusal.sender { fields["sender"] = "\(sender)" }
         if let login = refusal.login { fields["login"] = "\(login)" }
+        for (name, value) in refusedBy { fields[name] = "\(value)" }
+        refusedBy = []
         return fields
     }
 
@@ -296,8 +313,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
                 completion: here(context) { this, refusal in this.answered(refusal.map { .reply($0) } ?? .goOn) })
         case .end(let submission): end(submission, context)
         case .connect: waitToGreet(context)
-        // Nobody sits at these stages.
-        case .hello, .startTLS, .login, .mail, .recipient, .data, .message: answered(.goOn)
+        case .hello, .startTLS, .login, .mail, .recipient, .data, .message: judge(question)
         }
     }
 
@@ -312,7 +328,22 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         greetWait = nil
         isEarlyTalker = machine.unreadCount > 0
         if isEarlyTalker { log(.debug, "talks before the greeting") }
-        answered(.goOn)
+        judge(.connect)
+    }
+
+    /// Asks the gate, if somebody sits there.
+    private func judge(_ question: SMTPServerMachine.Question) {
+        guard let gate else { return answered(.goOn) }
+        let situation = SessionGate.Situation(
+            connection: connection, session: machine.session, isEarlyTalker: isEarlyTalker,
+            content: collector.map { ($0.head, $0.size) })
+        gate.ask(question, situation) { judgement in
+            for note in judgement.notes {
+                self.log(.info, "rule applied", ["rule": "\(note.rule)", "action": "\(note.action)"])
+            }
+            self.refusedBy = judgement.refusedBy
+            self.answered(judgement.answer)
+        }
     }
 
     /// On the event loop: what the open question is answered with.
@@ -365,12 +396,17 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             client: ClientInfo(
                 address: clientAddress, name: submission.clientName, protocolWord: submission.protocolWord,
                 tls: submission.tls, login: submission.login, edge: settings.name))
+        let terms = gate?.terms(ofTransaction: machine.transactionNumber) ?? SubmissionTerms()
+        let peer = connection.peer.address
         collector.finish { result in
             switch result {
             case .success(let message):
                 self.submissions.submit(
-                    envelope, message, terms: SubmissionTerms(), session: self.sessionText,
-                    completion: self.here(context) { this, reply in this.answered(.reply(reply)) })
+                    envelope, message, terms: terms, session: self.sessionText,
+                    completion: self.here(context) { this, reply in
+                        if reply.isPositive { this.gate?.accepted(from: peer, login: submission.login) }
+                        this.answered(.reply(reply))
+                    })
             case .failure(let error): self.answered(.reply(Reply(storing: error)))
             }
         }

@@ -17,6 +17,10 @@ package struct SMTPEdgeSettings: Sendable {
     package var credentials: (any CredentialBackend)?
     /// Who may send without AUTH.
     package var trust: ClientTrust
+    /// Who is asked about clients; nil: nobody. What it asks at is in ``server``'s stages as well.
+    package var gate: Gate? {
+        didSet { server.stages = gate?.stages ?? [] }
+    }
     /// For the next command to come (RFC 5321 section 4.5.3.2.7).
     package var commandTimeout: TimeAmount
     /// How slow the content of a message may come.

@@ -118,7 +118,7 @@ package struct SMTPServerMachine: Sendable {
 
     let configuration: SMTPServerConfiguration
     /// Whether the client's network may send without AUTH.
-    let isTrusted: Bool
+    package let isTrusted: Bool
     var phase: Phase
     var input = ByteBuffer()
     var lines = LineReader()
@@ -130,7 +130,7 @@ package struct SMTPServerMachine: Sendable {
     var isTurnedAway = false
     var transaction: Transaction?
     /// How many transactions have been begun, or tried.
-    var transactionNumber: UInt64 = 0
+    package internal(set) var transactionNumber: UInt64 = 0
     /// 5xx replies since the last accepted message.
     var errors = 0
     /// Commands since the last progress: an accepted recipient, DATA, a login.

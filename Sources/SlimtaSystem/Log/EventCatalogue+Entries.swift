@@ -167,7 +167,12 @@ extension EventCatalogue {
         Entry(
             "b5975f37ee6009f8108cca949d87d16c", "refused",
             "A client was refused something: @SLIMTA_REPLY@. The line has the command, the address that it named, "
-                + "the sender and the login, as far as there are any."),
+                + "the sender and the login, as far as there are any; and the rule (SLIMTA_RULE), the policy service or the result "
+                + "of SPF that it was for, if it was not the protocol or the queue."),
+        Entry(
+            "5207961d132d4c3c886fe0f2ddb1f381", "rule applied",
+            "A rule of slimta.conf did what its action says (@SLIMTA_ACTION@): @SLIMTA_RULE@. Rules that refuse are in the "
+                + "line of what was refused."),
         Entry(
             "55d6e826b11e4e0197be2c95185fcd22", "lines left out",
             "A client caused too many lines in a minute. @SLIMTA_COUNT@ more lines \"@SLIMTA_EVENT@\" about "

@@ -1,0 +1,116 @@
+// What an edge asks about its clients beyond the protocol: rules, SPF, policy services. The composition root makes one of
+// each configuration for each edge that has any of it; a session that begins gets its SessionGate here.
+
+package import SlimtaMail
+package import SlimtaRules
+package import SlimtaSMTP
+import Synchronization
+
+/// What is asked about the clients of one edge. Sessions keep the one that they began with.
+package final class Gate: Sendable {
+    /// `[spf]`: what becomes of a client by what SPF says of it.
+    package struct SPFEnforcement: Sendable {
+        /// What MAIL is told by result; what is not here does nothing.
+        package var replies: [SPFResult: ReplyTemplate]
+        /// Whether clients that have logged in are looked at as well.
+        package var includesAuthenticated: Bool
+        /// Whether messages get the field that tells the result (RFC 7208 section 9.1).
+        package var addsField: Bool
+
+        /// What the table says.
+        package init(replies: [SPFResult: ReplyTemplate], includesAuthenticated: Bool, addsField: Bool) {
+            self.replies = replies
+            self.includesAuthenticated = includesAuthenticated
+            self.addsField = addsField
+        }
+    }
+
+    let rules: RuleSet
+    let spf: SPFEnforcement?
+    let lookups: Lookups?
+    private let rates: MessageRates?
+    /// What is looked up as soon as it can be: somebody may need it, and then it has been under way for a while.
+    let facts: Set<Fact>
+    /// Where a session has to ask.
+    package let stages: SMTPStages
+
+    /// nil: nobody is asked anything on this edge, nor is anything counted.
+    ///
+    /// - Parameters:
+    ///   - rules: those of the edge.
+    ///   - lookups: nil only if no rule needs any, and SPF is not asked.
+    ///   - rates: of all edges; nil: no rule of any edge compares them.
+    package init?(rules: RuleSet, spf: SPFEnforcement?, lookups: Lookups?, rates: MessageRates?) {
+        self.rules = rules
+        self.spf = spf
+        self.lookups = lookups
+        self.rates = rates
+        var facts = rules.facts
+        var stages = SMTPStages(rules.stages)
+        if let spf, spf.addsField || !spf.replies.isEmpty {
+            facts.insert(.spf)
+            stages.insert(.mail)
+            if spf.addsField { stages.insert(.message) }
+        }
+        for fact in facts {
+            switch fact {
+            case .ptr: stages.insert(.connect)
+            case .spf: stages.insert(.mail)
+            case .dnsbl: stages.formUnion([.connect, .hello, .mail])
+            }
+        }
+        self.facts = facts
+        self.stages = stages
+        if stages.isEmpty, rates == nil { return nil }
+    }
+
+    /// How many messages the client and the login have sent lately.
+    func rates(client: IPAddress?, login: String?, at now: Timestamp) -> RateFacts {
+        rules.rates.isEmpty ? RateFacts() : rates?.facts(client: client, login: login, at: now) ?? RateFacts()
+    }
+
+    /// The queue has taken a message.
+    func accepted(from client: IPAddress?, login: String?) {
+        rates?.accepted(from: client, login: login, at: .now())
+    }
+}
+
+/// The counts of all sessions of all edges: how many messages were accepted of whom.
+package final class MessageRates: Sendable {
+    /// What is counted. A reload that wants the same goes on with these counts.
+    package let keys: Set<RateFacts.Key>
+    private let counters: Mutex<RateCounters>
+
+    /// Counts for `keys`, from now on.
+    package init(for keys: Set<RateFacts.Key>) {
+        self.keys = keys
+        counters = Mutex(RateCounters(for: keys))
+    }
+
+    func facts(client: IPAddress?, login: String?, at now: Timestamp) -> RateFacts {
+        counters.withLock { $0.facts(client: client, login: login, at: now) }
+    }
+
+    func accepted(from client: IPAddress?, login: String?, at now: Timestamp) {
+        counters.withLock { $0.accepted(from: client, login: login, at: now) }
+    }
+}
+
+extension SMTPStages {
+    /// The words of slimta.conf as the machine has them.
+    init(_ stages: Set<Stage>) {
+        self = []
+        for stage in stages {
+            switch stage {
+            case .connect: insert(.connect)
+            case .ehlo: insert(.hello)
+            case .starttls: insert(.startTLS)
+            case .auth: insert(.login)
+            case .mail: insert(.mail)
+            case .rcpt: insert(.recipient)
+            case .data: insert(.data)
+            case .message: insert(.message)
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+// What one session asks of its Gate: facts are put together, rules evaluated, what they need looked up, replies delayed, and
+// what was said of a message remembered until it is stored. The driver of the session has one, and carries questions and
+// answers; a session of an edge where nobody is asked has none.
+
+internal import NIOCore
+internal import SlimtaMail
+internal import SlimtaQueue
+internal import SlimtaRules
+internal import SlimtaSMTP
+
+/// The gate of a session. On its event loop only; it has one question at a time.
+final class SessionGate {
+    /// What is known beside the question.
+    struct Situation {
+        let connection: ConnectionFacts
+        let session: SMTPServerMachine.Session
+        let isEarlyTalker: Bool
+        /// Of the message that has come: as much as is in memory, which has the whole header, and how large it is.
+        let content: (head: ByteBuffer, size: Int)?
+    }
+
+    /// What came of a question.
+    struct Judgement {
+        let answer: SMTPServerMachine.Answer
+        /// The rules that acted, but for one that refuses.
+        let notes: [Verdict.Note]
+        /// Who refuses, as fields of the log: `rule=`, `spf=` or `policy_service=`, and the lists that have the client.
+        let refusedBy: [(name: String, value: String)]
+    }
+
+    /// The question that is being answered.
+    private struct Open {
+        let stage: Stage
+        let number: UInt64
+        let transaction: UInt64
+        let subject: LookupSubject
+        var facts: Facts
+        /// What the rules have said.
+        var verdict = Verdict()
+        let completion: (Judgement) -> Void
+    }
+
+    private let gate: Gate
+    private let edge: String
+    private let eventLoop: any EventLoop
+    private let lookups: SessionLookups?
+    private var effects = EffectsMemory()
+    /// Whom the client's certificate is for, where a rule may ask.
+    private var certificate: CertificateIdentity?
+    /// Of the question that is open, or was last: an answer to another one is for nobody.
+    private var number: UInt64 = 0
+    private var delay: (timer: Scheduled<Void>, end: () -> Void)?
+
+    /// - Parameter isTrusted: whether the client may send without having logged in.
+    init(_ gate: Gate, edge: String, client: ConnectionFacts.Endpoint, isTrusted: Bool, on eventLoop: any EventLoop) {
+        self.gate = gate
+        self.edge = edge
+        self.eventLoop = eventLoop
+        lookups = gate.lookups?.session(client: client, isTrusted: isTrusted, on: eventLoop)
+    }
+
+    // MARK: Events
+
+    /// TLS is there: what was said before counts no more. `certificate` is called only if somebody may want it.
+    func tlsEstablished(certificate: () -> CertificateIdentity?) {
+        effects.tlsEstablished()
+        if gate.rules.needsCertificate { self.certificate = certificate() }
+    }
+
+    /// The queue has taken a message of this session.
+    func accepted(from client: IPAddress?, login: String?) { gate.accepted(from: client, login: login) }
+
+    /// What is to be done with the message of a transaction.
+    func terms(ofTransaction number: UInt64) -> SubmissionTerms {
+        guard !effects.isEmpty else { return SubmissionTerms() }
+        let effects = effects.effects(ofTransaction: number)
+        return SubmissionTerms(heldReason: effects.heldBy, fields: effects.fields)
+    }
+
+    /// Nobody is to be kept waiting any more: the client has gone, or we are about to. A reply that is delayed goes now.
+    func endDelay() {
+        guard let delay else { return }
+        self.delay = nil
+        delay.timer.cancel()
+        delay.end()
+    }
+
+    /// The session is over: nothing is looked up or waits any more, and no question is answered.
+    func end() {
+        number &+= 1
+        delay?.timer.cancel()
+        delay = nil
+        lookups?.end()
+    }
+
+    // MARK: A question
+
+    /// Finds the answer: within this call, or later on the event loop. Not after ``end()``.
+    func ask(
+        _ question: SMTPServerMachine.Question, _ situation: Situation, completion: @escaping (Judgement) -> Void
+    ) {
+        number &+= 1
+        guard let stage = Stage(question) else {
+            return completion(Judgement(answer: .goOn, notes: [], refusedBy: []))
+        }
+        let facts = facts(question, situation)
+        let open = Open(
+            stage: stage, number: number, transaction: situation.session.transactionNumber,
+            subject: LookupSubject(
+                ehlo: facts.ehlo, sender: facts.sender, isAuthenticated: facts.login != nil,
+                transaction: Int(truncatingIfNeeded: situation.session.transactionNumber)),
+            facts: facts, completion: completion)
+        switch stage {
+        case .connect, .ehlo, .mail: lookups?.begin(gate.facts, about: open.subject)
+        case .starttls, .auth, .rcpt, .data, .message: break
+        }
+        judgeByRules(open)
+    }
+
+    private func judgeByRules(_ open: Open) {
+        var open = open
+        switch gate.rules.evaluate(open.stage, open.facts) {
+        case .needs(let missing): find(missing, for: open) { $0.judgeByRules($1) }
+        case .verdict(let verdict):
+            open.verdict = verdict
+            switch verdict.decision {
+            case .goOn: judgeBySPF(open)
+            case .accept: finish(open)
+            case .refuse(let reply):
+                let rule = open.verdict.notes.popLast()?.rule ?? ""
+                var by = [(name: "rule", value: rule)]
+                let lists = open.facts.listings.keys.filter { name in
+                    if case .listed = open.facts.listings[name] { true } else { false }
+                }
+                if !lists.isEmpty { by.append((name: "dnsbl", value: lists.sorted().joined(separator: ","))) }
+                finish(open, refusing: reply, by: by)
+            }
+        }
+    }
+
+    /// `[spf]`, behind the rules: RFC 7208 section 8 leaves to the receiver what becomes of each result.
+    private func judgeBySPF(_ open: Open) {
+        guard let spf = gate.spf, open.facts.login == nil || spf.includesAuthenticated else { return finish(open) }
+        switch open.stage {
+        case .mail where !spf.replies.isEmpty: break
+        case .message where spf.addsField: break
+        case .connect, .ehlo, .starttls, .auth, .mail, .rcpt, .data, .message: return finish(open)
+        }
+        guard let found = open.facts.spf else { return find([.spf], for: open) { $0.judgeBySPF($1) } }
+        var open = open
+        if open.stage == .message {
+            if let field = found.receivedSPF { open.verdict.fields.insert(field, at: 0) }
+        } else if let template = spf.replies[found.result] {
+            let reply = template.reply(open.facts, by: "spf")
+            return finish(open, refusing: reply, by: [(name: "spf", value: found.result.rawValue)])
+        }
+        finish(open)
+    }
+
+    /// Goes on with `next` when the facts are known; each becomes known, if only as one that nobody could find out.
+    private func find(_ missing: Set<Fact>, for open: Open, _ next: @escaping (SessionGate, Open) -> Void) {
+        guard let lookups else {
+            var open = open
+            for fact in missing { open.facts.fail(fact) }
+            return next(self, open)
+        }
+        lookups.values(missing, about: open.subject) { [weak self] known in
+            guard let self, self.number == open.number else { return }
+            var open = open
+            known.fill(&open.facts)
+            for fact in missing where !open.facts.has(fact) { open.facts.fail(fact) }
+            next(self, open)
+        }
+    }
+
+    // MARK: The answer
+
+    private func finish(_ open: Open, refusing reply: Reply? = nil, by: [(name: String, value: String)] = []) {
+        let verdict = open.verdict
+        guard verdict.delay > .zero else { return answer(open, reply, by) }
+        let end = { [weak self] in
+            guard let self, self.number == open.number else { return }
+            self.delay = nil
+            self.answer(open, reply, by)
+        }
+        delay = (eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(verdict.delay), end), end)
+    }
+
+    private func answer(_ open: Open, _ reply: Reply?, _ by: [(name: String, value: String)]) {
+        let verdict = open.verdict
+        // A command that is refused leaves nothing behind.
+        if reply == nil, !verdict.fields.isEmpty || verdict.heldBy != nil || open.stage == .ehlo {
+            effects.note(
+                verdict.fields, heldBy: verdict.heldBy, at: open.stage, transaction: open.transaction)
+        }
+        open.completion(
+            Judgement(answer: reply.map { .reply($0) } ?? .goOn, notes: verdict.notes, refusedBy: by))
+    }
+
+    // MARK: Facts
+
+    private func facts(_ question: SMTPServerMachine.Question, _ situation: Situation) -> Facts {
+        let session = situation.session
+        let now = Timestamp.now()
+        var facts = Facts(
+            client: situation.connection.peer, edge: edge, now: LocalTime(now, offset: now.localOffset))
+        facts.isEarlyTalker = situation.isEarlyTalker
+        facts.tls = situation.connection.tls
+        facts.certificate = certificate
+        facts.ehlo = session.clientName
+        facts.login = session.login
+        facts.recipients = session.recipients
+        if let mail = session.mail {
+            facts.sender = Facts.Sender(mail.sender)
+            facts.size = mail.size
+        }
+        switch question {
+        case .hello(let name, _): facts.ehlo = name
+        case .login(let user): facts.login = user.login
+        case .mail(let mail):
+            facts.sender = Facts.Sender(mail.sender)
+            facts.size = mail.size
+        case .recipient(let recipient, _): facts.recipient = recipient
+        case .message(let submission):
+            facts.sender = Facts.Sender(submission.sender)
+            facts.recipients = submission.recipients
+            let head = situation.content?.head ?? ByteBuffer()
+            facts.size = situation.content?.size ?? 0
+            facts.header = HeaderFacts(HeaderBlock(scanning: head), in: head)
+        case .connect, .startTLS, .data, .credentials, .room, .end: break
+        }
+        facts.rates = gate.rates(client: situation.connection.peer.address, login: facts.login, at: now)
+        return facts
+    }
+}
+
+extension Stage {
+    /// Where a question is asked; nil: not of a gate.
+    fileprivate init?(_ question: SMTPServerMachine.Question) {
+        switch question {
+        case .connect: self = .connect
+        case .hello: self = .ehlo
+        case .startTLS: self = .starttls
+        case .login: self = .auth
+        case .mail: self = .mail
+        case .recipient: self = .rcpt
+        case .data: self = .data
+        case .message: self = .message
+        case .credentials, .room, .end: return nil
+        }
+    }
+}
+
+extension Facts {
+    fileprivate func has(_ fact: Fact) -> Bool {
+        switch fact {
+        case .ptr: ptr != nil
+        case .spf: spf != nil
+        case .dnsbl(let name): listings[name] != nil
+        }
+    }
+
+    /// Nobody can find it out.
+    fileprivate mutating func fail(_ fact: Fact) {
+        let reason = "it cannot be looked up"
+        switch fact {
+        case .ptr: ptr = PTRFact(failure: reason)
+        case .spf: spf = SPFFact(.temperror, reason: reason)
+        case .dnsbl(let name): listings[name] = .failed(reason)
+        }
+    }
+}

@@ -1,0 +1,204 @@
+// Rules on their way through a session: asked at each stage, refused with their replies, and what they say of a message
+// with it to the storage. What rules mean is SlimtaRulesTests's.
+
+import NIOCore
+import NIOEmbedded
+import SlimtaMail
+import SlimtaQueue
+import SlimtaRules
+import SlimtaSMTP
+import Testing
+
+@testable import SlimtaEdge
+
+private func gate(_ rules: Rule..., spf: Gate.SPFEnforcement? = nil, rates: MessageRates? = nil) -> Gate? {
+    Gate(rules: RuleSet(rules), spf: spf, lookups: nil, rates: rates)
+}
+
+private func refusal(_ stage: Stage, _ reply: String, _ conditions: Condition...) throws -> Rule {
+    Rule("r", at: stage, conditions, .reply(try ReplyTemplate(reply)))
+}
+
+private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([try TextPattern(text)]) }
+
+@Suite struct SessionGateTests {
+    private static let dialog = [
+        "EHLO c", "AUTH PLAIN AHUAcA==", "MAIL FROM:<a@x.org> SIZE=5", "RCPT TO:<b@y.org>", "DATA",
+        "X-A: b\r\n\r\ntext\r\n.",
+    ]
+
+    /// Which command of the dialog is refused by a rule at which stage, and what the log calls it.
+    static let stages: [(Stage, command: Int, word: String)] = [
+        (.ehlo, 0, "EHLO"), (.auth, 1, "AUTH"), (.mail, 2, "MAIL"), (.rcpt, 3, "RCPT"), (.data, 4, "DATA"),
+        (.message, 5, "DATA"),
+    ]
+
+    @Test(arguments: stages) func refuses(stage: Stage, command: Int, word: String) throws {
+        let session = try SessionFixture(
+            credentials: HeldCredentials(), gate: gate(try refusal(stage, "550 5.7.1 no {client} at {rule}")))
+        for (index, line) in Self.dialog.prefix(command + 1).enumerated() {
+            try session.send(line + "\r\n")
+            let reply = try session.replies().last
+            if index == command {
+                #expect(reply == "550 5.7.1 no 192.0.2.1 at r")
+            } else {
+                #expect(reply?.first != "5")
+            }
+        }
+        let lines = session.log.lines("refused")
+        #expect(lines.map { $0.fields["rule"] } == ["r"] && lines.map { $0.fields["command"] } == [word])
+        #expect(session.storage.count == 0 && session.log.lines("rule applied").isEmpty)
+        // The next refusal is not the rule's.
+        try session.send("XYZZY\r\n")
+        _ = try session.replies()
+        #expect(session.log.lines("refused").last?.fields["rule"] == nil)
+    }
+
+    /// RFC 5321 section 3.1: the refusal takes the place of the greeting, and only QUIT is left.
+    @Test func refusesAtConnect() throws {
+        let session = try SessionFixture(gate: gate(try refusal(.connect, "554 5.7.1 no")))
+        try session.send("EHLO c\r\nQUIT\r\n")
+        #expect(try session.replies().map { String($0.prefix(3)) } == ["554", "503", "221"])
+        #expect(session.log.lines("refused").map { $0.fields["rule"] } == ["r", nil] && !session.channel.isActive)
+    }
+
+    @Test func closes() throws {
+        let rule = Rule(
+            "r", at: .rcpt, [Condition(.recipient(try texts("@closed.org")))],
+            .close(try ReplyTemplate("421 4.7.0 go away")))
+        let session = try SessionFixture(gate: gate(rule))
+        try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nRCPT TO:<b@closed.org>\r\nNOOP\r\n")
+        #expect(try session.replies().suffix(2).map { String($0.prefix(3)) } == ["250", "421"])
+        #expect(!session.channel.isActive)
+    }
+
+    /// What stages ask is nobody's business where no rule is.
+    @Test func nothingIsAskedWithoutRules() throws {
+        #expect(gate() == nil)
+        #expect(gate(spf: .init(replies: [:], includesAuthenticated: true, addsField: false)) == nil)
+        let few = try #require(gate(try refusal(.rcpt, "550 5.7.1 no")))
+        #expect(few.stages == [.recipient])
+    }
+
+    // MARK: What a message gets
+
+    @Test func fieldsAndHolds() throws {
+        func field(_ stage: Stage, _ conditions: Condition...) throws -> Rule {
+            Rule("f-\(stage)", at: stage, conditions, .addField(try FieldTemplate("X-\(stage): {rule}")))
+        }
+        let night = Rule("night", at: .rcpt, [Condition(.recipient(try texts("held@*")))], .hold)
+        let gate = gate(
+            try field(.connect), try field(.ehlo), try field(.mail, Condition(.sender(try texts("a@*")))),
+            try field(.rcpt, Condition(.recipient(try texts("b@*")))), try field(.message), night)
+        let session = try SessionFixture(gate: gate)
+        try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nRCPT TO:<b@z.org>\r\n")
+        try session.send(
+            "RCPT TO:<held@z.org>\r\nRSET\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\nt\r\n.\r\n")
+        try session.send("MAIL FROM:<c@x.org>\r\nRCPT TO:<held@z.org>\r\nDATA\r\nt\r\n.\r\n")
+        _ = try session.replies()
+        let all = ["connect", "ehlo", "mail", "rcpt", "message"].map { "X-\($0): f-\($0)\r\n" }
+        #expect(
+            session.storage.terms == [
+                SubmissionTerms(fields: all),
+                SubmissionTerms(heldReason: "night", fields: [all[0], all[1], all[4]]),
+            ])
+    }
+
+    /// A rule sees the header and the size of what came, and of MAIL what it says.
+    @Test func contentOfAMessage() throws {
+        let header = Condition(.header(name: "subject", values: try texts("*pills*")))
+        let size = Condition(.size([try Comparison("> 100") { Int($0) }]))
+        let session = try SessionFixture(
+            gate: gate(
+                Rule("pills", at: .message, [header], .reply(try ReplyTemplate("554 5.6.0 no pills"))),
+                Rule("large", at: .message, [size], .reply(try ReplyTemplate("552 5.3.4 large")))))
+        try session.send("EHLO c\r\n")
+        for (text, reply) in [
+            ("Subject: many\r\n pills\r\n\r\nx\r\n", "554 5.6.0 no pills"), ("X: y\r\n\r\nSubject: pills\r\n", "250"),
+            ("X: y\r\n\r\n" + String(repeating: "z", count: 100) + "\r\n", "552 5.3.4 large"),
+        ] {
+            try session.send("MAIL FROM:<a@x.org> SIZE=1000\r\nRCPT TO:<b@y.org>\r\nDATA\r\n\(text).\r\n")
+            #expect(try session.replies().last?.hasPrefix(reply) == true)
+        }
+        #expect(session.storage.count == 1)
+    }
+
+    @Test func countsWhatTheQueueHasTaken() throws {
+        let key = RateFacts.Key(.client, .hour)
+        let rates = MessageRates(for: [key])
+        let rule = Rule(
+            "often", at: .mail, [Condition(.rate([try RateCondition("client > 1/hour")]))],
+            .reply(try ReplyTemplate("450 4.7.1 later")))
+        for number in 0..<3 {
+            let session = try SessionFixture(gate: gate(rule, rates: rates))
+            session.storage.reply = number == 0 ? Reply(452, .init(4, 3, 1), "Full") : session.storage.reply
+            for _ in 0..<2 {
+                try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\nt\r\n.\r\n")
+            }
+            let refused = try session.replies().filter { $0 == "450 4.7.1 later" }.count
+            #expect(refused == [0, 0, 2][number])
+        }
+        let peer = IPAddress("192.0.2.1")
+        #expect(rates.facts(client: peer, login: nil, at: .now()).counts[key] == 2)
+    }
+
+    // MARK: Delays, and other actions that let through
+
+    @Test func delays() throws {
+        let rules = [
+            Rule("slow", at: .mail, [], .delay(.seconds(5))), Rule("try", at: .mail, [], .log),
+            Rule("slower", at: .mail, [], .delay(.seconds(2))),
+        ]
+        let session = try SessionFixture(
+            gate: Gate(rules: RuleSet(rules), spf: nil, lookups: nil, rates: nil))
+        try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nNOOP\r\n")
+        #expect(try session.replies().last?.hasPrefix("250 SIZE") == true)
+        session.advance(.milliseconds(6999))
+        #expect(try session.replies() == [])
+        session.advance(.milliseconds(1))
+        #expect(try session.replies() == ["250 2.1.0 <a@x.org> Ok", "250 2.0.0 Ok"])
+        let applied = session.log.lines("rule applied").map { [$0.fields["rule"], $0.fields["action"]] }
+        #expect(applied == [["slow", "delay"], ["try", "log"], ["slower", "delay"]])
+    }
+
+    /// Nobody waits for a delay who is about to go: the client, which sees its reply at once, or we.
+    @Test(arguments: ["drain", "close", "gone"]) func delaysEnd(how: String) throws {
+        let session = try SessionFixture(gate: gate(Rule("slow", at: .mail, [], .delay(.seconds(60)))))
+        try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\n")
+        _ = try session.replies()
+        switch how {
+        case "drain": session.channel.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain)
+        case "close": session.channel.pipeline.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+        default: try session.channel.close().wait()
+        }
+        let replies = try session.replies()
+        #expect(replies == (how == "gone" ? [] : ["250 2.1.0 <a@x.org> Ok"]))
+        // Only a drain lets the transaction go on.
+        #expect(session.channel.isActive == (how == "drain"))
+        session.advance(.minutes(2))
+        #expect(try session.replies() == [])
+    }
+
+    /// A client that does not wait for its delayed reply is not read without bound.
+    @Test func whoIsDelayedCannotSendMuch() throws {
+        let session = try SessionFixture(gate: gate(Rule("slow", at: .mail, [], .delay(.seconds(60)))))
+        try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\n")
+        _ = try session.replies()
+        for _ in 0..<40 where session.channel.isActive { try session.send(String(repeating: "NOOP\r\n", count: 300)) }
+        #expect(!session.channel.isActive)
+    }
+
+    /// Facts that nobody can look up do not hold a session up: rules about them do not act.
+    @Test func factsThatNobodyKnows() throws {
+        let listed = Condition(.dnsbl([Condition.List("bl", from: .connect)]))
+        let session = try SessionFixture(
+            gate: gate(
+                Rule("listed", at: .mail, [listed], .reply(try ReplyTemplate("554 5.7.1 listed"))),
+                spf: .init(
+                    replies: [.temperror: try ReplyTemplate(451, "4.4.3 {reason}")], includesAuthenticated: false,
+                    addsField: false)))
+        try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\n")
+        #expect(try session.replies().suffix(1) == ["451 4.4.3 it cannot be looked up"])
+        #expect(session.log.lines("refused").map { $0.fields["spf"] } == ["temperror"])
+    }
+}
