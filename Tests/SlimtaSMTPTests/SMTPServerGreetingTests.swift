@@ -110,6 +110,20 @@ import Testing
             ])
     }
 
+    /// Whoever does not quit is told by the deadline of a command, and not kept longer than others.
+    @Test func theDeadlineOfWhoIsTurnedAway() {
+        var session = SMTPSession(Self.configuration(Reply(554, .init(5, 7, 1), "No")))
+        #expect(session.machine.waitsFor.kind == .command)
+        session.deadlinePassed()
+        #expect(
+            session.taken() == [
+                "S: 554 5.7.1 No", "S: 421 4.4.2 mx.example.org Connection timed out", "close timeout",
+            ])
+        session = SMTPSession(Self.configuration(Reply(554, .init(5, 7, 1), "No")))
+        session.closeInput()
+        #expect(session.taken() == ["S: 554 5.7.1 No", "close clientClosed"])
+    }
+
     @Test func theServerHasStoppedBefore() {
         for stages: SMTPStages in [[], .connect] {
             var machine = SMTPServerMachine(.test(authentication: .none, stages: stages), isTrusted: true)

@@ -54,12 +54,14 @@ import Testing
     }
 
     enum State: String, CaseIterable {
-        case connected, helo, ehlo, tls, tlsHelo, tlsEhlo, user, mail, rcpt, refused, heloRcpt, dialogue, data,
+        case turnedAway, connected, helo, ehlo, tls, tlsHelo, tlsEhlo, user, mail, rcpt, refused, heloRcpt, dialogue,
+            data,
             draining, closed
     }
 
     //                 EHLO   HELO STLS AUTH MAIL RCPT DATA RSET NOOP VRFY EXPN HELP QUIT FOO  empty
     static let table: [(State, String)] = [
+        (.turnedAway, "seq    seq  seq  seq  seq  seq  seq  seq  seq  seq  seq  seq  bye  500  500"),
         (.connected, " hello  helo seq  seq  seq  seq  seq  ok   ok   252  502  help bye  500  500"),
         (.helo, "      hello  helo seq  seq  530t seq  seq  ok   ok   252  502  help bye  500  500"),
         (.ehlo, "      hello  helo tls  538  530t seq  seq  ok   ok   252  502  help bye  500  500"),
@@ -78,11 +80,13 @@ import Testing
     ]
 
     static func session(in state: State) -> SMTPSession {
-        var session = SMTPSession()
+        var configuration = SMTPServerConfiguration.test()
+        if state == .turnedAway { configuration.greeting = Reply(554, .init(5, 3, 2), "No mail") }
+        var session = SMTPSession(configuration)
         let authenticated = ["EHLO c", "STARTTLS", "/tls", "EHLO c", "AUTH PLAIN AHUAcA=="]
         let steps: [String] =
             switch state {
-            case .connected: []
+            case .turnedAway, .connected: []
             case .helo: ["HELO c"]
             case .ehlo, .draining: ["EHLO c"]
             case .tls: ["EHLO c", "STARTTLS", "/tls"]
@@ -219,8 +223,9 @@ import Testing
             ] + Self.replies["421"]!)
     }
 
-    @Test(arguments: [State.connected, .helo, .ehlo, .tls, .tlsEhlo, .user]) func drainingAnIdleSession(_ state: State)
-    {
+    @Test(arguments: [State.turnedAway, .connected, .helo, .ehlo, .tls, .tlsEhlo, .user]) func drainingAnIdleSession(
+        _ state: State
+    ) {
         var session = Self.session(in: state)
         session.drain()
         #expect(session.taken() == Self.replies["421"])

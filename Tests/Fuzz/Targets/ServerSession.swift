@@ -77,7 +77,11 @@ private struct ServerSession {
             authentication: choices.one(of: [.optional, .none, .required]),
             allowsPlaintextAuthentication: choices.flag(), messageSize: choices.one(of: [100_000, 10, 0]),
             recipients: choices.one(of: [100, 1, 2]), errors: choices.one(of: [100, 3]),
-            commands: choices.one(of: [1000, 10]), lenientPaths: choices.flag())
+            commands: choices.one(of: [1000, 10]))
+        let last = choices.octet()
+        configuration.lenientPaths = last & 1 == 1
+        if last & 0xE == 0xE { configuration.greeting = Reply(554, .init(5, 7, 1), "No") }
+        if last & 0xE == 0xC { configuration.greeting = Reply(421, .init(4, 3, 2), "Away") }
         configuration.stages = SMTPStages(rawValue: choices.octet())
         self.configuration = configuration
         isTrusted = choices.number(below: 4) != 3
