@@ -20,6 +20,21 @@ package struct Rule: Hashable, Sendable {
         self.action = action
     }
 
+    /// What does not go together in it, though each part is right; nil: all does.
+    package var problem: RuleError? {
+        let hasReason = conditions.contains { condition in
+            switch condition.test {
+            case .spf, .dnsbl: !condition.isTurnedRound
+            case .client, .ptr, .ehlo, .edge, .tls, .proxyTLS, .certificate, .login, .authenticated, .sender,
+                .recipient,
+                .recipients, .size, .header, .hours, .weekdays, .rate, .earlyTalker:
+                false
+            }
+        }
+        guard action.template?.placeholders.contains(.reason) == true, !hasReason else { return nil }
+        return RuleError("{reason} in a rule without reason", "it in a rule with the condition spf or dnsbl")
+    }
+
     /// What has to be looked up for it, for its conditions and for the texts of its action.
     var facts: Set<Fact> {
         var facts = conditions.reduce(into: Set<Fact>()) { $0.formUnion($1.facts) }

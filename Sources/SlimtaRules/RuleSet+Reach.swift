@@ -74,7 +74,8 @@ extension Condition {
             if stage == .starttls, !wanted.contains(.none) { return "at starttls the session is still in clear" }
         case .authenticated(let wanted):
             if stage == .auth, !wanted { return "at auth the client has authenticated" }
-        case .client, .ptr, .ehlo, .edge, .certificate, .login, .sender, .recipient, .spf, .dnsbl, .header, .hours,
+        case .client, .ptr, .ehlo, .edge, .proxyTLS, .certificate, .login, .sender, .recipient, .spf, .dnsbl, .header,
+            .hours,
             .weekdays, .earlyTalker:
             break
         }

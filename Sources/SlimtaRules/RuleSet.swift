@@ -151,7 +151,7 @@ extension Verdict {
         switch rule.action {
         case .accept: decision = .accept
         case .reply(let template), .close(let template):
-            decision = .refuse(Reply(template.code, template.status, template.text.filled(value)))
+            decision = .refuse(Reply(template.code, template.status, lines: template.text.lines(value)))
         case .addField(let template): fields.append(template.field(value))
         case .hold: heldBy = heldBy ?? rule.name
         case .delay(let time): delay += time
@@ -164,7 +164,7 @@ extension ReplyTemplate {
     /// The reply of `[spf]`: with what is known, on behalf of no rule.
     package func reply(_ facts: Facts, by name: String) -> Reply {
         let rule = Rule(name, at: .mail, [Condition(.spf([]))], .reply(self))
-        return Reply(code, status, text.filled { facts.value(of: $0, for: rule) })
+        return Reply(code, status, lines: text.lines { facts.value(of: $0, for: rule) })
     }
 }
 
@@ -192,9 +192,8 @@ extension Facts {
                 for list in lists {
                     if case .listed(_, let text)? = listings[list.name] { return text ?? "listed by \(list.name)" }
                 }
-            case .client, .ptr, .ehlo, .edge, .tls, .certificate, .login, .authenticated, .sender, .recipient,
-                .recipients,
-                .size, .header, .hours, .weekdays, .rate, .earlyTalker:
+            case .client, .ptr, .ehlo, .edge, .tls, .proxyTLS, .certificate, .login, .authenticated, .sender,
+                .recipient, .recipients, .size, .header, .hours, .weekdays, .rate, .earlyTalker:
                 continue
             }
         }

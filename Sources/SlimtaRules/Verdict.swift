@@ -94,6 +94,12 @@ package struct EffectsMemory: Hashable, Sendable {
         }
     }
 
+    /// Keeps what rules say at a stage; nothing of it if they refuse the command.
+    package mutating func note(_ verdict: Verdict, at stage: Stage, transaction number: UInt64) {
+        if case .refuse = verdict.decision { return }
+        note(verdict.fields, heldBy: verdict.heldBy, at: stage, transaction: number)
+    }
+
     /// TLS was begun: what the client said before does not count any more (RFC 3207 section 4.2).
     package mutating func tlsEstablished() {
         let kept = connect

@@ -137,6 +137,10 @@ package struct FieldTemplate: Hashable, Sendable, CustomStringConvertible {
         guard (1...76).contains(name.utf8.count), name.utf8.allSatisfy({ (33...126).contains($0) }) else {
             throw RuleError("the name \"\(name.visible.cut(toOctets: 64))\"", allowed)
         }
+        guard !Self.single.contains(String(name).asciiLowercased()) else {
+            throw RuleError(
+                "the field \(name), of which a message has its own and no second one", "another one, such as X-\(name)")
+        }
         let value = text[text.index(after: colon)...].drop { $0 == " " }
         guard (1...500).contains(value.utf8.count) else {
             throw RuleError("a value of \(value.utf8.count) octets", "1 to 500")
@@ -145,18 +149,21 @@ package struct FieldTemplate: Hashable, Sendable, CustomStringConvertible {
         self.value = try Template(String(value))
     }
 
-    /// The whole field with CRLF, folded at blanks where a line would have more than 78 octets (RFC 5322 section 2.1.1).
+    /// Fields that stand in a message once at most (RFC 5322 section 3.6, RFC 2045 section 3), or say who has handled it.
+    private static let single: Set<String> = [
+        "from", "sender", "reply-to", "to", "cc", "bcc", "message-id", "in-reply-to", "references", "subject", "date",
+        "mime-version", "content-type", "content-transfer-encoding", "content-id", "content-description", "received",
+        "return-path", "dkim-signature",
+    ]
+
+    /// The whole field with CRLF, folded at blanks where a line would have more than 78 octets; none has more than 998 (RFC
+    /// 5322 section 2.1.1).
     func field(_ value: (Template.Placeholder) -> String) -> String {
-        var lines = ["\(name):"]
-        for word in self.value.filled(value).split(separator: " ") {
-            if lines[lines.count - 1].utf8.count + 1 + word.utf8.count > 78, lines[lines.count - 1].utf8.count > 1,
-                lines.count > 1 || lines[0].utf8.count > name.utf8.count + 1
-            {
-                lines.append("")
-            }
-            lines[lines.count - 1] += " \(word)"
-        }
-        return lines.joined(separator: "\r\n") + "\r\n"
+        // The blank before a line is one octet of it.
+        let lines = self.value.filled(value).wrapped(within: 77, wordsOf: 900, used: name.utf8.count + 1)
+        // Nothing but a name on a line is allowed, nothing but blanks is not (section 3.2.2).
+        let first = lines[0].isEmpty ? "" : " " + lines[0]
+        return "\(name):" + ([first] + lines.dropFirst().map { " " + $0 }).joined(separator: "\r\n") + "\r\n"
     }
 
     /// As it is written.

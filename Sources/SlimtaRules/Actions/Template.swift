@@ -76,24 +76,53 @@ package struct Template: Hashable, Sendable, CustomStringConvertible {
             })
     }
 
-    /// The text with everything in its place, and nothing in it but printable ASCII.
+    /// The text with everything in its place, and nothing in it but printable ASCII; at most 2000 octets.
     func filled(_ value: (Placeholder) -> String) -> String {
         parts.reduce(into: "") { text, part in
             switch part {
             case .text(let fixed): text += fixed
             case .placeholder(let placeholder): text += value(placeholder).printable
             }
-        }
+        }.cut(toOctets: 2000)
+    }
+
+    /// The same as lines of a reply, which has 512 octets with code and CRLF at most (RFC 5321 section 4.5.3.1.5).
+    func lines(_ value: (Placeholder) -> String) -> [String] {
+        let text = filled(value)
+        return text.utf8.count <= 480 ? [text] : text.wrapped(within: 480, wordsOf: 480)
     }
 }
 
 extension String {
     /// Printable ASCII, at most 200 octets: all else is shown as its number.
     fileprivate var printable: String {
-        unicodeScalars.reduce(into: "") { text, scalar in
+        cut(toOctets: 200).unicodeScalars.reduce(into: "") { text, scalar in
             text +=
                 (0x20...0x7E).contains(scalar.value)
                 ? String(scalar) : "\\u{\(String(hexadecimal: scalar.value, digits: 4))}"
         }.cut(toOctets: 200)
+    }
+
+    /// Text of ASCII in lines of at most `limit` octets: a longer word has a line of its own, up to `longest` octets, and is
+    /// taken apart beyond that. `used`: octets that stand in the first line already, which is empty if nothing fits behind.
+    func wrapped(within limit: Int, wordsOf longest: Int, used: Int = 0) -> [String] {
+        var lines = [""]
+        var room = limit - used
+        for word in split(separator: " ") {
+            var rest = word.utf8[...]
+            repeat {
+                let part = String(decoding: rest.prefix(longest), as: UTF8.self)
+                rest = rest.dropFirst(longest)
+                let blank = lines[lines.count - 1].isEmpty ? 0 : 1
+                if part.utf8.count + blank <= room {
+                    lines[lines.count - 1] += (blank == 1 ? " " : "") + part
+                    room -= part.utf8.count + blank
+                } else {
+                    if lines.count > 1 || used > 0 || blank == 1 { lines.append(part) } else { lines[0] = part }
+                    room = limit - part.utf8.count
+                }
+            } while !rest.isEmpty
+        }
+        return lines
     }
 }

@@ -39,21 +39,24 @@ extension Condition.Test {
             }
         case .ehlo(let texts): texts.finding(facts.ehlo.map { [$0] } ?? [], lists)
         case .edge(let texts): texts.finding([facts.edge], lists)
-        case .tls(let wanted): Self.any(wanted) { $0.finding(facts.tls) }
+        case .tls(let wanted): Self.any(wanted) { $0.finding(facts.tls?.session) }
+        case .proxyTLS(let wanted): Self.any(wanted) { $0.finding(facts.proxyTLS) }
         case .certificate(let wanted): Self.any(wanted) { $0.finding(facts.certificate) }
         case .login(let texts): texts.finding(facts.login.map { [$0] } ?? [], lists)
         case .authenticated(let wanted): Self.finding((facts.login != nil) == wanted)
-        case .sender(let texts): texts.finding(facts.sender.map { [$0.text] } ?? [], lists)
+        case .sender(let texts): texts.finding(facts.sender.map { [$0.withoutQuotes] } ?? [], lists)
         case .recipient(let texts):
-            texts.finding((facts.recipient.map { [$0] } ?? facts.recipients).map(\.text), lists)
+            texts.finding((facts.recipient.map { [$0] } ?? facts.recipients).map(\.withoutQuotes), lists)
         case .recipients(let wanted): Self.finding(wanted.contains { $0.holds(facts.recipients.count) })
-        case .size(let wanted): Self.finding(facts.size.map { size in wanted.contains { $0.holds(size) } } ?? false)
+        case .size(let wanted):
+            // A client need not say what it will send (RFC 1870 section 6.1): then nobody knows.
+            facts.size.map { size in Self.finding(wanted.contains { $0.holds(size) }) } ?? .unknown
         case .spf(let results):
             if let spf = facts.spf { Self.finding(results.contains(spf.result)) } else { .needs([.spf]) }
         case .dnsbl(let wanted): Self.dnsbl(wanted.map(\.name), facts.listings)
         case .header(let name, let values):
             if let found = facts.header?.values(of: name) {
-                values.map { $0.finding(found, lists) } ?? Self.finding(!found.isEmpty)
+                values.map { $0.finding(found, lists, asWritten: true) } ?? Self.finding(!found.isEmpty)
             } else {
                 .unknown
             }
@@ -109,12 +112,14 @@ extension Condition.Test {
 }
 
 extension Condition.Texts {
-    /// Whether one of `texts` matches one of the patterns or is in the list.
-    fileprivate func finding(_ texts: [String], _ lists: [ListReference: any TextList]) -> Condition.Finding {
+    /// Whether one of `texts` matches one of the patterns or is in the list. `asWritten`: they are neither addresses nor names.
+    fileprivate func finding(
+        _ texts: [String], _ lists: [ListReference: any TextList], asWritten: Bool = false
+    ) -> Condition.Finding {
         var isOpen = false
         for text in texts {
             for pattern in patterns {
-                switch pattern.matches(text) {
+                switch asWritten ? pattern.matches(asWritten: text) : pattern.matches(text) {
                 case true: return .holds
                 case nil: isOpen = true
                 case false: continue
@@ -132,12 +137,12 @@ extension Condition.Texts {
 }
 
 extension Condition.TLS {
-    fileprivate func finding(_ tls: TLSFacts?) -> Bool? {
+    fileprivate func finding(_ session: TLSDescription?) -> Bool? {
         switch self {
-        case .any: return tls != nil
-        case .none: return tls == nil
+        case .any: return session != nil
+        case .none: return session == nil
         case .matching(let pattern):
-            guard let session = tls?.session else { return false }
+            guard let session else { return false }
             let found = [pattern.matches(session.version), pattern.matches(session.cipher)]
             return found.contains(true) ? true : found.contains(nil) ? nil : false
         }
@@ -154,7 +159,7 @@ extension Condition.Certificate {
             guard certificate.isVerified else { return false }
             // RFC 6125 section 6.4.4: what the subject is called counts only where there are no alternative names.
             let names = certificate.emailAddresses + certificate.hostNames
-            let found = (names.isEmpty ? [certificate.commonName] : names).map(pattern.matches)
+            let found = (names.isEmpty ? [certificate.commonName] : names).map { pattern.matches($0) }
             return found.contains(true) ? true : found.contains(nil) ? nil : false
         }
     }
@@ -167,5 +172,29 @@ extension Facts.Sender {
         case .null: "<>"
         case .mailbox(let mailbox): mailbox.text
         }
+    }
+
+    /// As ``Mailbox/withoutQuotes``.
+    fileprivate var withoutQuotes: String {
+        switch self {
+        case .null: text
+        case .mailbox(let mailbox): mailbox.withoutQuotes
+        }
+    }
+}
+
+extension Mailbox {
+    /// The address that is meant: `"a"@example.com` is a@example.com (RFC 5321 section 4.1.2), and no rule can be got around
+    /// by quotes.
+    fileprivate var withoutQuotes: String {
+        let local = localPart.utf8
+        guard local.count >= 2, local.first == UInt8(ascii: "\"") else { return text }
+        var octets: [UInt8] = []
+        var isEscaped = false
+        for octet in local.dropFirst().dropLast() {
+            isEscaped = octet == UInt8(ascii: "\\") && !isEscaped
+            if !isEscaped { octets.append(octet) }
+        }
+        return String(decoding: octets, as: UTF8.self) + "@" + domain
     }
 }

@@ -60,6 +60,8 @@ package struct Condition: Hashable, Sendable {
         case ehlo(Texts)
         case edge(Texts)
         case tls([TLS])
+        /// Between the client and the proxy before us.
+        case proxyTLS([TLS])
         case certificate([Certificate])
         case login(Texts)
         case authenticated(Bool)
@@ -99,6 +101,7 @@ package struct Condition: Hashable, Sendable {
             case .ehlo: "ehlo"
             case .edge: "edge"
             case .tls: "tls"
+            case .proxyTLS: "proxy_tls"
             case .certificate: "client_certificate"
             case .login: "login"
             case .authenticated: "authenticated"
@@ -120,7 +123,7 @@ package struct Condition: Hashable, Sendable {
     /// The first stage at which it is known.
     package var firstStage: Stage {
         switch test {
-        case .client, .ptr, .edge, .tls, .certificate, .hours, .weekdays, .rate, .earlyTalker: .connect
+        case .client, .ptr, .edge, .tls, .proxyTLS, .certificate, .hours, .weekdays, .rate, .earlyTalker: .connect
         case .ehlo: .ehlo
         case .login, .authenticated: .auth
         case .sender, .size, .spf: .mail
@@ -130,6 +133,19 @@ package struct Condition: Hashable, Sendable {
         }
     }
 
+    /// Why it cannot stand at `stage`, or nowhere; nil: it can stand there.
+    package func problem(at stage: Stage) -> RuleError? {
+        if case .header(_, let values?) = test, let domain = values.patterns.first(where: \.isDomain) {
+            return RuleError(
+                "\"\(domain)\" for the value of a field, which is more than an address",
+                "a glob such as \"*\(domain)*\", or an expression")
+        }
+        guard !stage.isAtOrBehind(firstStage) else { return nil }
+        return RuleError(
+            "\(name) at \(stage.rawValue), where it is not known yet",
+            firstStage == .message ? "it at message" : "it from \(firstStage.rawValue) on")
+    }
+
     /// The lists of files that it needs.
     package var lists: [ListReference] {
         switch test {
@@ -137,8 +153,8 @@ package struct Condition: Hashable, Sendable {
         case .ptr(let texts), .ehlo(let texts), .edge(let texts), .login(let texts), .sender(let texts),
             .recipient(let texts), .header(_, .some(let texts)):
             texts.file.map { [ListReference($0, .texts)] } ?? []
-        case .tls, .certificate, .authenticated, .recipients, .size, .spf, .dnsbl, .header(_, nil), .hours, .weekdays,
-            .rate, .earlyTalker:
+        case .tls, .proxyTLS, .certificate, .authenticated, .recipients, .size, .spf, .dnsbl, .header(_, nil), .hours,
+            .weekdays, .rate, .earlyTalker:
             []
         }
     }
@@ -149,8 +165,8 @@ package struct Condition: Hashable, Sendable {
         case .ptr: [.ptr]
         case .spf: [.spf]
         case .dnsbl(let lists): Set(lists.map { .dnsbl($0.name) })
-        case .client, .ehlo, .edge, .tls, .certificate, .login, .authenticated, .sender, .recipient, .recipients, .size,
-            .header, .hours, .weekdays, .rate, .earlyTalker:
+        case .client, .ehlo, .edge, .tls, .proxyTLS, .certificate, .login, .authenticated, .sender, .recipient,
+            .recipients, .size, .header, .hours, .weekdays, .rate, .earlyTalker:
             []
         }
     }

@@ -4,8 +4,9 @@ internal import CPCRE2
 
 /// A Perl-compatible regular expression over UTF-8, that ignores case and takes no longer than its limits allow.
 final class RegularExpression: Sendable {
-    /// How much backtracking is allowed: some milliseconds' worth, far more than an expression needs that is meant well.
-    private static let matchLimit: UInt32 = 20_000
+    /// How much backtracking is allowed: some milliseconds' worth, and more than an expression needs that is meant well and
+    /// goes over an address or a line of a header twice.
+    private static let matchLimit: UInt32 = 100_000
     /// In KiB.
     private static let heapLimit: UInt32 = 1024
     /// The longest text that is looked at, in octets.

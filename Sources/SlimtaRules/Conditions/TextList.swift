@@ -7,6 +7,13 @@ internal import SlimtaMail
 package protocol TextList: Sendable {
     /// Whether `entry`, folded, is one of it.
     func contains(_ entry: String) -> Bool
+    /// How long the prefixes of networks in it can be, of IPv4 and IPv6, in any order. Each costs a question.
+    var prefixLengths: [Int] { get }
+}
+
+extension TextList {
+    /// All.
+    package var prefixLengths: [Int] { Array((0...128).reversed()) }
 }
 
 /// What the entries of a list are.
@@ -20,6 +27,8 @@ package enum TextListKind: Sendable {
 /// A list in memory.
 package struct TextSet: TextList {
     private let entries: Set<String>
+    /// As ``TextList/prefixLengths``.
+    package let prefixLengths: [Int]
 
     /// What one entry is looked up as. Throws for what cannot be looked up in constant time, and what is no entry.
     package static func key(of entry: String, _ kind: TextListKind) throws(RuleError) -> String {
@@ -54,17 +63,25 @@ package struct TextSet: TextList {
     /// with "#". All mistakes are in `mistakes`, each with its line.
     package init(_ content: String, _ kind: TextListKind, mistakes: inout [(line: Int, error: RuleError)]) {
         var entries: Set<String> = []
+        var lengths: Set<Int> = []
         var number = 0
+        // Some editors begin a file with a mark of its byte order.
+        let content = content.unicodeScalars.first == "\u{FEFF}" ? String(content.unicodeScalars.dropFirst()) : content
         for line in content.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) {
             number += 1
             guard let entry = Self.entry(line) else { continue }
             do throws(RuleError) {
                 entries.insert(try Self.key(of: entry, kind))
+                switch kind {
+                case .networks: if let network = NetworkRange(entry) { lengths.insert(network.prefixLength) }
+                case .texts: break
+                }
             } catch {
                 mistakes.append((number, error))
             }
         }
         self.entries = entries
+        prefixLengths = Array(lengths)
     }
 
     /// The entry of a line; nil: there is none.
@@ -105,7 +122,8 @@ extension IPAddress {
 extension TextList {
     /// Whether the address is in a network of the list: one look for each length that a prefix can have.
     func contains(_ address: IPAddress) -> Bool {
-        (0...(address.isIPv4 ? 32 : 128)).reversed().contains { contains(address.listKey($0)) }
+        let width = address.isIPv4 ? 32 : 128
+        return prefixLengths.contains { $0 <= width && contains(address.listKey($0)) }
     }
 
     /// Whether the text is in the list, its domain, or a domain that its own is below.

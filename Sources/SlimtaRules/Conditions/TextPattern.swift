@@ -5,15 +5,28 @@ internal import SlimtaMail
 /// One text that `sender`, `ehlo` and their like can have.
 package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
     private enum Kind: Sendable {
-        /// The whole text, folded.
-        case exact(String)
-        /// Octets of a glob, folded: `*` any number of characters, `?` one.
-        case glob([UInt8])
+        /// The whole text.
+        case exact(Forms<String>)
+        /// Octets of a glob: `*` any number of characters, `?` one.
+        case glob(Forms<[UInt8]>)
         case expression(RegularExpression)
         /// `@example.com`: that domain, folded.
         case domain(String)
         /// `@.example.com`: all below that domain, folded.
         case below(String)
+    }
+
+    /// A text as it is compared.
+    private struct Forms<Text: Equatable & Sendable>: Sendable {
+        /// As an address or a host's name: its domain in A-labels.
+        let folded: Text
+        /// As it is written, in lower case; nil: as ``folded``.
+        let plain: Text?
+
+        init(_ text: String, _ folded: String, _ form: (String) -> Text) {
+            self.folded = form(folded)
+            plain = text.lowercased() == folded ? nil : form(text.lowercased())
+        }
     }
 
     private let kind: Kind
@@ -37,9 +50,9 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
             let folded = Self.withoutLastDot(domain.foldedAsDomain())
             kind = isBelow ? .below(folded) : .domain(folded)
         } else if text.contains("*") || text.contains("?") {
-            kind = .glob(Array(text.foldedAsAddress().utf8))
+            kind = .glob(Forms(text, Self.foldedGlob(text)) { Array($0.utf8) })
         } else {
-            kind = .exact(Self.folded(text))
+            kind = .exact(Forms(text, Self.folded(text)) { $0 })
         }
     }
 
@@ -49,8 +62,12 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
     ///   A-labels.
     package func matches(_ text: String) -> Bool? {
         switch kind {
-        case .exact(let wanted): return Self.folded(text) == wanted
-        case .glob(let glob): return Self.matches(Array(Self.folded(text).utf8)[...], glob[...])
+        case .exact(let wanted): return Self.folded(text) == wanted.folded
+        case .glob(let glob):
+            if Self.matches(Array(Self.folded(text).utf8)[...], glob.folded[...]) { return true }
+            // What is in part of a label has no A-label: a glob of such is compared with what the client wrote.
+            guard let plain = glob.plain, !text.isASCII else { return false }
+            return Self.matches(Array(text.lowercased().utf8)[...], plain[...])
         case .domain(let domain): return Self.domain(of: text) == domain
         case .below(let domain): return Self.domain(of: text).hasSuffix("." + domain)
         case .expression(let expression):
@@ -62,14 +79,32 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
+    /// The same of a text that is neither an address nor a host's name, such as a subject: nothing in it is a domain.
+    func matches(asWritten text: String) -> Bool? {
+        switch kind {
+        case .exact(let wanted): return text.lowercased() == wanted.plain ?? wanted.folded
+        case .glob(let glob):
+            return Self.matches(Array(text.lowercased().utf8)[...], (glob.plain ?? glob.folded)[...])
+        case .domain, .below, .expression: return matches(text)
+        }
+    }
+
+    /// Whether it is `@example.com` or `@.example.com`.
+    var isDomain: Bool {
+        switch kind {
+        case .domain, .below: true
+        case .exact, .glob, .expression: false
+        }
+    }
+
     /// Whether all that `other` matches is matched, as far as that can be said.
     func covers(_ other: TextPattern) -> Bool {
         if self == other { return true }
         switch (kind, other.kind) {
-        case (.glob(let glob), _) where glob == [UInt8(ascii: "*")]: return true
+        case (.glob(let glob), _) where glob.folded == [UInt8(ascii: "*")]: return true
         case (.exact, .exact(let text)), (.glob, .exact(let text)), (.domain, .exact(let text)),
             (.below, .exact(let text)):
-            return matches(text) == true
+            return matches(text.folded) == true
         case (.below(let domain), .domain(let inner)), (.below(let domain), .below(let inner)):
             return inner.hasSuffix("." + domain)
         default: return false
@@ -79,6 +114,16 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
     /// An address, or the name of a host: its last "@" begins the domain.
     static func folded(_ text: String) -> String {
         text.contains("@") ? text.foldedAsAddress() : withoutLastDot(text.foldedAsDomain())
+    }
+
+    /// A glob with the labels of its domain in A-labels that have no `*` or `?` in them.
+    private static func foldedGlob(_ glob: String) -> String {
+        guard !glob.isASCII else { return glob.asciiLowercased() }
+        let start = glob.utf8.lastIndex(of: UInt8(ascii: "@")).map { glob.utf8.index(after: $0) } ?? glob.startIndex
+        let labels = glob[start...].split(separator: ".", omittingEmptySubsequences: false).map { label in
+            label.contains { $0 == "*" || $0 == "?" } ? String(label) : String(label).foldedAsDomain()
+        }
+        return glob[..<start].lowercased() + labels.joined(separator: ".").asciiLowercased()
     }
 
     static func domain(of text: String) -> String {

@@ -37,6 +37,8 @@ package struct Facts: Sendable {
     package var isEarlyTalker = false
     /// What was agreed with the client; nil in clear.
     package var tls: TLSFacts?
+    /// What the proxy before us had agreed with the client, as it says; nil: nothing, or there is no proxy that says it.
+    package var proxyTLS: TLSDescription?
     /// Whom the client's certificate is for; nil: it has shown none.
     package var certificate: CertificateIdentity?
     /// EHLO's argument; nil before.
