@@ -33,8 +33,8 @@ package enum Action: Hashable, Sendable {
         case .addField, .hold:
             // RFC 3207 section 4.2: what was before TLS is forgotten with it.
             stage == .starttls
-                ? RuleError("it at starttls, behind which all is forgotten that was said before", "any other stage")
-                : nil
+                ? RuleError("\(word) at starttls, behind which it would be forgotten", "it at any other stage")
+                : template?.problem(at: stage)
         case .reply(let template), .close(let template): template.text.problem(at: stage)
         case .accept, .delay, .log: nil
         }

@@ -49,12 +49,8 @@ package struct TextSet: TextList {
                 throw RuleError(
                     "the glob \"\(entry)\"", "a whole address, \"@domain\" or \"@.domain\": a list is looked up")
             }
-            if entry.hasPrefix("@."), entry.utf8.count > 2 {
-                return "@." + TextPattern.domain(of: String(entry.dropFirst(2)))
-            }
-            if entry.hasPrefix("@"), entry.utf8.count > 1 {
-                return "@" + TextPattern.domain(of: String(entry.dropFirst()))
-            }
+            // What is in the rule itself and what is in a file is read alike.
+            if entry.hasPrefix("@") { return try TextPattern.domainKey(entry) }
             return TextPattern.folded(entry)
         }
     }

@@ -42,13 +42,8 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
         if text.utf8.count >= 2, text.hasPrefix("/"), text.hasSuffix("/") {
             kind = .expression(try RegularExpression(String(text.dropFirst().dropLast())))
         } else if text.hasPrefix("@") {
-            let isBelow = text.hasPrefix("@.")
-            let domain = String(text.dropFirst(isBelow ? 2 : 1))
-            guard !domain.isEmpty, !domain.contains("*"), !domain.contains("@") else {
-                throw RuleError("\"\(text)\"", "\"@example.com\" for a domain, \"@.example.com\" for all below it")
-            }
-            let folded = Self.withoutLastDot(domain.foldedAsDomain())
-            kind = isBelow ? .below(folded) : .domain(folded)
+            let key = try Self.domainKey(text)
+            kind = key.hasPrefix("@.") ? .below(String(key.dropFirst(2))) : .domain(String(key.dropFirst()))
         } else if text.contains("*") || text.contains("?") {
             kind = .glob(Forms(text, Self.foldedGlob(text)) { Array($0.utf8) })
         } else {
@@ -124,6 +119,16 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
             label.contains { $0 == "*" || $0 == "?" } ? String(label) : String(label).foldedAsDomain()
         }
         return glob[..<start].lowercased() + labels.joined(separator: ".").asciiLowercased()
+    }
+
+    /// `@example.com` or `@.example.com`, with the domain as it is compared.
+    static func domainKey(_ text: String) throws(RuleError) -> String {
+        let start = text.hasPrefix("@.") ? "@." : "@"
+        let domain = String(text.dropFirst(start.count))
+        guard !domain.isEmpty, !domain.contains(where: { $0 == "*" || $0 == "?" || $0 == "@" }) else {
+            throw RuleError("\"\(text)\"", "\"@example.com\" for a domain, \"@.example.com\" for all below it")
+        }
+        return start + withoutLastDot(domain.foldedAsDomain())
     }
 
     static func domain(of text: String) -> String {
