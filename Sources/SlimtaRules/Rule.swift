@@ -24,7 +24,9 @@ package struct Rule: Hashable, Sendable {
     package var problem: RuleError? {
         let hasReason = conditions.contains { condition in
             switch condition.test {
-            case .spf, .dnsbl: !condition.isTurnedRound
+            case .spf: true
+            // Where nothing is listed nobody has said why.
+            case .dnsbl: !condition.isTurnedRound
             case .client, .ptr, .ehlo, .edge, .tls, .proxyTLS, .certificate, .login, .authenticated, .sender,
                 .recipient,
                 .recipients, .size, .header, .hours, .weekdays, .rate, .earlyTalker:

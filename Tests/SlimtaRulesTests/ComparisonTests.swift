@@ -23,7 +23,7 @@ import Testing
 
     @Test(arguments: [
         ("login > 100/hour", RateSubject.login, RateWindow.hour), ("client >=5/minute", .client, .minute),
-        ("login = 3 / day", .login, .day),
+        ("login = 3/day", .login, .day),
     ])
     func rates(_ text: String, _ subject: RateSubject, _ window: RateWindow) throws {
         let rate = try RateCondition(text)

@@ -60,9 +60,8 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
         case .exact(let wanted): return Self.folded(text) == wanted.folded
         case .glob(let glob):
             if Self.matches(Array(Self.folded(text).utf8)[...], glob.folded[...]) { return true }
-            // What is in part of a label has no A-label: a glob of such is compared with what the client wrote.
-            guard let plain = glob.plain, !text.isASCII else { return false }
-            return Self.matches(Array(text.lowercased().utf8)[...], plain[...])
+            // Part of a label has no A-label, and `?` is a character of what the client wrote.
+            return !text.isASCII && matches(asWritten: text) == true
         case .domain(let domain): return Self.domain(of: text) == domain
         case .below(let domain): return Self.domain(of: text).hasSuffix("." + domain)
         case .expression(let expression):
