@@ -175,6 +175,7 @@ extension Facts {
         case .ptr: ptr?.confirmed.first ?? "unknown"
         case .ehlo: ehlo ?? ""
         case .edge: edge
+        case .uniqueID: uniqueID ?? "unknown"
         case .login: login ?? "nobody"
         case .sender: sender?.text ?? ""
         case .recipient: (recipient.map { [$0] } ?? recipients).map(\.text).joined(separator: ", ")

@@ -104,6 +104,37 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
             ])
     }
 
+    /// What a proxy says of its client: of TLS between the two, which is none of ours, and its name of the connection.
+    @Test func whatAProxySays() throws {
+        let encrypted = Condition(.proxyTLS([.any]))
+        let field = Rule("id", at: .mail, [encrypted], .addField(try FieldTemplate("X-Proxy-ID: {unique_id}")))
+        let tls = ProxyFacts.TLS(
+            TLSDescription(version: "TLSv1.3", cipher: "x"), commonName: nil, isClientVerified: false)
+        for (hasTLS, id) in [(true, "u\u{E9}1"), (true, nil), (false, "u1")] {
+            let proxy = ProxyFacts(endpoint: .unknown, uniqueID: id, tls: hasTLS ? tls : nil)
+            let session = try SessionFixture(proxy: proxy, gate: gate(field))
+            try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\nt\r\n.\r\n")
+            _ = try session.replies()
+            let value = id == nil ? "unknown" : "u\\u{00e9}1"
+            #expect(session.storage.terms == [SubmissionTerms(fields: hasTLS ? ["X-Proxy-ID: \(value)\r\n"] : [])])
+        }
+    }
+
+    /// A rule that early talkers do not get past: the delay ends with the question.
+    @Test(arguments: [false, true]) func earlyTalkers(isEarly: Bool) throws {
+        let rule = try refusal(.connect, "554 5.7.1 wait for the greeting", Condition(.earlyTalker(true)))
+        let session = try SessionFixture(greetDelay: .seconds(5), gate: gate(rule))
+        if isEarly { try session.send("EHLO c\r\n") }
+        #expect(try session.replies() == [])
+        session.advance(.seconds(5))
+        let replies = try session.replies()
+        #expect(replies.first?.prefix(3) == (isEarly ? "554" : "220"))
+        #expect(replies.count == (isEarly ? 2 : 1))
+        // Who talks only now is none.
+        try session.send("NOOP\r\n")
+        #expect(try session.replies().last?.prefix(3) == (isEarly ? "503" : "250"))
+    }
+
     /// A rule sees the header and the size of what came, and of MAIL what it says.
     @Test func contentOfAMessage() throws {
         let header = Condition(.header(name: "subject", values: try texts("*pills*")))

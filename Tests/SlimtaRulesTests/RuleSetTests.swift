@@ -117,6 +117,7 @@ import Testing
         ("{client} {edge} {rule}", "192.0.2.7 submission r"),
         ("{sender}>{recipient}", "alice@example.com>bob@example.net"),
         ("{login} {ehlo}", "alice client.example.com"), ("{reason}", "listed by bad"),
+        ("{unique_id}", "unknown"),
     ])
     func placeholders(_ text: String, _ expected: String) throws {
         var facts = plainFacts()

@@ -23,11 +23,11 @@ import Testing
         ("550 5.7.1", "no text", "1 to 400 octets of text"),
         (
             "550 {foo} x", "\"{foo}\"",
-            "no braces but those of {client} {ptr} {ehlo} {edge} {login} {sender} {recipient} {reason} {rule}"
+            "no braces but those of {client} {ptr} {ehlo} {edge} {unique_id} {login} {sender} {recipient} {reason} {rule}"
         ),
         (
             "550 a } b", "\"}\"",
-            "no braces but those of {client} {ptr} {ehlo} {edge} {login} {sender} {recipient} {reason} {rule}"
+            "no braces but those of {client} {ptr} {ehlo} {edge} {unique_id} {login} {sender} {recipient} {reason} {rule}"
         ),
         ("550 a\r\n250 b", "\"a\\x0d\\x0a250 b\"", "printable ASCII"),
     ])

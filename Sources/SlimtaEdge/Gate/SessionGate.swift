@@ -206,6 +206,8 @@ final class SessionGate {
             client: situation.connection.peer, edge: edge, now: LocalTime(now, offset: now.localOffset))
         facts.isEarlyTalker = situation.isEarlyTalker
         facts.tls = situation.connection.tls
+        facts.proxyTLS = situation.connection.proxy?.tls?.session
+        facts.uniqueID = situation.connection.proxy?.uniqueID
         facts.certificate = certificate
         facts.ehlo = session.clientName
         facts.login = session.login

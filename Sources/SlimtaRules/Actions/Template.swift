@@ -13,6 +13,8 @@ package struct Template: Hashable, Sendable, CustomStringConvertible {
         case ptr
         case ehlo
         case edge
+        /// How the proxy before us names the connection in its own log, or "unknown".
+        case uniqueID = "unique_id"
         /// Who has logged in, or "nobody".
         case login
         /// The reverse-path without brackets, "<>" for the null one.
@@ -27,7 +29,7 @@ package struct Template: Hashable, Sendable, CustomStringConvertible {
         /// The first stage at which it is known.
         package var firstStage: Stage {
             switch self {
-            case .client, .ptr, .edge, .login, .reason, .rule: .connect
+            case .client, .ptr, .edge, .uniqueID, .login, .reason, .rule: .connect
             case .ehlo: .ehlo
             case .sender: .mail
             case .recipient: .rcpt

@@ -39,6 +39,8 @@ package struct Facts: Sendable {
     package var tls: TLSFacts?
     /// What the proxy before us had agreed with the client, as it says; nil: nothing, or there is no proxy that says it.
     package var proxyTLS: TLSDescription?
+    /// How the proxy before us names the connection; nil: it does not say, or there is none.
+    package var uniqueID: String?
     /// Whom the client's certificate is for; nil: it has shown none.
     package var certificate: CertificateIdentity?
     /// EHLO's argument; nil before.
