@@ -237,7 +237,12 @@ private func lookupCases() throws -> [ConditionCase] {
             unknown: { $0.ptr = PTRFact(failure: "timeout") }),
         ConditionCase(
             "spf", from: .mail, .spf([.fail, .softfail]), needs: [.spf],
-            holds: { $0.spf = SPFFact(.softfail, reason: "no") }, fails: { $0.spf = SPFFact(.temperror, reason: "?") }),
+            holds: { $0.spf = SPFFact(.softfail, reason: "no") }, fails: { $0.spf = SPFFact(.permerror, reason: "?") },
+            unknown: { $0.spf = SPFFact(.temperror, reason: "no answer") }),
+        ConditionCase(
+            "spf = temperror", from: .mail, .spf([.temperror]), needs: [.spf],
+            holds: { $0.spf = SPFFact(.temperror, reason: "no answer") },
+            fails: { $0.spf = SPFFact(.pass, reason: "") }),
         list("dnsbl of client", .dnsbl([.init("a", from: .connect), .init("b", from: .connect)]), from: .connect),
         list("dnsbl of ehlo", .dnsbl([.init("a", from: .connect), .init("b", from: .ehlo)]), from: .ehlo),
         list("dnsbl of sender", .dnsbl([.init("a", from: .mail), .init("b", from: .ehlo)]), from: .mail),

@@ -52,7 +52,7 @@ extension Condition.Test {
             // A client need not say what it will send (RFC 1870 section 6.1): then nobody knows.
             facts.size.map { size in Self.finding(wanted.contains { $0.holds(size) }) } ?? .unknown
         case .spf(let results):
-            if let spf = facts.spf { Self.finding(results.contains(spf.result)) } else { .needs([.spf]) }
+            if let spf = facts.spf { Self.spf(spf.result, among: results) } else { .needs([.spf]) }
         case .dnsbl(let wanted): Self.dnsbl(wanted.map(\.name), facts.listings)
         case .header(let name, let values):
             if let found = facts.header?.values(of: name) {
@@ -92,7 +92,13 @@ extension Condition.Test {
         if networks.contains(where: { $0.contains(address) }) { return .holds }
         guard let file else { return .fails }
         guard let list = lists[ListReference(file, .networks)] else { return .unknown }
-        return finding(list.contains(address))
+        return list.contains(address).map(finding) ?? .unknown
+    }
+
+    /// What could not be found out now is none of the others, and not none of the others either: no mail is refused for ever
+    /// by `not = { spf = "pass" }` because a name server does not answer.
+    private static func spf(_ result: SPFResult, among results: Set<SPFResult>) -> Finding {
+        results.contains(result) ? .holds : result == .temperror ? .unknown : .fails
     }
 
     /// A list that has it is enough, whatever the others say: those are not waited for if it is known.
@@ -130,7 +136,11 @@ extension Condition.Texts {
                 isOpen = true
                 continue
             }
-            if list.containsText(text) { return .holds }
+            switch list.containsText(text) {
+            case true: return .holds
+            case nil: isOpen = true
+            case false: continue
+            }
         }
         return isOpen ? .unknown : .fails
     }

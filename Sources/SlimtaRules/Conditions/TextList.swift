@@ -5,8 +5,8 @@ internal import SlimtaMail
 
 /// A list that entries are looked up in.
 package protocol TextList: Sendable {
-    /// Whether `entry`, folded, is one of it.
-    func contains(_ entry: String) -> Bool
+    /// Whether `entry`, folded, is one of it; nil: nobody knows, for it cannot be read any more.
+    func contains(_ entry: String) -> Bool?
     /// How long the prefixes of networks in it can be, of IPv4 and IPv6, in any order. Each costs a question.
     var prefixLengths: [Int] { get }
 }
@@ -95,7 +95,7 @@ package struct TextSet: TextList {
     package var count: Int { entries.count }
 
     /// `entry` is a key as ``key(of:_:)`` makes it.
-    package func contains(_ entry: String) -> Bool { entries.contains(entry) }
+    package func contains(_ entry: String) -> Bool? { entries.contains(entry) }
 }
 
 extension NetworkRange {
@@ -116,23 +116,36 @@ extension IPAddress {
 }
 
 extension TextList {
-    /// Whether the address is in a network of the list: one look for each length that a prefix can have.
-    func contains(_ address: IPAddress) -> Bool {
+    /// Whether the address is in a network of the list: one look for each length that a prefix can have. nil: nobody knows.
+    func contains(_ address: IPAddress) -> Bool? {
         let width = address.isIPv4 ? 32 : 128
-        return prefixLengths.contains { $0 <= width && contains(address.listKey($0)) }
+        return containsAny(prefixLengths.lazy.filter { $0 <= width }.map { address.listKey($0) })
     }
 
-    /// Whether the text is in the list, its domain, or a domain that its own is below.
-    func containsText(_ text: String) -> Bool {
-        if contains(TextPattern.folded(text)) { return true }
+    /// Whether the text is in the list, its domain, or a domain that its own is below. nil: nobody knows.
+    func containsText(_ text: String) -> Bool? {
         let domain = TextPattern.domain(of: text)
-        if contains("@" + domain) { return true }
         // A name has 127 labels at most.
-        var rest = domain[...]
-        while let dot = rest.firstIndex(of: ".") {
+        let above = sequence(state: domain[...]) { rest -> String? in
+            guard let dot = rest.firstIndex(of: ".") else { return nil }
             rest = rest[rest.index(after: dot)...]
-            if contains("@." + rest) { return true }
+            return "@." + rest
         }
-        return false
+        let whole = containsAny([TextPattern.folded(text), "@" + domain])
+        if whole == true { return true }
+        let part = containsAny(above)
+        return part == true ? true : whole == nil ? nil : part
+    }
+
+    private func containsAny(_ keys: some Sequence<String>) -> Bool? {
+        var isOpen = false
+        for key in keys {
+            switch contains(key) {
+            case true: return true
+            case nil: isOpen = true
+            case false: continue
+            }
+        }
+        return isOpen ? nil : false
     }
 }

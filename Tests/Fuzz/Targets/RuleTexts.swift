@@ -111,7 +111,7 @@ private func checkList(_ content: String) throws {
             guard let entry = TextSet.entry(line), let network = NetworkRange(entry), kind == .networks else {
                 continue
             }
-            try hold(list.contains(network.base), "\(network) is not in its list")
+            try hold(list.contains(network.base) == true, "\(network) is not in its list")
         }
     }
 }
