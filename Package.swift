@@ -112,8 +112,8 @@ let package = Package(
             ]),
         room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaNet", nioCore, logging]),
 
-        // 4: slimta.conf
-        room("SlimtaConfiguration", ["SlimtaMail", toml]),
+        // 4: slimta.conf; its rules are read to what an edge evaluates
+        room("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", toml]),
 
         // 5: the composition root
         .executableTarget(
@@ -167,7 +167,7 @@ let package = Package(
         tests(
             "SlimtaControl",
             ["SlimtaMail", "SlimtaQueue", "SlimtaNet", "SlimtaStorage", "StorageKit", nioCore, nioPosix, logging]),
-        tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaSMTP", nioCore]),
+        tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", "SlimtaSMTP", nioCore]),
         // An executable is tested as a library: SwiftPM gives its main another name.
         tests(
             "slimtad",

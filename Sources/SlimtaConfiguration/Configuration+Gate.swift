@@ -1,7 +1,8 @@
 // The gate's tables as typed values: who is asked about a client before his message is taken. Read by GateReader; the
-// composition root makes of them what an edge asks.
+// composition root makes of them what an edge asks. [[rule]] is SlimtaRules' own type.
 
-internal import SlimtaMail
+package import SlimtaMail
+package import SlimtaRules
 
 extension Configuration {
     /// `[[policy_service]]`: a server that speaks Postfix's policy delegation protocol, asked at some stages.
@@ -12,11 +13,6 @@ extension Configuration {
             case accept
             /// 451 4.3.5: the client comes again.
             case tempfail
-        }
-
-        /// What `at` may say: the stages that Postfix's `protocol_state` has a word for.
-        package enum Stage: String, Sendable, CaseIterable {
-            case connect, ehlo, mail, rcpt, data, message
         }
 
         /// Its name in the log; no other service has it. Without `name`, what `to` says.
@@ -31,6 +27,24 @@ extension Configuration {
         package var onFailure = FailureAction.tempfail
         /// The attribute `policy_context`: free text; empty: none.
         package var context = ""
+
+        /// The stages that Postfix's `protocol_state` has a word for.
+        package static let possibleStages: [Stage] = [.connect, .ehlo, .mail, .rcpt, .data, .message]
+    }
+
+    /// `[spf]`: what a result of RFC 7208 means at MAIL.
+    package struct SPF: Sendable, Equatable {
+        /// The replies, `{reason}` and other placeholders in them; a result that is not there is no reason for one.
+        package var replies: [SPFResult: ReplyTemplate] = [:]
+        /// Whether clients that have authenticated are checked as well.
+        package var authenticated = false
+        /// Whether each message that was checked gets a Received-SPF field (RFC 7208 section 9.1).
+        package var receivedSPF = false
+        /// What a check may take in all; then it is temperror (RFC 7208 section 4.6.4).
+        package var timeout: Duration = .seconds(20)
+
+        /// Whether somebody wants a result, rules aside.
+        package var isWanted: Bool { receivedSPF || !replies.isEmpty }
     }
 
     /// `[[dnsbl]]`: a list in the DNS that rules name (RFC 5782).
@@ -52,6 +66,15 @@ extension Configuration {
             case sender
             /// The name in EHLO.
             case ehlo
+
+            /// The first stage at which it is known.
+            package var stage: Stage {
+                switch self {
+                case .client: .connect
+                case .sender: .mail
+                case .ehlo: .ehlo
+                }
+            }
 
             /// The answers that are listings if `answers` does not say which. What is outside means that the list was
             /// not asked as it wants to be, or is gone: 127.0.0.1 is a refusal of some, 127.0.1.255 one of others.
@@ -76,6 +99,13 @@ extension Configuration {
         package var timeout: Duration = .seconds(3)
         /// Whether it is asked for clients that have authenticated as well.
         package var authenticated = false
+
+        /// The zone that a `zone_file` with this content names, as ``Zone/name(_:)`` has it; nil: none.
+        package static func zone(inFile content: some Collection<UInt8>) -> String? {
+            var text = String(decoding: content, as: UTF8.self)[...]
+            while text.last?.isNewline == true { text.removeLast() }
+            return HostName.fold(text.utf8.last == UInt8(ascii: ".") ? text.dropLast() : text)
+        }
     }
 }
 

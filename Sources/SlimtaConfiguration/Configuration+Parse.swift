@@ -87,7 +87,11 @@ extension Configuration {
             root.report("edge", "missing", "required is at least one table [[edge]]")
         }
         policyServices = Self.readPolicyServices(root.sections("policy_service"))
+        spf.read(root.section("spf"))
         dnsbls = Self.readDNSBLs(root.sections("dnsbl"))
+        rules = RuleReader.read(
+            root.sections("rule"), lists: dnsbls,
+            hasAllLists: root.isSound("dnsbl") && root.mistakes.document.isTellingAbsence(ofTable: "dnsbl"))
         limits.read(root.section("limits"))
         auth.read(root.section("auth"))
         queue.read(root.section("queue"))

@@ -3,6 +3,7 @@
 // value of a case is what the file says, and a default here is the default that etc/slimta.conf shows.
 
 package import SlimtaMail
+package import SlimtaRules
 
 /// All that slimta.conf says.
 package struct Configuration: Sendable, Equatable {
@@ -16,8 +17,12 @@ package struct Configuration: Sendable, Equatable {
     package var tls: TLS?
     /// `[[edge]]`, in the file's order: at least one in a file without mistakes.
     package var edges: [Edge]
-    /// `[[policy_service]]`, in the file's order: those of a stage are asked in that order.
+    /// `[[rule]]`, in the file's order, in which those of a stage are evaluated.
+    package var rules: [Rule] = []
+    /// `[[policy_service]]`, in the file's order: those of a stage are asked in that order, behind its rules.
     package var policyServices: [PolicyService] = []
+    /// `[spf]`
+    package var spf = SPF()
     /// `[[dnsbl]]`, in the file's order.
     package var dnsbls: [DNSBL] = []
     /// `[limits]`, for all edges.

@@ -1,6 +1,9 @@
-// [[policy_service]] and [[dnsbl]]: whom the gate asks. Called by `Configuration.parse`.
+// [[policy_service]], [spf] and [[dnsbl]]: whom the gate asks beside its rules. Called by `Configuration.parse`; [[rule]] is
+// read by RuleReader.
 
 import SlimtaMail
+import SlimtaRules
+import TOMLKit
 
 extension Configuration {
     /// Reads [[policy_service]].
@@ -51,11 +54,13 @@ extension Configuration.PolicyService {
             .text("\"address:port\", \"[v6]:port\", \"localhost:port\" or \"unix:/path\"", ServiceAddress.init)
         let stages = table.required("at", "the stages at which it is asked, such as \"rcpt\"")?
             .oneOrMore(of: "stages") { (element) -> Stage? in
-                if let word = element.string, ["starttls", "auth"].contains(word) {
-                    return element.refuse(
-                        "the protocol has no word for that stage; allowed is \(Setting.words(of: Stage.self))")
+                let allowed = Self.possibleStages.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
+                let stage = element.string.flatMap(Stage.init(rawValue:))
+                if let stage, !Self.possibleStages.contains(stage) {
+                    return element.refuse("the protocol has no word for that stage; allowed is \(allowed)")
                 }
-                return element.choice()
+                let words = Self.possibleStages.map(\.rawValue)
+                return element.text(allowed, didYouMean: { Spelling.nearest(to: $0, among: words) }) { _ in stage }
             }
         let name: String?
         if table.has("name") {
@@ -77,6 +82,38 @@ extension Configuration.PolicyService {
         self.name = name
         self.stages = Set(stages)
         self.context = context ?? ""
+    }
+}
+
+extension Configuration.SPF {
+    mutating func read(_ table: Section) {
+        for result in SPFResult.allCases {
+            guard let setting = table[result.rawValue] else { continue }
+            guard setting.value.table != nil else {
+                setting.refuse("allowed is { code = 550, message = \"5.7.1 Access denied: {reason}\" }")
+                continue
+            }
+            if let reply = Self.reply(table.section(result.rawValue)) { replies[result] = reply }
+        }
+        authenticated = table["authenticated"]?.bool() ?? authenticated
+        receivedSPF = table["received_spf"]?.bool() ?? receivedSPF
+        timeout = table["timeout"]?.duration(.seconds(1) ... .seconds(120)) ?? timeout
+        table.refuseUnknownKeys()
+    }
+
+    /// What `[spf]` has for one result.
+    private static func reply(_ table: Section) -> ReplyTemplate? {
+        let code = table.required("code", "a number from 400 to 599")?.integer(400...599)
+        let allowed = "a text such as \"5.7.1 Access denied: {reason}\""
+        let message = table.required("message", allowed)
+        table.refuseUnknownKeys()
+        guard let message else { return nil }
+        let reply = message.ruleValue(allowed) { text throws(RuleError) in
+            let reply = try ReplyTemplate(UInt16(code ?? 550), text)
+            if let problem = reply.text.problem(at: .mail) { throw problem }
+            return reply
+        }
+        return code == nil ? nil : reply
     }
 }
 

@@ -1,5 +1,6 @@
 // The tables of the gate as they should be: defaults, and every key.
 
+import SlimtaRules
 import Testing
 
 @testable import SlimtaConfiguration

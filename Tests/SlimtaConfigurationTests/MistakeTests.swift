@@ -22,7 +22,7 @@ import Testing
             "[lgo]\nlevel = 1\n",
             """
             8: lgo: unknown key; allowed outside tables are auth, daemon, dns, dnsbl, edge, hostname, limits, log, \
-            policy_service, queue, relay, route, tls; did you mean "log"?
+            policy_service, queue, relay, route, rule, spf, tls; did you mean "log"?
             """),
         Case(
             "[log]\n\"a b\".c = 1",

@@ -44,6 +44,8 @@ struct Inspection {
             look(at: tls)
         }
         if file.values.edges.contains(where: { $0.access.auth != .off }) { lookAtUsers() }
+        lookAtZones()
+        for warning in file.values.warnings { warn(warning.keyPath, warning.text) }
         look(at: file.values.relay, "relay")
         for (index, route) in file.values.routes.enumerated() { look(at: route.relay, "route[\(index)]") }
     }
@@ -248,6 +250,16 @@ struct Inspection {
         let users = UsersFile(text)
         warnings += Secrets.Complaint.about(users, file).map(\.description)
         facts.append("users: \(users.users.count) in \(path)")
+    }
+
+    /// The zones that are in files, because they have a key in them: what is found there is not shown.
+    private mutating func lookAtZones() {
+        for (index, list) in file.values.dnsbls.enumerated() {
+            guard case .file(let path) = list.zone else { continue }
+            let key = "dnsbl[\(index)].zone_file"
+            guard let octets = read(path, key, maximum: 4096, isSecret: true) else { continue }
+            if Configuration.DNSBL.zone(inFile: octets) == nil { error(key, "in \(path) is no domain name") }
+        }
     }
 
     private mutating func look(at relay: Configuration.Relay, _ key: String) {
