@@ -2,6 +2,7 @@
 // peer's certificate is for. TLSHandler passes it on.
 
 import COpenSSL
+import SlimtaCrypto
 internal import SlimtaMail
 
 extension TLSEngine {
@@ -45,8 +46,22 @@ extension TLSEngine {
         return CertificateIdentity(
             emailAddresses: CertificateFacts.names(of: certificate, GEN_EMAIL),
             hostNames: CertificateFacts.names(of: certificate, GEN_DNS),
-            commonName: CertificateFacts.commonName(X509_get_subject_name(certificate)), fingerprint: fingerprint,
-            isVerified: isPeerVerified)
+            commonName: CertificateFacts.commonName(X509_get_subject_name(certificate)),
+            issuerName: CertificateFacts.commonName(X509_get_issuer_name(certificate)), fingerprint: fingerprint,
+            keyFingerprint: Self.keyDigest(of: certificate), isVerified: isPeerVerified)
+    }
+
+    /// Of the SubjectPublicKeyInfo as the certificate has it.
+    private static func keyDigest(of certificate: OpaquePointer) -> [UInt8] {
+        let key = X509_get_X509_PUBKEY(certificate)
+        let count = Int(i2d_X509_PUBKEY(key, nil))
+        guard count > 0 else { return [] }
+        let octets = [UInt8](unsafeUninitializedCapacity: count) { room, filled in
+            // It moves the pointer to the end of what it wrote.
+            var start = room.baseAddress
+            filled = max(0, Int(i2d_X509_PUBKEY(key, &start)))
+        }
+        return HashFunction.sha256.digest(octets)
     }
 
     private static func digest(of certificate: OpaquePointer, _ function: OpaquePointer?) -> [UInt8]? {

@@ -169,6 +169,14 @@ import Testing
         }
     }
 
+    /// 521 ends the session for good. In place of the greeting it is followed by 503 to everything but QUIT.
+    @Test(arguments: rows) func endsForGood(_ row: Row) {
+        var session = Self.session(row)
+        session.answer(with: .reply(Reply(521, .init(5, 7, 0), "Go")))
+        let end = row.name == "connect" ? row.refused : ["close refused"]
+        #expect(session.taken() == ["S: 521 5.7.0 Go"] + end)
+    }
+
     /// A refusal counts as an error of the client.
     @Test(arguments: rows) func tooManyErrors(_ row: Row) {
         var session = Self.session(row, errors: 1)

@@ -72,6 +72,15 @@ private final class Asking: ChannelInboundHandler {
         octets?.map { ($0 < 16 ? "0" : "") + String($0, radix: 16, uppercase: true) }.joined()
     }
 
+    /// The digest of the public half of a key as openssl prints it.
+    private static func keyFingerprint(_ keyFile: String) async throws -> String? {
+        let file = try Fixture.certificates.file("")
+        _ = try await OpenSSLInteropTests.openSSL(
+            ["pkey", "-in", keyFile, "-pubout", "-outform", "DER", "-out", file], input: "")
+        let text = try await OpenSSLInteropTests.openSSL(["dgst", "-sha256", file], input: "")
+        return text.split(separator: " ").last?.trimmingCharacters(in: .whitespacesAndNewlines).uppercased()
+    }
+
     /// The digest of a certificate as openssl prints it, without colons.
     private static func fingerprint(_ file: String, _ digest: String) async throws -> String {
         let text = try await OpenSSLInteropTests.openSSL(
@@ -158,6 +167,10 @@ private final class Asking: ChannelInboundHandler {
             #expect(identity.isVerified == isVerified && seen.facts?.isPeerVerified == isVerified)
             #expect(identity.emailAddresses == addresses && identity.hostNames == [identity.commonName])
             #expect(Self.hex(identity.fingerprint) == (try await Self.fingerprint(client.certificateFile, "sha256")))
+            #expect(Self.hex(identity.keyFingerprint) == (try await Self.keyFingerprint(client.keyFile)))
+            let issuer = try await OpenSSLInteropTests.openSSL(
+                ["x509", "-in", client.certificateFile, "-noout", "-issuer", "-nameopt", "multiline"], input: "")
+            #expect(issuer.contains("= \(identity.issuerName)\n"))
             #expect(output.contains("No client certificate CA names sent"))
         }
         // Nobody has to have one, and who is not asked shows none.

@@ -161,19 +161,27 @@ package struct CertificateIdentity: Hashable, Sendable {
     package let hostNames: [String]
     /// What the subject is called; not to be believed where there are alternative names.
     package let commonName: String
+    /// What the issuer is called.
+    package let issuerName: String
     /// SHA-256 of the whole certificate.
     package let fingerprint: [UInt8]
+    /// SHA-256 of its public key, SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7): that stays when the certificate is
+    /// renewed with the same key.
+    package let keyFingerprint: [UInt8]
     /// Whether somebody who is trusted says so; the fingerprint alone is worth something without.
     package let isVerified: Bool
 
     /// What SlimtaTLS read in the certificate.
     package init(
-        emailAddresses: [String], hostNames: [String], commonName: String, fingerprint: [UInt8], isVerified: Bool
+        emailAddresses: [String], hostNames: [String], commonName: String, issuerName: String = "",
+        fingerprint: [UInt8], keyFingerprint: [UInt8] = [], isVerified: Bool
     ) {
         self.emailAddresses = emailAddresses
         self.hostNames = hostNames
         self.commonName = commonName
+        self.issuerName = issuerName
         self.fingerprint = fingerprint
+        self.keyFingerprint = keyFingerprint
         self.isVerified = isVerified
     }
 }

@@ -87,7 +87,9 @@ extension SMTPServerMachine {
         refuse(
             Refusal(reply: reply, command: command, address: address, sender: sender, login: user?.login),
             into: &output)
-        if reply.code == 421 { enter(.closing(.refused)) }
+        // RFC 5321 section 3.8; 521 as Postfix has it, but in place of the greeting, where RFC 7504 section 3 waits for
+        // QUIT.
+        if reply.code == 421 || reply.code == 521 && question != .connect { enter(.closing(.refused)) }
         if case .message = question, case .command = phase { enter(.discarding) }
     }
 }

@@ -54,8 +54,8 @@ extension SMTPServerMachine {
     package enum Answer: Equatable, Sendable {
         /// Yes: the machine goes on as if it had not asked. Fits all but `credentials` and `end`.
         case goOn
-        /// This is what the client is told: 4xx or 5xx refuses, 421 also ends the session. To `end` also 2xx: the message
-        /// is stored.
+        /// This is what the client is told: 4xx or 5xx refuses, 421 and 521 also end the session. To `end` also 2xx: the
+        /// message is stored.
         case reply(Reply)
         /// Fits `credentials`.
         case password(PasswordResult)

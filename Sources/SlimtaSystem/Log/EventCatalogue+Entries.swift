@@ -224,6 +224,45 @@ extension EventCatalogue {
                 + "start; rules take what they would have said for unknown. Told once a minute at most.",
             remedy: "See whether the name servers answer ([dns] servers), and where the connections are from."),
 
+        // Policy services
+        Entry(
+            "d9252b5464e04561ad2fe2995c3d5b34", "policy service gives no answer",
+            "A question to the policy service @SLIMTA_SERVICE@ has failed, both tries of it: "
+                + "@SLIMTA_ERROR@. For the client on_failure = \"@SLIMTA_ON_FAILURE@\" was the answer. Further "
+                + "failures of the next minute are not told.",
+            remedy: "See whether the service runs, and whether it answers within timeout of its "
+                + "[[policy_service]]."),
+        Entry(
+            "a2934ae415f142baa458178c86a7e254", "policy service gives no answers, it is not asked for a while",
+            "The policy service @SLIMTA_SERVICE@ has failed several questions in a row, the last one "
+                + "with: @SLIMTA_ERROR@. For 30 seconds on_failure = \"@SLIMTA_ON_FAILURE@\" is the answer to "
+                + "all, without waiting; then one question after the other sees whether it is back.",
+            remedy: "See whether the service runs. Where mail should rather pass than wait meanwhile, on_failure "
+                + "= \"accept\"."),
+        Entry(
+            "865f456927a64c89b77b07c2e5dee303", "policy service answers again",
+            "The policy service @SLIMTA_SERVICE@ answers again, and is asked."),
+        Entry(
+            "867fa0c8d8bf4a94b267e17370684031", "policy service not asked or silent",
+            "The policy service @SLIMTA_SERVICE@ gave no answer to one question: @SLIMTA_ERROR@. "
+                + "on_failure = \"@SLIMTA_ON_FAILURE@\" was the answer."),
+        Entry(
+            "cb1d27e58f2e4ee1bf14a94a4d75a8ed", "policy service ends its lines with CRLF",
+            "The policy service @SLIMTA_SERVICE@ ends lines with CRLF. slimtad takes that; the protocol "
+                + "has LF, and Postfix would wait for the end of the answer in vain. Told once.",
+            remedy: "Have the service end its lines with LF."),
+        Entry(
+            "42f471bbfde0486a8bab95d26994cdd4", "policy service says what is not known, taken as DUNNO",
+            "The policy service @SLIMTA_SERVICE@ has answered \"@SLIMTA_ACTION@\", which is no action "
+                + "that slimtad has. It counts as DUNNO. Told once for each.",
+            remedy: "Configure the service to answer with one of OK, DUNNO, REJECT, DEFER, DEFER_IF_PERMIT, "
+                + "DEFER_IF_REJECT, PREPEND, HOLD, WARN, INFO, or a code from 400 to 599 with a text."),
+        Entry(
+            "bd19cde13a6a4d99895da7ce954ddf07", "policy service says a number alone, taken as OK",
+            "The policy service @SLIMTA_SERVICE@ has answered \"@SLIMTA_ACTION@\" without a text. As in "
+                + "Postfix, a number alone is OK: nothing was refused. Told once.",
+            remedy: "If the service means to refuse, have it say a text behind the code."),
+
         // The story of a message
         Entry(
             "affe895c39f2826e2982af102086b17f", "accepted",

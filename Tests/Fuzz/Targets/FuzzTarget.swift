@@ -14,7 +14,7 @@ struct FuzzTarget: Sendable {
     /// All there are.
     static let all: [FuzzTarget] = [
         .command, .mailbox, .reply, .address, .header, .date, .toml, .json, .dns, .records, .data, .users, .encodings,
-        .client, .server, .journal, .http, .proxy, .rules,
+        .client, .server, .journal, .http, .proxy, .rules, .policy,
     ]
 }
 
