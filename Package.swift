@@ -80,6 +80,8 @@ let package = Package(
         // What is asked of a client at each stage of its session. slimta.conf is read into it, edges ask it, and the command
         // that explains a session; none of them is to see the queue for that. Regular expressions are PCRE2's.
         room("SlimtaRules", ["SlimtaMail", "CPCRE2", nioCore]),
+        // Who may send for a domain: asks its questions to DNS through whoever drives it.
+        room("SlimtaSPF", ["SlimtaMail"]),
 
         // 2: one library of the system each
         // What a handshake came to is one of the facts of a connection, which edges and relays share (SlimtaMail).
@@ -144,6 +146,7 @@ let package = Package(
         tests("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore, logging]),
         tests("SlimtaCrypto"),
         tests("SlimtaRules", ["SlimtaMail", nioCore]),
+        tests("SlimtaSPF", ["SlimtaMail"]),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "StorageKit", "CGDBM", nioCore]),
