@@ -103,8 +103,8 @@ let package = Package(
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "CCrypt", nioCore,
                 nioPosix, logging,
-                // What rules need to know of a client is looked up here (Lookups/).
-                "SlimtaRules", "SlimtaDNS",
+                // What rules need to know of a client is looked up here (Lookups/); SPF's check says what.
+                "SlimtaRules", "SlimtaDNS", "SlimtaSPF",
             ]),
         room(
             "SlimtaRelay",

@@ -1,7 +1,7 @@
 // The field that tells later readers what SPF said (RFC 7208 section 9.1). Called by the driver of SlimtaEdge/Lookups; put
 // above our Received where slimta.conf asks for it.
 
-package import SlimtaMail
+import SlimtaMail
 
 extension SPFOutcome {
     /// The field Received-SPF, whole, with CRLF, of a check of `subject`. ASCII, unless the sender's local part is not:

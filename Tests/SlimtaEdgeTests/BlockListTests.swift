@@ -55,7 +55,7 @@ import Testing
                 == ["2.0.0.127.zone.example", "2.0.0.0.0.0.f.7." + digits.dropFirst(8)].map { QueryName($0) })
         #expect(addresses.unlisted.first == QueryName("1.0.0.127.zone.example"))
         #expect(addresses.unlisted.count == 2)
-        #expect(Self.list(.sender).tests.listed == [QueryName("test.zone.example")])
+        #expect(Self.list(.sender).tests.listed.first == QueryName("test.zone.example"))
         #expect(Self.list(.ehlo).tests.unlisted == [QueryName("invalid.zone.example")])
     }
 
@@ -105,6 +105,20 @@ import Testing
         case (.notListed, .notListed), (.refused, .refused), (.foreign, .foreign): break
         case (.listed(let addresses), .listed): #expect(addresses.map(\.description) == answer.sorted())
         case (let judgement, _): Issue.record("\(answer): \(judgement)")
+        }
+    }
+
+    /// A list is in order though its test entry is none of the answers that somebody wants of it.
+    @Test func testEntryNeedNotCount() throws {
+        let list = Self.list(.client, answers: [0x7F00_000A...0x7F00_000B])
+        for answer in ["127.0.0.2", "127.0.0.99", "127.0.2.1"] {
+            guard case .listed = list.judgeTest(try Self.addresses([answer])) else {
+                Issue.record("\(answer) is a test entry")
+                continue
+            }
+        }
+        for answer in ["127.0.0.1", "127.0.1.255", "127.255.255.254"] {
+            #expect(list.judgeTest(try Self.addresses([answer])) == .refused(try #require(IPAddress(answer))))
         }
     }
 

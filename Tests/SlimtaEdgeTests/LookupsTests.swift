@@ -242,6 +242,7 @@ import Testing
         let lines = session.log.lines("block list answers with an error, nobody is taken for listed")
         #expect(lines.map(\.fields) == [["list": "good", "answer": "127.255.255.254"]])
         #expect(session.lookups.counts.failed == 3)
+        #expect(session.lookups.counts.failedOfList == ["good": 3])
     }
 
     /// Answers missing in a row have the list looked at before its hour.

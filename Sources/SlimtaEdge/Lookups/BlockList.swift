@@ -83,11 +83,15 @@ package struct BlockList: Sendable {
     }
 
     /// The entries that every list has, and those that none may have (RFC 5782 section 5). One of the former is enough:
-    /// a list may have IPv4 or IPv6 addresses only.
+    /// a list may have IPv4 or IPv6 addresses only, and those of Spamhaus, SURBL and URIBL have names of their own.
     var tests: (listed: [QueryName], unlisted: [QueryName]) {
         func names(_ texts: [String]) -> [QueryName] { texts.compactMap { QueryName("\($0).\(zone)") } }
         switch of {
-        case .sender, .ehlo: return (names(["test"]), names(["invalid"]))
+        case .sender, .ehlo:
+            return (
+                names(["test", "dbltest.com", "surbl-org-permanent-test-point.com", "test.uribl.com"]),
+                names(["invalid"])
+            )
         case .client:
             let addresses = ["127.0.0.2", "127.0.0.1"].compactMap { IPAddress($0) }
             let labels = addresses.map { [ReverseName.labels(of: $0), ReverseName.mappedLabels(of: $0)] }
@@ -109,7 +113,14 @@ package struct BlockList: Sendable {
     }
 
     /// Judges an answer. One address that is an error makes an error of all: a list that is out of order stops no mail.
-    func judge(_ addresses: [IPAddress]) -> Judgement {
+    func judge(_ addresses: [IPAddress]) -> Judgement { Self.judge(addresses, listed: answers) }
+
+    /// Judges the answer for a test entry, which need not be among the answers that count.
+    func judgeTest(_ addresses: [IPAddress]) -> Judgement {
+        Self.judge(addresses, listed: [0x7F00_0002...0x7F00_01FE, 0x7F00_0200...0x7FFF_FEFF])
+    }
+
+    private static func judge(_ addresses: [IPAddress], listed answers: [ClosedRange<UInt32>]) -> Judgement {
         var listing = false
         for address in addresses {
             let number = address.octets.reduce(UInt32(0)) { $0 << 8 | UInt32($1) }

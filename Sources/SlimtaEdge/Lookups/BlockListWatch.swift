@@ -153,7 +153,7 @@ final class BlockListWatch: Sendable {
     private func judgements(_ names: [QueryName]) async -> [Result<BlockList.Judgement, DNSError>] {
         await withTaskGroup(of: Result<BlockList.Judgement, DNSError>.self) { group in
             for name in names {
-                group.addTask { await self.questions.a(name).map { self.list.judge($0.addresses) } }
+                group.addTask { await self.questions.a(name).map { self.list.judgeTest($0.addresses) } }
             }
             return await group.reduce(into: []) { $0.append($1) }
         }

@@ -4,6 +4,7 @@
 internal import SlimtaDNS
 internal import SlimtaMail
 internal import SlimtaRules
+internal import SlimtaSPF
 
 /// What is to be done for one fact.
 enum LookupPlan {
@@ -95,6 +96,26 @@ enum LookupPlan {
     private static func spf(
         _ subject: LookupSubject, _ client: Client, _ lookups: Lookups
     ) -> LookupPlan {
-        .later
+        guard let sender = subject.sender else { return .later }
+        guard let address = client.endpoint.address else {
+            return .known(.nothing, .spf(SPFFact(.none, reason: "")))
+        }
+        let settings = lookups.settings
+        let questions = lookups.questions(for: client.endpoint)
+        return .lookUp(.identity(ehlo: subject.ehlo, sender), settings.spfTimeout) { interim in
+            let check = SPFCheck(
+                client: address, helo: subject.ehlo ?? "", sender: sender.mailbox, receiver: settings.hostname,
+                time: Timestamp.now().seconds, wantsExplanation: settings.explainsSPF)
+            return .spf(await SPFLookups.find(check, by: questions) { interim.become(.spf($0)) })
+        }
+    }
+}
+
+extension Facts.Sender {
+    fileprivate var mailbox: Mailbox? {
+        switch self {
+        case .null: nil
+        case .mailbox(let mailbox): mailbox
+        }
     }
 }

@@ -15,6 +15,8 @@ package final class Lookups: Sendable {
         package var lists: [BlockList]
         /// How long SPF may take in all (RFC 7208 section 4.6.4: at least 20 seconds).
         package var spfTimeout: Duration
+        /// Whether somebody reads why a client may not send for a domain: only then the domain's words are asked for.
+        package var explainsSPF: Bool
         /// The host name in Received-SPF and in the macro r.
         package var hostname: String
         /// How long the names of a client's address may take.
@@ -22,11 +24,12 @@ package final class Lookups: Sendable {
 
         /// Lists with their own times; the others as they are recommended.
         package init(
-            lists: [BlockList] = [], spfTimeout: Duration = .seconds(20), hostname: String,
+            lists: [BlockList] = [], spfTimeout: Duration = .seconds(20), explainsSPF: Bool = false, hostname: String,
             ptrTimeout: Duration = .seconds(10)
         ) {
             self.lists = lists
             self.spfTimeout = spfTimeout
+            self.explainsSPF = explainsSPF
             self.hostname = hostname
             self.ptrTimeout = ptrTimeout
         }
@@ -47,6 +50,8 @@ package final class Lookups: Sendable {
         package var failed = 0
         /// Facts whose time passed.
         package var timedOut = 0
+        /// Of ``failed``, by the names of lists: no answer, an error, or a list that is out of order.
+        package var failedOfList: [String: Int] = [:]
         /// Questions that were not asked, for too many were waiting.
         package var leftOut = 0
 
@@ -125,7 +130,7 @@ package final class Lookups: Sendable {
     }
 
     /// A fact is known.
-    func count(_ value: LookupValue) { counted.found(value.hasFailed) }
+    func count(_ value: LookupValue, of fact: Fact) { counted.found(fact, hasFailed: value.hasFailed) }
 
     /// The time of a fact has passed.
     func timePassed(_ fact: Fact) {
@@ -150,8 +155,12 @@ final class CountedLookups: Sendable {
 
     var counts: Lookups.Counts { state.withLock { $0.counts } }
 
-    func found(_ hasFailed: Bool) {
-        state.withLock { if hasFailed { $0.counts.failed += 1 } else { $0.counts.found += 1 } }
+    func found(_ fact: Fact, hasFailed: Bool) {
+        state.withLock { state in
+            guard hasFailed else { return state.counts.found += 1 }
+            state.counts.failed += 1
+            if case .dnsbl(let list) = fact { state.counts.failedOfList[list, default: 0] += 1 }
+        }
     }
 
     func timedOut() { state.withLock { $0.counts.timedOut += 1 } }

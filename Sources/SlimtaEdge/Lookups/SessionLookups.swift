@@ -174,7 +174,7 @@ package final class SessionLookups {
         entry.timer?.cancel()
         (entry.timer, entry.task, entry.value) = (nil, nil, value)
         entries[fact] = entry
-        lookups.count(value)
+        lookups.count(value, of: fact)
         settle(fact, number, value)
     }
 
