@@ -56,7 +56,7 @@ def test_who_talks_first(make_slimtad):
     """What came too early is answered behind the greeting, and not before: also what came in one flight with the
     handshake."""
     slimtad = make_slimtad(log={"level": "debug"})
-    with_edges(slimtad, greet_delay="2s")
+    with_edges(slimtad, greet_delay="5s")
     for port in (SUBMISSION, SUBMISSIONS):
         with Wire(slimtad.address, port, slimtad.certificate) as wire:
             if port == SUBMISSIONS:
