@@ -121,8 +121,9 @@ let package = Package(
         .executableTarget(
             name: "slimtad",
             dependencies: [
-                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS", "SlimtaStorage",
-                "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl", "SlimtaConfiguration",
+                "SlimtaMail", "SlimtaRules", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS",
+                "SlimtaStorage", "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl",
+                "SlimtaConfiguration",
                 argumentParser, logging, nioCore, nioPosix,
             ],
             swiftSettings: settings),
@@ -175,8 +176,9 @@ let package = Package(
         tests(
             "slimtad",
             [
-                "SlimtaMail", "SlimtaConfiguration", "SlimtaNet", "SlimtaTLS", "SlimtaDNS", "SlimtaEdge",
-                "SlimtaControl", "SlimtaSystem", logging,
+                "SlimtaMail", "SlimtaRules", "SlimtaConfiguration", "SlimtaNet", "SlimtaTLS", "SlimtaDNS",
+                "SlimtaStorage",
+                "SlimtaEdge", "SlimtaControl", "SlimtaSystem", logging,
             ]),
     ]
 )

@@ -14,7 +14,9 @@ struct Slimtad: ParsableCommand {
         version: "slimtad \(Version.text)",
         subcommands: [
             RunCommand.self, CheckCommand.self, PasswdCommand.self, UsersCommand.self, QueueCommand.self,
-            StatusCommand.self, AuditCommand.self, ReloadCommand.self, DrainCommand.self, CatalogCommand.self,
+            StatusCommand.self, AuditCommand.self, ReloadCommand.self, DrainCommand.self, MapCommand.self,
+            ExplainSessionCommand.self,
+            CatalogCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

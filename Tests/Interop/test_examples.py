@@ -43,7 +43,7 @@ def configured(daemon, page, hosts=()):
             assert values.keys() == {"certificate", "key"}
         elif table == "auth":
             assert values == {"users": "/etc/slimta/users"}
-        elif table in ("edge", "route"):
+        elif table in ("edge", "route", "rule"):
             settings[table] = values
         else:
             settings[table] = settings.get(table, {}) | values
@@ -158,6 +158,57 @@ def test_applications_on_loopback(world, sink):
     submit(daemon, 2025, "bob@one.test")
     daemon.wait_for_attempts(1, status="2.0.0")
     assert len(sink.transactions()) == 1
+
+
+def test_gate(world, sink):
+    """The commands as they stand, with this test's folder; who is turned away, and who is not."""
+    daemon = configured(world, "gate")
+    closed = daemon.folder / "closed"
+    closed.write_text("boss@one.test\n@quiet.test\n")
+    give(closed)
+    for rule in daemon.settings["rule"]:
+        if "recipient_file" in rule:
+            rule["recipient_file"] = f"{closed}.gdbm"
+    daemon.change()
+
+    def typed(line, *more, status=OK):
+        command = line.replace("/etc/slimta/closed", str(closed)).split()[1:]
+        if command[0] != "map":
+            command += ["--config", daemon.configuration]
+        result = run_slimtad(*command, *more)
+        assert result.returncode == status, (line, result.stdout, result.stderr)
+        return result.stdout
+
+    make, explain = blocks("gate", "sh")[:2]
+    for line in make.splitlines():
+        typed(line)
+    guest, scanner = explain.splitlines()
+    assert "the client is told: 535 5.7.8 guest1 may log in from our own network only" in typed(guest, status=1)
+    assert "the client is told: 530 5.7.0 Authentication required" in typed(scanner, status=1)
+    assert "the client is told: 550 5.7.1 Access denied: as --spf says" in typed(
+        scanner.replace("23:00", "12:00"), "--spf", "fail", status=1)
+    assert "the printer: matches; accept" in typed(
+        scanner.replace("192.0.2.5", "192.0.2.9").replace("scanner@", "printer@"), "--spf", "fail")
+
+    daemon.add_user().add_user("guest1", PASSWORD).start()
+    with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
+        submit(daemon, 2587, "bob@one.test", ("guest1", PASSWORD))
+    assert refused.value.smtp_code == 535 and b"from our own network only" in refused.value.smtp_error
+    with pytest.raises(smtplib.SMTPSenderRefused) as refused:
+        submit(daemon, 2587, "bob@one.test")
+    assert refused.value.smtp_code == 530
+    for recipient in ("boss@one.test", "anybody@quiet.test"):
+        with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+            submit(daemon, 2587, recipient, (LOGIN, PASSWORD))
+        assert refused.value.recipients == {recipient: (550, f"5.1.1 {recipient} is closed".encode())}
+    submit(daemon, 2587, "bob@one.test", (LOGIN, PASSWORD))
+    daemon.wait_for_attempts(1, status="2.0.0")
+    # The rule that is tried.
+    with daemon.connect() as client:
+        client.mail("sender@origin.test")
+        for number in range(53):
+            assert client.rcpt(f"r{number}@one.test")[0] == 250
+    daemon.wait_until(lambda: daemon.events(rule="many recipients"), what="the rule's line")
 
 
 def test_certbot(world, sink, place):

@@ -202,6 +202,88 @@ def test_certificate_that_is_refused(typist):
     assert not logs_in(machine, "127.0.0.1", "bob")
 
 
+# Rules
+
+
+RULES = """
+[[rule]]
+name = "closed"
+at = "rcpt"
+recipient_file = "/etc/slimta/closed.gdbm"
+reply = "550 5.1.1 {recipient} is closed"
+
+[[rule]]
+name = "strangers"
+at = "mail"
+not = { sender = ["@origin.test"] }
+action = "log"
+"""
+
+
+def refused(machine, recipient):
+    """What the edge says to a recipient; None: it is taken."""
+    with machine.connect(587, "alice", address="127.0.0.7") as client:
+        client.mail("a@origin.test")
+        code, text = client.rcpt(recipient)
+        return text.decode() if code != 250 else None
+
+
+def test_rules_with_a_list(typist):
+    """A list is made, the rule is checked, explained and reloaded; what is wrong with it is told and changes nothing."""
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    machine.write("/etc/slimta/closed", "# nobody is to write there\nclosed@example.test\n@shut.test\n")
+    machine.run("chgrp slimtad /etc/slimta/closed && chmod 640 /etc/slimta/closed")
+    assert "2 entries" in typist.type("slimtad map /etc/slimta/closed")
+    assert machine.run("stat -c '%U:%G %a' /etc/slimta/closed.gdbm").strip() == "root:slimtad 640"
+    machine.append(RULES)
+    typist.type("slimtad check")
+    typist.type("systemctl reload slimtad")
+    assert "closed@example.test is closed" in refused(machine, "closed@example.test")
+    assert "is closed" in refused(machine, "any@shut.test") and refused(machine, "open@example.test") is None
+
+    # A list with a mistake: no map is made of it, and as text it keeps the old rules.
+    machine.write("/etc/slimta/closed", "closed@example.test\nall*@example.test\n")
+    assert "/etc/slimta/closed:2: " in typist.type("slimtad map /etc/slimta/closed", status=78)
+    edit(machine, ("closed.gdbm", "closed"))
+    for command, status in (("slimtad check", 78), ("slimtad reload", 78), ("systemctl reload slimtad", 1)):
+        said = typist.type(command, status=status)
+        assert status == 1 or "recipient_file: /etc/slimta/closed:2: " in said
+    assert "is closed" in refused(machine, "any@shut.test")
+
+    # Mended, and another output.
+    machine.write("/etc/slimta/closed", "open@example.test\n")
+    typist.type("slimtad map /etc/slimta/closed", "slimtad map /etc/slimta/closed --output /etc/slimta/other.gdbm")
+    edit(machine, ("/etc/slimta/closed", "/etc/slimta/other.gdbm"))
+    typist.type("slimtad reload")
+    assert "is closed" in refused(machine, "open@example.test") and refused(machine, "any@shut.test") is None
+
+    # By whom was it? The rule that only logs has met bob.
+    typist.type("slimtad passwd alice", "slimtad passwd bob", stdin=PASSWORD + "\n")
+    with machine.connect(587, "bob", address="127.0.0.7") as client:
+        client.mail("b@elsewhere.test")
+    wait_until(lambda: "strangers" in typist.type(
+        "journalctl SLIMTA_RULE=...", "journalctl SLIMTA_RULE=strangers -o json"), what="the rule's line")
+
+    said = typist.type("slimtad explain-session --client 192.0.2.1 --ehlo x --mail a@b.c", status=1)
+    assert "530 5.7.0" in said
+    everything = (
+        "slimtad explain-session --client 192.0.2.1 --edge submission --early-talker --ehlo x --tls "
+        "--cipher TLS_AES_128_GCM_SHA256 --certificate x.example --proxy-tls --login alice --mail a@example.com --size 100 "
+        "--rcpt open@example.test --rcpt b@example.test --message /root/message --at 'mon 09:30' "
+        "--rate 'login 120/hour' --ptr none --spf pass --no-lookups")
+    machine.write("/root/message", "Subject: x\n\nx\n")
+    said = typist.type("slimtad explain-session", everything)
+    assert "the client is told: 550 5.1.1 open@example.test is closed" in said and "strangers: matches; log" in said
+    assert '"outcome"' in typist.type("slimtad explain-session", everything + " --json")
+    machine.append('[[dnsbl]]\nname = "bad"\nzone = "bad.test"\n[[rule]]\nname = "listed"\nat = "connect"\n'
+                   'dnsbl = "bad"\nreply = "554 5.7.1 {reason}"\n')
+    for option, status in (("--listed bad", 1), ("--not-listed bad", 0), ("--no-lookups", 69)):
+        typist.type("slimtad explain-session", f"slimtad explain-session --client 192.0.2.1 {option}", status=status)
+    machine.write(CONFIGURATION, before)
+    typist.type("systemctl reload slimtad")
+
+
 # README, Operate, and slimtad-queue(8)
 
 

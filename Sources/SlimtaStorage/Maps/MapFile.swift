@@ -11,7 +11,8 @@ package struct MapFileError: Error, Hashable, Sendable, CustomStringConvertible 
     /// What is wrong, with the file's name.
     package var description: String
 
-    init(_ description: String) { self.description = description }
+    /// Whoever makes or reads a list has found this.
+    package init(_ description: String) { self.description = description }
 
     /// What GDBM said to a call; nothing if all was well.
     static func check(_ result: slimta_gdbm_result, _ path: String) throws(MapFileError) {
@@ -77,31 +78,22 @@ package final class MapFile: Sendable {
         var isOurs = false
         defer { if !isOurs { close(descriptor) } }
         guard let stamp = Stamp(descriptor) else { throw MapFileError("\(path) is not a regular file") }
+        // Before GDBM looks at it, which believes what it reads.
+        let label = try Self.prove(descriptor, stamp, path)
         // GDBM closes the one that it is given.
         let second = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
         guard second >= 0 else { throw MapFileError("cannot read \(path): \(systemErrorText(errno))") }
         var result = slimta_gdbm_result()
         guard let handle = slimta_gdbm_look(second, path, Self.cachedBuckets, &result) else {
             let reason = String(cString: slimta_gdbm_text(result.error))
-            throw MapFileError("\(path) is no whole GDBM file (\(reason))\(Self.advice)")
+            throw MapFileError("\(path) cannot be read by GDBM (\(reason))\(Self.advice)")
         }
-        do throws(MapFileError) {
-            // An index that leads nowhere is told as what it is: damage.
-            guard let octets = try? Self.fetch(handle, MapLabel.key, path), let label = MapLabel(octets) else {
-                throw MapFileError("\(path) was not made by slimtad map, or is damaged\(Self.advice)")
-            }
-            guard label.version == MapLabel.version else {
-                throw MapFileError("\(path) has version \(label.version) of the format\(Self.advice)")
-            }
-            guard label.size == stamp.size, try MapChecksum.of(descriptor, path) == label.checksum else {
-                throw MapFileError("\(path) is damaged\(Self.advice)")
-            }
-            count = Int(label.count)
-            note = label.note
-        } catch {
+        guard let octets = try? Self.fetch(handle, MapLabel.key, path), let found = MapLabel(octets) else {
             _ = slimta_gdbm_close(handle)
-            throw error
+            throw MapFileError("\(path) is damaged\(Self.advice)")
         }
+        count = Int(label.count)
+        note = found.note
         self.path = path
         state = Mutex(State(handle: handle, descriptor: descriptor, stamp: stamp))
         isOurs = true
@@ -116,6 +108,20 @@ package final class MapFile: Sendable {
 
     private static let advice = ": make it again, with slimtad map"
     private static let wasChanged = "was written over while it was in use: reload slimtad, and make it with slimtad map"
+
+    /// Reads all of the file: its label, if it is what was written.
+    private static func prove(_ descriptor: Int32, _ stamp: Stamp, _ path: String) throws(MapFileError) -> MapLabel {
+        guard let (label, place) = try MapChecksum.label(descriptor, path) else {
+            throw MapFileError("\(path) was not made by slimtad map, or is damaged\(advice)")
+        }
+        guard label.version == MapLabel.version else {
+            throw MapFileError("\(path) has version \(label.version) of the format\(advice)")
+        }
+        guard label.size == stamp.size, try MapChecksum.of(descriptor, path, label: place) == label.checksum else {
+            throw MapFileError("\(path) is damaged\(advice)")
+        }
+        return label
+    }
 
     /// Whether the list has this entry. Throws if the file cannot be read any more, or is not what it was.
     package func contains(_ key: [UInt8]) throws(MapFileError) -> Bool {

@@ -7,8 +7,8 @@ import Glibc
 
 /// A GDBM file in the making. What becomes of the file of one that was not sealed is its caller's matter.
 package final class MapFileBuilder {
-    /// The longest entry, in octets: longer than any address, name or network.
-    package static let longestEntry = 1024
+    /// The longest entry, in octets: longer than any address, name or network, A-labels too.
+    package static let longestEntry = 4096
 
     private let path: String
     private var handle: GDBM_FILE?
@@ -55,11 +55,11 @@ package final class MapFileBuilder {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw failure() }
         label.size = Int64(status.st_size)
-        guard let place = try MapChecksum.place(of: label, descriptor, path) else {
+        guard let (_, place) = try MapChecksum.label(descriptor, path) else {
             throw MapFileError("\(path): GDBM has not written what it was given")
         }
         try write(label, descriptor, at: place)
-        label.checksum = try MapChecksum.of(descriptor, path)
+        label.checksum = try MapChecksum.of(descriptor, path, label: place)
         try write(label, descriptor, at: place)
         guard fsync(descriptor) == 0 else { throw failure() }
     }
@@ -135,16 +135,13 @@ struct MapLabel {
 enum MapChecksum {
     private static let window = 1 << 20
 
-    /// Of the open file; a label that is there twice, or not at all, is no error here: the sum will not be right.
-    static func of(_ descriptor: Int32, _ path: String) throws(MapFileError) -> UInt32 {
-        let place = try find(descriptor, path) { _ in true }
+    /// Of the open file, whose label begins at `place`.
+    static func of(_ descriptor: Int32, _ path: String, label place: Int) throws(MapFileError) -> UInt32 {
         var sum: UInt32 = 0
         try read(descriptor, path) { octets, offset in
-            if let place {
-                for index in 0..<4 {
-                    let position = place + MapLabel.checksumPlace + index - offset
-                    if octets.indices.contains(position) { octets[position] = 0 }
-                }
+            for index in 0..<4 {
+                let position = place + MapLabel.checksumPlace + index - offset
+                if octets.indices.contains(position) { octets[position] = 0 }
             }
             sum = slimta_crc32c(sum, octets.baseAddress, octets.count)
             return true
@@ -152,18 +149,11 @@ enum MapChecksum {
         return sum
     }
 
-    /// Where a label with such a number of entries begins in the file; nil: nowhere.
-    static func place(of label: MapLabel, _ descriptor: Int32, _ path: String) throws(MapFileError) -> Int? {
-        try find(descriptor, path) { $0.map { $0.count == label.count } ?? false }
-    }
-
-    /// The first place with the label's magic word of which `isMeant` says yes; what it is told is what can be read there.
-    private static func find(
-        _ descriptor: Int32, _ path: String, _ isMeant: (MapLabel?) -> Bool
-    ) throws(MapFileError) -> Int? {
+    /// The label of the open file, but for its note, and where it begins; nil: there is none. No entry looks like one.
+    static func label(_ descriptor: Int32, _ path: String) throws(MapFileError) -> (MapLabel, place: Int)? {
         let magic = MapLabel.magic
         let size = MapLabel.checksumPlace + 4
-        var found: Int?
+        var found: (MapLabel, place: Int)?
         // The last octets of the window before, where a label may have begun.
         var tail: [UInt8] = []
         try read(descriptor, path) { octets, offset in
@@ -174,8 +164,8 @@ enum MapChecksum {
                 let next = all[position...].withUnsafeBytes { slimta_find($0.baseAddress, $0.count, magic) }
                 guard next >= 0, position + Int(next) + size <= all.count else { break }
                 position += Int(next)
-                if all[position...].starts(with: magic), isMeant(MapLabel(Array(all[position..<position + size]))) {
-                    found = start + position
+                if let label = MapLabel(Array(all[position..<position + size])) {
+                    found = (label, start + position)
                     return false
                 }
                 position += 1

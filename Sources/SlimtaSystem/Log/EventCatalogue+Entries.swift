@@ -88,6 +88,11 @@ extension EventCatalogue {
             "ff5f96ef222b3fb9ee027d5ce848e088", "renewed certificate is in use",
             "The files of [tls] have changed, and new sessions are shown what is in them now."),
         Entry(
+            "bc181bbd3e97615236b388165fc68fd0", "list of a rule cannot be read",
+            "A list that rules name was written over while it was in use, or its disk does not give it: "
+                + "@SLIMTA_ERROR@. Until the next reload rules with it do not act.",
+            remedy: "Make the list again with slimtad map, which replaces it as a whole, and reload."),
+        Entry(
             "879a22567aa69bab56ee47ee95ed8f5f", "certificate cannot be used, the old one stays",
             "@SLIMTA_FILE@ or its key has changed and cannot be used: @SLIMTA_ERROR@. Clients still see "
                 + "the old certificate.",

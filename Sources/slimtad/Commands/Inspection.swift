@@ -7,6 +7,7 @@ import SlimtaControl
 import SlimtaEdge
 import SlimtaMail
 import SlimtaNet
+import SlimtaRules
 import SlimtaSystem
 import SlimtaTLS
 
@@ -46,6 +47,7 @@ struct Inspection {
         if file.values.edges.contains(where: { $0.access.auth != .off }) { lookAtUsers() }
         lookAtZones()
         for warning in file.values.warnings { warn(warning.keyPath, warning.text) }
+        lookAtLists()
         look(at: file.values.relay, "relay")
         for (index, route) in file.values.routes.enumerated() { look(at: route.relay, "route[\(index)]") }
     }
@@ -153,13 +155,14 @@ struct Inspection {
             return try SecureFile.read(
                 reference, maximum: maximum, mustNotBeReadableByOthers: isSecret, service: file.serviceUser)
         } catch {
-            let hint =
-                error.number == EACCES
-                ? "; \(user) must be able to, at every reload: chgrp \(file.values.daemon.group), chmod 0640, and its folders"
-                : ""
-            self.error(key, "\(error)\(hint)")
+            self.error(key, "\(error)\(error.number == EACCES ? unreadable : "")")
             return nil
         }
+    }
+
+    /// What is to be done about a file that the service cannot read.
+    private var unreadable: String {
+        "; \(user) must be able to, at every reload: chgrp \(file.values.daemon.group), chmod 0640, and its folders"
     }
 
     private mutating func lookAtDirectories() {
@@ -259,6 +262,21 @@ struct Inspection {
             let key = "dnsbl[\(index)].zone_file"
             guard let octets = read(path, key, maximum: 4096, isSecret: true) else { continue }
             if Configuration.DNSBL.zone(inFile: octets) == nil { error(key, "in \(path) is no domain name") }
+        }
+    }
+
+    /// The lists of rules, as a reload would read them.
+    private mutating func lookAtLists() {
+        var seen: Set<ListReference> = []
+        for (key, reference) in Lists.references(of: file.values.rules) where seen.insert(reference).inserted {
+            do throws(Lists.Problem) {
+                let (_, count, isMap) = try Lists.read(reference)
+                let entries = count == 1 ? "1 entry" : "\(count) entries"
+                facts.append("list \(reference.path): \(entries)" + (isMap ? ", on disk" : ""))
+            } catch {
+                let hint = error.number == EACCES ? unreadable : ""
+                for line in error.lines { self.error(key, line + hint) }
+            }
         }
     }
 

@@ -49,12 +49,19 @@ struct Secrets: Sendable {
     var passwords: [String: String] = [:]
     var complaints: [Complaint] = []
 
+    /// The lists of rules.
+    private(set) var lists = Lists()
+    /// The zones of block lists that are in files, by the reference that names them.
+    private(set) var zones: [String: String] = [:]
+
     /// What edges speak TLS with.
     var tls: TLSServerContext? { certificates?.context }
 
     /// - Parameter previous: at a reload, what was loaded before: a certificate that cannot be used keeps the old one.
     static func load(_ file: ConfigurationFile, keeping previous: Secrets? = nil) throws(Failure) -> Secrets {
         var secrets = Secrets()
+        secrets.lists = try Lists.load(file)
+        secrets.zones = try file.readZones()
         if let tls = file.values.tls, file.values.edges.contains(where: { $0.access.tls != .cleartext }) {
             let (certificates, refusals) = try Certificates.load(
                 tls, keeping: previous?.certificates, service: file.serviceUser)
@@ -117,6 +124,27 @@ struct Secrets: Sendable {
     mutating func keepUsers(reason: String) {
         usersRead = usersSeen
         complaints = complaints.filter { !$0.isOfUsers } + [.usersStay(reason: reason)]
+    }
+}
+
+extension ConfigurationFile {
+    /// The zones of `[[dnsbl]]` that are in files, by the reference that names them: they have a key in them.
+    func readZones() throws(Failure) -> [String: String] {
+        var zones: [String: String] = [:]
+        for (index, list) in values.dnsbls.enumerated() {
+            guard case .file(let reference) = list.zone else { continue }
+            let octets: [UInt8]
+            do throws(SystemError) {
+                octets = try SecureFile.secret(reference, service: serviceUser)
+            } catch {
+                throw Failure(.configuration, "dnsbl[\(index)].zone_file: \(error)")
+            }
+            guard let zone = Configuration.DNSBL.zone(inFile: octets) else {
+                throw Failure(.configuration, "dnsbl[\(index)].zone_file: in \(reference) is no domain name")
+            }
+            zones[reference] = zone
+        }
+        return zones
     }
 }
 

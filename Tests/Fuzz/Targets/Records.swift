@@ -25,6 +25,7 @@ extension FuzzTarget {
                 _ = SegmentHeader.decode(bytes)
                 _ = InlineKey(bytes)
                 _ = StoredValue.claim(bytes)
+                if let label = MapLabel(octets) { try same(label.octets, octets, "a map's label") }
             }
         }
     }

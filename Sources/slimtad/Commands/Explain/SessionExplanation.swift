@@ -1,0 +1,246 @@
+// What the rules would say to a session that an operator has made up: `slimtad explain-session`. The stages are gone through
+// in the session's order, each by the evaluator that the daemon has; what has to be looked up is asked of a closure.
+
+import SlimtaConfiguration
+import SlimtaEdge
+import SlimtaMail
+import SlimtaRules
+
+/// A session that was made up: what is known of it at its end.
+struct MadeUpSession {
+    var edge: Configuration.Edge
+    /// Everything but what stages add, and what is to be looked up.
+    var facts: Facts
+    var ehlo: String?
+    var tls: TLSFacts?
+    var login: String?
+    /// nil: no MAIL.
+    var sender: Facts.Sender?
+    var recipients: [Mailbox] = []
+    /// What MAIL says.
+    var declaredSize: Int?
+    /// What there is of the message; nil: it is not sent.
+    var message: (header: HeaderFacts, size: Int)?
+
+    /// Whether the client may send without AUTH.
+    var isTrusted: Bool { edge.trust.allows(facts.client) }
+}
+
+/// The stages of a session, with what becomes of it at each.
+struct SessionExplanation {
+    /// One stage.
+    struct Step {
+        /// A rule, and what became of it.
+        struct Line {
+            var name: String
+            var action: String
+            /// "matches", "does not match: ptr" and so on.
+            var outcome: String
+        }
+
+        var stage: Stage
+        /// At `rcpt`: whom it is about.
+        var recipient: Mailbox?
+        var lines: [Line] = []
+        /// What else is said here: SPF, policy services, AUTH.
+        var notes: [String] = []
+        /// What has to be known and is not.
+        var missing: Set<Fact> = []
+        /// What the client is told; nil: the command is taken, or it is not known.
+        var refusal: Reply?
+        var delay: Duration = .zero
+    }
+
+    /// Finds facts out for a session whose facts are these, and puts them there; what was found, in words.
+    typealias Finder = (Set<Fact>, inout Facts, LookupSubject) -> [String]
+
+    private(set) var steps: [Step] = []
+    /// What the message gets, if it is taken.
+    private(set) var effects = Effects()
+    /// Whether the session got to where it was made up to get.
+    private(set) var isAccepted = true
+
+    private let session: MadeUpSession
+    private let values: Configuration
+    private let rules: RuleSet
+    private let find: Finder
+    private var facts: Facts
+    private var memory = EffectsMemory()
+
+    /// What is not known, so that nothing can be said.
+    var missing: Set<Fact> { steps.reduce(into: []) { $0.formUnion($1.missing) } }
+
+    /// Goes through the session.
+    init(_ session: MadeUpSession, _ values: Configuration, _ rules: RuleSet, find: @escaping Finder) {
+        self.session = session
+        self.values = values
+        self.rules = rules
+        self.find = find
+        facts = session.facts
+        isAccepted = run()
+        if isAccepted { effects = memory.effects(ofTransaction: 1) }
+    }
+
+    /// Whether all of it is taken.
+    private mutating func run() -> Bool {
+        let isTLSFirst = session.edge.access.tls == .immediate
+        if isTLSFirst { facts.tls = session.tls }
+        guard take(.connect) else { return false }
+        guard let ehlo = session.ehlo else { return true }
+        facts.ehlo = ehlo
+        guard take(.ehlo) else { return false }
+        if !isTLSFirst, let tls = session.tls {
+            guard take(.starttls) else { return false }
+            facts.tls = tls
+            memory.tlsEstablished()
+            guard take(.ehlo) else { return false }
+        }
+        if let login = session.login {
+            facts.login = login
+            guard take(.auth) else { return false }
+        }
+        guard let sender = session.sender else { return true }
+        facts.sender = sender
+        facts.size = session.declaredSize
+        guard take(.mail) else { return false }
+        return takeRecipients() && takeMessage()
+    }
+
+    /// Whether one of the recipients is taken, or there are none.
+    private mutating func takeRecipients() -> Bool {
+        for recipient in session.recipients {
+            facts.recipient = recipient
+            if take(.rcpt) { facts.recipients.append(recipient) }
+        }
+        facts.recipient = nil
+        return session.recipients.isEmpty || !facts.recipients.isEmpty
+    }
+
+    private mutating func takeMessage() -> Bool {
+        guard !facts.recipients.isEmpty else { return true }
+        guard take(.data) else { return false }
+        guard let message = session.message else { return true }
+        facts.header = message.header
+        facts.size = message.size
+        return take(.message)
+    }
+
+    // MARK: A stage
+
+    /// Whether a command is taken.
+    private mutating func take(_ stage: Stage) -> Bool {
+        var step = Step(stage: stage, recipient: facts.recipient)
+        defer { steps.append(step) }
+        if stage == .mail, session.login == nil, !session.isTrusted {
+            step.refusal =
+                session.edge.access.auth == .off
+                ? Reply(550, .init(5, 7, 1), "Your network may not send mail here")
+                : Reply(530, .init(5, 7, 0), "Authentication required")
+            step.notes.append("who is neither logged in nor trusted is refused before any rule: give --login")
+            return false
+        }
+        let traces = traces(&step)
+        step.lines = traces.map {
+            Step.Line(name: $0.rule.name, action: $0.rule.action.shown, outcome: $0.outcome.shown)
+        }
+        guard case .verdict(let verdict) = rules.evaluate(stage, facts) else {
+            step.missing = traces.reduce(into: []) { missing, trace in
+                if case .needs(let facts) = trace.outcome { missing.formUnion(facts) }
+            }
+            return false
+        }
+        step.delay = verdict.delay
+        switch verdict.decision {
+        case .refuse(let reply): step.refusal = reply
+        case .accept: break
+        case .goOn: judgeBySPF(&step)
+        }
+        guard step.refusal == nil, step.missing.isEmpty else { return false }
+        memory.note(verdict.fields, heldBy: verdict.heldBy, at: stage, transaction: 1)
+        if verdict.decision == .goOn { noteServices(&step) }
+        return true
+    }
+
+    /// What becomes of each rule, once all that they need and that can be found out is known.
+    private mutating func traces(_ step: inout Step) -> [RuleSet.Trace] {
+        var asked: Set<Fact> = []
+        while true {
+            let traces = rules.explain(step.stage, facts)
+            let needed = traces.reduce(into: Set<Fact>()) { needed, trace in
+                if case .needs(let facts) = trace.outcome { needed.formUnion(facts) }
+            }
+            guard !needed.isSubset(of: asked) else { return traces }
+            asked.formUnion(needed)
+            step.notes += find(needed)
+        }
+    }
+
+    private mutating func find(_ needed: Set<Fact>) -> [String] {
+        let subject = LookupSubject(
+            ehlo: facts.ehlo, sender: facts.sender, isAuthenticated: facts.login != nil,
+            transaction: facts.sender == nil ? 0 : 1)
+        return find(needed, &facts, subject)
+    }
+
+    /// `[spf]`, behind the rules of MAIL.
+    private mutating func judgeBySPF(_ step: inout Step) {
+        let spf = values.spf
+        guard step.stage == .mail, spf.isWanted, facts.login == nil || spf.authenticated else { return }
+        if facts.spf == nil { _ = find([.spf]) }
+        guard let found = facts.spf else {
+            step.missing.insert(.spf)
+            return
+        }
+        let reason = found.reason.isEmpty ? "" : " (\(found.reason))"
+        guard let template = spf.replies[found.result] else {
+            step.notes.append("SPF says \(found.result.rawValue)\(reason), for which [spf] has nothing")
+            return
+        }
+        step.notes.append("SPF says \(found.result.rawValue)\(reason)")
+        step.refusal = template.reply(facts, by: "spf")
+    }
+
+    private func noteServices(_ step: inout Step) {
+        for service in values.policyServices
+        where service.stages.contains(where: { $0.rawValue == step.stage.rawValue }) {
+            step.notes.append("the policy service \(service.name) is asked here; this command does not ask it")
+        }
+    }
+}
+
+extension RuleSet.Trace.Outcome {
+    /// In words.
+    var shown: String {
+        switch self {
+        case .acts: "matches"
+        case .fails(let condition): "does not match: \(condition)"
+        case .unknown(let condition): "does not match: \(condition) could not be found out"
+        case .needs(let facts): "needs to know: \(facts.map(\.shown).sorted().joined(separator: ", "))"
+        case .notReached: "is not reached"
+        }
+    }
+}
+
+extension Fact {
+    /// What it is, with the option that says it.
+    var shown: String {
+        switch self {
+        case .ptr: "the client's name (--ptr)"
+        case .spf: "the result of SPF (--spf)"
+        case .dnsbl(let name): "the list \(name) (--listed or --not-listed)"
+        }
+    }
+}
+
+extension Action {
+    /// As slimta.conf has it.
+    var shown: String {
+        switch self {
+        case .reply(let reply): "reply \(reply)"
+        case .close(let reply): "close with \(reply)"
+        case .addField(let field): "add_field \(field)"
+        case .delay(let time): "delay \(time.components.seconds)s"
+        case .accept, .hold, .log: word
+        }
+    }
+}
