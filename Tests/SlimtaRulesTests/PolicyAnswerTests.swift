@@ -181,7 +181,7 @@ import Testing
         #expect(
             verdict.notes == [
                 .init(rule: "s1", action: "HOLD: for review"), .init(rule: "s2", action: "HOLD"),
-                .init(rule: "s3", action: "WARN: odd\\x07"), .init(rule: "s4", action: "OK"),
+                .init(rule: "s3", action: "WARN: odd\\x07"),
             ])
     }
 

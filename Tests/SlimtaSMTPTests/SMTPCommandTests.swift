@@ -8,12 +8,14 @@ import Testing
 
 @Suite struct SMTPCommandTests {
     private static func mail(
-        _ sender: String?, size: Int? = nil, body: BodyType = .sevenBit, smtpUTF8: Bool = false, parameters: Int = 0
+        _ sender: String?, size: Int? = nil, body: BodyType = .sevenBit, smtpUTF8: Bool = false,
+        submitter: String? = nil,
+        parameters: Int = 0
     ) -> SMTPCommand {
         .mail(
             MailCommand(
                 sender: sender.flatMap { Mailbox(parsing: $0) }, size: size, body: body, smtpUTF8: smtpUTF8,
-                parameterCount: parameters))
+                submitter: submitter, parameterCount: parameters))
     }
 
     private static func rcpt(_ text: String) -> SMTPCommand { .rcpt(.mailbox(Mailbox(parsing: text)!)) }
@@ -60,11 +62,12 @@ import Testing
         ("MAIL FROM:<a@b> body=8bitmime", mail("a@b", body: .eightBitMIME, parameters: 1)),
         ("MAIL FROM:<a@b> SMTPUTF8", mail("a@b", smtpUTF8: true, parameters: 1)),
         ("MAIL FROM:<\u{E9}@b> SMTPUTF8", mail("\u{E9}@b", smtpUTF8: true, parameters: 1)),
-        ("MAIL FROM:<a@b> AUTH=<>", mail("a@b", parameters: 1)),
-        ("MAIL FROM:<> AUTH=a+3Db@c", mail(nil, parameters: 1)),
+        ("MAIL FROM:<a@b> AUTH=<>", mail("a@b", submitter: "", parameters: 1)),
+        ("MAIL FROM:<> AUTH=a+3Db@c", mail(nil, submitter: "a=b@c", parameters: 1)),
+        ("MAIL FROM:<> AUTH=a+3+G+@c", mail(nil, submitter: "a+3+G+@c", parameters: 1)),
         (
             "MAIL FROM:<a@b>  SIZE=5   BODY=8BITMIME  SMTPUTF8 AUTH=<>  ",
-            mail("a@b", size: 5, body: .eightBitMIME, smtpUTF8: true, parameters: 4)
+            mail("a@b", size: 5, body: .eightBitMIME, smtpUTF8: true, submitter: "", parameters: 4)
         ),
         // RCPT
         ("RCPT TO:<a@b>", rcpt("a@b")), ("rcpt to: <a@b> ", rcpt("a@b")), ("RCPT TO:<@x:a@b>", rcpt("a@b")),

@@ -288,6 +288,7 @@ import Testing
             defer { while session.question != nil { session.answer() } }
             let words: [String?] = [
                 facts.clientName, facts.isExtended ? "E" : nil, facts.tls.map { _ in "tls" }, facts.login,
+                facts.mechanism,
                 facts.mail.map { "<\($0.sender?.text ?? "")>\($0.size ?? 0)" }, "\(facts.recipients.count)",
                 "\(facts.transactionNumber)",
             ]
@@ -295,14 +296,14 @@ import Testing
         }
         #expect(told("EHLO c") == "0 0")
         #expect(told("AUTH PLAIN AHUAcA==") == "c E 0 0")
-        #expect(told("MAIL FROM:<a@x.org> SIZE=7") == "c E u 0 1")
-        #expect(told("RCPT TO:<b@y.org>") == "c E u <a@x.org>7 0 1")
-        #expect(told("RCPT TO:<c@y.org>") == "c E u <a@x.org>7 1 1")
-        #expect(told("DATA") == "c E u <a@x.org>7 2 1")
+        #expect(told("MAIL FROM:<a@x.org> SIZE=7") == "c E u PLAIN 0 1")
+        #expect(told("RCPT TO:<b@y.org>") == "c E u PLAIN <a@x.org>7 0 1")
+        #expect(told("RCPT TO:<c@y.org>") == "c E u PLAIN <a@x.org>7 1 1")
+        #expect(told("DATA") == "c E u PLAIN <a@x.org>7 2 1")
         session.send("x\r\n.\r\n")
         session.answer()
-        #expect(told("MAIL FROM:<>") == "c E u 0 2")
-        #expect(told("RSET") == "c E u 0 2")
-        #expect(told("MAIL FROM:<>") == "c E u 0 3")
+        #expect(told("MAIL FROM:<>") == "c E u PLAIN 0 2")
+        #expect(told("RSET") == "c E u PLAIN 0 2")
+        #expect(told("MAIL FROM:<>") == "c E u PLAIN 0 3")
     }
 }

@@ -25,9 +25,23 @@ package final class Gate: Sendable {
         }
     }
 
+    /// A policy service, and where it is asked.
+    package struct Service: Sendable {
+        let client: PolicyServiceClient
+        let stages: Set<Stage>
+
+        /// `stages` of ``SlimtaRules/PolicyRequest/stages``.
+        package init(_ client: PolicyServiceClient, at stages: Set<Stage>) {
+            self.client = client
+            self.stages = stages
+        }
+    }
+
     let rules: RuleSet
     let spf: SPFEnforcement?
     let lookups: Lookups?
+    /// In the order in which they are asked.
+    let services: [Service]
     private let rates: MessageRates?
     /// What is looked up as soon as it can be: somebody may need it, and then it has been under way for a while.
     let facts: Set<Fact>
@@ -38,9 +52,13 @@ package final class Gate: Sendable {
     ///
     /// - Parameters:
     ///   - rules: those of the edge.
-    ///   - lookups: nil only if no rule needs any, and SPF is not asked.
+    ///   - lookups: nil only if no rule needs any, SPF is not asked, and there are no services, which are told the client's
+    ///     name.
     ///   - rates: of all edges; nil: no rule of any edge compares them.
-    package init?(rules: RuleSet, spf: SPFEnforcement?, lookups: Lookups?, rates: MessageRates?) {
+    package init?(
+        rules: RuleSet, spf: SPFEnforcement?, lookups: Lookups?, rates: MessageRates?, services: [Service] = []
+    ) {
+        self.services = services
         self.rules = rules
         self.spf = spf
         self.lookups = lookups
@@ -52,6 +70,8 @@ package final class Gate: Sendable {
             stages.insert(.mail)
             if spf.addsField { stages.insert(.message) }
         }
+        if !services.isEmpty { facts.insert(.ptr) }
+        for service in services { stages.formUnion(SMTPStages(service.stages)) }
         for fact in facts {
             switch fact {
             case .ptr: stages.insert(.connect)

@@ -40,6 +40,14 @@ final class SessionGate {
         let completion: (Judgement) -> Void
     }
 
+    /// A question to a service.
+    private struct Waiting {
+        let client: PolicyServiceClient
+        let question: PolicyServiceClient.Question
+
+        func withdraw() { client.withdraw(question) }
+    }
+
     private let gate: Gate
     private let edge: String
     private let eventLoop: any EventLoop
@@ -49,6 +57,10 @@ final class SessionGate {
     private var certificate: CertificateIdentity?
     /// Of the question that is open, or was last: an answer to another one is for nobody.
     private var number: UInt64 = 0
+    /// What services are told of the session; nil: there are none, or nobody was asked yet.
+    private var policy: PolicySession?
+    /// The service that is asked now.
+    private var waiting: Waiting?
     private var delay: (timer: Scheduled<Void>, end: () -> Void)?
 
     /// - Parameter isTrusted: whether the client may send without having logged in.
@@ -64,7 +76,7 @@ final class SessionGate {
     /// TLS is there: what was said before counts no more. `certificate` is called only if somebody may want it.
     func tlsEstablished(certificate: () -> CertificateIdentity?) {
         effects.tlsEstablished()
-        if gate.rules.needsCertificate { self.certificate = certificate() }
+        if gate.rules.needsCertificate || !gate.services.isEmpty { self.certificate = certificate() }
     }
 
     /// The queue has taken a message of this session.
@@ -90,6 +102,8 @@ final class SessionGate {
         number &+= 1
         delay?.timer.cancel()
         delay = nil
+        waiting?.withdraw()
+        waiting = nil
         lookups?.end()
     }
 
@@ -110,6 +124,7 @@ final class SessionGate {
                 ehlo: facts.ehlo, sender: facts.sender, isAuthenticated: facts.login != nil,
                 transaction: Int(truncatingIfNeeded: situation.session.transactionNumber)),
             facts: facts, completion: completion)
+        if !gate.services.isEmpty { tellPolicy(question, situation) }
         switch stage {
         case .connect, .ehlo, .mail: lookups?.begin(gate.facts, about: open.subject)
         case .starttls, .auth, .rcpt, .data, .message: break
@@ -140,11 +155,13 @@ final class SessionGate {
 
     /// `[spf]`, behind the rules: RFC 7208 section 8 leaves to the receiver what becomes of each result.
     private func judgeBySPF(_ open: Open) {
-        guard let spf = gate.spf, open.facts.login == nil || spf.includesAuthenticated else { return finish(open) }
+        guard let spf = gate.spf, open.facts.login == nil || spf.includesAuthenticated else {
+            return judgeByServices(open)
+        }
         switch open.stage {
         case .mail where !spf.replies.isEmpty: break
         case .message where spf.addsField: break
-        case .connect, .ehlo, .starttls, .auth, .mail, .rcpt, .data, .message: return finish(open)
+        case .connect, .ehlo, .starttls, .auth, .mail, .rcpt, .data, .message: return judgeByServices(open)
         }
         guard let found = open.facts.spf else { return find([.spf], for: open) { $0.judgeBySPF($1) } }
         var open = open
@@ -154,7 +171,62 @@ final class SessionGate {
             let reply = template.reply(open.facts, by: "spf")
             return finish(open, refusing: reply, by: [(name: "spf", value: found.result.rawValue)])
         }
-        finish(open)
+        judgeByServices(open)
+    }
+
+    // MARK: Policy services
+
+    /// Behind rules and SPF, one after another in the file's order.
+    private func judgeByServices(_ open: Open) {
+        let services = gate.services.filter { $0.stages.contains(open.stage) }
+        guard let policy, !services.isEmpty else { return finish(open) }
+        guard open.facts.ptr != nil else { return find([.ptr], for: open) { $0.judgeByServices($1) } }
+        guard let request = PolicyRequest(open.facts, at: open.stage, in: policy) else { return finish(open) }
+        ask(services[...], request, PolicyRound(open.facts, at: open.stage, in: policy), for: open)
+    }
+
+    private func ask(
+        _ services: ArraySlice<Gate.Service>, _ request: PolicyRequest, _ round: PolicyRound, for open: Open
+    ) {
+        guard let service = services.first else { return finish(open, round) }
+        let here = NIOLoopBound((self, open), eventLoop: eventLoop)
+        let question = service.client.ask(request, session: policy?.id ?? 0) { [eventLoop] answer in
+            eventLoop.execute {
+                let (this, open) = here.value
+                guard this.number == open.number else { return }
+                this.waiting = nil
+                var round = round
+                let isOpen = round.answered(answer, by: service.client.settings.name)
+                this.ask(isOpen ? services.dropFirst() : [], request, round, for: open)
+            }
+        }
+        waiting = Waiting(client: service.client, question: question)
+    }
+
+    private func finish(_ open: Open, _ round: PolicyRound) {
+        let verdict = round.verdict
+        var open = open
+        open.verdict.fields += verdict.fields
+        open.verdict.heldBy = open.verdict.heldBy ?? verdict.heldBy
+        let refusing = round.refusedBy
+        open.verdict.notes += verdict.notes.filter { $0.rule != refusing }
+        guard case .refuse(let reply) = verdict.decision, let refusing else { return finish(open) }
+        finish(open, refusing: reply, by: [(name: "policy_service", value: refusing)])
+    }
+
+    /// Keeps what services are told of the session besides facts.
+    private func tellPolicy(_ question: SMTPServerMachine.Question, _ situation: Situation) {
+        let session = situation.session
+        var policy = self.policy ?? PolicySession(id: .random(in: .min ... .max), server: situation.connection.local)
+        if session.clientName != nil { policy.helloAccepted(isExtended: session.isExtended) }
+        if case .hello(_, let isExtended) = question { policy.isExtended = isExtended }
+        var mail = session.mail
+        if case .mail(let command) = question { mail = command }
+        policy.saslMethod = session.mechanism
+        policy.saslSender = mail?.submitter
+        policy.smtpUTF8 = mail?.smtpUTF8 ?? false
+        policy.transaction = session.transactionNumber
+        self.policy = policy
     }
 
     /// Goes on with `next` when the facts are known; each becomes known, if only as one that nobody could find out.
@@ -188,6 +260,9 @@ final class SessionGate {
 
     private func answer(_ open: Open, _ reply: Reply?, _ by: [(name: String, value: String)]) {
         let verdict = open.verdict
+        if reply == nil, open.stage == .ehlo, let isExtended = policy?.isExtended {
+            policy?.helloAccepted(isExtended: isExtended)
+        }
         // A command that is refused leaves nothing behind.
         if reply == nil, !verdict.fields.isEmpty || verdict.heldBy != nil || open.stage == .ehlo {
             effects.note(

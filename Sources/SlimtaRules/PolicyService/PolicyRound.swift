@@ -14,10 +14,17 @@ package struct PolicyRound: Hashable, Sendable {
     private let stage: Stage
     private let subject: String?
     private let smtpUTF8: Bool
-    private var deferIfPermit: PolicyAnswer.Text?
-    private var deferIfReject: PolicyAnswer.Text?
+    private var deferIfPermit: Remembered?
+    private var deferIfReject: Remembered?
+    private var decider: String?
     private var isOver = false
     private var result = Verdict()
+
+    /// What counts at the end, and who has said it.
+    private struct Remembered: Hashable {
+        let text: PolicyAnswer.Text
+        let service: String
+    }
 
     /// Nothing was answered yet.
     package init(_ facts: Facts, at stage: Stage, in session: PolicySession) {
@@ -37,9 +44,10 @@ package struct PolicyRound: Hashable, Sendable {
             isOver = true
         case .refuse(let code, let text):
             refuse(code, text)
+            decider = service
             isOver = true
-        case .deferIfPermit(let text): deferIfPermit = deferIfPermit ?? text
-        case .deferIfReject(let text): deferIfReject = deferIfReject ?? text
+        case .deferIfPermit(let text): deferIfPermit = deferIfPermit ?? Remembered(text: text, service: service)
+        case .deferIfReject(let text): deferIfReject = deferIfReject ?? Remembered(text: text, service: service)
         case .prepend(let text):
             if let field = PolicyField.field(text, smtpUTF8: smtpUTF8) {
                 result.fields.append(field)
@@ -51,23 +59,32 @@ package struct PolicyRound: Hashable, Sendable {
             if !text.isEmpty { note += ": \(text.visible.cut(toOctets: 200))" }
         case .note(let text): note += ": \(text.visible.cut(toOctets: 200))"
         }
-        // What means nothing need not be told.
-        if answer.action != .goOn { result.notes.append(Verdict.Note(rule: service, action: note)) }
+        // What changes nothing need not be told.
+        if answer.action != .goOn, answer.action != .accept {
+            result.notes.append(Verdict.Note(rule: service, action: note))
+        }
         return !isOver
     }
 
     /// What they say, when all were asked that are to be.
     package var verdict: Verdict {
         var verdict = result
-        switch result.decision {
-        case .goOn, .accept:
-            if let deferIfPermit { verdict.decision = .refuse(reply(450, deferIfPermit, Self.unavailable)) }
-        case .refuse(let reply):
-            if reply.isPermanent, let deferIfReject {
-                verdict.decision = .refuse(self.reply(450, deferIfReject, Self.unavailable))
-            }
-        }
+        if let refusal { verdict.decision = .refuse(refusal.reply) }
         return verdict
+    }
+
+    /// The service whose word it is that refuses; nil: none does.
+    package var refusedBy: String? { refusal?.service }
+
+    private var refusal: (reply: Reply, service: String)? {
+        let overruling: Remembered?
+        switch result.decision {
+        case .goOn, .accept: overruling = deferIfPermit
+        case .refuse(let reply):
+            guard reply.isPermanent, let deferIfReject else { return (reply, decider ?? "") }
+            overruling = deferIfReject
+        }
+        return overruling.map { (reply(450, $0.text, Self.unavailable), $0.service) }
     }
 
     private static let denied = "Access denied"

@@ -38,6 +38,7 @@ extension MailCommand {
             case "AUTH":
                 // RFC 4954 section 5: to be accepted wherever AUTH is offered. Who submitted is told by our own AUTH.
                 guard let value = parameter.value, !value.isEmpty else { throw .badParameter }
+                submitter = value == "<>" ? "" : xtextDecoded(value)
             default: throw .unknownParameter
             }
         }
@@ -150,4 +151,22 @@ private func decimal(_ text: String?) -> Int? {
         return nil
     }
     return Int(text) ?? .max
+}
+
+/// RFC 3461 section 4: "+" and two hexadecimal digits are an octet. What is no xtext stays as it is: nobody relies on it.
+private func xtextDecoded(_ text: String) -> String {
+    guard text.utf8.contains(UInt8(ascii: "+")) else { return text }
+    var octets: [UInt8] = []
+    var rest = Array(text.utf8)[...]
+    while let octet = rest.popFirst() {
+        if octet == UInt8(ascii: "+"), rest.count >= 2, let high = rest[rest.startIndex].hexadecimalValue,
+            let low = rest[rest.startIndex + 1].hexadecimalValue
+        {
+            octets.append(high << 4 | low)
+            rest = rest.dropFirst(2)
+        } else {
+            octets.append(octet)
+        }
+    }
+    return String(decoding: octets, as: UTF8.self)
 }

@@ -49,6 +49,7 @@ extension SMTPServerMachine {
                 return refuse(.invalidResponse, into: &output)
             }
         }
+        self.mechanism = mechanism
         let (exchange, step) = SASLServer.begin(mechanism, initialResponse: decoded)
         perform(step, exchange, into: &output)
     }

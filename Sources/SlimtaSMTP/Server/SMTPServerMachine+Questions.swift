@@ -8,7 +8,8 @@ extension SMTPServerMachine {
     /// What has been said so far, for whoever answers.
     package var session: Session {
         Session(
-            clientName: clientName, isExtended: isExtended, tls: tls, login: user?.login, mail: transaction?.mail,
+            clientName: clientName, isExtended: isExtended, tls: tls, login: user?.login,
+            mechanism: user == nil ? nil : mechanism?.rawValue, mail: transaction?.mail,
             recipients: transaction?.recipients ?? [], transactionNumber: transactionNumber)
     }
 

@@ -145,6 +145,8 @@ package struct SMTPServerMachine: Sendable {
 
     /// Who authenticated; for the driver's log.
     package internal(set) var user: AuthenticatedUser?
+    /// How ``user`` authenticated; how somebody tried last, if nobody did.
+    var mechanism: SASLMechanism?
     var waitNumber: UInt64 = 0
 
     /// A session that has not begun: ``connected(into:)`` begins it.

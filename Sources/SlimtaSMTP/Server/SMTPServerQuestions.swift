@@ -100,6 +100,8 @@ extension SMTPServerMachine {
         package let tls: TLSDescription?
         /// nil: nobody has logged in.
         package let login: String?
+        /// The SASL mechanism by which; nil: nobody has logged in.
+        package let mechanism: String?
         /// MAIL; nil: no transaction. At ``Question/mail(_:)`` it is in the question.
         package let mail: MailCommand?
         /// Those that were accepted, as often as they were named.
