@@ -100,13 +100,13 @@ package struct ReplyTemplate: Hashable, Sendable, CustomStringConvertible {
     package init(_ code: UInt16, _ message: String) throws(RuleError) {
         guard (400...599).contains(code) else { throw RuleError("code \(code)", "a code from 400 to 599") }
         self.code = code
-        var rest = message
+        var rest = String(message.drop { $0 == " " })
         if let first = message.split(separator: " ").first, let status = EnhancedStatus(prefixOf: first) {
             guard status.statusClass == code / 100 else {
                 throw RuleError("\(status) behind \(code)", "an enhanced code that begins with \(code / 100)")
             }
             self.status = status
-            rest = String(message.drop { $0 == " " }.dropFirst(first.count).drop { $0 == " " })
+            rest = String(rest.dropFirst(first.count).drop { $0 == " " })
         } else {
             status = EnhancedStatus(UInt8(code / 100), 7, 1)
         }

@@ -42,15 +42,15 @@ package struct TextSet: TextList {
             }
             return range.listKey
         case .texts:
-            if entry.utf8.count >= 2, entry.hasPrefix("/"), entry.hasSuffix("/") {
+            if entry.isExpression {
                 throw RuleError("the expression \"\(entry)\"", "an expression in the rule itself: a list is looked up")
             }
-            if entry.contains("*") || entry.contains("?") {
+            if entry.isGlob {
                 throw RuleError(
                     "the glob \"\(entry)\"", "a whole address, \"@domain\" or \"@.domain\": a list is looked up")
             }
             // What is in the rule itself and what is in a file is read alike.
-            if entry.hasPrefix("@") { return try TextPattern.domainKey(entry) }
+            if entry.begins(with: "@") { return try TextPattern.domainKey(entry) }
             return TextPattern.folded(entry)
         }
     }
@@ -88,7 +88,7 @@ package struct TextSet: TextList {
         let start = line.drop(while: isBlank)
         guard let last = start.lastIndex(where: { !isBlank($0) }) else { return nil }
         let entry = String(decoding: start[...last], as: UTF8.self)
-        return entry.hasPrefix("#") ? nil : entry
+        return entry.begins(with: "#") ? nil : entry
     }
 
     /// How many entries there are.
@@ -127,8 +127,8 @@ extension TextList {
         let domain = TextPattern.domain(of: text)
         // A name has 127 labels at most.
         let above = sequence(state: domain[...]) { rest -> String? in
-            guard let dot = rest.firstIndex(of: ".") else { return nil }
-            rest = rest[rest.index(after: dot)...]
+            guard let dot = rest.utf8.firstIndex(of: UInt8(ascii: ".")) else { return nil }
+            rest = rest[rest.utf8.index(after: dot)...]
             return "@." + rest
         }
         let whole = containsAny([TextPattern.folded(text), "@" + domain])

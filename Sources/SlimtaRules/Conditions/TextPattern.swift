@@ -39,12 +39,12 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
         guard !text.isEmpty, text.utf8.count <= 1024, !text.hasControls else {
             throw RuleError("\"\(text.visible.cut(toOctets: 64))\"", "up to 1024 octets without control characters")
         }
-        if text.utf8.count >= 2, text.hasPrefix("/"), text.hasSuffix("/") {
-            kind = .expression(try RegularExpression(String(text.dropFirst().dropLast())))
-        } else if text.hasPrefix("@") {
+        if text.isExpression {
+            kind = .expression(try RegularExpression(String(decoding: text.utf8.dropFirst().dropLast(), as: UTF8.self)))
+        } else if text.begins(with: "@") {
             let key = try Self.domainKey(text)
-            kind = key.hasPrefix("@.") ? .below(String(key.dropFirst(2))) : .domain(String(key.dropFirst()))
-        } else if text.contains("*") || text.contains("?") {
+            kind = key.begins(with: "@.") ? .below(key.behind(2)) : .domain(key.behind(1))
+        } else if text.isGlob {
             kind = .glob(Forms(text, Self.foldedGlob(text)) { Array($0.utf8) })
         } else {
             kind = .exact(Forms(text, Self.folded(text)) { $0 })
@@ -63,7 +63,7 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
             // Part of a label has no A-label, and `?` is a character of what the client wrote.
             return !text.isASCII && matches(asWritten: text) == true
         case .domain(let domain): return Self.domain(of: text) == domain
-        case .below(let domain): return Self.domain(of: text).hasSuffix("." + domain)
+        case .below(let domain): return Self.domain(of: text).ends(with: "." + domain)
         case .expression(let expression):
             switch expression.match(text) {
             case .yes: return true
@@ -100,14 +100,14 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
             (.below, .exact(let text)):
             return matches(text.folded) == true
         case (.below(let domain), .domain(let inner)), (.below(let domain), .below(let inner)):
-            return inner.hasSuffix("." + domain)
+            return inner.ends(with: "." + domain)
         default: return false
         }
     }
 
     /// An address, or the name of a host: its last "@" begins the domain.
     static func folded(_ text: String) -> String {
-        text.contains("@") ? text.foldedAsAddress() : withoutLastDot(text.foldedAsDomain())
+        text.utf8.contains(UInt8(ascii: "@")) ? text.foldedAsAddress() : withoutLastDot(text.foldedAsDomain())
     }
 
     /// A glob with the labels of its domain in A-labels that have no `*` or `?` in them.
@@ -122,9 +122,9 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
 
     /// `@example.com` or `@.example.com`, with the domain as it is compared.
     static func domainKey(_ text: String) throws(RuleError) -> String {
-        let start = text.hasPrefix("@.") ? "@." : "@"
-        let domain = String(text.dropFirst(start.count))
-        guard !domain.isEmpty, !domain.contains(where: { $0 == "*" || $0 == "?" || $0 == "@" }) else {
+        let start = text.begins(with: "@.") ? "@." : "@"
+        let domain = text.behind(start.utf8.count)
+        guard !domain.isEmpty, !domain.isGlob, !domain.utf8.contains(UInt8(ascii: "@")) else {
             throw RuleError("\"\(text)\"", "\"@example.com\" for a domain, \"@.example.com\" for all below it")
         }
         return start + withoutLastDot(domain.foldedAsDomain())
@@ -136,7 +136,8 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
     }
 
     private static func withoutLastDot(_ domain: String) -> String {
-        domain.hasSuffix(".") && domain.utf8.count > 1 ? String(domain.dropLast()) : domain
+        domain.ends(with: ".") && domain.utf8.count > 1
+            ? String(decoding: domain.utf8.dropLast(), as: UTF8.self) : domain
     }
 
     /// In time that is the product of both lengths at most: a `*` that did not work out is tried one octet further, and
@@ -168,4 +169,19 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
 
     /// By how it is written.
     package func hash(into hasher: inout Hasher) { hasher.combine(description) }
+}
+
+// Octet for octet: to String a mark that combines with an "@" makes another character of it, and to nobody else.
+extension String {
+    func begins(with start: String) -> Bool { utf8.starts(with: start.utf8) }
+
+    fileprivate func ends(with end: String) -> Bool { utf8.suffix(end.utf8.count).elementsEqual(end.utf8) }
+
+    fileprivate func behind(_ count: Int) -> String { String(decoding: utf8.dropFirst(count), as: UTF8.self) }
+
+    /// Whether it is written "/.../".
+    var isExpression: Bool { utf8.count >= 2 && begins(with: "/") && ends(with: "/") }
+
+    /// Whether there is a `*` or a `?` in it.
+    var isGlob: Bool { utf8.contains { $0 == UInt8(ascii: "*") || $0 == UInt8(ascii: "?") } }
 }

@@ -24,12 +24,11 @@ private func checkPatterns(_ first: String, _ second: String, _ text: String) th
     guard let pattern = try? TextPattern(first) else { return }
     let found = pattern.matches(text)
     try same(pattern.matches(text), found, "\(first.visible) and \(text.visible), twice")
-    let isExpression = first.utf8.count >= 2 && first.hasPrefix("/") && first.hasSuffix("/")
-    try hold(found != nil || isExpression, "\(first.visible) does not know of \(text.visible)")
+    try hold(found != nil || first.isExpression, "\(first.visible) does not know of \(text.visible)")
     if let other = try? TextPattern(second), pattern.covers(other), other.matches(text) == true {
         try same(found, true, "\(first.visible) covers \(second.visible) and \(text.visible)")
     }
-    if !isExpression, !pattern.isDomain {
+    if !first.isExpression, !pattern.isDomain {
         let wanted = globMatches(Array(first.lowercased().unicodeScalars), Array(text.lowercased().unicodeScalars))
         // An exact text is a glob without stars.
         try same(pattern.matches(asWritten: text), wanted, "\(first.visible) as a glob of \(text.visible)")
