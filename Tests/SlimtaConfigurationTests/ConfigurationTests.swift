@@ -20,7 +20,8 @@ import Testing
         let notYet = [
             // What least_rate and stall_timeout replaced.
             "the whole message, not the gap",
-            "# client_ca", "# hostname", "# host ", "# username", "# password_file", "# path", "# domains",
+            "# client_ca", "# fail = ", "# softfail = ", "# hostname", "# host ", "# username", "# password_file",
+            "# path", "# domains",
         ]
         var isExample = false
         let lines = try readFile(path).split(separator: "\n", omittingEmptySubsequences: false).map { line -> String in
@@ -125,6 +126,10 @@ import Testing
         #expect(configuration.dns.servers.isEmpty)
         #expect(configuration.dns.dnssec == .auto)
         #expect(configuration.routes.isEmpty)
+
+        #expect(configuration.rules.isEmpty && configuration.policyServices.isEmpty && configuration.dnsbls.isEmpty)
+        #expect(configuration.spf == Configuration.SPF())
+        #expect(configuration.warnings.isEmpty)
     }
 }
 

@@ -1,5 +1,6 @@
 // The tables of the gate as they should be: defaults, and every key.
 
+import SlimtaMail
 import SlimtaRules
 import Testing
 
@@ -85,5 +86,35 @@ import Testing
         #expect(first.of == .client)
         #expect(first.timeout == .seconds(3))
         #expect(!first.authenticated)
+    }
+
+    /// What the sample shows behind "#" between the gate's heading and the next one: right as it stands, and with the
+    /// defaults that it names.
+    @Test func examples() throws {
+        let sample = try readFile("etc/slimta.conf")
+        let gate = try #require(sample.split(separator: "# ---- the gate").dropFirst().first)
+        let examples = try #require(gate.split(separator: "# ---- queue").first).split(separator: "\n").filter {
+            $0.hasPrefix("# [[") || $0.hasPrefix("[") || $0.firstMatch(of: #/^# [a-z_]+ = /#) != nil
+        }.map { $0.hasPrefix("# ") ? String($0.dropFirst(2)) : String($0) }.joined(separator: "\n")
+        let configuration = try parse(examples)
+        #expect(configuration.rules.map(\.name) == ["partners", "newcomers", "mark", "slow"])
+        // Each condition once, and those of `not`.
+        #expect(Set(configuration.rules[0].conditions.map(\.name)).count == 22)
+        let service = try #require(configuration.policyServices.first)
+        #expect(service.timeout == .seconds(5) && service.onFailure == .tempfail)
+        #expect(configuration.spf.replies.keys.map(\.rawValue).sorted() == ["fail", "softfail"])
+        let list = try #require(configuration.dnsbls.first)
+        #expect(list.of == .client && list.timeout == .seconds(3) && !list.authenticated)
+        #expect(configuration.dnsbls.last?.zone == .file("credential:dqs-zone"))
+    }
+
+    /// The content of a zone_file.
+    @Test(arguments: [
+        ("key.zen.dq.spamhaus.net\n", "key.zen.dq.spamhaus.net"), ("Zen.Example.\r\n\n", "zen.example"), ("", nil),
+        ("\n", nil),
+        ("a b", nil), ("zen.example\nother.example", nil),
+    ])
+    func zoneFile(content: String, zone: String?) {
+        #expect(Configuration.DNSBL.zone(inFile: Array(content.utf8)) == zone)
     }
 }

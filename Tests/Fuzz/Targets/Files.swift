@@ -30,6 +30,17 @@ extension FuzzTarget {
         for edge in understood.configuration.edges {
             for place in edge.listen { try same(ListenAddress(place.description), place, "where an edge listens") }
         }
+        for service in understood.configuration.policyServices {
+            try same(ServiceAddress(service.to.description), service.to, "where a service listens")
+        }
+        for list in understood.configuration.dnsbls {
+            try hold(list.answers.allSatisfy { $0.lowerBound >> 24 == 127 && $0.upperBound >> 24 == 127 }, "answers")
+        }
+        let warnings = understood.configuration.warnings
+        try hold(warnings.allSatisfy { !$0.keyPath.isEmpty && $0.text.isVisible }, "warnings \(warnings)")
+        for mistake in understood.mistakes.errors {
+            try hold(mistake.description.isVisible, "\(mistake.description.visible) is not visible")
+        }
     }
 
     /// What the control socket says.
