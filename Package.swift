@@ -157,7 +157,7 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "SlimtaStorage",
-                "SlimtaRules", "SlimtaDNS",
+                "SlimtaRules", "SlimtaDNS", "SlimtaSPF",
                 nioCore,
                 nioPosix, nioEmbedded,
                 logging,

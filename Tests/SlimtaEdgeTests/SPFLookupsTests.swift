@@ -7,6 +7,7 @@ import NIOPosix
 import SlimtaDNS
 import SlimtaMail
 import SlimtaRules
+import SlimtaSPF
 import TestKit
 import Testing
 
@@ -115,9 +116,28 @@ import Testing
         #expect(fact.result == .temperror)
     }
 
-    /// What is decided stays so if only the domain's words are missing.
+    /// What is decided stays so if only the domain's words are missing: it is told before they are asked for.
     @Test func explanationOutOfTime() async throws {
-        let fact = try await Self.fact("192.0.2.9", "a@slowly.example", explains: true, limit: .seconds(3))
-        #expect(fact.result == .fail)
+        let resolver = try Resolver(servers: [("127.0.0.1", Self.server.port)], dnssec: .off)
+        let line = LookupLine(.init(running: 1, runningOfSource: 1, waiting: 1, waitingOfSource: 1))
+        let check = SPFCheck(
+            client: try #require(IPAddress("192.0.2.9")), helo: "c.example",
+            sender: Mailbox(localPart: "a", domain: "slowly.example"), receiver: "mx.example.org", time: 0,
+            wantsExplanation: true)
+        let (told, continuation) = AsyncStream.makeStream(of: SPFResult.self)
+        let task = Task {
+            await SPFLookups.find(check, by: LookupQuestions(resolver: resolver, line: line, source: nil)) {
+                continuation.yield($0.result)
+            }
+        }
+        var results: [SPFResult] = []
+        for await result in told {
+            results.append(result)
+            if result == .fail { break }
+        }
+        #expect(results == [.temperror, .fail])
+        task.cancel()
+        #expect(await task.value.result == .fail)
+        await resolver.close()
     }
 }

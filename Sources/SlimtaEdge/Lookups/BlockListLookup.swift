@@ -4,16 +4,18 @@ internal import SlimtaDNS
 internal import SlimtaRules
 
 enum BlockListLookup {
+    /// What a list says that was found to be no good.
+    static let outOfOrder = ListingFact.failed("the list is out of order")
+
     /// Asks the list of `watch` about `name`, its text too if that is wanted and `name` is listed. Who is listed is told to
     /// `interim` before the text is asked for: it may come too late.
     static func find(
         _ name: QueryName, in watch: BlockListWatch, by questions: LookupQuestions,
         interim: @Sendable (ListingFact) -> Void
     ) async -> ListingFact {
-        guard watch.isInOrder else { return .failed("the list is out of order") }
         async let isUsable = watch.isUsable
         let answer = await questions.a(name)
-        guard await isUsable else { return .failed("the list is out of order") }
+        guard await isUsable else { return outOfOrder }
         switch answer {
         case .success(let answer):
             watch.answered()

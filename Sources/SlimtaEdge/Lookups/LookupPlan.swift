@@ -86,6 +86,7 @@ enum LookupPlan {
             (key, name) = (.name(ehlo), list.question(about: ehlo))
         }
         guard let name else { return nothing }
+        guard watch.isInOrder else { return .known(key, .listing(BlockListLookup.outOfOrder)) }
         let questions = lookups.questionsToLists(for: client.endpoint)
         return .lookUp(key, list.timeout) { interim in
             .listing(

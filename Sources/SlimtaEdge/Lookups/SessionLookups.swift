@@ -142,7 +142,9 @@ package final class SessionLookups {
         var entry = Entry(key: key, number: number, transaction: subject.transaction)
         switch plan {
         case .later: return
-        case .known(_, let value): entry.value = value
+        case .known(_, let value):
+            entry.value = value
+            if value.hasFailed { lookups.count(value, of: fact) }
         case .lookUp(_, let limit, let work): run(work, limit: limit, fact, &entry)
         }
         entries[fact] = entry
