@@ -80,6 +80,7 @@ private func checkCommand(_ text: [UInt8], isLenient: Bool) throws {
         if let size = mail.size { words += " SIZE=\(size)" }
         if mail.body == .eightBitMIME { words += " BODY=8BITMIME" }
         if mail.smtpUTF8 { words += " SMTPUTF8" }
+        if let submitter = mail.submitter { words += " AUTH=" + (submitter.isEmpty ? "<>" : xtext(submitter)) }
         try hold(mail.smtpUTF8 || mail.sender?.needsSMTPUTF8 != true, "\(mail) without SMTPUTF8")
         try hold((mail.size ?? 0) >= 0, "\(mail) has a size")
     case .rcpt(.mailbox(let mailbox)): words = "RCPT TO:<\(mailbox)>"
@@ -107,6 +108,15 @@ private func checkCommand(_ text: [UInt8], isLenient: Bool) throws {
         again = .mail(second)
     }
     try same(again, command, "a command and its canonical form")
+}
+
+/// RFC 3461 section 4, with "<" as well, for `<>` means nobody.
+private func xtext(_ text: String) -> String {
+    text.utf8.reduce(into: "") { written, octet in
+        let isPlain = (33...126).contains(octet) && !"+=<".utf8.contains(octet)
+        written +=
+            isPlain ? String(UnicodeScalar(octet)) : "+" + String(hexadecimal: octet, digits: 2, uppercase: true)
+    }
 }
 
 /// `Mailbox` of RFC 5321 section 4.1.2, written down from its ABNF, with what the parser says beside it: 254 octets at
