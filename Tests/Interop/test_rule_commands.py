@@ -254,13 +254,15 @@ def test_it_says_what_the_daemon_says(slimtad):
     message = slimtad.folder / "message"
     message.write_text("Subject: an offer\nFrom: a@origin.test\n\nx\n")
 
-    def told(*options):
-        said = explain(slimtad, "--client", slimtad.address, "--tls", "--login", LOGIN, *options, status=REFUSED)
-        return said.split("the client is told: ")[1].splitlines()[0]
-
     with slimtad.connect() as client:
+        mine = client.sock.getsockname()[0]
+
+        def told(*options):
+            said = explain(slimtad, "--client", mine, "--tls", "--login", LOGIN, *options, status=REFUSED)
+            return said.split("the client is told: ")[1].splitlines()[0]
+
         code, text = client.mail("a@late.test")
-        assert told("--mail", "a@late.test") == f"{code} {text.decode()}" == f"450 4.7.1 not at {slimtad.address}"
+        assert told("--mail", "a@late.test") == f"{code} {text.decode()}" == f"450 4.7.1 not at {mine}"
         code, text = client.mail("a@origin.test", ["SIZE=2000"])
         assert told("--mail", "a@origin.test", "--size", "2000") == f"{code} {text.decode()}"
         with pytest.raises(smtplib.SMTPDataError) as refused:
