@@ -211,3 +211,69 @@ def test_a_maildir_of_somebody_else(slimtad):
                           "idle_timeout": None, "allow_networks": None})
     result = check(slimtad)
     assert result.returncode == CONFIGURATION and "relay.path" in result.stderr, result.stderr
+
+
+# The gate
+
+
+def add(slimtad, text):
+    slimtad.configuration.write_text(slimtad.configuration.read_text() + "\n" + text)
+
+
+NEVER = """
+[[dnsbl]]
+name = "zen"
+zone = "zen.example"
+
+[[rule]]
+name = "first"
+at = "mail"
+sender = "@example.com"
+action = "accept"
+
+[[rule]]
+name = "second"
+at = "mail"
+sender = "a@example.com"
+reply = "550 no"
+
+[[rule]]
+name = "third"
+at = "rcpt"
+edge = "submision"
+reply = "550 no"
+
+[[rule]]
+name = "fourth"
+at = "connect"
+client_certificate = true
+action = "log"
+"""
+
+
+def test_rules_that_never_match_are_warnings(slimtad):
+    add(slimtad, NEVER)
+    result = check(slimtad)
+    assert result.returncode == OK, result.stderr
+    warnings = [line for line in result.stderr.splitlines() if ": rule[" in line or ": dnsbl[" in line]
+    assert len(warnings) == 4, result.stderr
+    for number, text in {1: "\"second\" can never match", 2: "did you mean \"submission\"", 3: "client_ca"}.items():
+        assert any(f"rule[{number}]" in line and text in line for line in warnings), warnings
+    assert any("dnsbl[0]: no rule has dnsbl = \"zen\"" in line for line in warnings)
+
+
+def test_files_of_the_gate(slimtad):
+    """A file of authorities that has none, and one of a zone that is no name: with their lines, and the key not shown."""
+    authorities, zone = slimtad.folder / "ca.pem", slimtad.folder / "zone"
+    authorities.write_text("no certificate\n")
+    zone.write_text("my secret key.zen.example\n")
+    zone.chmod(0o600)
+    for path in authorities, zone:
+        give(path)
+    slimtad.change(tls={"client_ca": str(authorities)})
+    add(slimtad, f'[[dnsbl]]\nname = "zen"\nzone_file = "{zone}"\n')
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION
+    assert f"slimta.conf:{line_of(slimtad, 'client_ca')}: tls.client_ca: " in result.stderr, result.stderr
+    assert f"slimta.conf:{line_of(slimtad, 'zone_file')}: dnsbl[0].zone_file: " in result.stderr, result.stderr
+    assert "secret" not in result.stderr
