@@ -41,17 +41,25 @@ struct RuleReader {
         }
 
         guard let stage else { return nil }
-        for found in conditions where !stage.isAtOrBehind(found.condition.firstStage) {
-            let first = found.condition.firstStage.rawValue
-            found.section.report(
-                found.key, "found at the stage \"\(stage.rawValue)\", where it is not known yet",
-                "allowed is it from \"\(first)\" on")
+        for found in conditions {
+            if !stage.isAtOrBehind(found.condition.firstStage) {
+                let first = found.condition.firstStage.rawValue
+                found.section.report(
+                    found.key, "found at the stage \"\(stage.rawValue)\", where it is not known yet",
+                    "allowed is it from \"\(first)\" on")
+            } else if let problem = found.condition.problem(at: stage) {
+                found.section.report(found.key, "found \(problem.found)", "allowed is \(problem.allowed)")
+            }
         }
         if let (key, action) = action, let problem = action.problem(at: stage) {
             table.report(key, "found \(problem.found)", "allowed is \(problem.allowed)")
         }
         guard let name, let action, table.mistakes.isSound(table.path) else { return nil }
-        return Rule(name, at: stage, conditions.map(\.condition), action.action)
+        let rule = Rule(name, at: stage, conditions.map(\.condition), action.action)
+        if let problem = rule.problem {
+            table.report(action.key, "found \(problem.found)", "allowed is \(problem.allowed)")
+        }
+        return rule
     }
 
     // MARK: Actions

@@ -213,6 +213,21 @@ import Testing
             """
             18: rule[0].not.recipient_file: found at the stage "ehlo", where it is not known yet; allowed is it from "rcpt" on
             """),
+        Case(
+            "[[rule]]\nname = \"a\"\nat = \"message\"\nreply = \"550 {reason}\"\nheader = { name = \"From\", value = \"@example.com\" }",
+            """
+            12: rule[0].header: found "@example.com" for the value of a field, which is more than an address; allowed is a glob
+            """),
+        Case(
+            "[[rule]]\nname = \"a\"\nat = \"mail\"\nreply = \"550 {reason}\"\nauthenticated = false",
+            """
+            11: rule[0].reply: found {reason} in a rule without reason; allowed is it in a rule with the condition spf or dnsbl
+            """),
+        Case(
+            "[[rule]]\nname = \"a\"\nat = \"mail\"\nadd_field = \"Subject: x\"",
+            """
+            11: rule[0].add_field: found the field Subject, of which a message has its own and no second one; allowed is another
+            """),
     ])
     func afterASoundEdge(_ given: Case) {
         // What is long is given by its beginning.

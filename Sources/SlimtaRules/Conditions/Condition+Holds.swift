@@ -44,9 +44,9 @@ extension Condition.Test {
         case .certificate(let wanted): Self.any(wanted) { $0.finding(facts.certificate) }
         case .login(let texts): texts.finding(facts.login.map { [$0] } ?? [], lists)
         case .authenticated(let wanted): Self.finding((facts.login != nil) == wanted)
-        case .sender(let texts): texts.finding(facts.sender.map { [$0.withoutQuotes] } ?? [], lists)
+        case .sender(let texts): texts.finding(facts.sender.map { [$0.unquoted] } ?? [], lists)
         case .recipient(let texts):
-            texts.finding((facts.recipient.map { [$0] } ?? facts.recipients).map(\.withoutQuotes), lists)
+            texts.finding((facts.recipient.map { [$0] } ?? facts.recipients).map(\.unquoted), lists)
         case .recipients(let wanted): Self.finding(wanted.contains { $0.holds(facts.recipients.count) })
         case .size(let wanted):
             // A client need not say what it will send (RFC 1870 section 6.1): then nobody knows.
@@ -184,27 +184,11 @@ extension Facts.Sender {
         }
     }
 
-    /// As ``Mailbox/withoutQuotes``.
-    fileprivate var withoutQuotes: String {
+    /// As ``Mailbox/unquoted``.
+    fileprivate var unquoted: String {
         switch self {
         case .null: text
-        case .mailbox(let mailbox): mailbox.withoutQuotes
+        case .mailbox(let mailbox): mailbox.unquoted
         }
-    }
-}
-
-extension Mailbox {
-    /// The address that is meant: `"a"@example.com` is a@example.com (RFC 5321 section 4.1.2), and no rule can be got around
-    /// by quotes.
-    fileprivate var withoutQuotes: String {
-        let local = localPart.utf8
-        guard local.count >= 2, local.first == UInt8(ascii: "\"") else { return text }
-        var octets: [UInt8] = []
-        var isEscaped = false
-        for octet in local.dropFirst().dropLast() {
-            isEscaped = octet == UInt8(ascii: "\\") && !isEscaped
-            if !isEscaped { octets.append(octet) }
-        }
-        return String(decoding: octets, as: UTF8.self) + "@" + domain
     }
 }

@@ -197,25 +197,6 @@ private struct Client {
     }
 }
 
-extension Mailbox {
-    /// The address as Postfix keeps it inside: the quotes and backslashes of a quoted local part are no part of it
-    /// (RFC 5321 section 4.1.2).
-    var unquoted: String {
-        guard localPart.utf8.first == UInt8(ascii: "\"") else { return text }
-        var local: [UInt8] = []
-        var isEscaped = false
-        for octet in localPart.utf8.dropFirst().dropLast() {
-            if octet == UInt8(ascii: "\\"), !isEscaped {
-                isEscaped = true
-            } else {
-                local.append(octet)
-                isEscaped = false
-            }
-        }
-        return String(decoding: local, as: UTF8.self) + "@" + domain
-    }
-}
-
 extension String {
     /// Without anything that ends an attribute for some server: LF, NUL, and the other controls of ASCII, which are no part
     /// of any value.
