@@ -15,6 +15,7 @@ struct FuzzTarget: Sendable {
     static let all: [FuzzTarget] = [
         .command, .mailbox, .reply, .address, .header, .date, .toml, .json, .dns, .records, .data, .users, .encodings,
         .client, .server, .journal, .http, .proxy, .rules, .policy,
+        .spfRecord, .spfMacro,
     ]
 }
 
