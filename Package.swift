@@ -36,7 +36,8 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 /// The fuzzers. `make fuzz` builds them as a program that libFuzzer is linked into (Tests/Fuzz/fuzz.py says so by this
 /// variable, and what else that takes); everybody else gets the same code as tests that replay what was found.
 let fuzzed: [Target.Dependency] = [
-    "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet", "SlimtaDNS", "SlimtaStorage", "SlimtaEdge",
+    "SlimtaMail", "SlimtaSPF", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet", "SlimtaDNS", "SlimtaStorage",
+    "SlimtaEdge",
     "SlimtaRules", "SlimtaConfiguration", nioCore, nioEmbedded, nioHTTP1,
 ]
 let fuzzers: Target =
