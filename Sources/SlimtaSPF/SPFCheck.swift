@@ -98,6 +98,16 @@ package struct SPFCheck: Sendable {
         proceed()
     }
 
+    /// Whether what it wants is a name of the client, or where that leads. Whoever sends answers that, not the domain whose
+    /// policy it is, and a mechanism goes on without (section 5.5): who drives a check gives it only a part of the time,
+    /// or silence would make a temperror of a fail.
+    package var asksOfClient: Bool {
+        switch purpose {
+        case .clientName: true
+        case .record, .mechanism, .explanation: false
+        }
+    }
+
     /// Says what DNS says to the lookup that ``step`` has, and returns what is wanted next. Once it is done, nothing
     /// that is said changes it.
     @discardableResult

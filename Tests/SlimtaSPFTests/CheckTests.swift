@@ -228,6 +228,20 @@ private let sender = Mailbox(localPart: "alice", domain: "example.com")
         #expect(dead.check("192.0.2.1", sender).outcome.result == .fail)
     }
 
+    /// Who drives a check can tell what the sender of mail answers from what the domain does.
+    @Test func whoAnswers() {
+        let zone = Zone(
+            "example.com TXT v=spf1 a ptr -all exp=why.example.com", "1.2.0.192.in-addr.arpa PTR h.example.com")
+        var check = SPFCheck(
+            client: IPAddress("192.0.2.1")!, helo: "h", sender: sender, receiver: "r", time: 0, wantsExplanation: true)
+        var asked: [Bool] = []
+        while case .lookup(let lookup) = check.step {
+            asked.append(check.asksOfClient)
+            check.answered(zone.answer(lookup))
+        }
+        #expect(asked == [false, false, true, true, false], "TXT, A, PTR, A of the name, the explanation")
+    }
+
     // MARK: Time
 
     @Test func noMoreTime() {
