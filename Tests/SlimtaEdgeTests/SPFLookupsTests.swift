@@ -35,7 +35,7 @@ import Testing
             "alias.example. 300 IN CNAME joined.example.",
             #"xn--bcher-kva.example. 300 IN TXT "v=spf1 ip4:192.0.2.1 -all""#,
         ],
-        refusing: ["broken.example."], silent: ["silent.example."])
+        refusing: ["broken.example."], silent: ["silent.example.", "100.51.198.in-addr.arpa."])
 
     private static let loop = MultiThreadedEventLoopGroup.singleton.next()
 
@@ -116,6 +116,12 @@ import Testing
         #expect(fact.result == .temperror)
     }
 
+    /// Whoever sends cannot make a temperror of a fail by silence about his own names.
+    @Test func silentNamesOfTheClient() async throws {
+        let fact = try await Self.fact("198.51.100.7", "a@named.example", limit: .seconds(12))
+        #expect(fact.result == .fail)
+    }
+
     /// What is decided stays so if only the domain's words are missing: it is told before they are asked for.
     @Test func explanationOutOfTime() async throws {
         let resolver = try Resolver(servers: [("127.0.0.1", Self.server.port)], dnssec: .off)
@@ -126,7 +132,9 @@ import Testing
             wantsExplanation: true)
         let (told, continuation) = AsyncStream.makeStream(of: SPFResult.self)
         let task = Task {
-            await SPFLookups.find(check, by: LookupQuestions(resolver: resolver, line: line, source: nil)) {
+            await SPFLookups.find(
+                check, by: LookupQuestions(resolver: resolver, line: line, source: nil), clientLimit: .seconds(60)
+            ) {
                 continuation.yield($0.result)
             }
         }

@@ -107,7 +107,10 @@ enum LookupPlan {
             let check = SPFCheck(
                 client: address, helo: subject.ehlo ?? "", sender: sender.mailbox, receiver: settings.hostname,
                 time: Timestamp.now().seconds, wantsExplanation: settings.explainsSPF)
-            return .spf(await SPFLookups.find(check, by: questions) { interim.become(.spf($0)) })
+            return .spf(
+                await SPFLookups.find(check, by: questions, clientLimit: settings.spfTimeout / 4) {
+                    interim.become(.spf($0))
+                })
         }
     }
 }

@@ -9,11 +9,15 @@ internal import SlimtaSPF
 enum SPFLookups {
     /// Runs a check to its end, or until the task is cancelled. What it comes to if its time is over before is told to
     /// `interim`, at the beginning and when it changes.
+    ///
+    /// - Parameter clientLimit: how long the names of the client may take in all. Servers of whoever sends give them: by
+    ///   their silence a `fail` would be a temperror.
     static func find(
-        _ check: SPFCheck, by questions: LookupQuestions, interim: @Sendable (SPFFact) -> Void
+        _ check: SPFCheck, by questions: LookupQuestions, clientLimit: Duration, interim: @Sendable (SPFFact) -> Void
     ) async -> SPFFact {
         var check = check
         var told: SPFResult?
+        var clientTime = clientLimit
         while !Task.isCancelled {
             switch check.step {
             case .done(let outcome): return fact(outcome, check)
@@ -23,7 +27,14 @@ enum SPFLookups {
                     told = outcome.result
                     interim(fact(outcome, check))
                 }
-                check.answered(await answer(to: lookup, by: questions))
+                guard check.asksOfClient else {
+                    check.answered(await answer(to: lookup, by: questions))
+                    continue
+                }
+                let start = ContinuousClock.now
+                let given = await within(max(.zero, clientTime)) { await answer(to: lookup, by: questions) }
+                clientTime -= ContinuousClock.now - start
+                check.answered(given ?? .failed("no answer in time"))
             }
         }
         return fact(check.timedOut(), check)
