@@ -60,7 +60,9 @@ extension SPFCheck {
 
     /// Whether the client is in the network of an address that `name` has.
     private func isAmongAddresses(of name: [UInt8], _ prefixes: SPFPrefixes) throws(Stop) -> Bool {
-        try addresses(subject.client.isIPv4 ? .a : .aaaa, of: name).contains { prefixes.areSame(subject.client, $0) }
+        let addresses = try addresses(subject.client.isIPv4 ? .a : .aaaa, of: name)
+        guard !addresses.isEmpty, let network = prefixes.network(of: subject.client) else { return false }
+        return addresses.contains { network.contains($0) }
     }
 
     private func addresses(_ type: SPFLookup.RecordType, of name: [UInt8]) throws(Stop) -> [IPAddress] {

@@ -59,10 +59,10 @@ struct SPFPrefixes: Hashable, Sendable {
     var ip4 = 32
     var ip6 = 128
 
-    /// Whether `client` is in the network of `address`. An IPv4 address is in no IPv6 network and the other way round.
-    func areSame(_ client: IPAddress, _ address: IPAddress) -> Bool {
-        client.isIPv4 == address.isIPv4
-            && SPFNetwork.areSame(client.octets, address.octets, bits: client.isIPv4 ? ip4 : ip6)
+    /// The network around `client`: an address that is in it matches. An IPv4 address is in no IPv6 network and the other
+    /// way round. Made once for many addresses: an answer can have thousands.
+    func network(of client: IPAddress) -> NetworkRange? {
+        NetworkRange.enclosing("\(client)/\(client.isIPv4 ? ip4 : ip6)")
     }
 }
 

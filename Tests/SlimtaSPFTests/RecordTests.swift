@@ -60,6 +60,19 @@ import Testing
         #expect(SPFNetwork(octets: [1, 2, 3, 4], bits: 0).contains(try #require(IPAddress("203.0.113.9"))))
     }
 
+    @Test(arguments: [
+        ("192.0.2.130", "192.0.2.255", 25, 128, true), ("192.0.2.130", "192.0.2.127", 25, 128, false),
+        ("192.0.2.130", "203.0.113.1", 0, 128, true), ("192.0.2.130", "192.0.2.130", 32, 0, true),
+        ("192.0.2.130", "2001:db8::1", 0, 0, false), ("2001:db8::1", "192.0.2.130", 0, 0, false),
+        ("2001:db8::1", "2001:db8::ffff", 32, 112, true), ("2001:db8::1", "2001:db8::1:0", 32, 112, false),
+        ("2001:db8::1", "fe80::1", 32, 0, true), ("::ffff:192.0.2.130", "192.0.2.131", 31, 128, true),
+    ])
+    func prefixes(_ client: String, _ address: String, _ ip4: Int, _ ip6: Int, _ isIn: Bool) throws {
+        let client = try #require(IPAddress(client))
+        let network = try #require(SPFPrefixes(ip4: ip4, ip6: ip6).network(of: client))
+        #expect(network.contains(try #require(IPAddress(address))) == isIn)
+    }
+
     /// The examples of RFC 7208 section 7.4.
     @Test(arguments: [
         ("%{s}", "strong-bad@email.example.com"), ("%{o}", "email.example.com"), ("%{d}", "email.example.com"),
