@@ -118,8 +118,17 @@ import Testing
 
     /// Whoever sends cannot make a temperror of a fail by silence about his own names.
     @Test func silentNamesOfTheClient() async throws {
-        let fact = try await Self.fact("198.51.100.7", "a@named.example", limit: .seconds(12))
+        let resolver = try Resolver(servers: [("127.0.0.1", Self.server.port)], dnssec: .off)
+        let line = LookupLine(.init(running: 1, runningOfSource: 1, waiting: 1, waitingOfSource: 1))
+        let check = SPFCheck(
+            client: try #require(IPAddress("198.51.100.7")), helo: "c.example",
+            sender: Mailbox(localPart: "a", domain: "named.example"), receiver: "mx.example.org", time: 0,
+            wantsExplanation: true)
+        let fact = await SPFLookups.find(
+            check, by: LookupQuestions(resolver: resolver, line: line, source: nil), clientLimit: .milliseconds(100)
+        ) { _ in }
         #expect(fact.result == .fail)
+        await resolver.close()
     }
 
     /// What is decided stays so if only the domain's words are missing: it is told before they are asked for.
