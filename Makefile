@@ -13,6 +13,7 @@
 #   make crash      power cuts, kills and faults, ROUNDS=300 kills and the others in proportion; as root, for hours
 #   make flood      what strangers and hostile peers can cost, as figures with bounds; ONLY=sessions runs one of Tests/Flood
 #   make bench-million  a queue of a million deferred messages: start, memory, what is still accepted
+#   make bench-gate  what refused clients cost: sessions refused at connect, recipients refused in one session
 #   make bench-control  every operators' command against a queue of 100,000 deferred messages, and what mail notices
 #   make install    into DESTDIR, below PREFIX (/usr/local); `make uninstall` takes it away again
 #   make deb        the Debian package, in .build/deb
@@ -36,7 +37,7 @@ SWIFT_FLAGS = --explicit-target-dependency-import-check error
 BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
 
 .PHONY: build release test test-system lint figures bench bench-store bench-daemon bench-compare bench-million \
-    bench-control crash flood fuzz run install install-files uninstall deb clean
+    bench-control bench-gate crash flood fuzz run install install-files uninstall deb clean
 
 build:
 	.ci/deps build
@@ -126,6 +127,11 @@ bench-control:
 	$(BUILD_RELEASE) --product slimtad
 	@test -x $(GENERATOR) || { echo "make bench-control: no load generator $(GENERATOR)" >&2; exit 1; }
 	python3 Tests/Benchmarks/control.py --slimtad .build/release/slimtad --generator $(GENERATOR)
+
+bench-gate:
+	.ci/deps test
+	$(BUILD_RELEASE) --product slimtad
+	.venv/bin/python Tests/Benchmarks/gate.py --slimtad .build/release/slimtad
 
 # The Swift runtime is linked in: nothing of Swift is needed where it runs.
 release:

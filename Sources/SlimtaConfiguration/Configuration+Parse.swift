@@ -182,7 +182,7 @@ extension Configuration.Limits {
         recipients = table["recipients"]?.integer(1...1_000_000) ?? recipients
         connections = table["connections"]?.integer(1...1_000_000) ?? connections
         connectionsPerAddress = table["connections_per_address"]?.integer(1...1_000_000) ?? connectionsPerAddress
-        errors = table["errors"]?.integer(1...1000) ?? errors
+        errors = table["errors"]?.integer(1...1_000_000) ?? errors
         commandTimeout = table["command_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? commandTimeout
         commands = table["commands"]?.integer(1...1_000_000) ?? commands
         leastRate = table["least_rate"]?.size(0...1 << 30) ?? leastRate

@@ -41,7 +41,7 @@ import Testing
             """),
 
         // wrong types
-        Case("[limits]\nerrors = \"7\"", "9: limits.errors: found \"7\"; allowed is a number from 1 to 1000"),
+        Case("[limits]\nerrors = \"7\"", "9: limits.errors: found \"7\"; allowed is a number from 1 to 1000000"),
         Case("[limits]\ncommands = 0", "9: limits.commands: found the number 0; allowed is a number from 1 to 1000000"),
         Case(
             "[limits]\nleast_rate = -1",
@@ -55,7 +55,7 @@ import Testing
             "[limits]\ndata_timeout = \"none\"",
             "9: limits.data_timeout: found \"none\"; allowed is a duration such as \"30s\", \"5m\", \"4h\", \"5d\", from 1s to 1d, or \"never\""
         ),
-        Case("[limits]\nerrors = 7.5", "9: limits.errors: found the number 7.5; allowed is a number from 1 to 1000"),
+        Case("[limits]\nerrors = 7.5", "9: limits.errors: found the number 7.5; allowed is a number from 1 to 1000000"),
         Case("[queue]\ndeliver = \"yes\"", "9: queue.deliver: found \"yes\"; allowed is true, false"),
         Case("[queue]\nretry = \"1m\"", "9: queue.retry: found \"1m\"; allowed is a list of durations, at least one"),
         Case(

@@ -29,10 +29,14 @@ package final class Gate: Sendable {
     package struct Service: Sendable {
         let client: PolicyServiceClient
         let stages: Set<Stage>
+        private let keeping: (any Sendable)?
 
         /// `stages` of ``SlimtaRules/PolicyRequest/stages``.
-        package init(_ client: PolicyServiceClient, at stages: Set<Stage>) {
+        ///
+        /// - Parameter keeping: what has to live as long as a session may ask it.
+        package init(_ client: PolicyServiceClient, at stages: Set<Stage>, keeping: (any Sendable)? = nil) {
             self.client = client
+            self.keeping = keeping
             self.stages = stages
         }
     }

@@ -334,16 +334,28 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// Asks the gate, if somebody sits there.
     private func judge(_ question: SMTPServerMachine.Question) {
         guard let gate else { return answered(.goOn) }
-        let situation = SessionGate.Situation(
-            connection: connection, session: machine.session, isEarlyTalker: isEarlyTalker,
-            content: collector.map { ($0.head, $0.size) })
-        gate.ask(question, situation) { judgement in
-            for note in judgement.notes {
-                self.log(.info, "rule applied", ["rule": "\(note.rule)", "action": "\(note.action)"])
-            }
-            self.refusedBy = judgement.refusedBy
-            self.answered(judgement.answer)
+        // An answer that is there at once is taken when the gate has let go of the session's recipients, or the machine
+        // would copy them all to add another one.
+        var isAsking = true
+        var judgement: SessionGate.Judgement?
+        gate.ask(
+            question,
+            SessionGate.Situation(
+                connection: connection, session: machine.session, isEarlyTalker: isEarlyTalker,
+                content: collector.map { ($0.head, $0.size) })
+        ) { found in
+            if isAsking { judgement = found } else { self.judged(found) }
         }
+        isAsking = false
+        if let judgement { judged(judgement) }
+    }
+
+    private func judged(_ judgement: SessionGate.Judgement) {
+        for note in judgement.notes {
+            log(.info, "rule applied", ["rule": "\(note.rule)", "action": "\(note.action)"])
+        }
+        refusedBy = judgement.refusedBy
+        answered(judgement.answer)
     }
 
     /// On the event loop: what the open question is answered with.

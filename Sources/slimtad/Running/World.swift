@@ -24,6 +24,8 @@ struct World: Sendable {
     let resolver: SlimtaDNS.Resolver
     let relays: RelaySet
     let policies: PolicyChain
+    /// What edges ask about their clients.
+    private let gates: GateParts
     let queue: SlimtaQueue.Queue.Configuration
     /// The connections that there can be.
     var share: FileBudget.Share
@@ -48,6 +50,7 @@ struct World: Sendable {
         do {
             let world = try World(file, secrets, share, previous, ground)
             await world.resolver.waitUntilStarted()
+            world.gates.start()
             return world
         } catch {
             throw Failure(.unavailable, "relay: \(error)")
@@ -69,16 +72,22 @@ struct World: Sendable {
             }
         let resolver = try values.makeResolver(sockets: ground.budget.resolverSockets)
         self.resolver = resolver
+        let lease = Lease(ground.endings) { await resolver.close() }
         relays = try RelaySet(
             values, hostname: hostname, passwords: secrets.passwords, connections: share.relayConnections,
-            resolver: resolver, lease: Lease(ground.endings) { await resolver.close() }, on: ground)
+            resolver: resolver, lease: lease, on: ground)
+        gates = try GateParts(
+            values, hostname: hostname, lists: secrets.lists.all, zones: secrets.zones, after: previous?.gates,
+            resolver: resolver,
+            lease: lease, on: ground)
         policies = values.policyChain
         queue = values.queueConfiguration(hostname: hostname, share)
     }
 
     /// What the sessions of an edge are like that begin from now on.
     func settings(of edge: Configuration.Edge) -> EdgeSettings {
-        values.edgeSettings(edge, hostname: hostname, tls: secrets.tls, credentials: credentials)
+        values.edgeSettings(
+            edge, hostname: hostname, tls: secrets.tls, credentials: credentials, gate: gates.gate(of: edge.name))
     }
 
     /// Has sessions ask the users file as it was last read, those that have begun as well.

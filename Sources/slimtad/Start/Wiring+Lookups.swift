@@ -20,7 +20,11 @@ extension Configuration {
                 asksForAuthenticated: list.authenticated, wantsText: reasons.contains(.dnsbl(list.name)),
                 isZoneSecret: isSecret)
         }
-        return Lookups.Settings(lists: lists, spfTimeout: spf.timeout, hostname: hostname)
+        // A domain's explanation costs a question more.
+        let explains =
+            reasons.contains(.spf) || spf.replies.values.contains { $0.text.placeholders.contains(.reason) }
+        return Lookups.Settings(
+            lists: lists, spfTimeout: spf.timeout, explainsSPF: explains, hostname: hostname)
     }
 }
 

@@ -14,10 +14,13 @@ import SlimtaTLS
 extension Configuration {
     /// The settings of an edge's sessions.
     func edgeSettings(
-        _ edge: Edge, hostname: String, tls: TLSServerContext?, credentials: (any CredentialBackend)?
+        _ edge: Edge, hostname: String, tls: TLSServerContext?, credentials: (any CredentialBackend)?, gate: Gate?
     ) -> EdgeSettings {
         switch edge.type {
-        case .smtp(let smtp): .smtp(smtpSettings(edge, smtp, hostname, tls, credentials))
+        case .smtp(let smtp):
+            var settings = smtpSettings(edge, smtp, hostname, tls, credentials)
+            settings.gate = gate
+            return .smtp(settings)
         }
     }
 

@@ -1,0 +1,78 @@
+// What one configuration asks about clients, for all of its edges: rules with their lists, SPF, block lists, counts. A World
+// has it; each edge that has anything to ask gets a Gate of it.
+
+import NIOCore
+import SlimtaConfiguration
+import SlimtaDNS
+import SlimtaEdge
+import SlimtaMail
+import SlimtaRules
+
+/// The parts that gates are made of.
+struct GateParts: Sendable {
+    private let rules: RuleSet
+    private let spf: Gate.SPFEnforcement?
+    private let lookups: Lookups?
+    private let rates: MessageRates?
+    private let services: [Gate.Service]
+
+    /// - Parameters:
+    ///   - lists: what ``SlimtaRules/RuleSet/lists(of:)`` says that the rules need.
+    ///   - zones: what the files of `zone_file` say, by their names.
+    ///   - previous: those in use: what they have counted still counts, if the same is counted now.
+    ///   - lease: of `resolver`; sessions that look something up keep it.
+    init(
+        _ values: Configuration, hostname: String, lists: [ListReference: any TextList], zones: [String: String],
+        after previous: GateParts?, resolver: Resolver, lease: Lease, on ground: Ground
+    ) throws {
+        rules = RuleSet(values.rules, lists: lists)
+        spf = values.spf.isWanted ? values.spf.enforcement : nil
+        let keys = rules.rates
+        rates = keys.isEmpty ? nil : previous?.rates.flatMap { $0.keys == keys ? $0 : nil } ?? MessageRates(for: keys)
+        services = try values.policyServices.map { service in
+            let client = PolicyServiceClient(try service.settings, group: ground.group, logger: ground.logger)
+            return Gate.Service(
+                client, at: service.stages, keeping: Lease(ground.endings) { await client.close() })
+        }
+        guard spf != nil || !services.isEmpty || !rules.facts.isEmpty else {
+            lookups = nil
+            return
+        }
+        lookups = Lookups(
+            values.lookupSettings(hostname: hostname, zones: zones), resolver: resolver, logger: ground.logger,
+            keeping: lease)
+    }
+
+    /// Begins to look whether lists are in order.
+    func start() { lookups?.start() }
+
+    /// nil: on this edge nobody is asked.
+    func gate(of edge: String) -> Gate? {
+        Gate(rules: rules.forEdge(edge), spf: spf, lookups: lookups, rates: rates, services: services)
+    }
+}
+
+extension Configuration.PolicyService {
+    fileprivate var settings: PolicyServiceClient.Settings {
+        get throws {
+            let address: SocketAddress =
+                switch to {
+                case .tcp(let address): try SocketAddress(ipAddress: address.host, port: address.port)
+                case .unix(let path): try SocketAddress(unixDomainSocketPath: path)
+                }
+            let failure: PolicyOnFailure =
+                switch onFailure {
+                case .accept: .accept
+                case .tempfail: .tempfail
+                }
+            return PolicyServiceClient.Settings(
+                name: name, addresses: [address], timeout: timeout, onFailure: failure, context: context)
+        }
+    }
+}
+
+extension Configuration.SPF {
+    fileprivate var enforcement: Gate.SPFEnforcement {
+        Gate.SPFEnforcement(replies: replies, includesAuthenticated: authenticated, addsField: receivedSPF)
+    }
+}
