@@ -7,14 +7,6 @@ package import SlimtaRules
 extension Configuration {
     /// `[[policy_service]]`: a server that speaks Postfix's policy delegation protocol, asked at some stages.
     package struct PolicyService: Sendable, Equatable {
-        /// What `on_failure` may say: what holds if the service gives no answer.
-        package enum FailureAction: String, Sendable, CaseIterable {
-            /// As if it had nothing against it.
-            case accept
-            /// 451 4.3.5: the client comes again.
-            case tempfail
-        }
-
         /// Its name in the log; no other service has it. Without `name`, what `to` says.
         package var name: String
         /// `at`: when it is asked, at least one; the protocol has no word for the other stages.
@@ -24,12 +16,9 @@ extension Configuration {
         /// What a question may take in all, second tries included.
         package var timeout: Duration = .seconds(5)
         /// What holds if there is no answer in time, or none that is one.
-        package var onFailure = FailureAction.tempfail
+        package var onFailure = PolicyOnFailure.tempfail
         /// The attribute `policy_context`: free text; empty: none.
         package var context = ""
-
-        /// The stages that Postfix's `protocol_state` has a word for.
-        package static let possibleStages: [Stage] = [.connect, .ehlo, .mail, .rcpt, .data, .message]
     }
 
     /// `[spf]`: what a result of RFC 7208 means at MAIL.

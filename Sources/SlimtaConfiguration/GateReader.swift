@@ -54,12 +54,12 @@ extension Configuration.PolicyService {
             .text("\"address:port\", \"[v6]:port\", \"localhost:port\" or \"unix:/path\"", ServiceAddress.init)
         let stages = table.required("at", "the stages at which it is asked, such as \"rcpt\"")?
             .oneOrMore(of: "stages") { (element) -> Stage? in
-                let allowed = Self.possibleStages.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
+                let words = Stage.allCases.filter(PolicyRequest.stages.contains).map(\.rawValue)
+                let allowed = words.map { "\"\($0)\"" }.joined(separator: ", ")
                 let stage = element.string.flatMap(Stage.init(rawValue:))
-                if let stage, !Self.possibleStages.contains(stage) {
+                if let stage, !PolicyRequest.stages.contains(stage) {
                     return element.refuse("the protocol has no word for that stage; allowed is \(allowed)")
                 }
-                let words = Self.possibleStages.map(\.rawValue)
                 return element.text(allowed, didYouMean: { Spelling.nearest(to: $0, among: words) }) { _ in stage }
             }
         let name: String?
