@@ -69,6 +69,20 @@ def test_who_talks_first(make_slimtad):
     slimtad.wait_until(lambda: slimtad.log.count("talks before the greeting") == 2, what="both in the log")
 
 
+def test_a_rule_about_early_talkers(make_slimtad):
+    """The rule's reply takes the place of the greeting, when the delay is over; who waits is served."""
+    slimtad = make_slimtad(rule=[
+        {"name": "early", "at": "connect", "early_talker": True, "reply": "554 5.7.1 {client} did not wait"}])
+    with_edges(slimtad, greet_delay="3s")
+    with Wire(slimtad.address, SUBMISSION) as early, Wire(slimtad.address, SUBMISSION) as polite:
+        early.send(b"EHLO early.test\r\n")
+        assert early.reply() == ["554 5.7.1 127.0.0.1 did not wait"]
+        assert early.reply() == ["503 5.5.1 Bad sequence of commands"]
+        assert early.ask("QUIT").startswith("221 ")
+        assert polite.reply()[-1].startswith("220 ")
+    slimtad.wait_for_log("refused.*command=CONNECT.*rule=early")
+
+
 def test_many_wait_at_once(make_slimtad):
     """Those who wait keep nobody from being served, and all are greeted."""
     slimtad = make_slimtad(limits={"connections_per_address": 500})

@@ -198,6 +198,48 @@ def test_a_check_that_speaks_without_a_header(make_proxied):
     assert {level_of(line) for line in slimtad.log.splitlines() if haproxy.address in line} <= {"debug"}
 
 
+def test_rules_judge_the_client(place, nameserver, make_proxied):
+    """Rules see the client's address, and what the proxy says of its TLS and of the connection."""
+    mx = PythonMX(place, size=0).start()
+    nameserver.add_mx("one.test", mx.address)
+    nameserver.start()
+    bad, good = new_address(), new_address()
+    slimtad, haproxy = make_proxied(nameserver, trusted_networks=[good])
+    slimtad.change(rule=[
+        {"name": "bad client", "at": "connect", "client": [bad], "reply": "554 5.7.1 not from {client}"},
+        {"name": "proxy's own", "at": "connect", "client": [haproxy.address], "reply": "554 5.7.1 nobody is the proxy"},
+        {"name": "told", "at": "mail", "proxy_tls": "TLSv1*", "add_field": "X-Proxy-ID: {unique_id}"},
+    ])
+    slimtad.term()
+    slimtad.start()
+    pem = haproxy.folder / "proxy.pem"
+    pem.write_bytes(slimtad.certificate.chain.read_bytes() + slimtad.certificate.key.read_bytes())
+    options = "send-proxy-v2 proxy-v2-options ssl,unique-id"
+    server = f"{slimtad.address}:{SUBMISSION}"
+    haproxy.listen("clear", SUBMISSION, server, options, [UNIQUE_ID])
+    haproxy.listen("offload", SUBMISSIONS, server, options, [UNIQUE_ID], bind=f"ssl crt {pem}")
+    haproxy.start()
+    with through(haproxy, slimtad, source=bad) as wire:
+        assert wire.reply() == [f"554 5.7.1 not from {bad}"]
+    for port in (SUBMISSION, SUBMISSIONS):
+        mx.messages.clear()
+        with through(haproxy, slimtad, port, good) as wire:
+            if port == SUBMISSIONS:
+                wire.tls()
+            assert wire.reply()[-1].startswith("220 ")
+            wire.ehlo()
+            assert wire.ask("MAIL FROM:<sender@origin.test>").startswith("250 ")
+            assert wire.ask("RCPT TO:<someone@one.test>").startswith("250 ")
+            assert wire.ask("DATA").startswith("354 ")
+            sent = message()
+            wire.send(sent)
+            assert wire.ask(b".").startswith("250 ")
+        (arrived,) = mx.wait_for(1)
+        told = [value for name, value in prepended(arrived.content, sent) if name == "x-proxy-id"]
+        assert len(told) == (1 if port == SUBMISSIONS else 0), told
+        assert all(value.strip().startswith(f"unique-{good}-") for value in told), told
+
+
 def test_limits_and_trust_are_the_clients(make_proxied):
     """One address has its share of connections however many clients come through the proxy, and its own rights."""
     trusted, stranger = new_address(), new_address()
