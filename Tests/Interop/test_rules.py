@@ -2,6 +2,8 @@
 logged; rules that need DNS with a real name server; and the three examples of the manual that slimtad carries on."""
 
 import json
+import socketserver
+import threading
 import time
 
 import pytest
@@ -428,3 +430,56 @@ def test_example_spf(ruled, spf_zone):
     for text in texts:
         if "Received-SPF: " in text:
             assert text.index("Received-SPF: ") < text.index("\nReceived: from ")
+
+
+# Policy services.
+
+
+@pytest.fixture
+def policy_server():
+    """A server of Postfix's protocol: `answers` says what to, by protocol_state; `asked` has what it was told."""
+    answers, asked = {}, []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            told = {}
+            for line in self.rfile:
+                name, _, value = line.decode().rstrip("\n").partition("=")
+                if name:
+                    told[name] = value
+                    continue
+                asked.append(told)
+                self.wfile.write(f"action={answers.get(told['protocol_state'], 'DUNNO')}\n\n".encode())
+                told = {}
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.answers, server.asked = answers, asked
+        yield server
+        server.shutdown()
+
+
+def test_policy_service(ruled, policy_server, nameserver):
+    """Asked behind rules; what it says of a message goes the way of what rules say."""
+    nameserver.start()
+    daemon = ruled(
+        {"name": "friend", "at": "rcpt", "recipient": "@friend.test", "action": "accept"}, nameserver=nameserver,
+        policy_service=[{"name": "delegate", "at": ["mail", "rcpt", "message"],
+                         "to": f"127.0.0.1:{policy_server.server_address[1]}"}])
+    answers = policy_server.answers
+    with inside(daemon) as wire:
+        answers["RCPT"] = "REJECT 5.7.1 not here"
+        mail(wire, "a@b.test", "x@friend.test")
+        assert wire.ask("RCPT TO:<x@one.test>") == "554 5.7.1 <x@one.test>: not here"
+        event, = logged(daemon, policy_service="delegate", command="RCPT")
+        answers.update({"RCPT": "PREPEND X-Delegate: yes", "END-OF-MESSAGE": "HOLD by word"})
+        assert wire.ask("RCPT TO:<y@one.test>").startswith("250 ")
+        assert content(wire).startswith("250 ")
+    # One for each domain.
+    for item in stored(daemon):
+        assert (item["state"], item["reason"]) == ("held", "delegate")
+        assert "X-Delegate: yes" in shown(daemon, item["id"]).split("Received: ")[0]
+    states = [told["protocol_state"] for told in policy_server.asked]
+    assert states == ["MAIL", "RCPT", "RCPT", "END-OF-MESSAGE"]
+    assert policy_server.asked[1]["recipient"] == "x@one.test" and policy_server.asked[1]["protocol_name"] == "ESMTP"
