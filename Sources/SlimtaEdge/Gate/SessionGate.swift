@@ -283,7 +283,6 @@ final class SessionGate {
         facts.tls = situation.connection.tls
         facts.proxyTLS = situation.connection.proxy?.tls?.session
         facts.uniqueID = situation.connection.proxy?.uniqueID
-        facts.uniqueID = situation.connection.proxy?.uniqueID
         facts.certificate = certificate
         facts.ehlo = session.clientName
         facts.login = session.login
