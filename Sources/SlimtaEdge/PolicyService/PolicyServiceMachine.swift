@@ -233,14 +233,14 @@ struct PolicyServiceMachine: Sendable {
     /// The answer to what was sent on the connection has come. `isInOrder`: and nothing else with it.
     mutating func answered(_ id: ConnectionID, isInOrder: Bool, _ now: NIODeadline) -> [Action] {
         guard case .busy(let question) = connections[id]?.phase else { return close(id) }
-        var actions: [Action] = []
+        // What is told comes first: whoever has the answer may look for it.
+        var actions: [Action] = isBroken ? [.tellRecovered] : []
         if let asker = questions[question] {
             forget(question)
             connections[id]?.session = asker.session
             actions.append(.deliver(question))
         }
         connections[id]?.isUsed = true
-        if isBroken { actions.append(.tellRecovered) }
         breaker = .closed(0)
         if isInOrder { return actions + becameIdle(id, now) }
         return actions + close(id) + serve(now)
