@@ -161,6 +161,9 @@ extension Verdict {
 }
 
 extension ReplyTemplate {
+    /// What has to be looked up before it can be said, beside what it is about.
+    package var facts: Set<Fact> { text.placeholders.contains(.ptr) ? [.ptr] : [] }
+
     /// The reply of `[spf]`: with what is known, on behalf of no rule.
     package func reply(_ facts: Facts, by name: String) -> Reply {
         let rule = Rule(name, at: .mail, [Condition(.spf([]))], .reply(self))

@@ -395,6 +395,9 @@ def spf_zone(nameserver):
     nameserver.add('exp.why.test. 60 IN TXT "%{i} is no host of %{d}"')
     nameserver.add('soft.test. 60 IN TXT "v=spf1 ~all"')
     nameserver.add('broken.test. 60 IN TXT "v=spf1 nonsense"')
+    nameserver.add('neutral.test. 60 IN TXT "v=spf1 ?all"')
+    nameserver.add("7.2.0.192.in-addr.arpa. 60 IN PTR host.test.")
+    nameserver.add("host.test. 60 IN A 192.0.2.7")
     return nameserver.start()
 
 
@@ -403,12 +406,15 @@ def test_example_spf(ruled, spf_zone):
     denied = {"code": 550, "message": "5.7.1 Access denied: {reason}"}
     daemon = ruled(
         {"name": "traced", "at": "mail", "spf": "pass", "add_field": "X-SPF: passed"}, nameserver=spf_zone,
-        spf={"fail": denied, "permerror": {"code": 550, "message": "5.5.2 {reason}"}, "received_spf": True})
+        spf={"fail": denied, "permerror": {"code": 550, "message": "5.5.2 {reason}"},
+             "neutral": {"code": 450, "message": "4.7.1 {ptr} and {client}"}, "received_spf": True})
     with behind(daemon, ehlo="fail.test") as wire:
         assert wire.ask("MAIL FROM:<a@fail.test>").startswith("550 5.7.1 Access denied: ")
         explained = wire.ask("MAIL FROM:<a@why.test>")
         assert explained.startswith("550 5.7.1 Access denied: ") and "192.0.2.7 is no host of why.test" in explained
         assert wire.ask("MAIL FROM:<a@broken.test>").startswith("550 5.5.2 ")
+        # No rule asks for the name of the client, but the reply says it.
+        assert wire.ask("MAIL FROM:<a@neutral.test>") == "450 4.7.1 host.test and 192.0.2.7"
         # The null sender is judged by the name of the client.
         assert wire.ask("MAIL FROM:<>").startswith("550 5.7.1 Access denied: ")
         for sender in ["a@pass.test", "a@soft.test", "a@nothing.test"]:
@@ -421,8 +427,8 @@ def test_example_spf(ruled, spf_zone):
         wire.login()
         mail(wire, "a@fail.test", "x@one.test")
         assert content(wire).startswith("250 ")
-    events = logged(daemon, 4, command="MAIL")
-    assert [event.get("spf") for event in events] == ["fail", "fail", "permerror", "fail"], events
+    events = logged(daemon, 5, command="MAIL")
+    assert [event.get("spf") for event in events] == ["fail", "fail", "permerror", "neutral", "fail"], events
     texts = [shown(daemon, item["id"]) for item in stored(daemon)]
     words = [text.split("Received-SPF: ")[1].split(" ")[0] if "Received-SPF: " in text else None for text in texts]
     assert sorted(word or "" for word in words) == ["", "none", "pass", "softfail"]

@@ -168,6 +168,9 @@ final class SessionGate {
         if open.stage == .message {
             if let field = found.receivedSPF { open.verdict.fields.insert(field, at: 0) }
         } else if let template = spf.replies[found.result] {
+            if open.facts.ptr == nil, !template.facts.isEmpty {
+                return find(template.facts, for: open) { $0.judgeBySPF($1) }
+            }
             let reply = template.reply(open.facts, by: "spf")
             return finish(open, refusing: reply, by: [(name: "spf", value: found.result.rawValue)])
         }
