@@ -16,7 +16,7 @@ struct HeaderCheck: QueuePolicy {
     let receivedHops: Int
 
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
-        let dropped = mail.message.head.withUnsafeReadableBytes { mailboxLines($0) }
+        let dropped = mail.message.head.withUnsafeReadableBytes { HeaderBlock.mailboxLines(in: $0) }
         if dropped.end > 0 { mail.replace([(0..<dropped.end, "")]) }
         if !mail.header.isComplete, mail.message.rest != nil {
             throw PolicyRefusal(Reply(552, .init(5, 3, 4), "Message header is too large"))
@@ -39,22 +39,6 @@ struct HeaderCheck: QueuePolicy {
             throw PolicyRefusal(Reply(554, .init(5, 4, 6), "Too many hops, this message is in a loop"))
         }
     }
-}
-
-/// The lines of a mailbox file at the beginning, with which programs hand over what they took out of one: how many, and
-/// where they end. None if no field follows: then they are text.
-private func mailboxLines(_ octets: UnsafeRawBufferPointer) -> (count: Int, end: Int) {
-    var (count, end) = (0, 0)
-    while octets[end...].starts(with: "From ".utf8) || octets[end...].starts(with: ">From ".utf8) {
-        let next = octets.endOfLine(from: end)
-        // "From : a@b" is a field.
-        if HeaderBlock.isField(octets, end..<next) { break }
-        (count, end) = (count + 1, next)
-    }
-    guard count > 0, end < octets.count, HeaderBlock.isField(octets, end..<octets.endOfLine(from: end)) else {
-        return (0, 0)
-    }
-    return (count, end)
 }
 
 /// Whether a line from `start` to the first empty line has the name of one of these fields, however it is spoilt.

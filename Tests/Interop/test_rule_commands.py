@@ -252,7 +252,7 @@ def test_it_says_what_the_daemon_says(slimtad):
         rule("subject", "message", "554 5.6.0 no {rule}", header={"name": "Subject", "value": "*offer*"})])
     slimtad.start()
     message = slimtad.folder / "message"
-    message.write_text("Subject: an offer\nFrom: a@origin.test\n\nx\n")
+    message.write_text("From x\nSubject: an offer\nFrom: a@origin.test\n\nx\n")
 
     with slimtad.connect() as client:
         mine = client.sock.getsockname()[0]

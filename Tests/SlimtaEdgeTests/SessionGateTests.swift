@@ -146,12 +146,15 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
         try session.send("EHLO c\r\n")
         for (text, reply) in [
             ("Subject: many\r\n pills\r\n\r\nx\r\n", "554 5.6.0 no pills"), ("X: y\r\n\r\nSubject: pills\r\n", "250"),
+            // Dropped before the message is stored, they hide nothing; a line that is text does not begin a header.
+            ("From x\r\n>From x\r\nSubject: pills\r\n\r\nx\r\n", "554 5.6.0 no pills"),
+            ("X: y\r\nFrom x\r\nSubject: pills\r\n", "250"),
             ("X: y\r\n\r\n" + String(repeating: "z", count: 100) + "\r\n", "552 5.3.4 large"),
         ] {
             try session.send("MAIL FROM:<a@x.org> SIZE=1000\r\nRCPT TO:<b@y.org>\r\nDATA\r\n\(text).\r\n")
             #expect(try session.replies().last?.hasPrefix(reply) == true)
         }
-        #expect(session.storage.count == 1)
+        #expect(session.storage.count == 2)
     }
 
     @Test func countsWhatTheQueueHasTaken() throws {

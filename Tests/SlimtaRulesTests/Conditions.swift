@@ -61,7 +61,7 @@ func plainFacts() -> Facts {
 
 func header(_ text: String) -> HeaderFacts {
     let head = ByteBuffer(string: text)
-    return HeaderFacts(HeaderBlock(scanning: head), in: head)
+    return HeaderFacts(of: head)
 }
 
 private let agreed = TLSFacts(TLSDescription(version: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384"))

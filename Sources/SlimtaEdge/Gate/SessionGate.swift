@@ -306,7 +306,7 @@ final class SessionGate {
             facts.recipients = submission.recipients
             let head = situation.content?.head ?? ByteBuffer()
             facts.size = situation.content?.size ?? 0
-            facts.header = HeaderFacts(HeaderBlock(scanning: head), in: head)
+            facts.header = HeaderFacts(of: head)
         case .connect, .startTLS, .data, .credentials, .room, .end: break
         }
         facts.rates = gate.rates(client: situation.connection.peer.address, login: facts.login, at: now)

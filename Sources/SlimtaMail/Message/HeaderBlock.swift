@@ -50,6 +50,23 @@ package struct HeaderBlock: Sendable {
         }
     }
 
+    /// The lines of a mailbox file ("From a@b Sat Jan ...", ">From ...") at the beginning of a message, with which programs
+    /// hand over what they took out of one: how many, and where they end. None if no field follows: then they are text.
+    ///
+    /// They are no part of the message. Whoever looks at the header of what a client sends passes over them: they are
+    /// dropped before it is stored, and what is behind them is its header.
+    package static func mailboxLines(in octets: UnsafeRawBufferPointer) -> (count: Int, end: Int) {
+        var (count, end) = (0, 0)
+        while octets[end...].starts(with: "From ".utf8) || octets[end...].starts(with: ">From ".utf8) {
+            let next = octets.endOfLine(from: end)
+            // "From : a@b" is a field.
+            if isField(octets, end..<next) { break }
+            (count, end) = (count + 1, next)
+        }
+        guard count > 0, end < octets.count, isField(octets, end..<octets.endOfLine(from: end)) else { return (0, 0) }
+        return (count, end)
+    }
+
     /// Whether a line begins a field.
     package static func isField(_ octets: UnsafeRawBufferPointer, _ line: Range<Int>) -> Bool {
         fieldName(in: octets, line) != nil

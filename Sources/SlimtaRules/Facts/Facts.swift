@@ -79,11 +79,17 @@ package struct HeaderFacts: Sendable {
     private let block: HeaderBlock
     private let head: ByteBuffer
 
-    /// `block` is what was found in `head`, the beginning of the message.
-    package init(_ block: HeaderBlock, in head: ByteBuffer) {
-        self.block = block
+    /// What is found in `head`, the beginning of a message as the client sent it. Lines of a mailbox file before the first
+    /// field are passed over: they do not hide the header from rules, as they are dropped before the message is stored.
+    package init(of head: ByteBuffer) {
+        var head = head
+        head.moveReaderIndex(forwardBy: head.withUnsafeReadableBytes { HeaderBlock.mailboxLines(in: $0).end })
         self.head = head
+        block = HeaderBlock(scanning: head)
     }
+
+    /// Whether the end of the header was seen.
+    package var isComplete: Bool { block.isComplete }
 
     /// The values of all fields of a name, whatever its case: unfolded (RFC 5322 section 2.2.3), without blanks at their
     /// ends. Octets that are no UTF-8 are replaced.

@@ -214,14 +214,10 @@ struct SessionOptions: ParsableArguments {
             octets = octets.flatMap { $0 == 10 ? [13, 10] : [$0] }
         }
         let size = octets.count
-        let head = ByteBuffer(bytes: octets)
-        var block = HeaderBlock(scanning: head)
-        if !block.isComplete {
-            // A header alone: its end is added.
-            octets += Array((octets.last == 10 ? "\r\n" : "\r\n\r\n").utf8)
-            block = HeaderBlock(scanning: ByteBuffer(bytes: octets))
-            return (HeaderFacts(block, in: ByteBuffer(bytes: octets)), size)
-        }
-        return (HeaderFacts(block, in: head), size)
+        let header = HeaderFacts(of: ByteBuffer(bytes: octets))
+        guard !header.isComplete else { return (header, size) }
+        // A header alone: its end is added.
+        octets += Array((octets.last == 10 ? "\r\n" : "\r\n\r\n").utf8)
+        return (HeaderFacts(of: ByteBuffer(bytes: octets)), size)
     }
 }
