@@ -30,6 +30,13 @@ extension Configuration {
             let text = "nobody wants to know the result: no entry for one, no received_spf = true, no rule with spf"
             warnings.append(Warning(keyPath: "spf", text: text))
         }
+        // Who has not logged in by MAIL is a client of these networks, or on this machine, for which no domain speaks.
+        if spf.isWanted, !spf.authenticated, edges.allSatisfy({ $0.access.trustedNetworks.isEmpty }) {
+            let text =
+                "concerns nobody: no edge has trusted_networks, so that all who get to MAIL from elsewhere have "
+                + "authenticated; authenticated = true checks them too"
+            warnings.append(Warning(keyPath: "spf", text: text))
+        }
         return warnings
     }
 
@@ -58,7 +65,9 @@ extension Configuration {
         guard !own.isEmpty else { return warnings }
         if let reason = lack(rule.stage, own) { return warnings + [neverMatches(rule.name, "\(path).at", reason)] }
         for condition in rule.conditions where !condition.isTurnedRound {
-            guard let reason = lack(condition.test, own) else { continue }
+            guard let reason = lack(condition.test, own) ?? lackOfQuestions(condition.test, rule.stage, own) else {
+                continue
+            }
             warnings.append(neverMatches(rule.name, "\(path).\(condition.name)", reason))
         }
         return warnings
@@ -101,6 +110,21 @@ extension Configuration {
             .header, .hours, .weekdays, .earlyTalker(false):
             return nil
         }
+    }
+
+    /// Why none of the lists of a condition is asked at `stage` on these edges; nil: one may be. Whoever gets to MAIL has
+    /// authenticated or is trusted: of the former only lists with `authenticated = true` are asked, of the latter those
+    /// that are not about their address.
+    private func lackOfQuestions(_ test: Condition.Test, _ stage: Stage, _ edges: [Edge]) -> String? {
+        guard case .dnsbl(let wanted) = test, stage.isAtOrBehind(.auth) else { return nil }
+        let lists = dnsbls.filter { list in wanted.contains { $0.name == list.name } }
+        let hasTrusted = stage != .auth && edges.contains { !$0.trust.isEmpty }
+        guard !lists.contains(where: { $0.authenticated || hasTrusted && $0.of != .client }) else { return nil }
+        let all = lists.map { "[[dnsbl]] \(KeyPath.quoted($0.name))" }.joined(separator: ", ")
+        return
+            "at \(stage.rawValue) every client has authenticated or may send without it, and of such ones nothing is "
+            + "asked without authenticated = true in \(all)"
+            + (lists.contains { $0.of == .client } ? "; others are judged by a rule at connect" : "")
     }
 
     private static let noAuth = "no edge that it is for has AUTH"

@@ -213,6 +213,14 @@ import Testing
     }
 
     private static let rule = "[[rule]]\nname = \"r\"\nat = \"message\"\naction = \"hold\"\n"
+    private static let connect = rule.replacing("message", with: "connect")
+    private static let list = "[[dnsbl]]\nname = \"zen\"\nzone = \"zen.example\"\n"
+    private static let asksNothing =
+        "every client has authenticated or may send without it, and of such ones nothing is asked without "
+        + "authenticated = true in"
+    private static let concernsNobody =
+        "concerns nobody: no edge has trusted_networks, so that all who get to MAIL from elsewhere have authenticated; "
+        + "authenticated = true checks them too"
     private static let never = "the rule \"r\" can never match:"
 
     /// Behind an edge "in" without AUTH and TLS.
@@ -248,11 +256,25 @@ import Testing
         Case(
             "[[dnsbl]]\nname = \"zen\"\nzone = \"zen.example\"",
             "dnsbl[0]: no rule has dnsbl = \"zen\": nobody asks the list"),
-        Case("[[dnsbl]]\nname = \"zen\"\nzone = \"zen.example\"\n" + rule + "dnsbl = \"zen\""),
+        Case(list + connect + "dnsbl = \"zen\""),
+        Case(
+            list + rule + "dnsbl = \"zen\"",
+            "rule[0].dnsbl: \(never) at message \(asksNothing) [[dnsbl]] \"zen\"; others are judged by a rule at connect"
+        ),
+        Case(list + "authenticated = true\n" + rule + "dnsbl = \"zen\""),
+        Case(list + rule + "not = { dnsbl = \"zen\" }"),
+        // This machine is trusted, and what it says may be on a list.
+        Case(list + "of = \"sender\"\n" + rule + "dnsbl = \"zen\""),
+        Case(list + "of = \"ehlo\"\n" + rule + "dnsbl = \"zen\""),
+        Case(
+            list + list.replacing("zen", with: "other") + "of = \"sender\"\nauthenticated = true\n" + rule
+                + "dnsbl = [\"zen\", \"other\"]"),
         Case(
             "[spf]\nauthenticated = true",
             "spf: nobody wants to know the result: no entry for one, no received_spf = true, no rule with spf"),
         Case("[spf]\nauthenticated = true\nreceived_spf = true"),
+        Case("[spf]\nreceived_spf = true", "spf: \(concernsNobody)"),
+        Case("[spf]\nfail = { code = 550, message = \"no\" }", "spf: \(concernsNobody)"),
         Case("[spf]\ntimeout = \"5s\"\n" + rule + "spf = \"fail\""),
     ])
     func afterASoundEdge(_ given: Case) throws {
@@ -281,6 +303,41 @@ import Testing
 
             """
         #expect(try warnings(edge + other + Self.rule + given.text) == given.errors)
+    }
+
+    /// Where everybody has to log in, what is said in MAIL is that of somebody who has; trusted networks are the exception.
+    @Test func listsAndSPFOfWhomItIs() throws {
+        let open =
+            edge.replacing("127.0.0.1:2525", with: "[::]:587").replacing("\"none\"", with: "\"required\"")
+            .replacing("tls = \"required\"", with: "tls = \"starttls\"")
+        let certificate = "[tls]\ncertificate = \"/c\"\nkey = \"/k\"\n"
+        let given =
+            certificate + "[spf]\nreceived_spf = true\n" + Self.list + "of = \"sender\"\n"
+            + Self.rule.replacing("message", with: "mail") + "dnsbl = \"zen\""
+        #expect(
+            try warnings(open + given) == [
+                "rule[0].dnsbl: \(Self.never) at mail \(Self.asksNothing) [[dnsbl]] \"zen\"",
+                "spf: \(Self.concernsNobody)",
+            ])
+        let trusting = open.replacing("# seven", with: "trusted_networks = [\"192.0.2.0/24\"] # seven")
+        #expect(try warnings(trusting + given) == [])
+    }
+
+    /// With all that is shown in it, the sample that we ship warns of no list: each is asked by the rule that is about it.
+    @Test func listsOfTheSample() throws {
+        let tables = ["# [[rule]]", "# [[dnsbl]]"]
+        let keys = [
+            "name", "at", "dnsbl", "zone", "zone_file", "of", "authenticated", "action", "reply", "add_field", "delay",
+        ]
+        var isShown = false
+        let lines = try readFile("etc/slimta.conf").split(separator: "\n").map { line in
+            let isTable = tables.contains { line.hasPrefix($0) }
+            if isTable || line.hasPrefix("# [") || line.hasPrefix("[") { isShown = isTable }
+            let isKey = keys.contains { line.hasPrefix("# \($0) = ") }
+            return String(isTable || isShown && isKey ? line.dropFirst(2) : line)
+        }
+        #expect(lines.count { $0.hasPrefix("dnsbl = ") } == 2)
+        #expect(try warnings(lines.joined(separator: "\n")) == [])
     }
 
     @Test func certificatesNobodyIsAskedFor() throws {
