@@ -1,6 +1,7 @@
 // Lookups of sessions, asked of a real name server with real list zones: what is found, when it counts, and that nothing is
 // left when a session ends.
 
+import Foundation
 import Logging
 import NIOCore
 import NIOPosix
@@ -46,7 +47,7 @@ import Testing
             "2.0.0.127.slow.list. 300 IN A 127.0.0.2", "9.2.0.192.text.list. 300 IN A 127.0.0.2",
         ],
         refusing: ["broken.example.", "dead.list."],
-        silent: ["silent.example.", "9.2.0.192.slow.list.", "silent.list."],
+        silent: ["7.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.", "silent.example.", "9.2.0.192.slow.list.", "silent.list."],
         serverOptions: ["everything.list.", "parked.list.", "refusing.list."].map { "local-zone: \"\($0)\" redirect" })
 
     private static let loop = MultiThreadedEventLoopGroup.singleton.next()
@@ -380,16 +381,67 @@ import Testing
 
     // MARK: Floods
 
-    /// A thousand sessions from one place: few questions at a time, what finds no room fails at once and is told once, and
+    /// All connections that an address may have at once, with all that is found by them: each list is asked once, its name
+    /// once, and nothing is left out. One that goes takes nothing from the others.
+    @Test func manyConnectionsOfOneAddress() async throws {
+        let log = FileManager.default.temporaryDirectory.appendingPathComponent("questions-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: log) }
+        let server = try NameServer(
+            records: [
+                "2.0.0.127.one.list. 0 IN A 127.0.0.2", "9.2.0.192.one.list. 0 IN A 127.0.0.2",
+                "2.0.0.127.two.list. 0 IN A 127.0.0.2", "9.2.0.192.two.list. 0 IN A 127.0.0.3",
+                "9.2.0.192.in-addr.arpa. 0 IN PTR nine.example.", "nine.example. 0 IN A 192.0.2.9",
+            ], serverOptions: ["log-queries: yes", "logfile: \"\(log.path)\""])
+        defer { server.stop() }
+        let first = try await Session("192.0.2.9", lists: [Self.list("one"), Self.list("two")], server: server)
+        let client = ConnectionFacts(peer: try SocketAddress(ipAddress: "192.0.2.9", port: 1), local: nil).peer
+        let facts: Set<Fact> = [.ptr, .dnsbl("one"), .dnsbl("two")]
+        let promises = (0..<100).map { _ in Self.loop.makePromise(of: SessionLookups.Known.self) }
+        let sessions = try await Self.loop.submit { () -> NIOLoopBound<[SessionLookups]> in
+            let sessions = promises.map { promise in
+                let session = first.lookups.session(client: client, isTrusted: false, on: Self.loop)
+                session.values(facts, about: .init()) { promise.succeed($0) }
+                return session
+            }
+            let gone = first.lookups.session(client: client, isTrusted: false, on: Self.loop)
+            gone.begin(facts, about: .init())
+            gone.end()
+            return NIOLoopBound(sessions, eventLoop: Self.loop)
+        }.get()
+        for promise in promises {
+            let known = try await promise.futureResult.get()
+            #expect(known.listings["one"] == .listed(Self.ips("127.0.0.2"), text: nil))
+            #expect(known.listings["two"] == .listed(Self.ips("127.0.0.3"), text: nil))
+            #expect(known.ptr?.confirmed == ["nine.example"])
+        }
+        #expect(first.lookups.counts.leftOut == 0)
+        #expect(first.lookups.shared.count == 0)
+        let lines = try String(contentsOf: log, encoding: .utf8).split(separator: "\n")
+        for name in ["9.2.0.192.one.list.", "9.2.0.192.two.list.", "9.2.0.192.in-addr.arpa.", "nine.example."] {
+            #expect(lines.count { $0.contains(" \(name) ") } == 1, "\(name)")
+        }
+        try await Self.loop.submit { for session in sessions.value { session.end() } }.get()
+    }
+
+    /// As many connections of one place that have different addresses.
+    @Test func roomForAllListsOfAPlace() {
+        let limits = Lookups.Limits()
+        #expect(limits.line(forLists: 0) == limits.line)
+        #expect(limits.line(forLists: 3).waitingOfSource == 3 * limits.line.waitingOfSource)
+        #expect(limits.line(forLists: 3).waiting == 3 * limits.line.waiting)
+    }
+
+    /// A thousand sessions from one place, each with an address of its own: few questions at a time, what finds no room fails at once and is told once, and
     /// another client is served meanwhile.
     @Test func flood() async throws {
         var limits = Lookups.Limits()
         limits.line = .init(running: 8, runningOfSource: 4, waiting: 40, waitingOfSource: 20)
         let session = try await Session("192.0.2.1", lists: [Self.list("good")], limits: limits)
         let sessions = try await Self.loop.submit { () -> NIOLoopBound<[SessionLookups]> in
-            let client = ConnectionFacts(peer: try? SocketAddress(ipAddress: "192.0.2.7", port: 1), local: nil).peer
-            let sessions = (0..<1000).map { _ in
-                session.lookups.session(client: client, isTrusted: false, on: Self.loop)
+            let sessions = (0..<1000).map { number in
+                let address = try? SocketAddress(ipAddress: "2001:db8:7::\(String(number, radix: 16))", port: 1)
+                let client = ConnectionFacts(peer: address, local: nil).peer
+                return session.lookups.session(client: client, isTrusted: false, on: Self.loop)
             }
             for session in sessions { session.begin([.ptr], about: .init()) }
             return NIOLoopBound(sessions, eventLoop: Self.loop)

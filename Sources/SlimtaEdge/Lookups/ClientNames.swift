@@ -9,9 +9,9 @@ enum ClientNames {
     /// More names of an address than these are not looked at, as in RFC 7208 section 4.6.4.
     static let limit = 10
 
-    /// Looks up the names of `address`, then the addresses of these names: in one family, that of `address`.
-    static func find(_ address: IPAddress, by questions: LookupQuestions) async -> PTRFact {
-        guard let name = ReverseName.name(of: address) else { return PTRFact() }
+    /// Looks up the names of `address`, which are at `name`, then the addresses of these names: in one family, that of
+    /// `address`.
+    static func find(_ address: IPAddress, at name: QueryName, by questions: LookupQuestions) async -> PTRFact {
         let names: [String]
         switch await questions.ptr(name) {
         // Sorted: name servers turn records round with each answer.

@@ -57,9 +57,12 @@ enum LookupPlan {
         guard let address = client.endpoint.address else {
             return .known(.nothing, .ptr(PTRFact()))
         }
+        guard let name = ReverseName.name(of: address) else { return .known(.nothing, .ptr(PTRFact())) }
         let questions = lookups.questions(for: client.endpoint)
-        return .lookUp(.client, lookups.settings.ptrTimeout) { _ in .ptr(await ClientNames.find(address, by: questions))
+        let work = shared(.ptr, name, by: questions, lookups) { _ in
+            .ptr(await ClientNames.find(address, at: name, by: questions))
         }
+        return .lookUp(.client, lookups.settings.ptrTimeout, work)
     }
 
     private static func listing(
@@ -88,9 +91,21 @@ enum LookupPlan {
         guard let name else { return nothing }
         guard watch.isInOrder else { return .known(key, .listing(BlockListLookup.outOfOrder)) }
         let questions = lookups.questionsToLists(for: client.endpoint)
-        return .lookUp(key, list.timeout) { interim in
+        let work = shared(.dnsbl(list.name), name, by: questions, lookups) { interim in
             .listing(
                 await BlockListLookup.find(name, in: watch, by: questions) { interim.become(.listing($0)) })
+        }
+        return .lookUp(key, list.timeout, work)
+    }
+
+    /// `work`, or that of another session of the same place about the same name: whoever connects a hundred times at once is
+    /// asked about once, and does not fill its part of the line, in which case nobody would know that it is listed.
+    private static func shared(
+        _ fact: Fact, _ name: QueryName, by questions: LookupQuestions, _ lookups: Lookups, _ work: @escaping Work
+    ) -> Work {
+        let key = SharedLookups.Key(fact: fact, name: name, source: questions.source)
+        return { [shared = lookups.shared] interim in
+            await shared.value(of: key, interim, work) ?? .failed(fact, "nobody waits for it")
         }
     }
 

@@ -52,9 +52,20 @@ enum LookupValue: Sendable {
 
 /// What a lookup knows before it is complete: this counts if its time is over.
 final class Interim: Sendable {
-    private let found = Mutex<LookupValue?>(nil)
+    private struct State {
+        var value: LookupValue?
+        var other: Interim?
+    }
 
-    var value: LookupValue? { found.withLock { $0 } }
+    private let state = Mutex(State())
 
-    func become(_ value: LookupValue) { found.withLock { $0 = value } }
+    var value: LookupValue? {
+        let (value, other) = state.withLock { ($0.value, $0.other) }
+        return value ?? other?.value
+    }
+
+    func become(_ value: LookupValue) { state.withLock { $0.value = value } }
+
+    /// From now on it is what the `other`, of a lookup that is shared, is.
+    func follow(_ other: Interim) { state.withLock { $0.other = other } }
 }

@@ -40,6 +40,14 @@ package final class Lookups: Sendable {
         /// libunbound has 1024 questions at a time and 256 sockets, which relays need too.
         var line = LookupLineMachine.Limits(running: 100, runningOfSource: 12, waiting: 2000, waitingOfSource: 100)
         var watch = BlockListWatch.Times()
+
+        /// Each connection asks each list once at a time: there is room for that, however many lists there are.
+        func line(forLists count: Int) -> LookupLineMachine.Limits {
+            var line = line
+            line.waiting *= max(1, count)
+            line.waitingOfSource *= max(1, count)
+            return line
+        }
     }
 
     /// What has happened since the start.
@@ -67,6 +75,8 @@ package final class Lookups: Sendable {
     /// keep lists from being asked.
     private let listLine: LookupLine
     private let line: LookupLine
+    /// What several sessions want at once.
+    let shared = SharedLookups()
     private let counted: CountedLookups
     /// What has to live as long as this, such as a lease of the resolver.
     private let keeping: (any Sendable)?
@@ -91,7 +101,7 @@ package final class Lookups: Sendable {
         self.resolver = resolver
         self.keeping = keeping
         self.counted = counted
-        listLine = LookupLine(limits.line) { counted.leftOut() }
+        listLine = LookupLine(limits.line(forLists: settings.lists.count)) { counted.leftOut() }
         line = LookupLine(limits.line) { counted.leftOut() }
         watches = Dictionary(
             settings.lists.map {
