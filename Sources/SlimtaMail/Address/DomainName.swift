@@ -22,6 +22,19 @@ package enum DomainName {
         return isHostName(ascii) ? ascii : nil
     }
 
+    /// A name with its A-labels as they are read (RFC 5890 section 2.3.2.1): "m\u{FC}nchen.de" for "xn--mnchen-3ya.de". Labels
+    /// that are none, or cannot be read, stay as they are.
+    package static func unicode(_ name: String) -> String {
+        name.split(separator: ".", omittingEmptySubsequences: false).map { label in
+            let label = String(label)
+            guard label.utf8.starts(with: "xn--".utf8), !label.utf8.contains(0) else { return label }
+            var found: UnsafeMutablePointer<CChar>?
+            guard idn2_to_unicode_8z8z(label, &found, 0) == CInt(IDN2_OK.rawValue), let found else { return label }
+            defer { idn2_free(found) }
+            return String(cString: found)
+        }.joined(separator: ".")
+    }
+
     /// Whether it is labels of 1 to 63 lower-case letters, digits, underscores and inner hyphens, 253 octets at most.
     private static func isHostName(_ name: String) -> Bool {
         name.utf8.count <= 253

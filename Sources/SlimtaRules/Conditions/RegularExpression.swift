@@ -1,6 +1,7 @@
 // A regular expression of slimta.conf: PCRE2 behind one owner. TextPattern has it.
 
 internal import CPCRE2
+internal import SlimtaMail
 
 /// A Perl-compatible regular expression over UTF-8, that ignores case and takes no longer than its limits allow.
 final class RegularExpression: Sendable {
@@ -9,7 +10,7 @@ final class RegularExpression: Sendable {
     private static let matchLimit: UInt32 = 100_000
     /// In KiB.
     private static let heapLimit: UInt32 = 1024
-    /// The longest text that is looked at, in octets.
+    /// How much of a text is looked at, in octets: whoever pads it gets no further than that its end is not seen.
     static let textLimit = 16 * 1024
 
     // Compiled once, and never written to again: PCRE2 allows any number of threads to match with it.
@@ -45,15 +46,15 @@ final class RegularExpression: Sendable {
     /// What a text is to an expression.
     enum Match: Equatable {
         case yes, no
-        /// It took too long, or the text is too long to be looked at: nobody knows.
+        /// It took too long: nobody knows.
         case unknown
     }
 
-    /// Whether it is found anywhere in `text`.
+    /// Whether it is found anywhere in `text`, of which a long one is cut at a character: its first 16 KiB are all of it.
     func match(_ text: String) -> Match {
-        guard text.utf8.count <= Self.textLimit, let data = pcre2_match_data_create_8(1, nil) else { return .unknown }
+        guard let data = pcre2_match_data_create_8(1, nil) else { return .unknown }
         defer { pcre2_match_data_free_8(data) }
-        var text = text
+        var text = text.cut(toOctets: Self.textLimit)
         let result = text.withUTF8 {
             pcre2_match_8(code, $0.baseAddress, $0.count, 0, PCRE2_NO_UTF_CHECK, data, context)
         }

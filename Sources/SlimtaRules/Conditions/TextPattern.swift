@@ -54,7 +54,7 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
     /// Whether `text` matches; nil: nobody knows, because it takes too long to find out.
     ///
     /// - Parameter text: an address, a host's name, or any other text. Case does not matter, and domains are compared in
-    ///   A-labels.
+    ///   A-labels; to an expression it is enough if it is found in one spelling of the domain.
     package func matches(_ text: String) -> Bool? {
         switch kind {
         case .exact(let wanted): return Self.folded(text) == wanted.folded
@@ -65,11 +65,7 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
         case .domain(let domain): return Self.domain(of: text) == domain
         case .below(let domain): return Self.domain(of: text).ends(with: "." + domain)
         case .expression(let expression):
-            switch expression.match(text) {
-            case .yes: return true
-            case .no: return false
-            case .unknown: return nil
-            }
+            return Self.matches(expression, Self.spellings(of: text))
         }
     }
 
@@ -79,7 +75,8 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
         case .exact(let wanted): return text.lowercased() == wanted.plain ?? wanted.folded
         case .glob(let glob):
             return Self.matches(Array(text.lowercased().utf8)[...], (glob.plain ?? glob.folded)[...])
-        case .domain, .below, .expression: return matches(text)
+        case .expression(let expression): return Self.matches(expression, [text])
+        case .domain, .below: return matches(text)
         }
     }
 
@@ -108,6 +105,33 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
     /// An address, or the name of a host: its last "@" begins the domain.
     static func folded(_ text: String) -> String {
         text.utf8.contains(UInt8(ascii: "@")) ? text.foldedAsAddress() : withoutLastDot(text.foldedAsDomain())
+    }
+
+    /// All that an expression may mean by an address or a host's name: as it is written, with its domain in A-labels, and in
+    /// U-labels. Which one a client writes is its choice, and full-width letters or U+3002 for a dot are more of them: mail
+    /// goes to the same domain.
+    private static func spellings(of text: String) -> [String] {
+        let folded = folded(text)
+        var spellings = [text]
+        if folded != text.asciiLowercased() { spellings.append(folded) }
+        let start = folded.utf8.lastIndex(of: UInt8(ascii: "@")).map { folded.utf8.index(after: $0) }
+        let domain = String(folded[(start ?? folded.startIndex)...])
+        let unicode = DomainName.unicode(domain)
+        if unicode != domain { spellings.append(folded[..<(start ?? folded.startIndex)] + unicode) }
+        return spellings
+    }
+
+    /// One that is found is enough; nil: none is, and of one nobody knows.
+    private static func matches(_ expression: RegularExpression, _ spellings: [String]) -> Bool? {
+        var isOpen = false
+        for spelling in spellings {
+            switch expression.match(spelling) {
+            case .yes: return true
+            case .no: continue
+            case .unknown: isOpen = true
+            }
+        }
+        return isOpen ? nil : false
     }
 
     /// A glob with the labels of its domain in A-labels that have no `*` or `?` in them.
