@@ -84,6 +84,21 @@ import Testing
         #expect(count(counters, .login, .day, login: "known", at: 2000) == 2000)
     }
 
+    /// Whoever changes what is counted keeps what still is.
+    @Test func whatIsKeptGoesOn() {
+        var counters = RateCounters(for: [.init(.login, .day), .init(.login, .minute), .init(.client, .hour)])
+        for second in 0..<5 { counters.accepted(from: IPAddress("192.0.2.1"), login: "alice", at: at(Int64(second))) }
+        #expect(counters.count == 2)
+        counters.keep([.init(.login, .day), .init(.login, .hour)])
+        #expect(counters.count == 1)
+        counters.accepted(from: IPAddress("192.0.2.1"), login: "alice", at: at(6))
+        let facts = counters.facts(client: IPAddress("192.0.2.1"), login: "alice", at: at(7))
+        #expect(facts.counts == [.init(.login, .day): 6, .init(.login, .hour): 1])
+        // What was not counted for a while begins anew.
+        counters.keep([.init(.client, .hour), .init(.login, .day)])
+        #expect(count(counters, .client, .hour, at: 8) == 0 && count(counters, .login, .day, at: 8) == 6)
+    }
+
     @Test func theClockIsPutBack() {
         var counters = RateCounters(for: Self.all)
         counters.accepted(from: nil, login: "a", at: at(100_000))

@@ -101,22 +101,30 @@ package final class Gate: Sendable {
 
 /// The counts of all sessions of all edges: how many messages were accepted of whom.
 package final class MessageRates: Sendable {
-    /// What is counted. A reload that wants the same goes on with these counts.
-    package let keys: Set<RateFacts.Key>
-    private let counters: Mutex<RateCounters>
+    private final class Shared: Sendable {
+        let counters: Mutex<RateCounters>
 
-    /// Counts for `keys`, from now on.
-    package init(for keys: Set<RateFacts.Key>) {
+        init(_ counters: RateCounters) { self.counters = Mutex(counters) }
+    }
+
+    private let keys: Set<RateFacts.Key>
+    private let shared: Shared
+
+    /// Counts for `keys`: from now on, or, what is counted by `previous` already, going on with its counts. Both count in one
+    /// place: sessions that have begun with `previous` count for those that begin now, and the other way round.
+    package init(for keys: Set<RateFacts.Key>, continuing previous: MessageRates? = nil) {
         self.keys = keys
-        counters = Mutex(RateCounters(for: keys))
+        shared = previous?.shared ?? Shared(RateCounters(for: keys))
+        // What `previous` alone wants is kept until the next reload: this one may yet fail.
+        if let previous { shared.counters.withLock { $0.keep(keys.union(previous.keys)) } }
     }
 
     func facts(client: IPAddress?, login: String?, at now: Timestamp) -> RateFacts {
-        counters.withLock { $0.facts(client: client, login: login, at: now) }
+        shared.counters.withLock { $0.facts(client: client, login: login, at: now) }
     }
 
     func accepted(from client: IPAddress?, login: String?, at now: Timestamp) {
-        counters.withLock { $0.accepted(from: client, login: login, at: now) }
+        shared.counters.withLock { $0.accepted(from: client, login: login, at: now) }
     }
 }
 

@@ -57,6 +57,13 @@ package struct RateCounters: Sendable {
     package enum Subject: Hashable, Sendable {
         case client(IPAddress)
         case login(String)
+
+        fileprivate var kind: RateSubject {
+            switch self {
+            case .client: .client
+            case .login: .login
+            }
+        }
     }
 
     fileprivate struct Window: Sendable {
@@ -71,13 +78,22 @@ package struct RateCounters: Sendable {
 
     fileprivate static let parts: Int64 = 12
     private let limit: Int
-    private let kept: Set<RateFacts.Key>
+    private var kept: Set<RateFacts.Key>
     private var entries: [Subject: Entry] = [:]
 
     /// Counts what `keys` need and nothing else; at most `limit` subjects are remembered.
     package init(for keys: Set<RateFacts.Key>, limit: Int = 100_000) {
         kept = keys
         self.limit = limit
+    }
+
+    /// Counts what `keys` need from now on: what was counted of them still counts, the rest is forgotten.
+    package mutating func keep(_ keys: Set<RateFacts.Key>) {
+        kept = keys
+        for (subject, entry) in entries {
+            let windows = entry.windows.filter { keys.contains(RateFacts.Key(subject.kind, $0.key)) }
+            entries[subject] = windows.isEmpty ? nil : Entry(windows: windows, last: entry.last)
+        }
     }
 
     /// How many subjects are remembered.

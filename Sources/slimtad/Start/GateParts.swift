@@ -19,7 +19,7 @@ struct GateParts: Sendable {
     /// - Parameters:
     ///   - lists: what ``SlimtaRules/RuleSet/lists(of:)`` says that the rules need.
     ///   - zones: what the files of `zone_file` say, by their names.
-    ///   - previous: those in use: what they have counted still counts, if the same is counted now.
+    ///   - previous: those in use: what they have counted still counts, as far as it is counted now.
     ///   - lease: of `resolver`; sessions that look something up keep it.
     init(
         _ values: Configuration, hostname: String, lists: [ListReference: any TextList], zones: [String: String],
@@ -28,7 +28,7 @@ struct GateParts: Sendable {
         rules = RuleSet(values.rules, lists: lists)
         spf = values.spf.isWanted ? values.spf.enforcement : nil
         let keys = rules.rates
-        rates = keys.isEmpty ? nil : previous?.rates.flatMap { $0.keys == keys ? $0 : nil } ?? MessageRates(for: keys)
+        rates = keys.isEmpty ? nil : MessageRates(for: keys, continuing: previous?.rates)
         services = try values.policyServices.map { service in
             let client = PolicyServiceClient(try service.settings, group: ground.group, logger: ground.logger)
             return Gate.Service(
