@@ -41,6 +41,11 @@ package struct Verdict: Hashable, Sendable {
 
     /// Nothing is against it.
     package init() {}
+
+    /// For the log: the rule or the policy service that has added the last field; "spf" if none has.
+    package var lastOfFields: String {
+        notes.last { $0.action == "add_field" || $0.action == "PREPEND" }?.rule ?? "spf"
+    }
 }
 
 /// What a message gets when it is stored.
@@ -50,16 +55,44 @@ package struct Effects: Hashable, Sendable {
     /// Who holds it; nil: nobody.
     package var heldBy: String?
 
+    /// Whether there was no room for more fields.
+    private var isFull = false
+
+    // Every copy of a message has its fields: a service that puts one in for each recipient makes as many of each.
+    /// How many fields a message gets.
+    static let fieldsLimit = 100
+    /// How many octets of fields a message gets.
+    static let octetsLimit = 64 * 1024
+
     /// Nothing.
     package init() {}
 
-    /// Adds what a verdict says. A field that is there already is not added again.
-    package mutating func add(_ fields: [String], heldBy: String?) {
-        for field in fields where !self.fields.contains(field) { self.fields.append(field) }
+    /// Adds what a verdict says. A field that is there already is not added again; one that has no room within the limits
+    /// beside these and those of `others` is left out. true: one was, and none before it.
+    fileprivate mutating func add(_ fields: [String], heldBy: String?, beside others: Effects = Effects()) -> Bool {
         self.heldBy = self.heldBy ?? heldBy
+        let wasFull = isFull
+        var octets = others.octets + self.octets
+        for field in fields where !self.fields.contains(field) {
+            guard others.fields.count + self.fields.count < Self.fieldsLimit,
+                octets + field.utf8.count <= Self.octetsLimit
+            else {
+                isFull = true
+                continue
+            }
+            self.fields.append(field)
+            octets += field.utf8.count
+        }
+        return isFull && !wasFull
     }
 
-    fileprivate mutating func add(_ other: Effects) { add(other.fields, heldBy: other.heldBy) }
+    private var octets: Int { fields.reduce(0) { $0 + $1.utf8.count } }
+
+    fileprivate func with(_ other: Effects) -> Effects {
+        var both = self
+        _ = both.add(other.fields, heldBy: other.heldBy)
+        return both
+    }
 }
 
 /// What the stages of a session have said that holds for its messages, for as long as it holds.
@@ -77,20 +110,28 @@ package struct EffectsMemory: Hashable, Sendable {
     package var isEmpty: Bool { self == EffectsMemory() }
 
     /// Keeps what a stage says, if the command was not refused. `transaction` is the session's number of the transaction.
-    package mutating func note(_ fields: [String], heldBy: String?, at stage: Stage, transaction number: UInt64) {
-        var effects = Effects()
-        effects.add(fields, heldBy: heldBy)
+    ///
+    /// Returns whether fields had no room, for the first time: a line of the log is due.
+    @discardableResult
+    package mutating func note(_ fields: [String], heldBy: String?, at stage: Stage, transaction number: UInt64) -> Bool
+    {
         switch stage {
-        case .connect: connect = effects
-        case .ehlo: hello = effects
-        case .starttls: break
-        case .auth: login = effects
+        case .connect:
+            connect = Effects()
+            return connect.add(fields, heldBy: heldBy)
+        case .ehlo:
+            hello = Effects()
+            return hello.add(fields, heldBy: heldBy, beside: connect.with(login))
+        case .starttls: return false
+        case .auth:
+            login = Effects()
+            return login.add(fields, heldBy: heldBy, beside: connect.with(hello))
         case .mail, .rcpt, .data, .message:
             if self.number != number {
                 transaction = Effects()
                 self.number = number
             }
-            transaction.add(effects)
+            return transaction.add(fields, heldBy: heldBy, beside: connect.with(hello).with(login))
         }
     }
 
@@ -109,10 +150,7 @@ package struct EffectsMemory: Hashable, Sendable {
 
     /// What the message of a transaction gets.
     package func effects(ofTransaction number: UInt64) -> Effects {
-        var effects = connect
-        effects.add(hello)
-        effects.add(login)
-        if self.number == number { effects.add(transaction) }
-        return effects
+        let effects = connect.with(hello).with(login)
+        return self.number == number ? effects.with(transaction) : effects
     }
 }

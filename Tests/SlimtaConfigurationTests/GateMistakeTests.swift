@@ -228,6 +228,11 @@ import Testing
             """
             11: rule[0].add_field: found the field Subject, of which a message has its own and no second one; allowed is another
             """),
+        Case(
+            "[[rule]]\nname = \"a\"\nat = \"rcpt\"\nadd_field = \"X-To: {recipient}\"",
+            """
+            11: rule[0].add_field: found {recipient} in a field, which shows recipients to each other; allowed is it in replies
+            """),
     ])
     func afterASoundEdge(_ given: Case) {
         // What is long is given by its beginning.

@@ -157,6 +157,15 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
         #expect(session.storage.count == 2)
     }
 
+    /// Who sends to many gets a message with no more fields for it, and one line tells so.
+    @Test func fieldsAreBounded() throws {
+        let rules = try (0..<120).map { Rule("f\($0)", at: .mail, [], .addField(try FieldTemplate("X-\($0): {rule}"))) }
+        let session = try SessionFixture(gate: Gate(rules: RuleSet(rules), spf: nil, lookups: nil, rates: nil))
+        try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\nt\r\n.\r\n")
+        #expect(session.storage.terms == [SubmissionTerms(fields: (0..<100).map { "X-\($0): f\($0)\r\n" })])
+        #expect(session.log.lines("fields left out").map { $0.fields["rule"] } == ["f119"])
+    }
+
     @Test func countsWhatTheQueueHasTaken() throws {
         let key = RateFacts.Key(.client, .hour)
         let rates = MessageRates(for: [key])
@@ -174,6 +183,25 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
         }
         let peer = IPAddress("192.0.2.1")
         #expect(rates.facts(client: peer, login: nil, at: .now()).counts[key] == 2)
+    }
+
+    /// A reload that adds a window, or drops one, goes on with the others, for sessions that are there and for new ones.
+    @Test func countsGoOnAtAReload() {
+        let (hour, day, minute) = (
+            RateFacts.Key(.login, .hour), RateFacts.Key(.login, .day), RateFacts.Key(.login, .minute)
+        )
+        func counts(_ rates: MessageRates) -> [RateFacts.Key: Int] {
+            rates.facts(client: nil, login: "a", at: .now()).counts
+        }
+        let first = MessageRates(for: [hour, day])
+        first.accepted(from: nil, login: "a", at: .now())
+        let second = MessageRates(for: [day, minute], continuing: first)
+        #expect(counts(second)[day] == 1 && counts(second)[minute] == nil)
+        first.accepted(from: nil, login: "a", at: .now())
+        second.accepted(from: nil, login: "a", at: .now())
+        #expect(counts(second)[day] == 3 && counts(first)[day] == 3 && counts(first)[hour] == 3)
+        let third = MessageRates(for: [day], continuing: second)
+        #expect(counts(third)[day] == 3 && counts(third)[hour] == nil)
     }
 
     // MARK: Delays, and other actions that let through

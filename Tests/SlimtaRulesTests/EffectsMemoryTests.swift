@@ -47,6 +47,42 @@ import Testing
         #expect(!memory.isEmpty)
     }
 
+    /// A service that puts a field in for each recipient fills no disk: what has no room is left out, and told once.
+    @Test(arguments: [(1, 100), (1000, 65)]) func aMessageHasRoomForSoMany(octets: Int, most: Int) {
+        var memory = EffectsMemory()
+        let padding = String(repeating: "x", count: octets)
+        func add(_ number: Int, _ stage: Stage, _ transaction: UInt64) -> Bool {
+            memory.note(["X: \(number)\(padding)\r\n"], heldBy: nil, at: stage, transaction: transaction)
+        }
+        let session = [add(1, .connect, 0), add(2, .ehlo, 0), add(3, .auth, 0)]
+        #expect(session == [false, false, false])
+        for transaction in [1, 2] as [UInt64] {
+            let told = (4...300).filter { add($0, .rcpt, transaction) }
+            let fields = memory.effects(ofTransaction: transaction).fields
+            let sum = fields.reduce(0) { $0 + $1.utf8.count }
+            // Those that came first.
+            #expect(fields.map { Int($0.dropFirst(3).prefix { $0 != "x" }) } == (1...fields.count).map { $0 })
+            #expect(told == [fields.count + 1] && sum <= 65536)
+            #expect(octets == 1 ? fields.count == most : fields.count + 1 >= most)
+            // One that is there already needs no room, and whether the message is held is not forgotten.
+            let isCut = memory.note([fields[10]], heldBy: "h", at: .data, transaction: transaction)
+            #expect(!isCut && memory.effects(ofTransaction: transaction).heldBy == "h")
+        }
+        #expect(memory.effects(ofTransaction: 3).fields.count == 3)
+    }
+
+    /// What a session has for each message leaves the less for each.
+    @Test func theSessionsOwnAreBounded() {
+        var memory = EffectsMemory()
+        let large = (0..<70).map { "X: \($0) " + String(repeating: "x", count: 1000) + "\r\n" }
+        for stage in [Stage.connect, .ehlo, .auth] {
+            let isCut = memory.note(large, heldBy: nil, at: stage, transaction: 0)
+            #expect(isCut)
+        }
+        let sum = memory.effects(ofTransaction: 1).fields.reduce(0) { $0 + $1.utf8.count }
+        #expect((64000...65536).contains(sum))
+    }
+
     @Test func aRefusedGreetingLeavesNothing() {
         var memory = EffectsMemory()
         memory.note(verdict("a", held: true, refused: true), at: .ehlo, transaction: 0)

@@ -95,7 +95,17 @@ import Testing
         let action = Action.reply(try ReplyTemplate("550 \(text)"))
         let error = action.problem(at: stage)
         #expect(error == RuleError("\(text) at \(stage.rawValue), where it is not known", "it from \(first) on"))
-        #expect(Action.addField(try FieldTemplate("X: \(text)")).problem(at: stage) == error)
+        if text != "{recipient}" {
+            #expect(Action.addField(try FieldTemplate("X: \(text)")).problem(at: stage) == error)
+        }
         #expect(action.problem(at: .data) == nil)
+    }
+
+    /// A message is one for all of its recipients.
+    @Test(arguments: [Stage.mail, .rcpt, .data, .message]) func fieldsShowNoRecipient(_ stage: Stage) throws {
+        let action = Action.addField(try FieldTemplate("X-To: for {recipient}"))
+        #expect(
+            action.problem(at: stage)
+                == RuleError("{recipient} in a field, which shows recipients to each other", "it in replies"))
     }
 }

@@ -26,6 +26,8 @@ final class SessionGate {
         let notes: [Verdict.Note]
         /// Who refuses, as fields of the log: `rule=`, `spf=` or `policy_service=`, and the lists that have the client.
         let refusedBy: [(name: String, value: String)]
+        /// Whose field had no room, the first of the message that has none.
+        var fieldsLeftOut: String?
     }
 
     /// The question that is being answered.
@@ -263,16 +265,17 @@ final class SessionGate {
 
     private func answer(_ open: Open, _ reply: Reply?, _ by: [(name: String, value: String)]) {
         let verdict = open.verdict
+        var judgement = Judgement(answer: reply.map { .reply($0) } ?? .goOn, notes: verdict.notes, refusedBy: by)
         if reply == nil, open.stage == .ehlo, let isExtended = policy?.isExtended {
             policy?.helloAccepted(isExtended: isExtended)
         }
         // A command that is refused leaves nothing behind.
         if reply == nil, !verdict.fields.isEmpty || verdict.heldBy != nil || open.stage == .ehlo {
-            effects.note(
+            let isCut = effects.note(
                 verdict.fields, heldBy: verdict.heldBy, at: open.stage, transaction: open.transaction)
+            if isCut { judgement.fieldsLeftOut = verdict.lastOfFields }
         }
-        open.completion(
-            Judgement(answer: reply.map { .reply($0) } ?? .goOn, notes: verdict.notes, refusedBy: by))
+        open.completion(judgement)
     }
 
     // MARK: Facts

@@ -354,6 +354,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         for note in judgement.notes {
             log(.info, "rule applied", ["rule": "\(note.rule)", "action": "\(note.action)"])
         }
+        if let rule = judgement.fieldsLeftOut { log(.warning, "fields left out", ["rule": "\(rule)"]) }
         refusedBy = judgement.refusedBy
         answered(judgement.answer)
     }

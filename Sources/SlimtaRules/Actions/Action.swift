@@ -31,10 +31,15 @@ package enum Action: Hashable, Sendable {
     package func problem(at stage: Stage) -> RuleError? {
         switch self {
         case .addField, .hold:
-            // RFC 3207 section 4.2: what was before TLS is forgotten with it.
-            stage == .starttls
-                ? RuleError("\(word) at starttls, behind which it would be forgotten", "it at any other stage")
-                : template?.problem(at: stage)
+            if stage == .starttls {
+                // RFC 3207 section 4.2: what was before TLS is forgotten with it.
+                RuleError("\(word) at starttls, behind which it would be forgotten", "it at any other stage")
+            } else if template?.placeholders.contains(.recipient) == true {
+                // One message goes to all: who is a blind copy is nobody else's business (RFC 5321 section 7.2).
+                RuleError("{recipient} in a field, which shows recipients to each other", "it in replies")
+            } else {
+                template?.problem(at: stage)
+            }
         case .reply(let template), .close(let template): template.text.problem(at: stage)
         case .accept, .delay, .log: nil
         }

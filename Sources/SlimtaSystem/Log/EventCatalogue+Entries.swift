@@ -179,6 +179,12 @@ extension EventCatalogue {
             "A rule of slimta.conf did what its action says (@SLIMTA_ACTION@): @SLIMTA_RULE@. Rules that refuse are in the "
                 + "line of what was refused."),
         Entry(
+            "38d06f03717242989642f54bc950e316", "fields left out",
+            "A message gets 100 fields and 64 KiB of them at most from rules, SPF and policy services, and one of "
+                + "@SLIMTA_RULE@ had no room any more. The message goes on without it and those that came behind it.",
+            remedy: "See why so many are added: a policy service that adds one for each recipient had better do so at "
+                + "message alone."),
+        Entry(
             "55d6e826b11e4e0197be2c95185fcd22", "lines left out",
             "A client caused too many lines in a minute. @SLIMTA_COUNT@ more lines \"@SLIMTA_EVENT@\" about "
                 + "@SLIMTA_CLIENT@ were not written.",

@@ -156,7 +156,9 @@ struct SessionExplanation {
         case .goOn: judgeBySPF(&step)
         }
         guard step.refusal == nil, step.missing.isEmpty else { return false }
-        memory.note(verdict.fields, heldBy: verdict.heldBy, at: stage, transaction: 1)
+        if memory.note(verdict.fields, heldBy: verdict.heldBy, at: stage, transaction: 1) {
+            step.notes.append("a message has no room for so many fields: those that were added last are left out")
+        }
         if verdict.decision == .goOn { noteServices(&step) }
         return true
     }
