@@ -277,3 +277,58 @@ def test_files_of_the_gate(slimtad):
     assert f"slimta.conf:{line_of(slimtad, 'client_ca')}: tls.client_ca: " in result.stderr, result.stderr
     assert f"slimta.conf:{line_of(slimtad, 'zone_file')}: dnsbl[0].zone_file: " in result.stderr, result.stderr
     assert "secret" not in result.stderr
+
+
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 1])
+def test_authorities_that_are_too_long_for_start_are_so_for_check(slimtad, size):
+    authorities = slimtad.folder / "ca.pem"
+    text = slimtad.certificate.chain.read_bytes()
+    authorities.write_bytes(text + b"\n" * (size - len(text)))
+    give(authorities)
+    slimtad.change(tls={"client_ca": str(authorities)})
+    result = check(slimtad)
+    if size <= 1 << 20:
+        assert result.returncode == OK, result.stderr
+        slimtad.start()
+        return
+    assert result.returncode == CONFIGURATION
+    assert f":{line_of(slimtad, 'client_ca')}: tls.client_ca: {authorities} is longer than" in result.stderr
+    assert "1 error" in result.stderr, result.stderr
+    run = run_slimtad("run", "--config", slimtad.configuration)
+    assert run.returncode == CONFIGURATION and "tls.client_ca" in run.stderr, run.stderr
+
+
+def test_a_zone_and_a_password_that_are_credentials(slimtad):
+    """Found where the unit says, and looked at as those that are files."""
+    zone, password = slimtad.folder / "zone", slimtad.folder / "password"
+    zone.write_text("key.zen.example\n")
+    password.write_text("secret\n")
+    slimtad.change(
+        relay={"type": "smtp", "host": "smart.test:587", "username": "me", "password_file": "credential:pw",
+               "port": None, "allow_networks": None})
+    add(slimtad, '[[dnsbl]]\nname = "zen"\nzone_file = "credential:dqs-zone"\n')
+    result = check(slimtad)
+    assert result.returncode == OK and "credential:dqs-zone cannot be looked at" in result.stderr, result.stderr
+    units = unit(slimtad, f"LoadCredential=dqs-zone:{zone}\nLoadCredential=pw:{password}")
+    result = check(slimtad, units)
+    assert result.returncode == OK and "cannot be looked at" not in result.stderr, result.stderr
+    zone.write_text("no name\n")
+    password.write_text("x" * 5000)
+    result = check(slimtad, units)
+    assert result.returncode == CONFIGURATION
+    assert f":{line_of(slimtad, 'zone_file')}: dnsbl[0].zone_file: in credential:dqs-zone is no domain" in result.stderr
+    assert f":{line_of(slimtad, 'password_file')}: relay.password_file: {password} is longer than 4096" in result.stderr
+    # The line's end is not part of it, as at start.
+    zone.write_text("key.zen.example\r\n")
+    password.write_text("\n")
+    result = check(slimtad, units)
+    assert "relay.password_file: credential:pw is empty" in result.stderr and "zone_file" not in result.stderr
+
+
+def test_a_second_certificate_is_looked_at_with_the_authorities(slimtad):
+    """As at start, where each certificate's side of TLS has them."""
+    slimtad.change(tls={"client_ca": str(slimtad.folder / "nothing.pem")})
+    add(slimtad, f'[[tls.certificates]]\ncertificate = "{slimtad.certificate.chain}"\nkey = "{slimtad.certificate.key}"\n')
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION
+    assert result.stderr.count("tls.client_ca: ") == 1, result.stderr

@@ -70,8 +70,14 @@ package enum SecureFile {
     package static func secret(
         _ reference: String, maximum: Int = 4096, service: UInt32? = nil
     ) throws(SystemError) -> [UInt8] {
-        var content = try read(
+        let content = try read(
             try resolve(reference), maximum: maximum, mustNotBeReadableByOthers: true, service: service)
+        return try secret(in: content, of: reference)
+    }
+
+    /// The secret in the content of a file: without the line's end, and not empty.
+    package static func secret(in content: [UInt8], of reference: String) throws(SystemError) -> [UInt8] {
+        var content = content
         if content.last == UInt8(ascii: "\n") { content.removeLast() }
         if content.last == UInt8(ascii: "\r") { content.removeLast() }
         guard !content.isEmpty else { throw SystemError(.invalid, "\(reference) is empty") }

@@ -26,7 +26,7 @@ struct Inspection {
     /// Who the daemon will be.
     private var user: String
     /// What systemd passes under a name, as far as it can be found.
-    private var credentials: [String: [UInt8]] = [:]
+    private var credentials: [String: Result<[UInt8], SystemError>] = [:]
 
     init(_ file: ConfigurationFile) {
         self.file = file
@@ -45,11 +45,12 @@ struct Inspection {
             look(at: tls)
         }
         if file.values.edges.contains(where: { $0.access.auth != .off }) { lookAtUsers() }
-        lookAtZones()
+        for zone in file.values.zoneFiles { lookForText(zone) }
         for warning in file.values.warnings { warn(warning.keyPath, warning.text) }
         lookAtLists()
         look(at: file.values.relay, "relay")
         for (index, route) in file.values.routes.enumerated() { look(at: route.relay, "route[\(index)]") }
+        for password in file.values.passwordFiles { lookForText(password) }
     }
 
     private mutating func error(_ key: String, _ text: String) { errors.append(placed(key, text)) }
@@ -100,25 +101,24 @@ struct Inspection {
 
     /// Credentials are there while the service runs, or in files that the unit names.
     private mutating func findCredentials() {
-        for reference in references where reference.hasPrefix("credential:") {
-            let name = String(reference.dropFirst("credential:".count))
+        for named in file.values.credentialFiles where named.reference.hasPrefix("credential:") {
+            let name = String(named.reference.dropFirst("credential:".count))
             let places = [
-                try? SecureFile.resolve(reference), unit?.credential(name), "/run/credentials/slimtad.service/\(name)",
+                try? SecureFile.resolve(named.reference), unit?.credential(name),
+                "/run/credentials/slimtad.service/\(name)",
             ]
-            credentials[reference] =
-                places.compactMap(\.self).lazy.compactMap { path in
-                    try? SecureFile.read(path, maximum: 1 << 20, mustNotBeReadableByOthers: false)
-                }.first
+            for path in places.compactMap(\.self) {
+                do throws(SystemError) {
+                    // Whose the copy is that the service gets is systemd's matter.
+                    let content = try SecureFile.read(path, maximum: named.maximum, mustNotBeReadableByOthers: false)
+                    credentials[named.reference] = .success(content)
+                } catch {
+                    guard error.code == .invalid else { continue }
+                    credentials[named.reference] = .failure(error)
+                }
+                break
+            }
         }
-    }
-
-    private var references: [String] {
-        let pairs = file.values.tls.map { [$0.main] + $0.others } ?? []
-        let logins = ([file.values.relay] + file.values.routes.map(\.relay)).compactMap { relay -> String? in
-            guard case .smtp(_, let login?) = relay.type else { return nil }
-            return login.passwordFile
-        }
-        return pairs.flatMap { [$0.certificate, $0.key] } + logins
     }
 
     private mutating func becomeService() {
@@ -143,21 +143,24 @@ struct Inspection {
     // MARK: As the service's user
 
     /// The content of a file that a key names; nil: told.
-    private mutating func read(_ reference: String, _ key: String, maximum: Int, isSecret: Bool) -> [UInt8]? {
-        if reference.hasPrefix("credential:") {
-            if let content = credentials[reference] { return content }
-            warn(
-                key,
-                "\(reference) cannot be looked at: no LoadCredential= of the unit names a file that can be read here")
-            return nil
-        }
+    private mutating func read(_ named: NamedFile) -> [UInt8]? {
         do throws(SystemError) {
-            return try SecureFile.read(
-                reference, maximum: maximum, mustNotBeReadableByOthers: isSecret, service: file.serviceUser)
+            guard named.reference.hasPrefix("credential:") else { return try named.read(service: file.serviceUser) }
+            if let found = credentials[named.reference] { return try found.get() }
         } catch {
-            self.error(key, "\(error)\(error.number == EACCES ? unreadable : "")")
+            self.error(named.key, "\(error)\(error.number == EACCES ? unreadable : "")")
             return nil
         }
+        warn(
+            named.key,
+            "\(named.reference) cannot be looked at: no LoadCredential= of the unit names a file that can be read here")
+        return nil
+    }
+
+    /// Whether there is a password or a zone in a file; what is wrong is told, what is found is not shown.
+    private mutating func lookForText(_ named: NamedFile) {
+        guard let content = read(named) else { return }
+        do throws(SystemError) { _ = try named.text(in: content) } catch { self.error(named.key, "\(error)") }
     }
 
     /// What is to be done about a file that the service cannot read.
@@ -198,25 +201,27 @@ struct Inspection {
     }
 
     private mutating func look(at tls: Configuration.TLS) {
+        var tls = tls
+        // What is wrong with it is said once.
+        if let clients = tls.clientFile, read(clients) == nil { tls.clientCA = nil }
         var names: [String] = []
-        for (index, pair) in ([tls.main] + tls.others).enumerated() {
-            let key = index == 0 ? "tls" : "tls.certificates[\(index - 1)]"
-            let certificate = read(pair.certificate, "\(key).certificate", maximum: 1 << 20, isSecret: false)
-            let secret = read(pair.key, "\(key).key", maximum: 1 << 20, isSecret: true)
+        for (pair, certificateFile, keyFile) in tls.files {
+            let certificate = read(certificateFile)
+            let secret = read(keyFile)
             guard let certificate else { continue }
             do throws(TLSError) {
                 let facts = try CertificateFacts(certificatePEM: certificate)
                 names += facts.names
-                tell(facts, pair, "\(key).certificate")
+                tell(facts, pair, certificateFile.key)
                 guard let secret else { continue }
-                _ = try TLSServerContext(
-                    certificatePEM: certificate, keyPEM: secret, clientTrustFile: index == 0 ? tls.clientCA : nil)
+                _ = try Certificates.context(certificate: certificate, key: secret, tls)
             } catch {
                 if error.code == .trust {
                     self.error("tls.client_ca", "\(user) needs certificates in PEM there: \(error)")
+                    tls.clientCA = nil
                     continue
                 }
-                self.error("\(key).certificate", "\(pair.certificate) and \(pair.key): \(error)")
+                self.error(certificateFile.key, "\(pair.certificate) and \(pair.key): \(error)")
             }
         }
         if !names.isEmpty, !names.contains(where: { CertificateFacts.matches($0, file.hostname) }) {
@@ -248,21 +253,11 @@ struct Inspection {
         if access(path, F_OK) != 0, errno == ENOENT {
             return warn(key, "\(path) does not exist; make a user with: slimtad passwd NAME")
         }
-        guard let octets = read(path, key, maximum: 64 << 20, isSecret: true) else { return }
+        guard let octets = read(NamedFile(.users, path, key)) else { return }
         guard let text = String(validating: octets, as: UTF8.self) else { return error(key, "\(path) is not UTF-8") }
         let users = UsersFile(text)
         warnings += Secrets.Complaint.about(users, file).map(\.description)
         facts.append("users: \(users.users.count) in \(path)")
-    }
-
-    /// The zones that are in files, because they have a key in them: what is found there is not shown.
-    private mutating func lookAtZones() {
-        for (index, list) in file.values.dnsbls.enumerated() {
-            guard case .file(let path) = list.zone else { continue }
-            let key = "dnsbl[\(index)].zone_file"
-            guard let octets = read(path, key, maximum: 4096, isSecret: true) else { continue }
-            if Configuration.DNSBL.zone(inFile: octets) == nil { error(key, "in \(path) is no domain name") }
-        }
     }
 
     /// The lists of rules, as a reload would read them.
@@ -282,13 +277,8 @@ struct Inspection {
 
     private mutating func look(at relay: Configuration.Relay, _ key: String) {
         switch relay.type {
-        case .mx, .blackhole, .smtp(_, nil): return
+        case .mx, .blackhole, .smtp: return
         case .maildir(let path): lookForWriting(path, "\(key).path")
-        case .smtp(_, let login?):
-            let key = "\(key).password_file"
-            guard let octets = read(login.passwordFile, key, maximum: 4096, isSecret: true) else { return }
-            if octets.allSatisfy({ $0 == 10 || $0 == 13 }) { return error(key, "\(login.passwordFile) is empty") }
-            if String(validating: octets, as: UTF8.self) == nil { error(key, "\(login.passwordFile) is not UTF-8") }
         }
     }
 }

@@ -62,19 +62,18 @@ struct Certificates: Sendable {
         var contents: [(pair: Configuration.TLS.Pair, content: PEMFiles)] = []
         var refusals: [Refusal] = []
         var contexts: [TLSServerContext] = []
-        let clientCA = try tls.clientCA.map { path throws(Failure) in
-            ClientCA(path: path, content: try read(path, "tls.client_ca", isSecret: false, service))
+        let clientCA = try tls.clientFile.map { file throws(Failure) in
+            ClientCA(path: file.reference, content: try read(file, service))
         }
-        for (index, pair) in ([tls.main] + tls.others).enumerated() {
-            let key = index == 0 ? "tls" : "tls.certificates[\(index - 1)]"
+        for (pair, certificate, key) in tls.files {
             var content: PEMFiles
             do throws(Failure) {
-                content = try read(pair, key, service)
-                contexts.append(try context(content, tls, pair, key))
+                content = PEMFiles(certificate: try read(certificate, service), key: try read(key, service))
+                contexts.append(try context(content, tls, pair, certificate.key))
             } catch {
                 guard let old = previous?.contents.first(where: { $0.pair == pair }) else { throw error }
                 content = old.content
-                contexts.append(try context(content, tls, pair, key))
+                contexts.append(try context(content, tls, pair, certificate.key))
                 refusals.append(Refusal(path: pair.certificate, reason: error.message))
             }
             contents.append((pair, content))
@@ -86,7 +85,7 @@ struct Certificates: Sendable {
         }
         // OpenSSL asks the first one for the others: it has to be made last.
         let others = Array(contexts.dropFirst())
-        let main = try context(contents[0].content, tls, tls.main, "tls", others: others)
+        let main = try context(contents[0].content, tls, tls.main, "tls.certificate", others: others)
         let expiries = zip(contents, contexts).map {
             Expiry(path: $0.pair.certificate, time: Timestamp(milliseconds: $1.certificateExpiry * 1000))
         }
@@ -97,24 +96,21 @@ struct Certificates: Sendable {
         )
     }
 
-    private static func read(_ pair: Configuration.TLS.Pair, _ key: String, _ service: UInt32?) throws(Failure)
-        -> PEMFiles
-    {
-        PEMFiles(
-            certificate: try read(pair.certificate, "\(key).certificate", isSecret: false, service),
-            key: try read(pair.key, "\(key).key", isSecret: true, service))
+    private static func read(_ file: NamedFile, _ service: UInt32?) throws(Failure) -> [UInt8] {
+        do throws(SystemError) {
+            return try file.read(service: service)
+        } catch {
+            throw Failure(.configuration, "\(file.key): \(error)")
+        }
     }
 
-    private static func read(_ reference: String, _ key: String, isSecret: Bool, _ service: UInt32?) throws(Failure)
-        -> [UInt8]
-    {
-        do throws(SystemError) {
-            return try SecureFile.read(
-                try SecureFile.resolve(reference), maximum: 1 << 20, mustNotBeReadableByOthers: isSecret,
-                service: service)
-        } catch {
-            throw Failure(.configuration, "\(key): \(error)")
-        }
+    /// What edges speak TLS with, of what is in the files of one certificate; `slimtad check` makes one too.
+    static func context(
+        certificate: [UInt8], key: [UInt8], _ tls: Configuration.TLS, others: [TLSServerContext] = []
+    ) throws(TLSError) -> TLSServerContext {
+        try TLSServerContext(
+            certificatePEM: certificate, keyPEM: key, minimum: tls.minimum == .tls13 ? .v1_3 : .v1_2, others: others,
+            clientTrustFile: tls.clientCA)
     }
 
     private static func context(
@@ -122,9 +118,7 @@ struct Certificates: Sendable {
         others: [TLSServerContext] = []
     ) throws(Failure) -> TLSServerContext {
         do throws(TLSError) {
-            return try TLSServerContext(
-                certificatePEM: content.certificate, keyPEM: content.key,
-                minimum: tls.minimum == .tls13 ? .v1_3 : .v1_2, others: others, clientTrustFile: tls.clientCA)
+            return try context(certificate: content.certificate, key: content.key, tls, others: others)
         } catch {
             if error.code == .trust { throw Failure(.configuration, "tls.client_ca: \(error)") }
             throw Failure(.configuration, "\(key): \(pair.certificate) and \(pair.key): \(error)")

@@ -71,19 +71,7 @@ struct Secrets: Sendable {
         if file.values.edges.contains(where: { $0.access.auth != .off }) {
             try secrets.loadUsers(file, mayBeMissing: true)
         }
-        for relay in [file.values.relay] + file.values.routes.map(\.relay) {
-            guard case .smtp(_, let login?) = relay.type, secrets.passwords[login.passwordFile] == nil else { continue }
-            let octets: [UInt8]
-            do throws(SystemError) {
-                octets = try SecureFile.secret(login.passwordFile, service: file.serviceUser)
-            } catch {
-                throw Failure(.configuration, "password_file: \(error)")
-            }
-            guard let password = String(validating: octets, as: UTF8.self) else {
-                throw Failure(.configuration, "password_file: \(login.passwordFile) is not UTF-8")
-            }
-            secrets.passwords[login.passwordFile] = password
-        }
+        secrets.passwords = try file.texts(in: file.values.passwordFiles)
         return secrets
     }
 
@@ -95,8 +83,7 @@ struct Secrets: Sendable {
         var found: [Complaint] = []
         let octets: [UInt8]
         do throws(SystemError) {
-            octets = try SecureFile.read(
-                path, maximum: 64 << 20, mustNotBeReadableByOthers: true, service: file.serviceUser)
+            octets = try NamedFile(.users, path, "auth.users").read(service: file.serviceUser)
         } catch {
             guard mayBeMissing, error.code == .notFound else { throw Failure(.configuration, "auth.users: \(error)") }
             octets = []
@@ -130,21 +117,20 @@ struct Secrets: Sendable {
 extension ConfigurationFile {
     /// The zones of `[[dnsbl]]` that are in files, by the reference that names them: they have a key in them.
     func readZones() throws(Failure) -> [String: String] {
-        var zones: [String: String] = [:]
-        for (index, list) in values.dnsbls.enumerated() {
-            guard case .file(let reference) = list.zone else { continue }
-            let octets: [UInt8]
+        try texts(in: values.zoneFiles)
+    }
+
+    /// What is in these files, by the references that name them.
+    fileprivate func texts(in files: [NamedFile]) throws(Failure) -> [String: String] {
+        var texts: [String: String] = [:]
+        for file in files where texts[file.reference] == nil {
             do throws(SystemError) {
-                octets = try SecureFile.secret(reference, service: serviceUser)
+                texts[file.reference] = try file.text(in: try file.read(service: serviceUser))
             } catch {
-                throw Failure(.configuration, "dnsbl[\(index)].zone_file: \(error)")
+                throw Failure(.configuration, "\(file.key): \(error)")
             }
-            guard let zone = Configuration.DNSBL.zone(inFile: octets) else {
-                throw Failure(.configuration, "dnsbl[\(index)].zone_file: in \(reference) is no domain name")
-            }
-            zones[reference] = zone
         }
-        return zones
+        return texts
     }
 }
 

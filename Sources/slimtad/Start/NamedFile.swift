@@ -1,0 +1,108 @@
+// The files that slimta.conf names, but for the lists of rules: how each is read, and what has to be in it. Start and reload
+// read them so, and `slimtad check` does too, so that it is green for just those files that slimtad starts with.
+
+import SlimtaConfiguration
+import SlimtaSystem
+
+/// A file with a certificate, a key, a password or the like, and the key that names it.
+struct NamedFile: Sendable {
+    /// What is in it.
+    enum Use: Sendable {
+        case certificate
+        case key
+        case clientCA
+        case users
+        case password
+        case zone
+    }
+
+    let use: Use
+    /// A path, or "credential:NAME".
+    let reference: String
+    /// Such as "tls.certificate".
+    let key: String
+
+    init(_ use: Use, _ reference: String, _ key: String) {
+        self.use = use
+        self.reference = reference
+        self.key = key
+    }
+
+    /// The longest that it may be, in octets.
+    var maximum: Int {
+        switch use {
+        case .certificate, .key, .clientCA: 1 << 20
+        case .users: 64 << 20
+        case .password, .zone: 4096
+        }
+    }
+
+    /// Whether nobody else may read it.
+    var isSecret: Bool {
+        switch use {
+        case .certificate, .clientCA: false
+        case .key, .users, .password, .zone: true
+        }
+    }
+
+    /// What is in it.
+    ///
+    /// - Parameter service: who may own a secret besides root and the process.
+    func read(service: UInt32?) throws(SystemError) -> [UInt8] {
+        try SecureFile.read(
+            try SecureFile.resolve(reference), maximum: maximum, mustNotBeReadableByOthers: isSecret, service: service)
+    }
+
+    /// The password or the zone that such a file has in it; never part of an error.
+    func text(in content: [UInt8]) throws(SystemError) -> String {
+        let octets = try SecureFile.secret(in: content, of: reference)
+        switch use {
+        case .zone:
+            if let zone = Configuration.DNSBL.zone(inFile: octets) { return zone }
+            throw SystemError(.invalid, "in \(reference) is no domain name")
+        case .certificate, .key, .clientCA, .users, .password:
+            if let text = String(validating: octets, as: UTF8.self) { return text }
+            throw SystemError(.invalid, "\(reference) is not UTF-8")
+        }
+    }
+}
+
+extension Configuration.TLS {
+    /// The certificates, that without a name first, each with its files.
+    var files: [(pair: Pair, certificate: NamedFile, key: NamedFile)] {
+        ([main] + others).enumerated().map { index, pair in
+            let table = index == 0 ? "tls" : "tls.certificates[\(index - 1)]"
+            return (
+                pair, NamedFile(.certificate, pair.certificate, "\(table).certificate"),
+                NamedFile(.key, pair.key, "\(table).key")
+            )
+        }
+    }
+
+    /// `client_ca`.
+    var clientFile: NamedFile? { clientCA.map { NamedFile(.clientCA, $0, "tls.client_ca") } }
+}
+
+extension Configuration {
+    /// The relays' passwords.
+    var passwordFiles: [NamedFile] {
+        let relays = [("relay", relay)] + routes.enumerated().map { ("route[\($0)]", $1.relay) }
+        return relays.compactMap { table, relay in
+            guard case .smtp(_, let login?) = relay.type else { return nil }
+            return NamedFile(.password, login.passwordFile, "\(table).password_file")
+        }
+    }
+
+    /// The zones of `[[dnsbl]]` that have a key in them.
+    var zoneFiles: [NamedFile] {
+        dnsbls.enumerated().compactMap { index, list in
+            guard case .file(let reference) = list.zone else { return nil }
+            return NamedFile(.zone, reference, "dnsbl[\(index)].zone_file")
+        }
+    }
+
+    /// All that may be a credential of systemd.
+    var credentialFiles: [NamedFile] {
+        (tls?.files ?? []).flatMap { [$0.certificate, $0.key] } + passwordFiles + zoneFiles
+    }
+}
