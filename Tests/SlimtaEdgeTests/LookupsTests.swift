@@ -52,9 +52,18 @@ import Testing
 
     private static let loop = MultiThreadedEventLoopGroup.singleton.next()
 
+    /// For what has to come: with a thousand tests beside it a task may wait for a minute until it has a thread.
+    private static let patience = Duration.seconds(900)
+
+    private static var limits: Lookups.Limits {
+        var limits = Lookups.Limits()
+        limits.watch.limit = patience
+        return limits
+    }
+
     /// A list that every test has.
     private static func list(
-        _ name: String, of: BlockList.Subject = .client, timeout: Duration = .seconds(30), authenticated: Bool = false,
+        _ name: String, of: BlockList.Subject = .client, timeout: Duration = patience, authenticated: Bool = false,
         text: Bool = false
     ) -> BlockList {
         BlockList(
@@ -70,7 +79,7 @@ import Testing
 
         init(
             _ client: String, trusted: Bool = false, lists: [BlockList] = [], server: NameServer? = nil,
-            limits: Lookups.Limits = .init(), ptrTimeout: Duration = .seconds(30)
+            limits: Lookups.Limits = LookupsTests.limits, ptrTimeout: Duration = patience
         ) async throws {
             let (log, loop) = (log, LookupsTests.loop)
             let resolver = try Resolver(servers: [("127.0.0.1", (server ?? LookupsTests.server).port)], dnssec: .off)
@@ -102,6 +111,12 @@ import Testing
         func listing(_ list: String, about subject: LookupSubject = .init()) async throws -> ListingFact? {
             try await known([.dnsbl(list)], about: subject).listings[list]
         }
+    }
+
+    /// Returns when `holds` is true; at the latest when no patience is left, and what is expected then fails.
+    private static func wait(_ holds: () async throws -> Bool) async throws {
+        let end = ContinuousClock.now + patience
+        while try await !holds(), ContinuousClock.now < end { try await Task.sleep(for: .milliseconds(5)) }
     }
 
     private static func ips(_ texts: String...) -> [IPAddress] { texts.compactMap { IPAddress($0) } }
@@ -161,7 +176,7 @@ import Testing
         let lists = [
             Self.list("good"),
             BlockList(
-                name: "also", zone: "good.list", of: .client, timeout: .seconds(30), asksForAuthenticated: true),
+                name: "also", zone: "good.list", of: .client, timeout: Self.patience, asksForAuthenticated: true),
         ]
         let user = LookupSubject(ehlo: "c.example", isAuthenticated: true)
         let session = try await Session("192.0.2.9", lists: lists)
@@ -177,8 +192,8 @@ import Testing
 
     @Test func namesInLists() async throws {
         let lists = [
-            BlockList(name: "senders", zone: "names.list", of: .sender, timeout: .seconds(30)),
-            BlockList(name: "hellos", zone: "names.list", of: .ehlo, timeout: .seconds(30)),
+            BlockList(name: "senders", zone: "names.list", of: .sender, timeout: Self.patience),
+            BlockList(name: "hellos", zone: "names.list", of: .ehlo, timeout: Self.patience),
         ]
         let session = try await Session("192.0.2.1", lists: lists)
         let listed = ListingFact.listed(Self.ips("127.0.1.5"), text: nil)
@@ -223,14 +238,13 @@ import Testing
 
     /// A list that does not answer its test in time is off, and nobody is listed meanwhile or later.
     @Test func silentList() async throws {
-        var limits = Lookups.Limits()
+        var limits = Self.limits
         limits.watch.limit = .milliseconds(300)
         let session = try await Session(
             "192.0.2.9", lists: [Self.list("silent", timeout: .milliseconds(50))], limits: limits)
         #expect(try await session.listing("silent") == .failed("no answer within 0.05 seconds"))
-        for _ in 0..<1000 {
-            if !session.log.lines("block list is out of order, it is not asked until it recovers").isEmpty { break }
-            try await Task.sleep(for: .milliseconds(10))
+        try await Self.wait {
+            !session.log.lines("block list is out of order, it is not asked until it recovers").isEmpty
         }
         #expect(
             try await session.listing("silent", about: .init(transaction: 1)) == .failed("the list is out of order"))
@@ -248,7 +262,7 @@ import Testing
 
     /// Answers missing in a row have the list looked at before its hour.
     @Test func missingAnswers() async throws {
-        var limits = Lookups.Limits()
+        var limits = Self.limits
         limits.watch.missing = 2
         let session = try await Session(
             "192.0.2.9", lists: [Self.list("slow", timeout: .milliseconds(50))], limits: limits)
@@ -265,7 +279,7 @@ import Testing
     @Test func recovers() async throws {
         let port = try NameServer.freePort()
         let before = try NameServer(records: ["x.example. 300 IN A 192.0.2.1"], refusing: ["back.list."], port: port)
-        var limits = Lookups.Limits()
+        var limits = Self.limits
         limits.watch.retry = .milliseconds(100)
         let session = try await Session(
             "192.0.2.9", lists: [Self.list("back")], server: before, limits: limits)
@@ -274,10 +288,7 @@ import Testing
         let after = try NameServer(
             records: ["2.0.0.127.back.list. 300 IN A 127.0.0.2", "9.2.0.192.back.list. 300 IN A 127.0.0.2"], port: port)
         defer { after.stop() }
-        for _ in 0..<3000 {
-            if !session.log.lines("block list is in order again").isEmpty { break }
-            try await Task.sleep(for: .milliseconds(10))
-        }
+        try await Self.wait { !session.log.lines("block list is in order again").isEmpty }
         #expect(
             try await session.listing("back", about: .init(transaction: 1))
                 == .listed(Self.ips("127.0.0.2"), text: nil))
@@ -314,8 +325,8 @@ import Testing
     /// Another sender is another question, and the one before is of no interest any more.
     @Test func replaced() async throws {
         let lists = [
-            BlockList(name: "senders", zone: "names.list", of: .sender, timeout: .seconds(30)),
-            BlockList(name: "slow", zone: "silent.example", of: .sender, timeout: .seconds(30)),
+            BlockList(name: "senders", zone: "names.list", of: .sender, timeout: Self.patience),
+            BlockList(name: "slow", zone: "silent.example", of: .sender, timeout: Self.patience),
         ]
         let session = try await Session("192.0.2.1", lists: lists)
         @Sendable func subject(_ domain: String) -> LookupSubject {
@@ -325,7 +336,7 @@ import Testing
         #expect(try await session.listing("senders", about: subject("good.example")) == .notListed)
         #expect(try await session.on { $0.known(about: subject("bad.example")).listings.isEmpty })
         let waiting = Task { try await session.listing("slow", about: subject("a.example")) }
-        while try await session.on({ $0.runningCount }) == 0 { await Task.yield() }
+        try await Self.wait { try await session.on { $0.runningCount } > 0 }
         try await session.on { $0.begin([.dnsbl("slow")], about: subject("b.example")) }
         #expect(try await waiting.value == .failed("the session has gone on"))
         #expect(try await session.on { $0.runningCount } == 1)
@@ -343,20 +354,16 @@ import Testing
             called.session = lookups
             return NIOLoopBound(called, eventLoop: Self.loop)
         }.get()
-        while session.lookups.load.running == 0 { await Task.yield() }
+        try await Self.wait { session.lookups.load.running > 0 }
         try await Self.loop.submit {
             called.value.session?.end()
             called.value.dropped = called.value.session
             called.value.session = nil
         }.get()
-        for _ in 0..<2000 where session.lookups.load != (0, 0) { try await Task.sleep(for: .milliseconds(5)) }
+        try await Self.wait { session.lookups.load == (0, 0) }
         #expect(session.lookups.load == (0, 0))
-        var isGone = false
-        for _ in 0..<2000 where !isGone {
-            isGone = try await Self.loop.submit { called.value.dropped == nil }.get()
-            try await Task.sleep(for: .milliseconds(5))
-        }
-        #expect(isGone)
+        try await Self.wait { try await Self.loop.submit { called.value.dropped == nil }.get() }
+        #expect(try await Self.loop.submit { called.value.dropped == nil }.get())
         #expect(try await Self.loop.submit { called.value.count }.get() == 0)
     }
 
@@ -375,7 +382,7 @@ import Testing
                 session.lookups.session(client: client, isTrusted: false, on: Self.loop).begin([.ptr], about: .init())
             }
         }.get()
-        for _ in 0..<2000 where session.lookups.load != (0, 0) { try await Task.sleep(for: .milliseconds(5)) }
+        try await Self.wait { session.lookups.load == (0, 0) }
         #expect(session.lookups.load == (0, 0))
     }
 
@@ -434,7 +441,7 @@ import Testing
     /// A thousand sessions from one place, each with an address of its own: few questions at a time, what finds no room fails at once and is told once, and
     /// another client is served meanwhile.
     @Test func flood() async throws {
-        var limits = Lookups.Limits()
+        var limits = Self.limits
         limits.line = .init(running: 8, runningOfSource: 4, waiting: 40, waitingOfSource: 20)
         let session = try await Session("192.0.2.1", lists: [Self.list("good")], limits: limits)
         let sessions = try await Self.loop.submit { () -> NIOLoopBound<[SessionLookups]> in
@@ -446,17 +453,17 @@ import Testing
             for session in sessions { session.begin([.ptr], about: .init()) }
             return NIOLoopBound(sessions, eventLoop: Self.loop)
         }.get()
-        for _ in 0..<2000 where session.lookups.counts.leftOut < 976 { try await Task.sleep(for: .milliseconds(5)) }
+        try await Self.wait { session.lookups.counts.leftOut >= 976 }
         #expect(session.lookups.counts.leftOut == 976)
         // Between two questions a session is not in the line.
-        for _ in 0..<2000 where session.lookups.load != (4, 20) { try await Task.sleep(for: .milliseconds(5)) }
+        try await Self.wait { session.lookups.load == (4, 20) }
         #expect(session.lookups.load == (4, 20))
         #expect(session.log.lines("too many lookups at once, some are left out").count == 1)
         let known = try await session.known([.ptr, .dnsbl("good")])
         #expect(known.ptr?.confirmed == ["mail.example"])
         #expect(known.listings["good"] == .notListed)
         try await Self.loop.submit { for session in sessions.value { session.end() } }.get()
-        for _ in 0..<2000 where session.lookups.load != (0, 0) { try await Task.sleep(for: .milliseconds(5)) }
+        try await Self.wait { session.lookups.load == (0, 0) }
         #expect(session.lookups.load == (0, 0))
     }
 }

@@ -41,7 +41,7 @@ import Testing
 
     private static func fact(
         _ client: String, _ sender: String?, ehlo: String = "c.example", explains: Bool = false,
-        limit: Duration = .seconds(60)
+        limit: Duration = .seconds(900)
     ) async throws -> SPFFact {
         let resolver = try Resolver(servers: [("127.0.0.1", server.port)], dnssec: .off)
         let lookups = Lookups(
@@ -61,7 +61,7 @@ import Testing
         }.get()
         let known = try await promise.futureResult.get()
         try await loop.submit { session.value.end() }.get()
-        for _ in 0..<2000 where lookups.load != (0, 0) { try await Task.sleep(for: .milliseconds(5)) }
+        for _ in 0..<100_000 where lookups.load != (0, 0) { try await Task.sleep(for: .milliseconds(5)) }
         #expect(lookups.load == (0, 0))
         await resolver.close()
         return try #require(known.spf)
