@@ -304,6 +304,33 @@ def test_rates(ruled):
                 assert content(wire).startswith("250 ")
 
 
+def test_rates_go_on_at_a_reload(ruled):
+    """Who has used up his day gets no other one because an operator counts minutes, too."""
+    daily = {"name": "daily", "at": "mail", "rate": "client > 1/day", "reply": "450 4.7.1 Tomorrow"}
+    daemon = ruled(daily)
+    with inside(daemon) as old:
+        for _ in range(2):
+            mail(old, "a@b.test", "x@one.test")
+            assert content(old).startswith("250 ")
+        daemon.change(rule=[daily | {"name": "often", "rate": "client > 50/minute"}, daily])
+        daemon.reload()
+        daemon.wait_for_log("reloaded")
+        for wire in [old, inside(daemon)]:
+            with wire:
+                assert wire.ask("MAIL FROM:<a@b.test>") == "450 4.7.1 Tomorrow"
+
+
+@pytest.mark.parametrize("domain", ["\uff43\uff4c\uff4f\uff53\uff45\uff44.test", "closed\u3002test", "CLOSED.test"])
+def test_spellings(ruled, domain):
+    """An expression closes a domain to all who can name it: mail for each of these goes to closed.test."""
+    daemon = ruled({"name": "closed", "at": "rcpt", "recipient": "/@closed\\.test$/", "reply": "550 5.7.1 Closed"})
+    with inside(daemon) as wire:
+        assert wire.ask("MAIL FROM:<a@b.test> SMTPUTF8").startswith("250 ")
+        wire.send(f"RCPT TO:<bob@{domain}>\r\n".encode())
+        assert wire.reply() == ["550 5.7.1 Closed"]
+        assert wire.ask("RCPT TO:<bob@open.test>").startswith("250 ")
+
+
 def test_reload(ruled):
     """A session keeps the rules that it began with."""
     daemon = ruled({"name": "closed", "at": "rcpt", "recipient": "@closed.test", "reply": "554 5.7.1 Closed"})
