@@ -215,6 +215,30 @@ import Testing
         }
     }
 
+    /// Who may send without having logged in is trusted: lists of names would otherwise never be asked about senders. Not
+    /// lists of addresses, and not about those who have logged in.
+    @Test(arguments: ["192.0.2.9", "10.0.0.1", "127.0.0.2", "::1", "local"])
+    func trustedClientsInListsOfNames(client: String) async throws {
+        func list(_ name: String, _ zone: String, _ of: BlockList.Subject) -> BlockList {
+            BlockList(name: name, zone: zone, of: of, timeout: .seconds(30))
+        }
+        let session = try await Session(
+            client, trusted: true,
+            lists: [
+                list("senders", "names.list", .sender), list("hellos", "names.list", .ehlo),
+                list("good", "good.list", .client),
+            ])
+        let listed = ListingFact.listed(Self.ips("127.0.1.5"), text: nil)
+        var subject = LookupSubject(
+            ehlo: "bad.example", sender: .mailbox(Mailbox(localPart: "a", domain: "bad.example")))
+        #expect(try await session.listing("senders", about: subject) == listed)
+        #expect(try await session.listing("hellos", about: subject) == listed)
+        #expect(try await session.listing("good", about: subject) == .notListed)
+        subject.isAuthenticated = true
+        #expect(try await session.listing("senders", about: subject) == .notListed)
+        #expect(try await session.listing("hellos", about: subject) == .notListed)
+    }
+
     // MARK: Lists that are out of order
 
     @Test(arguments: [

@@ -23,7 +23,7 @@ enum LookupPlan {
     /// The client of a session.
     struct Client: Sendable {
         let endpoint: ConnectionFacts.Endpoint
-        /// Whether it may send without having authenticated: lists say nothing about it that matters.
+        /// Whether it may send without having authenticated: lists of addresses say nothing about it that matters.
         let isTrusted: Bool
     }
 
@@ -71,7 +71,7 @@ enum LookupPlan {
         let list = watch.list
         let nothing = LookupPlan.known(.nothing, .listing(.notListed))
         // What they say in EHLO is what their laptop is called, and where they are is where they happen to be.
-        if (subject.isAuthenticated || client.isTrusted) && !list.asksForAuthenticated { return nothing }
+        if subject.isAuthenticated && !list.asksForAuthenticated { return nothing }
         let (key, name): (Key, QueryName?)
         switch list.of {
         case .client:
