@@ -146,6 +146,31 @@ import Testing
         #expect(session.lookups.counts.timedOut == 1)
     }
 
+    /// A client whose names nobody knows does not wait for them with each message.
+    @Test func namesAreOfTheSession() async throws {
+        let session = try await Session("192.0.2.7", ptrTimeout: .milliseconds(50))
+        let fact = try #require(try await session.known([.ptr]).ptr)
+        #expect(fact.failure != nil)
+        let again = try await session.on { lookups in
+            (1...5).map { transaction in
+                var known: PTRFact?
+                lookups.values([.ptr], about: .init(transaction: transaction)) { known = $0.ptr }
+                return known
+            }
+        }
+        #expect(again == Array(repeating: fact, count: 5))
+        #expect(session.lookups.counts.timedOut == 1)
+    }
+
+    /// Not for ever.
+    @Test func namesAreAskedAgainInTime() async throws {
+        var limits = Lookups.Limits()
+        limits.namesKept = .zero
+        let session = try await Session("192.0.2.7", limits: limits, ptrTimeout: .milliseconds(50))
+        for transaction in 0..<3 { _ = try await session.known([.ptr], about: .init(transaction: transaction)) }
+        #expect(session.lookups.counts.timedOut == 3)
+    }
+
     // MARK: Lists
 
     @Test(arguments: [

@@ -40,6 +40,8 @@ package final class Lookups: Sendable {
         /// libunbound has 1024 questions at a time and 256 sockets, which relays need too.
         var line = LookupLineMachine.Limits(running: 100, runningOfSource: 12, waiting: 2000, waitingOfSource: 100)
         var watch = BlockListWatch.Times()
+        /// How long a session believes that nobody can say what its client's address is called.
+        var namesKept = Duration.seconds(300)
 
         /// Each connection asks each list once at a time: there is room for that, however many lists there are.
         func line(forLists count: Int) -> LookupLineMachine.Limits {
@@ -68,6 +70,7 @@ package final class Lookups: Sendable {
     }
 
     let settings: Settings
+    let limits: Limits
     /// By the names of their lists.
     let watches: [String: BlockListWatch]
     private let resolver: Resolver
@@ -98,6 +101,7 @@ package final class Lookups: Sendable {
         let ownLine = LookupLine(.init(running: 16, runningOfSource: 16, waiting: .max, waitingOfSource: .max))
         let own = LookupQuestions(resolver: resolver, line: ownLine, source: nil)
         self.settings = settings
+        self.limits = limits
         self.resolver = resolver
         self.keeping = keeping
         self.counted = counted

@@ -51,6 +51,10 @@ package final class SessionLookups {
         var value: LookupValue?
         var task: Task<Void, Never>?
         var timer: Scheduled<Void>?
+        /// Until when it counts although it has failed.
+        var end: NIODeadline?
+
+        func isFresh(at now: NIODeadline) -> Bool { end.map { now < $0 } ?? false }
     }
 
     private struct Waiter {
@@ -150,10 +154,15 @@ package final class SessionLookups {
         entries[fact] = entry
     }
 
-    /// Whether it was begun, and need not be again.
+    /// Whether it was begun, and need not be again. What failed is tried once more for the next message; but whose names
+    /// nobody knows would wait for them with each.
     private func has(_ fact: Fact, _ key: LookupPlan.Key, _ subject: Subject) -> Bool {
         guard let entry = entries[fact], entry.key == key else { return false }
-        return entry.transaction == subject.transaction || entry.value?.hasFailed != true
+        if entry.transaction == subject.transaction || entry.value?.hasFailed != true { return true }
+        switch fact {
+        case .ptr: return entry.isFresh(at: loop.now)
+        case .spf, .dnsbl: return false
+        }
     }
 
     private func run(_ work: @escaping LookupPlan.Work, limit: Duration, _ fact: Fact, _ entry: inout Entry) {
@@ -175,6 +184,7 @@ package final class SessionLookups {
         guard var entry = entries[fact], entry.number == number, entry.value == nil else { return }
         entry.timer?.cancel()
         (entry.timer, entry.task, entry.value) = (nil, nil, value)
+        entry.end = loop.now + TimeAmount(lookups.limits.namesKept)
         entries[fact] = entry
         lookups.count(value, of: fact)
         settle(fact, number, value)
