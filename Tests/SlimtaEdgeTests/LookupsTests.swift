@@ -444,9 +444,9 @@ import Testing
         defer { try? FileManager.default.removeItem(at: log) }
         let server = try NameServer(
             records: [
-                "2.0.0.127.one.list. 0 IN A 127.0.0.2", "9.2.0.192.one.list. 0 IN A 127.0.0.2",
-                "2.0.0.127.two.list. 0 IN A 127.0.0.2", "9.2.0.192.two.list. 0 IN A 127.0.0.3",
-                "9.2.0.192.in-addr.arpa. 0 IN PTR nine.example.", "nine.example. 0 IN A 192.0.2.9",
+                "2.0.0.127.one.list. 300 IN A 127.0.0.2", "9.2.0.192.one.list. 300 IN A 127.0.0.2",
+                "2.0.0.127.two.list. 300 IN A 127.0.0.2", "9.2.0.192.two.list. 300 IN A 127.0.0.3",
+                "9.2.0.192.in-addr.arpa. 300 IN PTR nine.example.", "nine.example. 300 IN A 192.0.2.9",
             ], serverOptions: ["log-queries: yes", "logfile: \"\(log.path)\""])
         defer { server.stop() }
         let first = try await Session("192.0.2.9", lists: [Self.list("one"), Self.list("two")], server: server)
