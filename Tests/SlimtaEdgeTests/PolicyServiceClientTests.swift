@@ -221,7 +221,7 @@ private final class Flag: Sendable {
         let always = PolicyServer { _, _ in deed() }
         let log = KeptLog()
         let second = Self.client([try await always.start()], timeout: timeout, log: log) { $0.failures = 2 }
-        for _ in 1...2 { #expect(try await Self.ask(second) == Self.failure) }
+        for session in UInt64(1)...2 { #expect(try await Self.ask(second, session: session) == Self.failure) }
         #expect(always.asked.count == (answer == "action=OK" ? 2 : 4))
         // The breaker is open: nobody is asked.
         #expect(try await Self.ask(second) == Self.failure)

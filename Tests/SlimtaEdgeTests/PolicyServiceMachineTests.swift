@@ -247,10 +247,55 @@ private typealias Machine = PolicyServiceMachine
     @Test func aTrialThatFails() {
         var machine = Self.broken()
         _ = machine.asked(4, by: 4, Self.at(31))
-        // Nothing is told: nothing has changed.
+        // It was told within the minute.
         #expect(machine.failed(4, "refused", Self.at(32)) == [.close(4), .giveUp(4, .connection("refused"))])
         #expect(machine.asked(5, by: 5, Self.at(61)) == [.giveUp(5, .breakerOpen)])
         #expect(machine.asked(6, by: 6, Self.at(62)) == [.connect(5)])
+        let reason = Machine.Failure.connection("refused")
+        #expect(machine.failed(5, "refused", Self.at(62)) == [.close(5), .tellFailure(reason), .giveUp(6, reason)])
+        _ = machine.asked(7, by: 7, Self.at(93))
+        #expect(machine.failed(6, "refused", Self.at(93)) == [.close(6), .giveUp(7, reason)])
+    }
+
+    /// Questions 1 to `count`, sent and failed; the sessions are asked for by their numbers.
+    private static func failing(_ count: UInt64, sessions: (UInt64) -> UInt64) -> Machine {
+        var machine = Machine(limits { $0.tries = 1 })
+        for id in UInt64(1)...count {
+            _ = machine.asked(id, by: sessions(id), at(0))
+            _ = machine.connected(id, at(0))
+            _ = machine.failed(id, "closed", at(0))
+            _ = machine.closed(id, at(0))
+        }
+        return machine
+    }
+
+    /// A client that finds words of which the server fails has it fail for itself.
+    @Test func failuresOfOneSession() {
+        #expect(!Self.failing(20) { _ in 7 }.isBroken)
+        #expect(!Self.failing(20) { $0 % 2 }.isBroken)
+        #expect(Self.failing(3) { $0 }.isBroken)
+        #expect(Self.failing(20) { min($0, 3) }.isBroken)
+    }
+
+    @Test func timesOfOneSession() {
+        var machine = Machine(Self.limits())
+        for id in UInt64(1)...5 {
+            _ = machine.asked(id, by: 1, Self.at(0))
+            _ = machine.connected(id, Self.at(0))
+        }
+        _ = machine.timePassed(Self.at(5))
+        #expect(machine.questionCount == 0 && !machine.isBroken)
+    }
+
+    /// Nobody has said anything yet when no connection can be made.
+    @Test(arguments: [true, false]) func connectionsOfOneSession(isSilent: Bool) {
+        var machine = Machine(Self.limits { $0.tries = 1 })
+        for id in UInt64(1)...3 {
+            _ = machine.asked(id, by: 1, Self.at(0))
+            if !isSilent { _ = machine.failed(id, "refused", Self.at(0)) }
+        }
+        _ = machine.timePassed(Self.at(5))
+        #expect(machine.isBroken)
     }
 
     @Test func aTrialThatNobodyWaitsFor() {

@@ -13,8 +13,9 @@ internal import NIOCore
 /// - One question is on a connection at a time, as servers expect it. What comes is answered by the connection that
 ///   answered the same session last, if it is idle, else by the one used last; a new one is made if none is idle.
 /// - A connection that was idle may be closed by the server at any time: the question is asked again at once, on a new one.
-/// - Questions that fail one after another open the breaker: everything is given up at once, without waiting, until the
-///   pause is over; then one question is the trial for all.
+/// - Questions of different sessions that fail one after another open the breaker: everything is given up at once, without
+///   waiting, until the pause is over; then one question is the trial for all. Those of one session do not: a server can
+///   fail of what a client has said. Of connections that cannot be made no client is the cause: each counts.
 /// - Everything is bounded: connections, idle ones and their time, questions in line, the time of a question.
 struct PolicyServiceMachine: Sendable {
     typealias QuestionID = UInt64
@@ -35,7 +36,7 @@ struct PolicyServiceMachine: Sendable {
         var tries = 2
         /// Before the second try, if the first was on a new connection.
         var pause = TimeAmount.seconds(1)
-        /// Failures in a row that open the breaker.
+        /// Sessions, or connections that could not be made, with failures in a row that open the breaker.
         var failures = 3
         /// For how long.
         var breakTime = TimeAmount.seconds(30)
@@ -74,7 +75,7 @@ struct PolicyServiceMachine: Sendable {
         case deliver(QuestionID)
         /// This question gets none.
         case giveUp(QuestionID, Failure)
-        /// For the log: the service failed a question, no line of this kind was written within the last minute.
+        /// For the log: the service failed a question, maybe the trial; none was told of within the last minute.
         case tellFailure(Failure)
         /// For the log: the breaker has opened.
         case tellOpened(Failure)
@@ -112,11 +113,19 @@ struct PolicyServiceMachine: Sendable {
     }
 
     private enum Breaker: Hashable {
-        /// So many questions have failed since one was answered.
-        case closed(Int)
+        /// What has failed since one was answered.
+        case closed(Set<Cause>)
         case open(until: NIODeadline)
         /// One question is on its way to see.
         case trying(QuestionID)
+    }
+
+    /// What a failure counts as.
+    private enum Cause: Hashable {
+        /// Of whatever this session has asked, it may be its own fault.
+        case session(UInt64)
+        /// The question had no connection: it was not even seen.
+        case unreachable(QuestionID)
     }
 
     private static let tellInterval = TimeAmount.minutes(1)
@@ -127,7 +136,7 @@ struct PolicyServiceMachine: Sendable {
     private var connections: [ConnectionID: Connection] = [:]
     /// The last used last.
     private var idle: [ConnectionID] = []
-    private var breaker = Breaker.closed(0)
+    private var breaker = Breaker.closed([])
     private var mayTellAt: NIODeadline?
     private var lastConnection: ConnectionID = 0
     private var isShutDown = false
@@ -191,9 +200,10 @@ struct PolicyServiceMachine: Sendable {
             // One that fails can take others with it.
             guard let question = questions[id] else { continue }
             if question.deadline <= now {
+                let cause = cause(of: id, question)
                 // What comes on its connection now would be taken for the next question's answer.
                 if let connection = question.connection { actions += close(connection) }
-                actions += fail(id, .timedOut, now)
+                actions += fail(id, .timedOut, cause, now)
             } else if let end = question.pausesUntil, end <= now {
                 questions[id]?.pausesUntil = nil
                 line.prepend(id)
@@ -241,7 +251,7 @@ struct PolicyServiceMachine: Sendable {
             actions.append(.deliver(question))
         }
         connections[id]?.isUsed = true
-        breaker = .closed(0)
+        breaker = .closed([])
         if isInOrder { return actions + becameIdle(id, now) }
         return actions + close(id) + serve(now)
     }
@@ -249,14 +259,14 @@ struct PolicyServiceMachine: Sendable {
     /// The connection could not be made, has ended, or has said what is no answer. It is closed, if it is not yet.
     mutating func failed(_ id: ConnectionID, _ reason: String, _ now: NIODeadline) -> [Action] {
         guard let connection = connections[id] else { return [] }
-        var actions = close(id)
         switch connection.phase {
-        case .connecting(let question), .busy(let question):
-            guard questions[question]?.connection == id else { break }
-            actions += failed(question, wasUsed: connection.isUsed, reason, now)
+        case .connecting(let asker), .busy(let asker):
+            guard let question = questions[asker], question.connection == id else { break }
+            let cause = cause(of: asker, question)
+            return close(id) + failed(asker, cause, wasUsed: connection.isUsed, reason, now) + serve(now)
         case .idle, .closing: break
         }
-        return actions + serve(now)
+        return close(id) + serve(now)
     }
 
     /// The connection is gone: there is room for another.
@@ -268,12 +278,22 @@ struct PolicyServiceMachine: Sendable {
 
     // MARK: Rules
 
+    /// What it counts as if the question fails now.
+    private func cause(of id: QuestionID, _ question: Question) -> Cause {
+        if let connection = question.connection, case .connecting = connections[connection]?.phase {
+            return .unreachable(id)
+        }
+        return .session(question.session)
+    }
+
     /// One try of a question has failed.
     private mutating func failed(
-        _ id: QuestionID, wasUsed: Bool, _ reason: String, _ now: NIODeadline
+        _ id: QuestionID, _ cause: Cause, wasUsed: Bool, _ reason: String, _ now: NIODeadline
     ) -> [Action] {
         guard let question = questions[id] else { return [] }
-        guard question.tries < limits.tries, !question.isWithdrawn else { return fail(id, .connection(reason), now) }
+        guard question.tries < limits.tries, !question.isWithdrawn else {
+            return fail(id, .connection(reason), cause, now)
+        }
         questions[id]?.connection = nil
         questions[id]?.needsNew = true
         if wasUsed {
@@ -286,19 +306,22 @@ struct PolicyServiceMachine: Sendable {
     }
 
     /// A question has failed for good.
-    private mutating func fail(_ id: QuestionID, _ failure: Failure, _ now: NIODeadline) -> [Action] {
+    private mutating func fail(
+        _ id: QuestionID, _ failure: Failure, _ cause: Cause, _ now: NIODeadline
+    ) -> [Action] {
         forget(id)
         let open = [Action.giveUp(id, failure)]
         switch breaker {
-        case .closed(let failures) where failures + 1 < limits.failures:
-            breaker = .closed(failures + 1)
+        case .closed(let causes) where causes.union([cause]).count < limits.failures:
+            breaker = .closed(causes.union([cause]))
             return tell(failure, now) + open
         case .closed:
             breaker = .open(until: now + limits.breakTime)
+            mayTellAt = now + Self.tellInterval
             return [.tellOpened(failure)] + open + giveUpLine()
         case .trying(id):
             breaker = .open(until: now + limits.breakTime)
-            return open
+            return tell(failure, now) + open
         // Those that were on their way when it opened.
         case .open, .trying: return open
         }
