@@ -102,7 +102,11 @@ package struct RuleSet: Sendable {
         for rule in rules[stage] ?? [] {
             switch outcome(of: rule, facts) {
             case .needs(let missing): return .needs(missing)
-            case .fails, .unknown, .notReached: continue
+            case .fails, .notReached: continue
+            case .unknown(let condition):
+                if rule.isMissed(for: condition) {
+                    verdict.undecided.append(.init(rule: rule.name, condition: condition))
+                }
             case .acts:
                 verdict.act(rule, facts)
                 if rule.action.ends { return .verdict(verdict) }
@@ -141,6 +145,16 @@ package struct RuleSet: Sendable {
         if let open { return .unknown(condition: open.name) }
         if rule.action.template?.placeholders.contains(.ptr) == true, facts.ptr == nil { missing.insert(.ptr) }
         return missing.isEmpty ? .acts : .needs(missing)
+    }
+}
+
+extension Rule {
+    /// Whether somebody has to know that it did not act as `condition` could not be found out.
+    fileprivate func isMissed(for condition: String) -> Bool {
+        if case .log = action { return false }
+        return !conditions.contains { other in
+            if case .size = other.test { other.name == condition } else { false }
+        }
     }
 }
 

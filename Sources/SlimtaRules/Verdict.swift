@@ -28,6 +28,20 @@ package struct Verdict: Hashable, Sendable {
         }
     }
 
+    /// A rule of which nobody could say whether it is to act, so that it did not.
+    package struct Undecided: Hashable, Sendable {
+        /// The rule's name.
+        package var rule: String
+        /// ``Condition/name`` of the condition that could not be found out.
+        package var condition: String
+
+        /// `condition` of `rule`.
+        package init(rule: String, condition: String) {
+            self.rule = rule
+            self.condition = condition
+        }
+    }
+
     /// What becomes of the command.
     package var decision: Decision = .goOn
     /// How long the reply waits.
@@ -38,6 +52,9 @@ package struct Verdict: Hashable, Sendable {
     package var heldBy: String?
     /// All rules that acted, in their order; the last one is who decided, if it was a rule.
     package var notes: [Note] = []
+    /// Rules that would do more than log, had it been known whether they are to act. A size that the client did not say is
+    /// none of them: it need not (RFC 1870 section 6.1), and it is known at ``Stage/message``.
+    package var undecided: [Undecided] = []
 
     /// Nothing is against it.
     package init() {}

@@ -204,6 +204,25 @@ def test_refused_at_each_stage(place, make_asking):
     assert not sink.transactions()
 
 
+def test_what_mail_said_holds_for_its_message(place, make_asking):
+    """A service that is asked about the message alone is told what MAIL said; and the id that the queue then has."""
+    told = ToldPolicy(place, "PREPEND X-Word: gr\u00fcn").start()
+    slimtad, sink = make_asking(service(told, at="message"))
+    with slimtad.connect() as client:
+        assert client.mail("sender@origin.test", ["SMTPUTF8", "AUTH=boss@origin.test"])[0] == 250
+        assert client.rcpt("one@one.test")[0] == 250
+        code, text = client.data(message())
+        assert code == 250
+        asked, = told.requests
+        assert (asked["protocol_state"], asked["sasl_sender"]) == ("END-OF-MESSAGE", "boss@origin.test")
+        assert asked["queue_id"] and asked["queue_id"] in text.decode()
+        # The next one is told nothing of it.
+        assert client.mail("sender@origin.test")[0] == 250
+        assert client.rcpt("one@one.test")[0] == 250
+        assert client.data(message())[0] == 250
+    assert told.requests[1]["sasl_sender"] == "" and told.requests[1]["queue_id"] != asked["queue_id"]
+
+
 # What goes wrong
 
 FAULTS = {

@@ -1,12 +1,15 @@
 // Rules on their way through a session: asked at each stage, refused with their replies, and what they say of a message
 // with it to the storage. What rules mean is SlimtaRulesTests's.
 
+import Logging
 import NIOCore
 import NIOEmbedded
+import SlimtaDNS
 import SlimtaMail
 import SlimtaQueue
 import SlimtaRules
 import SlimtaSMTP
+import TestKit
 import Testing
 
 @testable import SlimtaEdge
@@ -78,6 +81,19 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
         #expect(gate(spf: .init(replies: [:], includesAuthenticated: true, addsField: false)) == nil)
         let few = try #require(gate(try refusal(.rcpt, "550 5.7.1 no")))
         #expect(few.stages == [.recipient])
+    }
+
+    /// `[spf]` is about those who have logged in only if it says so, and nothing is looked up for nothing.
+    @Test func whatIsLookedUpBeforeItIsAskedFor() throws {
+        let failing = try refusal(.mail, "550 5.7.23 no", Condition(.spf([.fail])))
+        let replies: [SPFResult: ReplyTemplate] = [.fail: try ReplyTemplate("550 5.7.23 no")]
+        for (rules, isForAll, expected) in [
+            ([], false, []), ([], true, [.spf]), ([failing], false, [.spf]),
+        ] as [([Rule], Bool, Set<Fact>)] {
+            let spf = Gate.SPFEnforcement(replies: replies, includesAuthenticated: isForAll, addsField: true)
+            let gate = try #require(Gate(rules: RuleSet(rules), spf: spf, lookups: nil, rates: nil))
+            #expect(gate.facts(isAuthenticated: false) == [.spf] && gate.facts(isAuthenticated: true) == expected)
+        }
     }
 
     // MARK: What a message gets
@@ -241,6 +257,22 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
         #expect(try session.replies() == [])
     }
 
+    /// What comes behind that is not delayed either, however much was sent ahead.
+    @Test(arguments: ["drain", "close"]) func noDelayBegins(how: String) throws {
+        let session = try SessionFixture(gate: gate(Rule("slow", at: .rcpt, [], .delay(.seconds(60)))))
+        let recipients = (0..<20).map { "RCPT TO:<u\($0)@y.org>\r\n" }.joined()
+        try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\n\(recipients)")
+        #expect(try session.replies().last?.hasPrefix("250 2.1.0") == true)
+        let pipeline = session.channel.pipeline
+        if how == "drain" {
+            pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain)
+        } else {
+            pipeline.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+        }
+        #expect(try session.replies().filter { $0.hasPrefix("250 2.1.5") }.count == 20)
+        #expect(session.channel.isActive == (how == "drain"))
+    }
+
     /// A client that does not wait for its delayed reply is not read without bound.
     @Test func whoIsDelayedCannotSendMuch() throws {
         let session = try SessionFixture(gate: gate(Rule("slow", at: .mail, [], .delay(.seconds(60)))))
@@ -262,5 +294,25 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
         try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\n")
         #expect(try session.replies().suffix(1) == ["451 4.4.3 it cannot be looked up"])
         #expect(session.log.lines("refused").map { $0.fields["spf"] } == ["temperror"])
+        // Told once in a session.
+        try session.send("MAIL FROM:<a@x.org>\r\n")
+        #expect(try session.replies().count == 1)
+        let told = session.log.lines("rule could not be decided").map { [$0.fields["rule"], $0.fields["condition"]] }
+        #expect(told == [["listed", "dnsbl"]])
+    }
+
+    /// While a client waits for its greeting, its name is asked for: the question is there though no time has passed.
+    @Test @MainActor func lookupsDoNotWaitForTheGreeting() async throws {
+        let server = try SilentNameServer()
+        let lookups = Lookups(
+            .init(lists: [], hostname: "mx.example.org"),
+            resolver: try Resolver(servers: [("127.0.0.1", server.port)], dnssec: .off),
+            logger: Logger(label: "test") { _ in KeptLog() })
+        let rule = try refusal(.connect, "554 5.7.1 no", Condition(.ptr(try texts("*.bad.example"))))
+        let session = try SessionFixture(
+            greetDelay: .minutes(5), gate: Gate(rules: RuleSet([rule]), spf: nil, lookups: lookups, rates: nil))
+        for _ in 0..<600 where !server.isAsked { try await Task.sleep(for: .milliseconds(50)) }
+        #expect(server.isAsked)
+        session.channel.close(promise: nil)
     }
 }

@@ -91,7 +91,11 @@ import Testing
         if let unknown = row.unknown {
             var facts = plainFacts()
             unknown(&facts)
-            #expect(rules.evaluate(rule.stage, facts) == .verdict(Verdict()), here)
+            var expected = Verdict()
+            if rule.action.word != "log", row.name != "size" {
+                expected.undecided = [.init(rule: rule.name, condition: name)]
+            }
+            #expect(rules.evaluate(rule.stage, facts) == .verdict(expected), here)
             #expect(rules.explain(rule.stage, facts).map(\.outcome) == [.unknown(condition: name)], here)
         }
         if !row.needs.isEmpty {

@@ -48,7 +48,9 @@ package final class Gate: Sendable {
     let services: [Service]
     private let rates: MessageRates?
     /// What is looked up as soon as it can be: somebody may need it, and then it has been under way for a while.
-    let facts: Set<Fact>
+    private let facts: Set<Fact>
+    /// The same for who has logged in.
+    private let factsOfAuthenticated: Set<Fact>
     /// Where a session has to ask.
     package let stages: SMTPStages
 
@@ -84,9 +86,16 @@ package final class Gate: Sendable {
             }
         }
         self.facts = facts
+        // `[spf]` may be about the others alone. A whole check is up to a hundred questions of the sender's choice: none is
+        // begun that nobody wants to know.
+        let asksOfAll = rules.facts.contains(.spf) || spf?.includesAuthenticated == true
+        factsOfAuthenticated = asksOfAll ? facts : facts.subtracting([.spf])
         self.stages = stages
         if stages.isEmpty, rates == nil { return nil }
     }
+
+    /// What is looked up as soon as it can be: somebody may need it, and then it has been under way for a while.
+    func facts(isAuthenticated: Bool) -> Set<Fact> { isAuthenticated ? factsOfAuthenticated : facts }
 
     /// How many messages the client and the login have sent lately.
     func rates(client: IPAddress?, login: String?, at now: Timestamp) -> RateFacts {

@@ -15,8 +15,9 @@ final class SessionGate {
         let connection: ConnectionFacts
         let session: SMTPServerMachine.Session
         let isEarlyTalker: Bool
-        /// Of the message that has come: as much as is in memory, which has the whole header, and how large it is.
-        let content: (head: ByteBuffer, size: Int)?
+        /// Of the message that has come: the id that it will have in the queue, as much as is in memory, which has the whole
+        /// header, and how large it is.
+        let content: (id: QueueID, head: ByteBuffer, size: Int)?
     }
 
     /// What came of a question.
@@ -24,6 +25,8 @@ final class SessionGate {
         let answer: SMTPServerMachine.Answer
         /// The rules that acted, but for one that refuses.
         let notes: [Verdict.Note]
+        /// The rules that did not act as it could not be found out whether they are to: each once in a session.
+        let undecided: [Verdict.Undecided]
         /// Who refuses, as fields of the log: `rule=`, `spf=` or `policy_service=`, and the lists that have the client.
         let refusedBy: [(name: String, value: String)]
         /// Whose field had no room, the first of the message that has none.
@@ -64,6 +67,10 @@ final class SessionGate {
     /// The service that is asked now.
     private var waiting: Waiting?
     private var delay: (timer: Scheduled<Void>, end: () -> Void)?
+    /// No reply is delayed any more.
+    private var isHurried = false
+    /// Those that somebody was told of.
+    private var undecided: Set<Verdict.Undecided> = []
 
     /// - Parameter isTrusted: whether the client may send without having logged in.
     init(_ gate: Gate, edge: String, client: ConnectionFacts.Endpoint, isTrusted: Bool, on eventLoop: any EventLoop) {
@@ -74,6 +81,9 @@ final class SessionGate {
     }
 
     // MARK: Events
+
+    /// The client is kept waiting, and asked about behind that: what can be known of it alone is looked up meanwhile.
+    func begin() { lookups?.begin(gate.facts(isAuthenticated: false), about: LookupSubject()) }
 
     /// TLS is there: what was said before counts no more. `certificate` is called only if somebody may want it.
     func tlsEstablished(certificate: () -> CertificateIdentity?) {
@@ -91,8 +101,10 @@ final class SessionGate {
         return SubmissionTerms(heldReason: effects.heldBy, fields: effects.fields)
     }
 
-    /// Nobody is to be kept waiting any more: the client has gone, or we are about to. A reply that is delayed goes now.
-    func endDelay() {
+    /// Nobody is to be kept waiting any more: the client has gone, or we are about to. A reply that is delayed goes now, and
+    /// those behind it are not delayed.
+    func endDelays() {
+        isHurried = true
         guard let delay else { return }
         self.delay = nil
         delay.timer.cancel()
@@ -117,7 +129,7 @@ final class SessionGate {
     ) {
         number &+= 1
         guard let stage = Stage(question) else {
-            return completion(Judgement(answer: .goOn, notes: [], refusedBy: []))
+            return completion(Judgement(answer: .goOn, notes: [], undecided: [], refusedBy: []))
         }
         let facts = facts(question, situation)
         let open = Open(
@@ -128,7 +140,8 @@ final class SessionGate {
             facts: facts, completion: completion)
         if !gate.services.isEmpty { tellPolicy(question, situation) }
         switch stage {
-        case .connect, .ehlo, .mail: lookups?.begin(gate.facts, about: open.subject)
+        case .connect, .ehlo, .mail:
+            lookups?.begin(gate.facts(isAuthenticated: open.subject.isAuthenticated), about: open.subject)
         case .starttls, .auth, .rcpt, .data, .message: break
         }
         judgeByRules(open)
@@ -225,11 +238,18 @@ final class SessionGate {
         var policy = self.policy ?? PolicySession(id: .random(in: .min ... .max), server: situation.connection.local)
         if session.clientName != nil { policy.helloAccepted(isExtended: session.isExtended) }
         if case .hello(_, let isExtended) = question { policy.isExtended = isExtended }
-        var mail = session.mail
-        if case .mail(let command) = question { mail = command }
         policy.saslMethod = session.mechanism
-        policy.saslSender = mail?.submitter
-        policy.smtpUTF8 = mail?.smtpUTF8 ?? false
+        policy.queueID = nil
+        switch question {
+        case .message(let submission):
+            // The session has no transaction any more: what was said of the message is in the question.
+            (policy.saslSender, policy.smtpUTF8) = (submission.submitter, submission.smtpUTF8)
+            policy.queueID = situation.content?.id.description
+        case .mail(let mail): (policy.saslSender, policy.smtpUTF8) = (mail.submitter, mail.smtpUTF8)
+        case .connect, .hello, .startTLS, .credentials, .login, .room, .recipient, .data, .end:
+            policy.saslSender = session.mail?.submitter
+            policy.smtpUTF8 = session.mail?.smtpUTF8 ?? false
+        }
         policy.transaction = session.transactionNumber
         self.policy = policy
     }
@@ -254,7 +274,7 @@ final class SessionGate {
 
     private func finish(_ open: Open, refusing reply: Reply? = nil, by: [(name: String, value: String)] = []) {
         let verdict = open.verdict
-        guard verdict.delay > .zero else { return answer(open, reply, by) }
+        guard verdict.delay > .zero, !isHurried else { return answer(open, reply, by) }
         let end = { [weak self] in
             guard let self, self.number == open.number else { return }
             self.delay = nil
@@ -265,7 +285,9 @@ final class SessionGate {
 
     private func answer(_ open: Open, _ reply: Reply?, _ by: [(name: String, value: String)]) {
         let verdict = open.verdict
-        var judgement = Judgement(answer: reply.map { .reply($0) } ?? .goOn, notes: verdict.notes, refusedBy: by)
+        var judgement = Judgement(
+            answer: reply.map { .reply($0) } ?? .goOn, notes: verdict.notes,
+            undecided: verdict.undecided.filter { self.undecided.insert($0).inserted }, refusedBy: by)
         if reply == nil, open.stage == .ehlo, let isExtended = policy?.isExtended {
             policy?.helloAccepted(isExtended: isExtended)
         }

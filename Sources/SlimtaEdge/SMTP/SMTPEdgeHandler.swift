@@ -190,12 +190,12 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             advance()
         case Event.drain:
             machine.drain()
-            gate?.endDelay()
+            gate?.endDelays()
             advance()
         case ChannelEvent.inputClosed:
             if isLingering { return context.close(promise: nil) }
             machine.inputClosed()
-            gate?.endDelay()
+            gate?.endDelays()
             advance()
         default: context.fireUserInboundEventTriggered(event)
         }
@@ -313,7 +313,11 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
                 completion: here(context) { this, refusal in this.answered(refusal.map { .reply($0) } ?? .goOn) })
         case .end(let submission): end(submission, context)
         case .connect: waitToGreet(context)
-        case .hello, .startTLS, .login, .mail, .recipient, .data, .message: judge(question)
+        case .message:
+            // An empty one, too, has an id that it will have in the queue.
+            _ = collect(context)
+            judge(question)
+        case .hello, .startTLS, .login, .mail, .recipient, .data: judge(question)
         }
     }
 
@@ -321,6 +325,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// meanwhile is read, within the bounds of what is sent ahead.
     private func waitToGreet(_ context: ChannelHandlerContext) {
         guard settings.greetDelay > .zero else { return mayGreet() }
+        gate?.begin()
         greetWait = context.eventLoop.assumeIsolated().scheduleTask(in: settings.greetDelay) { self.mayGreet() }
     }
 
@@ -342,7 +347,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             question,
             SessionGate.Situation(
                 connection: connection, session: machine.session, isEarlyTalker: isEarlyTalker,
-                content: collector.map { ($0.head, $0.size) })
+                content: collector.map { ($0.id, $0.head, $0.size) })
         ) { found in
             if isAsking { judgement = found } else { self.judged(found) }
         }
@@ -355,6 +360,9 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             log(.info, "rule applied", ["rule": "\(note.rule)", "action": "\(note.action)"])
         }
         if let rule = judgement.fieldsLeftOut { log(.warning, "fields left out", ["rule": "\(rule)"]) }
+        for one in judgement.undecided {
+            log(.warning, "rule could not be decided", ["rule": "\(one.rule)", "condition": "\(one.condition)"])
+        }
         refusedBy = judgement.refusedBy
         answered(judgement.answer)
     }

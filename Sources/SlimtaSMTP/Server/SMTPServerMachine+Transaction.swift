@@ -105,7 +105,8 @@ extension SMTPServerMachine {
                 Submission(
                     sender: mail.sender, recipients: unique(transaction.recipients),
                     body: reader.hasEightBit ? .eightBitMIME : mail.body, smtpUTF8: mail.smtpUTF8,
-                    clientName: clientName ?? "", protocolWord: protocolWord(isUTF8: mail.smtpUTF8), tls: tls,
+                    submitter: mail.submitter, clientName: clientName ?? "",
+                    protocolWord: protocolWord(isUTF8: mail.smtpUTF8), tls: tls,
                     login: user?.login)), into: &output)
     }
 

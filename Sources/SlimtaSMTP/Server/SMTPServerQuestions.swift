@@ -79,6 +79,8 @@ extension SMTPServerMachine {
         package let body: BodyType
         /// RFC 6531 section 3.4: MAIL had SMTPUTF8.
         package let smtpUTF8: Bool
+        /// AUTH= of MAIL (RFC 4954 section 5), decoded, empty for `<>`; nil: none.
+        package let submitter: String?
         /// EHLO's argument.
         package let clientName: String
         /// RFC 3848 section 1 and RFC 6531 section 4.3.

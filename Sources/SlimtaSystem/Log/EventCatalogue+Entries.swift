@@ -185,6 +185,14 @@ extension EventCatalogue {
             remedy: "See why so many are added: a policy service that adds one for each recipient had better do so at "
                 + "message alone."),
         Entry(
+            "8a3f1c5b7e0d4962b4d8e61f03a97c25", "rule could not be decided",
+            "The rule @SLIMTA_RULE@ did not act: whether its condition @SLIMTA_CONDITION@ holds could not be found out. Name "
+                + "servers gave no answer, an expression takes too long, or a list could not be read. The client was let "
+                + "past the rule, and this is told once in its session.",
+            remedy:
+                "For ptr, spf and dnsbl see what name servers say of @SLIMTA_CLIENT@. If it happens often, make the rule's "
+                + "expression a simpler one, or judge by something that clients have no hand in."),
+        Entry(
             "55d6e826b11e4e0197be2c95185fcd22", "lines left out",
             "A client caused too many lines in a minute. @SLIMTA_COUNT@ more lines \"@SLIMTA_EVENT@\" about "
                 + "@SLIMTA_CLIENT@ were not written.",
