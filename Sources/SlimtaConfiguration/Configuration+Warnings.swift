@@ -30,11 +30,13 @@ extension Configuration {
             let text = "nobody wants to know the result: no entry for one, no received_spf = true, no rule with spf"
             warnings.append(Warning(keyPath: "spf", text: text))
         }
-        // Who has not logged in by MAIL is a client of these networks, or on this machine, for which no domain speaks.
+        // Who has not logged in by MAIL is a client of these networks, or on this machine, whose address no domain allows.
         if spf.isWanted, !spf.authenticated, edges.allSatisfy({ $0.access.trustedNetworks.isEmpty }) {
+            let isOfThisMachine = edges.contains { $0.trust.allowsThisMachine }
             let text =
-                "concerns nobody: no edge has trusted_networks, so that all who get to MAIL from elsewhere have "
-                + "authenticated; authenticated = true checks them too"
+                (isOfThisMachine ? "is about mail of this machine alone, and may refuse it" : "concerns nobody")
+                + ": no edge has trusted_networks, so that all who get to MAIL from elsewhere have authenticated; "
+                + "authenticated = true checks them too"
             warnings.append(Warning(keyPath: "spf", text: text))
         }
         return warnings

@@ -218,8 +218,9 @@ import Testing
     private static let asksNothing =
         "every client has authenticated or may send without it, and of such ones nothing is asked without "
         + "authenticated = true in"
-    private static let concernsNobody =
-        "concerns nobody: no edge has trusted_networks, so that all who get to MAIL from elsewhere have authenticated; "
+    private static let ofThisMachine = "is about mail of this machine alone, and may refuse it"
+    private static let others =
+        "no edge has trusted_networks, so that all who get to MAIL from elsewhere have authenticated; "
         + "authenticated = true checks them too"
     private static let never = "the rule \"r\" can never match:"
 
@@ -273,8 +274,8 @@ import Testing
             "[spf]\nauthenticated = true",
             "spf: nobody wants to know the result: no entry for one, no received_spf = true, no rule with spf"),
         Case("[spf]\nauthenticated = true\nreceived_spf = true"),
-        Case("[spf]\nreceived_spf = true", "spf: \(concernsNobody)"),
-        Case("[spf]\nfail = { code = 550, message = \"no\" }", "spf: \(concernsNobody)"),
+        Case("[spf]\nreceived_spf = true", "spf: \(ofThisMachine): \(others)"),
+        Case("[spf]\nfail = { code = 550, message = \"no\" }", "spf: \(ofThisMachine): \(others)"),
         Case("[spf]\ntimeout = \"5s\"\n" + rule + "spf = \"fail\""),
     ])
     func afterASoundEdge(_ given: Case) throws {
@@ -317,7 +318,7 @@ import Testing
         #expect(
             try warnings(open + given) == [
                 "rule[0].dnsbl: \(Self.never) at mail \(Self.asksNothing) [[dnsbl]] \"zen\"",
-                "spf: \(Self.concernsNobody)",
+                "spf: concerns nobody: \(Self.others)",
             ])
         let trusting = open.replacing("# seven", with: "trusted_networks = [\"192.0.2.0/24\"] # seven")
         #expect(try warnings(trusting + given) == [])
