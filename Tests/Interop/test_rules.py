@@ -378,7 +378,7 @@ def test_block_list(ruled, nameserver):
     for client in ["198.51.100.8", "198.51.100.9", "192.0.2.7"]:
         with behind(daemon, client):
             pass
-    event, = logged(daemon, rule="listed")
+    event, = logged(daemon, rule="listed", command="EHLO")
     assert event["dnsbl"] == "bl"
 
 
