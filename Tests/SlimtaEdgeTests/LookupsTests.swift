@@ -113,9 +113,11 @@ import Testing
         }
     }
 
-    /// Returns when `holds` is true; at the latest when no patience is left, and what is expected then fails.
-    private static func wait(_ holds: () async throws -> Bool) async throws {
-        let end = ContinuousClock.now + patience
+    /// Returns when `holds` is true; at the latest after `limit`, and what is expected then fails.
+    private static func wait(
+        _ limit: Duration = .seconds(180), _ holds: () async throws -> Bool
+    ) async throws {
+        let end = ContinuousClock.now + limit
         while try await !holds(), ContinuousClock.now < end { try await Task.sleep(for: .milliseconds(5)) }
     }
 
@@ -384,11 +386,18 @@ import Testing
         #expect(try await session.listing("senders", about: subject("bad.example")) != .notListed)
         #expect(try await session.listing("senders", about: subject("good.example")) == .notListed)
         #expect(try await session.on { $0.known(about: subject("bad.example")).listings.isEmpty })
-        let waiting = Task { try await session.listing("slow", about: subject("a.example")) }
-        try await Self.wait { try await session.on { $0.runningCount } > 0 }
-        try await session.on { $0.begin([.dnsbl("slow")], about: subject("b.example")) }
-        #expect(try await waiting.value == .failed("the session has gone on"))
-        #expect(try await session.on { $0.runningCount } == 1)
+        // On a loaded machine the list, which answers nothing, is found out of order before it is asked: then once more.
+        for _ in 0..<5 {
+            let session = try await Session("192.0.2.1", lists: lists)
+            let waiting = Task { try await session.listing("slow", about: subject("a.example")) }
+            try await Self.wait(.seconds(5)) { try await session.on { $0.runningCount } > 0 }
+            guard try await session.on({ $0.runningCount }) > 0 else { continue }
+            try await session.on { $0.begin([.dnsbl("slow")], about: subject("b.example")) }
+            #expect(try await waiting.value == .failed("the session has gone on"))
+            #expect(try await session.on { $0.runningCount } == 1)
+            return
+        }
+        Issue.record("the list was never asked")
     }
 
     /// Nobody is called after the end, and neither session nor task nor question is left.
