@@ -260,6 +260,7 @@ def test_rules_with_a_list(typist):
 
     # By whom was it? The rule that only logs has met bob.
     typist.type("slimtad passwd alice", "slimtad passwd bob", stdin=PASSWORD + "\n")
+    typist.type("systemctl reload slimtad")
     with machine.connect(587, "bob", address="127.0.0.7") as client:
         client.mail("b@elsewhere.test")
     wait_until(lambda: "strangers" in typist.type(
