@@ -47,41 +47,12 @@ extension Configuration {
             case file(String)
         }
 
-        /// What `of` may say: what is looked up in it.
-        package enum Subject: String, Sendable, CaseIterable {
-            /// The client's address (RFC 5782 section 2).
-            case client
-            /// The domain of the sender (RFC 5782 section 3).
-            case sender
-            /// The name in EHLO.
-            case ehlo
-
-            /// The first stage at which it is known.
-            package var stage: Stage {
-                switch self {
-                case .client: .connect
-                case .sender: .mail
-                case .ehlo: .ehlo
-                }
-            }
-
-            /// The answers that are listings if `answers` does not say which. What is outside means that the list was
-            /// not asked as it wants to be, or is gone: 127.0.0.1 is a refusal of some, 127.0.1.255 one of others.
-            package var usualAnswers: [ClosedRange<UInt32>] {
-                let addresses: ClosedRange<UInt32> = 0x7F00_0002...0x7F00_00FE
-                return switch self {
-                case .client: [addresses]
-                case .sender, .ehlo: [addresses, 0x7F00_0102...0x7F00_01FE]
-                }
-            }
-        }
-
         /// The name by which rules call it; no other list has it.
         package var name: String
         /// Where it is in the DNS.
         package var zone: Zone
         /// What is looked up in it.
-        package var of = Subject.client
+        package var of = ListSubject.client
         /// IPv4 addresses as numbers: an answer in one of these is a listing. All are in 127.0.0.0/8 (RFC 5782 section 2.1).
         package var answers: [ClosedRange<UInt32>]
         /// How long an answer is waited for; all lists are asked at once.

@@ -122,7 +122,7 @@ extension Configuration.DNSBL {
     fileprivate init?(_ table: Section, _ names: inout [String: String]) {
         let name = table.word(table.required("name", "the name by which rules call it"), &names)
         let zone = Self.zone(table)
-        let of = table["of"]?.choice(of: Subject.self) ?? .client
+        let of = table["of"]?.choice(of: ListSubject.self) ?? .client
         self.of = of
         answers = table["answers"]?.oneOrMore(of: "addresses", Self.answers) ?? of.usualAnswers
         timeout = table["timeout"]?.duration(.seconds(1) ... .seconds(30)) ?? timeout

@@ -76,7 +76,7 @@ struct RuleReader {
         let actions = [
             table["reply"]?.ruleValue("a reply such as \"550 5.7.1 no mail from {client}\"", ReplyTemplate.init)
                 .map { $0.code == 421 ? Action.close($0) : .reply($0) },
-            table["action"]?.choice(of: Word.self).flatMap(Self.action),
+            table["action"]?.choice(of: Word.self).map(Self.action),
             table["add_field"]?.ruleValue("a field such as \"X-Gate: {rule}\"", FieldTemplate.init)
                 .map(Action.addField),
             table["delay"]?.duration(.seconds(1) ... .seconds(120)).map(Action.delay),
@@ -96,12 +96,10 @@ struct RuleReader {
         return zip(keys, actions).first { $0.0 == first }.flatMap { key, action in action.map { (key, $0) } }
     }
 
-    private static func action(_ word: Word) -> Action? {
+    private static func action(_ word: Word) -> Action {
         switch word {
         case .accept: .accept
-        // RFC 5321 section 4.2.2 has these words.
-        case .close:
-            (try? ReplyTemplate(421, "4.7.0 Service not available, closing transmission channel")).map(Action.close)
+        case .close: .close(.closing)
         case .hold: .hold
         case .log: .log
         }

@@ -39,9 +39,6 @@ package struct Rule: Hashable, Sendable {
 
     /// What has to be looked up for it, for its conditions and for the texts of its action.
     var facts: Set<Fact> {
-        var facts = conditions.reduce(into: Set<Fact>()) { $0.formUnion($1.facts) }
-        let placeholders = action.template?.placeholders ?? []
-        if placeholders.contains(.ptr) { facts.insert(.ptr) }
-        return facts
+        conditions.reduce(into: action.template?.facts ?? []) { $0.formUnion($1.facts) }
     }
 }

@@ -1,7 +1,7 @@
 // All rules of an edge, and their evaluation: a pure function of what is known, that says what it has to know more. The edge
 // runs it at each stage that has rules; the command that explains a session runs the same.
 
-package import SlimtaMail
+internal import SlimtaMail
 
 /// The rules of slimta.conf with their lists.
 package struct RuleSet: Sendable {
@@ -143,7 +143,7 @@ package struct RuleSet: Sendable {
             }
         }
         if let open { return .unknown(condition: open.name) }
-        if rule.action.template?.placeholders.contains(.ptr) == true, facts.ptr == nil { missing.insert(.ptr) }
+        missing.formUnion((rule.action.template?.facts ?? []).filter { !facts.has($0) })
         return missing.isEmpty ? .acts : .needs(missing)
     }
 }
@@ -161,11 +161,11 @@ extension Rule {
 extension Verdict {
     fileprivate mutating func act(_ rule: Rule, _ facts: Facts) {
         notes.append(Note(rule: rule.name, action: rule.action.word))
-        let value = { facts.value(of: $0, for: rule) }
+        let value = { facts.value(of: $0, for: rule.name, about: rule.conditions) }
         switch rule.action {
         case .accept: decision = .accept
         case .reply(let template), .close(let template):
-            decision = .refuse(Reply(template.code, template.status, lines: template.text.lines(value)))
+            decision = .refuse(template.reply(value))
         case .addField(let template): fields.append(template.field(value))
         case .hold: heldBy = heldBy ?? rule.name
         case .delay(let time): delay += time
@@ -174,19 +174,24 @@ extension Verdict {
     }
 }
 
-extension ReplyTemplate {
-    /// What has to be looked up before it can be said, beside what it is about.
-    package var facts: Set<Fact> { text.placeholders.contains(.ptr) ? [.ptr] : [] }
-
-    /// The reply of `[spf]`: with what is known, on behalf of no rule.
-    package func reply(_ facts: Facts, by name: String) -> Reply {
-        let rule = Rule(name, at: .mail, [Condition(.spf([]))], .reply(self))
-        return Reply(code, status, lines: text.lines { facts.value(of: $0, for: rule) })
-    }
-}
-
 extension Facts {
-    fileprivate func value(of placeholder: Template.Placeholder, for rule: Rule) -> String {
+    /// Whether it is known, if only as one that nobody could find out.
+    package func has(_ fact: Fact) -> Bool {
+        switch fact {
+        case .ptr: ptr != nil
+        case .spf: spf != nil
+        case .dnsbl(let name): listings[name] != nil
+        }
+    }
+
+    /// What is put in the place of a placeholder.
+    ///
+    /// - Parameters:
+    ///   - name: who speaks: a rule, or "spf".
+    ///   - conditions: what it speaks about; empty: SPF.
+    func value(
+        of placeholder: Template.Placeholder, for name: String, about conditions: [Condition]
+    ) -> String {
         switch placeholder {
         case .client: client.description
         case .ptr: ptr?.confirmed.first ?? "unknown"
@@ -196,14 +201,14 @@ extension Facts {
         case .login: login ?? "nobody"
         case .sender: sender?.text ?? ""
         case .recipient: (recipient.map { [$0] } ?? recipients).map(\.text).joined(separator: ", ")
-        case .rule: rule.name
-        case .reason: reason(for: rule)
+        case .rule: name
+        case .reason: reason(for: conditions)
         }
     }
 
-    /// What the first of the rule's facts says that has words.
-    private func reason(for rule: Rule) -> String {
-        for condition in rule.conditions {
+    /// What the first of the facts says that has words.
+    private func reason(for conditions: [Condition]) -> String {
+        for condition in conditions {
             switch condition.test {
             case .spf: if let spf { return spf.reason }
             case .dnsbl(let lists):

@@ -126,12 +126,14 @@ package struct EffectsMemory: Hashable, Sendable {
     /// Whether no message gets anything.
     package var isEmpty: Bool { self == EffectsMemory() }
 
-    /// Keeps what a stage says, if the command was not refused. `transaction` is the session's number of the transaction.
+    /// Keeps what a stage says; nothing of it if it refuses the command. `transaction` is the session's number of the
+    /// transaction.
     ///
     /// Returns whether fields had no room, for the first time: a line of the log is due.
     @discardableResult
-    package mutating func note(_ fields: [String], heldBy: String?, at stage: Stage, transaction number: UInt64) -> Bool
-    {
+    package mutating func note(_ verdict: Verdict, at stage: Stage, transaction number: UInt64) -> Bool {
+        if case .refuse = verdict.decision { return false }
+        let (fields, heldBy) = (verdict.fields, verdict.heldBy)
         switch stage {
         case .connect:
             connect = Effects()
@@ -150,12 +152,6 @@ package struct EffectsMemory: Hashable, Sendable {
             }
             return transaction.add(fields, heldBy: heldBy, beside: connect.with(hello).with(login))
         }
-    }
-
-    /// Keeps what rules say at a stage; nothing of it if they refuse the command.
-    package mutating func note(_ verdict: Verdict, at stage: Stage, transaction number: UInt64) {
-        if case .refuse = verdict.decision { return }
-        note(verdict.fields, heldBy: verdict.heldBy, at: stage, transaction: number)
     }
 
     /// TLS was begun: what the client said before does not count any more (RFC 3207 section 4.2).

@@ -50,8 +50,9 @@ import Testing
     ]
     static let ownClients: Set<String> = ["127.0.0.1", "127.8.9.10", "::ffff:127.0.0.1", "::1", ""]
 
-    private func text(_ auth: String, _ tls: String, _ listen: Listen, _ networks: String, _ plaintext: Bool) -> String
-    {
+    private func text(
+        _ auth: String, _ tls: String, _ listen: Listen, _ networks: String, _ plaintext: Bool, proxies: String = ""
+    ) -> String {
         """
         [tls]
         certificate = "/c"
@@ -64,36 +65,43 @@ import Testing
         auth = "\(auth)"
         trusted_networks = [\(networks)]
         plaintext_auth = \(plaintext)
+        proxy_protocol = [\(proxies)]
         """
     }
 
-    @Test(arguments: listens, ["required", "optional", "none"]) func whoMaySend(listen: Listen, auth: String) throws {
+    /// Behind a proxy on this machine clients may be anywhere: the edge is judged as one that others can reach.
+    @Test(arguments: listens, ["required", "optional", "none"].flatMap { [($0, ""), ($0, #""127.0.0.1""#)] })
+    func whoMaySend(listen: Listen, by: (auth: String, proxies: String)) throws {
+        let (auth, proxies) = by
+        let hasOnlyOwn = listen.isLoopback && proxies.isEmpty
         for tls in ["starttls", "immediate", "none"] {
             for plaintext in [false, true] {
                 for (networks, members) in Self.networks {
                     let configuration: Configuration
                     do throws(ConfigurationErrors) {
                         configuration = try Configuration.parse(
-                            text(auth, tls, listen, networks, plaintext), file: "f")
+                            text(auth, tls, listen, networks, plaintext, proxies: proxies), file: "f")
                     } catch {
                         // Refused: for what nobody could send over, or would send a password in clear over; never for
                         // more.
-                        let isUseless = auth != "required" && !listen.isLoopback && networks.isEmpty
-                        let isClear = plaintext && !listen.isLoopback || auth != "none" && tls == "none" && !plaintext
-                        #expect(isUseless || isClear, "\(error)")
+                        let isUseless = auth != "required" && !hasOnlyOwn && networks.isEmpty
+                        let isClear = plaintext && !hasOnlyOwn || auth != "none" && tls == "none" && !plaintext
+                        // A UNIX socket has no proxy with an address.
+                        let isProxyless = !proxies.isEmpty && listen.addresses == #""unix:/run/x""#
+                        #expect(isUseless || isClear || isProxyless, "\(error)")
                         continue
                     }
-                    #expect(auth == "required" || listen.isLoopback || !networks.isEmpty)
+                    #expect(auth == "required" || hasOnlyOwn || !networks.isEmpty)
                     let edge = try #require(configuration.edges.first)
                     for client in Self.clients {
-                        let isOwn = auth != "required" && listen.isLoopback && Self.ownClients.contains(client)
+                        let isOwn = auth != "required" && hasOnlyOwn && Self.ownClients.contains(client)
                         let mayRelay = members.contains(client) || isOwn
                         for isEncrypted in tls == "starttls" ? [false, true] : [tls == "immediate"] {
                             let reply = self.reply(edge, client, isEncrypted: isEncrypted)
                             let expected = mayRelay ? "ask" : auth == "none" ? "550 5.7.1" : "530 5.7.0"
                             #expect(
                                 reply == expected,
-                                "\(auth) \(tls) \(listen.addresses) [\(networks)] \(client) \(isEncrypted)")
+                                "\(auth) \(tls) \(listen.addresses) [\(networks)] \(client) \(isEncrypted) \(proxies)")
                         }
                     }
                 }
@@ -119,22 +127,34 @@ import Testing
             case .optional: .optional
             case .off: .none
             }
-        let settings = SMTPServerConfiguration(
+        var settings = SMTPServerConfiguration(
             hostname: "mx.example.org", tls: tls, authentication: authentication,
             allowsPlaintextAuthentication: edge.access.plaintextAuth)
+        // Whoever is asked lets everybody through: that is no right to send.
+        settings.stages = [.connect, .hello, .startTLS, .login, .mail, .recipient, .data, .message]
         var machine = SMTPServerMachine(settings, isTrusted: edge.trust.allows(endpoint(client)))
         var output = ByteBuffer()
+        /// The next action behind the questions of stages.
+        func next() -> SMTPServerMachine.Action {
+            var action = machine.next(into: &output)
+            while case .ask(let question) = action {
+                if case .room = question { break }
+                machine.answered(.goOn, into: &output)
+                action = machine.next(into: &output)
+            }
+            return action
+        }
         machine.connected(into: &output)
         if isEncrypted, tls == .startTLS {
             machine.received(ByteBuffer(string: "EHLO c\r\nSTARTTLS\r\n"))
-            #expect(machine.next(into: &output) == .startTLS)
+            #expect(next() == .startTLS)
         }
         if isEncrypted { machine.tlsEstablished(TLSDescription(version: "TLSv1.3", cipher: "x"), into: &output) }
         machine.received(ByteBuffer(string: "EHLO c\r\n"))
-        #expect(machine.next(into: &output) == .wait)
+        #expect(next() == .wait)
         output.clear()
         machine.received(ByteBuffer(string: "MAIL FROM:<a@x.org>\r\n"))
-        let action = machine.next(into: &output)
+        let action = next()
         if case .ask(.room) = action { return "ask" }
         return String(String(buffer: output).prefix(9))
     }

@@ -7,6 +7,7 @@ import NIOCore
 import NIOPosix
 import SlimtaNet
 import Synchronization
+import TestKit
 import Testing
 
 @testable import SlimtaControl
@@ -330,12 +331,8 @@ private actor Pieces {
                 "curl", "-s", "-w", "%{http_code}", "--unix-socket", path, "http://x/status",
             ]
             let asks = isRoot ? ["setpriv", "--reuid=\(other)", "--regid=\(other)", "--clear-groups"] + curl : curl
-            let process = Process()
-            process.executableURL = URL(filePath: "/usr/bin/env")
-            process.arguments = asks
             let output = Pipe()
-            process.standardOutput = output
-            try process.run()
+            let process = try ChildProcess("/usr/bin/env", asks, output: .pipe(output), errors: .inherited)
             let said = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
             process.waitUntilExit()
             #expect(said.hasPrefix("{\"error\":"))

@@ -2,12 +2,13 @@
 
 import SlimtaDNS
 import SlimtaMail
+import SlimtaRules
 import Testing
 
 @testable import SlimtaEdge
 
 @Suite struct BlockListTests {
-    private static func list(_ of: BlockList.Subject, answers: [ClosedRange<UInt32>]? = nil) -> BlockList {
+    private static func list(_ of: ListSubject, answers: [ClosedRange<UInt32>]? = nil) -> BlockList {
         BlockList(name: "l", zone: "Zone.Example.", of: of, answers: answers)
     }
 
@@ -67,7 +68,7 @@ import Testing
 
     /// What lists that exist answer with, and lists that do not any more.
     @Test(arguments: [
-        (BlockList.Subject.client, [], Expected.notListed),
+        (ListSubject.client, [], Expected.notListed),
         (.client, ["127.0.0.2"], .listed), (.client, ["127.0.0.254"], .listed),
         (.client, ["127.0.0.4", "127.0.0.10"], .listed),
         // One that matches counts, whatever the others say.
@@ -84,7 +85,7 @@ import Testing
         (.client, ["198.51.100.7"], .foreign), (.client, ["0.0.0.0"], .foreign), (.client, ["128.0.0.2"], .foreign),
         (.client, ["127.0.0.2", "198.51.100.7"], .foreign),
     ])
-    func usualAnswers(of subject: BlockList.Subject, answer: [String], expected: Expected) throws {
+    func usualAnswers(of subject: ListSubject, answer: [String], expected: Expected) throws {
         try Self.expect(Self.list(subject), answer, expected)
     }
 

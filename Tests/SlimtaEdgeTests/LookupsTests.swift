@@ -63,7 +63,7 @@ import Testing
 
     /// A list that every test has.
     private static func list(
-        _ name: String, of: BlockList.Subject = .client, timeout: Duration = patience, authenticated: Bool = false,
+        _ name: String, of: ListSubject = .client, timeout: Duration = patience, authenticated: Bool = false,
         text: Bool = false
     ) -> BlockList {
         BlockList(
@@ -156,7 +156,7 @@ import Testing
         let again = try await session.on { lookups in
             (1...5).map { transaction in
                 var known: PTRFact?
-                lookups.values([.ptr], about: .init(transaction: transaction)) { known = $0.ptr }
+                lookups.values([.ptr], about: .init(transaction: UInt64(transaction))) { known = $0.ptr }
                 return known
             }
         }
@@ -169,7 +169,7 @@ import Testing
         var limits = Lookups.Limits()
         limits.namesKept = .zero
         let session = try await Session("192.0.2.7", limits: limits, ptrTimeout: .milliseconds(50))
-        for transaction in 0..<3 { _ = try await session.known([.ptr], about: .init(transaction: transaction)) }
+        for transaction in 0..<3 { _ = try await session.known([.ptr], about: .init(transaction: UInt64(transaction))) }
         #expect(session.lookups.counts.timedOut == 3)
     }
 
@@ -246,8 +246,8 @@ import Testing
     /// lists of addresses, and not about those who have logged in.
     @Test(arguments: ["192.0.2.9", "10.0.0.1", "127.0.0.2", "::1", "local"])
     func trustedClientsInListsOfNames(client: String) async throws {
-        func list(_ name: String, _ zone: String, _ of: BlockList.Subject) -> BlockList {
-            BlockList(name: name, zone: zone, of: of, timeout: .seconds(30))
+        func list(_ name: String, _ zone: String, _ of: ListSubject) -> BlockList {
+            BlockList(name: name, zone: zone, of: of, timeout: Self.patience)
         }
         let session = try await Session(
             client, trusted: true,
@@ -304,7 +304,9 @@ import Testing
     /// An error is told once; it is not the list that is off then, but the question that was not answered.
     @Test func refusalIsToldOnce() async throws {
         let session = try await Session("192.0.2.10", lists: [Self.list("good")])
-        for transaction in 0..<3 { _ = try await session.listing("good", about: .init(transaction: transaction)) }
+        for transaction in 0..<3 {
+            _ = try await session.listing("good", about: .init(transaction: UInt64(transaction)))
+        }
         let lines = session.log.lines("block list answers with an error, nobody is taken for listed")
         #expect(lines.map(\.fields) == [["list": "good", "answer": "127.255.255.254"]])
         #expect(session.lookups.counts.failed == 3)
@@ -319,7 +321,7 @@ import Testing
             "192.0.2.9", lists: [Self.list("slow", timeout: .milliseconds(50))], limits: limits)
         for transaction in 0..<4 {
             #expect(
-                try await session.listing("slow", about: .init(transaction: transaction))
+                try await session.listing("slow", about: .init(transaction: UInt64(transaction)))
                     == .failed("no answer within 0.05 seconds"))
         }
         #expect(session.lookups.counts.timedOut == 4)

@@ -14,7 +14,7 @@ import Testing
 
 @testable import SlimtaEdge
 
-private func gate(_ rules: Rule..., spf: Gate.SPFEnforcement? = nil, rates: MessageRates? = nil) -> Gate? {
+private func gate(_ rules: Rule..., spf: SPFEnforcement? = nil, rates: MessageRates? = nil) -> Gate? {
     Gate(rules: RuleSet(rules), spf: spf, lookups: nil, rates: rates)
 }
 
@@ -90,7 +90,7 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
         for (rules, isForAll, expected) in [
             ([], false, []), ([], true, [.spf]), ([failing], false, [.spf]),
         ] as [([Rule], Bool, Set<Fact>)] {
-            let spf = Gate.SPFEnforcement(replies: replies, includesAuthenticated: isForAll, addsField: true)
+            let spf = SPFEnforcement(replies: replies, includesAuthenticated: isForAll, addsField: true)
             let gate = try #require(Gate(rules: RuleSet(rules), spf: spf, lookups: nil, rates: nil))
             #expect(gate.facts(isAuthenticated: false) == [.spf] && gate.facts(isAuthenticated: true) == expected)
         }

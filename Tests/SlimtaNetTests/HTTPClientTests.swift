@@ -362,24 +362,25 @@ private final class PythonServer: Sendable {
         """
 
     let address: SocketAddress
-    private let process = Mutex(Process())
+    private let process: ChildProcess
 
     init(_ pair: Certificates.Pair, in certificates: Certificates) throws {
         let output = Pipe()
         let program = try certificates.file(Self.program)
-        try process.withLock { process in
-            process.executableURL = URL(filePath: "/usr/bin/python3")
-            process.arguments = [program, pair.certificateFile, pair.keyFile]
-            process.standardInput = FileHandle.nullDevice
-            process.standardOutput = output
-            process.standardError = FileHandle.nullDevice
-            try process.run()
+        process = try ChildProcess(
+            "/usr/bin/python3", [program, pair.certificateFile, pair.keyFile], output: .pipe(output))
+        var line = ""
+        while line.last != "\n" {
+            let more = output.fileHandleForReading.availableData
+            guard !more.isEmpty else { break }
+            line += String(decoding: more, as: UTF8.self)
         }
-        let line = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
         let port = try #require(Int(line.trimmingCharacters(in: .whitespacesAndNewlines)))
         address = try SocketAddress(ipAddress: "127.0.0.1", port: port)
     }
 
-    /// Whoever runs the tests may have told their children to take no notice of SIGTERM.
-    func stop() { process.withLock { _ = kill($0.processIdentifier, SIGKILL) } }
+    func stop() {
+        kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+    }
 }

@@ -7,6 +7,7 @@ import NIOCore
 import NIOPosix
 import SlimtaMail
 import Synchronization
+import TestKit
 import Testing
 
 @testable import SlimtaNet
@@ -329,13 +330,11 @@ private struct Door: HTTPAccess {
         try await serve(limits) { port, _ in
             let url = "http://127.0.0.1:\(port)/count"
             for extra in [["-H", "Expect: 100-continue"], ["-H", "Transfer-Encoding: chunked"], ["-H", "Expect:"]] {
-                let process = Process()
-                process.executableURL = URL(filePath: "/usr/bin/env")
-                // Twice over one connection: the second would fail if octets of the first were left.
-                process.arguments = ["curl", "-sS"] + extra + ["--data-binary", "@\(file.path)", url, url]
                 let output = Pipe()
-                process.standardOutput = output
-                try process.run()
+                // Twice over one connection: the second would fail if octets of the first were left.
+                let process = try ChildProcess(
+                    "/usr/bin/env", ["curl", "-sS"] + extra + ["--data-binary", "@\(file.path)", url, url],
+                    output: .pipe(output), errors: .inherited)
                 let said = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
                 process.waitUntilExit()
                 #expect(said.components(separatedBy: "{\"octets\":5000000,").count == 3, "\(said)")

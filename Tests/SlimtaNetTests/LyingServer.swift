@@ -20,8 +20,8 @@ final class LyingServer: Sendable {
         address = try SocketAddress(ipAddress: "127.0.0.1", port: #require(socket.port))
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK)
         let descriptor = descriptor
+        _ = listen(descriptor, 16)
         Thread.detachNewThread {
-            _ = listen(descriptor, 16)
             while true {
                 let accepted = accept(descriptor, nil, nil)
                 guard accepted >= 0 else { break }

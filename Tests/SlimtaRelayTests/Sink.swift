@@ -12,7 +12,7 @@ final class Sink: Sendable {
 
     let address: String
     let port: Int
-    private let process = Process()
+    private let process: ChildProcess
     private let folder: String
 
     /// - Parameter options: of smtp-sink(1), such as ["-r", "RCPT"].
@@ -22,18 +22,17 @@ final class Sink: Sendable {
         folder = try Fixture.folder()
         // Started as root it wants to be somebody else, who has to be able to write.
         chmod(folder, 0o777)
-        process.executableURL = Programs.sbin("smtp-sink", package: "postfix")
-        process.environment = Programs.environment(package: "postfix")
-        process.arguments =
+        let arguments =
             (getuid() == 0 ? ["-u", "nobody"] : []) + options
             + [
                 "-h", "sink.test", "-d", folder + "/m", "\(address.contains(":") ? "[\(address)]" : address):\(port)",
                 "1000",
             ]
-        process.standardError = FileHandle.nullDevice
-        try process.run()
+        process = try ChildProcess(
+            Programs.sbin("smtp-sink", package: "postfix").path, arguments,
+            environment: Programs.environment(package: "postfix"), output: .inherited)
         for _ in 0..<500 {
-            guard process.isRunning else { throw Failure(text: "smtp-sink ended: \(process.arguments ?? [])") }
+            guard process.isRunning else { throw Failure(text: "smtp-sink ended: \(arguments)") }
             if Self.isListening(address, port) { return }
             usleep(10_000)
         }
@@ -45,7 +44,6 @@ final class Sink: Sendable {
 
     func stop() {
         if process.isRunning {
-            // A thread of Dispatch blocks SIGTERM, and its children inherit that.
             kill(process.processIdentifier, SIGKILL)
             process.waitUntilExit()
         }

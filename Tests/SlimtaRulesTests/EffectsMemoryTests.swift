@@ -14,6 +14,12 @@ import Testing
         return verdict
     }
 
+    private func verdict(_ fields: [String], heldBy: String? = nil) -> Verdict {
+        var verdict = Verdict()
+        (verdict.fields, verdict.heldBy) = (fields, heldBy)
+        return verdict
+    }
+
     private func names(_ memory: EffectsMemory, _ transaction: UInt64) -> [String] {
         memory.effects(ofTransaction: transaction).fields.map { String($0.dropFirst(8).dropLast(1)) }
     }
@@ -52,7 +58,7 @@ import Testing
         var memory = EffectsMemory()
         let padding = String(repeating: "x", count: octets)
         func add(_ number: Int, _ stage: Stage, _ transaction: UInt64) -> Bool {
-            memory.note(["X: \(number)\(padding)\r\n"], heldBy: nil, at: stage, transaction: transaction)
+            memory.note(verdict(["X: \(number)\(padding)\r\n"]), at: stage, transaction: transaction)
         }
         let session = [add(1, .connect, 0), add(2, .ehlo, 0), add(3, .auth, 0)]
         #expect(session == [false, false, false])
@@ -65,7 +71,7 @@ import Testing
             #expect(told == [fields.count + 1] && sum <= 65536)
             #expect(octets == 1 ? fields.count == most : fields.count + 1 >= most)
             // One that is there already needs no room, and whether the message is held is not forgotten.
-            let isCut = memory.note([fields[10]], heldBy: "h", at: .data, transaction: transaction)
+            let isCut = memory.note(verdict([fields[10]], heldBy: "h"), at: .data, transaction: transaction)
             #expect(!isCut && memory.effects(ofTransaction: transaction).heldBy == "h")
         }
         #expect(memory.effects(ofTransaction: 3).fields.count == 3)
@@ -76,7 +82,7 @@ import Testing
         var memory = EffectsMemory()
         let large = (0..<70).map { "X: \($0) " + String(repeating: "x", count: 1000) + "\r\n" }
         for stage in [Stage.connect, .ehlo, .auth] {
-            let isCut = memory.note(large, heldBy: nil, at: stage, transaction: 0)
+            let isCut = memory.note(verdict(large), at: stage, transaction: 0)
             #expect(isCut)
         }
         let sum = memory.effects(ofTransaction: 1).fields.reduce(0) { $0 + $1.utf8.count }

@@ -163,11 +163,6 @@ import Testing
         #expect(try first == instance(0x1F, 1, .message) && first == instance(0x1F, 1, .data) && !first.isEmpty)
         #expect(try first != instance(0x1F, 2, .rcpt) && first != instance(0x2F, 1, .rcpt))
     }
-
-    @Test func stress() throws {
-        let attributes = try Self.attributes { _, session in session.isStressed = true }
-        #expect(attributes.value("stress") == "yes")
-    }
 }
 
 /// An attribute of a request.

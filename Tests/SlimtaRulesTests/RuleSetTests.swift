@@ -143,7 +143,10 @@ import Testing
             verdict.decision
                 == .refuse(Reply(550, .init(5, 7, 1), "local <> a@b.example, c@d.example nobody . not yours")))
         // The same words for [spf], which is no rule.
-        #expect(try ReplyTemplate(550, "5.7.23 {rule}: {reason}").reply(facts, by: "spf").text == "spf: not yours")
+        let spf = SPFEnforcement(
+            replies: [.fail: try ReplyTemplate(550, "5.7.23 {rule}: {reason}")], includesAuthenticated: false,
+            addsField: false)
+        #expect(spf.evaluate(.mail, facts) == .refuse(Reply(550, .init(5, 7, 23), "spf: not yours"), .fail))
     }
 
     @Test func reasonNeedsOne() throws {

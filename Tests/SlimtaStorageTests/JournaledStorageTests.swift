@@ -5,6 +5,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaQueue
 import Synchronization
+import TestKit
 import Testing
 
 @testable import SlimtaStorage
@@ -222,15 +223,11 @@ import Testing
         let names = try FileManager.default.contentsOfDirectory(atPath: queue).sorted()
         #expect(names.count == 2)
         for (name, count) in zip(names, [11, 6]) {
-            let process = Process()
             let output = Pipe()
-            process.executableURL = URL(fileURLWithPath: "/usr/bin/gdbmtool")
-            process.arguments = ["-r", "\(queue)/\(name)", "count"]
-            process.standardOutput = output
-            try process.run()
-            process.waitUntilExit()
+            let process = try ChildProcess(
+                "/usr/bin/gdbmtool", ["-r", "\(queue)/\(name)", "count"], output: .pipe(output), errors: .inherited)
             let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-            #expect(process.terminationStatus == 0)
+            #expect(process.waitUntilExit() == 0)
             #expect(text.contains("\(count)"), "\(name): \(text)")
         }
     }

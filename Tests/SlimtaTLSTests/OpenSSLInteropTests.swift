@@ -14,19 +14,13 @@ import Testing
     static func openSSL(
         _ arguments: [String], input: String, configuration: String? = nil
     ) async throws -> String {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
-        process.arguments = arguments
-        if let configuration { process.environment = ["OPENSSL_CONF": configuration] }
         let (standardInput, standardOutput) = (Pipe(), Pipe())
-        process.standardInput = standardInput
-        process.standardOutput = standardOutput
-        process.standardError = standardOutput
-        try process.run()
+        let process = try ChildProcess(
+            "/usr/bin/openssl", arguments, environment: configuration.map { ["OPENSSL_CONF": $0] },
+            input: .pipe(standardInput), output: .pipe(standardOutput), errors: .pipe(standardOutput))
         try standardInput.fileHandleForWriting.write(contentsOf: Data(input.utf8))
         try standardInput.fileHandleForWriting.close()
-        // A peer that waits for ever is a failure of the test, not the end of all tests. SIGKILL, because the process
-        // may have been born with all other signals blocked.
+        // A peer that waits for ever is a failure of the test, not the end of all tests.
         let watchdog = Task {
             try await Task.sleep(for: .seconds(20))
             kill(process.processIdentifier, SIGKILL)

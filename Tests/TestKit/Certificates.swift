@@ -119,18 +119,10 @@ package final class Certificates: Sendable {
 
 /// Runs the `openssl` command in `folder`; throws if it says no.
 package func runOpenSSL(_ arguments: [String], in folder: String) throws {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
-    process.arguments = arguments
-    process.currentDirectoryURL = URL(fileURLWithPath: folder)
-    process.standardInput = FileHandle.nullDevice
-    process.standardOutput = FileHandle.nullDevice
     let errors = Pipe()
-    process.standardError = errors
-    try process.run()
+    let process = try ChildProcess("/usr/bin/openssl", arguments, in: folder, errors: .pipe(errors))
     let text = errors.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else {
+    guard process.waitUntilExit() == 0 else {
         throw Certificates.Failure(text: String(decoding: text, as: UTF8.self))
     }
 }

@@ -13,7 +13,7 @@ package final class NameServer: Sendable {
     }
 
     package let port: Int
-    private let process: Process
+    private let process: ChildProcess
     private let lifeline = Pipe()
 
     /// Starts a server with `records` in the format of zone files, such as "example.com. 300 IN MX 10 mx.example.com.".
@@ -46,18 +46,13 @@ package final class NameServer: Sendable {
         let configuration = folder.appendingPathComponent("unbound.conf")
         try Data((lines.joined(separator: "\n") + "\n").utf8).write(to: configuration)
 
-        process = Process()
-        process.executableURL = URL(fileURLWithPath: "/bin/sh")
-        // The server ends when the pipe does: with `stop`, and also if the tests crash. It may have been born with all
-        // signals blocked but SIGKILL.
-        process.arguments = [
-            "-c", "\"$1\" -d -p -c \"$0\"/unbound.conf & cat > /dev/null; kill -KILL $!; wait; rm -r \"$0\"",
-            folder.path, Programs.sbin("unbound", package: "unbound").path,
-        ]
-        process.standardInput = lifeline
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
+        // The server ends when the pipe does: with `stop`, and also if the tests crash.
+        process = try ChildProcess(
+            "/bin/sh",
+            [
+                "-c", "\"$1\" -d -p -c \"$0\"/unbound.conf & cat > /dev/null; kill -KILL $!; wait; rm -r \"$0\"",
+                folder.path, Programs.sbin("unbound", package: "unbound").path,
+            ], input: .pipe(lifeline))
         for _ in 0..<500 {
             if Self.canConnect(to: self.port) { return }
             usleep(10_000)

@@ -24,10 +24,6 @@ package enum Programs {
 
 /// What a real program writes when it is given `input`; throws if it fails.
 package func output(of program: String, _ arguments: [String], zone: String = "UTC", input: [UInt8]) throws -> String {
-    let process = Process()
-    process.executableURL = URL(filePath: program)
-    process.arguments = arguments
-    process.environment = ["TZ": zone, "LC_ALL": "C", "PATH": "/usr/bin:/bin"]
     let name = FileManager.default.temporaryDirectory.appending(path: "slimtad-test-" + UUID().uuidString)
     let source = name.appendingPathExtension("in")
     let result = name.appendingPathExtension("out")
@@ -38,11 +34,11 @@ package func output(of program: String, _ arguments: [String], zone: String = "U
     // Files, not pipes: a program that writes while it reads fills a pipe that nobody empties.
     try Data(input).write(to: source)
     try Data().write(to: result)
-    process.standardInput = try FileHandle(forReadingFrom: source)
-    process.standardOutput = try FileHandle(forWritingTo: result)
-    try process.run()
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else { throw ProgramFailed(program: program) }
+    let process = try ChildProcess(
+        program, arguments, environment: ["TZ": zone, "LC_ALL": "C", "PATH": "/usr/bin:/bin"],
+        input: .file(FileHandle(forReadingFrom: source)), output: .file(FileHandle(forWritingTo: result)),
+        errors: .inherited)
+    guard process.waitUntilExit() == 0 else { throw ProgramFailed(program: program) }
     return try String(decoding: Data(contentsOf: result), as: UTF8.self)
 }
 

@@ -1,30 +1,13 @@
 // What an edge asks about its clients beyond the protocol: rules, SPF, policy services. The composition root makes one of
 // each configuration for each edge that has any of it; a session that begins gets its SessionGate here.
 
-package import SlimtaMail
+internal import SlimtaMail
 package import SlimtaRules
 package import SlimtaSMTP
 import Synchronization
 
 /// What is asked about the clients of one edge. Sessions keep the one that they began with.
 package final class Gate: Sendable {
-    /// `[spf]`: what becomes of a client by what SPF says of it.
-    package struct SPFEnforcement: Sendable {
-        /// What MAIL is told by result; what is not here does nothing.
-        package var replies: [SPFResult: ReplyTemplate]
-        /// Whether clients that have logged in are looked at as well.
-        package var includesAuthenticated: Bool
-        /// Whether messages get the field that tells the result (RFC 7208 section 9.1).
-        package var addsField: Bool
-
-        /// What the table says.
-        package init(replies: [SPFResult: ReplyTemplate], includesAuthenticated: Bool, addsField: Bool) {
-            self.replies = replies
-            self.includesAuthenticated = includesAuthenticated
-            self.addsField = addsField
-        }
-    }
-
     /// A policy service, and where it is asked.
     package struct Service: Sendable {
         let client: PolicyServiceClient
@@ -71,10 +54,9 @@ package final class Gate: Sendable {
         self.rates = rates
         var facts = rules.facts
         var stages = SMTPStages(rules.stages)
-        if let spf, spf.addsField || !spf.replies.isEmpty {
+        if let spf, !spf.stages.isEmpty {
             facts.insert(.spf)
-            stages.insert(.mail)
-            if spf.addsField { stages.insert(.message) }
+            stages.formUnion(SMTPStages(spf.stages))
         }
         if !services.isEmpty { facts.insert(.ptr) }
         for service in services { stages.formUnion(SMTPStages(service.stages)) }

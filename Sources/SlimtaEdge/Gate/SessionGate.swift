@@ -136,7 +136,7 @@ final class SessionGate {
             stage: stage, number: number, transaction: situation.session.transactionNumber,
             subject: LookupSubject(
                 ehlo: facts.ehlo, sender: facts.sender, isAuthenticated: facts.login != nil,
-                transaction: Int(truncatingIfNeeded: situation.session.transactionNumber)),
+                transaction: situation.session.transactionNumber),
             facts: facts, completion: completion)
         if !gate.services.isEmpty { tellPolicy(question, situation) }
         switch stage {
@@ -168,28 +168,18 @@ final class SessionGate {
         }
     }
 
-    /// `[spf]`, behind the rules: RFC 7208 section 8 leaves to the receiver what becomes of each result.
+    /// `[spf]`, behind the rules.
     private func judgeBySPF(_ open: Open) {
-        guard let spf = gate.spf, open.facts.login == nil || spf.includesAuthenticated else {
-            return judgeByServices(open)
-        }
-        switch open.stage {
-        case .mail where !spf.replies.isEmpty: break
-        case .message where spf.addsField: break
-        case .connect, .ehlo, .starttls, .auth, .mail, .rcpt, .data, .message: return judgeByServices(open)
-        }
-        guard let found = open.facts.spf else { return find([.spf], for: open) { $0.judgeBySPF($1) } }
+        guard let spf = gate.spf else { return judgeByServices(open) }
         var open = open
-        if open.stage == .message {
-            if let field = found.receivedSPF { open.verdict.fields.insert(field, at: 0) }
-        } else if let template = spf.replies[found.result] {
-            if open.facts.ptr == nil, !template.facts.isEmpty {
-                return find(template.facts, for: open) { $0.judgeBySPF($1) }
-            }
-            let reply = template.reply(open.facts, by: "spf")
-            return finish(open, refusing: reply, by: [(name: "spf", value: found.result.rawValue)])
+        switch spf.evaluate(open.stage, open.facts) {
+        case .goOn: judgeByServices(open)
+        case .needs(let missing): find(missing, for: open) { $0.judgeBySPF($1) }
+        case .addField(let field):
+            open.verdict.fields.insert(field, at: 0)
+            judgeByServices(open)
+        case .refuse(let reply, let result): finish(open, refusing: reply, by: [(name: "spf", value: result.rawValue)])
         }
-        judgeByServices(open)
     }
 
     // MARK: Policy services
@@ -293,8 +283,7 @@ final class SessionGate {
         }
         // A command that is refused leaves nothing behind.
         if reply == nil, !verdict.fields.isEmpty || verdict.heldBy != nil || open.stage == .ehlo {
-            let isCut = effects.note(
-                verdict.fields, heldBy: verdict.heldBy, at: open.stage, transaction: open.transaction)
+            let isCut = effects.note(verdict, at: open.stage, transaction: open.transaction)
             if isCut { judgement.fieldsLeftOut = verdict.lastOfFields }
         }
         open.completion(judgement)
@@ -357,14 +346,6 @@ extension Stage {
 }
 
 extension Facts {
-    fileprivate func has(_ fact: Fact) -> Bool {
-        switch fact {
-        case .ptr: ptr != nil
-        case .spf: spf != nil
-        case .dnsbl(let name): listings[name] != nil
-        }
-    }
-
     /// Nobody can find it out.
     fileprivate mutating func fail(_ fact: Fact) {
         let reason = "it cannot be looked up"

@@ -3,25 +3,16 @@
 
 internal import SlimtaDNS
 internal import SlimtaMail
+package import SlimtaRules
 
 /// A list of addresses or domains that is asked by DNS.
 package struct BlockList: Sendable {
-    /// What a list is asked about.
-    package enum Subject: Hashable, Sendable {
-        /// The address of the client.
-        case client
-        /// The domain of the sender.
-        case sender
-        /// The name that the client said in EHLO.
-        case ehlo
-    }
-
     /// What rules and logs call it. The zone is in neither: a key that was paid for can be part of it.
     package let name: String
     /// Where it is asked, in lower case and without dots around it. Not for logs and replies.
     package let zone: String
     /// What it is asked about.
-    package let of: Subject
+    package let of: ListSubject
     /// The IPv4 addresses, as numbers, that mean "listed".
     package let answers: [ClosedRange<UInt32>]
     /// How long an answer is waited for; without one, nobody is listed.
@@ -33,28 +24,20 @@ package struct BlockList: Sendable {
     /// Whether ``zone`` is kept out of its text as well.
     package let isZoneSecret: Bool
 
-    /// Without `answers` those that are usual, ``usualAnswers(of:)``.
+    /// Without `answers` those that are usual for what it is asked about.
     package init(
-        name: String, zone: String, of: Subject, answers: [ClosedRange<UInt32>]? = nil, timeout: Duration = .seconds(3),
+        name: String, zone: String, of: ListSubject, answers: [ClosedRange<UInt32>]? = nil,
+        timeout: Duration = .seconds(3),
         asksForAuthenticated: Bool = false, wantsText: Bool = false, isZoneSecret: Bool = false
     ) {
         self.name = name
         self.zone = zone.asciiLowercased().split(separator: ".").joined(separator: ".")
         self.of = of
-        self.answers = answers ?? Self.usualAnswers(of: of)
+        self.answers = answers ?? of.usualAnswers
         self.timeout = timeout
         self.asksForAuthenticated = asksForAuthenticated
         self.wantsText = wantsText
         self.isZoneSecret = isZoneSecret
-    }
-
-    /// 127.0.0.2 to 127.0.0.254; of names 127.0.1.2 to 127.0.1.254 as well. The first and the last of both are what lists
-    /// refuse with.
-    package static func usualAnswers(of subject: Subject) -> [ClosedRange<UInt32>] {
-        switch subject {
-        case .client: [0x7F00_0002...0x7F00_00FE]
-        case .sender, .ehlo: [0x7F00_0002...0x7F00_00FE, 0x7F00_0102...0x7F00_01FE]
-        }
     }
 
     // MARK: Questions

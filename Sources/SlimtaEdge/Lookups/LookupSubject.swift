@@ -13,11 +13,11 @@ package struct LookupSubject: Hashable, Sendable {
     /// Whether the client has logged in.
     package var isAuthenticated: Bool
     /// The number of the message in this session: what failed is tried again for the next one.
-    package var transaction: Int
+    package var transaction: UInt64
 
     /// Before anything was said, as it is at connect, without arguments.
     package init(
-        ehlo: String? = nil, sender: Facts.Sender? = nil, isAuthenticated: Bool = false, transaction: Int = 0
+        ehlo: String? = nil, sender: Facts.Sender? = nil, isAuthenticated: Bool = false, transaction: UInt64 = 0
     ) {
         (self.ehlo, self.sender, self.isAuthenticated) = (ehlo, sender, isAuthenticated)
         self.transaction = transaction

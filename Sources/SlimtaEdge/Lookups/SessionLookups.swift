@@ -47,7 +47,7 @@ package final class SessionLookups {
     private struct Entry {
         let key: LookupPlan.Key
         let number: UInt64
-        let transaction: Int
+        let transaction: UInt64
         var value: LookupValue?
         var task: Task<Void, Never>?
         var timer: Scheduled<Void>?

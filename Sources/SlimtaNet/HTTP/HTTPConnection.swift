@@ -2,9 +2,10 @@
 
 import NIOCore
 import NIOHTTP1
+import Synchronization
 
-/// A connection that was accepted.
-struct HTTPConnection: Sendable {
+/// A connection that was accepted. Where nobody serves it, as the server ended just then, it is closed when it is let go.
+final class HTTPConnection: Sendable {
     private typealias Part = HTTPServerHandler.ResponsePart
 
     /// How long an answer that is on its way when the server ends may take.
@@ -13,9 +14,26 @@ struct HTTPConnection: Sendable {
     let channel: NIOAsyncChannel<HTTPServerRequestPart, HTTPServerHandler.ResponsePart>
     let peer: HTTPPeer
     let admission: HTTPAdmission
+    private let isServed = Atomic(false)
+
+    init(
+        channel: NIOAsyncChannel<HTTPServerRequestPart, HTTPServerHandler.ResponsePart>, peer: HTTPPeer,
+        admission: HTTPAdmission
+    ) {
+        self.channel = channel
+        self.peer = peer
+        self.admission = admission
+    }
+
+    deinit {
+        // NIO ends the process where a channel of this kind is let go without.
+        guard !isServed.load(ordering: .relaxed) else { return }
+        Task { [channel] in try? await channel.executeThenClose { _, _ in } }
+    }
 
     /// Serves it to its end. When the task is cancelled, a request that has been read is still answered.
     func serve(_ service: any HTTPService, _ limits: HTTPLimits) async {
+        isServed.store(true, ordering: .relaxed)
         let channel = channel.channel
         do {
             try await withTaskCancellationHandler {

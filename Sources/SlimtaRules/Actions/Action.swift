@@ -121,6 +121,17 @@ package struct ReplyTemplate: Hashable, Sendable, CustomStringConvertible {
         text = try Template(rest)
     }
 
+    /// What the client is told where a rule closes and says nothing else (RFC 5321 section 4.2.2).
+    package static let closing = ReplyTemplate(
+        421, .init(4, 7, 0), fixed: "Service not available, closing transmission channel")
+
+    private init(_ code: UInt16, _ status: EnhancedStatus, fixed text: String) {
+        (self.code, self.status, self.text) = (code, status, Template(fixed: text))
+    }
+
+    /// The reply with everything in its place.
+    func reply(_ value: (Template.Placeholder) -> String) -> Reply { Reply(code, status, lines: text.lines(value)) }
+
     /// As it is written: "550 5.7.1 no mail from {client}".
     package var description: String { "\(code) \(status) \(text)" }
 }

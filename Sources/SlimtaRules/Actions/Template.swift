@@ -70,6 +70,9 @@ package struct Template: Hashable, Sendable, CustomStringConvertible {
         self.parts = parts
     }
 
+    /// Text of ours without placeholders.
+    init(fixed text: String) { (parts, description) = ([.text(text)], text) }
+
     /// What is put into it.
     package var placeholders: Set<Placeholder> {
         Set(
@@ -77,6 +80,9 @@ package struct Template: Hashable, Sendable, CustomStringConvertible {
                 if case .placeholder(let placeholder) = part { placeholder } else { nil }
             })
     }
+
+    /// What has to be looked up before it can be filled, beside what the rule itself is about.
+    var facts: Set<Fact> { placeholders.contains(.ptr) ? [.ptr] : [] }
 
     /// The text with everything in its place, and nothing in it but printable ASCII; at most 2000 octets.
     func filled(_ value: (Placeholder) -> String) -> String {

@@ -21,8 +21,6 @@ package struct PolicySession: Hashable, Sendable {
     package var transaction: UInt64 = 0
     /// The id that the message has or will have in the queue; nil: it has none yet.
     package var queueID: String?
-    /// Whether we are overloaded.
-    package var isStressed = false
     private var protocolName = "SMTP"
 
     /// A session that has begun. `server` is the local end of its connection.
@@ -74,7 +72,7 @@ package struct PolicyRequest: Hashable, Sendable {
             ("queue_id", stage.isAtOrBehind(.rcpt) ? session.queueID ?? "" : ""),
             ("instance", stage.isAtOrBehind(.rcpt) ? words.instance : ""),
             ("size", isBehindMAIL ? String(facts.size ?? 0) : "0"),
-            ("etrn_domain", ""), ("stress", session.isStressed ? "yes" : ""),
+            ("etrn_domain", ""), ("stress", ""),
             ("sasl_method", facts.login == nil ? "" : session.saslMethod ?? ""), ("sasl_username", facts.login ?? ""),
             ("sasl_sender", isBehindMAIL ? session.saslSender ?? "" : ""),
         ]

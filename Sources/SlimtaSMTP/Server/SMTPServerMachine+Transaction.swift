@@ -7,7 +7,8 @@ extension SMTPServerMachine {
     mutating func mail(_ mail: MailCommand, into output: inout ByteBuffer) {
         guard clientName != nil, transaction == nil else { return refuse(.badSequence, into: &output) }
         guard user != nil || isTrusted else {
-            return refuse(unknownClient, into: &output)
+            let mayStartTLS = configuration.tls == .startTLS && tls == nil
+            return refuse(.unknownClient(configuration.authentication, mayStartTLS: mayStartTLS), into: &output)
         }
         guard isExtended || mail.parameterCount == 0 else {
             return refuse(SMTPSyntaxError.unknownParameter.reply, into: &output)
@@ -27,17 +28,6 @@ extension SMTPServerMachine {
     mutating func transactionBegan(_ mail: MailCommand, into output: inout ByteBuffer) {
         transaction = Transaction(mail: mail)
         write(Reply(250, .init(2, 1, 0), "<\(mail.sender?.text ?? "")> Ok"), into: &output)
-    }
-
-    /// The refusal of who is neither authenticated nor trusted (RFC 4954 section 6). Where no AUTH is offered there is
-    /// nothing that would help.
-    private var unknownClient: Reply {
-        switch configuration.authentication {
-        case .none: return Reply(550, .init(5, 7, 1), "Your network may not send mail here")
-        case .required, .optional:
-            let isClear = configuration.tls == .startTLS && tls == nil
-            return Reply(530, .init(5, 7, 0), "Authentication required" + (isClear ? ", after STARTTLS" : ""))
-        }
     }
 
     mutating func rcpt(_ path: RecipientPath, into output: inout ByteBuffer) {

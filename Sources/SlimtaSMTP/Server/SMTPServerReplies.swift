@@ -1,6 +1,6 @@
 // What SMTPServerMachine tells a client, but for texts that name something of the session.
 
-internal import SlimtaMail
+package import SlimtaMail
 
 extension Reply {
     static let badSequence = Reply(503, .init(5, 5, 1), "Bad sequence of commands")
@@ -9,6 +9,19 @@ extension Reply {
     static let invalidResponse = Reply(501, .init(5, 5, 2), "Invalid auth response")
     /// RFC 5321 section 4.2.3.
     static let unanswered = Reply(451, .init(4, 3, 0), "Requested action aborted: error in processing")
+    /// What MAIL is told of who is neither authenticated nor trusted (RFC 4954 section 6). Where no AUTH is offered there is
+    /// nothing that would help.
+    ///
+    /// - Parameter mayStartTLS: STARTTLS is still to come.
+    package static func unknownClient(
+        _ authentication: SMTPServerConfiguration.Authentication, mayStartTLS: Bool
+    ) -> Reply {
+        switch authentication {
+        case .none: Reply(550, .init(5, 7, 1), "Your network may not send mail here")
+        case .required, .optional:
+            Reply(530, .init(5, 7, 0), "Authentication required" + (mayStartTLS ? ", after STARTTLS" : ""))
+        }
+    }
     static let credentialsInvalid = Reply(535, .init(5, 7, 8), "Authentication credentials invalid")
 }
 

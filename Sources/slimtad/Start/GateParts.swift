@@ -11,7 +11,7 @@ import SlimtaRules
 /// The parts that gates are made of.
 struct GateParts: Sendable {
     private let rules: RuleSet
-    private let spf: Gate.SPFEnforcement?
+    private let spf: SPFEnforcement?
     private let lookups: Lookups?
     private let rates: MessageRates?
     private let services: [Gate.Service]
@@ -26,7 +26,7 @@ struct GateParts: Sendable {
         after previous: GateParts?, resolver: Resolver, lease: Lease, on ground: Ground
     ) throws {
         rules = RuleSet(values.rules, lists: lists)
-        spf = values.spf.isWanted ? values.spf.enforcement : nil
+        spf = values.spf.enforcement
         let keys = rules.rates
         rates = keys.isEmpty ? nil : MessageRates(for: keys, continuing: previous?.rates)
         services = try values.policyServices.map { service in
@@ -60,19 +60,15 @@ extension Configuration.PolicyService {
                 case .tcp(let address): try SocketAddress(ipAddress: address.host, port: address.port)
                 case .unix(let path): try SocketAddress(unixDomainSocketPath: path)
                 }
-            let failure: PolicyOnFailure =
-                switch onFailure {
-                case .accept: .accept
-                case .tempfail: .tempfail
-                }
             return PolicyServiceClient.Settings(
-                name: name, addresses: [address], timeout: timeout, onFailure: failure, context: context)
+                name: name, addresses: [address], timeout: timeout, onFailure: onFailure, context: context)
         }
     }
 }
 
 extension Configuration.SPF {
-    fileprivate var enforcement: Gate.SPFEnforcement {
-        Gate.SPFEnforcement(replies: replies, includesAuthenticated: authenticated, addsField: receivedSPF)
+    /// nil: nobody wants a result, rules aside.
+    var enforcement: SPFEnforcement? {
+        isWanted ? SPFEnforcement(replies: replies, includesAuthenticated: authenticated, addsField: receivedSPF) : nil
     }
 }

@@ -16,7 +16,7 @@ extension Configuration {
                 case .file(let reference): (zones[reference] ?? "", true)
                 }
             return BlockList(
-                name: list.name, zone: zone, of: list.of.subject, answers: list.answers, timeout: list.timeout,
+                name: list.name, zone: zone, of: list.of, answers: list.answers, timeout: list.timeout,
                 asksForAuthenticated: list.authenticated, wantsText: reasons.contains(.dnsbl(list.name)),
                 isZoneSecret: isSecret)
         }
@@ -25,15 +25,5 @@ extension Configuration {
             reasons.contains(.spf) || spf.replies.values.contains { $0.text.placeholders.contains(.reason) }
         return Lookups.Settings(
             lists: lists, spfTimeout: spf.timeout, explainsSPF: explains, hostname: hostname)
-    }
-}
-
-extension Configuration.DNSBL.Subject {
-    fileprivate var subject: BlockList.Subject {
-        switch self {
-        case .client: .client
-        case .sender: .sender
-        case .ehlo: .ehlo
-        }
     }
 }

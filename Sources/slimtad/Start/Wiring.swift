@@ -126,7 +126,8 @@ extension Configuration.Edge.Access.TLSMode {
 }
 
 extension Configuration.Edge.Access.AuthMode {
-    fileprivate var machineMode: SMTPServerConfiguration.Authentication {
+    /// What the machine calls it.
+    var machineMode: SMTPServerConfiguration.Authentication {
         switch self {
         case .required: .required
         case .optional: .optional

@@ -5,6 +5,7 @@ import SlimtaConfiguration
 import SlimtaEdge
 import SlimtaMail
 import SlimtaRules
+import SlimtaSMTP
 
 /// A session that was made up: what is known of it at its end.
 struct MadeUpSession {
@@ -132,10 +133,9 @@ struct SessionExplanation {
         var step = Step(stage: stage, recipient: facts.recipient)
         defer { steps.append(step) }
         if stage == .mail, session.login == nil, !session.isTrusted {
-            step.refusal =
-                session.edge.access.auth == .off
-                ? Reply(550, .init(5, 7, 1), "Your network may not send mail here")
-                : Reply(530, .init(5, 7, 0), "Authentication required")
+            step.refusal = .unknownClient(
+                session.edge.access.auth.machineMode,
+                mayStartTLS: session.edge.access.tls == .starttls && facts.tls == nil)
             step.notes.append("who is neither logged in nor trusted is refused before any rule: give --login")
             return false
         }
@@ -143,7 +143,7 @@ struct SessionExplanation {
         step.lines = traces.map {
             Step.Line(name: $0.rule.name, action: $0.rule.action.shown, outcome: $0.outcome.shown)
         }
-        guard case .verdict(let verdict) = rules.evaluate(stage, facts) else {
+        guard case .verdict(var verdict) = rules.evaluate(stage, facts) else {
             step.missing = traces.reduce(into: []) { missing, trace in
                 if case .needs(let facts) = trace.outcome { missing.formUnion(facts) }
             }
@@ -153,10 +153,10 @@ struct SessionExplanation {
         switch verdict.decision {
         case .refuse(let reply): step.refusal = reply
         case .accept: break
-        case .goOn: judgeBySPF(&step)
+        case .goOn: judgeBySPF(&step, &verdict)
         }
         guard step.refusal == nil, step.missing.isEmpty else { return false }
-        if memory.note(verdict.fields, heldBy: verdict.heldBy, at: stage, transaction: 1) {
+        if memory.note(verdict, at: stage, transaction: 1) {
             step.notes.append("a message has no room for so many fields: those that were added last are left out")
         }
         if verdict.decision == .goOn { noteServices(&step) }
@@ -184,27 +184,31 @@ struct SessionExplanation {
         return find(needed, &facts, subject)
     }
 
-    /// `[spf]`, behind the rules of MAIL.
-    private mutating func judgeBySPF(_ step: inout Step) {
-        let spf = values.spf
-        guard step.stage == .mail, spf.isWanted, facts.login == nil || spf.authenticated else { return }
-        if facts.spf == nil { _ = find([.spf]) }
-        guard let found = facts.spf else {
-            step.missing.insert(.spf)
-            return
+    /// `[spf]`, behind the rules.
+    private mutating func judgeBySPF(_ step: inout Step, _ verdict: inout Verdict) {
+        guard let spf = values.spf.enforcement, spf.isAsked(at: step.stage, facts) else { return }
+        var evaluation = spf.evaluate(step.stage, facts)
+        var asked: Set<Fact> = []
+        while case .needs(let missing) = evaluation, !missing.isSubset(of: asked) {
+            asked.formUnion(missing)
+            _ = find(missing)
+            evaluation = spf.evaluate(step.stage, facts)
         }
+        switch evaluation {
+        case .goOn: break
+        case .needs(let missing): step.missing.formUnion(missing)
+        case .addField(let field): verdict.fields.insert(field, at: 0)
+        case .refuse(let reply, _): step.refusal = reply
+        }
+        guard step.stage == .mail, let found = facts.spf else { return }
         let reason = found.reason.isEmpty ? "" : " (\(found.reason))"
-        guard let template = spf.replies[found.result] else {
-            step.notes.append("SPF says \(found.result.rawValue)\(reason), for which [spf] has nothing")
-            return
-        }
-        step.notes.append("SPF says \(found.result.rawValue)\(reason)")
-        step.refusal = template.reply(facts, by: "spf")
+        let isNothing = evaluation == .goOn ? ", for which [spf] has nothing" : ""
+        step.notes.append("SPF says \(found.result.rawValue)\(reason)\(isNothing)")
     }
 
     private func noteServices(_ step: inout Step) {
         for service in values.policyServices
-        where service.stages.contains(where: { $0.rawValue == step.stage.rawValue }) {
+        where service.stages.contains(step.stage) {
             step.notes.append("the policy service \(service.name) is asked here; this command does not ask it")
         }
     }
