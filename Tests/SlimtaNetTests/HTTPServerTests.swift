@@ -320,6 +320,29 @@ private struct Door: HTTPAccess {
         await task.value
     }
 
+    /// Connections that are accepted just when the server ends: nobody serves them, they are closed, and all goes on.
+    @Test func endsWhileClientsCome() async throws {
+        for round in 0..<40 {
+            let socket = try ListeningSocket.tcp(host: "127.0.0.1", port: 0)[0]
+            let port = try #require(socket.port)
+            let server = HTTPServer(
+                service: Answers(), access: Door(), limits: .init(), group: MultiThreadedEventLoopGroup.singleton)
+            let task = Task { try? await server.run(on: socket) }
+            try await NIOThreadPool.singleton.runIfActive {
+                let clients = (0..<30).map { number in
+                    if number == round / 2 { task.cancel() }
+                    return try? BlockingClient(port)
+                }
+                for case let client? in clients {
+                    // The kernel forgets some whose handshake was not over, and tells them when they send.
+                    client.send([0x47])
+                    #expect(client.read { _ in false } == "")
+                }
+            }
+            await task.value
+        }
+    }
+
     /// A program that we did not write, over TCP: large bodies, 100-continue, keep-alive.
     @Test func curl() async throws {
         var limits = HTTPLimits()
