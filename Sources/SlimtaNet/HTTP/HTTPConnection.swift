@@ -26,7 +26,7 @@ final class HTTPConnection: Sendable {
     }
 
     deinit {
-        // NIO ends the process where a channel of this kind is let go without.
+        // NIO ends the process where a channel of this kind is let go without. An error says that it is closed already.
         guard !isServed.load(ordering: .relaxed) else { return }
         Task { [channel] in try? await channel.executeThenClose { _, _ in } }
     }
