@@ -138,26 +138,3 @@ struct DataReader {
         content.writeInteger(UInt8(ascii: "\r"))
     }
 }
-
-/// Finds the CR, LF and NUL among octets. Where each of them is next is kept: else octets that are nothing but CR would
-/// be searched through for a LF from every one of them.
-private struct TextEnds {
-    private let octets: UnsafeRawBufferPointer
-    private var carriageReturn = -1
-    private var lineFeed = -1
-    private var null = -1
-
-    init(_ octets: UnsafeRawBufferPointer) { self.octets = octets }
-
-    /// The offset of the next CR, LF or NUL, or the end.
-    mutating func next(from offset: Int) -> Int {
-        if carriageReturn < offset { carriageReturn = find(UInt8(ascii: "\r"), from: offset) }
-        if lineFeed < offset { lineFeed = find(UInt8(ascii: "\n"), from: offset) }
-        if null < offset { null = find(0, from: offset) }
-        return min(carriageReturn, lineFeed, null)
-    }
-
-    private func find(_ octet: UInt8, from offset: Int) -> Int {
-        octets.firstOffset(of: octet, from: offset) ?? octets.count
-    }
-}

@@ -13,7 +13,8 @@ struct FuzzTarget: Sendable {
 
     /// All there are.
     static let all: [FuzzTarget] = [
-        .command, .mailbox, .reply, .address, .header, .date, .toml, .json, .dns, .records, .data, .users, .encodings,
+        .command, .mailbox, .reply, .address, .header, .date, .toml, .json, .dns, .records, .data, .content, .users,
+        .encodings,
         .client, .server, .journal, .http, .proxy, .rules, .policy,
         .spfRecord, .spfMacro,
     ]

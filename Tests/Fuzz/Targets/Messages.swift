@@ -54,6 +54,43 @@ extension FuzzTarget {
         var hasEightBit = false
     }
 
+    /// Content that did not come over SMTP, against a reading of it line by line.
+    static let content = FuzzTarget(name: "content", maximumLength: 4096) { octets in
+        var choices = Choices(octets)
+        let limit = choices.flag() ? 100_000 : Int(choices.octet())
+        let longestLine = choices.flag() ? ContentReader.longestLine : Int(choices.octet())
+        let octets = Array(choices.rest)
+        let read = try anyCut(octets) { chunks in
+            var reader = ContentReader(limit: limit, longestLine: longestLine)
+            var content = ByteBuffer()
+            for chunk in chunks { reader.read(chunk, into: &content) }
+            reader.finish(into: &content)
+            try hold(content.readableBytes <= limit, "\(content.readableBytes) octets of at most \(limit)")
+            let isGood = reader.fault == nil
+            try same(reader.refusal == nil, isGood, "whether there is a refusal")
+            return ReadContent(
+                fault: reader.fault, line: reader.line, content: isGood ? Array(content.readableBytesView) : nil,
+                hasEightBit: isGood && reader.hasEightBit)
+        }
+        let expected = contentByLines(octets, longestLine: longestLine)
+        try same(read.content, expected.flatMap { $0.count <= limit ? $0 : nil }, "the content of \(octets)")
+        guard let content = read.content else { return }
+        try same(read.hasEightBit, content.contains { $0 > 127 }, "eight bits of \(octets)")
+        // What SMTP reads without a fault, once dots are doubled.
+        let stuffed = content.split(separator: 10, omittingEmptySubsequences: false).map { line in
+            (line.first == 46 ? [46] : []) + line
+        }
+        let data = Array(stuffed.joined(separator: [10])) + Array(".\r\n".utf8)
+        try same(dataOfRFC5321(data)?.content, content, "the content of \(octets), over SMTP")
+    }
+
+    private struct ReadContent: Equatable {
+        var fault: ContentReader.Fault?
+        var line: Int
+        var content: [UInt8]?
+        var hasEightBit: Bool
+    }
+
     /// Headers, and what the first policies make of a message.
     static let header = FuzzTarget(name: "header", maximumLength: 2048) { octets in
         let buffer = ByteBuffer(bytes: octets)
@@ -154,6 +191,19 @@ func dataOfRFC5321(_ octets: [UInt8]) -> (content: [UInt8], rest: [UInt8])? {
         content.append(10)
     }
     return nil
+}
+
+/// Lines end with LF, and a CR before it is part of the end; nil: refused.
+private func contentByLines(_ octets: [UInt8], longestLine: Int) -> [UInt8]? {
+    var lines = octets.split(separator: 10, omittingEmptySubsequences: false)
+    var content: [UInt8] = []
+    if lines.last?.isEmpty == true { lines.removeLast() } else if lines.last?.last == 13 { return nil }
+    for line in lines {
+        let text = line.last == 13 ? line.dropLast() : line
+        guard text.count <= longestLine, !text.contains(13), !text.contains(0) else { return nil }
+        content += text + [13, 10]
+    }
+    return content
 }
 
 /// What is sent is read as what was to be sent; what cannot be sent as lines is refused.
