@@ -1,6 +1,7 @@
 // Reads a table of slimta.conf key by key. A key that nobody asks for is unknown. What is wrong is reported once, with all
 // that its writer needs: line, key, what was found, what is allowed. Used by `Configuration.parse`.
 
+import SlimtaMail
 import TOMLKit
 
 /// Collects the mistakes of one file.

@@ -126,6 +126,29 @@ import Testing
         #expect(Timestamp(milliseconds: milliseconds).isoDate == text)
     }
 
+    @Test(
+        arguments: [
+            ("1970-01-01T00:00:00Z", 0), ("2024-02-29T00:00:00.250Z", 1_709_164_800_250),
+            ("2026-11-21t09:59:59.0079z", 1_795_255_199_007), ("2026-11-21T11:00:00+01:00", 1_795_255_200_000),
+            ("2026-11-20T23:30:00-10:30", 1_795_255_200_000), ("2016-12-31T23:59:60Z", 1_483_228_800_000),
+            ("0000-01-01T00:00:00Z", -62_167_219_200_000), ("1969-12-31T23:59:58.5Z", -1500),
+            ("2026-11-21", nil), ("2026-11-21T10:00:00", nil), ("2026-02-29T10:00:00Z", nil),
+            ("2026-13-01T10:00:00Z", nil),
+            ("2026-11-21T24:00:00Z", nil), ("2026-11-21T10:00Z", nil), ("2026-11-21T10:00:00.Z", nil),
+            ("2026-11-21T10:00:00+0100", nil), ("2026-11-21 10:00:00Z", nil), ("2026-11-21T10:00:00Zx", nil), ("", nil),
+        ] as [(String, Int64?)])
+    func readDates(_ text: String, _ milliseconds: Int64?) {
+        #expect(Timestamp(isoDate: text)?.milliseconds == milliseconds)
+    }
+
+    @Test func readsWhatItWrites() {
+        for day in stride(from: Int64(-719_162), to: 2_932_896, by: 97) {
+            let time = Timestamp(milliseconds: day * 86_400_000 + 12_345_678)
+            let text = time.isoDate
+            if text.utf8.count == 24 { #expect(Timestamp(isoDate: text) == time) }
+        }
+    }
+
     @Test func localOffset() throws {
         for time in [0, 1_709_251_199, 1_721_000_000] as [Int64] {
             let local = ProcessInfo.processInfo.environment["TZ"] ?? ":/etc/localtime"

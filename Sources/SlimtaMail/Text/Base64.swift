@@ -9,6 +9,9 @@ package enum Base64 {
         return values
     }()
 
+    /// What a letter of the alphabet stands for; nil if it is none.
+    static func value(of octet: UInt8) -> UInt8? { values[Int(octet)] == 0xFF ? nil : values[Int(octet)] }
+
     /// The octets that `text` encodes; nil if it is not canonical base64 with padding.
     package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
         guard text.count % 4 == 0 else { return nil }

@@ -20,6 +20,9 @@ extension UInt8 {
     /// Below the blank, or DEL: ends a line, steers a terminal, or nobody sees it.
     @inlinable package var isASCIIControl: Bool { self < 0x20 || self == 0x7F }
 
+    /// A letter, digit or sign of an atom: atext of RFC 5322 section 3.2.3.
+    package var isAtomText: Bool { isASCIILetterOrDigit || "!#$%&'*+-/=?^_`{|}~".utf8.contains(self) }
+
     /// A letter in lower case, everything else unchanged.
     @inlinable package func asciiLowercased() -> UInt8 { isASCIIUppercase ? self | 0x20 : self }
 

@@ -1,9 +1,7 @@
-// "did you mean": the nearest of the words that are allowed. Section asks for keys and values of slimta.conf, the command
-// line for subcommands.
+// "did you mean": the nearest of the words that are allowed. Asked about keys and values of slimta.conf, subcommands, and
+// fields of JSON requests.
 
-internal import SlimtaMail
-
-/// Used for keys and values of slimta.conf, and by the command line for commands.
+/// What a misspelt word was probably meant to be.
 package enum Spelling {
     /// The word of `candidates` that `word` is probably a slip of; nil if none is near.
     package static func nearest(to word: String, among candidates: some Sequence<String>) -> String? {
