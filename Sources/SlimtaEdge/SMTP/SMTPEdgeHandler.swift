@@ -38,10 +38,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private let submissions: any Submissions
     private var connection: ConnectionFacts
     private let clientAddress: String
-    /// What its lines in the log and its failures to log in are counted by.
-    private let source: ConnectionLimiter.Source?
-    private let session = UInt64.random(in: .min ... .max)
-    private let sessionLog: SessionLog
+    private let lines: SessionLines
     private var machine: SMTPServerMachine
     private var output = ByteBuffer()
     private var collector: MessageCollector?
@@ -80,8 +77,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         self.submissions = submissions
         self.connection = connection
         clientAddress = connection.clientAddress
-        source = ConnectionLimiter.Source(connection.peer)
-        sessionLog = log
+        lines = SessionLines(log, edge: settings.name, connection)
         var server = settings.server
         // The delay is before the answer: whoever judges clients knows then who talked early.
         if settings.greetDelay > .zero { server.stages.insert(.connect) }
@@ -89,20 +85,11 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             server, isTrusted: connection.isClientKnown && settings.trust.allows(connection.peer))
     }
 
-    /// The session's name in logs.
-    private var sessionText: String { String(session, radix: 16) }
-
     private func log(
         _ level: Logger.Level, _ message: Logger.Message, _ fields: @autoclosure () -> Logger.Metadata = [:]
     ) {
-        guard sessionLog.takes(level), let context else { return }
-        var metadata = fields()
-        metadata["session"] = "\(sessionText)"
-        metadata["client"] = "\(connection.peer)"
-        if let proxy = connection.proxy { metadata["proxy"] = "\(proxy.endpoint)" }
-        metadata["edge"] = "\(settings.name)"
-        sessionLog.log(
-            level, message, metadata, source: source, login: machine.user?.login, on: context.eventLoop)
+        guard let context else { return }
+        lines.write(level, message, fields(), login: machine.user?.login, on: context.eventLoop)
     }
 
     // MARK: Channel
@@ -224,7 +211,10 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         defer { isAdvancing = false }
         while let context {
             let action = machine.next(into: &output)
-            for refusal in machine.takeRefusals() { log(.info, "refused", fields(of: refusal)) }
+            for refusal in machine.takeRefusals() {
+                lines.write(refusal, by: refusedBy, login: machine.user?.login, on: context.eventLoop)
+                refusedBy = []
+            }
             switch action {
             case .pause:
                 isPaused = true
@@ -254,16 +244,6 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             case .close(let reason): return end(reason, context)
             }
         }
-    }
-
-    private func fields(of refusal: SMTPServerMachine.Refusal) -> Logger.Metadata {
-        var fields: Logger.Metadata = ["reply": "\(refusal.reply)", "command": "\(refusal.command)"]
-        if let address = refusal.address { fields["address"] = "\(address)" }
-        if let sender = refusal.sender { fields["sender"] = "\(sender)" }
-        if let login = refusal.login { fields["login"] = "\(login)" }
-        for (name, value) in refusedBy { fields[name] = "\(value)" }
-        refusedBy = []
-        return fields
     }
 
     /// Goes on when other sessions had their turn.
@@ -356,13 +336,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     }
 
     private func judged(_ judgement: SessionGate.Judgement) {
-        for note in judgement.notes {
-            log(.info, "rule applied", ["rule": "\(note.rule)", "action": "\(note.action)"])
-        }
-        if let rule = judgement.fieldsLeftOut { log(.warning, "fields left out", ["rule": "\(rule)"]) }
-        for one in judgement.undecided {
-            log(.warning, "rule could not be decided", ["rule": "\(one.rule)", "condition": "\(one.condition)"])
-        }
+        if let context { lines.write(judgement, login: machine.user?.login, on: context.eventLoop) }
         refusedBy = judgement.refusedBy
         answered(judgement.answer)
     }
@@ -387,13 +361,10 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func check(_ credentials: Credentials, _ context: ChannelHandlerContext) {
         guard let backend = settings.credentials else { preconditionFailure("AUTH was offered without a back end") }
         backend.check(
-            credentials, from: source,
+            credentials, from: lines.source,
             completion: here(context) { this, result in
-                let login: Logger.Metadata = ["login": "\(credentials.login)"]
-                switch result {
-                case .right: this.log(.debug, "authenticated", login)
-                case .wrong: this.log(.info, "authentication failed", login)
-                case .unavailable: this.log(.info, "too many authentications at once", login)
+                if let context = this.context {
+                    this.lines.write(result, of: credentials, on: context.eventLoop)
                 }
                 this.answered(.password(result))
             })
@@ -423,7 +394,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             switch result {
             case .success(let message):
                 self.submissions.submit(
-                    envelope, message, terms: terms, session: self.sessionText,
+                    envelope, message, terms: terms, session: self.lines.session,
                     completion: self.here(context) { this, reply in
                         if reply.isPositive { this.gate?.accepted(from: peer, login: submission.login) }
                         this.answered(.reply(reply))

@@ -54,6 +54,19 @@ package struct MailCommand: Equatable, Sendable {
     package var submitter: String?
     /// How many parameters there were: HELO sessions have none.
     package var parameterCount = 0
+
+    /// MAIL as an edge of another kind says it; nil is the null reverse-path.
+    package init(
+        sender: Mailbox?, size: Int? = nil, body: BodyType = .sevenBit, smtpUTF8: Bool = false,
+        submitter: String? = nil, parameterCount: Int = 0
+    ) {
+        self.sender = sender
+        self.size = size
+        self.body = body
+        self.smtpUTF8 = smtpUTF8
+        self.submitter = submitter
+        self.parameterCount = parameterCount
+    }
 }
 
 /// The forward-path of RCPT.

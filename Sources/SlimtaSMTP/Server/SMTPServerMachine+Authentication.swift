@@ -9,7 +9,7 @@ extension SMTPServerMachine {
         switch result {
         case .right(let user): ask(.login(user), into: &output)
         case .wrong: fail(.credentialsInvalid, into: &output)
-        case .unavailable: fail(Reply(454, .init(4, 7, 0), "Temporary authentication failure"), into: &output)
+        case .unavailable: fail(.credentialsUnchecked, into: &output)
         }
     }
 

@@ -6,20 +6,16 @@ internal import SlimtaMail
 extension SMTPServerMachine {
     mutating func mail(_ mail: MailCommand, into output: inout ByteBuffer) {
         guard clientName != nil, transaction == nil else { return refuse(.badSequence, into: &output) }
-        guard user != nil || isTrusted else {
-            let mayStartTLS = configuration.tls == .startTLS && tls == nil
-            return refuse(.unknownClient(configuration.authentication, mayStartTLS: mayStartTLS), into: &output)
+        let rules = configuration.transactionRules
+        let mayStartTLS = configuration.tls == .startTLS && tls == nil
+        if let refusal = rules.refusal(ofClient: user, isTrusted: isTrusted, mayStartTLS: mayStartTLS) {
+            return refuse(refusal, into: &output)
         }
         guard isExtended || mail.parameterCount == 0 else {
             return refuse(SMTPSyntaxError.unknownParameter.reply, into: &output)
         }
-        if let user, let sender = mail.sender, !user.maySend(as: sender.text) {
-            return refuse(
-                Reply(550, .init(5, 7, 1), "<\(sender)> is not a sender that this login may use"), into: &output)
-        }
-        if let size = mail.size, size > configuration.messageSize {
-            return refuse(
-                Reply(552, .init(5, 3, 4), "Message size exceeds \(configuration.messageSize) limit"), into: &output)
+        if let refusal = rules.refusal(of: mail.sender, from: user) ?? rules.refusal(ofSize: mail.size) {
+            return refuse(refusal, into: &output)
         }
         transactionNumber += 1
         ask(.mail(mail), into: &output)
@@ -31,24 +27,27 @@ extension SMTPServerMachine {
     }
 
     mutating func rcpt(_ path: RecipientPath, into output: inout ByteBuffer) {
-        guard transaction != nil else { return refuse(.badSequence, into: &output) }
+        // Its recipients must not be held twice when one is added to them.
+        guard let (count, hasUTF8) = transaction.map({ ($0.recipients.count, $0.mail.smtpUTF8) }) else {
+            return refuse(.badSequence, into: &output)
+        }
         let recipient: Mailbox
         let text: String
         switch path {
         case .mailbox(let mailbox):
-            guard transaction?.mail.smtpUTF8 == true || !mailbox.needsSMTPUTF8 else {
-                transaction?.hasRefused = true
-                return refuse(SMTPSyntaxError.needsSMTPUTF8.reply, into: &output)
-            }
             recipient = mailbox
             text = mailbox.text
         case .postmaster(let word):
             recipient = Mailbox(localPart: word, domain: configuration.hostname)
             text = word
         }
-        guard (transaction?.recipients.count ?? 0) < configuration.recipients else {
+        // Our own name is one that everybody may write to.
+        let isOurs = text != recipient.text
+        if let refusal = configuration.transactionRules.refusal(
+            of: recipient, smtpUTF8: hasUTF8 || isOurs, behind: count)
+        {
             transaction?.hasRefused = true
-            return refuse(Reply(452, .init(4, 5, 3), "Too many recipients"), into: &output)
+            return refuse(refusal, into: &output)
         }
         ask(.recipient(recipient, name: text), into: &output)
     }
@@ -65,7 +64,7 @@ extension SMTPServerMachine {
             // RFC 5321 section 3.3: 554 where recipients were refused, 503 where there were none.
             return refuse(
                 transaction.hasRefused
-                    ? Reply(554, .init(5, 5, 1), "No valid recipients")
+                    ? .noValidRecipients
                     : Reply(503, .init(5, 5, 1), "No recipients given"), into: &output)
         }
         ask(.data, into: &output)
@@ -93,20 +92,11 @@ extension SMTPServerMachine {
         ask(
             .message(
                 Submission(
-                    sender: mail.sender, recipients: unique(transaction.recipients),
+                    sender: mail.sender, recipients: transaction.recipients.withoutDuplicates,
                     body: reader.hasEightBit ? .eightBitMIME : mail.body, smtpUTF8: mail.smtpUTF8,
                     submitter: mail.submitter, clientName: clientName ?? "",
                     protocolWord: protocolWord(isUTF8: mail.smtpUTF8), tls: tls,
                     login: user?.login)), into: &output)
-    }
-
-    /// A recipient that was given twice gets one copy.
-    func unique(_ recipients: [Mailbox]) -> [Mailbox] {
-        guard recipients.count > 1 else { return recipients }
-        var seen = Set<Mailbox>(minimumCapacity: recipients.count)
-        return recipients.filter { recipient in
-            seen.insert(Mailbox(localPart: String(recipient.localPart), domain: recipient.foldedDomain)).inserted
-        }
     }
 
     /// RFC 3848; RFC 6531 section 4.3.

@@ -72,6 +72,15 @@ package struct SMTPServerMachine: Sendable {
         package let sender: Mailbox?
         /// Who had logged in; nil: nobody.
         package let login: String?
+
+        /// Each is what its property says.
+        package init(reply: Reply, command: String, address: String?, sender: Mailbox?, login: String?) {
+            self.reply = reply
+            self.command = command
+            self.address = address
+            self.sender = sender
+            self.login = login
+        }
     }
 
     /// What the session waits for, and so which timeout holds.

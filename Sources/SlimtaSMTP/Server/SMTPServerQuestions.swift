@@ -34,7 +34,7 @@ extension SMTPServerMachine {
         case end(Submission)
 
         /// The stage at which it is asked; nil: always.
-        var stage: SMTPStages? {
+        package var stage: SMTPStages? {
             switch self {
             case .connect: .connect
             case .hello: .hello
@@ -89,6 +89,22 @@ extension SMTPServerMachine {
         package let tls: TLSDescription?
         /// nil: without AUTH.
         package let login: String?
+
+        /// What came otherwise than over SMTP: each is what its property says.
+        package init(
+            sender: Mailbox?, recipients: [Mailbox], body: BodyType, smtpUTF8: Bool, submitter: String? = nil,
+            clientName: String, protocolWord: String, tls: TLSDescription?, login: String?
+        ) {
+            self.sender = sender
+            self.recipients = recipients
+            self.body = body
+            self.smtpUTF8 = smtpUTF8
+            self.submitter = submitter
+            self.clientName = clientName
+            self.protocolWord = protocolWord
+            self.tls = tls
+            self.login = login
+        }
     }
 
     /// What has been said in a session, for whoever answers a question. With the connection's facts it is all that there
@@ -111,5 +127,20 @@ extension SMTPServerMachine {
         /// Which transaction it is, or the last one was: what a rule says of a message at one stage holds for that message
         /// at the next ones, and not behind RSET.
         package let transactionNumber: UInt64
+
+        /// One that is not of SMTP: each is what its property says.
+        package init(
+            clientName: String?, isExtended: Bool = true, tls: TLSDescription?, login: String?, mechanism: String?,
+            mail: MailCommand?, recipients: [Mailbox], transactionNumber: UInt64
+        ) {
+            self.clientName = clientName
+            self.isExtended = isExtended
+            self.tls = tls
+            self.login = login
+            self.mechanism = mechanism
+            self.mail = mail
+            self.recipients = recipients
+            self.transactionNumber = transactionNumber
+        }
     }
 }

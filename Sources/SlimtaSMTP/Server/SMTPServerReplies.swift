@@ -8,7 +8,7 @@ extension Reply {
     static let notImplemented = Reply(502, .init(5, 5, 1), "Command not implemented")
     static let invalidResponse = Reply(501, .init(5, 5, 2), "Invalid auth response")
     /// RFC 5321 section 4.2.3.
-    static let unanswered = Reply(451, .init(4, 3, 0), "Requested action aborted: error in processing")
+    package static let unanswered = Reply(451, .init(4, 3, 0), "Requested action aborted: error in processing")
     /// What MAIL is told of who is neither authenticated nor trusted (RFC 4954 section 6). Where no AUTH is offered there is
     /// nothing that would help.
     ///
@@ -22,14 +22,21 @@ extension Reply {
             Reply(530, .init(5, 7, 0), "Authentication required" + (mayStartTLS ? ", after STARTTLS" : ""))
         }
     }
-    static let credentialsInvalid = Reply(535, .init(5, 7, 8), "Authentication credentials invalid")
+    /// What AUTH is told that cannot be right (RFC 4954 section 6).
+    package static let credentialsInvalid = Reply(535, .init(5, 7, 8), "Authentication credentials invalid")
+    /// What a message is told that is larger than was said (RFC 1870 section 6.3).
+    package static let messageTooLarge = Reply(552, .init(5, 3, 4), "Message exceeded size limit")
+    /// Whether they are right cannot be found out now (RFC 4954 section 6).
+    package static let credentialsUnchecked = Reply(454, .init(4, 7, 0), "Temporary authentication failure")
+    /// RFC 5321 section 3.3: none of the recipients was accepted.
+    package static let noValidRecipients = Reply(554, .init(5, 5, 1), "No valid recipients")
 }
 
 extension DataReader.Fault {
     /// What the client is told.
     var reply: Reply {
         switch self {
-        case .tooLarge: Reply(552, .init(5, 3, 4), "Message exceeded size limit")
+        case .tooLarge: .messageTooLarge
         case .bareLineEnd:
             Reply(554, .init(5, 6, 0), "Message has a bare CR, a bare LF or a NUL; lines must end with CRLF")
         }
@@ -38,7 +45,7 @@ extension DataReader.Fault {
 
 extension SMTPSyntaxError {
     /// What the client is told.
-    var reply: Reply {
+    package var reply: Reply {
         switch self {
         case .unrecognized: Reply(500, .init(5, 5, 2), "Syntax error, command unrecognized")
         case .badArgument: Reply(501, .init(5, 5, 4), "Syntax error in parameters or arguments")

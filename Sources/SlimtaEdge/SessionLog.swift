@@ -1,17 +1,18 @@
 // The log of an edge's sessions: what is told of a client at info and above is told within bounds. One for each edge;
 // SMTPEdge and its sessions write to it.
 
-import Logging
+package import Logging
 internal import NIOCore
 internal import SlimtaMail
 import Synchronization
 
 /// Writes lines about clients.
-final class SessionLog: Sendable {
+package final class SessionLog: Sendable {
     private let logger: Logger
     private let repeated = Mutex(RepeatedEvents())
 
-    init(_ logger: Logger) { self.logger = logger }
+    /// What is written goes to `logger`.
+    package init(_ logger: Logger) { self.logger = logger }
 
     /// Whether lines of `level` are written at all.
     func takes(_ level: Logger.Level) -> Bool { logger.logLevel <= level }

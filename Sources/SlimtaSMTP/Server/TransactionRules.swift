@@ -1,0 +1,76 @@
+// What is decided of a transaction by its settings alone, whatever the message comes in by: SMTPServerMachine decides so
+// about MAIL and RCPT, and SlimtaEdge's SubmissionMachine about messages that come as a whole.
+
+package import SlimtaMail
+
+/// Who may send, and how large and for how many a message may be. A value that answers with the refusal, nil: there is
+/// nothing against it.
+package struct TransactionRules: Hashable, Sendable {
+    /// What AUTH is to those who may not send without.
+    package var authentication: SMTPServerConfiguration.Authentication
+    /// The most octets of a message (RFC 1870 section 3).
+    package var messageSize: Int
+    /// The most recipients of a message.
+    package var recipients: Int
+
+    /// The defaults are those of slimta.conf.
+    package init(
+        authentication: SMTPServerConfiguration.Authentication, messageSize: Int = 50 << 20, recipients: Int = 1000
+    ) {
+        self.authentication = authentication
+        self.messageSize = messageSize
+        self.recipients = recipients
+    }
+
+    /// May the client send at all?
+    ///
+    /// - Parameters:
+    ///   - user: who it has logged in as; nil: nobody.
+    ///   - isTrusted: whether it may send without.
+    ///   - mayStartTLS: STARTTLS is still to come.
+    package func refusal(
+        ofClient user: AuthenticatedUser?, isTrusted: Bool, mayStartTLS: Bool = false
+    ) -> Reply? {
+        user != nil || isTrusted ? nil : .unknownClient(authentication, mayStartTLS: mayStartTLS)
+    }
+
+    /// May this login use this sender?
+    package func refusal(of sender: Mailbox?, from user: AuthenticatedUser?) -> Reply? {
+        guard let user, let sender, !user.maySend(as: sender.text) else { return nil }
+        return Reply(550, .init(5, 7, 1), "<\(sender)> is not a sender that this login may use")
+    }
+
+    /// May a message of this size come? nil: nobody says how large it is.
+    package func refusal(ofSize size: Int?) -> Reply? {
+        guard let size, size > messageSize else { return nil }
+        return Reply(552, .init(5, 3, 4), "Message size exceeds \(messageSize) limit")
+    }
+
+    /// May this recipient be added to those that there are?
+    ///
+    /// - Parameters:
+    ///   - smtpUTF8: RFC 6531 section 3.4: whether the message may have addresses that are not ASCII.
+    ///   - count: of recipients that were accepted before.
+    package func refusal(of recipient: Mailbox, smtpUTF8: Bool, behind count: Int) -> Reply? {
+        guard smtpUTF8 || !recipient.needsSMTPUTF8 else { return SMTPSyntaxError.needsSMTPUTF8.reply }
+        return count < recipients ? nil : Reply(452, .init(4, 5, 3), "Too many recipients")
+    }
+}
+
+extension SMTPServerConfiguration {
+    /// What of it other ways to submit a message have as well.
+    var transactionRules: TransactionRules {
+        TransactionRules(authentication: authentication, messageSize: messageSize, recipients: recipients)
+    }
+}
+
+extension [Mailbox] {
+    /// Each once, in the order in which they came: a recipient that was given twice gets one copy.
+    package var withoutDuplicates: [Mailbox] {
+        guard count > 1 else { return self }
+        var seen = Set<Mailbox>(minimumCapacity: count)
+        return filter { recipient in
+            seen.insert(Mailbox(localPart: String(recipient.localPart), domain: recipient.foldedDomain)).inserted
+        }
+    }
+}
