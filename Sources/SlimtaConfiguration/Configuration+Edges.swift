@@ -29,17 +29,20 @@ extension Configuration.Edge {
                 (1...64).contains(name.utf8.count) && name.utf8.allSatisfy(Setting.isNameOctet) ? name : nil
             } ?? ""
         // Without a type that is understood it is read as the kind that most are.
-        switch table.required("type", "\"smtp\"")?.choice(of: Word.self) ?? .smtp {
+        switch table.required("type", Setting.words(of: Word.self))?.choice(of: Word.self) ?? .smtp {
         case .smtp:
             listen = Self.listen(table, &listeners)
             type = .smtp(SMTP(table))
+        case .http:
+            listen = Self.listen(table, &listeners)
+            type = .http(HTTP(table))
         }
         table.refuseUnknownKeys()
     }
 
     /// What the file calls the kinds.
     private enum Word: String, CaseIterable {
-        case smtp
+        case smtp, http
     }
 
     private static func listen(
@@ -101,7 +104,7 @@ extension Configuration.Edge {
 
 extension Configuration.Edge.SMTP {
     fileprivate init(_ table: Section) {
-        access = .init(table)
+        access = .init(table, tls: table["tls"]?.choice() ?? .starttls)
         banner = table["banner"]?.text(Self.bannerRule, Self.banner) ?? banner
         greetDelay = table["greet_delay"]?.duration(.zero ... .seconds(60)) ?? greetDelay
     }
@@ -124,9 +127,33 @@ extension Configuration.Edge.SMTP {
     }
 }
 
-extension Configuration.Edge.Access {
+extension Configuration.Edge.HTTP {
+    /// HTTP has no STARTTLS.
+    private enum TLSWord: String, CaseIterable {
+        case immediate
+        case cleartext = "none"
+    }
+
     fileprivate init(_ table: Section) {
-        tls = table["tls"]?.choice() ?? .starttls
+        let tls = table["tls"]?.choice(of: TLSWord.self) ?? .immediate
+        access = .init(table, tls: tls == .immediate ? .immediate : .cleartext)
+        path = table["path"]?.text(Self.pathRule, Self.path) ?? path
+    }
+
+    private static let pathRule =
+        "a path such as \"/\" or \"/submit\": up to 255 letters, digits and any of \"/-_.~\", from the root"
+
+    private static func path(_ text: String) -> String? {
+        let isPath =
+            text.utf8.first == UInt8(ascii: "/") && text.utf8.count <= 255
+            && text.utf8.allSatisfy { Setting.isNameOctet($0) || $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "~") }
+        return isPath ? text : nil
+    }
+}
+
+extension Configuration.Edge.Access {
+    fileprivate init(_ table: Section, tls: TLSMode) {
+        self.tls = tls
         auth = table["auth"]?.choice() ?? .required
         trustedNetworks =
             table["trusted_networks"]?.list(of: "networks", mayBeEmpty: true) {

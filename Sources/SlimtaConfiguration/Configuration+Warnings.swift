@@ -105,6 +105,7 @@ extension Configuration {
             let waits = edges.contains { edge in
                 switch edge.type {
                 case .smtp(let smtp): smtp.greetDelay > .zero
+                case .http: false
                 }
             }
             return waits ? nil : "no edge that it is for has greet_delay, so that nobody is early"

@@ -122,11 +122,13 @@ extension Configuration {
         /// What it speaks, and what `[[edge]]` says for that kind alone.
         package enum Kind: Sendable, Equatable {
             case smtp(SMTP)
+            case http(HTTP)
 
             /// The word that the file has for it, as `type`.
             package var name: String {
                 switch self {
                 case .smtp: "smtp"
+                case .http: "http"
                 }
             }
         }
@@ -142,6 +144,7 @@ extension Configuration {
         package var access: Access {
             switch type {
             case .smtp(let smtp): smtp.access
+            case .http(let http): http.access
             }
         }
 
@@ -380,6 +383,17 @@ extension Configuration.Edge {
 
         /// The banner, code included, without CRLF.
         package func greeting(hostname: String) -> String { banner.reply(hostname: hostname).description }
+    }
+
+    /// What an edge of type "http" has.
+    package struct HTTP: Sendable, Equatable {
+        /// Who may send, and over what; never ``Access/TLSMode/starttls``.
+        package var access = Access()
+        /// Where messages are posted to: an absolute path, without a query.
+        package var path = "/"
+
+        /// An edge with these, the rest as by default.
+        package init(access: Access) { self.access = access }
     }
 
     /// `banner`: code and text.

@@ -71,6 +71,8 @@ package final class ControlServer: HTTPService {
         case .tooMany(let limit):
             logger.warning("too many connections to the control socket", metadata: ["limit": "\(limit)"])
         case .refused(let peer): logger.warning("control refused", metadata: metadata(peer))
+        case .malformed(let peer, _, let text):
+            logger.debug("control connection ended", metadata: metadata(peer).merging(["error": "\(text)"]) { $1 })
         case .broken(let peer, let error):
             logger.debug(
                 "control connection ended", metadata: metadata(peer).merging(["error": "\(error)"]) { $1 })

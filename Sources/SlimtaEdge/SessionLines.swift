@@ -12,13 +12,13 @@ struct SessionLines: Sendable {
     private let number = UInt64.random(in: .min ... .max)
     /// What its lines, and its failures to log in, are counted by.
     let source: ConnectionLimiter.Source?
-    private let log: SessionLog
+    private let all: SessionLog
     private let edge: String
     private let peer: ConnectionFacts.Endpoint
     private let proxy: ConnectionFacts.Endpoint?
 
     init(_ log: SessionLog, edge: String, _ connection: ConnectionFacts) {
-        self.log = log
+        all = log
         self.edge = edge
         peer = connection.peer
         proxy = connection.proxy?.endpoint
@@ -29,31 +29,31 @@ struct SessionLines: Sendable {
     var session: String { String(number, radix: 16) }
 
     /// A line, within the bounds that the log has. To be called on `eventLoop`.
-    func write(
+    func log(
         _ level: Logger.Level, _ message: Logger.Message, _ fields: @autoclosure () -> Logger.Metadata = [:],
         login: String?, on eventLoop: any EventLoop
     ) {
-        guard log.takes(level) else { return }
+        guard all.takes(level) else { return }
         var metadata = fields()
         metadata["session"] = "\(session)"
         metadata["client"] = "\(peer)"
         if let proxy { metadata["proxy"] = "\(proxy)" }
         metadata["edge"] = "\(edge)"
-        log.log(level, message, metadata, source: source, login: login, on: eventLoop)
+        all.log(level, message, metadata, source: source, login: login, on: eventLoop)
     }
 
     /// What the gate has said, but for a refusal.
-    func write(_ judgement: SessionGate.Judgement, login: String?, on eventLoop: any EventLoop) {
+    func log(_ judgement: SessionGate.Judgement, login: String?, on eventLoop: any EventLoop) {
         for note in judgement.notes {
-            write(
+            log(
                 .info, "rule applied", ["rule": "\(note.rule)", "action": "\(note.action)"], login: login, on: eventLoop
             )
         }
         if let rule = judgement.fieldsLeftOut {
-            write(.warning, "fields left out", ["rule": "\(rule)"], login: login, on: eventLoop)
+            log(.warning, "fields left out", ["rule": "\(rule)"], login: login, on: eventLoop)
         }
         for one in judgement.undecided {
-            write(
+            log(
                 .warning, "rule could not be decided", ["rule": "\(one.rule)", "condition": "\(one.condition)"],
                 login: login, on: eventLoop)
         }
@@ -62,7 +62,7 @@ struct SessionLines: Sendable {
     /// What the client was refused.
     ///
     /// - Parameter by: who has refused it, where it was the gate.
-    func write(
+    func log(
         _ refusal: SMTPServerMachine.Refusal, by: [(name: String, value: String)], login: String?,
         on eventLoop: any EventLoop
     ) {
@@ -71,16 +71,16 @@ struct SessionLines: Sendable {
         if let sender = refusal.sender { fields["sender"] = "\(sender)" }
         if let login = refusal.login { fields["login"] = "\(login)" }
         for (name, value) in by { fields[name] = "\(value)" }
-        write(.info, "refused", fields, login: login, on: eventLoop)
+        log(.info, "refused", fields, login: login, on: eventLoop)
     }
 
     /// What came of an attempt to log in.
-    func write(_ result: SMTPServerMachine.PasswordResult, of credentials: Credentials, on eventLoop: any EventLoop) {
+    func log(_ result: SMTPServerMachine.PasswordResult, of credentials: Credentials, on eventLoop: any EventLoop) {
         let fields: Logger.Metadata = ["login": "\(credentials.login)"]
         switch result {
-        case .right: write(.debug, "authenticated", fields, login: nil, on: eventLoop)
-        case .wrong: write(.info, "authentication failed", fields, login: nil, on: eventLoop)
-        case .unavailable: write(.info, "too many authentications at once", fields, login: nil, on: eventLoop)
+        case .right: log(.debug, "authenticated", fields, login: nil, on: eventLoop)
+        case .wrong: log(.info, "authentication failed", fields, login: nil, on: eventLoop)
+        case .unavailable: log(.info, "too many authentications at once", fields, login: nil, on: eventLoop)
         }
     }
 }

@@ -28,8 +28,8 @@ import Testing
             "[log]\n\"a b\".c = 1",
             "9: log.\"a b\": unknown key; allowed in log are level, target"),
         Case(
-            "[[edge]]\nname = \"h\"\ntype = \"http\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"none\"\nauth = \"none\"\npath = \"/\"",
-            "10: edge[1].type: found \"http\"; allowed is \"smtp\"",
+            "[[edge]]\nname = \"h\"\ntype = \"htpp\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"none\"\nauth = \"none\"\npath = \"/\"",
+            "10: edge[1].type: found \"htpp\"; allowed is \"smtp\", \"http\"; did you mean \"http\"?",
             """
             14: edge[1].path: unknown key; allowed in edge[1] are auth, banner, greet_delay, listen, name, \
             plaintext_auth, proxy_protocol, tls, trusted_networks, type
@@ -229,7 +229,7 @@ import Testing
         Case(
             "[[edge]]",
             "8: edge[1].name: missing; required is a name such as \"submission\"",
-            "8: edge[1].type: missing; required is \"smtp\"",
+            "8: edge[1].type: missing; required is \"smtp\", \"http\"",
             "8: edge[1].listen: missing; required is a list such as [\"[::]:587\"]",
             """
             8: edge[1].tls: found "starttls" without a certificate; allowed is "none", or a table [tls] with \

@@ -4,6 +4,7 @@ import Logging
 import NIOCore
 import NIOEmbedded
 import SlimtaMail
+import SlimtaNet
 import SlimtaQueue
 import SlimtaSMTP
 import Synchronization

@@ -34,6 +34,10 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// How long a client that may not have stopped sending is listened to, so that it sees why it was refused.
     private static let lingerTime = TimeAmount.seconds(2)
 
+    /// A record of TLS has no more than that.
+    private static let allocatorForMessages = AdaptiveRecvByteBufferAllocator(
+        minimum: 4096, initial: 16384, maximum: 16384)
+
     private let settings: SMTPEdgeSettings
     private let submissions: any Submissions
     private var connection: ConnectionFacts
@@ -89,7 +93,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         _ level: Logger.Level, _ message: Logger.Message, _ fields: @autoclosure () -> Logger.Metadata = [:]
     ) {
         guard let context else { return }
-        lines.write(level, message, fields(), login: machine.user?.login, on: context.eventLoop)
+        lines.log(level, message, fields(), login: machine.user?.login, on: context.eventLoop)
     }
 
     // MARK: Channel
@@ -212,7 +216,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         while let context {
             let action = machine.next(into: &output)
             for refusal in machine.takeRefusals() {
-                lines.write(refusal, by: refusedBy, login: machine.user?.login, on: context.eventLoop)
+                lines.log(refusal, by: refusedBy, login: machine.user?.login, on: context.eventLoop)
                 refusedBy = []
             }
             switch action {
@@ -336,7 +340,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     }
 
     private func judged(_ judgement: SessionGate.Judgement) {
-        if let context { lines.write(judgement, login: machine.user?.login, on: context.eventLoop) }
+        if let context { lines.log(judgement, login: machine.user?.login, on: context.eventLoop) }
         refusedBy = judgement.refusedBy
         answered(judgement.answer)
     }
@@ -364,7 +368,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             credentials, from: lines.source,
             completion: here(context) { this, result in
                 if let context = this.context {
-                    this.lines.write(result, of: credentials, on: context.eventLoop)
+                    this.lines.log(result, of: credentials, on: context.eventLoop)
                 }
                 this.answered(.password(result))
             })
@@ -441,7 +445,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func readMuch(_ context: ChannelHandlerContext) {
         guard !readsMuch else { return }
         readsMuch = true
-        try? context.channel.syncOptions?.setOption(.recvAllocator, value: SMTPEdge.allocatorForMessages)
+        try? context.channel.syncOptions?.setOption(.recvAllocator, value: Self.allocatorForMessages)
         try? context.channel.syncOptions?.setOption(.maxMessagesPerRead, value: 4)
     }
 }

@@ -2,6 +2,7 @@
 
 package import NIOCore
 package import SlimtaMail
+package import SlimtaNet
 package import SlimtaSMTP
 package import SlimtaTLS
 

@@ -35,9 +35,7 @@ final class SubmissionDriver {
 
     private var id: QueueID?
     private var collector: MessageCollector?
-    private var hasEightBit = false
-    /// Why the content cannot be taken.
-    private var fault: Reply?
+    private var reader: ContentReader
     /// Who waits until there is room for more content.
     private var waiting: ((Reply?) -> Void)?
     private var isAbandoned = false
@@ -47,6 +45,8 @@ final class SubmissionDriver {
     init(_ setup: Setup) {
         self.setup = setup
         let (settings, connection) = (setup.settings, setup.connection)
+        // A line may be as long as over SMTP.
+        reader = ContentReader(limit: settings.rules.messageSize, longestLine: .max)
         machine = SubmissionMachine(
             settings.rules, stages: settings.gate?.stages ?? [],
             isTrusted: connection.isClientKnown && settings.trust.allows(connection.peer),
@@ -70,8 +70,9 @@ final class SubmissionDriver {
     /// What ``perform(_:then:)`` of a login has come to.
     func login(_ outcome: Outcome) -> SubmissionLogin {
         switch outcome {
-        case .refused(let reply), .forbidden(let reply), .stored(let reply): .refused(reply)
-        case .goOn, .noRecipients: machine.user.map { .user($0) } ?? .refused(.unanswered)
+        case .refused(let reply), .stored(let reply): .refused(reply)
+        case .forbidden(let reply): .forbidden(reply)
+        case .goOn, .noRecipients: machine.user.map { .user($0) } ?? .nobody
         }
     }
 
@@ -88,22 +89,29 @@ final class SubmissionDriver {
     }
 
     func append(_ content: ByteBuffer, completion: @escaping (Reply?) -> Void) {
-        guard !isAbandoned, fault == nil else { return completion(fault ?? .unanswered) }
+        guard !isAbandoned, reader.fault == nil else { return completion(reader.refusal ?? .unanswered) }
         let collector = collect()
-        guard collector.size + content.readableBytes <= setup.settings.rules.messageSize else {
-            fault = .messageTooLarge
+        var lines = ByteBuffer()
+        reader.read(content, into: &lines)
+        if let refusal = reader.refusal {
             abandonContent()
-            return completion(fault)
+            return completion(refusal)
         }
-        if !hasEightBit { hasEightBit = content.withUnsafeReadableBytes(\.hasEightBit) }
-        collector.append(content)
+        collector.append(lines)
         if collector.isBackedUp { waiting = completion } else { completion(nil) }
     }
 
     func end(completion: @escaping ((reply: Reply, id: QueueID)) -> Void) {
-        let id = collect().id
-        if let fault { return completion((fault, id)) }
-        perform({ [hasEightBit] in $0.end(hasEightBit: hasEightBit) }) { outcome in
+        let collector = collect()
+        var last = ByteBuffer()
+        reader.finish(into: &last)
+        if last.readableBytes > 0 { collector.append(last) }
+        let id = collector.id
+        if let refusal = reader.refusal {
+            abandonContent()
+            return completion((refusal, id))
+        }
+        perform({ [hasEightBit = reader.hasEightBit] in $0.end(hasEightBit: hasEightBit) }) { outcome in
             switch outcome {
             case .stored(let reply), .refused(let reply), .forbidden(let reply): completion((reply, id))
             case .goOn, .noRecipients: completion((.unanswered, id))
@@ -125,7 +133,7 @@ final class SubmissionDriver {
         collector?.abandon()
         let waiting = waiting
         self.waiting = nil
-        waiting?(fault ?? .unanswered)
+        waiting?(reader.refusal ?? .unanswered)
     }
 
     // MARK: Steps
@@ -139,7 +147,7 @@ final class SubmissionDriver {
         while let step = next {
             next = nil
             for refusal in machine.takeRefusals() {
-                setup.lines.write(refusal, by: refusedBy, login: machine.user?.login, on: setup.eventLoop)
+                setup.lines.log(refusal, by: refusedBy, login: machine.user?.login, on: setup.eventLoop)
                 refusedBy = []
             }
             switch step {
@@ -194,7 +202,7 @@ final class SubmissionDriver {
     }
 
     private func judged(_ judgement: SessionGate.Judgement) {
-        setup.lines.write(judgement, login: machine.user?.login, on: setup.eventLoop)
+        setup.lines.log(judgement, login: machine.user?.login, on: setup.eventLoop)
         refusedBy = judgement.refusedBy
         answered(judgement.answer)
     }
@@ -204,7 +212,7 @@ final class SubmissionDriver {
         backend.check(
             credentials, from: setup.lines.source,
             completion: here { driver, result in
-                driver.setup.lines.write(result, of: credentials, on: driver.setup.eventLoop)
+                driver.setup.lines.log(result, of: credentials, on: driver.setup.eventLoop)
                 driver.answered(.password(result))
             })
     }

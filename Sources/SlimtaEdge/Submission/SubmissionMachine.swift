@@ -6,8 +6,8 @@ internal import SlimtaSMTP
 
 /// One message on its way through the stages at which it can be refused, in SMTP's order:
 ///
-///     [authenticate | identified] ─▶ begin ─▶ … content … ─▶ end
-///     connect, ehlo, (password), auth      mail, room, rcpt…, data      message, end
+///     [authenticate | identified | unidentified] ─▶ begin ─▶ … content … ─▶ end
+///      connect, ehlo, (password), auth                  mail, room, rcpt…, data      message, end
 ///
 /// Each of the four events leads to a ``Step``. While it is a question, ``answered(_:)`` leads to the next one; the edge goes
 /// on when it is an ``Outcome``. Before the first of them come the stages connect and ehlo, whichever it is: nobody tries
@@ -98,6 +98,13 @@ struct SubmissionMachine: Sendable {
 
     /// Somebody who is to be believed says who the client is: the kernel, a certificate.
     mutating func identified(as user: AuthenticatedUser) -> Step { go([.login(user)]) }
+
+    /// The client does not say who it is.
+    mutating func unidentified() -> Step {
+        guard let reply = rules.refusal(ofClient: user, isTrusted: isTrusted) else { return .done(.goOn) }
+        let outcome = refuse(.connect, with: reply) ?? .goOn
+        return .done(rules.authentication == .none ? .forbidden(reply) : outcome)
+    }
 
     /// A message is to come.
     mutating func begin(_ request: SubmissionRequest) -> Step {

@@ -53,12 +53,19 @@ package final class SubmissionSession: Sendable {
         }
     }
 
+    /// The client does not say who it is: may it go on? What is asked of every client is asked with the message.
+    package func unidentified() async -> SubmissionLogin {
+        await call { driver, done in
+            driver.perform({ $0.unidentified() }, then: { done(driver.login($0)) })
+        }
+    }
+
     /// May this message come?
     package func begin(_ request: SubmissionRequest) async -> SubmissionOpening {
         await call { driver, done in driver.begin(request, completion: done) }
     }
 
-    /// The next octets of the content, behind ``SubmissionOpening/open(_:)``. Returns when there is room for more: the disk
+    /// The next octets of the content, whose lines end with LF or CRLF, behind ``SubmissionOpening/open(_:)``. Returns when there is room for more: the disk
     /// may be slower than who brings the message.
     ///
     /// - Returns: why the message cannot be taken any more, as ``end()`` says then as well; nil: it may yet.

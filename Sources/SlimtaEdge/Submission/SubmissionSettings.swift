@@ -79,5 +79,9 @@ package enum SubmissionOpening: Equatable, Sendable {
 /// What came of a login.
 package enum SubmissionLogin: Equatable, Sendable {
     case user(AuthenticatedUser)
+    /// The client does not say who it is, and may send all the same.
+    case nobody
     case refused(Reply)
+    /// Refused, because nobody may who comes from there.
+    case forbidden(Reply)
 }

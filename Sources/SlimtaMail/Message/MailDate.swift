@@ -1,5 +1,6 @@
 // Dates as RFC 5322 section 3.3 wants them: the Date and Received policies, bounces. And as RFC 3339 section
-// 5.6 does: what the control socket and HTTP say, and when a message is to be sent later.
+// 5.6 does: what the control socket and HTTP say, and when a message is to be sent later. And as RFC 9110 section 5.6.7
+// does: the HTTP server.
 
 extension Timestamp {
     /// The date-time of RFC 5322 section 3.3, such as "Sat, 21 Nov 2026 10:00:00 +0100".
@@ -73,6 +74,16 @@ extension Timestamp {
         guard rest.isEmpty else { return nil }
         let minutes = Int64(daysSinceEpoch(year, month, day)) * 1440 + Int64(hour * 60 + minute - offset)
         self.init(milliseconds: (minutes * 60 + Int64(second)) * 1000 + Int64(fraction))
+    }
+}
+
+extension Timestamp {
+    /// The IMF-fixdate of RFC 9110 section 5.6.7, such as "Sat, 21 Nov 2026 09:00:00 GMT".
+    package var httpDate: String {
+        let date = mailDate(offset: 0)
+        // Of RFC 5322's, what it always has two digits of, and how it calls UTC.
+        let isShort = date.utf8.dropFirst(6).first == UInt8(ascii: " ")
+        return "\(date.prefix(5))\(isShort ? "0" : "")\(date.dropFirst(5).dropLast(5))GMT"
     }
 }
 

@@ -2,6 +2,8 @@
 
 import NIOCore
 import NIOHTTP1
+import SlimtaMail
+import SlimtaTLS
 import Synchronization
 
 /// A connection that was accepted. Where nobody serves it, as the server ended just then, it is closed when it is let go.
@@ -11,18 +13,47 @@ final class HTTPConnection: Sendable {
     /// How long an answer that is on its way when the server ends may take.
     private static let lastAnswerTimeout = TimeAmount.seconds(5)
 
-    let channel: NIOAsyncChannel<HTTPServerRequestPart, HTTPServerHandler.ResponsePart>
-    let peer: HTTPPeer
-    let admission: HTTPAdmission
+    private let channel: NIOAsyncChannel<HTTPServerRequestPart, HTTPServerHandler.ResponsePart>
+    private let accepted: HTTPPeer
+    private let admission: HTTPAdmission
+    /// Of the handshake, when it is done.
+    private let tls: NIOLoopBoundBox<TLSFacts?>
     private let isServed = Atomic(false)
 
+    /// Adds HTTP to the pipeline of `channel`, on its event loop.
+    ///
+    /// - Parameter tls: nil: in clear.
     init(
-        channel: NIOAsyncChannel<HTTPServerRequestPart, HTTPServerHandler.ResponsePart>, peer: HTTPPeer,
-        admission: HTTPAdmission
-    ) {
-        self.channel = channel
-        self.peer = peer
+        on channel: any Channel, _ peer: HTTPPeer, _ admission: HTTPAdmission, _ limits: HTTPLimits,
+        tls: TLSServerContext? = nil
+    ) throws {
+        let pipeline = channel.pipeline.syncOperations
+        if let tls { try pipeline.addHandler(TLSHandler(server: tls, keepsWriting: true)) }
+        let meter = HTTPMeter(limit: limits.head, closesHalf: tls == nil)
+        try pipeline.addHandler(meter)
+        var decoder = NIOHTTPDecoderLimitConfiguration()
+        (decoder.maxHeaderFieldSize, decoder.maxHeaderListSize) = (limits.field, limits.head)
+        decoder.maxHeaderFieldCount = limits.fields
+        try pipeline.configureHTTPServerPipeline(
+            withErrorHandling: false, withEncoderConfiguration: .init(), withDecoderLimitConfiguration: decoder)
+        let facts = NIOLoopBoundBox<TLSFacts?>(nil, eventLoop: channel.eventLoop)
+        let established = tls.map { _ in { (new: TLSFacts) in facts.value = new } }
+        try pipeline.addHandler(HTTPServerHandler(limits, meter, established: established))
+        self.channel = try NIOAsyncChannel(wrappingChannelSynchronously: channel)
+        self.tls = facts
+        accepted = peer
         self.admission = admission
+    }
+
+    /// Where it is to be served.
+    var executor: EventLoopExecutor { EventLoopExecutor(channel.channel.eventLoop) }
+
+    /// Who is there, with what the handshake has come to. On the event loop.
+    private var peer: HTTPPeer {
+        guard let facts = tls.value else { return accepted }
+        var connection = accepted.connection
+        connection.tls = facts
+        return HTTPPeer(connection: connection, process: accepted.process)
     }
 
     deinit {
@@ -31,7 +62,7 @@ final class HTTPConnection: Sendable {
         Task { [channel] in try? await channel.executeThenClose { _, _ in } }
     }
 
-    /// Serves it to its end. When the task is cancelled, a request that has been read is still answered.
+    /// Serves it to its end, on its event loop. When the task is cancelled, a request that has been read is still answered.
     func serve(_ service: any HTTPService, _ limits: HTTPLimits) async {
         isServed.store(true, ordering: .relaxed)
         let channel = channel.channel
@@ -48,7 +79,7 @@ final class HTTPConnection: Sendable {
                 channel.eventLoop.scheduleTask(in: Self.lastAnswerTimeout) { channel.close(promise: nil) }
             }
         } catch {
-            service.noticed(.broken(peer, error))
+            service.noticed(.broken(accepted, error))
         }
     }
 
@@ -72,6 +103,8 @@ final class HTTPConnection: Sendable {
         var answer = HTTPResponseHead(
             version: isToTheEnd ? .http1_0 : .http1_1, status: .init(statusCode: response.status),
             headers: HTTPHeaders(response.fields))
+        // RFC 9110 section 6.6.1.
+        answer.headers.replaceOrAdd(name: "Date", value: Timestamp.now().httpDate)
         if isLast { answer.headers.replaceOrAdd(name: "Connection", value: "close") }
         if let octets {
             answer.headers.replaceOrAdd(name: "Content-Length", value: "\(octets.readableBytes)")
@@ -95,7 +128,7 @@ final class HTTPConnection: Sendable {
         to head: HTTPRequestHead, _ body: HTTPBody, _ service: any HTTPService, _ limits: HTTPLimits
     ) async throws -> (HTTPResponse, isRefused: Bool) {
         if case .refused(let response) = admission {
-            service.noticed(.refused(peer))
+            service.noticed(.refused(accepted))
             return (response, true)
         }
         do {
@@ -103,9 +136,12 @@ final class HTTPConnection: Sendable {
             body.begin(framing.length, awaitsContinue: framing.awaitsContinue)
             guard framing.length ?? 0 <= limits.body else { throw HTTPBody.TooLarge() }
             return (
-                try await service.respond(to: HTTPRequest(head, length: framing.length, peer: peer), body: body), false
+                try await service.respond(
+                    to: HTTPRequest(head, length: framing.length, peer: peer, channel: channel.channel), body: body),
+                false
             )
         } catch let refusal as HTTPRefusal {
+            service.noticed(.malformed(accepted, refusal.status, refusal.text))
             return (.error(refusal.status, refusal.text), true)
         } catch is HTTPBody.TooLarge {
             return (.error(413, "more than \(limits.body) octets"), true)

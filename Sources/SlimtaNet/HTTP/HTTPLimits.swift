@@ -10,12 +10,20 @@ package struct HTTPLimits: Hashable, Sendable {
     package var refusals = 4
     /// Octets of a request's line and fields; and of requests that are sent before the one before is answered.
     package var head = 64 << 10
+    /// Octets of one field.
+    package var field = 64 << 10
+    /// Fields of a request.
+    package var fields = 256
     /// Octets of a request's body, without the framing of chunks.
     package var body = 64 << 10
     /// From the beginning of a connection, or the last answer, to the end of a request's head.
     package var headTimeout = TimeAmount.seconds(30)
-    /// From there to the end of its body.
-    package var bodyTimeout = TimeAmount.seconds(30)
+    /// From there to the end of its body; nil: as long as it takes.
+    package var bodyTimeout: TimeAmount? = .seconds(30)
+    /// How slow the body may come while we want it; nil: ``bodyTimeout`` alone counts.
+    package var transfer: TransferWatch.Limits?
+    /// How long a TLS handshake may take.
+    package var handshakeTimeout = TimeAmount.seconds(30)
     /// How long a client may take to read a piece of an answer, or the whole of one that is not streamed.
     package var answerTimeout = TimeAmount.seconds(30)
 

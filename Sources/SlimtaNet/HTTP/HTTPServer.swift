@@ -2,12 +2,12 @@
 // answered is the service's. The control socket is one.
 //
 // Every connection is a task that asks the service about one request after another (HTTPConnection); octets and times
-// are watched in the channel (HTTPHandlers).
+// are watched in the channel (HTTPMeter, HTTPServerHandler).
 
 package import NIOCore
-import NIOHTTP1
 import NIOPosix
 import SlimtaMail
+package import SlimtaTLS
 import Synchronization
 
 /// An HTTP server.
@@ -45,19 +45,37 @@ package final class HTTPServer: Sendable {
             try await withThrowingDiscardingTaskGroup { tasks in
                 for try await connection in connections {
                     guard let connection else { continue }
-                    tasks.addTask { await connection.serve(self.service, self.limits) }
+                    tasks.addTask(executorPreference: connection.executor) {
+                        await connection.serve(self.service, self.limits)
+                    }
                 }
             }
         }
     }
 
+    /// Serves a connection that somebody else has accepted, and answers for: an edge, which counts them and knows proxies. To
+    /// be called on its event loop; returns at once.
+    ///
+    /// - Parameters:
+    ///   - channel: with nothing in its pipeline that what it reads would have to pass.
+    ///   - tls: nil: in clear.
+    package static func serve(
+        _ channel: any Channel, _ peer: HTTPPeer, _ service: any HTTPService, _ limits: HTTPLimits,
+        tls: TLSServerContext?
+    ) throws {
+        let connection = try HTTPConnection(on: channel, peer, .admitted, limits, tls: tls)
+        Task(executorPreference: connection.executor) { await connection.serve(service, limits) }
+    }
+
+    /// Has a connection end that ``serve(_:_:_:_:tls:)`` was given: when the request that has begun is answered, or now.
+    package static func drain(_ channel: any Channel) {
+        channel.pipeline.fireUserInboundEventTriggered(HTTPServerHandler.Event.drain)
+    }
+
     /// Finds out who it is. nil: it is one too many, and is closed.
     private func accepted(_ channel: any Channel) -> EventLoopFuture<HTTPConnection?> {
         let facts = ConnectionFacts(peer: channel.remoteAddress, local: channel.localAddress)
-        let process: EventLoopFuture<HTTPPeer.Process?> =
-            facts.local == .unix ? Self.process(channel).map { $0 } : channel.eventLoop.makeSucceededFuture(nil)
-        let connection = process.flatMapThrowing { process -> HTTPConnection? in
-            let peer = HTTPPeer(connection: facts, process: process)
+        let connection = HTTPPeer.of(facts, on: channel).flatMapThrowing { peer -> HTTPConnection? in
             let admission = self.access.admit(peer)
             guard self.enter(admission) else {
                 self.service.noticed(.tooMany(limit: self.limit(admission)))
@@ -65,27 +83,13 @@ package final class HTTPServer: Sendable {
                 return nil
             }
             channel.closeFuture.whenComplete { _ in self.leave(admission) }
-            return HTTPConnection(channel: try self.configured(channel), peer: peer, admission: admission)
+            return try HTTPConnection(on: channel, peer, admission, self.limits)
         }
         // An error here would end the listener: one client that is gone already must not take the socket away.
         return connection.flatMapError { error in
             self.service.noticed(.broken(nil, error))
             return channel.close().recover { _ in }.map { nil }
         }
-    }
-
-    private func configured(
-        _ channel: any Channel
-    ) throws -> NIOAsyncChannel<HTTPServerRequestPart, HTTPServerHandler.ResponsePart> {
-        let pipeline = channel.pipeline.syncOperations
-        let meter = HTTPMeter(limit: limits.head)
-        try pipeline.addHandler(meter)
-        var decoder = NIOHTTPDecoderLimitConfiguration()
-        (decoder.maxHeaderFieldSize, decoder.maxHeaderListSize) = (limits.head, limits.head)
-        try pipeline.configureHTTPServerPipeline(
-            withErrorHandling: false, withEncoderConfiguration: .init(), withDecoderLimitConfiguration: decoder)
-        try pipeline.addHandler(HTTPServerHandler(limits, meter))
-        return try NIOAsyncChannel(wrappingChannelSynchronously: channel)
     }
 
     // MARK: counting
@@ -118,35 +122,6 @@ package final class HTTPServer: Sendable {
             case .admitted: count.admitted -= 1
             case .refused: count.refused -= 1
             }
-        }
-    }
-
-    // MARK: who it is
-
-    /// `struct ucred` of the kernel.
-    private struct Credentials: Sendable {
-        var pid: Int32
-        var uid: UInt32
-        var gid: UInt32
-    }
-
-    /// SO_PEERCRED and SO_PEERGROUPS, which Swift's Glibc does not show.
-    private static let (credentials, groups) = (
-        NIOBSDSocket.Option(rawValue: 17), NIOBSDSocket.Option(rawValue: 59)
-    )
-
-    /// Asks the kernel who has the other end of a UNIX socket.
-    private static func process(_ channel: any Channel) -> EventLoopFuture<HTTPPeer.Process> {
-        guard let options = channel as? any SocketOptionProvider else {
-            preconditionFailure("a socket has socket options")
-        }
-        let found: EventLoopFuture<Credentials> = options.unsafeGetSocketOption(level: .socket, name: credentials)
-        // With more groups than fit there is an error, and none of them counts; with fewer the rest is 0.
-        let groups: EventLoopFuture<SIMD64<UInt32>> = options.unsafeGetSocketOption(level: .socket, name: groups)
-        return found.and(groups.recover { _ in SIMD64() }).map { found, groups in
-            HTTPPeer.Process(
-                uid: found.uid, pid: found.pid,
-                groups: [found.gid] + groups.indices.map { groups[$0] }.filter { $0 != 0 })
         }
     }
 }

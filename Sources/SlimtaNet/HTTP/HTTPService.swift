@@ -4,31 +4,7 @@
 package import NIOCore
 import NIOHTTP1
 package import SlimtaMail
-
-/// Who is at the other end of a connection.
-package struct HTTPPeer: Sendable {
-    /// A process at the other end of a UNIX socket: as the kernel says, not as the client does.
-    package struct Process: Hashable, Sendable {
-        /// The effective user when it connected.
-        package var uid: UInt32
-        /// It may have ended since, and the number be another's.
-        package var pid: Int32
-        /// The groups that it has: with more than 64 only its own, and the superuser's only as its own.
-        package var groups: [UInt32]
-
-        /// One that is known otherwise than from a socket: in tests.
-        package init(uid: UInt32, pid: Int32, groups: [UInt32] = []) {
-            self.uid = uid
-            self.pid = pid
-            self.groups = groups
-        }
-    }
-
-    /// Addresses of both ends.
-    package let connection: ConnectionFacts
-    /// Who has the other end of a UNIX socket; nil for a TCP connection.
-    package let process: Process?
-}
+import SlimtaTLS
 
 /// Whether a peer may ask.
 package enum HTTPAdmission: Sendable {
@@ -50,6 +26,8 @@ package enum HTTPServerEvent: Sendable {
     case tooMany(limit: Int)
     /// A peer asked that was not admitted.
     case refused(HTTPPeer)
+    /// A request could be read in two ways, or asks for what there is not: it was answered with this status and text.
+    case malformed(HTTPPeer, Int, String)
     /// A connection ended otherwise than it should: who went away, or sent what is not HTTP; the peer if it is known. Mostly
     /// the client's own affair.
     case broken(HTTPPeer?, any Error)
@@ -77,14 +55,22 @@ package struct HTTPRequest: Sendable {
     package let peer: HTTPPeer
     /// Octets of the body; nil if only its end will tell.
     package let length: Int?
+    /// The connection that it came by: the event loop that it is answered on, and when it is gone.
+    package let channel: any Channel
     private let fields: HTTPHeaders
 
-    init(_ head: HTTPRequestHead, length: Int?, peer: HTTPPeer) {
+    init(_ head: HTTPRequestHead, length: Int?, peer: HTTPPeer, channel: any Channel) {
+        self.channel = channel
         method = head.method.rawValue
         target = head.uri
         fields = head.headers
         self.length = length
         self.peer = peer
+    }
+
+    /// Whom the client's certificate is for, for whoever wants to know; to be called on the channel's event loop.
+    package var certificate: @Sendable () -> CertificateIdentity? {
+        { [channel] in (try? channel.pipeline.syncOperations.handler(type: TLSHandler.self))?.peerIdentity }
     }
 
     /// The values of all fields of a name, which is the same in both cases, in their order; none is split at commas.

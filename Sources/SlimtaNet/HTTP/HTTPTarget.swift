@@ -31,6 +31,9 @@ package struct HTTPTarget: Hashable, Sendable, CustomStringConvertible {
 
     /// Reads a target; nil if it is none, or not UTF-8 when decoded. In a query "+" is a space, as in forms.
     package init?(_ text: String) {
+        // The absolute form (section 3.2.2), whose host HTTPFraming compares with Host.
+        let scheme = ["http://", "https://"].first { text.lowercased().hasPrefix($0) }
+        let text = scheme.map { text.dropFirst($0.count).drop { $0 != "/" } } ?? text[...]
         let halves = text.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         guard let whole = halves.first, whole.hasPrefix("/") else { return nil }
         var path: [String] = []

@@ -24,8 +24,6 @@ extension Reply {
     }
     /// What AUTH is told that cannot be right (RFC 4954 section 6).
     package static let credentialsInvalid = Reply(535, .init(5, 7, 8), "Authentication credentials invalid")
-    /// What a message is told that is larger than was said (RFC 1870 section 6.3).
-    package static let messageTooLarge = Reply(552, .init(5, 3, 4), "Message exceeded size limit")
     /// Whether they are right cannot be found out now (RFC 4954 section 6).
     package static let credentialsUnchecked = Reply(454, .init(4, 7, 0), "Temporary authentication failure")
     /// RFC 5321 section 3.3: none of the recipients was accepted.
@@ -36,7 +34,7 @@ extension DataReader.Fault {
     /// What the client is told.
     var reply: Reply {
         switch self {
-        case .tooLarge: .messageTooLarge
+        case .tooLarge: Reply(552, .init(5, 3, 4), "Message exceeded size limit")
         case .bareLineEnd:
             Reply(554, .init(5, 6, 0), "Message has a bare CR, a bare LF or a NUL; lines must end with CRLF")
         }

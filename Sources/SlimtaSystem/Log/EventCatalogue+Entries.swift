@@ -170,6 +170,10 @@ extension EventCatalogue {
             "A client's connection broke: @SLIMTA_ERROR@. A message that was not acknowledged is not "
                 + "queued; the client has to send it again."),
         Entry(
+            "1228054ccf974c8aa6d1f550fb65f424", "HTTP request refused",
+            "A request to an edge that speaks HTTP was no submission that it takes, and was answered with the status "
+                + "@SLIMTA_STATUS@: @SLIMTA_REASON@. What is refused to a submission has lines of its own."),
+        Entry(
             "b5975f37ee6009f8108cca949d87d16c", "refused",
             "A client was refused something: @SLIMTA_REPLY@. The line has the command, the address that it named, "
                 + "the sender and the login, as far as there are any; and the rule (SLIMTA_RULE), the policy service or the result "

@@ -7,12 +7,17 @@ import SlimtaQueue
 /// What an edge is like, by its kind.
 enum EdgeSettings: Sendable {
     case smtp(SMTPEdgeSettings)
+    case http(HTTPEdgeSettings)
 
     /// An edge that accepts nothing yet.
     func makeEdge(_ submissions: any Submissions, on ground: Ground) -> any Edge {
         switch self {
         case .smtp(let settings):
             SMTPEdge(
+                settings: settings, limiter: ground.limiter, submissions: submissions, group: ground.group,
+                logger: ground.logger)
+        case .http(let settings):
+            HTTPEdge(
                 settings: settings, limiter: ground.limiter, submissions: submissions, group: ground.group,
                 logger: ground.logger)
         }
@@ -22,6 +27,7 @@ enum EdgeSettings: Sendable {
     func set(on edge: any Edge) {
         switch self {
         case .smtp(let settings): (edge as? SMTPEdge)?.setSettings(settings)
+        case .http(let settings): (edge as? HTTPEdge)?.setSettings(settings)
         }
     }
 }

@@ -5,6 +5,7 @@ import SlimtaConfiguration
 import SlimtaDNS
 import SlimtaEdge
 import SlimtaMail
+import SlimtaNet
 import SlimtaPolicy
 import SlimtaQueue
 import SlimtaSMTP
@@ -21,7 +22,32 @@ extension Configuration {
             var settings = smtpSettings(edge, smtp, hostname, tls, credentials)
             settings.gate = gate
             return .smtp(settings)
+        case .http(let http):
+            return .http(httpSettings(edge, http, hostname, tls, credentials, gate))
         }
+    }
+
+    private func httpSettings(
+        _ edge: Edge, _ http: Edge.HTTP, _ hostname: String, _ tls: TLSServerContext?,
+        _ credentials: (any CredentialBackend)?, _ gate: Gate?
+    ) -> HTTPEdgeSettings {
+        let access = http.access
+        let submission = SubmissionSettings(
+            name: edge.name, hostname: hostname,
+            rules: TransactionRules(
+                authentication: access.auth.machineMode, messageSize: limits.messageSize, recipients: limits.recipients),
+            trust: edge.trust, credentials: access.auth == .off ? nil : credentials, gate: gate)
+        var settings = HTTPEdgeSettings(
+            submission, tls: access.tls == .cleartext ? nil : tls,
+            authenticator: access.auth == .off ? .none : .credentials,
+            resources: [MessageResource(path: http.path)],
+            commandTimeout: TimeAmount(limits.commandTimeout),
+            transfer: TransferWatch.Limits(
+                leastRate: limits.leastRate, stallTimeout: TimeAmount(limits.stallTimeout)),
+            dataTimeout: limits.dataTimeout.map { TimeAmount($0) },
+            handshakeTimeout: TimeAmount(limits.handshakeTimeout))
+        settings.proxies = access.proxyProtocol
+        return settings
     }
 
     private func smtpSettings(

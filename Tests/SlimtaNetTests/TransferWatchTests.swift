@@ -1,7 +1,7 @@
 // How slow a transfer may be: what ends it, and what does not however long it lasts.
 
 import NIOCore
-import SlimtaSMTP
+import SlimtaNet
 import Testing
 
 @Suite struct TransferWatchTests {

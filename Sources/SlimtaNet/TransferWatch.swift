@@ -1,5 +1,5 @@
 // How slow a message may come in or go out. A value without a clock: times are told to it. Used by the drivers of both
-// sides, SlimtaEdge's for what a client sends, SlimtaRelay's for what a server takes.
+// sides, SlimtaEdge's and the HTTP server's for what a client sends, SlimtaRelay's for what a server takes.
 
 package import NIOCore
 
@@ -42,6 +42,9 @@ package struct TransferWatch: Equatable, Sendable {
         guard limits.leastRate > 0, !overflow else { return deadline = furthest }
         deadline = min(furthest, deadline + .nanoseconds(Int64(nanoseconds / limits.leastRate)))
     }
+
+    /// For so long it was our turn, and is not any more: the peer gets that time as well.
+    package mutating func wasHeld(for time: TimeAmount) { deadline = deadline + time }
 
     /// It was our turn until now: the peer gets its whole time again.
     package mutating func resumed(at now: NIODeadline) { deadline = now + limits.stallTimeout }

@@ -1,0 +1,98 @@
+// One request to an HTTP edge, as whoever answers it has it at hand; and what it takes to be asked for something. HTTPEdge
+// makes an exchange of each request, and finds the resource by the path.
+
+internal import Logging
+internal import NIOCore
+package import SlimtaMail
+package import SlimtaNet
+package import SlimtaQueue
+internal import SlimtaSMTP
+
+/// Something that an HTTP edge can be asked for.
+package protocol HTTPResource: Sendable {
+    /// Whether it answers requests for this path, which is in its parts as ``HTTPTarget`` has them.
+    func answers(_ path: [String]) -> Bool
+
+    /// Answers a request, as ``HTTPService/respond(to:body:)`` says.
+    func respond(to exchange: HTTPExchange, body: HTTPBody) async throws -> HTTPResponse
+}
+
+/// A request, and what the edge knows beside.
+package struct HTTPExchange: Sendable {
+    /// What was asked, and by whom.
+    package let request: HTTPRequest
+    /// Those that hold for this request.
+    package let settings: HTTPEdgeSettings
+    /// Where messages go.
+    package let submissions: any Submissions
+    private let log: SessionLog
+
+    init(_ request: HTTPRequest, settings: HTTPEdgeSettings, submissions: any Submissions, log: SessionLog) {
+        self.request = request
+        self.settings = settings
+        self.submissions = submissions
+        self.log = log
+    }
+
+    private var connection: ConnectionFacts { request.peer.connection }
+
+    /// The session of the one message that the request has. It is abandoned if the client goes away before the queue has the message.
+    ///
+    /// - Parameter clientName: what the client calls itself; nil: by its address.
+    package func session(clientName: String? = nil) -> SubmissionSession {
+        let session = SubmissionSession(
+            settings.submission, connection: connection, clientName: clientName ?? connection.addressLiteral,
+            protocolWord: connection.tls == nil ? "HTTP" : "HTTPS", certificate: request.certificate,
+            submissions: submissions, log: log, on: request.channel.eventLoop)
+        request.channel.closeFuture.whenComplete { _ in session.abandon() }
+        return session
+    }
+
+    /// Finds out who asks, as the edge's authenticator does, and whether whoever does not say it may go on. To be called
+    /// before anything else is told of what is asked for.
+    package func login(_ session: SubmissionSession) async -> SubmissionLogin {
+        switch settings.authenticator {
+        case .none: return await session.unidentified()
+        case .credentials:
+            let fields = request.values("authorization")
+            guard let field = fields.first else { return await session.unidentified() }
+            guard fields.count == 1, let credentials = HTTPAuthorization.basic(field) else {
+                return .refused(.credentialsInvalid)
+            }
+            return await session.authenticate(credentials)
+        case .process(let judge):
+            guard let process = request.peer.process else { return await session.unidentified() }
+            let login = judge(process)
+            guard case .user(let user) = login else { return login }
+            return await session.identified(as: user)
+        }
+    }
+
+    /// The answer to a request that is no submission: a text that says why, and a line in the log.
+    ///
+    /// - Parameter reply: what SMTP would say to it.
+    package func turnDown(
+        _ status: Int, _ text: String, _ fields: [(name: String, value: String)] = [], reply: Reply? = nil
+    ) -> HTTPResponse {
+        SessionLines(log, edge: settings.name, connection).log(
+            .info, "HTTP request refused", ["status": "\(status)", "reason": "\(text)"], login: nil,
+            on: request.channel.eventLoop)
+        return HTTPReply.response(status, reply, text, fields)
+    }
+
+    /// The answer to a message that is refused, or was not taken.
+    package func refused(_ reply: Reply, isForbidden: Bool = false) -> HTTPResponse {
+        var hasChallenge = false
+        if case .credentials = settings.authenticator { hasChallenge = true }
+        let status = HTTPReply.status(reply, isForbidden: isForbidden, hasChallenge: hasChallenge)
+        return HTTPReply.response(status, reply, reply.description)
+    }
+}
+
+extension ConnectionFacts {
+    /// What a client is called that does not say it: its address as a literal (RFC 5321 section 4.1.3), or this machine.
+    fileprivate var addressLiteral: String {
+        guard let address = peer.address else { return "localhost" }
+        return address.isIPv4 ? "[\(address)]" : "[IPv6:\(address)]"
+    }
+}

@@ -1,0 +1,198 @@
+// Behind NIO's HTTP/1.1 in the channel of a server's connection: watches times, and where a request and its answer are.
+// HTTPConnection puts one there, beside an HTTPMeter.
+
+import NIOCore
+import NIOHTTP1
+import SlimtaMail
+import SlimtaTLS
+
+/// Ends connections that take too long to ask or to listen, and tells the meter how far they are. Last in the pipeline.
+final class HTTPServerHandler: ChannelDuplexHandler {
+    typealias InboundIn = HTTPServerRequestPart
+    typealias InboundOut = HTTPServerRequestPart
+    typealias ResponsePart = HTTPPart<HTTPResponseHead, ByteBuffer>
+    typealias OutboundIn = ResponsePart
+    typealias OutboundOut = HTTPServerResponsePart
+
+    /// Sent down the pipeline.
+    enum Event: Sendable {
+        /// The server stops: the request that has begun is the last one.
+        case drain
+    }
+
+    /// How much is read at a time once there is a body.
+    private static let allocatorForBodies = AdaptiveRecvByteBufferAllocator(
+        minimum: 4096, initial: 16384, maximum: 16384)
+
+    private let limits: HTTPLimits
+    private let meter: HTTPMeter
+    /// Called when a handshake is done; nil: there is none.
+    private let established: ((TLSFacts) -> Void)?
+    private var isWhole = true
+    private var isAnswered = true
+    private var hasBegunToAnswer = false
+    /// The answer that is being written is the last one.
+    private var isLast = false
+    /// Nothing more is answered: the last answer was given, or what came was no HTTP.
+    private var isEnded = false
+    private var isDraining = false
+    private var readsMuch = false
+    /// Of the head or body that is awaited.
+    private var asking = SessionTimer()
+    /// While a body comes in.
+    private var transfer: TransferWatch?
+    private var transferEnd: NIODeadline?
+    /// Since when nothing is read as nobody wants it.
+    private var heldSince: NIODeadline?
+    /// Of a client that reads nothing.
+    private var listening: Scheduled<Void>?
+
+    init(_ limits: HTTPLimits, _ meter: HTTPMeter, established: ((TLSFacts) -> Void)? = nil) {
+        self.limits = limits
+        self.meter = meter
+        self.established = established
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        expect(within: established == nil ? limits.headTimeout : limits.handshakeTimeout, context)
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        switch event {
+        case TLSHandler.Event.established(let facts):
+            established?(facts)
+            expect(within: limits.headTimeout, context)
+        case Event.drain:
+            isDraining = true
+            if isAnswered, isWhole { context.close(promise: nil) }
+        default: break
+        }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        asking.cancel()
+        listening?.cancel()
+        context.fireChannelInactive()
+    }
+
+    /// What is not HTTP is answered with 400, even in the middle of a body, and before the service may answer.
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        if let error = error as? HTTPParserError {
+            if !isEnded, isAnswered == isWhole, !hasBegunToAnswer {
+                let fields = HTTPHeaders([("Connection", "close"), ("Content-Length", "0")])
+                let isTooLarge = error == .headerOverflow
+                let head = HTTPResponseHead(
+                    version: .http1_1, status: isTooLarge ? .requestHeaderFieldsTooLarge : .badRequest, headers: fields)
+                context.write(wrapOutboundOut(.head(head)), promise: nil)
+                context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+            }
+            isEnded = true
+            meter.isUnread = true
+            context.close(promise: nil)
+        }
+        context.fireErrorCaught(error)
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        switch unwrapInboundIn(data) {
+        case .head(let head):
+            (isWhole, isAnswered) = (false, false)
+            bodyBegins(head, context)
+        case .body(let octets):
+            meter.content(octets.readableBytes)
+            transfer?.moved(octets.readableBytes, at: context.eventLoop.now)
+        case .end:
+            isWhole = true
+            meter.isUnread = false
+            (transfer, transferEnd, asking.deadline) = (nil, nil, .distantFuture)
+            if isAnswered { if isDraining { context.close(promise: nil) } else { expectNext(context) } }
+        }
+        context.fireChannelRead(data)
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        heldSince = context.eventLoop.now
+        context.fireChannelReadComplete()
+    }
+
+    /// While the service does not want the body, its time does not pass.
+    func read(context: ChannelHandlerContext) {
+        resume(context)
+        context.read()
+    }
+
+    private func resume(_ context: ChannelHandlerContext) {
+        guard let heldSince else { return }
+        transfer?.wasHeld(for: context.eventLoop.now - heldSince)
+        self.heldSince = nil
+    }
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        guard !isEnded else {
+            promise?.fail(ChannelError.ioOnClosedChannel)
+            return
+        }
+        // Who answers waits for one piece at a time until the kernel has it.
+        if let promise {
+            listening = context.eventLoop.assumeIsolated().scheduleTask(in: limits.answerTimeout) {
+                context.close(promise: nil)
+            }
+            promise.futureResult.assumeIsolated().whenComplete { _ in self.listening?.cancel() }
+        }
+        switch unwrapOutboundIn(data) {
+        case .head(var head):
+            hasBegunToAnswer = head.status.code >= 200
+            // The client begins to send now.
+            if !hasBegunToAnswer { transfer?.resumed(at: context.eventLoop.now) }
+            if hasBegunToAnswer, isDraining { head.headers.replaceOrAdd(name: "Connection", value: "close") }
+            isLast = head.headers["connection"] == ["close"]
+            context.write(wrapOutboundOut(.head(head)), promise: promise)
+        case .body(let octets): context.write(wrapOutboundOut(.body(.byteBuffer(octets))), promise: promise)
+        case .end(let trailer):
+            // Before it is passed on: a request that waited for it comes in at once.
+            (isAnswered, hasBegunToAnswer, isEnded) = (true, false, isLast)
+            if isWhole { expectNext(context) } else { meter.isUnread = true }
+            // Who answers may not know that this was the last one.
+            if isDraining, let promise {
+                promise.futureResult.assumeIsolated().whenComplete { _ in context.close(promise: nil) }
+            }
+            context.write(wrapOutboundOut(.end(trailer)), promise: promise)
+        }
+    }
+
+    private func expectNext(_ context: ChannelHandlerContext) {
+        meter.answered()
+        expect(within: limits.headTimeout, context)
+    }
+
+    private func expect(within time: TimeAmount, _ context: ChannelHandlerContext) {
+        asking.set(context.eventLoop.now + time, on: context.eventLoop) { self.timeIsOver(context) }
+    }
+
+    private func bodyBegins(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+        let now = context.eventLoop.now
+        transfer = limits.transfer.map { TransferWatch($0, at: now) }
+        transferEnd = limits.bodyTimeout.map { now + $0 }
+        let deadline = min(transfer?.deadline ?? .distantFuture, transferEnd ?? .distantFuture)
+        asking.set(deadline, on: context.eventLoop) { self.timeIsOver(context) }
+        guard !readsMuch,
+            head.headers.contains(name: "content-length") || head.headers.contains(name: "transfer-encoding")
+        else { return }
+        readsMuch = true
+        try? context.channel.syncOptions?.setOption(.recvAllocator, value: Self.allocatorForBodies)
+        try? context.channel.syncOptions?.setOption(.maxMessagesPerRead, value: 4)
+    }
+
+    /// The deadline of a body is looked up when the timer fires.
+    private func timeIsOver(_ context: ChannelHandlerContext) {
+        if var transfer {
+            let now = context.eventLoop.now
+            // What is not read is not late.
+            if let heldSince { transfer.wasHeld(for: now - heldSince) }
+            asking.deadline = min(transfer.deadline, transferEnd ?? .distantFuture)
+        }
+        guard asking.hasPassed(on: context.eventLoop, fired: { self.timeIsOver(context) }) else { return }
+        context.close(promise: nil)
+    }
+}
