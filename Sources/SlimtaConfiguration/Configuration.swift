@@ -261,6 +261,22 @@ extension Configuration {
             case maildir(path: String)
             /// To nowhere: everything is delivered at once and gone.
             case blackhole
+
+            /// The login that it has for its host.
+            package var login: Login? {
+                switch self {
+                case .smtp(_, let login): login
+                case .mx, .maildir, .blackhole: nil
+                }
+            }
+
+            /// Whether it has connections, of which each is an open file.
+            package var connects: Bool {
+                switch self {
+                case .mx, .smtp: true
+                case .maildir, .blackhole: false
+                }
+            }
         }
 
         /// How we say who we are to the host (RFC 4954 section 4).

@@ -13,7 +13,7 @@ import Synchronization
 /// With credentials the host's certificate is verified, because a password goes over the connection; without, TLS only
 /// encrypts. Whatever is wrong with the host itself (its name, its certificate, AUTH, no session) is for the operator
 /// to put right: it is temporary, and no message bounces for it.
-package final class FixedHostRelay: Relay {
+package final class FixedHostRelay: ConnectingRelay {
     private let host: String
     private let port: Int
     private let lookup: HostLookup

@@ -13,7 +13,7 @@ import SlimtaSMTP
 /// preference, at random within one, IPv6 and IPv4 in turn, those that could not be used a moment ago last. What a
 /// host only puts off, and what is lost on the way there, goes to the next one, unless the host may have the whole
 /// message: HostTrialMachine has the rules.
-package final class MXRelay: Relay {
+package final class MXRelay: ConnectingRelay {
     private let options: RelayOptions
     private let lookup: HostLookup
     private let own: OwnAddresses

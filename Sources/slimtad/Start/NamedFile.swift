@@ -88,8 +88,7 @@ extension Configuration {
     var passwordFiles: [NamedFile] {
         let relays = [("relay", relay)] + routes.enumerated().map { ("route[\($0)]", $1.relay) }
         return relays.compactMap { table, relay in
-            guard case .smtp(_, let login?) = relay.type else { return nil }
-            return NamedFile(.password, login.passwordFile, "\(table).password_file")
+            relay.type.login.map { NamedFile(.password, $0.passwordFile, "\(table).password_file") }
         }
     }
 

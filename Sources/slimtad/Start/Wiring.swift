@@ -94,12 +94,7 @@ extension Configuration {
 
     /// How many relays have connections.
     private var connectingRelays: Int {
-        ([relay] + routes.map(\.relay)).count { relay in
-            switch relay.type {
-            case .mx, .smtp: true
-            case .maildir, .blackhole: false
-            }
-        }
+        ([relay] + routes.map(\.relay)).count(where: \.type.connects)
     }
 
     func connectionLimits(_ share: FileBudget.Share) -> ConnectionLimiter.Limits {

@@ -1,0 +1,87 @@
+// Makes the relay that [relay] or a [[route]] asks for: what the configuration says is put into the words of SlimtaRelay.
+// Used by RelaySet; a new type of relay has its case here.
+
+import NIOCore
+import SlimtaConfiguration
+import SlimtaDNS
+import SlimtaMail
+import SlimtaQueue
+import SlimtaRelay
+import SlimtaSMTP
+
+/// What the relays of one configuration share while they are made.
+struct RelayMaker {
+    let hostname: String
+    /// The relays' own, by the reference that names them.
+    let passwords: [String: String]
+    /// How many connections each may have.
+    let connections: Int
+    let resolver: SlimtaDNS.Resolver
+    /// Where we listen ourselves.
+    let own: OwnAddresses
+    let ground: Ground
+    /// Those that have to be ended.
+    private(set) var connecting: [any ConnectingRelay] = []
+
+    init(
+        hostname: String, passwords: [String: String], connections: Int, resolver: SlimtaDNS.Resolver,
+        own: OwnAddresses, ground: Ground
+    ) {
+        self.hostname = hostname
+        self.passwords = passwords
+        self.connections = connections
+        self.resolver = resolver
+        self.own = own
+        self.ground = ground
+    }
+
+    mutating func make(_ relay: Configuration.Relay) throws -> any Relay {
+        switch relay.type {
+        case .mx:
+            return kept(
+                try MXRelay(options(relay), resolver: resolver, own: own, group: ground.group, logger: ground.logger))
+        case .smtp(let host, let login):
+            return kept(
+                try FixedHostRelay(
+                    options(relay), host: host.host, port: host.port, credentials: login.map(credentials),
+                    resolver: resolver, group: ground.group, logger: ground.logger))
+        case .maildir(let path):
+            return MaildirRelay(
+                path: path, hostname: hostname, threads: ground.fileThreads, logger: ground.logger)
+        case .blackhole: return BlackholeRelay()
+        }
+    }
+
+    private mutating func kept(_ relay: some ConnectingRelay) -> any Relay {
+        connecting.append(relay)
+        return relay
+    }
+
+    private func credentials(_ login: Configuration.Relay.Login) -> SASLClient.Credentials {
+        SASLClient.Credentials(username: login.username, password: passwords[login.passwordFile] ?? "")
+    }
+
+    private func options(_ relay: Configuration.Relay) -> RelayOptions {
+        var options = RelayOptions(hostname: hostname)
+        options.port = relay.port
+        options.security =
+            switch relay.tls {
+            case .opportunistic: .opportunistic
+            case .required: .required
+            case .cleartext: .none
+            }
+        options.connectTimeout = relay.connectTimeout
+        options.greetingTimeout = relay.greetingTimeout
+        options.commandTimeout = relay.commandTimeout
+        options.leastRate = relay.leastRate
+        options.stallTimeout = relay.stallTimeout
+        options.dataTimeout = relay.dataTimeout
+        options.attemptTimeout = relay.attemptTimeout
+        options.idleTimeout = relay.idleTimeout
+        options.connections = min(relay.connections, connections)
+        options.connectionsPerDestination = relay.connectionsPerDestination
+        options.sourceAddresses = relay.sourceAddresses.map(\.description)
+        options.networks = PermittedNetworks(allowed: relay.allowNetworks, refused: relay.refuseNetworks)
+        return options
+    }
+}
