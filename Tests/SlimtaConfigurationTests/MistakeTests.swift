@@ -35,6 +35,17 @@ import Testing
             plaintext_auth, proxy_protocol, tls, trusted_networks, type
             """),
         Case(
+            "[[edge]]\nname = \"h\"\ntype = \"http\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"starttls\"\npath = \"a b\"\nbanner = \"220 x\"",
+            "12: edge[1].tls: found \"starttls\"; allowed is \"immediate\", \"none\"",
+            """
+            13: edge[1].path: found "a b"; allowed is a path such as "/" or "/submit": up to 255 letters, digits and any of \
+            "/-_.~", from the root
+            """,
+            """
+            14: edge[1].banner: unknown key; allowed in edge[1] are auth, listen, name, path, plaintext_auth, \
+            proxy_protocol, tls, trusted_networks, type
+            """),
+        Case(
             "[log]\nlevel.x = 1",
             """
             9: log.level: found a table; allowed is "trace", "debug", "info", "notice", "warning", "error"

@@ -51,7 +51,8 @@ import Testing
     static let ownClients: Set<String> = ["127.0.0.1", "127.8.9.10", "::ffff:127.0.0.1", "::1", ""]
 
     private func text(
-        _ auth: String, _ tls: String, _ listen: Listen, _ networks: String, _ plaintext: Bool, proxies: String = ""
+        _ auth: String, _ tls: String, _ listen: Listen, _ networks: String, _ plaintext: Bool, proxies: String = "",
+        type: String = "smtp"
     ) -> String {
         """
         [tls]
@@ -59,7 +60,7 @@ import Testing
         key = "/k"
         [[edge]]
         name = "e"
-        type = "smtp"
+        type = "\(type)"
         listen = [\(listen.addresses)]
         tls = "\(tls)"
         auth = "\(auth)"
@@ -104,6 +105,46 @@ import Testing
                                 "\(auth) \(tls) \(listen.addresses) [\(networks)] \(client) \(isEncrypted) \(proxies)")
                         }
                     }
+                }
+            }
+        }
+    }
+
+    /// The same of an edge that speaks HTTP: the rules of transactions are asked as its messages ask them, by who has not
+    /// said who it is.
+    @Test(arguments: listens, ["required", "optional", "none"].flatMap { [($0, ""), ($0, #""127.0.0.1""#)] })
+    func whoMaySendOverHTTP(listen: Listen, by: (auth: String, proxies: String)) throws {
+        let (auth, proxies) = by
+        let hasOnlyOwn = listen.isLoopback && proxies.isEmpty
+        for (tls, plaintext) in [("immediate", false), ("immediate", true), ("none", false), ("none", true)] {
+            for (networks, members) in Self.networks {
+                let configuration: Configuration
+                do throws(ConfigurationErrors) {
+                    configuration = try Configuration.parse(
+                        text(auth, tls, listen, networks, plaintext, proxies: proxies, type: "http"), file: "f")
+                } catch {
+                    let isUseless = auth != "required" && !hasOnlyOwn && networks.isEmpty
+                    let isClear = plaintext && !hasOnlyOwn || auth != "none" && tls == "none" && !plaintext
+                    let isProxyless = !proxies.isEmpty && listen.addresses == #""unix:/run/x""#
+                    #expect(isUseless || isClear || isProxyless, "\(error)")
+                    continue
+                }
+                let edge = try #require(configuration.edges.first)
+                #expect(edge.type.name == "http" && edge.access.tls != .starttls)
+                let authentication: SMTPServerConfiguration.Authentication =
+                    switch edge.access.auth {
+                    case .required: .required
+                    case .optional: .optional
+                    case .off: .none
+                    }
+                let rules = TransactionRules(authentication: authentication)
+                for client in Self.clients {
+                    let isOwn = auth != "required" && hasOnlyOwn && Self.ownClients.contains(client)
+                    let refusal = rules.refusal(ofClient: nil, isTrusted: edge.trust.allows(endpoint(client)))
+                    let expected = members.contains(client) || isOwn ? nil : auth == "none" ? 550 : 530
+                    #expect(
+                        refusal.map { Int($0.code) } == expected,
+                        "\(auth) \(tls) \(listen.addresses) [\(networks)] \(client) \(proxies)")
                 }
             }
         }

@@ -51,6 +51,7 @@ private final class Answers: HTTPService {
             switch event {
             case .tooMany(let limit): "too many: \(limit)"
             case .refused: "refused"
+            case .malformed(_, let status, _): "malformed: \(status)"
             case .broken(_, let error): "broken: \(type(of: error))"
             }
         events.withLock { $0.append(text) }
