@@ -332,3 +332,14 @@ def test_a_second_certificate_is_looked_at_with_the_authorities(slimtad):
     result = check(slimtad)
     assert result.returncode == CONFIGURATION
     assert result.stderr.count("tls.client_ca: ") == 1, result.stderr
+
+
+def test_says_what_clients_are_asked(slimtad):
+    """An operator who has written rules sees that they are read, and where they bite."""
+    slimtad.change(
+        rule=[{"name": "closed", "at": "rcpt", "recipient": "@closed.test", "reply": "554 5.7.1 closed"}],
+        spf={"fail": {"code": 550, "message": "5.7.1 {reason}"}},
+        policy_service=[{"name": "delegate", "at": ["rcpt", "mail"], "to": "127.0.0.1:9"}])
+    said = check(slimtad).stdout.splitlines()
+    assert [line for line in said if line.startswith(("  rules", "  SPF", "  policy service"))] == [
+        "  rules at rcpt: closed", "  SPF: refused is fail", "  policy service delegate: 127.0.0.1:9, at mail, rcpt"]

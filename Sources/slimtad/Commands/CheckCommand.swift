@@ -4,6 +4,7 @@ import ArgumentParser
 import Glibc
 import SlimtaConfiguration
 import SlimtaMail
+import SlimtaRules
 import SlimtaSystem
 
 struct CheckCommand: ParsableCommand {
@@ -55,6 +56,7 @@ struct CheckCommand: ParsableCommand {
             )
         }
         lines += inspection.facts.map { "  \($0)" }
+        lines += gate(values)
         lines.append("  policies: \(values.queue.policies.map(\.rawValue).joined(separator: ", "))")
         lines.append("  queue: in \(file.stateDirectory)" + (values.queue.deliver ? "" : ", nothing is delivered"))
         for route in values.routes {
@@ -62,6 +64,23 @@ struct CheckCommand: ParsableCommand {
         }
         lines.append("  relay: \(text(of: values.relay))")
         return lines.joined(separator: "\n")
+    }
+
+    /// What is asked about clients.
+    private static func gate(_ values: Configuration) -> [String] {
+        var lines: [String] = []
+        for stage in Stage.allCases {
+            let names = values.rules.filter { $0.stage == stage }.map(\.name)
+            if !names.isEmpty { lines.append("  rules at \(stage.rawValue): \(names.joined(separator: ", "))") }
+        }
+        let results = SPFResult.allCases.filter { values.spf.replies[$0] != nil }.map(\.rawValue)
+        if !results.isEmpty { lines.append("  SPF: refused is \(results.joined(separator: ", "))") }
+        for list in values.dnsbls { lines.append("  block list \(list.name)") }
+        for service in values.policyServices {
+            let stages = Stage.allCases.filter { service.stages.contains($0) }.map(\.rawValue)
+            lines.append("  policy service \(service.name): \(service.to), at \(stages.joined(separator: ", "))")
+        }
+        return lines
     }
 
     private static func text(of relay: Configuration.Relay) -> String {
