@@ -1,5 +1,5 @@
-// The other end of the control socket: one blocking connection of a command such as `slimtad status`. Plain system calls
-// and no event loop, since a command must start quickly.
+// The other end of the control socket, and of the sendmail edge's: one blocking connection of a command such as `slimtad
+// status` or `sendmail`. Plain system calls and no event loop, since a command must start quickly.
 
 import Glibc
 package import SlimtaNet
@@ -21,6 +21,8 @@ package final class ControlClient {
     /// What has been read and not used.
     private var buffer: [UInt8] = []
     private var used = 0
+    /// The daemon has answered before the body was whole.
+    private var isAnsweredEarly = false
 
     /// How long the daemon may be silent.
     private static let patience = 300
@@ -71,7 +73,50 @@ package final class ControlClient {
         _ method: ControlRequest.Method, _ path: [String], _ query: [HTTPTarget.Parameter] = [],
         _ take: (Int, ArraySlice<UInt8>) -> Void
     ) throws(ControlError) -> Int {
-        try send("\(method.rawValue) \(HTTPTarget(path, query)) HTTP/1.1\r\nHost: slimtad\r\n\r\n")
+        try send("\(method.rawValue) \(HTTPTarget(path, query)) HTTP/1.1\r\nHost: slimtad\r\n\r\n".utf8)
+        return try answer(take)
+    }
+
+    // MARK: A body that is sent as it comes
+
+    /// Begins a POST, whose body follows by ``append(_:)``.
+    ///
+    /// - Parameter fields: of the header, without those of framing; no value may have CR or LF in it.
+    package func begin(_ path: [String], _ fields: [(name: String, value: String)]) throws(ControlError) {
+        let lines = fields.map { "\($0.name): \($0.value)\r\n" }.joined()
+        isAnsweredEarly = false
+        let head = "POST \(HTTPTarget(path, [])) HTTP/1.1\r\nHost: slimtad\r\nTransfer-Encoding: chunked\r\n"
+        try push("\(head)\(lines)\r\n".utf8)
+    }
+
+    /// Sends a part of the body, unless the daemon wants no more of it: its answer then says why.
+    package func append(_ octets: some Collection<UInt8>) throws(ControlError) {
+        guard !octets.isEmpty else { return }
+        try push(Array("\(String(octets.count, radix: 16))\r\n".utf8) + octets + "\r\n".utf8)
+    }
+
+    /// Ends the body; returns the answer's status and its JSON, null where it has none.
+    package func finish() throws(ControlError) -> (status: Int, JSON) {
+        try push("0\r\n\r\n".utf8)
+        var octets: [UInt8] = []
+        let status = try answer { octets += $1 }
+        return (status, (try? JSON(parsing: octets)) ?? .null)
+    }
+
+    private func push(_ octets: some Sequence<UInt8>) throws(ControlError) {
+        guard !isAnsweredEarly else { return }
+        do throws(ControlError) { try send(octets) } catch {
+            // A refusal may have come while we sent: it is there to be read.
+            var place = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            guard poll(&place, 1, 0) == 1 else { throw error }
+            isAnsweredEarly = true
+        }
+    }
+
+    // MARK: Octets
+
+    /// Reads an answer, whose octets are handed out as they come; returns its status.
+    private func answer(_ take: (Int, ArraySlice<UInt8>) -> Void) throws(ControlError) -> Int {
         let words = try line().split(separator: " ", maxSplits: 2)
         guard words.count >= 2, words[0].hasPrefix("HTTP/1."), let status = Int(words[1]) else {
             throw .failed("what listens on \(self.path) does not speak HTTP")
@@ -107,8 +152,8 @@ package final class ControlClient {
         return status
     }
 
-    private func send(_ text: String) throws(ControlError) {
-        var rest = Array(text.utf8)[...]
+    private func send(_ octets: some Sequence<UInt8>) throws(ControlError) {
+        var rest = Array(octets)[...]
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL)) }
             if count < 0, errno == EINTR { continue }

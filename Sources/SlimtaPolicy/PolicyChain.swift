@@ -30,8 +30,6 @@ package struct PolicyChain: Sendable {
 /// Removes Bcc fields: the other recipients are not to see them (RFC 5322 section 3.6.3). Always second.
 struct BccRemoval: QueuePolicy {
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
-        let head = mail.message.head
-        let fields = mail.header.fields(named: "bcc", in: head) + mail.header.fields(named: "resent-bcc", in: head)
-        mail.remove(fields.sorted { $0.range.lowerBound < $1.range.lowerBound })
+        mail.remove(HeaderEnvelope.blindFields(of: mail.header, in: mail.message.head))
     }
 }

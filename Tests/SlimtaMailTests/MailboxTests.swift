@@ -224,43 +224,17 @@ import Testing
     /// Two are another matter: "::" for a single group is more than RFC 5321 allows and less than RFC 4291 does, and of local
     /// parts we take as much as fits.
     @Test(.enabled(if: SharedFiles.areThere, "../shared is not beside the repository")) func isemail() throws {
-        let text = try String(decoding: SharedFiles.vector("isemail/tests.xml"), as: UTF8.self)
-        let tests = text.components(separatedBy: "<test id=").dropFirst()
-        #expect(tests.count == 164)
-        for test in tests {
-            let category = element("category", of: test)
+        let vectors = try IsemailVector.all()
+        #expect(vectors.count == 164)
+        for vector in vectors {
             let isGood =
-                ["ISEMAIL_VALID_CATEGORY", "ISEMAIL_DNSWARN", "ISEMAIL_RFC5321"].contains(category)
-                || ["ISEMAIL_RFC5321_IPV6DEPRECATED", "ISEMAIL_RFC5322_LOCAL_TOOLONG"]
-                    .contains(element("diagnosis", of: test))
-            let address = decode(element("address", of: test))
+                ["ISEMAIL_VALID_CATEGORY", "ISEMAIL_DNSWARN", "ISEMAIL_RFC5321"].contains(vector.category)
+                || ["ISEMAIL_RFC5321_IPV6DEPRECATED", "ISEMAIL_RFC5322_LOCAL_TOOLONG"].contains(vector.diagnosis)
             #expect(
-                (Mailbox(parsing: address, allowsUTF8: false) != nil) == isGood,
-                "\(ChunkVerifier.printable(address.utf8)) is \(category)")
-            #expect((Mailbox(parsing: address, allowsUTF8: true) != nil) == isGood)
+                (Mailbox(parsing: vector.address, allowsUTF8: false) != nil) == isGood,
+                "\(ChunkVerifier.printable(vector.address.utf8)) is \(vector.category)")
+            #expect((Mailbox(parsing: vector.address, allowsUTF8: true) != nil) == isGood)
         }
-    }
-
-    private func element(_ name: String, of test: String) -> String {
-        guard let start = test.range(of: "<\(name)>"), let end = test.range(of: "</\(name)>") else { return "" }
-        return String(test[start.upperBound..<end.lowerBound])
-    }
-
-    /// Undoes XML's references; the vectors write the control character n as U+2400+n.
-    private func decode(_ text: String) -> String {
-        var decoded = text
-        while let start = decoded.range(of: "&#x"), let end = decoded.range(of: ";"),
-            let value = UInt32(decoded[start.upperBound..<end.lowerBound], radix: 16),
-            let scalar = Unicode.Scalar(value)
-        {
-            decoded.replaceSubrange(start.lowerBound..<end.upperBound, with: String(scalar))
-        }
-        decoded = decoded.replacingOccurrences(of: "&amp;", with: "&")
-        return String(
-            String.UnicodeScalarView(
-                decoded.unicodeScalars.map { scalar in
-                    (0x2400...0x2420).contains(scalar.value) ? Unicode.Scalar(UInt8(scalar.value - 0x2400)) : scalar
-                }))
     }
 
     // MARK: Random octets

@@ -13,6 +13,17 @@ package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
         domainOffset = localPart.utf8.count + 1
     }
 
+    /// The address of a user of a machine: its name, quoted where it has to be, at the machine's name. Nil if no address can
+    /// have such a name.
+    package init?(localName name: String, domain: String) {
+        if !name.contains("\""), let plain = Mailbox(parsing: "\(name)@\(domain)"), plain.localPart == name {
+            self = plain
+            return
+        }
+        let escaped = name.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
+        self.init(parsing: "\"\(escaped)\"@\(domain)", allowsUTF8: true)
+    }
+
     /// What is before the "@", quotes included.
     package var localPart: Substring { text[..<text.utf8.index(text.startIndex, offsetBy: domainOffset - 1)] }
 

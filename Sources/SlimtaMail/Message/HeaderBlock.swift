@@ -11,6 +11,35 @@ package struct HeaderBlock: Sendable {
         package let name: Range<Int>
         /// The field with its folded lines and its last CRLF.
         package let range: Range<Int>
+
+        /// The name as it is written. `buffer` is what was scanned, as for all that follow.
+        package func name(in buffer: ByteBuffer) -> String {
+            String(decoding: octets(name, buffer), as: UTF8.self)
+        }
+
+        /// Whether it is called `name` (lower case).
+        package func isNamed(_ name: StaticString, in buffer: ByteBuffer) -> Bool {
+            buffer.withUnsafeReadableBytes { matches(name, $0, self.name) }
+        }
+
+        /// The offset behind the colon.
+        package func valueOffset(in buffer: ByteBuffer) -> Int {
+            let behind = octets(name.upperBound..<range.upperBound, buffer)
+            return name.upperBound + behind.prefix { $0 != UInt8(ascii: ":") }.count + 1
+        }
+
+        /// What is behind the colon, folded as it is, without the line end behind it.
+        package func value(in buffer: ByteBuffer) -> ByteBufferView {
+            var value = octets(valueOffset(in: buffer)..<range.upperBound, buffer)
+            if value.last == UInt8(ascii: "\n") { value = value.dropLast() }
+            if value.last == UInt8(ascii: "\r") { value = value.dropLast() }
+            return value
+        }
+
+        private func octets(_ range: Range<Int>, _ buffer: ByteBuffer) -> ByteBufferView {
+            let view = buffer.readableBytesView
+            return view[view.startIndex + range.lowerBound..<view.startIndex + range.upperBound]
+        }
     }
 
     /// The fields in their order.

@@ -103,11 +103,14 @@ package struct AuthenticatedUser: Equatable, Sendable {
     package let login: String
     /// The sender addresses that the login may use: a mailbox, or "@domain" for all of a domain. Empty: any.
     package let senders: [String]
+    /// Whether it may use its senders with an extension too: alice+anything@example.com for alice@example.com.
+    package let hasExtensions: Bool
 
     /// `senders` empty: any sender.
-    package init(login: String, senders: [String] = []) {
+    package init(login: String, senders: [String] = [], hasExtensions: Bool = false) {
         self.login = login
         self.senders = senders
+        self.hasExtensions = hasExtensions
     }
 
     /// Whether the login may send as `sender`, compared octet for octet but for ASCII case and the form of the domain.
@@ -118,7 +121,17 @@ package struct AuthenticatedUser: Equatable, Sendable {
             let allowed = allowed.foldedAsAddress().utf8
             // An "@" of the local part is in quotes, behind which is another "@": the suffix is the whole domain.
             let compared = allowed.first == UInt8(ascii: "@") ? sender.suffix(allowed.count) : sender[...]
-            return compared.elementsEqual(allowed)
+            return compared.elementsEqual(allowed) || hasExtensions && Self.isExtension(sender, of: allowed)
         }
+    }
+
+    /// Whether `sender` is "local+anything@domain" where `address` is "local@domain".
+    private static func isExtension(_ sender: String.UTF8View, of address: String.UTF8View) -> Bool {
+        // What is quoted is a local part as it is.
+        guard let at = address.lastIndex(of: UInt8(ascii: "@")), at > address.startIndex,
+            address.first != UInt8(ascii: "\""), sender.starts(with: address[..<at]),
+            sender.dropFirst(address[..<at].count).first == UInt8(ascii: "+"), sender.count > address.count
+        else { return false }
+        return sender.suffix(address[at...].count).elementsEqual(address[at...])
     }
 }
