@@ -149,7 +149,8 @@ install-files:
 	install -D -m 755 $(BACKTRACER) "$(DESTDIR)$(PREFIX)/libexec/slimtad/swift-backtrace"
 	install -d -m 755 "$(DESTDIR)$(SYSCONFDIR)" "$(DESTDIR)$(UNITDIR)"
 	test -e "$(DESTDIR)$(SYSCONFDIR)/slimta.conf" || { \
-	    sed 's|^listen = \["\[::\]|listen = ["127.0.0.1|' etc/slimta.conf >"$(DESTDIR)$(SYSCONFDIR)/slimta.conf" && \
+	    sed -e 's|^listen = \["\[::\]|listen = ["127.0.0.1|' \
+	    -e '/^# \[\[edge]]$$/{N;/"sendmail"/{N;N;s/^# //;s/\n# /\n/g}}' etc/slimta.conf >"$(DESTDIR)$(SYSCONFDIR)/slimta.conf" && \
 	    chmod 644 "$(DESTDIR)$(SYSCONFDIR)/slimta.conf"; }
 	for unit in slimtad.service slimtad.socket slimtad-submissions.socket; do \
 	    sed 's,/usr/\(sbin\|libexec\)/slimtad,$(PREFIX)/\1/slimtad,g' systemd/$$unit >"$(DESTDIR)$(UNITDIR)/$$unit" && \
@@ -160,7 +161,7 @@ install-files:
 	$(BUILT) catalog >"$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog"
 	chmod 644 "$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog"
 	install -d -m 755 "$(DESTDIR)$(MANDIR)/man8" "$(DESTDIR)$(MANDIR)/man5"
-	install -m 644 etc/man/slimtad.8 etc/man/slimtad-queue.8 "$(DESTDIR)$(MANDIR)/man8"
+	install -m 644 etc/man/slimtad.8 etc/man/slimtad-queue.8 etc/man/slimtad-sendmail.8 "$(DESTDIR)$(MANDIR)/man8"
 	# The sample is the list of keys.
 	awk -f etc/man/keys.awk etc/slimta.conf | sed -e '/^@KEYS@$$/{r /dev/stdin' -e 'd;}' etc/man/slimta.conf.5 \
 	    >"$(DESTDIR)$(MANDIR)/man5/slimta.conf.5"
@@ -178,7 +179,8 @@ uninstall:
 	    "$(DESTDIR)$(UNITDIR)/slimtad.socket" "$(DESTDIR)$(UNITDIR)/slimtad-submissions.socket" \
 	    "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf" "$(DESTDIR)/usr/lib/tmpfiles.d/slimtad.conf" \
 	    "$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog" "$(DESTDIR)$(MANDIR)/man8/slimtad.8" \
-	    "$(DESTDIR)$(MANDIR)/man8/slimtad-queue.8" "$(DESTDIR)$(MANDIR)/man5/slimta.conf.5" \
+	    "$(DESTDIR)$(MANDIR)/man8/slimtad-queue.8" "$(DESTDIR)$(MANDIR)/man8/slimtad-sendmail.8" \
+	    "$(DESTDIR)$(MANDIR)/man5/slimta.conf.5" \
 	    "$(DESTDIR)$(BASHDIR)/slimtad" "$(DESTDIR)$(ZSHDIR)/_slimtad" "$(DESTDIR)$(FISHDIR)/slimtad.fish"
 
 deb: release

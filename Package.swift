@@ -179,7 +179,7 @@ let package = Package(
             [
                 "SlimtaMail", "SlimtaRules", "SlimtaConfiguration", "SlimtaNet", "SlimtaTLS", "SlimtaDNS",
                 "SlimtaStorage",
-                "SlimtaEdge", "SlimtaControl", "SlimtaSystem", logging,
+                "SlimtaEdge", "SlimtaControl", "SlimtaSystem", logging, nioCore,
             ]),
     ]
 )

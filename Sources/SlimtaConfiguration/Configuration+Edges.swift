@@ -14,7 +14,7 @@ extension Configuration {
                 table.report(
                     "name", "found \(KeyPath.quoted(edge.name)), which \(other) has", "allowed is a name of its own")
             }
-            edge.check(table, hasTLS: hasTLS)
+            if case .sendmail = edge.type {} else { edge.check(table, hasTLS: hasTLS) }
             edges.append(edge)
         }
         return edges
@@ -36,13 +36,16 @@ extension Configuration.Edge {
         case .http:
             listen = Self.listen(table, &listeners)
             type = .http(HTTP(table))
+        case .sendmail:
+            listen = Self.listen(table, &listeners)
+            type = .sendmail(Sendmail(table, listen))
         }
         table.refuseUnknownKeys()
     }
 
     /// What the file calls the kinds.
     private enum Word: String, CaseIterable {
-        case smtp, http
+        case smtp, http, sendmail
     }
 
     private static func listen(

@@ -106,6 +106,7 @@ extension Configuration {
                 switch edge.type {
                 case .smtp(let smtp): smtp.greetDelay > .zero
                 case .http: false
+                case .sendmail: false
                 }
             }
             return waits ? nil : "no edge that it is for has greet_delay, so that nobody is early"

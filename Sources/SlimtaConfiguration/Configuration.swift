@@ -123,12 +123,14 @@ extension Configuration {
         package enum Kind: Sendable, Equatable {
             case smtp(SMTP)
             case http(HTTP)
+            case sendmail(Sendmail)
 
             /// The word that the file has for it, as `type`.
             package var name: String {
                 switch self {
                 case .smtp: "smtp"
                 case .http: "http"
+                case .sendmail: "sendmail"
                 }
             }
         }
@@ -145,6 +147,7 @@ extension Configuration {
             switch type {
             case .smtp(let smtp): smtp.access
             case .http(let http): http.access
+            case .sendmail: Access(tls: .cleartext, auth: .off)
             }
         }
 
@@ -157,7 +160,9 @@ extension Configuration {
 
         /// Who may send without AUTH, from what ``access`` says of networks and AUTH.
         package var trust: ClientTrust {
-            ClientTrust(
+            // Its clients are users, each of whom the kernel knows.
+            if case .sendmail = type { return ClientTrust(networks: [], allowsThisMachine: false) }
+            return ClientTrust(
                 networks: access.trustedNetworks,
                 allowsThisMachine: access.auth != .required && hasOnlyOwnClients)
         }
@@ -399,6 +404,15 @@ extension Configuration.Edge {
 
         /// The banner, code included, without CRLF.
         package func greeting(hostname: String) -> String { banner.reply(hostname: hostname).description }
+    }
+
+    /// What an edge of type "sendmail" has.
+    package struct Sendmail: Sendable, Equatable {
+        /// Names of users who may send as anybody; others as NAME@hostname.
+        package var trustedUsers = ["root"]
+
+        /// The default.
+        package init() {}
     }
 
     /// What an edge of type "http" has.

@@ -77,27 +77,25 @@ package final class ControlClient {
         return try answer(take)
     }
 
-    // MARK: A body that is sent as it comes
+    // MARK: A body that is sent piece by piece
 
-    /// Begins a POST, whose body follows by ``append(_:)``.
+    /// Begins a POST, whose body of `length` octets follows by ``append(_:)``.
     ///
     /// - Parameter fields: of the header, without those of framing; no value may have CR or LF in it.
-    package func begin(_ path: [String], _ fields: [(name: String, value: String)]) throws(ControlError) {
+    package func begin(
+        _ path: [String], _ fields: [(name: String, value: String)], length: Int
+    ) throws(ControlError) {
         let lines = fields.map { "\($0.name): \($0.value)\r\n" }.joined()
         isAnsweredEarly = false
-        let head = "POST \(HTTPTarget(path, [])) HTTP/1.1\r\nHost: slimtad\r\nTransfer-Encoding: chunked\r\n"
-        try push("\(head)\(lines)\r\n".utf8)
+        try push(
+            "POST \(HTTPTarget(path, [])) HTTP/1.1\r\nHost: slimtad\r\nContent-Length: \(length)\r\n\(lines)\r\n".utf8)
     }
 
     /// Sends a part of the body, unless the daemon wants no more of it: its answer then says why.
-    package func append(_ octets: some Collection<UInt8>) throws(ControlError) {
-        guard !octets.isEmpty else { return }
-        try push(Array("\(String(octets.count, radix: 16))\r\n".utf8) + octets + "\r\n".utf8)
-    }
+    package func append(_ octets: some Sequence<UInt8>) throws(ControlError) { try push(octets) }
 
-    /// Ends the body; returns the answer's status and its JSON, null where it has none.
+    /// The body is whole: returns the answer's status and its JSON, null where it has none.
     package func finish() throws(ControlError) -> (status: Int, JSON) {
-        try push("0\r\n\r\n".utf8)
         var octets: [UInt8] = []
         let status = try answer { octets += $1 }
         return (status, (try? JSON(parsing: octets)) ?? .null)

@@ -40,6 +40,8 @@ package struct QueueFilter: Hashable, Sendable {
     package var domain: String?
     /// The login that submitted it, as it was given.
     package var login: String?
+    /// Names of edges, one of which it came in by; empty: any.
+    package var edges: Set<String> = []
     /// The time since acceptance, at least.
     package var minimumAge: Duration?
     /// The time since acceptance, at most.
@@ -53,7 +55,7 @@ package struct QueueFilter: Hashable, Sendable {
     package init() {}
 
     /// The names of the parameters.
-    package static let names = ["sender", "recipient", "domain", "login", "age", "state", "reason"]
+    package static let names = ["sender", "recipient", "domain", "login", "edge", "age", "state", "reason"]
 
     /// Reads a filter from those parameters that belong to one; others are left to the caller.
     package init(_ query: [HTTPTarget.Parameter]) throws(Mistake) {
@@ -66,6 +68,7 @@ package struct QueueFilter: Hashable, Sendable {
             case "recipient": try Self.set(&recipient, value.foldedAsAddress(), parameter.name)
             case "domain": try Self.set(&domain, Self.domain(value), parameter.name)
             case "login": try Self.set(&login, value, parameter.name)
+            case "edge": edges.insert(value)
             case "reason": try Self.set(&reason, value.asciiLowercased(), parameter.name)
             case "state":
                 guard let known = QueuePlace(rawValue: value) else {
@@ -121,6 +124,7 @@ package struct QueueFilter: Hashable, Sendable {
         if let minimumAge, age < minimumAge { return false }
         if let maximumAge, age > maximumAge { return false }
         if let login, envelope.client.login != login { return false }
+        if !edges.isEmpty, !edges.contains(envelope.client.edge) { return false }
         if let sender {
             guard let mailbox = envelope.sender else { return sender == "<>" }
             guard Self.matches(mailbox, sender) else { return false }

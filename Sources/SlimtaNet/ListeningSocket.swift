@@ -151,7 +151,9 @@ package struct ListeningSocket: Hashable, Sendable {
 
     /// Listens on a UNIX socket. A socket file that nobody listens on any more is replaced. The file is open to its
     /// owner and group.
-    package static func unix(path: String) throws(BindError) -> ListeningSocket {
+    ///
+    /// - Parameter isForAll: it is open to every user: to be told apart by who is asked for it.
+    package static func unix(path: String, isForAll: Bool = false) throws(BindError) -> ListeningSocket {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let text = "unix:\(path)"
@@ -160,10 +162,11 @@ package struct ListeningSocket: Hashable, Sendable {
         }
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
         let length = socklen_t(MemoryLayout<sockaddr_un>.size)
+        let mask: mode_t = isForAll ? 0o111 : 0o117
         return try withUnsafePointer(to: &address) { pointer throws(BindError) in
             try pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address throws(BindError) in
                 do throws(BindError) {
-                    return try bound(AF_UNIX, address, length, text)
+                    return try bound(AF_UNIX, address, length, text, fileMask: mask)
                 } catch {
                     let probe = try ListeningSocket(AF_UNIX, address: text)
                     defer { probe.close() }
@@ -171,7 +174,7 @@ package struct ListeningSocket: Hashable, Sendable {
                         errno == ECONNREFUSED
                     else { throw error }
                     guard unlink(path) == 0 else { throw BindError(address: text, errorNumber: errno) }
-                    return try bound(AF_UNIX, address, length, text)
+                    return try bound(AF_UNIX, address, length, text, fileMask: mask)
                 }
             }
         }
@@ -186,14 +189,14 @@ package struct ListeningSocket: Hashable, Sendable {
 
     private static func bound(
         _ family: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t, _ text: String,
-        _ isOverlapping: Bool = false
+        _ isOverlapping: Bool = false, fileMask: mode_t? = nil
     ) throws(BindError) -> ListeningSocket {
         let socket = try ListeningSocket(family, address: text)
         do throws(BindError) {
             if family != AF_UNIX { try socket.set(SOL_SOCKET, SO_REUSEADDR, 1, text) }
             if family == AF_INET6 { try socket.set(CInt(IPPROTO_IPV6), IPV6_V6ONLY, 0, text) }
             if isOverlapping { socket.setReusePort(true) }
-            try socket.listen(on: address, length, text, isFile: family == AF_UNIX)
+            try socket.listen(on: address, length, text, fileMask: fileMask)
             if isOverlapping { socket.setReusePort(false) }
             return socket
         } catch {
@@ -203,10 +206,10 @@ package struct ListeningSocket: Hashable, Sendable {
     }
 
     private func listen(
-        on address: UnsafePointer<sockaddr>, _ length: socklen_t, _ text: String, isFile: Bool
+        on address: UnsafePointer<sockaddr>, _ length: socklen_t, _ text: String, fileMask: mode_t?
     ) throws(BindError) {
-        // A socket file is made with the umask: open to owner and group, to nobody else.
-        let mask = isFile ? umask(0o117) : nil
+        // A socket file is made with the umask.
+        let mask = fileMask.map { umask($0) }
         let result = bind(descriptor, address, length)
         let error = errno
         if let mask { umask(mask) }

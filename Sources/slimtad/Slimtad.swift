@@ -15,7 +15,7 @@ struct Slimtad: ParsableCommand {
         subcommands: [
             RunCommand.self, CheckCommand.self, PasswdCommand.self, UsersCommand.self, QueueCommand.self,
             StatusCommand.self, AuditCommand.self, ReloadCommand.self, DrainCommand.self, MapCommand.self,
-            ExplainSessionCommand.self,
+            ExplainSessionCommand.self, SendmailCommand.self,
             CatalogCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
@@ -24,6 +24,10 @@ struct Slimtad: ParsableCommand {
         // Of every command: `passwd` has a password in memory as well.
         orExit { () throws(Failure) in
             do throws(SystemError) { try CoreFiles.forbid() } catch { throw Failure(error) }
+        }
+        let name = CommandLine.arguments.first.map { String($0.split(separator: "/").last ?? "") } ?? ""
+        if SendmailCommand.names.contains(name) {
+            SendmailCommand.run(calledAs: name, CommandLine.arguments.dropFirst())
         }
         if let mistake = unknownCommand(CommandLine.arguments.dropFirst(), of: Slimtad.self) {
             say(mistake)

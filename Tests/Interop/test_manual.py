@@ -7,7 +7,7 @@ import pytest
 
 from harness.machine import ROOT, must_exist
 
-PAGES = ["slimtad.8", "slimtad-queue.8", "slimta.conf.5"]
+PAGES = ["slimtad.8", "slimtad-queue.8", "slimtad-sendmail.8", "slimta.conf.5"]
 
 
 def source(page):

@@ -13,7 +13,7 @@ package enum HTTPAuthenticator: Sendable {
     case credentials
     /// The kernel says whose the process is at the other end of a UNIX socket; this says what that user may, or why it may
     /// not.
-    case process(@Sendable (HTTPPeer.Process) -> SubmissionLogin)
+    case process(@Sendable (HTTPPeer.Process) async -> SubmissionLogin)
 }
 
 /// What the connections and messages of an edge are like. A connection keeps what concerns itself; a request is answered by

@@ -62,7 +62,7 @@ package struct HTTPExchange: Sendable {
             return await session.authenticate(credentials)
         case .process(let judge):
             guard let process = request.peer.process else { return await session.unidentified() }
-            let login = judge(process)
+            let login = await judge(process)
             guard case .user(let user) = login else { return login }
             return await session.identified(as: user)
         }

@@ -36,6 +36,12 @@ struct CheckCommand: ParsableCommand {
         let values = file.values
         var lines = ["\(file.path) is right. With it, slimtad would be \(file.hostname):"]
         for edge in values.edges {
+            if case .sendmail(let sendmail) = edge.type {
+                let places = edge.listen.map(\.description).joined(separator: " ")
+                let trusted = sendmail.trustedUsers.map { ", \($0) as anybody" }.joined()
+                lines.append("  edge \(edge.name): sendmail on \(places), users as themselves\(trusted)")
+                continue
+            }
             let tls =
                 switch edge.access.tls {
                 case .starttls: "STARTTLS"

@@ -5,5 +5,8 @@ import ArgumentParser
 /// What all subcommands have.
 struct ConfigurationOption: ParsableArguments {
     @Option(name: [.customLong("config"), .customShort("c")], help: "The configuration file.")
-    var path = "/etc/slimta/slimta.conf"
+    var path = usualPath
+
+    /// Where it is if nobody says.
+    static let usualPath = "/etc/slimta/slimta.conf"
 }

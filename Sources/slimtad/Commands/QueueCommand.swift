@@ -38,6 +38,9 @@ struct FilterOptions: ParsableArguments {
     @Option(help: "Messages that this login submitted.")
     var login: String?
 
+    @Option(help: "Messages that came in by this edge.")
+    var edge: String?
+
     @Option(help: "Messages this old or older (30s, 10m, 2h, 1d), or between two ages (10m-2h).")
     var age: String?
 
@@ -50,8 +53,8 @@ struct FilterOptions: ParsableArguments {
     /// As the query of a request; throws what is wrong with it.
     func query() throws(Failure) -> [HTTPTarget.Parameter] {
         let values = [
-            ("sender", sender), ("recipient", recipient), ("domain", domain), ("login", login), ("age", age),
-            ("state", state), ("reason", reason),
+            ("sender", sender), ("recipient", recipient), ("domain", domain), ("login", login), ("edge", edge),
+            ("age", age), ("state", state), ("reason", reason),
         ]
         let query = values.compactMap { name, value in value.map { HTTPTarget.Parameter(name, $0) } }
         do throws(QueueFilter.Mistake) {

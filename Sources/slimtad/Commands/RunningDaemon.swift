@@ -12,6 +12,9 @@ import SlimtaSystem
 struct RunningDaemon {
     private let client: ControlClient
 
+    /// A daemon at the other end of this connection.
+    init(client: ControlClient) { self.client = client }
+
     /// Connects; nil if no daemon runs. A file with mistakes is then an error: more of it is needed.
     static func connect(_ file: ConfigurationFile) throws(Failure) -> RunningDaemon? {
         if let daemon = try connect(socket: file.controlSocket) { return daemon }

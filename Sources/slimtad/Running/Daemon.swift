@@ -18,6 +18,7 @@ final class Daemon {
     let ground: Ground
     private let storage: any QueueBackend
     private let control: ControlSocket?
+    private let service: Control
     private let queue: Queue
     private let intake: Intake
     private let supervision: Supervision
@@ -82,7 +83,8 @@ final class Daemon {
         filesInUse = open - preparation.listeners.count
         intake = Intake(
             policies: world.policies, hostname: world.hostname, queue: queue, storage: storage, logger: logger)
-        edges = RunningEdges(intake, on: ground)
+        service = Control(storage: storage, queue: queue, daemon: state, logger: logger)
+        edges = RunningEdges(intake, LocalQueueView(control: service, state: state), on: ground)
         supervision = Supervision(group: ground.group, queue: queue, storage: storage, state: state, logger: logger)
         certificateCheck = .now + world.certificateInterval
         logger.info("queue recovered", metadata: ["queued": "\(queue.count)"])
@@ -141,8 +143,7 @@ final class Daemon {
         var limits = HTTPLimits()
         limits.connections = ground.budget.controlConnections
         return ControlServer(
-            service: Control(storage: storage, queue: queue, daemon: state, logger: logger), access: control.access,
-            limits: limits, group: ground.group, logger: logger)
+            service: service, access: control.access, limits: limits, group: ground.group, logger: logger)
     }
 
     private func announceReady(_ ready: () -> Void) {
@@ -171,6 +172,7 @@ final class Daemon {
                 secrets.complaints.map(\.description)
                 + [control?.complaint, world.fewFiles(ground.budget)].compactMap(\.self) + unused
             state.certificates = secrets.certificates?.expiries ?? []
+            state.localEdges = file.values.edges.filter(\.hasLocalUsers).map(\.name)
             state.edges = file.values.edges.compactMap { edge in
                 edges[edge.name].map { running in
                     DaemonFacts.Edge(

@@ -28,6 +28,8 @@ final class DaemonState: Sendable {
         /// The last one; nil: there was none.
         var reload: ReloadResult?
         var edges: [DaemonFacts.Edge] = []
+        /// The names of those whose logins are users of this machine.
+        var localEdges: [String] = []
         /// Whether DNS answers are validated, in a word, and why not.
         var validation = "unknown"
         var validationReason: String?

@@ -18,6 +18,8 @@ struct EdgePlan: Equatable {
     struct Binding: Equatable {
         var address: ListenAddress
         var edge: String
+        /// Whether every user of the machine may connect, if it is a UNIX socket.
+        var isForAll = false
     }
 
     /// Names of edges that end: their names are gone, or are those of edges of another kind.
@@ -41,7 +43,9 @@ struct EdgePlan: Equatable {
         }
         let (before, after) = (Set(old.flatMap(\.listen)), Set(new.flatMap(\.listen)))
         binds = new.flatMap { edge in
-            edge.listen.filter { !before.contains($0) }.map { Binding(address: $0, edge: edge.name) }
+            edge.listen.filter { !before.contains($0) }.map {
+                Binding(address: $0, edge: edge.name, isForAll: edge.hasLocalUsers)
+            }
         }
         releases = old.flatMap(\.listen).filter { !after.contains($0) }
     }

@@ -11,11 +11,15 @@ import SlimtaQueue
 struct RunningEdges {
     private var edges: [String: any Edge] = [:]
     private let submissions: any Submissions
+    private let queue: any LocalQueue
     private let ground: Ground
 
-    /// - Parameter submissions: what edges hand messages to.
-    init(_ submissions: any Submissions, on ground: Ground) {
+    /// - Parameters:
+    ///   - submissions: what edges hand messages to.
+    ///   - queue: what users of this machine may ask of the queue.
+    init(_ submissions: any Submissions, _ queue: any LocalQueue, on ground: Ground) {
         self.submissions = submissions
+        self.queue = queue
         self.ground = ground
     }
 
@@ -27,7 +31,7 @@ struct RunningEdges {
     mutating func apply(_ plan: EdgePlan, _ world: World, _ listeners: Listeners) async {
         for name in plan.ends { await edges.removeValue(forKey: name)?.drain() }
         for step in plan.steps {
-            let edge = take(world.settings(of: step.edge), step.edge.name)
+            let edge = take(world.settings(of: step.edge, queue), step.edge.name)
             for address in step.leaves { await edge.stopAccepting(on: address.description) }
             for address in step.enters { await accept(edge, step.edge.name, address, listeners) }
         }
@@ -36,7 +40,7 @@ struct RunningEdges {
     /// Gives all edges what `world` says of them now.
     func renew(_ world: World) {
         for edge in world.values.edges {
-            if let running = edges[edge.name] { world.settings(of: edge).set(on: running) }
+            if let running = edges[edge.name] { world.settings(of: edge, queue).set(on: running) }
         }
     }
 

@@ -85,9 +85,12 @@ struct World: Sendable {
     }
 
     /// What the sessions of an edge are like that begin from now on.
-    func settings(of edge: Configuration.Edge) -> EdgeSettings {
+    ///
+    /// - Parameter queue: what users of this machine may ask of the queue.
+    func settings(of edge: Configuration.Edge, _ queue: any LocalQueue) -> EdgeSettings {
         values.edgeSettings(
-            edge, hostname: hostname, tls: secrets.tls, credentials: credentials, gate: gates.gate(of: edge.name))
+            edge, hostname: hostname, tls: secrets.tls, credentials: credentials, gate: gates.gate(of: edge.name),
+            queue: queue)
     }
 
     /// Has sessions ask the users file as it was last read, those that have begun as well.

@@ -62,7 +62,8 @@ struct ControlSocket: Sendable {
             inode: UInt64(info.st_ino))
     }
 
-    private static func makeDirectory(_ directory: String, _ identity: Identity?) throws(Failure) {
+    /// Makes the runtime directory, if it is missing: open to all, who find the sockets in it that they may use.
+    static func makeDirectory(_ directory: String, _ identity: Identity?) throws(Failure) {
         guard mkdir(directory, 0o755) == 0 else {
             if errno == EEXIST { return }
             throw Failure(.cannotCreate, "cannot make \(directory): \(String(cString: strerror(errno)))")

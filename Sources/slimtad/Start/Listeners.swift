@@ -156,7 +156,7 @@ struct Listeners {
                 if let owner { for socket in sockets { try? socket.setOwner(uid: owner.uid, gid: owner.gid) } }
                 return sockets
             case .unix(let path):
-                let socket = try ListeningSocket.unix(path: path)
+                let socket = try ListeningSocket.unix(path: path, isForAll: binding.isForAll)
                 if let owner { try socket.setOwner(uid: owner.uid, gid: owner.gid, path: path) }
                 return [socket]
             case .systemd: return []

@@ -20,6 +20,8 @@ struct Preparation {
     init(_ file: ConfigurationFile, identity: Identity?, logger: Logger) throws(Failure) {
         self.file = file
         secrets = try Secrets.load(file)
+        // Sockets of edges may be in it as well; what is wrong with it is told with the control socket.
+        try? ControlSocket.makeDirectory(file.runtimeDirectory, identity)
         var listeners = try Listeners(owner: identity)
         try listeners.bind(EdgePlan(from: [], to: file.values.edges))
         self.listeners = listeners

@@ -15,7 +15,8 @@ import SlimtaTLS
 extension Configuration {
     /// The settings of an edge's sessions.
     func edgeSettings(
-        _ edge: Edge, hostname: String, tls: TLSServerContext?, credentials: (any CredentialBackend)?, gate: Gate?
+        _ edge: Edge, hostname: String, tls: TLSServerContext?, credentials: (any CredentialBackend)?, gate: Gate?,
+        queue: any LocalQueue
     ) -> EdgeSettings {
         switch edge.type {
         case .smtp(let smtp):
@@ -24,7 +25,28 @@ extension Configuration {
             return .smtp(settings)
         case .http(let http):
             return .http(httpSettings(edge, http, hostname, tls, credentials, gate))
+        case .sendmail(let sendmail): return .http(sendmailSettings(edge, sendmail, hostname, gate, queue))
         }
+    }
+
+    /// HTTP in clear, between processes of one machine; who they are the kernel says.
+    private func sendmailSettings(
+        _ edge: Edge, _ sendmail: Edge.Sendmail, _ hostname: String, _ gate: Gate?, _ queue: any LocalQueue
+    ) -> HTTPEdgeSettings {
+        let users = LocalUsers(hostname: hostname, trusted: sendmail.trustedUsers) { Accounts.user($0)?.name }
+        let rules = TransactionRules(
+            authentication: .none, messageSize: limits.messageSize, recipients: limits.recipients)
+        return HTTPEdgeSettings(
+            SubmissionSettings(name: edge.name, hostname: hostname, rules: rules, trust: edge.trust, gate: gate),
+            tls: nil,
+            authenticator: .process { process in
+                await users.user(process.uid).map { .user($0) } ?? .forbidden(.noUser)
+            },
+            resources: [SendmailResource(), LocalQueueResource(queue)],
+            commandTimeout: TimeAmount(limits.commandTimeout),
+            transfer: TransferWatch.Limits(
+                leastRate: limits.leastRate, stallTimeout: TimeAmount(limits.stallTimeout)),
+            dataTimeout: limits.dataTimeout.map { TimeAmount($0) })
     }
 
     private func httpSettings(
