@@ -70,7 +70,7 @@ package struct HTTPExchange: Sendable {
 
     /// The answer to a request that is no submission: a text that says why, and a line in the log.
     ///
-    /// - Parameter reply: what SMTP would say to it.
+    /// - Parameter reply: what SMTP would say to it, in place of the text.
     package func turnDown(
         _ status: Int, _ text: String, _ fields: [(name: String, value: String)] = [], reply: Reply? = nil
     ) -> HTTPResponse {

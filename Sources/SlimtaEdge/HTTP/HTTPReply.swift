@@ -38,18 +38,19 @@ package enum HTTPReply {
         return "\(reply.code); message=\"\(quoted)\""
     }
 
-    /// The whole answer, with what its status asks for.
+    /// The whole answer, with what its status asks for. One that is a reply has nothing else: the ancestor's relay does not
+    /// read more, and could not use the connection again.
     static func response(
         _ status: Int, _ reply: Reply?, _ text: String, _ more: [(name: String, value: String)] = []
     ) -> HTTPResponse {
-        var fields: [(name: String, value: String)] = [("Content-Type", "text/plain; charset=utf-8")]
-        if let reply { fields.append((fieldName, field(reply))) }
+        var fields: [(name: String, value: String)] =
+            if let reply { [(fieldName, field(reply))] } else { [("Content-Type", "text/plain; charset=utf-8")] }
         switch status {
         case 401: fields.append(("WWW-Authenticate", HTTPAuthorization.challenge))
         case 503: fields.append(("Retry-After", "\(retryAfter)"))
         default: break
         }
-        return HTTPResponse(status, fields + more, .whole(.init(string: text + "\n")))
+        return HTTPResponse(status, fields + more, .whole(.init(string: reply == nil ? text + "\n" : "")))
     }
 }
 

@@ -11,10 +11,13 @@ enum MessageFields {
     struct Mistake: Error {
         let status: Int
         let text: String
-        /// What SMTP says to such a thing.
-        var reply: Reply?
+        /// What SMTP says to such a thing has; nil: there is none in SMTP.
+        var code: EnhancedStatus?
         /// A field that the answer is to have.
         var field: (name: String, value: String)?
+
+        /// The same as SMTP says it.
+        var reply: Reply? { code.map { Reply(501, $0, text) } }
     }
 
     /// A request without a message.
@@ -25,8 +28,7 @@ enum MessageFields {
         guard let name = try only("X-Ehlo", request) else { return nil }
         guard (1...255).contains(name.utf8.count), !name.hasControls else {
             throw Mistake(
-                status: 400, text: "X-Ehlo is the client's name, of up to 255 octets",
-                reply: Reply(501, .init(5, 5, 4), "Syntax error in parameters or arguments"))
+                status: 400, text: "X-Ehlo is the client's name, of up to 255 octets", code: .init(5, 5, 4))
         }
         return name
     }
@@ -58,13 +60,12 @@ enum MessageFields {
         guard let text = try only("X-Envelope-Sender", request) else {
             throw Mistake(
                 status: 400, text: "X-Envelope-Sender is missing; an empty one is the null sender",
-                reply: Reply(501, .init(5, 1, 7), "No sender"))
+                code: .init(5, 1, 7))
         }
         guard !text.isEmpty else { return nil }
         guard let sender = mailbox(text) else {
             throw Mistake(
-                status: 400, text: "X-Envelope-Sender is an address in base64, or empty",
-                reply: Reply(501, .init(5, 1, 7), "Bad sender address syntax"))
+                status: 400, text: "X-Envelope-Sender is an address in base64, or empty", code: .init(5, 1, 7))
         }
         return sender
     }
@@ -78,15 +79,14 @@ enum MessageFields {
                 guard let recipient = mailbox(word) else {
                     throw Mistake(
                         status: 400, text: "X-Envelope-Recipient \(recipients.count + 1) is not an address in base64",
-                        reply: Reply(501, .init(5, 1, 3), "Bad recipient address syntax"))
+                        code: .init(5, 1, 3))
                 }
                 recipients.append(recipient)
             }
         }
         guard !recipients.isEmpty else {
             throw Mistake(
-                status: 400, text: "X-Envelope-Recipient is missing",
-                reply: Reply(501, .init(5, 1, 3), "No recipient"))
+                status: 400, text: "X-Envelope-Recipient is missing", code: .init(5, 1, 3))
         }
         return recipients
     }
