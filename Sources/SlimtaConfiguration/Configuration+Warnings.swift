@@ -80,14 +80,14 @@ extension Configuration {
         switch stage {
         case .starttls:
             edges.contains { $0.access.tls == .starttls } ? nil : "no edge that it is for has tls = \"starttls\""
-        case .auth: edges.contains { $0.access.auth != .off } ? nil : Self.noAuth
+        case .auth: edges.contains(where: \.hasLogins) ? nil : Self.noAuth
         case .connect, .ehlo, .mail, .rcpt, .data, .message: nil
         }
     }
 
     /// Why the condition holds in no session on these edges; nil: it may.
     private func lack(_ test: Condition.Test, _ edges: [Edge]) -> String? {
-        let hasAuth = edges.contains { $0.access.auth != .off }
+        let hasAuth = edges.contains(where: \.hasLogins)
         let hasTLS = edges.contains { $0.access.tls != .cleartext }
         let noTLS = "all edges that it is for have tls = \"none\""
         switch test {

@@ -151,6 +151,14 @@ extension Configuration {
             }
         }
 
+        /// Whether clients can be logins.
+        package var hasLogins: Bool {
+            switch type {
+            case .smtp, .http: access.auth != .off
+            case .sendmail: true
+            }
+        }
+
         /// Whether nobody but this machine can connect to it.
         package var isLoopbackOnly: Bool { listen.allSatisfy(\.isLoopback) }
 

@@ -29,11 +29,19 @@ import Testing
             "9: log.\"a b\": unknown key; allowed in log are level, target"),
         Case(
             "[[edge]]\nname = \"h\"\ntype = \"htpp\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"none\"\nauth = \"none\"\npath = \"/\"",
-            "10: edge[1].type: found \"htpp\"; allowed is \"smtp\", \"http\"; did you mean \"http\"?",
+            "10: edge[1].type: found \"htpp\"; allowed is \"smtp\", \"http\", \"sendmail\"; did you mean \"http\"?",
             """
             14: edge[1].path: unknown key; allowed in edge[1] are auth, banner, greet_delay, listen, name, \
             plaintext_auth, proxy_protocol, tls, trusted_networks, type
             """),
+        Case(
+            "[[edge]]\nname = \"s\"\ntype = \"sendmail\"\nlisten = [\"127.0.0.1:80\"]\ntrusted_users = [\"\"]\ntls = \"none\"",
+            """
+            11: edge[1].listen: found a TCP address, behind which nobody knows which user asks; allowed is "unix:/path", \
+            such as "unix:/run/slimtad/sendmail", or "systemd:NAME"
+            """,
+            "12: edge[1].trusted_users[0]: found \"\"; allowed is a name of a user",
+            "13: edge[1].tls: unknown key; allowed in edge[1] are listen, name, trusted_users, type"),
         Case(
             "[[edge]]\nname = \"h\"\ntype = \"http\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"starttls\"\npath = \"a b\"\nbanner = \"220 x\"",
             "12: edge[1].tls: found \"starttls\"; allowed is \"immediate\", \"none\"",
@@ -240,7 +248,7 @@ import Testing
         Case(
             "[[edge]]",
             "8: edge[1].name: missing; required is a name such as \"submission\"",
-            "8: edge[1].type: missing; required is \"smtp\", \"http\"",
+            "8: edge[1].type: missing; required is \"smtp\", \"http\", \"sendmail\"",
             "8: edge[1].listen: missing; required is a list such as [\"[::]:587\"]",
             """
             8: edge[1].tls: found "starttls" without a certificate; allowed is "none", or a table [tls] with \
