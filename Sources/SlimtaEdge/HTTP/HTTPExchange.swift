@@ -43,8 +43,8 @@ package struct HTTPExchange: Sendable {
         let session = SubmissionSession(
             settings.submission, connection: connection, clientName: clientName ?? connection.addressLiteral,
             protocolWord: connection.tls == nil ? "HTTP" : "HTTPS", certificate: request.certificate,
-            submissions: submissions, log: log, on: request.channel.eventLoop)
-        request.channel.closeFuture.whenComplete { _ in session.abandon() }
+            submissions: submissions, log: log, on: request.eventLoop)
+        request.whenAbandoned { session.abandon() }
         return session
     }
 
@@ -76,7 +76,7 @@ package struct HTTPExchange: Sendable {
     ) -> HTTPResponse {
         SessionLines(log, edge: settings.name, connection).log(
             .info, "HTTP request refused", ["status": "\(status)", "reason": "\(text)"], login: nil,
-            on: request.channel.eventLoop)
+            on: request.eventLoop)
         return HTTPReply.response(status, reply, text, fields)
     }
 

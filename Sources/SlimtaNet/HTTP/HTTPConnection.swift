@@ -18,6 +18,7 @@ final class HTTPConnection: Sendable {
     private let admission: HTTPAdmission
     /// Of the handshake, when it is done.
     private let tls: NIOLoopBoundBox<TLSFacts?>
+    private let abandonment = HTTPAbandonment()
     private let isServed = Atomic(false)
 
     /// Adds HTTP to the pipeline of `channel`, on its event loop.
@@ -43,6 +44,7 @@ final class HTTPConnection: Sendable {
         self.tls = facts
         accepted = peer
         self.admission = admission
+        channel.closeFuture.whenComplete { [abandonment] _ in abandonment.gone() }
     }
 
     /// Where it is to be served.
@@ -87,6 +89,7 @@ final class HTTPConnection: Sendable {
     private func answer(
         _ head: HTTPRequestHead, _ body: HTTPBody, _ service: any HTTPService, _ limits: HTTPLimits
     ) async throws -> Bool {
+        defer { abandonment.clear() }
         let (response, isRefused) = try await response(to: head, body, service, limits)
         defer { response.afterwards() }
         var (octets, next): (ByteBuffer?, (@Sendable () async throws -> ByteBuffer?)?) = (nil, nil)
@@ -137,7 +140,8 @@ final class HTTPConnection: Sendable {
             guard framing.length ?? 0 <= limits.body else { throw HTTPBody.TooLarge() }
             return (
                 try await service.respond(
-                    to: HTTPRequest(head, length: framing.length, peer: peer, channel: channel.channel), body: body),
+                    to: HTTPRequest(head, length: framing.length, peer: peer, channel: channel.channel, abandonment),
+                    body: body),
                 false
             )
         } catch let refusal as HTTPRefusal {

@@ -55,18 +55,27 @@ package struct HTTPRequest: Sendable {
     package let peer: HTTPPeer
     /// Octets of the body; nil if only its end will tell.
     package let length: Int?
-    /// The connection that it came by: the event loop that it is answered on, and when it is gone.
-    package let channel: any Channel
+    private let channel: any Channel
+    private let abandonment: HTTPAbandonment
     private let fields: HTTPHeaders
 
-    init(_ head: HTTPRequestHead, length: Int?, peer: HTTPPeer, channel: any Channel) {
+    init(
+        _ head: HTTPRequestHead, length: Int?, peer: HTTPPeer, channel: any Channel, _ abandonment: HTTPAbandonment
+    ) {
         self.channel = channel
+        self.abandonment = abandonment
         method = head.method.rawValue
         target = head.uri
         fields = head.headers
         self.length = length
         self.peer = peer
     }
+
+    /// Where the request is answered.
+    package var eventLoop: any EventLoop { channel.eventLoop }
+
+    /// Has `action` done, on any thread, if the client goes away before it is answered. The last one counts.
+    package func whenAbandoned(_ action: @escaping @Sendable () -> Void) { abandonment.set(action) }
 
     /// Whom the client's certificate is for, for whoever wants to know; to be called on the channel's event loop.
     package var certificate: @Sendable () -> CertificateIdentity? {
