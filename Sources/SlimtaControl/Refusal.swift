@@ -23,7 +23,7 @@ struct Refusal: Error {
         case .failed(let reason): self.init(503, "the disk failed: \(reason)")
         case .full: self.init(507, "the disk is full")
         case .closed: self.init(503, "the daemon is stopping")
-        case .away, .doubtful: self.init(503, error.text)
+        case .away, .doubtful, .repeated: self.init(503, error.text)
         case .lost: self.init(404, "\(id.map { "\($0)" } ?? "it") \(error.text)")
         }
     }

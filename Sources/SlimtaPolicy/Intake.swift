@@ -52,7 +52,7 @@ package final class Intake: Submissions {
     /// One queue id is told to the client: that of the envelope as it came. Envelopes that policies make of it have their own,
     /// and a line in the log each.
     package func submit(
-        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, session: String,
+        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, receipt: Receipt?, session: String,
         completion: @escaping @Sendable (Reply) -> Void
     ) {
         let settings = settings.withLock { $0 }
@@ -67,15 +67,39 @@ package final class Intake: Submissions {
             return completion(error.reply)
         }
         if !terms.fields.isEmpty { mail.prepend(terms.fields) }
-        queue.accept(mail.envelopes, mail.message, heldReason: terms.heldReason) { [self, mail] result in
+        queue.accept(mail.envelopes, mail.message, heldReason: terms.heldReason, receipt: receipt) {
+            [self, mail] result in
             switch result {
             case .success:
                 let held: Logger.Metadata = terms.heldReason.map { ["held": "\($0)"] } ?? [:]
                 for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, held) }
                 completion(Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"))
+            case .failure(.repeated):
+                log(.info, "submitted before", envelope, message, session, [:])
+                completion(.repeated)
             case .failure(let error):
                 log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
                 completion(Reply(storing: error))
+            }
+        }
+    }
+
+    /// The storage's.
+    package func receipt(for key: Receipt.Digest) async throws(StorageError) -> Receipt? {
+        try await storage.receipt(for: key)
+    }
+
+    /// As the storage has it.
+    package func submission(_ id: QueueID, of owners: [Receipt.Owner]) async throws(StorageError) -> SubmissionState? {
+        try await storage.submission(id, of: owners)
+    }
+
+    /// Waits for the storage.
+    package func forget(_ keys: [Receipt.Digest], completion: @escaping @Sendable (StorageError?) -> Void) {
+        storage.commit(QueueCommit(forgotten: keys)) { result in
+            switch result {
+            case .success: completion(nil)
+            case .failure(let error): completion(error)
             }
         }
     }

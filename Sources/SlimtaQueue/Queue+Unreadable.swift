@@ -23,7 +23,7 @@ extension Queue {
     func remains(of id: QueueID, _ error: StorageError) async -> StoredEnvelope? {
         switch error {
         case .damaged, .failed: break
-        case .full, .notFound, .closed, .away, .doubtful, .lost: return nil
+        case .full, .notFound, .closed, .away, .doubtful, .lost, .repeated: return nil
         }
         guard let remains = await storage.remains(of: id) else { return nil }
         log(error, remains.envelope)
@@ -56,7 +56,7 @@ extension Outcome {
             self.init(
                 .permanent,
                 Reply(554, EnhancedStatus(5, 3, 0), "the message was damaged in our storage and cannot be sent"))
-        case .full, .failed, .notFound, .closed, .away, .doubtful, .lost:
+        case .full, .failed, .notFound, .closed, .away, .doubtful, .lost, .repeated:
             self.init(
                 .temporary, Reply(451, EnhancedStatus(4, 3, 0), "our storage cannot read the message at the moment"))
         }
@@ -67,7 +67,7 @@ extension StorageError {
     fileprivate var reason: String {
         switch self {
         case .damaged(let reason), .failed(let reason), .away(let reason): reason
-        case .full, .notFound, .closed, .doubtful, .lost: "\(self)"
+        case .full, .notFound, .closed, .doubtful, .lost, .repeated: "\(self)"
         }
     }
 }

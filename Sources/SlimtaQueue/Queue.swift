@@ -130,11 +130,12 @@ package final class Queue: Sendable {
 
     /// Makes envelopes of one message durable, all or none, and sees to their delivery.
     ///
-    /// With a `heldReason` they are held from the start, in the same commit, until an operator releases them.
+    /// With a `heldReason` they are held from the start, in the same commit, until an operator releases them. With a
+    /// `receipt`, that is in the same commit too, with these envelopes.
     ///
     /// `completion` is called on a thread of the storage and must not block: the 250 waits for it.
     package func accept(
-        _ envelopes: [Envelope], _ message: Message, heldReason: String? = nil,
+        _ envelopes: [Envelope], _ message: Message, heldReason: String? = nil, receipt: Receipt? = nil,
         completion: @escaping @Sendable (Result<Void, StorageError>) -> Void
     ) {
         let accepted = envelopes.map { QueueCommit.Acceptance($0, due: $0.received) }
@@ -146,6 +147,7 @@ package final class Queue: Sendable {
                 return state
             }
         }
+        if let receipt { commit.receipts = [receipt.of(envelopes)] }
         storage.commit(commit) { result in
             if case .success = result { self.accepted(envelopes, message, isHeld: heldReason != nil) }
             completion(result)
@@ -289,7 +291,7 @@ package final class Queue: Sendable {
                 // All of them wait for it.
                 let now = clock.read().now
                 state.withLock { $0.machine.postponed(id, until: now + Self.recordRetry) }
-            case .full, .failed, .doubtful:
+            case .full, .failed, .doubtful, .repeated:
                 logger.error(
                     "queued envelope could not be read", metadata: ["queue_id": "\(id)", "error": "\(error)"])
                 let now = clock.read().now

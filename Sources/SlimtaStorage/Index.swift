@@ -89,6 +89,8 @@ struct Index: ~Copyable {
     private(set) var lost = Ledger(since: Timestamp(milliseconds: 0))
     /// The recipients of queued envelopes: those that have ended, and those that are `queued`.
     private(set) var pending = Ledger(since: Timestamp(milliseconds: 0))
+    /// What submissions have left behind.
+    var receipts = ReceiptTable()
     /// The number of the last frame that was applied.
     var applied: UInt64 = 0
     private var fates: [Fates] = []

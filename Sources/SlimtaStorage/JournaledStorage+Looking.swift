@@ -32,6 +32,24 @@ extension JournaledStorage {
         }
     }
 
+    /// The receipt with this key. From memory.
+    package func receipt(for key: Receipt.Digest) async throws(StorageError) -> Receipt? {
+        try receipt { _ in key }
+    }
+
+    /// The receipt of the submission whose client was told `id`. From memory.
+    package func receipt(of id: QueueID) async throws(StorageError) -> Receipt? {
+        try receipt { $0.key(of: id) }.flatMap { $0.id == id ? $0 : nil }
+    }
+
+    private func receipt(_ key: (ReceiptTable) -> Receipt.Digest?) throws(StorageError) -> Receipt? {
+        if !isRunning { throw .closed }
+        let record = core.index.withLock { index in
+            key(index.receipts).flatMap { index.receipts.find($0, at: .now()) }
+        }
+        do throws(FormatError) { return try record?.receipt() } catch { throw .damaged(error.text) }
+    }
+
     // Who only looks moves nothing aside.
     private static func reader(_ core: StorageCore) -> ContentReader {
         ContentReader(core, windowSize: 32 << 10, isReadOnly: true)

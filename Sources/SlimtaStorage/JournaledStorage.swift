@@ -293,6 +293,9 @@ package final class JournaledStorage: CheckpointedBackend {
         lock.withLock { $0 = nil }
     }
 
+    /// Whether it was started, and not closed.
+    var isRunning: Bool { running.withLock { $0 != nil } }
+
     /// Calls `body` with the journal, while it runs: for tests.
     func running<Result: Sendable>(_ body: (Journal) -> Result) -> Result? {
         running.withLock { $0?.journal }.map(body)

@@ -79,6 +79,7 @@ final class AcceptingStorage: Submissions {
         var full: Reply?
         var reply = Reply(250, .init(2, 6, 0), "Message queued")
         var terms: [SubmissionTerms] = []
+        var receipts: [Receipt.Digest: Receipt] = [:]
     }
 
     private let state = Mutex(State())
@@ -135,16 +136,28 @@ final class AcceptingStorage: Submissions {
     func beginSpool(_ id: QueueID) -> any SpoolWriter { preconditionFailure("messages of tests are small") }
 
     func submit(
-        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, session: String,
+        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, receipt: Receipt?, session: String,
         completion: @escaping @Sendable (Reply) -> Void
     ) {
         let isSlow = state.withLock { state in
+            if let receipt, state.reply.code == 250 { state.receipts[receipt.key] = receipt.of([envelope]) }
             state.count += 1
             state.terms.append(terms)
             if state.isSlow { state.waiting.append(completion) }
             return state.isSlow
         }
         if !isSlow { completion(reply) }
+    }
+
+    func receipt(for key: Receipt.Digest) async throws(StorageError) -> Receipt? {
+        state.withLock { $0.receipts[key] }
+    }
+
+    func submission(_ id: QueueID, of owners: [Receipt.Owner]) async throws(StorageError) -> SubmissionState? { nil }
+
+    func forget(_ keys: [Receipt.Digest], completion: @escaping @Sendable (StorageError?) -> Void) {
+        state.withLock { state in for key in keys { state.receipts[key] = nil } }
+        completion(nil)
     }
 
     func answer() {

@@ -145,6 +145,9 @@ private final class Mutant: QueueBackend {
         await sound.states(fault == .sortedStates ? ids.sorted() : ids)
     }
 
+    func receipt(for key: Receipt.Digest) async throws(StorageError) -> Receipt? { try await sound.receipt(for: key) }
+    func receipt(of id: QueueID) async throws(StorageError) -> Receipt? { try await sound.receipt(of: id) }
+
     func beginSpool(_ id: QueueID) -> any SpoolWriter {
         let writer = sound.beginSpool(id)
         return fault == .shortSpool ? ShortWriter(writer) : writer

@@ -14,6 +14,7 @@ import Testing
 private struct FullQueue: Sendable {
     var image = SimulatedDisk.Image()
     var queued: [QueueID: StoredEnvelope] = [:]
+    var receipts: [Receipt.Digest: Receipt] = [:]
     var options = smallOptions()
     static let spooled = (0..<3000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
 
@@ -35,6 +36,10 @@ private struct FullQueue: Sendable {
             if half == 0 { try await storage.checkpoint() }
         }
         for id in ids { if let stored = try? await storage.load(id) { queue.queued[id] = stored } }
+        for id in ids {
+            guard let receipt = try await storage.receipt(of: id) else { continue }
+            queue.receipts[receipt.key] = receipt
+        }
         // Before its marker the last commit cannot be told from one that was never acknowledged.
         while storage.running({ journal in journal.state.withLock { $0.told != $0.durable } }) == true {
             let id = try await storage.accept().id
@@ -55,7 +60,10 @@ private struct FullQueue: Sendable {
                 group.addTask {
                     let envelope = makeEnvelope(id, to: ["r\(number)@d\(number % 7).example"])
                     let message = Message(head: ByteBuffer(string: "Subject: \(number)\r\n\r\ntext\r\n"), rest: rest)
-                    try await storage.commit(QueueCommit(accepted: [.init(envelope, due: someDue)], message: message))
+                    let receipts =
+                        number % 10 == 0 ? [makeReceipt(half * 1000 + number, of: [envelope], expires: nil)] : []
+                    try await storage.commit(
+                        QueueCommit(accepted: [.init(envelope, due: someDue)], message: message, receipts: receipts))
                     return id
                 }
             }
@@ -97,6 +105,8 @@ private struct FlipOutcome {
     /// All that was moved aside, one after the other.
     var aside: [UInt8] = []
     var isTold = false
+    /// Receipts that are not what they should be.
+    var receipts = 0
 
     /// Reads the contents that `isNear` says have something to do with what was changed, and some others.
     init(_ disk: SimulatedDisk, _ queue: FullQueue, _ isNear: (IndexEntry) -> Bool) throws {
@@ -121,6 +131,10 @@ private struct FlipOutcome {
                 hit.insert(id)
             }
             if let reference = stored.message.rest?.reference, !Self.isWhole(reference, storage) { hit.insert(id) }
+        }
+        receipts = queue.receipts.count { key, receipt in
+            let record = core.index.withLock { $0.receipts.find(key, at: .now()) }
+            return (try? record?.receipt()) != receipt
         }
         for event in events.all {
             switch event {
@@ -187,6 +201,7 @@ private struct FlipOutcome {
                     for id in outcome.hit where !path.hasPrefix("/q/spool") {
                         #expect(outcome.tells(of: id), "\(place): \(id) is lost without a word")
                     }
+                    #expect(outcome.receipts == 0 || outcome.isTold, "\(place): a receipt is lost without a word")
                     if outcome.hit.isEmpty { continue }
                     hits += 1
                     guard hits % 7 == 1 || outcome.hit.count > 1 else { continue }

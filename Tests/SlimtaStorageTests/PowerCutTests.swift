@@ -27,6 +27,8 @@ struct Promises: Sendable {
     }
 
     var entries: [QueueID: Entry] = [:]
+    /// What messages have left behind.
+    var receipts: [Receipt.Digest: PromisedReceipt] = [:]
     /// A bounce and what it tells of: one of them is there, not both.
     var bounces: [(original: QueueID, bounce: QueueID)] = []
 
@@ -150,6 +152,13 @@ final class PowerCutScript: Sendable {
             }
         default: try await Task.sleep(for: .milliseconds(4))  // long enough for a marker
         }
+        if number % 7 == 6 { forget(storage, &pending) }
+    }
+
+    private func forget(_ storage: JournaledStorage, _ pending: inout [Task<Void, any Error>]) {
+        guard let key = ledger.withLock({ $0.receiptToForget }) else { return }
+        ledger.withLock { $0.receipts[key]!.isForgetBegun = true }
+        commit(QueueCommit(forgotten: [key]), storage, &pending) { $0.receipts[key]!.isForgotten = true }
     }
 
     private func spool(_ id: QueueID, _ octets: [UInt8], _ storage: JournaledStorage) async throws -> any SpooledBody {
@@ -191,10 +200,13 @@ final class PowerCutScript: Sendable {
             }
         }
         let ids = envelopes.map(\.id)
+        let receipt = number % 2 == 0 ? makeReceipt(number, of: envelopes, expires: nil) : nil
+        if let receipt { ledger.withLock { $0.receipts[receipt.key] = PromisedReceipt(ids: ids) } }
         commit(
             QueueCommit(
                 accepted: envelopes.map { .init($0, due: someDue) },
-                message: Message(head: ByteBuffer(string: text), rest: rest)), storage, &pending
+                message: Message(head: ByteBuffer(string: text), rest: rest), receipts: receipt.map { [$0] } ?? []),
+            storage, &pending
         ) { ledger in
             for id in ids { ledger.entries[id]!.isAcknowledged = true }
         }
@@ -319,6 +331,7 @@ func audit(_ disk: SimulatedDisk, _ ledger: Promises, _ options: StorageOptions)
         }
     }
     for id in found.keys { wrong.append("\(id) was never committed") }
+    wrong += ledger.auditReceipts(core)
     for (original, bounce) in ledger.bounces {
         // Later the bounce may be gone too, by its own ending.
         if ledger.entries[bounce]!.isRemovalBegun { continue }

@@ -37,6 +37,7 @@ package final class MemoryDatabase: Sendable {
 
     struct State {
         var items: [QueueID: Item] = [:]
+        var receipts = MemoryReceipts()
         /// Without what is queued.
         var ledger: Ledger
         var losses: [String] = []
@@ -161,6 +162,7 @@ extension MemoryDatabase.State {
         if let reason = node.away { return .away(reason) }
         let ids = commit.accepted.map(\.envelope.id) + commit.states.map(\.id) + commit.ended.map(\.id)
         if !ids.allSatisfy({ isOwner(identity.name, of: $0) }) { return .lost }
+        if commit.receipts.contains(where: { receipts.find($0.key) != nil }) { return .repeated }
         if let message = commit.message, octets + message.size > capacity { return .full }
         return nil
     }
@@ -183,7 +185,10 @@ extension MemoryDatabase.State {
             if fates.sum != UInt64(item.envelope.recipients.count) { ledger.mismatched += 1 }
             ledger[.init(of: item.envelope)].add(fates)
             ledger.countRemoved(fates.removed, by: ending.by)
+            receipts.note(ending)
         }
+        for receipt in commit.receipts { receipts.insert(receipt) }
+        for key in commit.forgotten { receipts.forget(key) }
     }
 
     private mutating func take(_ id: QueueID) -> MemoryDatabase.Item? {
@@ -192,8 +197,9 @@ extension MemoryDatabase.State {
         return item
     }
 
-    /// Takes envelopes out again whose client was told that they may not be here.
-    mutating func takeBack(_ ids: [QueueID]) {
+    /// Takes envelopes out again whose client was told that they may not be here, and what was to tell of them.
+    mutating func takeBack(_ ids: [QueueID], _ receipts: [Receipt]) {
+        for receipt in receipts { self.receipts.forget(receipt.key) }
         for id in ids {
             guard let item = take(id) else { continue }
             ledger[.init(of: item.envelope)].accepted -= UInt64(item.envelope.recipients.count)

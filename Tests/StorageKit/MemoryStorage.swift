@@ -118,7 +118,7 @@ package final class MemoryStorage: QueueBackend {
             // Outcomes are made again by the queue, what a client sent by the client.
             if commit.states.isEmpty, commit.ended.isEmpty {
                 takenBack = commit.accepted.map(\.envelope.id)
-                state.takeBack(takenBack)
+                state.takeBack(takenBack, commit.receipts)
             }
             return .failure(.doubtful)
         }
@@ -141,6 +141,20 @@ package final class MemoryStorage: QueueBackend {
     package func states(_ ids: [QueueID]) async -> [Result<EnvelopeState, StorageError>] {
         ids.map { id in
             do throws(StorageError) { return .success(try item(id).state) } catch { return .failure(error) }
+        }
+    }
+
+    package func receipt(for key: Receipt.Digest) async throws(StorageError) -> Receipt? {
+        try database.state.withLock { state throws(StorageError) in
+            try reachable(state)
+            return state.receipts.find(key)
+        }
+    }
+
+    package func receipt(of id: QueueID) async throws(StorageError) -> Receipt? {
+        try database.state.withLock { state throws(StorageError) in
+            try reachable(state)
+            return state.receipts.find(id)
         }
     }
 

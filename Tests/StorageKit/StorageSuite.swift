@@ -16,23 +16,24 @@ package struct StorageCheck: Sendable, CustomStringConvertible {
 /// What storages owe.
 package enum StorageSuite {
     /// Each is to be run on a place of its own.
-    package static let checks: [StorageCheck] = [
-        StorageCheck(description: "ids", run: ids),
-        StorageCheck(description: "what was accepted is read back", run: readBack),
-        StorageCheck(description: "order", run: order),
-        StorageCheck(description: "all of a commit or nothing", run: atomicity),
-        StorageCheck(description: "states are absolute", run: absoluteStates),
-        StorageCheck(description: "held from the start", run: heldFromTheStart),
-        StorageCheck(description: "what is not there", run: notFound),
-        StorageCheck(description: "pages", run: pages),
-        StorageCheck(description: "large messages", run: spool),
-        StorageCheck(description: "the ledger", run: ledger),
-        StorageCheck(description: "the audit", run: audit),
-        StorageCheck(description: "status", run: status),
-        StorageCheck(description: "nothing after close", run: closed),
-        StorageCheck(description: "restart after close", run: { try await restart($0, afterCrash: false) }),
-        StorageCheck(description: "restart after a crash", run: { try await restart($0, afterCrash: true) }),
-    ]
+    package static let checks: [StorageCheck] =
+        [
+            StorageCheck(description: "ids", run: ids),
+            StorageCheck(description: "what was accepted is read back", run: readBack),
+            StorageCheck(description: "order", run: order),
+            StorageCheck(description: "all of a commit or nothing", run: atomicity),
+            StorageCheck(description: "states are absolute", run: absoluteStates),
+            StorageCheck(description: "held from the start", run: heldFromTheStart),
+            StorageCheck(description: "what is not there", run: notFound),
+            StorageCheck(description: "pages", run: pages),
+            StorageCheck(description: "large messages", run: spool),
+            StorageCheck(description: "the ledger", run: ledger),
+            StorageCheck(description: "the audit", run: audit),
+            StorageCheck(description: "status", run: status),
+            StorageCheck(description: "nothing after close", run: closed),
+            StorageCheck(description: "restart after close", run: { try await restart($0, afterCrash: false) }),
+            StorageCheck(description: "restart after a crash", run: { try await restart($0, afterCrash: true) }),
+        ] + ReceiptChecks.all
 
     static func ids(_ place: any StoragePlace) async throws {
         let bench = try await Bench(place)

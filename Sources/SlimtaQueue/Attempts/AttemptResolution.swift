@@ -126,6 +126,7 @@ extension Ending {
     /// The end of the envelope whose recipients all have a final fate.
     package init(of state: EnvelopeState) {
         self.init(id: state.id)
+        recipients = state.recipients
         for recipient in state.recipients {
             switch recipient.fate {
             case .pending: preconditionFailure("a pending recipient leaves the queue")

@@ -171,6 +171,14 @@ package struct Fates: Hashable, Sendable {
         (expired, removed) = (ending.expired, ending.removed)
     }
 
+    /// The one that all have who have one; nil: there are several, or none.
+    package var only: RecipientState.Fate? {
+        let fates: [(UInt32, RecipientState.Fate)] = [
+            (delivered, .delivered), (bounced, .bounced), (expired, .expired), (removed, .removed),
+        ]
+        return fates.first { UInt64($0.0) == sum && $0.0 > 0 }?.1
+    }
+
     /// How many recipients have one.
     package var sum: UInt64 { UInt64(delivered) + UInt64(bounced) + UInt64(expired) + UInt64(removed) }
     /// Whether nobody has one.

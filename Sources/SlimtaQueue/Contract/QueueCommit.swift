@@ -30,15 +30,23 @@ package struct QueueCommit: Sendable {
     package var states: [EnvelopeState]
     /// Envelopes that leave the queue: every recipient's fate is final.
     package var ended: [Ending]
+    /// What submissions leave behind. With the key of one that is there already, or is being stored, the whole commit is
+    /// refused as `repeated`.
+    package var receipts: [Receipt]
+    /// Keys of receipts that are not needed any more. One that is not there is none.
+    package var forgotten: [Receipt.Digest]
 
     /// Nothing but what is given; a commit of nothing is allowed.
     package init(
-        accepted: [Acceptance] = [], message: Message? = nil, states: [EnvelopeState] = [], ended: [Ending] = []
+        accepted: [Acceptance] = [], message: Message? = nil, states: [EnvelopeState] = [], ended: [Ending] = [],
+        receipts: [Receipt] = [], forgotten: [Receipt.Digest] = []
     ) {
         self.accepted = accepted
         self.message = message
         self.states = states
         self.ended = ended
+        self.receipts = receipts
+        self.forgotten = forgotten
     }
 
     /// Whether it says something of envelopes that are queued already: such a commit goes before new mail where there is
@@ -47,33 +55,9 @@ package struct QueueCommit: Sendable {
         if accepted.isEmpty || !ended.isEmpty { return true }
         return states.contains { state in !accepted.contains { $0.envelope.id == state.id } }
     }
-}
 
-/// An envelope that leaves the queue, with the final fates: the ledger is made of these.
-package struct Ending: Hashable, Sendable {
-    /// Of the envelope.
-    package var id: QueueID
-    /// How many recipients ended how, counted over the envelope's whole life.
-    package var delivered: UInt32
-    /// Refused for good.
-    package var bounced: UInt32
-    /// Out of time.
-    package var expired: UInt32
-    /// Taken out by an operator.
-    package var removed: UInt32
-    /// The operator who took out what is `removed`.
-    package var by: String?
-
-    /// The numbers add up to the recipients of the envelope.
-    package init(
-        id: QueueID, delivered: UInt32 = 0, bounced: UInt32 = 0, expired: UInt32 = 0, removed: UInt32 = 0,
-        by: String? = nil
-    ) {
-        self.id = id
-        self.delivered = delivered
-        self.bounced = bounced
-        self.expired = expired
-        self.removed = removed
-        self.by = by
+    /// Whether there is nothing in it.
+    package var isEmpty: Bool {
+        accepted.isEmpty && states.isEmpty && ended.isEmpty && receipts.isEmpty && forgotten.isEmpty
     }
 }

@@ -33,6 +33,12 @@ package protocol QueueStorage: Sendable {
     /// Reads the states of envelopes, each as it is now, in the order of `ids`; their messages are not read.
     func states(_ ids: [QueueID]) async -> [Result<EnvelopeState, StorageError>]
 
+    /// The receipt with this key, durable and as it is now; nil: there is none, or it has expired.
+    func receipt(for key: Receipt.Digest) async throws(StorageError) -> Receipt?
+
+    /// The receipt of the submission whose client was told `id`; nil: there is none, or it has expired.
+    func receipt(of id: QueueID) async throws(StorageError) -> Receipt?
+
     /// Begins the file of a large message: what is behind the part of it that is kept in memory.
     func beginSpool(_ id: QueueID) -> any SpoolWriter
 
@@ -82,6 +88,9 @@ package enum StorageError: Error, Hashable, Sendable {
     case doubtful
     /// The envelope is another node's now, which will deliver it: nothing more is to be recorded of it here.
     case lost
+    /// A receipt with a key of the commit's is there, or is being stored: ``QueueStorage/receipt(for:)`` tells which. The
+    /// message was submitted before.
+    case repeated
 }
 
 extension StorageError {
@@ -96,6 +105,7 @@ extension StorageError {
         case .away(let reason): "the queue's storage cannot be reached: \(reason)"
         case .doubtful: "nobody knows yet whether that was stored: ask again in a moment"
         case .lost: "is another node's now"
+        case .repeated: "was submitted before"
         }
     }
 }

@@ -19,7 +19,7 @@ package struct SubmissionTerms: Hashable, Sendable {
 }
 
 /// What an edge hands messages to. Safe to call from any thread; never blocks the caller.
-package protocol Submissions: Sendable {
+package protocol Submissions: SubmissionStates {
     /// Asked before a message comes: the reply that says that nothing, or nothing of `size` octets, can be taken now; nil
     /// if it can, or if that will only be known when the message is there.
     ///
@@ -40,12 +40,30 @@ package protocol Submissions: Sendable {
     /// - Parameters:
     ///   - envelope: with an id that ``newID(at:)`` made.
     ///   - terms: of all envelopes that policies make of it.
+    ///   - receipt: what the message leaves behind, without its envelopes: they are put into it here. nil: nothing.
     ///   - session: the name of the client's session in logs.
     ///   - completion: is called once, on any thread; before this returns where a policy refuses. 250 means that the queue has
-    ///     taken responsibility, 4xx and 5xx that nothing of the message is in it.
+    ///     taken responsibility, 4xx and 5xx that nothing of the message is in it. ``Reply/repeated``: a message with the
+    ///     key of `receipt` is there, or is being stored; ``receipt(for:)`` says which.
     func submit(
-        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, session: String,
+        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, receipt: Receipt?, session: String,
         completion: @escaping @Sendable (Reply) -> Void)
+
+    /// What a submission with this key has left behind, durable and as it is now; nil: nothing, or it has expired.
+    func receipt(for key: Receipt.Digest) async throws(StorageError) -> Receipt?
+
+    /// Receipts that are not needed any more. `completion` is called once, on any thread, when that is durable.
+    func forget(_ keys: [Receipt.Digest], completion: @escaping @Sendable (StorageError?) -> Void)
+}
+
+extension Submissions {
+    /// Submits a message that leaves nothing behind.
+    package func submit(
+        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, session: String,
+        completion: @escaping @Sendable (Reply) -> Void
+    ) {
+        submit(envelope, message, terms: terms, receipt: nil, session: session, completion: completion)
+    }
 }
 
 extension Reply {
@@ -56,6 +74,10 @@ extension Reply {
         case .failed, .notFound, .damaged, .away, .doubtful, .lost:
             self.init(451, .init(4, 3, 0), "Error queuing message")
         case .closed: self.init(421, .init(4, 3, 2), "Service shutting down")
+        case .repeated: self = .repeated
         }
     }
+
+    /// What is said of a submission whose key is known: the edge looks up what the first one was told.
+    package static let repeated = Reply(451, .init(4, 3, 0), "Submitted before with the same key")
 }

@@ -24,6 +24,7 @@ final class CheckpointPlan {
     private let givesUpMissing: Bool
     private var items: [Item] = []
     private var buried: Set<QueueID> = []
+    private var receipts = ReceiptTable.Changes()
     /// Slots whose state is copied as it is to a new base.
     private var moved: [(slot: UInt32, id: QueueID)] = []
     private var contents: GenerationInfo?
@@ -46,7 +47,7 @@ final class CheckpointPlan {
         let deltas = metas.dropFirst()
         wantsBase =
             needsBase || metas.isEmpty || deltas.count >= core.options.deltaLimit
-            || deltas.reduce(0) { $0 + $1.records } > (metas.first?.records ?? 0) / 2 + 64
+            || deltas.reduce(0) { $0 + $1.told } > (metas.first?.told ?? 0) / 2 + 64
         collect()
     }
 
@@ -56,6 +57,8 @@ final class CheckpointPlan {
         let touched = core.index.withLock { index in
             index.checkpointing = upTo
             buried = index.tombstones
+            // What later segments tell of them as well does no harm: to be told twice is to be told once.
+            receipts = index.receipts.changes(all: wantsBase, at: .now())
             return index.touched(upTo: upTo)
         }
         for start in stride(from: 0, to: touched.count, by: Self.chunk) {
@@ -258,7 +261,7 @@ final class CheckpointPlan {
 
     /// The file for states; nil if there is nothing to put into it.
     private func beginStates() throws -> GenerationBuilder? {
-        if items.isEmpty && buried.isEmpty && !(wantsBase && !old.metas.isEmpty) { return nil }
+        if items.isEmpty && buried.isEmpty && receipts.isEmpty && !(wantsBase && !old.metas.isEmpty) { return nil }
         return try GenerationBuilder(
             wantsBase ? .base : .delta, number: old.nextGeneration + 1, in: core.paths.queue, core.fileSystem)
     }
@@ -281,9 +284,30 @@ final class CheckpointPlan {
                 try builder.store(.tombstone, id, value)
             }
         }
+        try storeReceipts(in: builder)
         try builder.seal()
         self.states = builder.info
         built.append(builder.info)
+    }
+
+    private func storeReceipts(in builder: GenerationBuilder) throws {
+        for record in receipts.records {
+            try store(.receipt, record.outline.key, in: builder) { record.octets.withUnsafeBytes(value.append) }
+        }
+        for key in receipts.forgotten {
+            try store(.forgotten, key, in: builder) { value.field(RecordTag.forgotten, key) }
+        }
+    }
+
+    private func store(
+        _ kind: ValueKind, _ key: Receipt.Digest, in builder: GenerationBuilder, _ payload: () -> Void
+    ) throws {
+        let id = StoredValue.id(of: key)
+        value.removeAll()
+        StoredValue.begin(kind, id, into: value)
+        payload()
+        StoredValue.end(salt: builder.info.salt, in: value)
+        try builder.store(kind, id, value)
     }
 
     private func storeState(
@@ -419,6 +443,7 @@ final class CheckpointPlan {
         }
         core.index.withLock { index in
             index.recycled(upTo: upTo, buried: buried)
+            index.receipts.checkpointed(receipts)
             index.checkpointing = nil
         }
     }

@@ -66,8 +66,13 @@ final class GenerationBuilder {
     /// `seal`.
     func store(_ kind: ValueKind, _ id: QueueID, _ value: OutputBuffer) throws(FileFailure) {
         values.append(StoredValue.key(kind, id), value)
-        info.records += 1
-        if kind == .envelope { info.envelopes += 1 }
+        switch kind {
+        case .receipt, .forgotten: info.receipts += 1
+        case .envelope:
+            info.records += 1
+            info.envelopes += 1
+        case .body, .meta, .tombstone, .label: info.records += 1
+        }
         if values.octets >= Self.handOver { try handOver() }
     }
 
@@ -150,9 +155,8 @@ final class GenerationBuilder {
             try FileFailure.check(result, "next key", temporary)
         }
         try FileFailure.check(result, "first key", temporary)
-        guard found == info.records + 1 else {
-            throw .damaged("\(temporary): \(found) records, not \(info.records + 1)")
-        }
+        let expected = info.records + info.receipts + 1
+        guard found == expected else { throw .damaged("\(temporary): \(found) records, not \(expected)") }
     }
 
     private func closeQuietly() {

@@ -17,11 +17,16 @@ struct GenerationInfo: Hashable {
 
     var kind: Kind
     var number: UInt32
-    /// The records in it, its label not counted.
+    /// The records in it, without its label and what is told of receipts.
     var records: UInt64
+    /// What is told of receipts in it: apart from the records, of which older versions want to know each.
+    var receipts: UInt64 = 0
     /// The envelopes among them; 0 in a file with states.
     var envelopes: UInt64 = 0
     var salt: UInt64
+
+    /// All that it tells.
+    var told: UInt64 { records + receipts }
 
     /// The file's name in `queue/`.
     var name: String {
@@ -37,7 +42,8 @@ struct GenerationInfo: Hashable {
 ///     was checkpointed  u32 number of the next generation  u32 generations  { u8 kind  u32 number  u64 records  u64 envelopes
 ///     u64 salt }
 ///     the ledger as of that frame (LedgerCodec; since version 2)
-///     u8 1 if the journal had failed, else 0  u32 losses  { u16 length, text }: only as much of it as says something
+///     u8 1 if the journal had failed, else 0  u32 losses  { u16 length, text }  u32 files with receipts { u32 number
+///     u64 receipts }: only as much of it as says something
 ///     u32 CRC32C of all before
 ///
 /// Zeros fill the slot's last page.
@@ -97,18 +103,28 @@ struct Superblock: Equatable {
         }
         guard let ledger else { preconditionFailure("a superblock without a ledger is read, never written") }
         LedgerCodec.encode(ledger, into: output)
-        if journalHadFailed || !losses.isEmpty { output.append(UInt8(journalHadFailed ? 1 : 0)) }
-        if !losses.isEmpty {
+        let receipts = generations.filter { $0.receipts > 0 }
+        if journalHadFailed || !losses.isEmpty || !receipts.isEmpty {
+            output.append(UInt8(journalHadFailed ? 1 : 0))
+        }
+        if !losses.isEmpty || !receipts.isEmpty {
             output.append(UInt32(losses.count))
             for loss in losses {
                 output.append(UInt16(loss.utf8.count))
                 output.append(loss)
             }
         }
+        if !receipts.isEmpty {
+            output.append(UInt32(receipts.count))
+            for generation in receipts {
+                output.append(generation.number)
+                output.append(generation.receipts)
+            }
+        }
         output.patch(UInt32(output.count + 4), at: 12)
         output.append(crc32c(0, output.octets))
         output.pad(to: OutputBuffer.page)
-        // 29 octets for each of some thirty generations, 73 for each of some thirty operators, 402 for each loss: far
+        // 41 octets for each of some thirty generations, 73 for each of some thirty operators, 402 for each loss: far
         // from it.
         precondition(output.count <= Self.slotSize)
         return output
@@ -154,10 +170,21 @@ struct Superblock: Equatable {
                     result.losses.append(text.cut(toOctets: lossLength))
                 }
             }
+            if found >= 2, !cursor.isAtEnd { try result.readReceipts(&cursor) }
         } catch {
             return .unreadable
         }
         return .superblock(result)
+    }
+
+    private mutating func readReceipts(_ cursor: inout InputCursor) throws(FormatError) {
+        for _ in 0..<(try cursor.number(UInt32.self)) {
+            let number: UInt32 = try cursor.number()
+            let count: UInt64 = try cursor.number()
+            for place in generations.indices where generations[place].number == number {
+                generations[place].receipts = count
+            }
+        }
     }
 
     /// The readable ones of the two slots of the file `path`; throws if a newer version wrote one.

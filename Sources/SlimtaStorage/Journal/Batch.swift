@@ -11,6 +11,10 @@ struct Change {
         case accept(RecipientCount)
         case state(Fates)
         case remove(Fates, by: String?)
+        indirect case receipt(ReceiptRecord)
+        case forget(Receipt.Digest)
+        /// For the receipt of what is removed.
+        indirect case outcome(Ending)
     }
 
     var kind: Kind
@@ -48,6 +52,8 @@ final class Batch: @unchecked Sendable {
     @exclusivity(unchecked) var frames: [Int] = []
     @exclusivity(unchecked) var changes: [Change] = []
     @exclusivity(unchecked) var bodies: [PendingBody] = []
+    /// Of its receipts.
+    @exclusivity(unchecked) var keys: [Receipt.Digest] = []
     /// Who waits, in order.
     @exclusivity(unchecked) var waiters: [Waiter] = []
     /// When its first frame was made: all of them say so, they are less than a sync apart.
@@ -69,14 +75,16 @@ final class Batch: @unchecked Sendable {
         frames.removeAll(keepingCapacity: true)
         changes.removeAll(keepingCapacity: true)
         bodies.removeAll(keepingCapacity: true)
+        keys.removeAll(keepingCapacity: true)
         waiters.removeAll(keepingCapacity: true)
     }
 
     /// Appends the frame of `commit`, before which `accepted` recipients were accepted; its size, and which recipients it
-    /// accepts. `recipients` tells what the index knows of an envelope that leaves the queue.
+    /// accepts. `known` tells what the index knows of an envelope that leaves the queue: its recipients, and whether it has a
+    /// receipt.
     func encode(
         _ commit: QueueCommit, number: UInt64, durable: UInt64, accepted: AcceptedCount,
-        recipients: (QueueID) -> RecipientCount?
+        known: (QueueID) -> (recipients: RecipientCount?, hasReceipt: Bool)
     ) -> (size: Int, accepted: AcceptedCount) {
         let type: FrameType = !commit.accepted.isEmpty ? .accept : !commit.states.isEmpty ? .state : .remove
         if frames.isEmpty { begun = .now() }
@@ -105,9 +113,15 @@ final class Batch: @unchecked Sendable {
             changes.append(Change(kind: .state(Fates(state)), frame: start, id: state.id))
         }
         for ending in commit.ended {
-            EndingCodec.encode(ending, recipients(ending.id), into: buffer)
+            let (recipients, hasReceipt) = known(ending.id)
+            EndingCodec.encode(ending, recipients, into: buffer)
             changes.append(Change(kind: .remove(Fates(ending), by: ending.by), frame: start, id: ending.id))
+            if hasReceipt {
+                OutcomeCodec.encode(ending, into: buffer)
+                changes.append(Change(kind: .outcome(ending), frame: start, id: ending.id))
+            }
         }
+        encodeReceipts(commit, frame: start)
         FrameHeader.end(start, salt: salt, in: buffer)
         frames.append(start)
         last = number
@@ -121,13 +135,28 @@ final class Batch: @unchecked Sendable {
         return recipients
     }
 
+    private func encodeReceipts(_ commit: QueueCommit, frame: Int) {
+        for receipt in commit.receipts {
+            let record = ReceiptRecord(receipt)
+            record.octets.withUnsafeBytes { buffer.field(RecordTag.receipt, $0) }
+            keys.append(receipt.key)
+            changes.append(Change(kind: .receipt(record), frame: frame, id: receipt.id))
+        }
+        for key in commit.forgotten {
+            buffer.field(RecordTag.forgotten, key)
+            changes.append(Change(kind: .forget(key), frame: frame, id: QueueID(high: 0, low: 0)))
+        }
+    }
+
     /// How much was in it: to take the last frame out again.
     struct Mark {
-        var octets: Int, frames: Int, changes: Int, bodies: Int, last: UInt64
+        var octets: Int, frames: Int, changes: Int, bodies: Int, keys: Int, last: UInt64
     }
 
     var mark: Mark {
-        Mark(octets: buffer.count, frames: frames.count, changes: changes.count, bodies: bodies.count, last: last)
+        Mark(
+            octets: buffer.count, frames: frames.count, changes: changes.count, bodies: bodies.count, keys: keys.count,
+            last: last)
     }
 
     func rollBack(to mark: Mark) {
@@ -135,6 +164,7 @@ final class Batch: @unchecked Sendable {
         frames.removeLast(frames.count - mark.frames)
         changes.removeLast(changes.count - mark.changes)
         bodies.removeLast(bodies.count - mark.bodies)
+        keys.removeLast(keys.count - mark.keys)
         last = mark.last
     }
 

@@ -212,6 +212,7 @@ extension Journal {
                 state.position = position + size
                 state.unplaced -= size
                 state.durable = batch.last
+                for key in batch.keys { state.keys.remove(key) }
                 defer { if state.dirtySince == nil { state.dirtySince = monotonicMilliseconds() } }
                 return state.dirtySince == nil
             }
@@ -254,6 +255,9 @@ extension Journal {
                 case .state(let fates): index.setState(change.id, fates, at: location)
                 case .remove(let fates, let name):
                     if let spool = index.end(change.id, fates, by: name) { unneeded.append(spool) }
+                case .receipt(let record): index.receipts.insert(record, at: .now())
+                case .forget(let key): index.receipts.forget(key)
+                case .outcome(let ending): index.receipts.note(ending)
                 }
             }
             index.applied = batch.last
@@ -298,6 +302,7 @@ extension Journal {
             let failed = batches + state.sealed + [state.open]
             state.sealed = []
             state.open = Batch(capacity: 256 << 10)
+            state.keys = []
             state.unplaced = 0
             state.current.isPoisoned = true
             close(&state)

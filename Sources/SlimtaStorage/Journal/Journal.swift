@@ -39,6 +39,8 @@ final class Journal: Sendable {
         /// Octets of batches that have no place yet, without the open one.
         var unplaced = 0
         var waiting: [Waiting] = []
+        /// Of receipts that are encoded and not durable yet.
+        var keys: Set<Receipt.Digest> = []
         /// The number of the next frame.
         var next: UInt64
         /// Recipients accepted by the frames before it, since the queue was made.
@@ -126,7 +128,7 @@ final class Journal: Sendable {
             switch state.phase {
             case .broken(let reason, _, _): state.open.refuse(completion, .failed(reason))
             case .running:
-                if commit.accepted.isEmpty && commit.states.isEmpty && commit.ended.isEmpty {
+                if commit.isEmpty {
                     state.open.waiters.append(Batch.Waiter(completion: completion))
                 } else if state.isFull && !isPrivileged {
                     state.open.refuse(completion, .full)
@@ -155,10 +157,14 @@ final class Journal: Sendable {
         _ commit: QueueCommit, _ completion: @escaping Batch.Completion, _ isPrivileged: Bool, _ state: inout State
     ) -> Bool {
         let batch = state.open
+        if !commit.receipts.isEmpty, isRepeated(commit, state) {
+            batch.refuse(completion, .repeated)
+            return true
+        }
         let mark = batch.mark
         let (size, accepted) = batch.encode(
             commit, number: state.next, durable: state.durable, accepted: state.accepted,
-            recipients: { id in core.index.withLock { $0.entry(id)?.recipients } })
+            known: { id in core.index.withLock { ($0.entry(id)?.recipients, $0.receipts.key(of: id) != nil) } })
         if size > capacity {
             batch.rollBack(to: mark)
             batch.refuse(completion, .failed("a commit of \(size) octets is too large for the journal"))
@@ -174,11 +180,22 @@ final class Journal: Sendable {
             return true
         }
         state.next += 1
+        for receipt in commit.receipts { state.keys.insert(receipt.key) }
         state.accepted = state.accepted + accepted
         state.told = state.durable
         batch.waiters.append(Batch.Waiter(completion: completion))
         if batch.buffer.count >= core.options.batchSize { seal(&state) }
         return true
+    }
+
+    /// Whether a receipt with the key of one of the commit's is there, or on its way to the disk.
+    private func isRepeated(_ commit: QueueCommit, _ state: borrowing State) -> Bool {
+        let now = Timestamp.now()
+        for receipt in commit.receipts {
+            if state.keys.contains(receipt.key) { return true }
+            if core.index.withLock({ $0.receipts.find(receipt.key, at: now) != nil }) { return true }
+        }
+        return false
     }
 
     /// Closes the open batch and begins another one.

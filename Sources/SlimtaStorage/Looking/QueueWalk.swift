@@ -89,7 +89,8 @@ extension QueueWalk {
                 switch error {
                 case .notFound: break  // it has left meanwhile
                 case .damaged(let reason), .failed(let reason): page.unreadable.append((id, reason))
-                case .full, .closed, .away, .doubtful, .lost: page.unreadable.append((id, "\(error)"))
+                case .full, .closed, .away, .doubtful, .lost, .repeated:
+                    page.unreadable.append((id, "\(error)"))
                 }
             }
         }

@@ -216,16 +216,33 @@ private struct RebuildSources {
         _ info: GenerationInfo, _ fileSystem: any FileSystem, _ file: File
     ) throws -> (GenerationInfo, whole: UInt64) {
         var info = info
-        (info.records, info.envelopes) = (0, 0)
+        (info.records, info.envelopes, info.receipts) = (0, 0, 0)
         var whole: UInt64 = 0
         try ValueScan.run(
             fileSystem, file, salt: info.salt,
             value: { value, _ in
                 whole += 1
-                if value.kind == ValueKind.envelope.rawValue { info.envelopes += 1 }
-            }, unreadable: { claim, _ in if claim.kind != .label { info.records += 1 } })
-        info.records += whole
+                info.count(ValueKind(rawValue: value.kind))
+            },
+            unreadable: { claim, _ in
+                // An envelope that cannot be read is not counted as one: it is to be missed.
+                info.count(claim.kind == .envelope ? .body : claim.kind)
+            })
         return (info, whole)
+    }
+}
+
+extension GenerationInfo {
+    /// Counts a value of the file; nil: of a kind that a newer version knows.
+    fileprivate mutating func count(_ kind: ValueKind?) {
+        switch kind {
+        case .receipt, .forgotten: receipts += 1
+        case .envelope:
+            records += 1
+            envelopes += 1
+        case .body, .meta, .tombstone: records += 1
+        case .label, nil: break
+        }
     }
 }
 

@@ -15,4 +15,10 @@ enum RecordTag {
     static let range: UInt8 = 6
     /// Recipients accepted before this frame, since the queue was made: submitted, notices (8 octets each). First of all.
     static let accepted: UInt8 = 7
+    /// What a submission leaves behind (``ReceiptCodec``). Older versions pass over this one and those that follow.
+    static let receipt: UInt8 = 8
+    /// The key (32) of a receipt that is not needed any more.
+    static let forgotten: UInt8 = 9
+    /// How the recipients of an envelope with a receipt ended (``OutcomeCodec``).
+    static let outcome: UInt8 = 10
 }

@@ -1,6 +1,7 @@
 // The values in GDBM files: how they are sealed, and how they are found in a damaged file without its index.
 
 import SlimtaMail
+import SlimtaQueue
 
 /// What a value in a GDBM file is. The key is the kind's letter and the id's 16 octets (two little-endian halves).
 enum ValueKind: UInt8 {
@@ -12,6 +13,10 @@ enum ValueKind: UInt8 {
     case meta = 0x6D  // "m"
     /// An envelope that an older file lists has left the queue.
     case tombstone = 0x74  // "t"
+    /// A receipt, as in the journal; its id is the first half of its key. Older versions pass over it.
+    case receipt = 0x72  // "r"
+    /// A receipt that an older file has is not needed any more: its key, as in the journal.
+    case forgotten = 0x66  // "f"
     /// The number, kind and salt of the file itself.
     case label = 0x67  // "g"
 }
@@ -74,6 +79,9 @@ struct StoredValue {
         let octets = output.octets
         output.patch(crc(octets, UnsafeRawBufferPointer(rebasing: octets.dropFirst(size)), salt), at: 28)
     }
+
+    /// The id of the value of a receipt with this key.
+    static func id(of key: Receipt.Digest) -> QueueID { QueueID(high: key.a, low: key.b) }
 
     static func key(_ kind: ValueKind, _ id: QueueID) -> InlineKey { InlineKey(kind: kind, id: id) }
 

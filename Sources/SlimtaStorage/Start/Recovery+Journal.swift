@@ -18,6 +18,7 @@ extension Recovery {
         }
         expected = scan.expected
         frames = scan.frames
+        core.index.withLock { $0.receipts.settle(at: .now()) }
         for gap in scan.gaps {
             // That the file is missing has been told.
             let isFileMissing = missingSegments.contains { (gap.segment?.number ?? 0) < $0 && $0 < gap.before }
@@ -45,26 +46,13 @@ extension Recovery {
     private func replay(
         _ payload: UnsafeRawBufferPointer, _ location: Location
     ) throws(FormatError) -> AcceptedCount {
-        var envelopes: [EnvelopeOutline] = []
-        var states: [StateOutline] = []
-        var endings: [(Ending, RecipientCount?)] = []
-        var spool: SpoolReference?
-        var cursor = InputCursor(payload)
-        while let field = try cursor.field() {
-            switch field.tag {
-            case RecordTag.envelope: envelopes.append(try EnvelopeCodec.outline(field.value))
-            case RecordTag.spool: spool = try SpoolCodec.decode(field)
-            case RecordTag.state: states.append(try StateCodec.outline(field.value))
-            case RecordTag.ending: endings.append(try EndingCodec.decode(field))
-            default: break
-            }
-        }
+        let frame = try FrameContent(payload)
         var body = IndexEntry.noBody
-        if let first = envelopes.first, envelopes.count > 1 || spool != nil {
-            body = core.index.withLock { $0.addBody(first.id, spool: spool) }
+        if let first = frame.envelopes.first, frame.envelopes.count > 1 || frame.spool != nil {
+            body = core.index.withLock { $0.addBody(first.id, spool: frame.spool) }
         }
         var accepted = AcceptedCount()
-        for outline in envelopes {
+        for outline in frame.envelopes {
             accepted.add(outline.recipients)
             let slot = core.index.withLock { index in
                 index.count(outline.recipients)
@@ -73,21 +61,26 @@ extension Recovery {
             }
             summaries.set(slot, received: outline.received, outline.initial, outline.domains)
         }
-        for state in states {
+        for state in frame.states {
             let slot = core.index.withLock { index in
                 index.setState(state.id, state.fates, at: location)
                 return index.slot(of: state.id)
             }
             if let slot { summaries.update(slot, state) }
         }
-        for (ending, recipients) in endings {
+        for (ending, recipients) in frame.endings {
             core.index.withLock { index in
                 if index.slot(of: ending.id) != nil {
                     _ = index.end(ending.id, Fates(ending), by: ending.by)
                 } else if let recipients {
                     index.count(Fates(ending), of: recipients, by: ending.by)
                 }
+                index.receipts.note(ending)
             }
+        }
+        core.index.withLock { index in
+            for receipt in frame.receipts { index.receipts.insert(receipt, at: nil) }
+            for key in frame.forgotten { index.receipts.forget(key) }
         }
         return accepted
     }
@@ -158,5 +151,33 @@ extension Recovery {
             octets.withOctets { kept = core.quarantine("\(Segment.name(segment.number))-\(from)", $0) }
         }
         core.report(event(segment?.number ?? 0, from, kept))
+    }
+}
+
+/// What a frame says, as far as a start needs it: read whole before any of it is done.
+private struct FrameContent {
+    var envelopes: [EnvelopeOutline] = []
+    var states: [StateOutline] = []
+    var endings: [(Ending, RecipientCount?)] = []
+    var spool: SpoolReference?
+    var receipts: [ReceiptRecord] = []
+    var forgotten: [Receipt.Digest] = []
+
+    init(_ payload: UnsafeRawBufferPointer) throws(FormatError) {
+        var cursor = InputCursor(payload)
+        while let field = try cursor.field() {
+            switch field.tag {
+            case RecordTag.envelope: envelopes.append(try EnvelopeCodec.outline(field.value))
+            case RecordTag.spool: spool = try SpoolCodec.decode(field)
+            case RecordTag.state: states.append(try StateCodec.outline(field.value))
+            case RecordTag.ending: endings.append(try EndingCodec.decode(field))
+            case RecordTag.outcome:
+                let (id, recipients) = try OutcomeCodec.decode(field)
+                if let place = endings.lastIndex(where: { $0.0.id == id }) { endings[place].0.recipients = recipients }
+            case RecordTag.receipt: receipts.append(try ReceiptRecord(field.value))
+            case RecordTag.forgotten: forgotten.append(try field.digest())
+            default: break
+            }
+        }
     }
 }

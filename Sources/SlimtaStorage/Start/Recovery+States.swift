@@ -30,7 +30,7 @@ extension Recovery {
             switch kind {
             case .meta: states.insert(id)
             case .tombstone: ends.insert(id)
-            case .envelope, .body, .label: return false
+            case .envelope, .body, .receipt, .forgotten, .label: return false
             }
             return true
         }
@@ -49,7 +49,10 @@ extension Recovery {
                 }
         }
         if found.isAnyLost { try resurrect(nil, except: found.buried) }
-        core.index.withLock { $0.forgetTombstones() }
+        core.index.withLock { index in
+            index.forgetTombstones()
+            index.receipts.forgetChanges()
+        }
     }
 
     /// Reads one file of states.
@@ -62,6 +65,7 @@ extension Recovery {
         }
         defer { core.fileSystem.close(file) }
         var found: UInt64 = 0
+        var receipts: UInt64 = 0
         var unreadable = UnreadableStates()
         try ValueScan.run(
             core.fileSystem, file, salt: info.salt,
@@ -75,6 +79,15 @@ extension Recovery {
                     _ = self.core.index.withLock { $0.remove(value.id) }
                     all.buried.insert(value.id)
                     found += 1
+                case .receipt:
+                    let record = try ReceiptRecord(value.payload)
+                    self.core.index.withLock { $0.receipts.insert(record, at: nil) }
+                    receipts += 1
+                case .forgotten:
+                    var cursor = InputCursor(value.payload)
+                    guard let key = try cursor.field()?.digest() else { throw FormatError("forgotten receipt") }
+                    self.core.index.withLock { $0.receipts.forget(key) }
+                    receipts += 1
                 case .envelope, .body, .label, nil: break
                 }
             },
@@ -82,7 +95,20 @@ extension Recovery {
                 guard unreadable.note(claim.kind, claim.id), !self.isReadOnly else { return }
                 unreadable.kept = self.keep(file, at: offset, "\(claim.id)-\(claim.kind)") ?? unreadable.kept
             })
+        if receipts < info.receipts { tell(path, missing: info.receipts - receipts, of: info) }
         if found < info.records { tell(info, path, missing: info.records - found, unreadable, &all) }
+    }
+
+    /// Receipts that cannot be read cost no mail.
+    private func tell(_ path: String, missing: UInt64, of info: GenerationInfo) {
+        core.generation(info.number)?.markDamaged()
+        hasDamagedStates = true
+        core.report(
+            .damaged(
+                what: path, id: nil,
+                description:
+                    "\(missing) of \(info.receipts) receipts are unreadable: what is submitted again with one of "
+                    + "their keys is taken again", quarantine: nil))
     }
 
     /// A file of states has fewer records than it should: tells what is known of those that are missing.

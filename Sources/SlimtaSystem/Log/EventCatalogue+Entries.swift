@@ -295,6 +295,10 @@ extension EventCatalogue {
             "80b354f3445efce14374b40c93bab3b5", "refused by policy",
             "The message was refused before it was stored: @SLIMTA_REPLY@."),
         Entry(
+            "a5fad3463c084b72b68f54ea48ddd2b7", "submitted before",
+            "A message with the same key was submitted before, or is being stored at this moment: no second one was "
+                + "made of it."),
+        Entry(
             "b9cec285af42206871193fb22f84d8b1", "message could not be stored",
             "The message was not acknowledged, and the client was told to try again: @SLIMTA_ERROR@",
             remedy: "Look at the disk: room (df), errors (dmesg). Nothing that was acknowledged is concerned."),

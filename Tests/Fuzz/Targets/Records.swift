@@ -16,7 +16,9 @@ extension FuzzTarget {
             case 0: try checkEnvelope(bytes)
             case 1: try checkState(bytes)
             case 2: try checkMeta(bytes)
-            case 3: try checkEnding(bytes)
+            case 3:
+                try checkEnding(bytes)
+                try checkReceipt(bytes)
             case 4: try checkValue(bytes)
             case 5: try checkSuperblock(octets)
             case 6: try checkWritten(octets)
@@ -94,6 +96,15 @@ private func checkEnding(_ octets: UnsafeRawBufferPointer) throws {
             try same(counted?.raw, recipients?.raw, "the recipients of an ending")
         }
     }
+}
+
+private func checkReceipt(_ octets: UnsafeRawBufferPointer) throws {
+    _ = try? OutcomeCodec.decode(Field(tag: RecordTag.outcome, value: octets))
+    guard let record = try? ReceiptRecord(octets) else { return }
+    let receipt = try record.receipt()
+    let written = ReceiptRecord(receipt)
+    try same(try written.receipt(), receipt, "a receipt")
+    try same(written.outline.envelopes, receipt.envelopes.map(\.id), "the envelopes of a receipt")
 }
 
 private func checkValue(_ octets: UnsafeRawBufferPointer) throws {
