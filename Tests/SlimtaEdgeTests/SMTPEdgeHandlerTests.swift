@@ -3,6 +3,7 @@
 import NIOCore
 import NIOEmbedded
 import SlimtaMail
+import SlimtaNet
 import SlimtaQueue
 import SlimtaSMTP
 import Testing

@@ -54,6 +54,7 @@ package final class HTTPEdge: Edge {
 private final class HTTPSessions: EdgeProtocol, HTTPService {
     let settings: Mutex<HTTPEdgeSettings>
     private let submissions: any Submissions
+    private let keys: SubmissionKeys
     private let log: SessionLog
     /// Where what was left out of the log is summed up.
     private let eventLoop: any EventLoop
@@ -67,6 +68,7 @@ private final class HTTPSessions: EdgeProtocol, HTTPService {
         self.eventLoop = eventLoop
         self.settings = Mutex(settings)
         self.submissions = submissions
+        keys = SubmissionKeys(submissions)
         self.log = log
     }
 
@@ -96,7 +98,7 @@ private final class HTTPSessions: EdgeProtocol, HTTPService {
 
     func respond(to request: HTTPRequest, body: HTTPBody) async throws -> HTTPResponse {
         let exchange = HTTPExchange(
-            request, settings: settings.withLock { $0 }, submissions: submissions, log: log)
+            request, settings: settings.withLock { $0 }, submissions: submissions, keys: keys, log: log)
         guard let path = HTTPTarget(request.target)?.path else {
             return exchange.turnDown(400, "the request's target cannot be read")
         }

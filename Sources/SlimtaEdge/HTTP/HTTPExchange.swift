@@ -25,12 +25,18 @@ package struct HTTPExchange: Sendable {
     package let settings: HTTPEdgeSettings
     /// Where messages go.
     package let submissions: any Submissions
+    /// The keys of those that are being made.
+    let keys: SubmissionKeys
     private let log: SessionLog
 
-    init(_ request: HTTPRequest, settings: HTTPEdgeSettings, submissions: any Submissions, log: SessionLog) {
+    init(
+        _ request: HTTPRequest, settings: HTTPEdgeSettings, submissions: any Submissions, keys: SubmissionKeys,
+        log: SessionLog
+    ) {
         self.request = request
         self.settings = settings
         self.submissions = submissions
+        self.keys = keys
         self.log = log
     }
 

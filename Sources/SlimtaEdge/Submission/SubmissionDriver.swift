@@ -35,6 +35,8 @@ final class SubmissionDriver {
 
     private var id: QueueID?
     private var collector: MessageCollector?
+    /// What the message leaves behind.
+    private var receipt: Receipt?
     private var reader: ContentReader
     /// Who waits until there is room for more content.
     private var waiting: ((Reply?) -> Void)?
@@ -101,7 +103,8 @@ final class SubmissionDriver {
         if collector.isBackedUp { waiting = completion } else { completion(nil) }
     }
 
-    func end(completion: @escaping ((reply: Reply, id: QueueID)) -> Void) {
+    func end(receipt: Receipt?, completion: @escaping ((reply: Reply, id: QueueID)) -> Void) {
+        self.receipt = receipt
         let collector = collect()
         var last = ByteBuffer()
         reader.finish(into: &last)
@@ -247,7 +250,7 @@ final class SubmissionDriver {
             switch result {
             case .success(let message):
                 self.setup.submissions.submit(
-                    envelope, message, terms: terms, session: self.setup.lines.session,
+                    envelope, message, terms: terms, receipt: self.receipt, session: self.setup.lines.session,
                     completion: self.here { driver, reply in
                         if reply.isPositive {
                             driver.gate?.accepted(from: connection.peer.address, login: submission.login)

@@ -75,10 +75,11 @@ package final class SubmissionSession: Sendable {
 
     /// The content is whole: rules, policies and the queue have the last word.
     ///
+    /// - Parameter receipt: what the message leaves behind, with the id that the request chose; nil: nothing.
     /// - Returns: the reply, 250 when the message is durable; and the id of its envelope, which it also has in the log if it
     ///   is refused.
-    package func end() async -> (reply: Reply, id: QueueID) {
-        await call { driver, done in driver.end(completion: done) }
+    package func end(receipt: Receipt? = nil) async -> (reply: Reply, id: QueueID) {
+        await call { driver, done in driver.end(receipt: receipt, completion: done) }
     }
 
     /// Nothing is to be kept, and nobody asked any more. Nothing happens once the queue has the message.
