@@ -31,6 +31,12 @@ private enum Fault: String, CaseIterable {
     case reads
     /// The next start forgets what is held.
     case forgetsHolds
+    /// A key that is there is no reason to refuse a message.
+    case takesKeysTwice
+    /// The receipt is written a moment after its message.
+    case receiptApart
+    /// Ends are not noted in receipts.
+    case notesNothing
 
     /// The check that is to find it.
     var check: String {
@@ -44,6 +50,9 @@ private enum Fault: String, CaseIterable {
         case .oneAccount: "the ledger"
         case .reads: "nothing after close"
         case .forgetsHolds: "restart after a crash"
+        case .takesKeysTwice: "a receipt's key comes once"
+        case .receiptApart: "a message and its receipt are one"
+        case .notesNothing: "what became of a submission"
         }
     }
 }
@@ -127,7 +136,24 @@ private final class Mutant: QueueBackend {
                 commit.accepted[index].envelope.sender = Mailbox(parsing: "a@x.test")
             }
             sound.commit(commit, completion: completion)
-        case .notAtOnce, .overlappingPages, .pagesByNumber, .sortedStates, .shortSpool, .reads, .forgetsHolds:
+        case .takesKeysTwice:
+            sound.commit(commit) { result in
+                guard case .failure(.repeated) = result else { return completion(result) }
+                var commit = commit
+                commit.receipts = []
+                self.sound.commit(commit, completion: completion)
+            }
+        case .receiptApart where !commit.receipts.isEmpty:
+            var first = commit
+            first.receipts = []
+            sound.commit(first) { _ in
+                Task {
+                    try? await Task.sleep(for: .milliseconds(2))
+                    self.sound.commit(QueueCommit(receipts: commit.receipts), completion: completion)
+                }
+            }
+        case .notAtOnce, .overlappingPages, .pagesByNumber, .sortedStates, .shortSpool, .reads, .forgetsHolds,
+            .receiptApart, .notesNothing:
             sound.commit(commit, completion: completion)
         }
     }
@@ -146,7 +172,14 @@ private final class Mutant: QueueBackend {
     }
 
     func receipt(for key: Receipt.Digest) async throws(StorageError) -> Receipt? { try await sound.receipt(for: key) }
-    func receipt(of id: QueueID) async throws(StorageError) -> Receipt? { try await sound.receipt(of: id) }
+    func receipt(of id: QueueID) async throws(StorageError) -> Receipt? {
+        var receipt = try await sound.receipt(of: id)
+        guard fault == .notesNothing, let parts = receipt?.envelopes else { return receipt }
+        receipt?.envelopes = parts.map { part in
+            .init(id: part.id, recipients: part.recipients.map { .init(address: $0.address) })
+        }
+        return receipt
+    }
 
     func beginSpool(_ id: QueueID) -> any SpoolWriter {
         let writer = sound.beginSpool(id)
@@ -170,7 +203,7 @@ private final class Mutant: QueueBackend {
             let page = Array(all.dropFirst(offset).prefix(count))
             return QueuedPage(envelopes: page, next: page.count < count ? nil : page.last?.envelope.id)
         case .notAtOnce, .countsAttempts, .early, .sortedStates, .unordered, .shortSpool, .oneAccount, .reads,
-            .forgetsHolds:
+            .forgetsHolds, .takesKeysTwice, .receiptApart, .notesNothing:
             return try await sound.page(after: place, count: count)
         }
     }
