@@ -22,6 +22,7 @@ import time
 import traceback
 
 import faults
+import keyed
 import kill
 import powercut
 import shutdown
@@ -52,6 +53,7 @@ def rigs(rounds, seed, short):
             ("powercut-ext4", powercut.obstacle("ext4"), lambda: powercut.run(6, seed, "ext4", seconds=1)),
             ("shutdown", shutdown.obstacle(), lambda: shutdown.run(1, seed)),
             ("kill", None, lambda: kill.run(4, seed)),
+            ("keyed", None, lambda: keyed.run(120, 2, seed)),
             ("faults", None, lambda: faults.run(4, seed)),
             ("full", root_only(), faults.run_full),
         ]
@@ -62,6 +64,7 @@ def rigs(rounds, seed, short):
         ("powercut-xfs", powercut.obstacle("xfs"), lambda: powercut.run(cuts, seed, "xfs")),
         ("shutdown", shutdown.obstacle(), lambda: shutdown.run(max(1, rounds // 3), seed)),
         ("kill", None, lambda: kill.run(rounds, seed)),
+        ("keyed", None, lambda: keyed.run(max(1000, rounds * 10), max(5, rounds // 10), seed)),
         ("faults", None, lambda: faults.run(max(1, rounds // 2), seed)),
         ("unrecorded", None, faults.run_unrecorded),
         ("full", root_only(), faults.run_full),
