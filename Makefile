@@ -152,7 +152,7 @@ install-files:
 	    sed -e 's|^listen = \["\[::\]|listen = ["127.0.0.1|' \
 	    -e '/^# \[\[edge]]$$/{N;/"sendmail"/{N;N;s/^# //;s/\n# /\n/g}}' etc/slimta.conf >"$(DESTDIR)$(SYSCONFDIR)/slimta.conf" && \
 	    chmod 644 "$(DESTDIR)$(SYSCONFDIR)/slimta.conf"; }
-	for unit in slimtad.service slimtad.socket slimtad-submissions.socket; do \
+	for unit in slimtad.service slimtad.socket slimtad-submissions.socket slimtad-pipe.socket slimtad-pipe.service; do \
 	    sed 's,/usr/\(sbin\|libexec\)/slimtad,$(PREFIX)/\1/slimtad,g' systemd/$$unit >"$(DESTDIR)$(UNITDIR)/$$unit" && \
 	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit; done
 	install -D -m 644 systemd/slimtad.sysusers "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf"
@@ -177,6 +177,7 @@ uninstall:
 	rm -rf "$(DESTDIR)$(PREFIX)/sbin/slimtad" "$(DESTDIR)$(PREFIX)/libexec/slimtad" \
 	    "$(DESTDIR)$(UNITDIR)/slimtad.service" \
 	    "$(DESTDIR)$(UNITDIR)/slimtad.socket" "$(DESTDIR)$(UNITDIR)/slimtad-submissions.socket" \
+	    "$(DESTDIR)$(UNITDIR)/slimtad-pipe.socket" "$(DESTDIR)$(UNITDIR)/slimtad-pipe.service" \
 	    "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf" "$(DESTDIR)/usr/lib/tmpfiles.d/slimtad.conf" \
 	    "$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog" "$(DESTDIR)$(MANDIR)/man8/slimtad.8" \
 	    "$(DESTDIR)$(MANDIR)/man8/slimtad-queue.8" "$(DESTDIR)$(MANDIR)/man8/slimtad-sendmail.8" \

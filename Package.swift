@@ -91,8 +91,13 @@ let package = Package(
         room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore]),
         room("SlimtaSystem", ["SlimtaMail", "CSystemd", "CLinux", logging]),
 
+        // 2: commands that mail goes into: what the daemon asks of the helper that starts them, and that helper. Apart, for it
+        // may run with root's rights: it is to be small, and to see nothing of mail but addresses.
+        room("SlimtaPipe", ["SlimtaMail", "CLinux"]),
+
         // 2: what is between an edge and the queue: policies, and who runs them
-        room("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", nioCore, logging]),
+        // Who mail is forwarded to is said and matched as rules are (SlimtaRules).
+        room("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", nioCore, logging]),
 
         // 2: what every protocol over sockets needs: listening, PROXY headers, HTTP, JSON
         // CRC32C, which PROXY headers are checked by, is in CLinux once: with the processor's instructions for it.
@@ -112,6 +117,8 @@ let package = Package(
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaNet", nioCore, nioPosix,
                 logging,
+                // A pipe's commands are started by a helper, which is asked over a socket with a descriptor beside it.
+                "SlimtaPipe", "CLinux",
             ]),
         room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaNet", nioCore, logging]),
 
@@ -124,6 +131,7 @@ let package = Package(
             dependencies: [
                 "SlimtaMail", "SlimtaRules", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS",
                 "SlimtaStorage", "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl",
+                "SlimtaPipe",
                 "SlimtaConfiguration",
                 argumentParser, logging, nioCore, nioPosix,
             ],
@@ -145,7 +153,8 @@ let package = Package(
         tests("SlimtaMail", [nioCore]),
         tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
         tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", "StorageKit", nioCore, logging]),
-        tests("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore, logging]),
+        tests("SlimtaPipe", ["SlimtaMail", "CLinux"]),
+        tests("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaStorage", nioCore, logging]),
         tests("SlimtaCrypto"),
         tests("SlimtaRules", ["SlimtaMail", nioCore]),
         tests("SlimtaSPF", ["SlimtaMail"]),
@@ -166,8 +175,8 @@ let package = Package(
         tests(
             "SlimtaRelay",
             [
-                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", nioCore, nioPosix, nioEmbedded,
-                logging,
+                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaPipe", nioCore, nioPosix,
+                nioEmbedded, logging,
             ]),
         tests(
             "SlimtaControl",

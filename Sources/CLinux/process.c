@@ -180,6 +180,16 @@ static int reduce_capabilities(uint32_t kept) {
 
 int linux_clear_capabilities(void) { return reduce_capabilities(0); }
 
+int linux_keep_capabilities_for_commands(void) {
+    const uint32_t kept = 1U << CAP_SETUID | 1U << CAP_SETGID | 1U << CAP_KILL;
+    capabilities now, left;
+    int error = get_capabilities(now);
+    if (error != 0) return error;
+    memset(left, 0, sizeof left);
+    left[0].permitted = left[0].effective = now[0].permitted & kept;
+    return set_capabilities(left);
+}
+
 bool linux_has_no_capabilities(void) {
     capabilities data;
     if (get_capabilities(data) != 0) return false;

@@ -68,31 +68,3 @@ extension Configuration {
         }
     }
 }
-
-/// Where a service listens that we connect to: "127.0.0.1:10040" or "unix:/path".
-package enum ServiceAddress: Hashable, Sendable, CustomStringConvertible {
-    /// An IP address with a port.
-    case tcp(HostPort)
-    /// An absolute path.
-    case unix(path: String)
-
-    /// From text; nil if it is neither. A host has to be an address, or "localhost": no question waits for the DNS.
-    package init?(_ text: String) {
-        switch ListenAddress(text) {
-        case .tcp(var address):
-            if address.host == "localhost" { address.host = "127.0.0.1" }
-            guard let ip = address.address, !ip.isUnspecified else { return nil }
-            self = .tcp(address)
-        case .unix(let path): self = .unix(path: path)
-        case .systemd, nil: return nil
-        }
-    }
-
-    /// As slimta.conf writes it.
-    package var description: String {
-        switch self {
-        case .tcp(let address): address.description
-        case .unix(let path): "unix:\(path)"
-        }
-    }
-}

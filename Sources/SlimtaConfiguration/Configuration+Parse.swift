@@ -94,7 +94,15 @@ extension Configuration {
             hasAllLists: root.isSound("dnsbl") && root.mistakes.document.isTellingAbsence(ofTable: "dnsbl"))
         limits.read(root.section("limits"))
         auth.read(root.section("auth"))
+        forwards = Self.readForwards(root.sections("forward"))
+        let spamAssassin = root.section("spamassassin")
+        self.spamAssassin = SpamAssassinSettings(spamAssassin)
         queue.read(root.section("queue"))
+        if queue.policies.contains(.spamassassin), !spamAssassin.exists,
+            root.mistakes.document.isTellingAbsence(ofTable: "spamassassin")
+        {
+            root.report("spamassassin", "missing", "required is the table [spamassassin] with the policy of that name")
+        }
         (relay, routes) = RelayReader.read(root.section("relay"), routes: root.sections("route"))
         dns.read(root.section("dns"))
         root.refuseUnknownKeys()
@@ -120,7 +128,7 @@ extension Setting {
     }
 
     /// The name of a user or group, not root's: to drop to root would be not to drop.
-    fileprivate func account(_ kind: String) -> String? {
+    func account(_ kind: String) -> String? {
         text("the name of a \(kind), not root") { name in
             let isName = (1...32).contains(name.utf8.count) && name.utf8.first != UInt8(ascii: "-")
             return isName && name != "root" && name.utf8.allSatisfy(Self.isNameOctet) ? name : nil

@@ -39,6 +39,20 @@ extension Configuration {
                 + "authenticated = true checks them too"
             warnings.append(Warning(keyPath: "spf", text: text))
         }
+        warnings += forwardWarnings
+        if spamAssassin != nil, !queue.policies.contains(.spamassassin) {
+            let text = "spamd is not asked: \"spamassassin\" is not in policies of [queue]"
+            warnings.append(Warning(keyPath: "spamassassin", text: text))
+        }
+        for (path, relay) in [("relay", relay)] + routes.indices.map({ ("route[\($0)]", routes[$0].relay) }) {
+            guard case .pipe(let pipe) = relay.type, pipe.processes > self.relay.connectionsPerDestination else {
+                continue
+            }
+            let text =
+                "of \(pipe.processes) at once only \(self.relay.connectionsPerDestination) are begun, unless a message has "
+                + "several recipients: see connections_per_destination in [relay]"
+            warnings.append(Warning(keyPath: "\(path).processes", text: text))
+        }
         return warnings
     }
 

@@ -29,6 +29,10 @@ package struct Configuration: Sendable, Equatable {
     package var limits = Limits()
     /// `[auth]`, for all edges.
     package var auth = Auth()
+    /// `[[forward]]`, in the file's order: the first that is for a recipient counts.
+    package var forwards: [ForwardRule] = []
+    /// `[spamassassin]`; nil: nobody is asked.
+    package var spamAssassin: SpamAssassinSettings?
     /// `[queue]`
     package var queue = Queue()
     /// `[relay]`: where mail goes that no route takes.
@@ -240,6 +244,10 @@ extension Configuration {
             case date
             /// Adds Message-ID where it is missing (RFC 6409 section 8.3).
             case messageID = "message_id"
+            /// Puts others in the place of recipients, as `[[forward]]` says.
+            case forward
+            /// Asks spamd, as `[spamassassin]` says.
+            case spamassassin
             /// Adds our Received field (RFC 5321 section 4.4).
             case received
             /// An envelope for each domain of the recipients.
@@ -272,6 +280,8 @@ extension Configuration {
             case smtp(host: HostPort, login: Login?)
             /// Into a maildir: an absolute path.
             case maildir(path: String)
+            /// Into a command, which is started for each recipient.
+            case pipe(PipeSettings)
             /// To nowhere: everything is delivered at once and gone.
             case blackhole
 
@@ -279,7 +289,7 @@ extension Configuration {
             package var login: Login? {
                 switch self {
                 case .smtp(_, let login): login
-                case .mx, .maildir, .blackhole: nil
+                case .mx, .maildir, .pipe, .blackhole: nil
                 }
             }
 
@@ -287,7 +297,7 @@ extension Configuration {
             package var connects: Bool {
                 switch self {
                 case .mx, .smtp: true
-                case .maildir, .blackhole: false
+                case .maildir, .pipe, .blackhole: false
                 }
             }
         }

@@ -7,7 +7,7 @@ import SlimtaMail
 struct RelayReader {
     /// What `type` may say.
     enum Kind: String, CaseIterable {
-        case mx, smtp, maildir, blackhole
+        case mx, smtp, maildir, pipe, blackhole
     }
 
     private typealias Relay = Configuration.Relay
@@ -17,15 +17,16 @@ struct RelayReader {
         "port": [.mx], "allow_networks": [.mx], "refuse_networks": [.mx],
         "host": [.smtp], "username": [.smtp], "password_file": [.smtp],
         "path": [.maildir],
-    ]
+    ].merging(PipeKeys.names.map { ($0, [.pipe]) }) { $1 }
     /// The keys of [relay] that decide what a route lacks: if one of them is wrong, nothing is said of that.
-    private static let deciding = ["host", "path", "tls"]
+    private static let deciding = ["host", "path", "tls", "command"]
 
     private var kind: Kind
     private var relay: Configuration.Relay
     private var host: HostPort?
     private var login: LoginKeys
     private var path: String?
+    private var pipe: PipeKeys
 
     /// Reads [relay] and all of [[route]].
     static func read(
@@ -62,6 +63,7 @@ struct RelayReader {
         // A password is for the host that it was given for, and for no other.
         login = LoginKeys(table, inherited: table.has("host") ? nil : base?.login)
         path = table["path"]?.absolutePath() ?? base?.path
+        pipe = PipeKeys(table, base: base?.pipe)
     }
 
     private static func readDomains(_ table: Section, _ taken: inout [DomainPattern: String]) -> [DomainPattern] {
@@ -102,6 +104,7 @@ struct RelayReader {
                         ?? HostPort(host: "", port: 0),
                     login: login.login)
             case .maildir: .maildir(path: required(path, "path", "an absolute path") ?? "")
+            case .pipe: .pipe(required(pipe.whole, "command", "a list such as [\"/usr/lib/x\", \"{user}\"]") ?? .init())
             case .blackhole: .blackhole
             }
         return relay

@@ -75,7 +75,8 @@ package struct ReceivedPolicy: QueuePolicy {
         }
     }
 
-    private static func field(for envelope: Envelope, _ context: PolicyContext) -> String {
+    /// The field of one envelope.
+    static func field(for envelope: Envelope, _ context: PolicyContext) -> String {
         let client = envelope.client
         var field = "Received: from \(client.name.isEmpty ? "unknown" : client.name.asClientName)"
         if client.address.isEmpty {

@@ -59,19 +59,39 @@ package final class Intake: Submissions {
         let context = PolicyContext(
             hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset,
             newID: newID)
-        var mail: PolicyMail
+        let mail: PolicyMail
         do throws(PolicyRefusal) {
             mail = try settings.policies.apply(to: envelope, message, context)
         } catch {
             log(.info, "refused by policy", envelope, message, session, ["reply": "\(error.reply)"])
             return completion(error.reply)
         }
+        guard settings.policies.waits else {
+            return store(mail, envelope, message, terms, receipt, session, completion)
+        }
+        Task {
+            do throws(PolicyRefusal) {
+                let mail = try await settings.policies.finish(mail, context)
+                store(mail, envelope, message, terms, receipt, session, completion)
+            } catch {
+                log(.info, "refused by policy", envelope, message, session, ["reply": "\(error.reply)"])
+                completion(error.reply)
+            }
+        }
+    }
+
+    private func store(
+        _ mail: PolicyMail, _ envelope: Envelope, _ message: Message, _ terms: SubmissionTerms, _ receipt: Receipt?,
+        _ session: String, _ completion: @escaping @Sendable (Reply) -> Void
+    ) {
+        var mail = mail
+        let heldReason = terms.heldReason ?? mail.heldReason
         if !terms.fields.isEmpty { mail.prepend(terms.fields) }
-        queue.accept(mail.envelopes, mail.message, heldReason: terms.heldReason, receipt: receipt) {
+        queue.accept(mail.envelopes, mail.message, heldReason: heldReason, receipt: receipt) {
             [self, mail] result in
             switch result {
             case .success:
-                let held: Logger.Metadata = terms.heldReason.map { ["held": "\($0)"] } ?? [:]
+                let held: Logger.Metadata = heldReason.map { ["held": "\($0)"] } ?? [:]
                 for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, held) }
                 completion(Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"))
             case .failure(.repeated):

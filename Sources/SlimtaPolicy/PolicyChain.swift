@@ -4,20 +4,40 @@
 internal import NIOCore
 package import SlimtaMail
 
+/// One of the policies of `[queue] policies`.
+package enum PolicyStep: Sendable {
+    /// One that is done when it returns.
+    case immediate(any QueuePolicy)
+    /// One that waits for somebody else.
+    case waiting(any WaitingPolicy)
+}
+
 /// Policies in their order.
 package struct PolicyChain: Sendable {
+    /// Those before the first that waits: all of them, as a rule.
     private let policies: [any QueuePolicy]
+    /// The first that waits, and all behind it.
+    private let rest: [PolicyStep]
+
+    /// Whether ``finish(_:_:)`` has anything to do.
+    package var waits: Bool { !rest.isEmpty }
 
     /// - Parameter policies: as configured. ``ReceivedPolicy`` runs last wherever it stands, since its field names the
     ///   queue id, and a lone recipient, of each envelope that the others make.
     /// - Parameter receivedHops: the most Received fields that a message may have (RFC 5321 section 6.3).
     package init(_ policies: [any QueuePolicy], receivedHops: Int) {
-        self.policies =
-            [HeaderCheck(receivedHops: receivedHops), BccRemoval()] + policies.filter { !($0 is ReceivedPolicy) }
-            + policies.filter { $0 is ReceivedPolicy }
+        self.init(policies.map { .immediate($0) }, receivedHops: receivedHops)
     }
 
-    /// Runs all policies on a message that has just been submitted.
+    /// The same with policies that wait.
+    package init(_ steps: [PolicyStep], receivedHops: Int) {
+        let all = steps.filter { !$0.isReceived } + steps.filter(\.isReceived)
+        let immediate = all.prefix { $0.immediate != nil }
+        policies = [HeaderCheck(receivedHops: receivedHops), BccRemoval()] + immediate.compactMap(\.immediate)
+        rest = Array(all[immediate.endIndex...])
+    }
+
+    /// Runs all policies on a message that has just been submitted, up to the first that waits.
     package func apply(
         to envelope: Envelope, _ message: Message, _ context: PolicyContext
     ) throws(PolicyRefusal) -> PolicyMail {
@@ -25,6 +45,24 @@ package struct PolicyChain: Sendable {
         for policy in policies { try policy.apply(to: &mail, context) }
         return mail
     }
+
+    /// Runs those that ``apply(to:_:_:)`` has left.
+    package func finish(_ mail: PolicyMail, _ context: PolicyContext) async throws(PolicyRefusal) -> PolicyMail {
+        var mail = mail
+        for step in rest {
+            switch step {
+            case .immediate(let policy): try policy.apply(to: &mail, context)
+            case .waiting(let policy): try await policy.apply(to: &mail, context)
+            }
+        }
+        return mail
+    }
+}
+
+extension PolicyStep {
+    fileprivate var immediate: (any QueuePolicy)? { if case .immediate(let policy) = self { policy } else { nil } }
+
+    fileprivate var isReceived: Bool { immediate is ReceivedPolicy }
 }
 
 /// Removes Bcc fields: the other recipients are not to see them (RFC 5322 section 3.6.3). Always second.

@@ -7,6 +7,8 @@ package import SlimtaMail
 package struct PolicyMail: Sendable {
     /// One at first; policies that split make more. They share the message.
     package var envelopes: [Envelope]
+    /// Why all of it waits in the queue until an operator releases it; nil: it does not.
+    package var heldReason: String?
     /// The content as the client sent it.
     package private(set) var message: Message
     /// The header of `message`.
@@ -85,6 +87,13 @@ package struct PolicyRefusal: Error, Hashable, Sendable {
 package protocol QueuePolicy: Sendable {
     /// Looks at a message and changes what it is there to change. It runs on an event loop: it must neither block nor wait.
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal)
+}
+
+/// As ``QueuePolicy``, for one that asks somebody else: it may wait, and has a limit for that. A chain without one costs
+/// nothing more than before: see ``PolicyChain``.
+package protocol WaitingPolicy: Sendable {
+    /// Looks at a message and changes what it is there to change.
+    func apply(to mail: inout PolicyMail, _ context: PolicyContext) async throws(PolicyRefusal)
 }
 
 extension Envelope {

@@ -15,6 +15,9 @@ extension Queue {
                 "status": "\(event.outcome.reply.effectiveStatus)", "reply": "\(event.outcome.reply)",
                 "delay": "\(delay / 1000).\(String(String(1000 + delay % 1000).dropFirst()))",
             ]
+            if let original = stored.envelope.original(of: event.recipient) {
+                metadata["original_recipient"] = "\(original)"
+            }
             if event.kind == .deferred, let next = resolution.state?.due {
                 metadata["next"] = "\(max(next - now, .zero).milliseconds / 1000)s"
             }

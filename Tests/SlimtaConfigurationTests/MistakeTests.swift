@@ -125,7 +125,7 @@ import Testing
             "9: queue.policies[1]: found \"date\" a second time; allowed is each once"),
         Case(
             "[relay]\ntype = \"lmtp\"",
-            "9: relay.type: found \"lmtp\"; allowed is \"mx\", \"smtp\", \"maildir\", \"blackhole\"; did you mean \"smtp\"?"
+            "9: relay.type: found \"lmtp\"; allowed is \"mx\", \"smtp\", \"maildir\", \"pipe\", \"blackhole\"; did you mean \"smtp\"?"
         ),
         Case(
             "[tls]\ncertificate = \"/c\"\nkey = \"/k\"\nminimum = 1.2",

@@ -25,7 +25,15 @@ import Testing
         received: Timestamp(milliseconds: 0),
         client: ClientInfo(address: "", name: "", protocolWord: ""))
 
-    @Test(arguments: [plain, makeEnvelope(to: (0..<20).map { "r\($0)@d\($0 / 3).example" })])
+    /// With whom the sender has named instead of some recipients.
+    static let forwarded: Envelope = {
+        var envelope = makeEnvelope(to: ["a@x.test", "b@x.test", "\"c d\"@x.test"])
+        envelope.setOriginal(Mailbox(localPart: "team", domain: "x.test"), of: envelope.recipients[0])
+        envelope.setOriginal(Mailbox(localPart: "\"t@t\"", domain: "\u{FC}.test"), of: envelope.recipients[2])
+        return envelope
+    }()
+
+    @Test(arguments: [plain, makeEnvelope(to: (0..<20).map { "r\($0)@d\($0 / 3).example" }), forwarded])
     func envelopeRoundTrip(_ envelope: Envelope) throws {
         let octets = encoded { EnvelopeCodec.encode(envelope, due: someDue, tag: 1, into: $0) }
         try with(Array(octets.dropFirst(5))) { octets in

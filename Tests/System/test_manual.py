@@ -503,6 +503,33 @@ def test_addresses_of_every_kind(typist):
     assert listening(machine) == ["*:465", "*:587"]
 
 
+def test_a_command_for_each_recipient(typist):
+    """slimtad(8): the unit that runs commands as others, which slimtad.service itself never could."""
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    machine.write("/usr/local/bin/deliver", '#!/bin/sh\n{ id -un; grep -E "CapEff|NoNewPrivs" /proc/self/status; cat; } '
+                                            '>"/var/mail/$1"\n')
+    machine.run("chmod 755 /usr/local/bin/deliver; chmod 1777 /var/mail")
+    machine.append(
+        '[[route]]\ndomains = ["pipe.test"]\ntype = "pipe"\ncommand = ["/usr/local/bin/deliver", "{user}"]\n'
+        'user = "mail"\n')
+    assert "slimtad-pipe.socket" in typist.type("slimtad check")
+    typist.type("systemctl enable --now slimtad-pipe.socket")
+    assert "slimtad-pipe.socket" not in typist.type("slimtad check")
+    typist.type("systemctl reload slimtad")
+    with machine.connect(587, "alice") as client:
+        client.sendmail("a@origin.test", ["piped@pipe.test"], b"Subject: piped\r\n\r\nHello\r\n")
+    wait_until(lambda: "Hello" in machine.run("cat /var/mail/piped 2>/dev/null; true"), 30, "the command")
+    text = machine.read("/var/mail/piped")
+    assert text.startswith("mail\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nReturn-Path: <a@origin.test>\n")
+    assert machine.run("stat -c %U /var/mail/piped").strip() == "mail"
+    helper = int(machine.run("systemctl show -p MainPID --value slimtad-pipe"))
+    # CAP_KILL, CAP_SETGID, CAP_SETUID.
+    assert machine.run(f"awk '/CapBnd/ {{print $2}}' /proc/{helper}/status").strip() == "00000000000000e0"
+    machine.write(CONFIGURATION, before)
+    typist.type("systemctl reload slimtad")
+
+
 def test_daemon_table_is_read_at_start(typist):
     machine = typist.machine
     before = machine.read(CONFIGURATION)

@@ -38,6 +38,9 @@ void linux_run_in_binder(void (*job)(void *), void *context);
 // Gives up all capabilities of this thread: ambient, inheritable, permitted, effective.
 int linux_clear_capabilities(void);
 
+// Gives up all capabilities of this thread but those to become other users and to end their processes.
+int linux_keep_capabilities_for_commands(void);
+
 // Whether this thread has no permitted and no effective capability.
 bool linux_has_no_capabilities(void);
 

@@ -29,6 +29,8 @@ package final class Gate: Sendable {
     let lookups: Lookups?
     /// In the order in which they are asked.
     let services: [Service]
+    /// Who is refused, or given to others behind DATA.
+    let forwards: ForwardRules
     private let rates: MessageRates?
     /// What is looked up as soon as it can be: somebody may need it, and then it has been under way for a while.
     private let facts: Set<Fact>
@@ -44,10 +46,13 @@ package final class Gate: Sendable {
     ///   - lookups: nil only if no rule needs any, SPF is not asked, and there are no services, which are told the client's
     ///     name.
     ///   - rates: of all edges; nil: no rule of any edge compares them.
+    ///   - forwards: whom they refuse is refused at RCPT.
     package init?(
-        rules: RuleSet, spf: SPFEnforcement?, lookups: Lookups?, rates: MessageRates?, services: [Service] = []
+        rules: RuleSet, spf: SPFEnforcement?, lookups: Lookups?, rates: MessageRates?, services: [Service] = [],
+        forwards: ForwardRules = ForwardRules()
     ) {
         self.services = services
+        self.forwards = forwards
         self.rules = rules
         self.spf = spf
         self.lookups = lookups
@@ -60,6 +65,7 @@ package final class Gate: Sendable {
         }
         if !services.isEmpty { facts.insert(.ptr) }
         for service in services { stages.formUnion(SMTPStages(service.stages)) }
+        if forwards.canRefuse { stages.insert(.recipient) }
         for fact in facts {
             switch fact {
             case .ptr: stages.insert(.connect)

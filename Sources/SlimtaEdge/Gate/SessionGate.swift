@@ -27,7 +27,7 @@ final class SessionGate {
         let notes: [Verdict.Note]
         /// The rules that did not act as it could not be found out whether they are to: each once in a session.
         let undecided: [Verdict.Undecided]
-        /// Who refuses, as fields of the log: `rule=`, `spf=` or `policy_service=`, and the lists that have the client.
+        /// Who refuses, as fields of the log: `rule=`, `spf=`, `forward=` or `policy_service=`, and the lists that have the client.
         let refusedBy: [(name: String, value: String)]
         /// Whose field had no room, the first of the message that has none.
         var fieldsLeftOut: String?
@@ -263,6 +263,13 @@ final class SessionGate {
     // MARK: The answer
 
     private func finish(_ open: Open, refusing reply: Reply? = nil, by: [(name: String, value: String)] = []) {
+        var (reply, by) = (reply, by)
+        // Whom nobody forwards to anybody is no recipient, whoever accepts it.
+        if reply == nil, open.stage == .rcpt, let recipient = open.facts.recipient,
+            case .refused(let refusal, let rule) = gate.forwards.result(for: recipient)
+        {
+            (reply, by) = (refusal, [(name: "forward", value: rule)])
+        }
         let verdict = open.verdict
         guard verdict.delay > .zero, !isHurried else { return answer(open, reply, by) }
         let end = { [weak self] in

@@ -27,6 +27,22 @@ package struct Mailbox: Hashable, Sendable, CustomStringConvertible {
     /// What is before the "@", quotes included.
     package var localPart: Substring { text[..<text.utf8.index(text.startIndex, offsetBy: domainOffset - 1)] }
 
+    /// The same as it is meant: the quotes and backslashes of a quoted string are no part of it (RFC 5321 section 4.1.2).
+    package var unquotedLocalPart: String {
+        guard localPart.utf8.first == UInt8(ascii: "\"") else { return String(localPart) }
+        var local: [UInt8] = []
+        var isEscaped = false
+        for octet in localPart.utf8.dropFirst().dropLast() {
+            if octet == UInt8(ascii: "\\"), !isEscaped {
+                isEscaped = true
+            } else {
+                local.append(octet)
+                isEscaped = false
+            }
+        }
+        return String(decoding: local, as: UTF8.self)
+    }
+
     /// What is behind the "@": a domain name, or an address literal in brackets.
     package var domain: Substring { text[text.utf8.index(text.startIndex, offsetBy: domainOffset)...] }
 

@@ -23,6 +23,8 @@ package struct Envelope: Hashable, Sendable {
     package var client: ClientInfo
     /// Header fields that policies put before the message, the topmost first, each ended by CRLF.
     package var prependedFields: ByteBuffer
+    /// Of recipients that others were forwarded to: whom the sender has named.
+    package private(set) var originals: [Mailbox: Mailbox] = [:]
 
     /// An envelope as an edge makes it. Policies add `prependedFields`.
     package init(
@@ -38,6 +40,14 @@ package struct Envelope: Hashable, Sendable {
         self.client = client
         self.prependedFields = prependedFields
     }
+
+    /// Whom the sender has named, where that is another one than this recipient.
+    package func original(of recipient: Mailbox) -> Mailbox? {
+        originals.isEmpty ? nil : originals[recipient]
+    }
+
+    /// Notes that `recipient` is there in the place of `original`.
+    package mutating func setOriginal(_ original: Mailbox, of recipient: Mailbox) { originals[recipient] = original }
 
     /// The sender for logs: the null reverse-path is `<>`.
     package var senderText: String { sender?.text ?? "<>" }

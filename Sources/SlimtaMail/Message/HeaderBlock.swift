@@ -106,6 +106,16 @@ package struct HeaderBlock: Sendable {
         buffer.withUnsafeReadableBytes { octets in fields.filter { matches(name, octets, $0.name) } }
     }
 
+    /// The fields whose names begin with `start` (lower case).
+    package func fields(in buffer: ByteBuffer, namesBeginningWith start: StaticString) -> [Field] {
+        buffer.withUnsafeReadableBytes { octets in
+            fields.filter { field in
+                let end = field.name.lowerBound + start.utf8CodeUnitCount
+                return end <= field.name.upperBound && matches(start, octets, field.name.lowerBound..<end)
+            }
+        }
+    }
+
     /// Whether there is a field named `name` (lower case).
     package func has(_ name: StaticString, in buffer: ByteBuffer) -> Bool {
         buffer.withUnsafeReadableBytes { octets in fields.contains { matches(name, octets, $0.name) } }

@@ -97,6 +97,7 @@ package struct AttemptResolution: Sendable {
         var told = Told()
         for (index, outcome) in outcomes {
             let recipient = envelope.recipients[index]
+            let original = envelope.original(of: recipient)
             let kind: Event.Kind
             switch outcome.result {
             case .delivered:
@@ -104,14 +105,14 @@ package struct AttemptResolution: Sendable {
                 kind = .delivered
             case .permanent:
                 state.recipients[index].fate = .bounced
-                told.failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: false))
+                told.failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: false, original: original))
                 kind = .bounced
             case .temporary where isOver:
                 state.recipients[index].fate = .expired
-                told.failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: true))
+                told.failures.append(.init(mailbox: recipient, outcome: outcome, isExpired: true, original: original))
                 kind = .expired
             case .temporary:
-                told.delays.append(.init(mailbox: recipient, outcome: outcome, isExpired: false))
+                told.delays.append(.init(mailbox: recipient, outcome: outcome, isExpired: false, original: original))
                 kind = .deferred
             }
             state.recipients[index].reply = outcome.reply.description

@@ -24,6 +24,8 @@ package struct NoticeBuilder: Sendable {
         package let outcome: Outcome
         /// Whether time ran out, rather than somebody refused.
         package let isExpired: Bool
+        /// Whom the sender has named, where mail for that one was forwarded to this.
+        package var original: Mailbox?
     }
 
     /// Our name: Reporting-MTA, From.
@@ -48,7 +50,7 @@ package struct NoticeBuilder: Sendable {
         text += "Your message could not be delivered to "
         text += recipients.count == 1 ? "this recipient:\r\n" : "these \(recipients.count) recipients:\r\n"
         for recipient in recipients {
-            text += "\r\n  <\(recipient.mailbox)>\r\n" + explanation(recipient)
+            text += "\r\n  <\(recipient.mailbox)>\(named(recipient))\r\n" + explanation(recipient)
         }
         let returned = ReturnedContent(stored, wantsWhole: !stored.isRemains)
         text += "\r\nIt will not be tried again. "
@@ -69,7 +71,7 @@ package struct NoticeBuilder: Sendable {
         text += "Your message could not be delivered yet to "
         text += recipients.count == 1 ? "this recipient:\r\n" : "these \(recipients.count) recipients:\r\n"
         for recipient in recipients {
-            text += "\r\n  <\(recipient.mailbox)>\r\n" + explanation(recipient)
+            text += "\r\n  <\(recipient.mailbox)>\(named(recipient))\r\n" + explanation(recipient)
         }
         let date = end.mailDate(offset: zoneOffset)
         text += "\r\nIt will be tried again until \(date).\r\nYou need not do anything.\r\n"
@@ -79,9 +81,20 @@ package struct NoticeBuilder: Sendable {
             returned: ReturnedContent(stored, wantsWhole: false), now: now)
     }
 
+    /// Whom the sender knows it by.
+    private func named(_ recipient: Recipient) -> String {
+        recipient.original.map { " (forwarded from <\($0)>)" } ?? ""
+    }
+
     /// Who said what, in plain words.
     private func explanation(_ recipient: Recipient) -> String {
-        let reply = oneLine(recipient.outcome.reply.description)
+        var reply = oneLine(recipient.outcome.reply.description)
+        if !recipient.outcome.isRemote, recipient.outcome.reply.lines.count > 1 {
+            // What a program has written: its lines are more than its answer.
+            let lines = recipient.outcome.reply.lines
+            reply = oneLine(Reply(recipient.outcome.reply.code, recipient.outcome.reply.status, lines[0]).description)
+            reply += lines.dropFirst().map { "\r\n      \(oneLine($0))" }.joined()
+        }
         var text = recipient.isExpired ? "    It was tried for as long as we try. The last answer was:\r\n" : ""
         if recipient.outcome.isRemote {
             text += "    \(oneLine(recipient.outcome.relay ?? "The remote host")) said:\r\n    \(reply)\r\n"
@@ -120,7 +133,9 @@ package struct NoticeBuilder: Sendable {
         body += "Arrival-Date: \(stored.envelope.received.mailDate(offset: zoneOffset))\r\n"
         body += "X-Slimta-Queue-ID: \(stored.envelope.id)\r\n"
         for recipient in recipients {
-            body += "\r\nFinal-Recipient: \(typedAddress(recipient.mailbox))\r\nAction: \(action)\r\n"
+            body += "\r\n"
+            if let original = recipient.original { body += "Original-Recipient: \(typedAddress(original))\r\n" }
+            body += "Final-Recipient: \(typedAddress(recipient.mailbox))\r\nAction: \(action)\r\n"
             body += "Status: \(status(of: recipient))\r\n"
             if let host = recipient.outcome.remoteHost { body += "Remote-MTA: dns; \(asciiOnly(oneLine(host)))\r\n" }
             let diagnostic = oneLine(recipient.outcome.reply.description)

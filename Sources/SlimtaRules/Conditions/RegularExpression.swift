@@ -18,11 +18,14 @@ final class RegularExpression: Sendable {
     private nonisolated(unsafe) let context: OpaquePointer
 
     /// Throws why `text` is no expression, and where.
-    init(_ text: String) throws(RuleError) {
+    ///
+    /// - Parameter matchesWhole: whether a text has to match from its beginning to its end.
+    init(_ text: String, matchesWhole: Bool = false) throws(RuleError) {
         var number: CInt = 0
         var offset = 0
         let octets = Array(text.utf8)
-        let options = PCRE2_UTF | PCRE2_CASELESS | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C
+        var options = PCRE2_UTF | PCRE2_CASELESS | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C
+        if matchesWhole { options |= PCRE2_ANCHORED | PCRE2_ENDANCHORED }
         guard let code = pcre2_compile_8(octets, octets.count, options, &number, &offset, nil) else {
             throw RuleError(
                 "\(Self.words(number)) at character \(offset + 1) of the expression", "a Perl-compatible one")
@@ -61,6 +64,35 @@ final class RegularExpression: Sendable {
         if result >= 0 { return .yes }
         return result == PCRE2_ERROR_NOMATCH ? .no : .unknown
     }
+
+    /// How many groups it has.
+    var groupCount: Int {
+        var count: UInt32 = 0
+        _ = pcre2_pattern_info_8(code, UInt32(PCRE2_INFO_CAPTURECOUNT), &count)
+        return Int(count)
+    }
+
+    /// What its groups are in `text`, the whole match first, a group that takes no part being nothing; nil where it does not
+    /// match. Throws ``Undecided`` if it took too long.
+    func groups(in text: String) throws(Undecided) -> [String]? {
+        guard let data = pcre2_match_data_create_from_pattern_8(code, nil) else { throw Undecided() }
+        defer { pcre2_match_data_free_8(data) }
+        let octets = Array(text.cut(toOctets: Self.textLimit).utf8)
+        let result = pcre2_match_8(code, octets, octets.count, 0, PCRE2_NO_UTF_CHECK, data, context)
+        guard result >= 0 else {
+            if result == PCRE2_ERROR_NOMATCH { return nil }
+            throw Undecided()
+        }
+        guard let offsets = pcre2_get_ovector_pointer_8(data) else { throw Undecided() }
+        return (0...groupCount).map { group in
+            let (start, end) = (offsets[2 * group], offsets[2 * group + 1])
+            // PCRE2_UNSET is the largest number.
+            return start <= end && end <= octets.count ? String(decoding: octets[start..<end], as: UTF8.self) : ""
+        }
+    }
+
+    /// A match took too long: nobody knows.
+    struct Undecided: Error {}
 
     private static func words(_ number: CInt) -> String {
         withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 256) { buffer in

@@ -110,7 +110,7 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
     /// All that an expression may mean by an address or a host's name: as it is written, with its domain in A-labels, and in
     /// U-labels. Which one a client writes is its choice, and full-width letters or U+3002 for a dot are more of them: mail
     /// goes to the same domain.
-    private static func spellings(of text: String) -> [String] {
+    static func spellings(of text: String) -> [String] {
         let folded = folded(text)
         var spellings = [text]
         if folded != text.asciiLowercased() { spellings.append(folded) }

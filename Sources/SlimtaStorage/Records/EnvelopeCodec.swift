@@ -8,7 +8,7 @@ import SlimtaQueue
 ///
 ///     1 id  2 sender  3 recipient, once for each, in order  4 received  5 due  6 body type  7 SMTPUTF8
 ///     8 client's address  9 its name  10 protocol word  11 TLS version  12 cipher  13 login  14 edge
-///     15 prepended fields
+///     15 prepended fields  17 whom the sender has named instead of a recipient: its index (4 octets), a mailbox
 ///     240 id of the body, if it is not the envelope's  241 where the rest of the message is (both only in GDBM)
 ///
 /// A mailbox is the length of the local part (4 octets), local part, domain; no sender field is the null reverse-path.
@@ -45,6 +45,12 @@ enum EnvelopeCodec {
             output.append(envelope.prependedFields)
             output.end(field)
         }
+        if !envelope.originals.isEmpty {
+            for (index, recipient) in envelope.recipients.enumerated() {
+                guard let original = envelope.original(of: recipient) else { continue }
+                mailbox(original, 17, index: UInt32(index), output)
+            }
+        }
         output.end(start)
     }
 
@@ -60,6 +66,7 @@ enum EnvelopeCodec {
         var client = ClientInfo(address: "", name: "", protocolWord: "")
         var tls: (version: String?, cipher: String) = (nil, "")
         var prepended = ByteBuffer()
+        var originals: [(index: Int, mailbox: Mailbox)] = []
         while let field = try cursor.field() {
             switch field.tag {
             case 1: id = try field.id()
@@ -79,14 +86,20 @@ enum EnvelopeCodec {
             case 13: client.login = field.text
             case 14: client.edge = field.text
             case 15: prepended = ByteBuffer(bytes: field.value)
+            case 17:
+                var cursor = field.cursor
+                originals.append((Int(try cursor.number(UInt32.self)), try mailbox(&cursor)))
             default: break  // from a newer version
             }
         }
         guard let id, let received, let due else { throw FormatError("envelope") }
         if let version = tls.version { client.tls = TLSDescription(version: version, cipher: tls.cipher) }
-        let envelope = Envelope(
+        var envelope = Envelope(
             id: id, sender: sender, recipients: recipients, received: received, body: body, smtpUTF8: smtpUTF8,
             client: client, prependedFields: prepended)
+        for original in originals where original.index < recipients.count {
+            envelope.setOriginal(original.mailbox, of: recipients[original.index])
+        }
         return (envelope, due)
     }
 
@@ -133,12 +146,16 @@ enum EnvelopeCodec {
             id: id, received: received, due: due, domains: domains, isNotice: isNotice, body: body, spool: spool)
     }
 
-    private static func mailbox(_ mailbox: Mailbox, _ tag: UInt8, _ output: OutputBuffer) {
+    /// - Parameter index: is put before it.
+    private static func mailbox(_ mailbox: Mailbox, _ tag: UInt8, index: UInt32? = nil, _ output: OutputBuffer) {
+        let before = index == nil ? 0 : 4
         let local = mailbox.domainOffset - 1
         var text = mailbox.text
         text.withUTF8 { octets in
             precondition(local < octets.count)
-            let value = output.field(tag, size: 4 + octets.count - 1)
+            var value = output.field(tag, size: before + 4 + octets.count - 1)
+            if let index { value.store(index) }
+            value += before
             value.store(UInt32(local))
             (value + 4).copyMemory(from: octets.baseAddress!, byteCount: local)
             (value + 4 + local).copyMemory(
@@ -148,6 +165,10 @@ enum EnvelopeCodec {
 
     private static func mailbox(_ field: Field) throws(FormatError) -> Mailbox {
         var cursor = field.cursor
+        return try mailbox(&cursor)
+    }
+
+    private static func mailbox(_ cursor: inout InputCursor) throws(FormatError) -> Mailbox {
         let length: UInt32 = try cursor.number()
         let local = try cursor.octets(Int(length))
         return Mailbox(

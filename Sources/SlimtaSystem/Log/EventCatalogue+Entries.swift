@@ -2,8 +2,8 @@
 // message is what the code logs, word for word: a test compares them.
 
 extension EventCatalogue {
-    /// By what they are about.
-    static let entries: [Entry] = [
+    /// By what they are about; part of ``entries``.
+    static let entriesOfSlimtad: [Entry] = [
         // The life of the daemon
         Entry(
             "e5e51e967b50ca84d2bc91b86a51d85a", "ready",

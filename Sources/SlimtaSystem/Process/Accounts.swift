@@ -13,6 +13,8 @@ package enum Accounts {
         package let name: String
         /// What it is called: the first part of the GECOS field, in which "&" stands for the name. Empty: nothing is known.
         package let fullName: String
+        /// Its folder.
+        package let home: String
     }
 
     /// The user with a number; nil if there is none.
@@ -26,9 +28,13 @@ package enum Accounts {
         let login = String(cString: name)
         let gecos = entry.pw_gecos.map { String(cString: $0) } ?? ""
         let full = gecos.prefix { $0 != "," }.replacing("&", with: login.prefix(1).uppercased() + login.dropFirst())
-        return User(name: login, fullName: String(full))
+        return User(
+            name: login, fullName: String(full), home: entry.pw_dir.map { String(cString: $0) } ?? "/")
     }
 
     /// The name of a user, or its number where it has none.
     package static func userName(_ uid: UInt32) -> String { user(uid)?.name ?? "\(uid)" }
+
+    /// The home of a user; "/" where it has none.
+    package static func home(of uid: UInt32) -> String { user(uid)?.home ?? "/" }
 }

@@ -36,6 +36,18 @@ package enum Privileges {
         return Identity(name: user, uid: uid, gid: gid, groups: try groupList(user, gid))
     }
 
+    /// A user with all of its groups, and its home. Throws `.notFound` if there is none of this name.
+    package static func lookUp(user: String) throws(SystemError) -> (identity: Identity, home: String) {
+        let (uid, gid) = try passwordEntry(user)
+        let identity = Identity(name: user, uid: uid, gid: gid, groups: try groupList(user, gid))
+        return (identity, Accounts.home(of: uid))
+    }
+
+    /// Keeps of root's rights what a helper needs that runs commands as others: to become them, and to end them.
+    package static func keepThoseOfPipes() throws(SystemError) {
+        try check(linux_keep_capabilities_for_commands(), "cannot give up capabilities")
+    }
+
     /// The id of a user; nil if there is none of this name.
     package static func userID(_ user: String) -> UInt32? { (try? passwordEntry(user))?.uid }
 

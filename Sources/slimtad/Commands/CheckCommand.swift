@@ -95,6 +95,7 @@ struct CheckCommand: ParsableCommand {
         case .smtp(let host, let login):
             "to \(host), TLS \(relay.tls.rawValue)" + (login.map { ", as \($0.username)" } ?? "")
         case .maildir(let path): "into the maildir \(path)"
+        case .pipe(let pipe): "into \(pipe.command.words[0])" + (pipe.user.map { ", as \($0)" } ?? "")
         case .blackhole: "to nowhere"
         }
     }

@@ -23,6 +23,7 @@ struct Inspection {
 
     private let file: ConfigurationFile
     private let unit = ServiceUnit()
+    private let isRoot = Privileges.isRoot
     /// Who the daemon will be.
     private var user: String
     /// What systemd passes under a name, as far as it can be found.
@@ -279,6 +280,12 @@ struct Inspection {
         switch relay.type {
         case .mx, .blackhole, .smtp: return
         case .maildir(let path): lookForWriting(path, "\(key).path")
+        case .pipe(let pipe):
+            let findings = pipe.findings(service: file.serviceUser, hasUnit: unit != nil, isRoot: isRoot)
+            for finding in findings {
+                let place = "\(key).\(finding.key)"
+                if finding.isError { error(place, finding.text) } else { warn(place, finding.text) }
+            }
         }
     }
 }

@@ -12,6 +12,8 @@ import SlimtaSMTP
 /// What the relays of one configuration share while they are made.
 struct RelayMaker {
     let hostname: String
+    /// Where the helper of pipes listens, and where messages are while commands read them.
+    let pipes: (helper: String, folder: String)
     /// The relays' own, by the reference that names them.
     let passwords: [String: String]
     /// How many connections each may have.
@@ -24,10 +26,12 @@ struct RelayMaker {
     private(set) var connecting: [any ConnectingRelay] = []
 
     init(
-        hostname: String, passwords: [String: String], connections: Int, resolver: SlimtaDNS.Resolver,
+        hostname: String, pipes: (helper: String, folder: String), passwords: [String: String], connections: Int,
+        resolver: SlimtaDNS.Resolver,
         own: OwnAddresses, ground: Ground
     ) {
         self.hostname = hostname
+        self.pipes = pipes
         self.passwords = passwords
         self.connections = connections
         self.resolver = resolver
@@ -48,6 +52,11 @@ struct RelayMaker {
         case .maildir(let path):
             return MaildirRelay(
                 path: path, hostname: hostname, threads: ground.fileThreads, logger: ground.logger)
+        case .pipe(let pipe):
+            return kept(
+                PipeRelay(
+                    pipe.settings, helper: pipes.helper, folder: pipes.folder, threads: ground.fileThreads,
+                    group: ground.group, logger: ground.logger))
         case .blackhole: return BlackholeRelay()
         }
     }
@@ -83,5 +92,13 @@ struct RelayMaker {
         options.sourceAddresses = relay.sourceAddresses.map(\.description)
         options.networks = PermittedNetworks(allowed: relay.allowNetworks, refused: relay.refuseNetworks)
         return options
+    }
+}
+
+extension PipeSettings {
+    fileprivate var settings: PipeRelay.Settings {
+        PipeRelay.Settings(
+            command: command, environment: environment, user: user, processes: processes, timeout: timeout,
+            endsLinesWithLF: lineEnd == .lf)
     }
 }

@@ -24,11 +24,13 @@ final class RelaySet: Relay {
     ///   - connections: how many each relay may have.
     ///   - resolverLease: is held for as long as the relays ask `resolver`.
     init(
-        _ values: Configuration, hostname: String, passwords: [String: String], connections: Int,
+        _ file: ConfigurationFile, hostname: String, passwords: [String: String], connections: Int,
         resolver: SlimtaDNS.Resolver, lease resolverLease: Lease, on ground: Ground
     ) throws {
+        let values = file.values
         var maker = RelayMaker(
-            hostname: hostname, passwords: passwords, connections: connections, resolver: resolver,
+            hostname: hostname, pipes: (file.pipeHelperSocket, file.stateDirectory), passwords: passwords,
+            connections: connections, resolver: resolver,
             own: OwnAddresses(listeners: values.listenAddresses), ground: ground)
         let routes = try values.routes.map { route in
             Router.Route(

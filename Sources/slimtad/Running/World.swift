@@ -74,13 +74,13 @@ struct World: Sendable {
         self.resolver = resolver
         let lease = Lease(ground.endings) { await resolver.close() }
         relays = try RelaySet(
-            values, hostname: hostname, passwords: secrets.passwords, connections: share.relayConnections,
+            file, hostname: hostname, passwords: secrets.passwords, connections: share.relayConnections,
             resolver: resolver, lease: lease, on: ground)
         gates = try GateParts(
             values, hostname: hostname, lists: secrets.lists.all, zones: secrets.zones, after: previous?.gates,
             resolver: resolver,
             lease: lease, on: ground)
-        policies = values.policyChain
+        policies = try values.policyChain(group: ground.group, logger: ground.logger)
         queue = values.queueConfiguration(hostname: hostname, share)
     }
 

@@ -15,6 +15,7 @@ struct GateParts: Sendable {
     private let lookups: Lookups?
     private let rates: MessageRates?
     private let services: [Gate.Service]
+    private let forwards: ForwardRules
 
     /// - Parameters:
     ///   - lists: what ``SlimtaRules/RuleSet/lists(of:)`` says that the rules need.
@@ -27,6 +28,7 @@ struct GateParts: Sendable {
     ) throws {
         rules = RuleSet(values.rules, lists: lists)
         spf = values.spf.enforcement
+        forwards = ForwardRules(values.queue.policies.contains(.forward) ? values.forwards : [])
         let keys = rules.rates
         rates = keys.isEmpty ? nil : MessageRates(for: keys, continuing: previous?.rates)
         services = try values.policyServices.map { service in
@@ -48,20 +50,17 @@ struct GateParts: Sendable {
 
     /// nil: on this edge nobody is asked.
     func gate(of edge: String) -> Gate? {
-        Gate(rules: rules.forEdge(edge), spf: spf, lookups: lookups, rates: rates, services: services)
+        Gate(
+            rules: rules.forEdge(edge), spf: spf, lookups: lookups, rates: rates, services: services,
+            forwards: forwards)
     }
 }
 
 extension Configuration.PolicyService {
     fileprivate var settings: PolicyServiceClient.Settings {
         get throws {
-            let address: SocketAddress =
-                switch to {
-                case .tcp(let address): try SocketAddress(ipAddress: address.host, port: address.port)
-                case .unix(let path): try SocketAddress(unixDomainSocketPath: path)
-                }
-            return PolicyServiceClient.Settings(
-                name: name, addresses: [address], timeout: timeout, onFailure: onFailure, context: context)
+            PolicyServiceClient.Settings(
+                name: name, addresses: [try to.socketAddress], timeout: timeout, onFailure: onFailure, context: context)
         }
     }
 }

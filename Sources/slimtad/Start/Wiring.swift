@@ -6,7 +6,6 @@ import SlimtaDNS
 import SlimtaEdge
 import SlimtaMail
 import SlimtaNet
-import SlimtaPolicy
 import SlimtaQueue
 import SlimtaSMTP
 import SlimtaSystem
@@ -124,19 +123,6 @@ extension Configuration {
         let perAddress = share.connections < limits.connections ? max(1, share.connections / 2) : .max
         return ConnectionLimiter.Limits(
             total: share.connections, perAddress: min(limits.connectionsPerAddress, perAddress))
-    }
-
-    var policyChain: PolicyChain {
-        PolicyChain(
-            queue.policies.map { policy in
-                switch policy {
-                case .date: DatePolicy()
-                case .messageID: MessageIDPolicy()
-                case .received: ReceivedPolicy()
-                case .domainSplit: DomainSplitPolicy()
-                case .recipientSplit: RecipientSplitPolicy()
-                }
-            }, receivedHops: limits.receivedHops)
     }
 
     func queueConfiguration(hostname: String, _ share: FileBudget.Share) -> SlimtaQueue.Queue.Configuration {

@@ -1,0 +1,91 @@
+// One question and one answer over a connection of their own, the answer ending with the connection: SPAMC, for one. It knows
+// nothing of what is said. Used by the composition root for what asks in that way.
+
+internal import Glibc
+package import NIOCore
+internal import NIOPosix
+internal import SlimtaMail
+
+/// Connects, sends, says that there is no more, and reads to the end.
+package struct OneShotExchange: Sendable {
+    /// Why there is no answer, in words for the log.
+    package struct Failure: Error, CustomStringConvertible {
+        /// In words for the log.
+        package let description: String
+    }
+
+    private let address: SocketAddress
+    private let group: any EventLoopGroup
+
+    /// Exchanges with whoever listens on `address`.
+    package init(with address: SocketAddress, group: any EventLoopGroup) {
+        self.address = address
+        self.group = group
+    }
+
+    /// Makes one exchange; `limit` octets of an answer are read at most, and more is a failure.
+    ///
+    /// - Parameters:
+    ///   - octets: are sent first.
+    ///   - next: gives what is sent behind them, part by part, nil at the end; it is asked when the one before has gone.
+    ///   - timeout: for all of it.
+    package func run(
+        _ octets: [ByteBuffer], then next: @escaping @Sendable () async throws -> ByteBuffer?, limit: Int,
+        timeout: Duration
+    ) async -> Result<ByteBuffer, Failure> {
+        let deadline = ContinuousClock.now + timeout
+        let channel: NIOAsyncChannel<ByteBuffer, ByteBuffer>
+        do {
+            channel = try await ClientBootstrap(group: group)
+                .connectTimeout(TimeAmount(timeout))
+                .channelOption(.allowRemoteHalfClosure, value: true)
+                .connect(to: address) { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        try NIOAsyncChannel(
+                            wrappingChannelSynchronously: channel,
+                            configuration: .init(isOutboundHalfClosureEnabled: true))
+                    }
+                }
+        } catch {
+            return .failure(Failure(description: "cannot connect: \(Self.reason(error))"))
+        }
+        // Closing is what ends whatever is waited for: reads, writes, and a reader of files behind the next of them.
+        let timer = Task { [channel = channel.channel] in
+            try await Task.sleep(until: deadline)
+            try? await channel.close()
+        }
+        defer { timer.cancel() }
+        let result = await exchange(channel, octets, next, limit)
+        return ContinuousClock.now >= deadline ? .failure(Failure(description: "no answer in time")) : result
+    }
+
+    private static func reason(_ error: any Error) -> String {
+        switch error {
+        case let error as IOError: String(cString: strerror(error.errnoCode))
+        case ChannelError.connectTimeout: "timed out"
+        default: "\(error)"
+        }
+    }
+
+    private func exchange(
+        _ channel: NIOAsyncChannel<ByteBuffer, ByteBuffer>, _ octets: [ByteBuffer],
+        _ next: @escaping @Sendable () async throws -> ByteBuffer?, _ limit: Int
+    ) async -> Result<ByteBuffer, Failure> {
+        do {
+            let answer: ByteBuffer? = try await channel.executeThenClose { inbound, outbound in
+                for part in octets where part.readableBytes > 0 { try await outbound.write(part) }
+                while let part = try await next() { try await outbound.write(part) }
+                outbound.finish()
+                var answer = ByteBuffer()
+                for try await part in inbound {
+                    guard answer.readableBytes + part.readableBytes <= limit else { return nil }
+                    answer.writeImmutableBuffer(part)
+                }
+                return answer
+            }
+            return answer.map { .success($0) } ?? .failure(Failure(description: "its answer is too long"))
+        } catch {
+            return .failure(Failure(description: "the connection has failed: \(Self.reason(error))"))
+        }
+    }
+}

@@ -1,0 +1,34 @@
+// Kinds of events about other programs that mail goes to or that are asked about it. As EventCatalogue+Entries.
+
+extension EventCatalogue {
+    /// All kinds.
+    static let entries = entriesOfSlimtad + entriesOfPrograms
+
+    /// Part of ``entries``.
+    static let entriesOfPrograms: [Entry] = [
+        Entry(
+            "d0c1a47fb0f24c0e9f7a52d6b1e8a93c", "command of a pipe cannot be started, its mail waits",
+            "@SLIMTA_RELAY@ is configured and is not run: @SLIMTA_REASON@. Mail for it stays in the queue and is tried "
+                + "again.",
+            remedy: "`slimtad check` says what is wrong with command and user. Under systemd: `systemctl enable --now "
+                + "slimtad-pipe.socket`; a slimtad that was started otherwise has to be started again if it had no pipe "
+                + "when it started."),
+        Entry(
+            "5f6a0b5bb4c44cf7a7a2d3a0d7be02f1", "command of a pipe is started again",
+            "@SLIMTA_RELAY@ runs again, and its mail is delivered."),
+        Entry(
+            "b7f0c1d2a96e4b8cb0fd41e6c3a95d77", "no helper for the commands of pipes",
+            "The process that runs the commands of pipes cannot be started: @SLIMTA_ERROR@. Mail for pipes stays in the "
+                + "queue; all other mail goes on.",
+            remedy: "Correct what it says, and start slimtad again."),
+        Entry(
+            "3d1c0f6b7a524e1fb7a9c4a2f0e8d615", "checked for spam",
+            "SpamAssassin was shown the message @SLIMTA_QUEUE_ID@ before it was queued, and gave it the score "
+                + "@SLIMTA_SCORE@. What follows from that is in [spamassassin] of slimta.conf."),
+        Entry(
+            "84e2a9d05c3b4f7d9a61b0e7d2f4c853", "spamd gives no verdict",
+            "SpamAssassin was to be asked about the message @SLIMTA_QUEUE_ID@: @SLIMTA_ERROR@. on_failure of "
+                + "[spamassassin] says what becomes of such messages: @SLIMTA_ON_FAILURE@.",
+            remedy: "See whether spamd runs and listens where `to` of [spamassassin] says."),
+    ]
+}

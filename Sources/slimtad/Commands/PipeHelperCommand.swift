@@ -1,0 +1,143 @@
+// `slimtad pipe-helper`: runs commands for the pipes of a daemon that may not become another user. slimtad-pipe.service is
+// this, and a slimtad that is started otherwise starts one itself.
+
+import ArgumentParser
+import Glibc
+import SlimtaConfiguration
+import SlimtaMail
+import SlimtaNet
+import SlimtaPipe
+import SlimtaSystem
+
+struct PipeHelperCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "pipe-helper",
+        abstract: "Run the commands of [relay] type \"pipe\" for the daemon; slimtad-pipe.socket starts it.",
+        shouldDisplay: false)
+
+    @OptionGroup var config: ConfigurationOption
+
+    @Flag(help: .hidden)
+    var inherited = false
+
+    func run() {
+        let listener = orExit { () throws(Failure) in
+            umask(0o077)
+            StandardStreams.fill()
+            return try takeSocket()
+        }
+        var permits = PipePermits(config.path)
+        let own = geteuid()
+        let helper = PipeHelper(
+            listener: listener.descriptor, lifeline: inherited ? STDIN_FILENO : nil,
+            mayAsk: { $0 == 0 || $0 == own || $0 == permits.service },
+            judge: { pipe in
+                let verdict = permits.judge(pipe)
+                if case .refuse(let reason) = verdict { say(reason) }
+                return verdict
+            })
+        helper.run()
+    }
+
+    /// The socket that systemd, or the slimtad that has started this one, has passed.
+    private func takeSocket() throws(Failure) -> ListeningSocket {
+        do throws(SystemError) {
+            if Privileges.isRoot { try Privileges.keepThoseOfPipes() }
+            let sockets =
+                inherited
+                ? [HelperProcess.socket] : try ServiceManager.takeInheritedSockets().map(\.descriptor)
+            guard sockets.count == 1, let socket = sockets.first else {
+                throw SystemError(.invalid, "pipe-helper is started by slimtad-pipe.socket, and not by hand")
+            }
+            let listener = ListeningSocket(inherited: socket)
+            guard listener.isListening else { throw SystemError(.invalid, "descriptor \(socket) is no socket") }
+            return listener
+        } catch {
+            throw Failure(error)
+        }
+    }
+}
+
+/// What slimta.conf permits, as it is now: it is read again when it has changed.
+struct PipePermits {
+    private let path: String
+    private var stamp: FileStamp?
+    private var pipes: [PipeRequest.Pipe] = []
+    /// The number of the daemon's user.
+    private(set) var service: UInt32?
+    private var problem: String?
+
+    init(_ path: String) {
+        self.path = path
+        read()
+    }
+
+    /// What becomes of a request. A file with mistakes permits what it did before.
+    mutating func judge(_ pipe: PipeRequest.Pipe) -> PipeVerdict {
+        read()
+        guard pipes.contains(pipe) else {
+            return .refuse(
+                "\(path) does not have this command: \(pipe.command.joined(separator: " ").visible)"
+                    + (problem.map { "; \($0)" } ?? "; if it has changed, reload slimtad"))
+        }
+        return verdict(on: pipe.user)
+    }
+
+    /// As whom a command is run.
+    private func verdict(on user: String?) -> PipeVerdict {
+        let mayChange = Privileges.isRoot
+        guard let user else {
+            if mayChange { return .refuse("a pipe without user = \"...\" is not run: it would run as root") }
+            let name = Accounts.userName(geteuid())
+            return .run(
+                .init(name: name, home: Accounts.home(of: geteuid()), uid: geteuid(), gid: getegid(), groups: []),
+                changing: false)
+        }
+        guard mayChange else {
+            return .refuse(
+                "no command can be run as \(user): that takes root's rights, which slimtad-pipe.socket has, or a "
+                    + "slimtad that is started as root")
+        }
+        do throws(SystemError) {
+            let (found, home) = try Privileges.lookUp(user: user)
+            if let problem = found.problemAsPipeUser(service: service) { return .refuse(problem) }
+            return .run(
+                .init(name: user, home: home, uid: found.uid, gid: found.gid, groups: found.groups), changing: true)
+        } catch {
+            return .refuse("\(error)")
+        }
+    }
+
+    private mutating func read() {
+        let now = FileStamp(of: path)
+        guard now != stamp || now == nil else { return }
+        stamp = now
+        do throws(Failure) {
+            let file = try ConfigurationFile.parse(path)
+            pipes = file.values.pipes.map(\.requested)
+            service = file.serviceUser
+            problem = nil
+        } catch {
+            problem = "the file has mistakes: see slimtad check"
+        }
+    }
+}
+
+extension Identity {
+    /// Why no command is run as this user; nil: one may be.
+    ///
+    /// - Parameter service: the number of the daemon's user.
+    func problemAsPipeUser(service: UInt32?) -> String? {
+        if uid == 0 || gid == 0 || groups.contains(0) { return "no command is run with root's user or group: \(name)" }
+        return uid == service
+            ? "no command is run as \(name), who has slimtad's queue and secrets: give it a user of its own" : nil
+    }
+}
+
+extension PipeSettings {
+    /// As the helper is asked for it.
+    var requested: PipeRequest.Pipe {
+        PipeRequest.Pipe(
+            command: command.words, environment: environment.words, user: user, timeout: timeout.milliseconds)
+    }
+}
