@@ -6,7 +6,7 @@ import SlimtaQueue
 
 /// What submissions have left behind.
 ///
-/// Some five hundred octets for a receipt with one recipient. Of an owner the newest ``Receipt/ownerLimit`` that expire are
+/// Less than a kilobyte for a receipt with one recipient. Of an owner the newest ``Receipt/ownerLimit`` that expire are
 /// kept, of all as many as `limits` says; those that do not expire stay until they are forgotten.
 struct ReceiptTable {
     /// How many receipts that expire are kept of all owners, and how many octets they may have.

@@ -65,12 +65,12 @@ private final class World {
     /// The reply to a message. A second one would be a crash: a continuation is resumed once.
     func submit(
         _ envelope: Envelope, _ content: String = "Subject: x\r\n\r\ntext\r\n",
-        _ terms: SubmissionTerms = SubmissionTerms()
+        _ terms: SubmissionTerms = SubmissionTerms(), receipt: Receipt? = nil
     ) async -> Reply {
         await withCheckedContinuation { continuation in
-            intake.submit(envelope, Message(head: ByteBuffer(string: content)), terms: terms, session: "1") {
-                continuation.resume(returning: $0)
-            }
+            intake.submit(
+                envelope, Message(head: ByteBuffer(string: content)), terms: terms, receipt: receipt, session: "1"
+            ) { continuation.resume(returning: $0) }
         }
     }
 
@@ -147,6 +147,43 @@ private final class World {
         #expect(page.envelopes.map(\.state.isHeld) == [true, true])
         #expect(page.envelopes.map(\.state.heldReason) == ["much at night", "much at night"])
         #expect(world.queue.snapshot().held == 2)
+        await world.storage.close()
+    }
+
+    /// What a submission leaves behind has all envelopes that policies made of it; one with its key makes no message.
+    @Test func aReceiptIsOfAllEnvelopes() async throws {
+        let world = try await World([DomainSplitPolicy(), ReceivedPolicy()])
+        let envelope = try world.envelope(to: ["a@x.test", "b@y.test"])
+        let receipt = Receipt(
+            key: .init(1, 2, 3, 4), owner: .init(high: 5, low: 6), fingerprint: .init(7, 8, 9, 10), id: envelope.id,
+            answer: [1], expires: .now() + .seconds(60))
+        #expect(await world.submit(envelope, receipt: receipt).code == 250)
+        let left = try await world.intake.receipt(for: receipt.key)
+        #expect(left?.envelopes.map { $0.recipients.map(\.address) } == [["a@x.test"], ["b@y.test"]])
+        #expect(left?.envelopes.first?.id == envelope.id && left?.answer == [1])
+        #expect(await world.submit(try world.envelope(), receipt: receipt) == .repeated)
+        #expect(world.queue.count == 2)
+        let state = try await world.intake.submission(envelope.id, of: [receipt.owner])
+        #expect(state?.recipients.map(\.fate) == [.queued, .queued])
+        let error = await withCheckedContinuation { continuation in
+            world.intake.forget([receipt.key]) { continuation.resume(returning: $0) }
+        }
+        #expect(error == nil)
+        #expect(try await world.intake.receipt(for: receipt.key) == nil)
+        #expect(await world.submit(try world.envelope(), receipt: receipt).code == 250)
+        await world.storage.close()
+    }
+
+    /// Only what is in the queue leaves a receipt.
+    @Test func whatIsRefusedLeavesNoReceipt() async throws {
+        let world = try await World()
+        let envelope = try world.envelope()
+        let receipt = Receipt(
+            key: .init(1, 2, 3, 4), owner: .init(high: 5, low: 6), fingerprint: .init(7, 8, 9, 10), id: envelope.id,
+            expires: nil)
+        let hops = String(repeating: "Received: from a by b; c\r\n", count: 3)
+        #expect(await world.submit(envelope, hops + "\r\n", receipt: receipt).code == 554)
+        #expect(try await world.intake.receipt(for: receipt.key) == nil)
         await world.storage.close()
     }
 
