@@ -60,7 +60,8 @@ def test_depends_on_debian_libraries_only(fresh):
 def test_manual_pages_and_completions(fresh, deb):
     listed = fresh.run("dpkg -L slimtad")
     for name in (
-            "man8/slimtad.8.gz", "man5/slimta.conf.5.gz", "man8/slimtad-queue.8.gz", "completions/slimtad",
+            "man8/slimtad.8.gz", "man5/slimta.conf.5.gz", "man8/slimtad-queue.8.gz", "man8/slimtad-sendmail.8.gz",
+            "completions/slimtad",
             "vendor-completions/_slimtad", "vendor_completions.d/slimtad.fish", "catalog/slimtad.catalog",
             "systemd/system/slimtad.socket", "sysusers.d/slimtad.conf", "tmpfiles.d/slimtad.conf"):
         assert name in listed
@@ -128,6 +129,22 @@ def test_nothing_unexplained_is_said(fresh):
 
 def test_conffile_is_the_configuration(fresh):
     assert fresh.run("dpkg-query -W -f '${Conffiles}' slimtad").split()[0] == CONFIGURATION
+
+
+def test_sendmail_is_a_package_of_its_own(fresh, deb):
+    """slimtad offers nothing by force; slimtad-mta is what programs call, at once, as any user."""
+    assert fresh.execute("test -e /usr/sbin/sendmail").returncode != 0
+    mta = sorted(deb.parent.glob("slimtad-mta_*_all.deb"))[-1]
+    fresh.copy(mta, "/root/slimtad-mta.deb")
+    fresh.run("DEBIAN_FRONTEND=noninteractive apt-get install -y /root/slimtad-mta.deb </dev/null 2>&1")
+    for name in ("/usr/sbin/sendmail", "/usr/lib/sendmail", "/usr/bin/mailq", "/usr/bin/newaliases"):
+        assert fresh.run(f"readlink -f {name}").strip() == "/usr/sbin/slimtad"
+    fresh.configure("queue", deliver="false")
+    fresh.run("systemctl reload slimtad")
+    fresh.run("printf 'Subject: x\\n\\nb\\n' | setpriv --reuid=games --regid=games --clear-groups sendmail a@b.test")
+    assert "a@b.test" in fresh.run("setpriv --reuid=games --regid=games --clear-groups mailq")
+    assert "a@b.test" in fresh.run("mailq") and fresh.run("newaliases")
+    fresh.run("slimtad queue remove --all --yes && apt-get purge -y slimtad-mta </dev/null 2>&1")
 
 
 def test_upgrade_keeps_queue_and_configuration(fresh, deb):

@@ -42,6 +42,7 @@ struct Inspection {
             error("", "\(user) cannot read this file: \(reason(errno)); a reload would fail")
         }
         lookAtDirectories()
+        lookAtSendmail()
         if let tls = file.values.tls, file.values.edges.contains(where: { $0.access.tls != .cleartext }) {
             look(at: tls)
         }
@@ -63,6 +64,24 @@ struct Inspection {
     }
 
     private func reason(_ number: CInt) -> String { String(cString: strerror(number)) }
+
+    /// Whether the users of this machine can get at the sockets that are for them, and those who are named exist.
+    private mutating func lookAtSendmail() {
+        for (index, edge) in file.values.edges.enumerated() {
+            guard case .sendmail(let sendmail) = edge.type else { continue }
+            for case .unix(let path) in edge.listen {
+                let folder = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
+                var status = stat()
+                guard stat(folder, &status) == 0, status.st_mode & S_IXOTH == 0 else { continue }
+                warn(
+                    "edge[\(index)].listen",
+                    "users cannot enter \(folder), where sendmail has to find the socket: chmod o+x \(folder)")
+            }
+            for name in sendmail.trustedUsers where Privileges.userID(name) == nil {
+                warn("edge[\(index)].trusted_users", "there is no user \(name.visible)")
+            }
+        }
+    }
 
     // MARK: With the rights of who calls
 

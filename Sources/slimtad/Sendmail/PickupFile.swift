@@ -20,8 +20,11 @@ final class PickupFile {
         self.folder = folder
         path = "\(folder)/\(name)"
         unfinished = "\(folder)/.\(name)"
-        descriptor = open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o640)
-        guard descriptor >= 0 else {
+        // The daemon must be able to read it, and nobody else where the folder gives its own group to what is in it.
+        var place = stat()
+        let mode: mode_t = stat(folder, &place) == 0 && place.st_mode & S_ISGID != 0 ? 0o640 : 0o644
+        descriptor = open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
+        guard descriptor >= 0, fchmod(descriptor, mode) == 0 else {
             throw Failure(
                 errno == EMFILE || errno == ENFILE ? .system : .cannotCreate,
                 "slimtad does not run, and \(folder) cannot be written to: \(String(cString: strerror(errno)))")

@@ -46,7 +46,7 @@ struct SendmailCommand: ParsableCommand {
         }
         let places = try SendmailPlaces.find(options.configuration)
         switch options.mode {
-        case .deliver: return try SendmailMessage(options, places, caller(places)).send()
+        case .deliver: return try SendmailMessage(options, places, caller(places, options.fullName)).send()
         case .session:
             var session = SendmailSession(places, try caller(places))
             return try session.run()
@@ -60,12 +60,14 @@ struct SendmailCommand: ParsableCommand {
         }
     }
 
-    private static func caller(_ places: SendmailPlaces) throws(Failure) -> SendmailCaller {
+    private static func caller(
+        _ places: SendmailPlaces, _ fullName: String? = nil
+    ) throws(Failure) -> SendmailCaller {
         let uid = geteuid()
         guard let user = Accounts.user(uid), let mailbox = Mailbox(localName: user.name, domain: places.hostname) else {
             throw Failure(.notPermitted, "user \(uid) has no name on this machine, so it has no address to send from")
         }
-        return SendmailCaller(mailbox: mailbox, fullName: user.fullName, hostname: places.hostname)
+        return SendmailCaller(mailbox: mailbox, fullName: fullName ?? user.fullName, hostname: places.hostname)
     }
 
     // MARK: The queue
