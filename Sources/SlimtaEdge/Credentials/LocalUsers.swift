@@ -35,6 +35,6 @@ package struct LocalUsers: Sendable {
         if trusted.contains(name) { return AuthenticatedUser(login: name) }
         // A name that no mailbox can have may not send as anybody: no address is empty, and no list means anybody.
         let mailbox = Mailbox(localName: name, domain: hostname)
-        return AuthenticatedUser(login: name, senders: [mailbox?.text ?? "@"], hasExtensions: true)
+        return AuthenticatedUser(login: name, senders: [mailbox?.text ?? ""], hasExtensions: true)
     }
 }

@@ -119,7 +119,7 @@ struct SubmissionMachine: Sendable {
     mutating func end(hasEightBit: Bool) -> Step {
         guard let mail, !accepted.isEmpty else { preconditionFailure("a message that was not begun") }
         let submission = SMTPServerMachine.Submission(
-            sender: mail.sender, recipients: accepted.withoutDuplicates, body: hasEightBit ? .eightBitMIME : mail.body,
+            sender: mail.sender, recipients: accepted.eachOnce, body: hasEightBit ? .eightBitMIME : mail.body,
             smtpUTF8: mail.smtpUTF8, clientName: clientName, protocolWord: protocolWord, tls: tls, login: user?.login)
         self.mail = nil
         return go([.message(submission)])

@@ -63,7 +63,8 @@ package struct AddressList: Hashable, Sendable {
 extension [Mailbox] {
     /// Each address once, where it is first: local parts are compared octet for octet, domains as domains.
     package var eachOnce: [Mailbox] {
-        var seen: Set<Mailbox> = []
+        guard count > 1 else { return self }
+        var seen = Set<Mailbox>(minimumCapacity: count)
         return filter { seen.insert(Mailbox(localPart: String($0.localPart), domain: $0.foldedDomain)).inserted }
     }
 }

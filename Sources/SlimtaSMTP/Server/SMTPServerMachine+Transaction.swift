@@ -92,7 +92,7 @@ extension SMTPServerMachine {
         ask(
             .message(
                 Submission(
-                    sender: mail.sender, recipients: transaction.recipients.withoutDuplicates,
+                    sender: mail.sender, recipients: transaction.recipients.eachOnce,
                     body: reader.hasEightBit ? .eightBitMIME : mail.body, smtpUTF8: mail.smtpUTF8,
                     submitter: mail.submitter, clientName: clientName ?? "",
                     protocolWord: protocolWord(isUTF8: mail.smtpUTF8), tls: tls,

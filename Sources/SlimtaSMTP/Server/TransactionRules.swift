@@ -63,14 +63,3 @@ extension SMTPServerConfiguration {
         TransactionRules(authentication: authentication, messageSize: messageSize, recipients: recipients)
     }
 }
-
-extension [Mailbox] {
-    /// Each once, in the order in which they came: a recipient that was given twice gets one copy.
-    package var withoutDuplicates: [Mailbox] {
-        guard count > 1 else { return self }
-        var seen = Set<Mailbox>(minimumCapacity: count)
-        return filter { recipient in
-            seen.insert(Mailbox(localPart: String(recipient.localPart), domain: recipient.foldedDomain)).inserted
-        }
-    }
-}
