@@ -87,11 +87,12 @@ package final class Intake: Submissions {
         var mail = mail
         let heldReason = terms.heldReason ?? mail.heldReason
         if !terms.fields.isEmpty { mail.prepend(terms.fields) }
-        queue.accept(mail.envelopes, mail.message, heldReason: heldReason, receipt: receipt) {
+        queue.accept(mail.envelopes, mail.message, heldReason: heldReason, due: terms.due, receipt: receipt) {
             [self, mail] result in
             switch result {
             case .success:
-                let held: Logger.Metadata = heldReason.map { ["held": "\($0)"] } ?? [:]
+                var held: Logger.Metadata = heldReason.map { ["held": "\($0)"] } ?? [:]
+                if let due = terms.due { held["due"] = "\(due.isoDate)" }
                 for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, held) }
                 completion(Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"))
             case .failure(.repeated):

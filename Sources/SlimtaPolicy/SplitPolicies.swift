@@ -43,13 +43,13 @@ package struct RecipientSplitPolicy: QueuePolicy {
 
 extension Envelope {
     /// An envelope for each group of recipients. The first keeps the id, which the client is told; the others get ids
-    /// of their own.
+    /// of their own, of the same time: a message that is to be sent later is as old as that.
     fileprivate func split(into groups: [[Mailbox]], _ context: PolicyContext) -> [Envelope] {
         guard groups.count > 1 else { return [self] }
         return groups.enumerated().map { index, recipients in
             var envelope = self
             envelope.recipients = recipients
-            if index > 0 { envelope.id = context.newID(context.now, id) }
+            if index > 0 { envelope.id = context.newID(max(context.now, id.time), id) }
             return envelope
         }
     }

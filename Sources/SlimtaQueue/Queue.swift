@@ -130,43 +130,48 @@ package final class Queue: Sendable {
 
     /// Makes envelopes of one message durable, all or none, and sees to their delivery.
     ///
-    /// With a `heldReason` they are held from the start, in the same commit, until an operator releases them. With a
+    /// Attempts begin at `due`, without it at once. With a `heldReason` they are held from the start, in the same commit, until an operator releases them. With a
     /// `receipt`, that is in the same commit too, with these envelopes.
     ///
     /// `completion` is called on a thread of the storage and must not block: the 250 waits for it.
     package func accept(
-        _ envelopes: [Envelope], _ message: Message, heldReason: String? = nil, receipt: Receipt? = nil,
+        _ envelopes: [Envelope], _ message: Message, heldReason: String? = nil, due: Timestamp? = nil,
+        receipt: Receipt? = nil,
         completion: @escaping @Sendable (Result<Void, StorageError>) -> Void
     ) {
-        let accepted = envelopes.map { QueueCommit.Acceptance($0, due: $0.received) }
+        let accepted = envelopes.map { QueueCommit.Acceptance($0, due: due ?? $0.received) }
         var commit = QueueCommit(accepted: accepted, message: message)
         if let heldReason {
             commit.states = envelopes.map { envelope in
-                var state = EnvelopeState(of: envelope, due: envelope.received)
+                var state = EnvelopeState(of: envelope, due: due ?? envelope.received)
                 state.hold(because: heldReason)
                 return state
             }
         }
         if let receipt { commit.receipts = [receipt.of(envelopes)] }
         storage.commit(commit) { result in
-            if case .success = result { self.accepted(envelopes, message, isHeld: heldReason != nil) }
+            if case .success = result { self.accepted(envelopes, message, isHeld: heldReason != nil, due: due) }
             completion(result)
         }
     }
 
-    func accepted(_ envelopes: [Envelope], _ message: Message, isHeld: Bool = false) {
-        let now = clock.read().now
+    func accepted(_ envelopes: [Envelope], _ message: Message, isHeld: Bool = false, due: Timestamp? = nil) {
+        let clock = clock.read()
+        let now = clock.now
+        let due = due.map { max(now, clock.own($0)) } ?? now
         let isAsleep = state.withLock { state in
             let delivers = state.configuration.delivers && !isHeld
             for envelope in envelopes where !state.machine.isLeaving(envelope.id) {
                 let domain = envelope.recipients[0].foldedDomain
                 state.machine.added(
                     QueuedSummary(
-                        id: envelope.id, received: envelope.received, due: now, attempts: 0,
+                        id: envelope.id, received: envelope.received, due: due, attempts: 0,
                         isHeld: isHeld, isWarned: envelope.sender == nil,
                         destination: state.relay.destination(for: domain)), acceptedAt: now)
-                // What is not delivered is not kept; nor is what waits for a destination that does not answer.
-                guard delivers, state.freshOctets + message.head.readableBytes <= Self.freshBudget else { continue }
+                // What is not delivered now is not kept; nor is what waits for a destination that does not answer.
+                guard delivers, due == now, state.freshOctets + message.head.readableBytes <= Self.freshBudget else {
+                    continue
+                }
                 state.fresh[envelope.id] = Fresh(envelope: envelope, message: message)
                 state.freshOctets += message.head.readableBytes
             }

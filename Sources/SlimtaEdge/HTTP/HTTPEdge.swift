@@ -18,7 +18,7 @@ package final class HTTPEdge: Edge {
     ///   - limiter: is asked for each connection; all edges share it.
     ///   - group: its event loops serve the connections, each one loop.
     package init(
-        settings: HTTPEdgeSettings, limiter: ConnectionLimiter, submissions: any Submissions,
+        settings: HTTPEdgeSettings, limiter: ConnectionLimiter, submissions: any Submissions & SubmissionStates,
         group: any EventLoopGroup, logger: Logger
     ) {
         let log = SessionLog(logger)
@@ -53,7 +53,7 @@ package final class HTTPEdge: Edge {
 /// HTTP on the connections of an edge: what they share.
 private final class HTTPSessions: EdgeProtocol, HTTPService {
     let settings: Mutex<HTTPEdgeSettings>
-    private let submissions: any Submissions
+    private let submissions: any Submissions & SubmissionStates
     private let keys: SubmissionKeys
     private let log: SessionLog
     /// Where what was left out of the log is summed up.
@@ -64,7 +64,10 @@ private final class HTTPSessions: EdgeProtocol, HTTPService {
     /// Who is told, at most so many at a time; the others are closed at once.
     private static let turnedAwayLimit = 16
 
-    init(_ settings: HTTPEdgeSettings, submissions: any Submissions, log: SessionLog, eventLoop: any EventLoop) {
+    init(
+        _ settings: HTTPEdgeSettings, submissions: any Submissions & SubmissionStates, log: SessionLog,
+        eventLoop: any EventLoop
+    ) {
         self.eventLoop = eventLoop
         self.settings = Mutex(settings)
         self.submissions = submissions

@@ -23,15 +23,15 @@ package struct HTTPExchange: Sendable {
     package let request: HTTPRequest
     /// Those that hold for this request.
     package let settings: HTTPEdgeSettings
-    /// Where messages go.
-    package let submissions: any Submissions
+    /// Where messages go, and who knows what became of them.
+    package let submissions: any Submissions & SubmissionStates
     /// The keys of those that are being made.
     let keys: SubmissionKeys
     private let log: SessionLog
 
     init(
-        _ request: HTTPRequest, settings: HTTPEdgeSettings, submissions: any Submissions, keys: SubmissionKeys,
-        log: SessionLog
+        _ request: HTTPRequest, settings: HTTPEdgeSettings, submissions: any Submissions & SubmissionStates,
+        keys: SubmissionKeys, log: SessionLog
     ) {
         self.request = request
         self.settings = settings

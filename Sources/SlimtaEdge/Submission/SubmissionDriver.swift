@@ -34,9 +34,10 @@ final class SubmissionDriver {
     private var refusedBy: [(name: String, value: String)] = []
 
     private var id: QueueID?
-    private var collector: MessageCollector?
+    private var sendAt: Timestamp?
     /// What the message leaves behind.
     private var receipt: Receipt?
+    private var collector: MessageCollector?
     private var reader: ContentReader
     /// Who waits until there is room for more content.
     private var waiting: ((Reply?) -> Void)?
@@ -79,7 +80,7 @@ final class SubmissionDriver {
     }
 
     func begin(_ request: SubmissionRequest, completion: @escaping (SubmissionOpening) -> Void) {
-        id = request.id
+        (id, sendAt) = (request.id, request.sendAt)
         perform({ $0.begin(request) }) { [self] outcome in
             switch outcome {
             case .goOn: completion(.open(machine.verdicts))
@@ -245,8 +246,9 @@ final class SubmissionDriver {
                 address: connection.clientAddress, name: submission.clientName,
                 protocolWord: submission.protocolWord, tls: submission.tls, login: submission.login,
                 edge: settings.name))
-        let terms = gate?.terms(ofTransaction: machine.session.transactionNumber) ?? SubmissionTerms()
-        collector.finish { result in
+        var terms = gate?.terms(ofTransaction: machine.session.transactionNumber) ?? SubmissionTerms()
+        terms.due = sendAt
+        collector.finish { [terms] result in
             switch result {
             case .success(let message):
                 self.setup.submissions.submit(

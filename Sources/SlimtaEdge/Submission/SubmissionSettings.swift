@@ -50,6 +50,8 @@ package struct SubmissionRequest: Equatable, Sendable {
     package var needsAll: Bool
     /// The id that the envelope is to have; nil: a new one.
     package var id: QueueID?
+    /// When the first attempt is to be made; nil: at once. ``id`` is then of that time.
+    package var sendAt: Timestamp?
 
     /// `smtpUTF8` is true where an address needs it.
     package init(

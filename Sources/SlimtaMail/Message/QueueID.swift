@@ -5,7 +5,7 @@ import Synchronization
 
 /// Identifies one envelope in the queue: 48 bits of milliseconds since the epoch, then 80 random bits.
 ///
-/// Ids sort by the time of acceptance. Printed as 32 lower-case hex digits, as slimta printed its ids.
+/// Ids sort by the time of acceptance, or by that at which a message is to be sent first, if that is later. Printed as 32 lower-case hex digits, as slimta printed its ids.
 package struct QueueID: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// The first eight octets, big-endian: the time and 16 random bits.
     package let high: UInt64
@@ -73,7 +73,7 @@ package struct QueueID: Hashable, Comparable, Sendable, CustomStringConvertible 
         return high > 0 ? QueueID(high: high - 1, low: .max) : nil
     }
 
-    /// The time of acceptance that is part of the id.
+    /// The time of acceptance, or of the first attempt if that was to be later, that is part of the id.
     package var time: Timestamp { Timestamp(milliseconds: Int64(high >> 16)) }
 
     /// 32 hexadecimal digits in lower case.

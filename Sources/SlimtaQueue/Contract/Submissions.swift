@@ -10,9 +10,12 @@ package struct SubmissionTerms: Hashable, Sendable {
     /// Whole header fields, each with its CRLF, folded where that is needed: they go on top of every envelope, above our own
     /// Received, the first of them uppermost.
     package var fields: [String]
+    /// When the first attempt is to be made; nil: at once. Its id is of that time: from then on it grows old.
+    package var due: Timestamp?
 
     /// Without arguments: a message like any other.
-    package init(heldReason: String? = nil, fields: [String] = []) {
+    package init(heldReason: String? = nil, fields: [String] = [], due: Timestamp? = nil) {
+        self.due = due
         self.heldReason = heldReason
         self.fields = fields
     }

@@ -20,7 +20,7 @@ struct OutgoingMessage: Sendable {
     init(_ delivery: Delivery) {
         let envelope = delivery.envelope
         id = envelope.id
-        received = envelope.received
+        received = max(envelope.received, envelope.id.time)
         sender = envelope.sender?.forNextHop
         content = OutgoingContent(fields: envelope.prependedFields, message: delivery.message)
         size = envelope.prependedFields.readableBytes + delivery.message.size

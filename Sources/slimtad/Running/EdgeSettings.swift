@@ -10,7 +10,7 @@ enum EdgeSettings: Sendable {
     case http(HTTPEdgeSettings)
 
     /// An edge that accepts nothing yet.
-    func makeEdge(_ submissions: any Submissions, on ground: Ground) -> any Edge {
+    func makeEdge(_ submissions: any Submissions & SubmissionStates, on ground: Ground) -> any Edge {
         switch self {
         case .smtp(let settings):
             SMTPEdge(

@@ -10,14 +10,14 @@ import SlimtaQueue
 /// Where mail comes in now.
 struct RunningEdges {
     private var edges: [String: any Edge] = [:]
-    private let submissions: any Submissions
+    private let submissions: any Submissions & SubmissionStates
     private let queue: any LocalQueue
     private let ground: Ground
 
     /// - Parameters:
     ///   - submissions: what edges hand messages to.
     ///   - queue: what users of this machine may ask of the queue.
-    init(_ submissions: any Submissions, _ queue: any LocalQueue, on ground: Ground) {
+    init(_ submissions: any Submissions & SubmissionStates, _ queue: any LocalQueue, on ground: Ground) {
         self.submissions = submissions
         self.queue = queue
         self.ground = ground
