@@ -92,10 +92,11 @@ package struct MessageResource: HTTPResource {
         case .noRecipients(let replies): return exchange.refused(replies.first ?? .noValidRecipients)
         }
         var isEmpty = true
-        var fingerprint = exchange.fingerprint()
+        // Most have no key, and need no digest.
+        var fingerprint = keyed.map { _ in exchange.fingerprint() }
         while let content = try await body.next() {
             isEmpty = isEmpty && content.readableBytes == 0
-            if keyed != nil { fingerprint.addContent(content.readableBytesView) }
+            fingerprint?.addContent(content.readableBytesView)
             guard let refusal = await session.append(content) else { continue }
             return exchange.refused(refusal)
         }
@@ -105,11 +106,10 @@ package struct MessageResource: HTTPResource {
         }
         let answer = KeptAnswer(
             status: 200, fields: [(HTTPReply.fieldName, HTTPReply.field(.messageAccepted)), ("X-Queue-Id", "\(id)")])
-        guard let keyed else {
+        guard let keyed, let digest = fingerprint?.finish() else {
             let reply = await session.end().reply
             return reply.isPositive ? answer.first : exchange.refused(reply)
         }
-        let digest = fingerprint.finish()
         let reply = await session.end(receipt: keyed.receipt(id, fingerprint: digest, answer: answer)).reply
         if reply == .repeated { return exchange.response(await keyed.answer(fingerprint: digest)) }
         return reply.isPositive ? answer.first : exchange.refused(reply)
