@@ -51,6 +51,12 @@ import Testing
         ] {
             #expect(shown(rules.result(for: try #require(Mailbox(parsing: recipient)))) == wanted)
         }
+        // Ways that part and meet again, twenty times: each is gone once.
+        let diamonds = try self.rules(
+            (0..<19).flatMap {
+                [("a\($0)@x.test", ["a\($0 + 1)@x.test", "b\($0)@x.test"]), ("b\($0)@x.test", ["a\($0 + 1)@x.test"])]
+            })
+        #expect(shown(diamonds.result(for: try #require(Mailbox(parsing: "a0@x.test")))) == "a19@x.test")
         guard case .refused(let reply, _) = rules.result(for: try #require(Mailbox(parsing: "a@grow.test"))) else {
             return #expect(Bool(false), "it grows for ever")
         }

@@ -40,17 +40,23 @@ package struct ForwardRules: Hashable, Sendable {
 
     /// What becomes of a recipient. A 4xx is for what its sender can do nothing about.
     package func result(for recipient: Mailbox) -> Result {
+        var walk = Walk()
+        if let refusal = follow(recipient, [], &walk) { return refusal }
+        return walk.followed.isEmpty ? .unchanged : .to(walk.found)
+    }
+
+    /// Where the ways from one recipient have led so far.
+    private struct Walk {
         var found: [Mailbox] = []
+        /// Those that were found, folded.
         var seen: Set<String> = []
-        var isForwarded = false
-        if let refusal = follow(recipient, [], &found, &seen, &isForwarded) { return refusal }
-        return isForwarded ? .to(found) : .unchanged
+        /// Those that a rule was for: where they lead to is gone to once, or ways that part and meet would be countless.
+        var followed: Set<String> = []
     }
 
     /// Follows one address; what refuses it, or one that it became.
     private func follow(
-        _ address: Mailbox, _ path: [String], _ found: inout [Mailbox], _ seen: inout Set<String>,
-        _ isForwarded: inout Bool
+        _ address: Mailbox, _ path: [String], _ walk: inout Walk
     ) -> Result? {
         func refused(_ code: UInt16, _ status: EnhancedStatus, _ text: String, _ rule: ForwardRule?) -> Result {
             .refused(Reply(code, status, "<\(address)>: \(text)"), by: rule?.recipient ?? "")
@@ -58,22 +64,22 @@ package struct ForwardRules: Hashable, Sendable {
         let key = address.text.foldedAsAddress()
         do throws(RegularExpression.Undecided) {
             guard !path.contains(key), let (rule, groups) = try rule(for: address) else {
-                if seen.insert(key).inserted { found.append(address) }
+                if walk.seen.insert(key).inserted { walk.found.append(address) }
                 return nil
             }
-            isForwarded = true
+            guard walk.followed.insert(key).inserted else { return nil }
             switch rule.result {
             case .reject(let template):
                 return .refused(template.reply { $0 == .recipient ? address.text : "" }, by: rule.recipient)
             case .to(let targets):
-                guard path.count < Self.depth, found.count < Self.width else {
+                guard path.count < Self.depth, walk.found.count < Self.width else {
                     return refused(550, EnhancedStatus(5, 4, 6), "forwarding does not come to an end", rule)
                 }
                 for target in targets {
                     guard let next = target.mailbox(for: address, groups) else {
                         return refused(451, EnhancedStatus(4, 3, 5), "forwarding leads to no address", rule)
                     }
-                    if let refusal = follow(next, path + [key], &found, &seen, &isForwarded) { return refusal }
+                    if let refusal = follow(next, path + [key], &walk) { return refusal }
                 }
                 return nil
             }
