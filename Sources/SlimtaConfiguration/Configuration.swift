@@ -278,6 +278,10 @@ extension Configuration {
             case mx
             /// To one host, with AUTH if there is a login.
             case smtp(host: HostPort, login: Login?)
+            /// To one host, which is spoken to in LMTP (RFC 2033), with AUTH if there is a login.
+            case lmtp(host: HostPort, login: Login?)
+            /// The same over a UNIX socket: an absolute path.
+            case lmtpSocket(path: String)
             /// Into a maildir: an absolute path.
             case maildir(path: String)
             /// Into a command, which is started for each recipient.
@@ -288,15 +292,15 @@ extension Configuration {
             /// The login that it has for its host.
             package var login: Login? {
                 switch self {
-                case .smtp(_, let login): login
-                case .mx, .maildir, .pipe, .blackhole: nil
+                case .smtp(_, let login), .lmtp(_, let login): login
+                case .mx, .lmtpSocket, .maildir, .pipe, .blackhole: nil
                 }
             }
 
             /// Whether it has connections, of which each is an open file.
             package var connects: Bool {
                 switch self {
-                case .mx, .smtp: true
+                case .mx, .smtp, .lmtp, .lmtpSocket: true
                 case .maildir, .pipe, .blackhole: false
                 }
             }
@@ -336,7 +340,7 @@ extension Configuration {
         package var leastRate = 1024
         /// How long nothing of a message may go out (RFC 5321 section 4.5.3.2.5).
         package var stallTimeout: Duration = .seconds(180)
-        /// How long the reply to the whole message is waited for (RFC 5321 section 4.5.3.2.6).
+        /// How long the reply to the whole message is waited for (RFC 5321 section 4.5.3.2.6); with LMTP each of them.
         package var dataTimeout: Duration = .seconds(600)
         /// How long a whole attempt may take for a small message to one recipient, over all hosts.
         package var attemptTimeout: Duration = .seconds(1200)

@@ -7,7 +7,7 @@ import SlimtaMail
 struct RelayReader {
     /// What `type` may say.
     enum Kind: String, CaseIterable {
-        case mx, smtp, maildir, pipe, blackhole
+        case mx, smtp, lmtp, maildir, pipe, blackhole
     }
 
     private typealias Relay = Configuration.Relay
@@ -15,15 +15,16 @@ struct RelayReader {
     /// The types that a key is for, where it is not for all of them.
     private static let kinds: [String: Set<Kind>] = [
         "port": [.mx], "allow_networks": [.mx], "refuse_networks": [.mx],
-        "host": [.smtp], "username": [.smtp], "password_file": [.smtp],
+        "host": [.smtp, .lmtp], "username": [.smtp, .lmtp], "password_file": [.smtp, .lmtp], "socket": [.lmtp],
         "path": [.maildir],
     ].merging(PipeKeys.names.map { ($0, [.pipe]) }) { $1 }
     /// The keys of [relay] that decide what a route lacks: if one of them is wrong, nothing is said of that.
-    private static let deciding = ["host", "path", "tls", "command"]
+    private static let deciding = ["host", "socket", "path", "tls", "command"]
 
     private var kind: Kind
     private var relay: Configuration.Relay
     private var host: HostPort?
+    private var socket: String?
     private var login: LoginKeys
     private var path: String?
     private var pipe: PipeKeys
@@ -56,12 +57,11 @@ struct RelayReader {
         relay.readSettings(table)
         // What another type goes to is not inherited: it speaks something else there.
         let base = base?.kind == kind ? base : nil
-        host =
-            table["host"]?.text("a host with its port, such as \"mail.example.com:587\", \"[2001:db8::1]:25\"") {
-                HostPort($0)
-            } ?? base?.host
+        let place = table.has("host") || table.has("socket") ? nil : base
+        host = table["host"]?.host(of: kind) ?? place?.host
+        socket = table["socket"]?.unixSocket() ?? place?.socket
         // A password is for the host that it was given for, and for no other.
-        login = LoginKeys(table, inherited: table.has("host") ? nil : base?.login)
+        login = LoginKeys(table, inherited: place?.login)
         path = table["path"]?.absolutePath() ?? base?.path
         pipe = PipeKeys(table, base: base?.pipe)
     }
@@ -85,6 +85,7 @@ struct RelayReader {
     private func complete(_ table: Section, isWhole: Bool) -> Configuration.Relay {
         if isWhole {
             checkKeys(table)
+            checkPlace(table)
             login.check(table, relay.tls)
         }
         /// What the type cannot be without.
@@ -103,11 +104,37 @@ struct RelayReader {
                     host: required(host, "host", "a host such as \"mail.example.com:587\"")
                         ?? HostPort(host: "", port: 0),
                     login: login.login)
+            case .lmtp:
+                if let socket {
+                    .lmtpSocket(path: socket)
+                } else {
+                    .lmtp(
+                        host: required(
+                            host, "host", "a host such as \"mail.example.com:24\", or socket = \"unix:/path\"")
+                            ?? HostPort(host: "", port: 0),
+                        login: login.login)
+                }
             case .maildir: .maildir(path: required(path, "path", "an absolute path") ?? "")
             case .pipe: .pipe(required(pipe.whole, "command", "a list such as [\"/usr/lib/x\", \"{user}\"]") ?? .init())
             case .blackhole: .blackhole
             }
         return relay
+    }
+
+    /// Where LMTP cannot go, and what a UNIX socket has no use for.
+    private func checkPlace(_ table: Section) {
+        guard kind == .lmtp else { return }
+        if table.has("host"), host?.port == 25 {
+            table.report(
+                "host", "found port 25, which is SMTP's", "allowed is any other, such as 24 (RFC 2033 section 5)")
+        }
+        guard socket != nil else { return }
+        for key in ["host", "username", "password_file"] where table.has(key) && table.isSound(key) {
+            table.report(key, "found with socket", "allowed is it without one")
+        }
+        if table.has("tls"), relay.tls == .required {
+            table.report("tls", "found \"required\" with socket", "allowed is it with host: a UNIX socket has no TLS")
+        }
     }
 
     /// Keys that this type has no use for: a setting that does nothing is a mistake.
@@ -146,5 +173,27 @@ extension Configuration.Relay {
             table["allow_networks"]?.list(of: "networks", mayBeEmpty: true) { $0.network() } ?? allowNetworks
         refuseNetworks =
             table["refuse_networks"]?.list(of: "networks", mayBeEmpty: true) { $0.network() } ?? refuseNetworks
+    }
+}
+
+extension Setting {
+    /// The host that a relay goes to; LMTP has a port of its own where none is said (RFC 2033 section 5 and the registry of
+    /// ports).
+    fileprivate func host(of kind: RelayReader.Kind) -> HostPort? {
+        switch kind {
+        case .lmtp:
+            text("a host with or without a port, such as \"mail.example.com:24\", \"[2001:db8::1]:24\"") {
+                HostPort($0, defaultPort: 24)
+            }
+        case .mx, .smtp, .maildir, .pipe, .blackhole:
+            text("a host with its port, such as \"mail.example.com:587\", \"[2001:db8::1]:25\"") { HostPort($0) }
+        }
+    }
+
+    /// The path of a UNIX socket.
+    fileprivate func unixSocket() -> String? {
+        text("a UNIX socket such as \"unix:/run/dovecot/lmtp\"") { text in
+            if case .unix(let path) = ListenAddress(text) { path } else { nil }
+        }
     }
 }

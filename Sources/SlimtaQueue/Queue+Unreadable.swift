@@ -12,8 +12,8 @@ extension Queue {
         let watched = stored.message.rest.map { WatchedBody($0) }
         var message = stored.message
         message.rest = watched
-        let outcomes = await relay.attempt(
-            Delivery(envelope: stored.envelope, message: message, recipients: pending))
+        let outcomes = await attempt(
+            Delivery(envelope: stored.envelope, message: message, recipients: pending), in: stored.state, relay)
         guard let failure = watched?.failure, failure != .closed else { return outcomes }
         log(failure, stored.envelope)
         return outcomes.map { $0.result == .delivered ? $0 : Outcome(unreadable: failure) }

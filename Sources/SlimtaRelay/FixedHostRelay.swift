@@ -1,4 +1,5 @@
-// The relay of type "smtp": everything to one host, such as a provider's submission server. Made by the composition root.
+// The relays of type "smtp" and "lmtp": everything to one host, such as a provider's submission server or the server that
+// has the mailboxes. Made by the composition root.
 
 package import Logging
 package import NIOCore
@@ -8,14 +9,30 @@ package import SlimtaQueue
 package import SlimtaSMTP
 import Synchronization
 
-/// Delivers to a fixed host, over TLS by `options.security`, with AUTH if there are credentials.
+/// Delivers to a fixed host, over TLS by `options.security`, with AUTH if there are credentials. What is spoken there is
+/// `options.dialect`.
 ///
 /// With credentials the host's certificate is verified, because a password goes over the connection; without, TLS only
 /// encrypts. Whatever is wrong with the host itself (its name, its certificate, AUTH, no session) is for the operator
 /// to put right: it is temporary, and no message bounces for it.
 package final class FixedHostRelay: ConnectingRelay {
-    private let host: String
-    private let port: Int
+    /// Where all mail goes.
+    package enum Place: Hashable, Sendable, CustomStringConvertible {
+        /// A name in lower case, or an IP address without brackets, and a port.
+        case host(String, port: Int)
+        /// A UNIX socket, by its path: nothing else is there, and nobody who listens in.
+        case socket(String)
+
+        /// For logs, and the name of the destination. No domain has a colon in its name.
+        package var description: String {
+            switch self {
+            case .host(let host, let port): "\(host):\(port)"
+            case .socket(let path): "unix:\(path)"
+            }
+        }
+    }
+
+    private let place: Place
     private let lookup: HostLookup
     private let policy: SessionPolicy
     private let pool: ConnectionPool
@@ -24,18 +41,20 @@ package final class FixedHostRelay: ConnectingRelay {
     private let logger: Logger
 
     /// - Parameters:
-    ///   - host: a name, or an IP address without brackets.
     ///   - trustFile: the certificates to trust (PEM), instead of the system's.
     ///
     /// Throws if a source address is not an IP address, or if there can be no TLS.
     package init(
-        _ options: RelayOptions, host: String, port: Int, credentials: SASLClient.Credentials? = nil,
+        _ options: RelayOptions, to place: Place, credentials: SASLClient.Credentials? = nil,
         trustFile: String? = nil, resolver: Resolver, group: any EventLoopGroup, logger: Logger
     ) throws {
-        self.host = host.asciiLowercased()
-        self.port = port
+        self.place = place
         self.logger = logger
-        lookup = HostLookup(resolver, port: port)
+        lookup =
+            switch place {
+            case .host(_, let port): HostLookup(resolver, port: port)
+            case .socket: HostLookup(resolver, port: 0)
+            }
         policy = try SessionPolicy(options, credentials: credentials, trustFile: trustFile)
         pool = try ConnectionPool(options, group: group, logger: logger)
     }
@@ -45,46 +64,62 @@ package final class FixedHostRelay: ConnectingRelay {
 
     /// What the operator has to put right: the host refused our login, and has taken no mail since. nil: nothing.
     package var complaint: String? {
-        refusal.withLock { $0 }.map { "\(host):\(port) refuses our login, no mail leaves by it: \($0)" }
+        refusal.withLock { $0 }.map { "\(place) refuses our login, no mail leaves by it: \($0)" }
     }
 
     /// Closes all connections, as ``MXRelay/shutDown()`` does.
     package func shutDown() async { await pool.shutDown() }
 
-    /// All mail goes to one host, so all of it shares limits and back-off. No domain has a colon in its name.
-    package func destination(for domain: String) -> String { "\(host):\(port)" }
+    /// All mail goes to one host, so all of it shares limits and back-off.
+    package func destination(for domain: String) -> String { place.description }
 
     /// Asks the host's addresses one after the other, for a hundred recipients at a time (RFC 5321 section 4.5.3.1.8). Never throws
     /// and never bounces for what is wrong with the host; the attempt's task may be cancelled.
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         let message = OutgoingMessage(delivery)
-        let recipients = delivery.recipients.map { delivery.envelope.recipients[$0].forNextHop }
+        let distinct = DistinctRecipients(delivery)
         let outcomes = await attemptInParts(
-            recipients.count, atMost: HostTrial.maximumRecipients, by: { _ in true }
+            distinct.mailboxes.count, atMost: HostTrial.maximumRecipients, by: { _ in true }
         ) { _, positions in
-            await self.attempt(message, positions.map { recipients[$0] })
+            await self.attempt(message, positions.map { distinct.mailboxes[$0] }) { index, outcome in
+                for recipient in distinct.recipients[positions[index]] { delivery.report(recipient, outcome) }
+            }
         }
         watchLogin(outcomes)
-        return outcomes.map(Self.forOperator)
+        return distinct.positions.map { Self.forOperator(outcomes[$0]) }
     }
 
-    private func attempt(_ message: OutgoingMessage, _ recipients: [Mailbox]) async -> [Outcome] {
+    private func attempt(
+        _ message: OutgoingMessage, _ recipients: [Mailbox], _ report: @escaping @Sendable (Int, Outcome) -> Void
+    ) async -> [Outcome] {
         var trial = HostTrial(
-            pool: pool, policy: policy, memory: memory, message: message, recipients: recipients)
-        var hosts: [MailHost] = []
-        if let address = try? SocketAddress(ipAddress: host, port: port) {
-            hosts = [MailHost(address: address, name: nil)]
-        } else {
+            pool: pool, policy: policy, memory: memory, message: message, recipients: recipients, report: report)
+        let hosts = await hosts(&trial)
+        if let outcomes = await trial.attempt(hosts) { return outcomes }
+        let failed = await trial.finish() ?? Array(repeating: SMTPJob.cancelled, count: recipients.count)
+        return failed
+    }
+
+    /// Where the place is now.
+    private func hosts(_ trial: inout HostTrial) async -> [MailHost] {
+        switch place {
+        case .socket(let path):
+            if let address = try? SocketAddress(unixDomainSocketPath: path) {
+                return [MailHost(address: address, name: nil)]
+            }
+            trial.note(.failed(451, 4, 4, 1, "the path of \(place) is too long"))
+        case .host(let host, let port):
+            if let address = try? SocketAddress(ipAddress: host, port: port) {
+                return [MailHost(address: address, name: nil)]
+            }
             switch await lookup.addresses(of: host) {
-            case .found(let found): hosts = found.addresses.map { MailHost(address: $0, name: host) }
+            case .found(let found): return found.addresses.map { MailHost(address: $0, name: host) }
             case .none: trial.note(.failed(451, 4, 4, 4, "the relay host \(host) has no address"))
             case .unknown(let error):
                 trial.note(.failed(451, 4, 4, 3, "DNS lookup of the relay host \(host) failed: \(error.reason)"))
             }
         }
-        if let outcomes = await trial.attempt(hosts) { return outcomes }
-        let failed = await trial.finish() ?? Array(repeating: SMTPJob.cancelled, count: recipients.count)
-        return failed
+        return []
     }
 
     /// Whether the login is refused is a matter of the operator, and of all mail: told once, and until it is over.
@@ -100,9 +135,9 @@ package final class FixedHostRelay: ConnectingRelay {
         if let refused {
             logger.warning(
                 "relay refuses our login, its mail waits",
-                metadata: ["relay": "\(host):\(port)", "reply": "\(refused)"])
+                metadata: ["relay": "\(place)", "reply": "\(refused)"])
         } else {
-            logger.notice("relay takes our login again", metadata: ["relay": "\(host):\(port)"])
+            logger.notice("relay takes our login again", metadata: ["relay": "\(place)"])
         }
     }
 

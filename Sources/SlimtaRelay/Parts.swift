@@ -2,6 +2,7 @@
 // Used by Router and the relays that speak SMTP.
 
 import SlimtaMail
+import SlimtaQueue
 
 /// Has `count` recipients attempted in parts, all parts at once: those with one key together, and no more than `limit` of
 /// them. `attempt` is told the positions of a part's recipients, and gives one outcome for each, in that order.
@@ -44,5 +45,34 @@ func inOrder<Value: Sendable>(
         var results: [Value?] = Array(repeating: nil, count: count)
         for await (index, value) in group { results[index] = value }
         return results.compactMap(\.self)
+    }
+}
+
+/// The recipients of a delivery, each once: servers that keep them in a map have one reply too few for one that is there
+/// twice, and nobody wants a message twice.
+struct DistinctRecipients: Sendable {
+    /// As they go out.
+    private(set) var mailboxes: [Mailbox] = []
+    /// For each of them the recipients of the envelope that it stands for.
+    private(set) var recipients: [[Int]] = []
+    /// For each recipient of the delivery which of `mailboxes` stands for it.
+    private(set) var positions: [Int] = []
+
+    init(_ delivery: Delivery) {
+        var known: [Mailbox: Int] = [:]
+        for recipient in delivery.recipients {
+            let mailbox = delivery.envelope.recipients[recipient]
+            // What is before the "@" is another mailbox in another case (RFC 5321 section 2.4).
+            let key = Mailbox(localPart: String(mailbox.localPart), domain: mailbox.foldedDomain)
+            if let position = known[key] {
+                recipients[position].append(recipient)
+                positions.append(position)
+            } else {
+                known[key] = mailboxes.count
+                positions.append(mailboxes.count)
+                recipients.append([recipient])
+                mailboxes.append(mailbox.forNextHop)
+            }
+        }
     }
 }

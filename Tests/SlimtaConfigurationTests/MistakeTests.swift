@@ -124,9 +124,11 @@ import Testing
             "[queue]\npolicies = [\"date\", \"date\"]",
             "9: queue.policies[1]: found \"date\" a second time; allowed is each once"),
         Case(
-            "[relay]\ntype = \"lmtp\"",
-            "9: relay.type: found \"lmtp\"; allowed is \"mx\", \"smtp\", \"maildir\", \"pipe\", \"blackhole\"; did you mean \"smtp\"?"
-        ),
+            "[relay]\ntype = \"smpt\"",
+            """
+            9: relay.type: found "smpt"; allowed is "mx", "smtp", "lmtp", "maildir", "pipe", "blackhole"; did you mean \
+            "smtp"?
+            """),
         Case(
             "[tls]\ncertificate = \"/c\"\nkey = \"/k\"\nminimum = 1.2",
             "11: tls.minimum: found the number 1.2; allowed is \"1.2\", \"1.3\""),

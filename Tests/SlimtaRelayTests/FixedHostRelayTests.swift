@@ -27,7 +27,7 @@ struct FixedHostRelayTests {
         trustFile: String? = nil
     ) throws -> FixedHostRelay {
         try FixedHostRelay(
-            options, host: "127.0.0.1", port: server.port, credentials: credentials, trustFile: trustFile,
+            options, to: .host("127.0.0.1", port: server.port), credentials: credentials, trustFile: trustFile,
             resolver: resolver, group: Fixture.group, logger: Fixture.logger)
     }
 

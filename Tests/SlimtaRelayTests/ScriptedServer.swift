@@ -63,11 +63,15 @@ final class ScriptedServer: Sendable {
         try await self.init(at: ip, port: port, all: scripts)
     }
 
-    init(at ip: String = "127.0.0.1", port: Int = 0, all scripts: [[Step]]) async throws {
+    convenience init(at ip: String = "127.0.0.1", port: Int = 0, all scripts: [[Step]]) async throws {
+        try await self.init(on: try SocketAddress(ipAddress: ip, port: port), all: scripts)
+    }
+
+    init(on listener: SocketAddress, all scripts: [[Step]]) async throws {
         let log = log
         channel = try await ServerBootstrap(group: Fixture.group)
             .serverChannelOption(.backlog, value: 1000)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: listener.pathname == nil ? 1 : 0)
             // Of a size that stays, so that the sender sees what is read here.
             .serverChannelOption(.socketOption(.so_rcvbuf), value: 1 << 20)
             .childChannelInitializer { channel in
@@ -83,7 +87,7 @@ final class ScriptedServer: Sendable {
                         Handler(scripts[min(number, scripts.count) - 1], log))
                 }
             }
-            .bind(to: try SocketAddress(ipAddress: ip, port: port)).get()
+            .bind(to: listener).get()
         address = channel.localAddress!
     }
 

@@ -12,10 +12,12 @@ struct ClientDialog {
 
     init(
         _ security: SMTPClientMachine.Security = .none, credentials: SASLClient.Credentials? = nil,
-        mayGoInClear: Bool = true
+        mayGoInClear: Bool = true, dialect: SMTPDialect = .smtp
     ) {
         machine = SMTPClientMachine(
-            .init(name: "client.test", security: security, mayGoInClear: mayGoInClear, credentials: credentials))
+            .init(
+                name: "client.test", dialect: dialect, security: security, mayGoInClear: mayGoInClear,
+                credentials: credentials))
     }
 
     /// A session that is ready, with what the server offers.

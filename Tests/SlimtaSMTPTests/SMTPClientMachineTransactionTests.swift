@@ -579,7 +579,8 @@ struct SMTPClientMachineTransactionTests {
         for _ in 0..<50 {
             var dialog = ClientDialog(
                 [.none, .opportunistic, .required].randomElement(using: &random)!,
-                credentials: Bool.random(using: &random) ? .init(username: "a", password: "b") : nil)
+                credentials: Bool.random(using: &random) ? .init(username: "a", password: "b") : nil,
+                dialect: Bool.random(using: &random) ? .smtp : .lmtp)
             var isInTransaction = false
             var isOver = false
             for _ in 0..<30 where !isOver {
@@ -600,6 +601,7 @@ struct SMTPClientMachineTransactionTests {
                         actions.append(dialog.begin(SMTPTransaction(to: 3)))
                     case .sendContent:
                         if dialog.machine.waitsFor.kind == .content { dialog.machine.contentSent() }
+                    case .settled(let recipient, _): #expect(isInTransaction && recipient < 3)
                     case .finished(let outcomes, let isReusable):
                         #expect(isInTransaction && outcomes.count == 3)
                         isInTransaction = false

@@ -38,8 +38,8 @@ package enum HTTPReply {
         return "\(reply.code); message=\"\(quoted)\""
     }
 
-    /// The whole answer, with what its status asks for. One that is a reply has no body, as the ancestor's have none: its
-    /// relay reads none.
+    /// The whole answer, with what its status asks for. One that is a reply has nothing else: the ancestor's relay does not
+    /// read more, and could not use the connection again.
     static func response(
         _ status: Int, _ reply: Reply?, _ text: String, _ more: [(name: String, value: String)] = []
     ) -> HTTPResponse {

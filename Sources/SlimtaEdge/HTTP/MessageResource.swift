@@ -92,11 +92,10 @@ package struct MessageResource: HTTPResource {
         case .noRecipients(let replies): return exchange.refused(replies.first ?? .noValidRecipients)
         }
         var isEmpty = true
-        // Most have no key, and need no digest.
-        var fingerprint = keyed.map { _ in exchange.fingerprint() }
+        var fingerprint = exchange.fingerprint()
         while let content = try await body.next() {
             isEmpty = isEmpty && content.readableBytes == 0
-            fingerprint?.addContent(content.readableBytesView)
+            if keyed != nil { fingerprint.addContent(content.readableBytesView) }
             guard let refusal = await session.append(content) else { continue }
             return exchange.refused(refusal)
         }
@@ -106,10 +105,11 @@ package struct MessageResource: HTTPResource {
         }
         let answer = KeptAnswer(
             status: 200, fields: [(HTTPReply.fieldName, HTTPReply.field(.messageAccepted)), ("X-Queue-Id", "\(id)")])
-        guard let keyed, let digest = fingerprint?.finish() else {
+        guard let keyed else {
             let reply = await session.end().reply
             return reply.isPositive ? answer.first : exchange.refused(reply)
         }
+        let digest = fingerprint.finish()
         let reply = await session.end(receipt: keyed.receipt(id, fingerprint: digest, answer: answer)).reply
         if reply == .repeated { return exchange.response(await keyed.answer(fingerprint: digest)) }
         return reply.isPositive ? answer.first : exchange.refused(reply)

@@ -10,12 +10,20 @@ package struct Delivery: Sendable {
     package var message: Message
     /// Indices into `envelope.recipients`; never empty, ascending.
     package var recipients: [Int]
+    /// To be told of a recipient, by its index in the envelope, whose outcome is known while others' are not: what is
+    /// delivered is then durable before the attempt ends, and a crash does not deliver it again. May be called on any
+    /// thread, and does not wait. What is told here is among what the attempt returns.
+    package var report: @Sendable (Int, Outcome) -> Void
 
     /// An attempt for `recipients` of the envelope.
-    package init(envelope: Envelope, message: Message, recipients: [Int]) {
+    package init(
+        envelope: Envelope, message: Message, recipients: [Int],
+        report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
+    ) {
         self.envelope = envelope
         self.message = message
         self.recipients = recipients
+        self.report = report
     }
 }
 

@@ -247,7 +247,7 @@ final class ConnectionPool: Sendable {
                     try channel.pipeline.syncOperations.addHandler(driver)
                 }
             }
-        if !sources.isEmpty {
+        if !sources.isEmpty, host.address.pathname == nil {
             guard let source = nextSource(for: host.address) else {
                 eventLoop.execute { self.notConnected(id, job, "no source address of its family") }
                 return

@@ -6,6 +6,8 @@ package import SlimtaSMTP
 package struct RelayOptions: Hashable, Sendable {
     /// Our name in EHLO.
     package var hostname: String
+    /// What is spoken.
+    package var dialect = SMTPDialect.smtp
     /// The port of exchangers; a fixed host has its own.
     package var port = 25
     /// Whether sessions are encrypted.
@@ -16,7 +18,7 @@ package struct RelayOptions: Hashable, Sendable {
     package var greetingTimeout = Duration.seconds(60)
     /// What the replies to one group of commands may take. RFC 5321 section 4.5.3.2 says five minutes.
     package var commandTimeout = Duration.seconds(300)
-    /// What the reply to the whole message may take.
+    /// What the reply to the whole message may take; with LMTP, each of them.
     package var dataTimeout = Duration.seconds(600)
     /// What an attempt may take in all, over all hosts, for a small message to one recipient; see ``attemptLimit(size:recipients:)``.
     package var attemptTimeout = Duration.seconds(1200)

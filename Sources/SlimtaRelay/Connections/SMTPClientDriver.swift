@@ -74,8 +74,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
         label = job.host.label
         machine = SMTPClientMachine(
             .init(
-                name: options.hostname, security: plan.security, mayGoInClear: plan.mayGoInClear,
-                credentials: plan.credentials))
+                name: options.hostname, dialect: options.dialect, security: plan.security,
+                mayGoInClear: plan.mayGoInClear, credentials: plan.credentials))
     }
 
     // MARK: For the pool and for attempts
@@ -257,7 +257,10 @@ final class SMTPClientDriver: ChannelInboundHandler {
             pool.opened(id)
             isJobNew = true
         case .sendContent(let allowsEightBit): sendContent(allowsEightBit: allowsEightBit, &out)
-        case .finished(let outcomes, let isReusable): finished(outcomes, isReusable: isReusable)
+        case .settled(let recipient, let outcome): job?.report(recipient, decorated(outcome))
+        case .finished(let outcomes, let isReusable):
+            if !isReusable { flush(&out) }
+            finished(outcomes, isReusable: isReusable)
         case .stale(let outcomes): stale(outcomes)
         case .failed(let failure): failed(failure)
         case .close:
@@ -458,6 +461,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
             deadline = min(end, budgetEnd, jobEnd)
         case .handshake: deadline = min(.now() + TimeAmount(options.connectTimeout), jobEnd)
         case .content: deadline = min(transfer?.deadline ?? timer.deadline, jobEnd)
+        // An attempt that was broken off waits no longer for each of several replies.
+        case .finalReply where job?.isCancelled == true: deadline = timer.deadline
         case .finalReply: deadline = .now() + TimeAmount(options.dataTimeout)
         case .idle: deadline = .now() + TimeAmount(options.idleTimeout)
         case .quit: deadline = .now() + Self.grace

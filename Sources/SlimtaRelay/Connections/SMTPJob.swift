@@ -62,15 +62,21 @@ final class SMTPJob: Sendable {
     let content: OutgoingContent
     /// The message must have been sent until then.
     let end: NIODeadline
+    /// Is called with the index of a recipient whose outcome is known while others' are not.
+    let report: @Sendable (Int, Outcome) -> Void
     private let state = Mutex(State())
 
     var host: MailHost { key.host }
 
-    init(key: ConnectionKey, transaction: SMTPTransaction, content: OutgoingContent, end: NIODeadline) {
+    init(
+        key: ConnectionKey, transaction: SMTPTransaction, content: OutgoingContent, end: NIODeadline,
+        report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
+    ) {
         self.key = key
         self.transaction = transaction
         self.content = content
         self.end = end
+        self.report = report
     }
 
     /// What happens next; one caller at a time.

@@ -59,6 +59,7 @@ struct HostTrial {
     private let memory: HostMemory
     private let message: OutgoingMessage
     private let recipients: [Mailbox]
+    private let report: @Sendable (Int, Outcome) -> Void
     /// How long the message has waited.
     private let age: Duration
     /// The attempt is over then, but for the reply to a message that was sent.
@@ -67,15 +68,17 @@ struct HostTrial {
     /// Hosts that could not be used a moment ago, to be tried when there are no others.
     private var postponed: [ConnectionKey] = []
 
+    /// - Parameter report: is called with the index of a recipient whose outcome is known while others' are not.
     init(
         pool: ConnectionPool, policy: SessionPolicy, memory: HostMemory, message: OutgoingMessage,
-        recipients: [Mailbox]
+        recipients: [Mailbox], report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
     ) {
         self.pool = pool
         self.policy = policy
         self.memory = memory
         self.message = message
         self.recipients = recipients
+        self.report = report
         age = .now() - message.received
         let options = pool.options
         // A host may hang once or twice, and the others are still asked.
@@ -113,7 +116,9 @@ struct HostTrial {
             let transaction = SMTPTransaction(
                 sender: message.sender, recipients: question.recipients.map { recipients[$0] }, size: message.size,
                 eightBit: message.eightBit, needsSMTPUTF8: message.needsSMTPUTF8)
-            let job = SMTPJob(key: question.key, transaction: transaction, content: message.content, end: end)
+            let job = SMTPJob(
+                key: question.key, transaction: transaction, content: message.content, end: end
+            ) { [report] index, outcome in report(question.recipients[index], outcome) }
             switch await pool.deliver(job) {
             case .success(let (outcomes, causes)):
                 let lessons = machine.answered(question, outcomes, causes)

@@ -86,11 +86,14 @@ package final class PipeRelay: ConnectingRelay {
         let visited = Self.visited(delivery)
         return await inOrder(delivery.recipients.count) { index in
             let recipient = delivery.envelope.recipients[delivery.recipients[index]].forNextHop
-            let outcome: Outcome? = await self.turns.take {
+            let ended: Outcome? = await self.turns.take {
                 if Task.isCancelled { return SMTPJob.cancelled }
                 return await self.attempt(delivery, recipient, visited)
             }
-            return outcome ?? SMTPJob.cancelled
+            let outcome = ended ?? SMTPJob.cancelled
+            // The others may take minutes yet.
+            delivery.report(delivery.recipients[index], outcome)
+            return outcome
         }
     }
 

@@ -1,4 +1,5 @@
-// The mail transactions of SMTPClientMachine (RFC 5321 section 3.3): MAIL, RCPT, DATA, and whose reply is whose.
+// The mail transactions of SMTPClientMachine (RFC 5321 section 3.3): MAIL, RCPT, DATA, and whose reply is whose. What is
+// said to DATA and behind it is in SMTPClientMachine+Content.
 
 package import NIOCore
 package import SlimtaMail
@@ -57,6 +58,8 @@ struct TransactionProgress {
     var candidates: [Int] = []
     /// The recipients that the server accepted.
     var accepted: [Int] = []
+    /// With LMTP: how many of them have their reply to the message.
+    var heard = 0
     /// How many of the commands were sent, and how many answered. Command 0 is MAIL, then one for each candidate,
     /// then DATA.
     var sent = 0
@@ -90,6 +93,15 @@ struct TransactionProgress {
     mutating func settle(_ outcome: Outcome, _ kind: OutcomeCause.Kind) {
         let stage = currentStage
         for index in outcomes.indices where outcomes[index] == nil { settle(index, outcome, stage, kind) }
+    }
+
+    /// The reply to the message that one recipient has for itself (RFC 2033 section 4.2): of those accepted, in the order
+    /// of RCPT, the next. Returns which one that is.
+    mutating func settleNext(_ outcome: Outcome) -> Int {
+        let index = accepted[heard]
+        heard += 1
+        settle(index, outcome, currentStage, .reply)
+        return index
     }
 
     /// Gives `outcome` to one recipient.
@@ -254,74 +266,11 @@ extension SMTPClientMachine {
         return isReused ? stale() : finish(isReusable: false)
     }
 
-    private mutating func replied(toDataWith reply: Reply, into out: inout ByteBuffer) -> Action? {
-        if reply.code == 354 {
-            progress.answered += 1
-            deadlineBegins()
-            guard progress.accepted.isEmpty else {
-                state = .content
-                progress.stage = .content
-                // A server that changes its mind in the same breath.
-                if parser.hasUnread {
-                    guard let next = try? parser.next() else { return unsolicited() }
-                    return replied(toContentWith: next, isWhole: false)
-                }
-                return .sendContent(allowsEightBit: extensions.eightBitMIME)
-            }
-            if parser.hasUnread { return unsolicited() }
-            // RFC 2920 section 3.1: the server takes data for nobody. The only way out is to send none; what it
-            // says to that is of no account.
-            out.writeStaticString(".\r\n")
-            state = .emptyContent
-            return nil
-        }
-        if reply.isPositive || reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to DATA") }
-        if progress.isMailRefused { return finish(isReusable: true) }
-        // Everyone who was not refused yet.
-        progress.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
-        if parser.hasUnread { return finish(isReusable: false) }
-        sendReset(into: &out)
-        return nil
-    }
-
     /// Ends a transaction without content, so that the next MAIL is not a nested one.
-    private mutating func sendReset(into out: inout ByteBuffer) {
+    mutating func sendReset(into out: inout ByteBuffer) {
         out.writeStaticString("RSET\r\n")
         state = .reset
         deadlineBegins()
-    }
-
-    /// The reply to the message, or what the server says while it is still being sent.
-    mutating func replied(toContentWith reply: Reply, isWhole: Bool) -> Action {
-        if reply.code / 100 == 3 || (reply.isPositive && !isWhole) {
-            return protocolError("\(reply.code) in reply to the message")
-        }
-        progress.settle(Outcome(Outcome.result(of: reply), shown(reply), isRemote: true), .reply)
-        return finish(isReusable: isWhole && reply.code != 421)
-    }
-
-    /// What there is of an odd reply to the whole message, if it begins with a yes: the message was taken, and to send it
-    /// again would be a second copy. Nil if that is not what happened.
-    mutating func heardYes() -> Action? {
-        guard state == .finalReply, let reply = parser.halfYes else { return nil }
-        progress.settle(Outcome(.delivered, shown(reply), isRemote: true), .reply)
-        return finish(isReusable: false)
-    }
-
-    /// The driver has sent all of the content and its end.
-    package mutating func contentSent() {
-        precondition(state == .content, "content that was not asked for")
-        state = .finalReply
-        progress.stage = .finalReply
-        deadlineBegins()
-    }
-
-    /// The content cannot be sent to its end: `outcome` is what the accepted recipients get. The connection must be
-    /// closed, so that the server sees no end of the message.
-    package mutating func contentFailed(_ outcome: Outcome, _ kind: OutcomeCause.Kind) -> Action {
-        precondition(state == .content, "content that was not asked for")
-        progress.settle(outcome, kind)
-        return finish(isReusable: false)
     }
 
     // MARK: The end of a transaction

@@ -4,7 +4,7 @@
 package import NIOCore
 package import SlimtaMail
 
-/// One SMTP session with one server, from its greeting to QUIT: octets in, one action out.
+/// One SMTP or LMTP session with one server, from its greeting to QUIT: octets in, one action out.
 ///
 /// ```
 /// greeting ─▶ ehlo ─▶ startTLS ─▶ handshake ─▶ ehlo ─▶ authentication ─▶ ready ─▶ quit
@@ -35,6 +35,8 @@ package struct SMTPClientMachine: Sendable {
     package struct Configuration: Hashable, Sendable {
         /// Our name in EHLO: a domain name, or an address literal.
         package var name: String
+        /// What is spoken.
+        package var dialect: SMTPDialect
         /// When TLS is begun, if at all.
         package var security: Security
         /// With ``Security/opportunistic``: whether a session in clear may follow one whose TLS failed at once.
@@ -44,9 +46,11 @@ package struct SMTPClientMachine: Sendable {
 
         /// `name` is what we say in EHLO; `credentials`: nil for a host that wants no AUTH.
         package init(
-            name: String, security: Security, mayGoInClear: Bool = true, credentials: SASLClient.Credentials? = nil
+            name: String, dialect: SMTPDialect = .smtp, security: Security, mayGoInClear: Bool = true,
+            credentials: SASLClient.Credentials? = nil
         ) {
             self.name = name
+            self.dialect = dialect
             self.security = security
             self.mayGoInClear = mayGoInClear
             self.credentials = credentials
@@ -63,6 +67,9 @@ package struct SMTPClientMachine: Sendable {
         case ready
         /// Send the content and its end, then call ``contentSent()``.
         case sendContent(allowsEightBit: Bool)
+        /// With LMTP: the recipient of this index has its reply to the message, and others are still to have theirs. It is
+        /// among those of ``finished(_:isReusable:)`` again.
+        case settled(Int, Outcome)
         /// The transaction is over, with one outcome for each of its recipients; ``causes`` tells where each came
         /// from. Not reusable: close the connection.
         case finished([Outcome], isReusable: Bool)
@@ -292,8 +299,8 @@ package struct SMTPClientMachine: Sendable {
             sendEHLO(into: &out)
             return nil
         case .ehlo:
-            // RFC 5321 section 3.2: a server that does not know EHLO gets HELO.
-            if reply.isPermanent {
+            // RFC 5321 section 3.2: a server that does not know EHLO gets HELO. With LMTP there is none (RFC 2033 section 4.1).
+            if reply.isPermanent, configuration.dialect == .smtp {
                 send("HELO \(configuration.name)", into: &out)
                 state = .helo
                 return nil
@@ -363,7 +370,7 @@ package struct SMTPClientMachine: Sendable {
     }
 
     private mutating func sendEHLO(into out: inout ByteBuffer) {
-        send("EHLO \(configuration.name)", into: &out)
+        send("\(configuration.dialect.hello) \(configuration.name)", into: &out)
         state = .ehlo
     }
 
@@ -382,7 +389,8 @@ package struct SMTPClientMachine: Sendable {
     private mutating func refused(_ reply: Reply) -> Action {
         if reply.code / 100 == 3 { return protocolError("\(reply.code) where a session should open") }
         // A positive reply does not come here.
-        return fail(with: Outcome(reply.isPermanent ? .permanent : .temporary, shown(reply), isRemote: true))
+        let isForGood = reply.isPermanent && configuration.dialect == .smtp
+        return fail(with: Outcome(isForGood ? .permanent : .temporary, shown(reply), isRemote: true))
     }
 
     /// There is no session as it was asked for.
@@ -462,7 +470,7 @@ package struct SMTPClientMachine: Sendable {
     private var whileWaiting: String {
         switch state {
         case .greeting: "before its greeting"
-        case .ehlo: "in reply to EHLO"
+        case .ehlo: "in reply to \(configuration.dialect.hello)"
         case .helo: "in reply to HELO"
         case .startTLS: "in reply to STARTTLS"
         case .handshake: "in the TLS handshake"
@@ -478,18 +486,5 @@ package struct SMTPClientMachine: Sendable {
         case .emptyContent, .reset: "in reply to RSET"
         case .ready, .quit, .closed: "while idle"
         }
-    }
-
-    /// A reply as it is kept: it has no more than 1,000 octets of text, on one line.
-    func shown(_ reply: Reply) -> Reply {
-        let limit = 1000
-        guard reply.lines.count > 1 || reply.lines[0].utf8.count > limit else { return reply }
-        var text = reply.text
-        if text.utf8.count > limit {
-            var end = text.utf8.index(text.startIndex, offsetBy: limit)
-            end = text.unicodeScalars.index(before: text.unicodeScalars.index(after: end))
-            text = String(text.unicodeScalars[..<end]) + "..."
-        }
-        return Reply(reply.code, reply.status, text)
     }
 }

@@ -94,6 +94,9 @@ struct CheckCommand: ParsableCommand {
         case .mx: "to the MXes, port \(relay.port), TLS \(relay.tls.rawValue)"
         case .smtp(let host, let login):
             "to \(host), TLS \(relay.tls.rawValue)" + (login.map { ", as \($0.username)" } ?? "")
+        case .lmtp(let host, let login):
+            "by LMTP to \(host), TLS \(relay.tls.rawValue)" + (login.map { ", as \($0.username)" } ?? "")
+        case .lmtpSocket(let path): "by LMTP to unix:\(path)"
         case .maildir(let path): "into the maildir \(path)"
         case .pipe(let pipe): "into \(pipe.command.words[0])" + (pipe.user.map { ", as \($0)" } ?? "")
         case .blackhole: "to nowhere"

@@ -295,9 +295,23 @@ struct Inspection {
         }
     }
 
+    /// Whether somebody may be listening there, to whom the service may speak.
+    private mutating func lookForSocket(_ path: String, _ key: String) {
+        var status = stat()
+        if stat(path, &status) != 0 {
+            let what = errno == ENOENT ? "\(path) is not there" : "\(user) cannot reach \(path): \(reason(errno))"
+            warn(key, "\(what): its mail waits until it is")
+        } else if status.st_mode & S_IFMT != S_IFSOCK {
+            error(key, "\(path) is no socket")
+        } else if access(path, W_OK) != 0 {
+            error(key, "\(user) may not speak to \(path): \(reason(errno))")
+        }
+    }
+
     private mutating func look(at relay: Configuration.Relay, _ key: String) {
         switch relay.type {
-        case .mx, .blackhole, .smtp: return
+        case .mx, .blackhole, .smtp, .lmtp: return
+        case .lmtpSocket(let path): lookForSocket(path, "\(key).socket")
         case .maildir(let path): lookForWriting(path, "\(key).path")
         case .pipe(let pipe):
             let findings = pipe.findings(service: file.serviceUser, hasUnit: unit != nil, isRoot: isRoot)

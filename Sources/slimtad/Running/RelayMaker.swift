@@ -45,10 +45,14 @@ struct RelayMaker {
             return kept(
                 try MXRelay(options(relay), resolver: resolver, own: own, group: ground.group, logger: ground.logger))
         case .smtp(let host, let login):
-            return kept(
-                try FixedHostRelay(
-                    options(relay), host: host.host, port: host.port, credentials: login.map(credentials),
-                    resolver: resolver, group: ground.group, logger: ground.logger))
+            return try fixed(options(relay), to: .host(host.host, port: host.port), login)
+        case .lmtp(let host, let login):
+            return try fixed(options(relay, .lmtp), to: .host(host.host, port: host.port), login)
+        case .lmtpSocket(let path):
+            var options = options(relay, .lmtp)
+            // Nobody can listen in, and no server offers it there.
+            options.security = .none
+            return try fixed(options, to: .socket(path), nil)
         case .maildir(let path):
             return MaildirRelay(
                 path: path, hostname: hostname, threads: ground.fileThreads, logger: ground.logger)
@@ -61,6 +65,15 @@ struct RelayMaker {
         }
     }
 
+    private mutating func fixed(
+        _ options: RelayOptions, to place: FixedHostRelay.Place, _ login: Configuration.Relay.Login?
+    ) throws -> any Relay {
+        kept(
+            try FixedHostRelay(
+                options, to: place, credentials: login.map(credentials), resolver: resolver, group: ground.group,
+                logger: ground.logger))
+    }
+
     private mutating func kept(_ relay: some ConnectingRelay) -> any Relay {
         connecting.append(relay)
         return relay
@@ -70,8 +83,11 @@ struct RelayMaker {
         SASLClient.Credentials(username: login.username, password: passwords[login.passwordFile] ?? "")
     }
 
-    private func options(_ relay: Configuration.Relay) -> RelayOptions {
+    private func options(
+        _ relay: Configuration.Relay, _ dialect: SMTPDialect = .smtp
+    ) -> RelayOptions {
         var options = RelayOptions(hostname: hostname)
+        options.dialect = dialect
         options.port = relay.port
         options.security =
             switch relay.tls {

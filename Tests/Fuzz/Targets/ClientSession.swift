@@ -8,10 +8,16 @@ import SlimtaMail
 
 extension FuzzTarget {
     /// A session: the right commands in their order, an end, and one true outcome for each recipient.
-    static let client = FuzzTarget(name: "client", maximumLength: 600) { octets in
-        var whole = ClientSession(octets, cutsReplies: false)
+    static let client = FuzzTarget(name: "client", maximumLength: 600) { try ClientSession.runTwice($0, .smtp) }
+    /// The same in LMTP.
+    static let lmtp = FuzzTarget(name: "lmtp", maximumLength: 600) { try ClientSession.runTwice($0, .lmtp) }
+}
+
+extension ClientSession {
+    fileprivate static func runTwice(_ octets: [UInt8], _ dialect: SMTPDialect) throws {
+        var whole = ClientSession(octets, dialect, cutsReplies: false)
         try whole.run()
-        var cut = ClientSession(octets, cutsReplies: true)
+        var cut = ClientSession(octets, dialect, cutsReplies: true)
         try cut.run()
         // Half a reply takes the next one in.
         if !whole.isDisordered, !cut.isDisordered {
@@ -24,7 +30,7 @@ extension FuzzTarget {
 private struct ClientSession {
     /// What the client has said and not been answered for.
     private enum Said: Equatable {
-        case ehlo, helo, startTLS, auth, mail, rcpt(Int), data, content, emptyContent, rset, quit
+        case ehlo, helo, startTLS, auth, mail, rcpt(Int), data, content([Int]), emptyContent, rset, quit
     }
 
     private static let replies = [
@@ -36,6 +42,7 @@ private struct ClientSession {
         "250-mx\r\n250 PIPELINING", "503 5.5.1 Order",
     ]
 
+    private let dialect: SMTPDialect
     private let cutsReplies: Bool
     private var choices: Choices
     private var machine: SMTPClientMachine
@@ -65,16 +72,19 @@ private struct ClientSession {
     private var isMailAccepted = false
     private var isDataAllowed = false
     private var isContentSent = false
-    private var finalCode: UInt16?
+    /// What was said of the message, by recipient.
+    private var finalCodes: [Int: UInt16] = [:]
     private var codes: Set<UInt16> = []
 
-    init(_ octets: [UInt8], cutsReplies: Bool) {
+    init(_ octets: [UInt8], _ dialect: SMTPDialect, cutsReplies: Bool) {
+        self.dialect = dialect
         self.cutsReplies = cutsReplies
         choices = Choices(octets)
         hasPassword = choices.number(below: 4) == 1
         machine = SMTPClientMachine(
             .init(
-                name: "client.example.org", security: choices.one(of: [.none, .opportunistic, .required]),
+                name: "client.example.org", dialect: dialect,
+                security: choices.one(of: [.none, .opportunistic, .required]),
                 mayGoInClear: choices.flag(),
                 credentials: hasPassword ? .init(username: "user", password: "secret") : nil))
     }
@@ -158,7 +168,9 @@ private struct ClientSession {
         guard machine.waitsFor.kind == .content else { return }
         if isWhole {
             machine.contentSent()
-            outstanding.append(.content)
+            // RFC 2033 section 4.2: one reply for each who was accepted, in the order of RCPT.
+            let all = accepted.sorted()
+            outstanding += dialect == .lmtp ? all.map { .content([$0]) } : [.content(all)]
             isContentSent = true
         } else {
             try perform(machine.contentFailed(Outcome(.permanent, Reply(554, nil, "no")), .message))
@@ -195,7 +207,7 @@ private struct ClientSession {
         // Who refuses MAIL has no transaction, whatever else it says.
         case .rcpt(let index): if isPositive, isMailAccepted { accepted.insert(index) }
         case .data: isDataAllowed = code == 354
-        case .content: finalCode = code
+        case .content(let recipients): for index in recipients { finalCodes[index] = code }
         case .startTLS, .emptyContent, .rset, .quit: break
         }
     }
@@ -228,7 +240,8 @@ private struct ClientSession {
         }
         let words = line.split(separator: " ")
         switch words.first {
-        case "EHLO": return .ehlo
+        case "EHLO" where dialect == .smtp: return .ehlo
+        case "LHLO" where dialect == .lmtp: return .ehlo
         case "HELO": return .helo
         case "STARTTLS": return .startTLS
         case "AUTH":
@@ -257,7 +270,7 @@ private struct ClientSession {
         func fits(_ condition: Bool) throws { try hold(condition, "\(said) out of order: \(transcript)") }
         switch said {
         case .ehlo: try fits(!hasHello && transaction == nil)
-        case .helo: try fits(mayHELO && !hasHello)
+        case .helo: try fits(mayHELO && !hasHello && dialect == .smtp)
         case .startTLS: try fits(hasHello && !isEncrypted && transaction == nil)
         case .auth: try fits(hasHello && transaction == nil)
         case .mail:
@@ -291,6 +304,10 @@ private struct ClientSession {
             try hold(transaction != nil && !isContentSent, "content without a transaction")
             if !isDisordered { try hold(isDataAllowed && !accepted.isEmpty, "content for nobody: \(transcript)") }
             transcript.append("content")
+        case .settled(let index, let outcome):
+            try hold(transaction != nil && isContentSent && dialect == .lmtp, "a reply of its own: \(transcript)")
+            transcript.append("settled \(index) \(outcome.reply.code)")
+            if !isDisordered { try same(finalCodes[index], outcome.reply.code, "whose reply: \(transcript)") }
         case .finished(let outcomes, let isReusable):
             try finish(outcomes, isReusable ? "finished" : "finished, close")
             if isReusable { try begin() } else { isOver = true }
@@ -328,7 +345,7 @@ private struct ClientSession {
             eightBit: choices.one(of: [.no, .yes, .perhaps]), needsSMTPUTF8: choices.number(below: 8) == 1)
         transaction = new
         (asked, accepted, codes) = ([], [], [])
-        (isMailAsked, isMailAccepted, isDataAllowed, isContentSent, finalCode) = (false, false, false, false, nil)
+        (isMailAsked, isMailAccepted, isDataAllowed, isContentSent, finalCodes) = (false, false, false, false, [:])
         try perform(machine.begin(new, into: &out))
     }
 
@@ -342,9 +359,10 @@ private struct ClientSession {
                 try hold(isContentSent && outcome.isRemote, "delivered without content: \(transcript)")
                 if !isDisordered {
                     try hold(accepted.contains(index), "delivered to who was refused: \(transcript)")
-                    try hold(finalCode.map { $0 / 100 == 2 } ?? false, "delivered without a yes: \(transcript)")
+                    try hold(
+                        finalCodes[index].map { $0 / 100 == 2 } ?? false, "delivered without a yes: \(transcript)")
                 }
-            } else if !isDisordered, finalCode.map({ $0 / 100 == 2 }) ?? false {
+            } else if !isDisordered, finalCodes[index].map({ $0 / 100 == 2 }) ?? false {
                 try hold(!accepted.contains(index), "a yes that was not heard: \(transcript)")
             }
             if outcome.result == .permanent, outcome.isRemote, !isDisordered {

@@ -15,7 +15,7 @@ struct FuzzTarget: Sendable {
     static let all: [FuzzTarget] = [
         .command, .mailbox, .reply, .address, .header, .date, .toml, .json, .dns, .records, .data, .content, .users,
         .encodings,
-        .client, .server, .journal, .http, .proxy, .rules, .policy,
+        .client, .lmtp, .server, .journal, .http, .proxy, .rules, .policy,
         .spfRecord, .spfMacro, .addressList, .submissionKey, .pipe, .spamd, .forward,
     ]
 }
