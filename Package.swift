@@ -117,6 +117,8 @@ let package = Package(
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaNet", nioCore, nioPosix,
                 logging,
+                // What addresses and fields are on one way out is said in the words of rules.
+                "SlimtaRules",
                 // A pipe's commands are started by a helper, which is asked over a socket with a descriptor beside it.
                 "SlimtaPipe", "CLinux",
             ]),
@@ -175,8 +177,9 @@ let package = Package(
         tests(
             "SlimtaRelay",
             [
-                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaPipe", nioCore, nioPosix,
-                nioEmbedded, logging,
+                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaRules", "SlimtaPipe",
+                nioCore,
+                nioPosix, nioEmbedded, logging,
             ]),
         tests(
             "SlimtaControl",

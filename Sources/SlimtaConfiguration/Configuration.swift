@@ -328,6 +328,8 @@ extension Configuration {
         package var type = Kind.mx
         /// The TCP port of the domains' MXes; other relays do not use it.
         package var port = 25
+        /// `rewrite_sender`, `rewrite_recipient` and `add_fields`: what is done to what goes there.
+        package var rewrites = RouteRewrites()
         /// When a connection is encrypted.
         package var tls = TLSMode.opportunistic
         /// How long one address may take to take a connection.

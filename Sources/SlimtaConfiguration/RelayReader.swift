@@ -150,6 +150,7 @@ struct RelayReader {
 extension Configuration.Relay {
     /// The keys that every relay has, and those that are plain values. What the table does not say stays as it is.
     fileprivate mutating func readSettings(_ table: Section) {
+        rewrites.read(table)
         port = table["port"]?.integer(1...65535) ?? port
         tls = table["tls"]?.choice() ?? tls
         connectTimeout = table["connect_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? connectTimeout

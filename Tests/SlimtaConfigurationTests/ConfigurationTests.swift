@@ -1,6 +1,7 @@
 // slimta.conf as it should be: defaults, every key, inheritance.
 
 import SlimtaMail
+import SlimtaRules
 import TestKit
 import Testing
 
@@ -365,6 +366,61 @@ import Testing
         #expect(relay("d.example").type == .maildir(path: "/m"))
         #expect(relay("e.example").type == .mx)
         for route in configuration.routes { #expect(route.relay.connectTimeout == .seconds(3)) }
+    }
+
+    @Test func lmtp() throws {
+        let configuration = try Configuration.parse(
+            edge + """
+                [relay]
+                type = "lmtp"
+                host = "Mail.example"
+                username = "u"
+                password_file = "/p"
+                [[route]]
+                domains = ["a.example"]
+                host = "[2001:db8::1]:2400"
+                [[route]]
+                domains = ["b.example"]
+                socket = "unix:/run/dovecot/lmtp"
+                [[route]]
+                domains = ["c.example"]
+                connections = 7
+                """, file: "f")
+        let login = Configuration.Relay.Login(username: "u", passwordFile: "/p")
+        let mail = Configuration.Relay.Kind.lmtp(host: HostPort(host: "mail.example", port: 24), login: login)
+        #expect(configuration.relay.type == mail)
+        func kind(_ domain: String) -> Configuration.Relay.Kind { configuration.relay(for: domain).type }
+        #expect(kind("a.example") == .lmtp(host: HostPort(host: "2001:db8::1", port: 2400), login: nil))
+        #expect(kind("b.example") == .lmtpSocket(path: "/run/dovecot/lmtp"))
+        #expect(kind("c.example") == mail)
+        #expect(mail.login == login && kind("b.example").login == nil)
+    }
+
+    @Test func rewritesOfRoutes() throws {
+        let configuration = try Configuration.parse(
+            edge + """
+                [relay]
+                rewrite_sender = [{ sender = "@corp.example", to = "@example.com" }, { sender = "<>", to = "b@example.com" }]
+                add_fields = ["X-Login: {login}"]
+                [[route]]
+                domains = ["a.example"]
+                add_fields = []
+                [[route.rewrite_recipient]]
+                recipient = "@a.example"
+                to = "@b.example"
+                [[route]]
+                domains = ["c.example"]
+                rewrite_sender = []
+                """, file: "f")
+        func rewrites(_ domain: String) -> RouteRewrites { configuration.relay(for: domain).rewrites }
+        let sender = Mailbox(localPart: "x", domain: "corp.example")
+        #expect(rewrites("z.example").sender(sender)?.text == "x@example.com")
+        #expect(rewrites("z.example").sender(nil)?.text == "b@example.com")
+        #expect(rewrites("z.example").fields.map(\.name) == ["X-Login"])
+        #expect(rewrites("a.example").sender(sender)?.text == "x@example.com")
+        #expect(rewrites("a.example").recipient(Mailbox(localPart: "y", domain: "A.example")).text == "y@b.example")
+        #expect(rewrites("a.example").fields.isEmpty)
+        #expect(rewrites("c.example").sender(sender) == sender && !rewrites("c.example").isEmpty)
     }
 
     @Test func withoutRouteItIsTheRelay() throws {

@@ -208,8 +208,78 @@ import Testing
             "10: relay.port: found with type \"maildir\"; allowed is it with type \"mx\" only"),
         Case(
             "[relay]\nhost = \"a.example:25\"\nusername = \"u\"",
-            "9: relay.host: found with type \"mx\"; allowed is it with type \"smtp\" only",
-            "10: relay.username: found with type \"mx\"; allowed is it with type \"smtp\" only"),
+            "9: relay.host: found with type \"mx\"; allowed is it with type \"smtp\", \"lmtp\" only",
+            "10: relay.username: found with type \"mx\"; allowed is it with type \"smtp\", \"lmtp\" only"),
+        Case(
+            "[relay]\ntype = \"lmtp\"",
+            """
+            8: relay.host: missing; required with type "lmtp" is a host such as "mail.example.com:24", or \
+            socket = "unix:/path"
+            """),
+        Case(
+            "[relay]\ntype = \"lmtp\"\nhost = \"mail.example.com:25\"",
+            """
+            10: relay.host: found port 25, which is SMTP's; allowed is any other, such as 24 (RFC 2033 section 5)
+            """),
+        Case(
+            "[relay]\ntype = \"lmtp\"\nsocket = \"/run/lmtp\"",
+            "10: relay.socket: found \"/run/lmtp\"; allowed is a UNIX socket such as \"unix:/run/dovecot/lmtp\""),
+        Case(
+            "[relay]\ntype = \"smtp\"\nsocket = \"unix:/run/lmtp\"",
+            "8: relay.host: missing; required with type \"smtp\" is a host such as \"mail.example.com:587\"",
+            "10: relay.socket: found with type \"smtp\"; allowed is it with type \"lmtp\" only"),
+        Case(
+            """
+            [relay]
+            type = "lmtp"
+            socket = "unix:/run/lmtp"
+            host = "a.example"
+            username = "u"
+            password_file = "/p"
+            tls = "required"
+            """,
+            "11: relay.host: found with socket; allowed is it without one",
+            "12: relay.username: found with socket; allowed is it without one",
+            "13: relay.password_file: found with socket; allowed is it without one",
+            "14: relay.tls: found \"required\" with socket; allowed is it with host: a UNIX socket has no TLS"),
+        Case(
+            "[relay]\nrewrite_sender = [{ sender = \"x\", to = \"<>\" }]",
+            """
+            9: relay.rewrite_sender[0].sender: found "x"; allowed is an address, "@example.com" for a domain, \
+            "@.example.com" for all below it, "*" for all, or "<>" for the null sender
+            """),
+        Case(
+            "[relay]\nrewrite_recipient = [{ recipient = \"<>\", to = \"@a@b\" }, { to = \"a@b.example\", from = 1 }]",
+            """
+            9: relay.rewrite_recipient[0].recipient: found "<>"; allowed is an address, "@example.com" for a domain, \
+            "@.example.com" for all below it, "*" for all
+            """,
+            """
+            9: relay.rewrite_recipient[0].to: found "@a@b"; allowed is an address, or "@example.org" for the same local \
+            part there
+            """,
+            """
+            9: relay.rewrite_recipient[1].recipient: missing; required is an address, or "@example.com" for a domain
+            """,
+            "9: relay.rewrite_recipient[1].from: unknown key; allowed in relay.rewrite_recipient[1] are recipient, to"),
+        Case(
+            "[relay]\nadd_fields = [\"X-A: {reason}\", \"From: x\", \"X-B\"]",
+            """
+            9: relay.add_fields[0]: found {reason}, which is not known when a message leaves; allowed is {client}, {ehlo}, \
+            {edge}, {login}, {sender}
+            """,
+            """
+            9: relay.add_fields[1]: found the field From, of which a message has its own and no second one; allowed is \
+            another one, such as X-From
+            """,
+            "9: relay.add_fields[2]: found \"X-B\"; allowed is a field such as \"X-Gate: {rule}\""),
+        // What another type goes to is not inherited.
+        Case(
+            "[relay]\ntype = \"smtp\"\nhost = \"a.example:25\"\n[[route]]\ndomains = [\"*\"]\ntype = \"lmtp\"",
+            """
+            11: route[0].host: missing; required with type "lmtp" is a host such as "mail.example.com:24", or \
+            socket = "unix:/path"
+            """),
         Case(
             "[[route]]\ndomains = [\"*\"]\ntype = \"smtp\"\nhost = \"a.example:25\"\nusername = \"u\"",
             "12: route[0].username: found without password_file; allowed are both or none"),

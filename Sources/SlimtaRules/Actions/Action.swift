@@ -174,7 +174,7 @@ package struct FieldTemplate: Hashable, Sendable, CustomStringConvertible {
 
     /// The whole field with CRLF, folded at blanks where a line would have more than 78 octets; none has more than 998 (RFC
     /// 5322 section 2.1.1).
-    func field(_ value: (Template.Placeholder) -> String) -> String {
+    package func field(_ value: (Template.Placeholder) -> String) -> String {
         // The blank before a line is one octet of it.
         let lines = self.value.filled(value).wrapped(within: 77, wordsOf: 900, used: name.utf8.count + 1)
         // Nothing but a name on a line is allowed, nothing but blanks is not (section 3.2.2).

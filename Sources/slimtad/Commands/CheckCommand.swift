@@ -66,9 +66,10 @@ struct CheckCommand: ParsableCommand {
         lines.append("  policies: \(values.queue.policies.map(\.rawValue).joined(separator: ", "))")
         lines.append("  queue: in \(file.stateDirectory)" + (values.queue.deliver ? "" : ", nothing is delivered"))
         for route in values.routes {
-            lines.append("  route \(route.domains.map(\.description).joined(separator: " ")): \(text(of: route.relay))")
+            let domains = route.domains.map(\.description).joined(separator: " ")
+            lines.append("  route \(domains): \(text(of: route.relay))\(rewrites(of: route.relay))")
         }
-        lines.append("  relay: \(text(of: values.relay))")
+        lines.append("  relay: \(text(of: values.relay))\(rewrites(of: values.relay))")
         return lines.joined(separator: "\n")
     }
 
@@ -87,6 +88,15 @@ struct CheckCommand: ParsableCommand {
             lines.append("  policy service \(service.name): \(service.to), at \(stages.joined(separator: ", "))")
         }
         return lines
+    }
+
+    private static func rewrites(of relay: Configuration.Relay) -> String {
+        let rewrites = relay.rewrites
+        var words: [String] = []
+        if !rewrites.senders.isEmpty { words.append("rewrites senders") }
+        if !rewrites.recipients.isEmpty { words.append("rewrites recipients") }
+        if !rewrites.fields.isEmpty { words.append("adds \(rewrites.fields.map(\.name).joined(separator: " "))") }
+        return words.map { ", \($0)" }.joined()
     }
 
     private static func text(of relay: Configuration.Relay) -> String {

@@ -7,6 +7,7 @@ import SlimtaDNS
 import SlimtaMail
 import SlimtaQueue
 import SlimtaRelay
+import SlimtaRules
 import SlimtaSMTP
 
 /// What the relays of one configuration share while they are made.
@@ -40,6 +41,11 @@ struct RelayMaker {
     }
 
     mutating func make(_ relay: Configuration.Relay) throws -> any Relay {
+        let made = try makePlain(relay)
+        return relay.rewrites.isEmpty ? made : RewritingRelay(made, relay.rewrites)
+    }
+
+    private mutating func makePlain(_ relay: Configuration.Relay) throws -> any Relay {
         switch relay.type {
         case .mx:
             return kept(

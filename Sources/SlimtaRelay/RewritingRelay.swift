@@ -1,0 +1,35 @@
+// A relay for which sender, recipients or fields are others than in the queue. Made by the composition root around the relay of
+// [relay] or a [[route]] that says so.
+
+import NIOCore
+package import SlimtaMail
+package import SlimtaQueue
+package import SlimtaRules
+
+/// Changes each delivery on its way to another relay. The queue, the log and notices keep what they have: an outcome is the
+/// outcome of the recipient that was queued.
+package struct RewritingRelay: Relay {
+    private let relay: any Relay
+    private let rewrites: RouteRewrites
+
+    /// What goes to `relay` goes there by `rewrites`.
+    package init(_ relay: any Relay, _ rewrites: RouteRewrites) { (self.relay, self.rewrites) = (relay, rewrites) }
+
+    /// Of the domain that the recipients' is there.
+    package func destination(for domain: String) -> String {
+        relay.destination(for: rewrites.recipient(Mailbox(localPart: "", domain: domain)).foldedDomain)
+    }
+
+    /// Each recipient's place stays what it is, so that the outcomes are in order.
+    package func attempt(_ delivery: Delivery) async -> [Outcome] {
+        var changed = delivery
+        changed.envelope.sender = rewrites.sender(delivery.envelope.sender)
+        for index in delivery.recipients {
+            changed.envelope.recipients[index] = rewrites.recipient(delivery.envelope.recipients[index])
+        }
+        var fields = ByteBuffer(string: rewrites.fields(of: delivery.envelope))
+        fields.writeImmutableBuffer(delivery.envelope.prependedFields)
+        changed.envelope.prependedFields = fields
+        return await relay.attempt(changed)
+    }
+}
