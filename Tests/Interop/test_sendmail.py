@@ -14,7 +14,8 @@ import pytest
 
 from harness.machine import IS_ROOT, MX_PORT, SLIMTAD, must_exist, wait_until
 from harness.sink import Sink
-from harness.slimtad import CONFIGURATION, HOSTNAME, NOT_PERMITTED, OK, TEMPORARY, UNAVAILABLE, USAGE, Slimtad
+from harness.slimtad import (
+    CONFIGURATION, HOSTNAME, NOT_PERMITTED, OK, TEMPORARY, UNAVAILABLE, USAGE, Slimtad, run_slimtad)
 
 DATA, NO_INPUT, NO_USER = 65, 66, 67
 # Who calls, where it is to be nobody who may send as others; without root everybody is such a user.
@@ -418,3 +419,16 @@ def test_without_daemon(place, make_slimtad):
         list(map(str, [SLIMTAD, "sendmail", "--config", daemon.configuration, "-bp"])), capture_output=True, text=True,
         timeout=30)
     assert done.returncode == TEMPORARY and "does not run" in done.stderr
+
+
+def test_check(make_slimtad):
+    """What would keep users from the socket is found beforehand."""
+    daemon = make_slimtad()
+    daemon.runtime.chmod(0o750)
+    daemon.change(edge=[*daemon.settings["edge"], {
+        "name": "s", "type": "sendmail", "listen": [f"unix:{daemon.runtime}/sendmail"], "trusted_users": ["root", "no-such"]}])
+    daemon.add_user()
+    done = run_slimtad("check", "--config", daemon.configuration)
+    said = done.stdout + done.stderr
+    assert f"users cannot enter {daemon.runtime}" in said and "there is no user no-such" in said
+    assert f"edge s: sendmail on unix:{daemon.runtime}/sendmail, users as themselves, root as anybody" in said
