@@ -37,6 +37,7 @@ private func text(_ outcome: Outcome) -> String {
     case .failure(.timedOut): "timed out"
     case .failure(.tooLarge): "too large"
     case .failure(.endedEarly): "ended early"
+    case .failure(.noBody(let why)): "no body: \(why)"
     case .failure(.cancelled): "cancelled"
     }
 }

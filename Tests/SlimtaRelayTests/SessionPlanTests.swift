@@ -2,6 +2,7 @@
 
 import NIOCore
 import SlimtaMail
+import SlimtaNet
 import SlimtaQueue
 import SlimtaSMTP
 import SlimtaTLS

@@ -6,6 +6,7 @@ import Logging
 import NIOCore
 import NIOPosix
 import SlimtaMail
+import SlimtaNet
 import SlimtaSMTP
 import Synchronization
 

@@ -2,6 +2,7 @@
 // the pool shares connections by the plan and SMTPClientDriver does what it says.
 
 import NIOCore
+import SlimtaNet
 import SlimtaSMTP
 import SlimtaTLS
 

@@ -1,9 +1,11 @@
-// Which connection gets which work: the rules of the connection pool, without connections. Used by ConnectionPool.
+// Which connection gets which work: the rules of a connection pool, without connections. Used by SlimtaRelay's
+// ConnectionPool for SMTP, and by HTTPClient.
 
-import NIOCore
+internal import NIOCore
 
 /// Where connections lead: work for equal destinations may share them.
-protocol PoolDestination: Hashable, Sendable {
+package protocol PoolDestination: Hashable, Sendable {
+    /// See ``group``.
     associatedtype Group: Hashable & Sendable
     /// What has its connections counted together with those of other destinations, such as those of one IP address.
     var group: Group { get }
@@ -19,18 +21,30 @@ protocol PoolDestination: Hashable, Sendable {
 ///   destination needs its place.
 /// - A connection that has done `uses` pieces of work, or is old, is closed instead of given more.
 /// - Nothing is kept of a destination without connections and work.
-struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
-    typealias ConnectionID = UInt64
+package struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
+    /// The number of a connection, which is never used again.
+    package typealias ConnectionID = UInt64
 
-    struct Limits: Hashable, Sendable {
-        var total: Int
-        var perDestination: Int
+    /// How many connections there may be, and what each does.
+    package struct Limits: Hashable, Sendable {
+        /// Connections, all destinations together.
+        package var total: Int
+        /// Connections to the destinations of one group.
+        package var perDestination: Int
         /// How much work one connection does.
-        var uses = Int.max
+        package var uses: Int
+
+        /// All at least 1.
+        package init(total: Int, perDestination: Int, uses: Int = .max) {
+            self.total = total
+            self.perDestination = perDestination
+            self.uses = uses
+        }
     }
 
     /// What is to be done. One event never leads to more.
-    enum Action {
+    package enum Action {
+        /// Nothing, for the time being.
         case none
         /// The connection is to do the work.
         case start(ConnectionID, Work)
@@ -73,12 +87,14 @@ struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
     /// The destinations with waiting work; each is in here once, the one that is served next first.
     private var round = CircularBuffer<Destination>()
     private var counter: UInt64 = 0
-    private(set) var isShutDown = false
+    /// Whether there are to be no more connections.
+    package private(set) var isShutDown = false
 
-    init(_ limits: Limits) { self.limits = limits }
+    /// A pool without connections.
+    package init(_ limits: Limits) { self.limits = limits }
 
     /// All connections, whatever their phase.
-    var openCount: Int { connections.count }
+    package var openCount: Int { connections.count }
 
     /// How many destinations are known.
     var destinationCount: Int { entries.count }
@@ -87,7 +103,7 @@ struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
 
     /// There is work for `destination`. With `isRepeated` a new connection is better than an idle one: one of those has
     /// just failed it.
-    mutating func submit(_ work: Work, for destination: Destination, isRepeated: Bool = false) -> Action {
+    package mutating func submit(_ work: Work, for destination: Destination, isRepeated: Bool = false) -> Action {
         var entry = entries[destination] ?? Entry()
         if isRepeated, entry.waiting.isEmpty, mayConnect(destination, entry) {
             entries[destination] = entry
@@ -111,7 +127,7 @@ struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
     }
 
     /// Takes back the first waiting work that `isIt` says yes to; nil if there is none.
-    mutating func withdraw(for destination: Destination, where isIt: (Work) -> Bool) -> Work? {
+    package mutating func withdraw(for destination: Destination, where isIt: (Work) -> Bool) -> Work? {
         guard let index = entries[destination]?.waiting.firstIndex(where: isIt) else { return nil }
         let work = entries[destination]?.waiting.remove(at: index)
         stopWaitingIfDone(destination)
@@ -121,7 +137,7 @@ struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
     // MARK: Connections
 
     /// The session of a new connection is open.
-    mutating func opened(_ id: ConnectionID) {
+    package mutating func opened(_ id: ConnectionID) {
         guard let connection = connections[id], connection.phase == .connecting else { return }
         connections[id]?.phase = .busy
         entries[connection.destination]?.established += 1
@@ -131,7 +147,7 @@ struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
     ///
     /// Returns the work that has failed with it: all that waits for the destination, if nothing else is open there. If
     /// there is, the destination does not want more connections than those, and one of them is to do `work`.
-    mutating func failed(_ id: ConnectionID, work: Work) -> (failed: [Work], action: Action) {
+    package mutating func failed(_ id: ConnectionID, work: Work) -> (failed: [Work], action: Action) {
         guard let connection = connections[id], var entry = entries[connection.destination] else {
             return ([work], .none)
         }
@@ -157,7 +173,7 @@ struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
 
     /// The connection has done its work: what it does next. With ``Action/none`` it is idle. `isOld`: it is to do no
     /// more.
-    mutating func released(_ id: ConnectionID, isOld: Bool = false) -> Action {
+    package mutating func released(_ id: ConnectionID, isOld: Bool = false) -> Action {
         connections[id]?.uses += 1
         guard let connection = connections[id], connection.phase == .busy, var entry = entries[connection.destination]
         else { return .none }
@@ -181,12 +197,12 @@ struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
     }
 
     /// The connection has been idle for long enough; ``Action/none`` if it no longer is.
-    mutating func expired(_ id: ConnectionID) -> Action {
+    package mutating func expired(_ id: ConnectionID) -> Action {
         connections[id]?.phase == .idle ? retire(id) : .none
     }
 
     /// The connection is closed, for whatever reason: there is room for another.
-    mutating func closed(_ id: ConnectionID) -> Action {
+    package mutating func closed(_ id: ConnectionID) -> Action {
         guard let connection = connections.removeValue(forKey: id) else { return .none }
         let group = connection.destination.group
         let others = groupCount(connection.destination) - 1
@@ -206,7 +222,7 @@ struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendable> {
     }
 
     /// No more connections: returns the work that waits, and the idle connections, which are to be closed.
-    mutating func shutDown() -> (waiting: [Work], idle: [ConnectionID]) {
+    package mutating func shutDown() -> (waiting: [Work], idle: [ConnectionID]) {
         isShutDown = true
         let waiting = entries.values.flatMap(\.waiting)
         let idle = connections.filter { $0.value.phase == .idle }.map(\.key)

@@ -3,7 +3,7 @@
 import TestKit
 import Testing
 
-@testable import SlimtaRelay
+@testable import SlimtaNet
 
 private func wrong(_ what: String) { Issue.record("\(what)") }
 
