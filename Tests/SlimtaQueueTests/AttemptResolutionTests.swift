@@ -51,6 +51,20 @@ private func resolve(
         #expect(result.events.map(\.kind) == [.delivered, .delivered])
     }
 
+    /// What a host asked for makes the wait longer, never shorter, and never longer than there is time.
+    @Test func howLongAHostWantsToBeLeftAlone() throws {
+        func due(_ after: Duration?..., result: Outcome.Result = .temporary) throws -> Timestamp {
+            let outcomes = after.map { Outcome(result, Reply(450, nil, "later"), retryAfter: $0) }
+            let recipients = outcomes.indices.map { "r\($0)@x.test" }
+            return try #require(resolve(stored(recipients + ["z@x.test"]), outcomes + [later]).state).due
+        }
+        #expect(try due(.seconds(200)) == start + .seconds(201))
+        #expect(try due(.seconds(5)) == start + .seconds(61))
+        #expect(try due(nil, .seconds(100), .seconds(200)) == start + .seconds(201))
+        #expect(try due(.seconds(1 << 40)) == start + .seconds(3600))
+        #expect(try due(.seconds(200), result: .permanent) == start + .seconds(61))
+    }
+
     @Test func partsHaveTheirOwnFates() throws {
         let mail = stored(["b@x.test", "c@x.test", "d@x.test"])
         let result = resolve(mail, [ok, later, refuse])

@@ -27,11 +27,14 @@ package struct Outcome: Hashable, Sendable {
     /// Whether no host could be used: no address, no connection, no session. That is said of the destination and not of
     /// this recipient, and others would fare no better now. Of temporary results only.
     package var isHostFailure: Bool
+    /// What the remote host asked for: how long from now the next attempt is to wait at least; nil: it did not say.
+    /// Of temporary results only.
+    package var retryAfter: Duration?
 
     /// Without the optional facts: what we say ourselves, of no host in particular.
     package init(
         _ result: Result, _ reply: Reply, isRemote: Bool = false, relay: String? = nil, remoteHost: String? = nil,
-        tls: TLSDescription? = nil, isHostFailure: Bool = false
+        tls: TLSDescription? = nil, isHostFailure: Bool = false, retryAfter: Duration? = nil
     ) {
         self.result = result
         self.reply = reply
@@ -40,6 +43,7 @@ package struct Outcome: Hashable, Sendable {
         self.remoteHost = remoteHost
         self.tls = tls
         self.isHostFailure = isHostFailure
+        self.retryAfter = retryAfter
     }
 
     /// The result that a reply's code says: 2xx delivered, 5xx permanent, anything else temporary.

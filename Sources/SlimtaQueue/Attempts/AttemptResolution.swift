@@ -45,7 +45,9 @@ package struct AttemptResolution: Sendable {
         let pending = state.pending
         precondition(outcomes.count == pending.count, "an outcome for each pending recipient")
         if isFinal { state.attempts += 1 }
-        let wait = schedule.wait(after: state.attempts, age)
+        // Recipients of an envelope are due together: whoever wants to be asked latest is heard.
+        let least = outcomes.lazy.filter { $0.result == .temporary }.compactMap(\.retryAfter).max()
+        let wait = schedule.wait(after: state.attempts, age, least: least ?? .zero)
 
         let told = Self.settle(zip(pending, outcomes), of: envelope, in: &state, isOver: wait == nil && isFinal)
         let (failures, delays) = (told.failures, told.delays)

@@ -37,10 +37,12 @@ package struct RetrySchedule: Hashable, Sendable {
     /// The time from the end of the last attempt, which was the `attempts`th, to the next one; nil if time is up. It is
     /// up only for an attempt that began when it was: while the machine was suspended, or an attempt lasted, the host may
     /// have come back. That attempt is made when time is up, however long the interval.
-    package func wait(after attempts: UInt32, _ age: AttemptAge) -> Duration? {
+    ///
+    /// - Parameter least: what the host asked for. It makes the wait longer, never shorter.
+    package func wait(after attempts: UInt32, _ age: AttemptAge, least: Duration = .zero) -> Duration? {
         guard age.begun < expire else { return nil }
         let index = min(Int(max(attempts, 1)) - 1, intervals.count - 1)
-        return min(intervals[index], max(expire - age.ended, .zero))
+        return min(max(intervals[index], least), max(expire - age.ended, .zero))
     }
 
     /// The longest wait.
