@@ -282,6 +282,8 @@ extension Configuration {
             case lmtp(host: HostPort, login: Login?)
             /// The same over a UNIX socket: an absolute path.
             case lmtpSocket(path: String)
+            /// To one server that takes messages over HTTP.
+            case http(HTTP)
             /// Into a maildir: an absolute path.
             case maildir(path: String)
             /// Into a command, which is started for each recipient.
@@ -292,6 +294,7 @@ extension Configuration {
             /// The login that it has for its host.
             package var login: Login? {
                 switch self {
+                case .http(let server): server.login
                 case .smtp(_, let login), .lmtp(_, let login): login
                 case .mx, .lmtpSocket, .maildir, .pipe, .blackhole: nil
                 }
@@ -300,7 +303,7 @@ extension Configuration {
             /// Whether it has connections, of which each is an open file.
             package var connects: Bool {
                 switch self {
-                case .mx, .smtp, .lmtp, .lmtpSocket: true
+                case .mx, .smtp, .lmtp, .lmtpSocket, .http: true
                 case .maildir, .pipe, .blackhole: false
                 }
             }

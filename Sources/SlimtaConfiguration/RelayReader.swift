@@ -7,7 +7,7 @@ import SlimtaMail
 struct RelayReader {
     /// What `type` may say.
     enum Kind: String, CaseIterable {
-        case mx, smtp, lmtp, maildir, pipe, blackhole
+        case mx, smtp, lmtp, http, maildir, pipe, blackhole
     }
 
     private typealias Relay = Configuration.Relay
@@ -15,17 +15,20 @@ struct RelayReader {
     /// The types that a key is for, where it is not for all of them.
     private static let kinds: [String: Set<Kind>] = [
         "port": [.mx], "allow_networks": [.mx], "refuse_networks": [.mx],
-        "host": [.smtp, .lmtp], "username": [.smtp, .lmtp], "password_file": [.smtp, .lmtp], "socket": [.lmtp],
+        "host": [.smtp, .lmtp], "username": [.smtp, .lmtp, .http],
+        "password_file": [.smtp, .lmtp, .http], "socket": [.lmtp, .http],
+        "url": [.http], "token_file": [.http], "trust_file": [.http],
         "path": [.maildir],
     ].merging(PipeKeys.names.map { ($0, [.pipe]) }) { $1 }
     /// The keys of [relay] that decide what a route lacks: if one of them is wrong, nothing is said of that.
-    private static let deciding = ["host", "socket", "path", "tls", "command"]
+    private static let deciding = ["host", "socket", "path", "tls", "url", "command"]
 
     private var kind: Kind
     private var relay: Configuration.Relay
     private var host: HostPort?
     private var socket: String?
     private var login: LoginKeys
+    private var http: HTTPKeys
     private var path: String?
     private var pipe: PipeKeys
 
@@ -57,11 +60,12 @@ struct RelayReader {
         relay.readSettings(table)
         // What another type goes to is not inherited: it speaks something else there.
         let base = base?.kind == kind ? base : nil
-        let place = table.has("host") || table.has("socket") ? nil : base
+        let place = table.has("host") || table.has("socket") || table.has("url") ? nil : base
         host = table["host"]?.host(of: kind) ?? place?.host
         socket = table["socket"]?.unixSocket() ?? place?.socket
         // A password is for the host that it was given for, and for no other.
-        login = LoginKeys(table, inherited: place?.login)
+        login = LoginKeys(table, inherited: table.has("token_file") ? nil : place?.login)
+        http = HTTPKeys(table, inherited: base?.http)
         path = table["path"]?.absolutePath() ?? base?.path
         pipe = PipeKeys(table, base: base?.pipe)
     }
@@ -86,7 +90,8 @@ struct RelayReader {
         if isWhole {
             checkKeys(table)
             checkPlace(table)
-            login.check(table, relay.tls)
+            login.check(table, kind == .http ? .required : relay.tls)
+            if kind == .http { http.check(table, login.login, socket: socket) }
         }
         /// What the type cannot be without.
         func required<Value>(_ value: Value?, _ key: String, _ description: String) -> Value? {
@@ -114,6 +119,12 @@ struct RelayReader {
                             ?? HostPort(host: "", port: 0),
                         login: login.login)
                 }
+            case .http:
+                .http(
+                    required(
+                        http.server(login.login, socket: socket), "url",
+                        "a URL such as \"https://mail.example.com/submit\"")
+                        ?? Relay.HTTP(url: .nowhere))
             case .maildir: .maildir(path: required(path, "path", "an absolute path") ?? "")
             case .pipe: .pipe(required(pipe.whole, "command", "a list such as [\"/usr/lib/x\", \"{user}\"]") ?? .init())
             case .blackhole: .blackhole

@@ -7,7 +7,6 @@ package import SlimtaDNS
 package import SlimtaMail
 package import SlimtaQueue
 package import SlimtaSMTP
-import Synchronization
 
 /// Delivers to a fixed host, over TLS by `options.security`, with AUTH if there are credentials. What is spoken there is
 /// `options.dialect`.
@@ -37,8 +36,7 @@ package final class FixedHostRelay: ConnectingRelay {
     private let policy: SessionPolicy
     private let pool: ConnectionPool
     private let memory = HostMemory()
-    private let refusal = Mutex<Reply?>(nil)
-    private let logger: Logger
+    private let watch: LoginWatch
 
     /// - Parameters:
     ///   - trustFile: the certificates to trust (PEM), instead of the system's.
@@ -49,7 +47,7 @@ package final class FixedHostRelay: ConnectingRelay {
         trustFile: String? = nil, resolver: Resolver, group: any EventLoopGroup, logger: Logger
     ) throws {
         self.place = place
-        self.logger = logger
+        watch = LoginWatch(relay: "\(place)", logger: logger)
         lookup =
             switch place {
             case .host(_, let port): HostLookup(resolver, port: port)
@@ -63,9 +61,7 @@ package final class FixedHostRelay: ConnectingRelay {
     package var connectionCount: Int { pool.openCount }
 
     /// What the operator has to put right: the host refused our login, and has taken no mail since. nil: nothing.
-    package var complaint: String? {
-        refusal.withLock { $0 }.map { "\(place) refuses our login, no mail leaves by it: \($0)" }
-    }
+    package var complaint: String? { watch.complaint }
 
     /// Closes all connections, as ``MXRelay/shutDown()`` does.
     package func shutDown() async { await pool.shutDown() }
@@ -125,20 +121,9 @@ package final class FixedHostRelay: ConnectingRelay {
     /// Whether the login is refused is a matter of the operator, and of all mail: told once, and until it is over.
     private func watchLogin(_ outcomes: [Outcome]) {
         guard policy.credentials != nil else { return }
-        let refused = outcomes.first { Self.isOfLogin($0.reply) }?.reply
-        guard refused != nil || outcomes.contains(where: { $0.result == .delivered }) else { return }
-        let isNews = refusal.withLock { refusal in
-            defer { refusal = refused }
-            return (refusal == nil) != (refused == nil)
-        }
-        guard isNews else { return }
-        if let refused {
-            logger.warning(
-                "relay refuses our login, its mail waits",
-                metadata: ["relay": "\(place)", "reply": "\(refused)"])
-        } else {
-            logger.notice("relay takes our login again", metadata: ["relay": "\(place)"])
-        }
+        watch.note(
+            refused: outcomes.first { Self.isOfLogin($0.reply) }?.reply,
+            isTaken: outcomes.contains { $0.result == .delivered })
     }
 
     /// RFC 4954 section 6; 454 4.7.0 is how our client puts what came of AUTH.

@@ -126,7 +126,7 @@ import Testing
         Case(
             "[relay]\ntype = \"smpt\"",
             """
-            9: relay.type: found "smpt"; allowed is "mx", "smtp", "lmtp", "maildir", "pipe", "blackhole"; did you mean \
+            9: relay.type: found "smpt"; allowed is "mx", "smtp", "lmtp", "http", "maildir", "pipe", "blackhole"; did you mean \
             "smtp"?
             """),
         Case(
@@ -209,7 +209,7 @@ import Testing
         Case(
             "[relay]\nhost = \"a.example:25\"\nusername = \"u\"",
             "9: relay.host: found with type \"mx\"; allowed is it with type \"smtp\", \"lmtp\" only",
-            "10: relay.username: found with type \"mx\"; allowed is it with type \"smtp\", \"lmtp\" only"),
+            "10: relay.username: found with type \"mx\"; allowed is it with type \"smtp\", \"lmtp\", \"http\" only"),
         Case(
             "[relay]\ntype = \"lmtp\"",
             """
@@ -227,7 +227,7 @@ import Testing
         Case(
             "[relay]\ntype = \"smtp\"\nsocket = \"unix:/run/lmtp\"",
             "8: relay.host: missing; required with type \"smtp\" is a host such as \"mail.example.com:587\"",
-            "10: relay.socket: found with type \"smtp\"; allowed is it with type \"lmtp\" only"),
+            "10: relay.socket: found with type \"smtp\"; allowed is it with type \"lmtp\", \"http\" only"),
         Case(
             """
             [relay]
@@ -300,6 +300,37 @@ import Testing
             14: route[0].username: found a login with tls = "none": the password would be readable; allowed is \
             "required" or "opportunistic" with a login
             """),
+        Case(
+            "[relay]\ntype = \"http\"\ntls = \"required\"",
+            """
+            8: relay.url: missing; required with type "http" is a URL such as "https://mail.example.com/submit"
+            """,
+            """
+            10: relay.tls: found with type "http"; allowed is it with types that speak SMTP; https:// in url says that \
+            TLS is spoken
+            """),
+        Case(
+            "[relay]\ntype = \"http\"\nurl = \"http://a.example/\"\ntoken_file = \"/t\"\ntrust_file = \"/ca\"\nusername = \"u\"\npassword_file = \"/p\"",
+            """
+            11: relay.token_file: found a login with a url without TLS: the password would be readable; allowed with a \
+            login is https://, this machine (127.0.0.1, [::1], localhost), or a socket
+            """,
+            "11: relay.token_file: found with username; allowed is one of them",
+            "12: relay.trust_file: found with a url without TLS; allowed is it with https://"),
+        Case(
+            "[relay]\ntype = \"http\"\nurl = \"https://a.example/\"\nusername = \"u:v\"\npassword_file = \"/p\"\ngreeting_timeout = \"1s\"",
+            "11: relay.username: found with a colon; allowed is none with type \"http\"",
+            "13: relay.greeting_timeout: found with type \"http\"; allowed is it with types that speak SMTP"),
+        Case(
+            "[relay]\ntype = \"http\"\nurl = \"https://u:p@a.example/\"\nsocket = \"s\"",
+            """
+            10: relay.url: found "https://u:p@a.example/"; allowed is a URL such as "https://mail.example.com/submit", \
+            without user and fragment
+            """,
+            "11: relay.socket: found \"s\"; allowed is a UNIX socket such as \"unix:/run/dovecot/lmtp\""),
+        Case(
+            "[relay]\nurl = \"https://a.example/\"",
+            "9: relay.url: found with type \"mx\"; allowed is it with type \"http\" only"),
         Case(
             "[[route]]\ndomains = [\"a.example\", \"*.*\", \"b_c\"]\n[[route]]\ndomains = [\"A.example\"]",
             "9: route[0].domains[1]: found \"*.*\"; allowed is \"example.net\", \"*.example.org\" for all below it, or \"*\"",

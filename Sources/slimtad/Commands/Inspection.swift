@@ -319,6 +319,11 @@ struct Inspection {
                 let place = "\(key).\(finding.key)"
                 if finding.isError { error(place, finding.text) } else { warn(place, finding.text) }
             }
+        case .http(let server):
+            guard let file = server.trustFile else { return }
+            do throws(TLSError) { _ = try TLSClientContext(verifies: true, trustFile: file) } catch {
+                self.error("\(key).trust_file", "\(error)")
+            }
         }
     }
 }

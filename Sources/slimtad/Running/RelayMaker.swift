@@ -59,6 +59,11 @@ struct RelayMaker {
             // Nobody can listen in, and no server offers it there.
             options.security = .none
             return try fixed(options, to: .socket(path), nil)
+        case .http(let server):
+            return kept(
+                try HTTPRelay(
+                    options(relay), to: service(server), resolver: resolver, group: ground.group,
+                    logger: ground.logger))
         case .maildir(let path):
             return MaildirRelay(
                 path: path, hostname: hostname, threads: ground.fileThreads, logger: ground.logger)
@@ -87,6 +92,19 @@ struct RelayMaker {
 
     private func credentials(_ login: Configuration.Relay.Login) -> SASLClient.Credentials {
         SASLClient.Credentials(username: login.username, password: passwords[login.passwordFile] ?? "")
+    }
+
+    private func service(_ server: Configuration.Relay.HTTP) -> HTTPRelay.Service {
+        let login: HTTPRelay.Login? =
+            switch server.access {
+            case .basic(let login):
+                .basic(username: login.username, password: passwords[login.passwordFile] ?? "")
+            case .bearer(let file): .bearer(token: passwords[file] ?? "")
+            case nil: nil
+            }
+        return HTTPRelay.Service(
+            isSecure: server.url.isSecure, host: server.url.host.host, port: server.url.host.port,
+            target: server.url.target, socket: server.socket, login: login, trustFile: server.trustFile)
     }
 
     private func options(

@@ -84,11 +84,14 @@ extension Configuration.TLS {
 }
 
 extension Configuration {
-    /// The relays' passwords.
+    /// The relays' passwords and tokens.
     var passwordFiles: [NamedFile] {
         let relays = [("relay", relay)] + routes.enumerated().map { ("route[\($0)]", $1.relay) }
         return relays.compactMap { table, relay in
-            relay.type.login.map { NamedFile(.password, $0.passwordFile, "\(table).password_file") }
+            if case .http(let server) = relay.type, let file = server.tokenFile {
+                return NamedFile(.password, file, "\(table).token_file")
+            }
+            return relay.type.login.map { NamedFile(.password, $0.passwordFile, "\(table).password_file") }
         }
     }
 
