@@ -7,6 +7,7 @@ extension Configuration {
     static func readEdges(_ tables: [Section], hasTLS: Bool) -> [Edge] {
         var edges: [Edge] = []
         var names: [String: String] = [:]
+        var folders: [String: String] = [:]
         var listeners: [(address: ListenAddress, path: String)] = []
         for table in tables {
             let edge = Edge(table, &listeners)
@@ -14,7 +15,16 @@ extension Configuration {
                 table.report(
                     "name", "found \(KeyPath.quoted(edge.name)), which \(other) has", "allowed is a name of its own")
             }
-            if case .sendmail = edge.type {} else { edge.check(table, hasTLS: hasTLS) }
+            switch edge.type {
+            case .smtp, .http: edge.check(table, hasTLS: hasTLS)
+            case .sendmail, .directory: break
+            }
+            if let folder = edge.folder, table.isSound("path"),
+                let other = folders.updateValue(table.path, forKey: folder)
+            {
+                table.report(
+                    "path", "found \(KeyPath.quoted(folder)), which \(other) has", "allowed is each folder once")
+            }
             edges.append(edge)
         }
         return edges
@@ -39,14 +49,20 @@ extension Configuration.Edge {
         case .sendmail:
             listen = Self.listen(table, &listeners)
             type = .sendmail(Sendmail(table, listen))
+        case .directory:
+            listen = []
+            type = .directory(Directory(table))
         }
         table.refuseUnknownKeys()
     }
 
     /// What the file calls the kinds.
     private enum Word: String, CaseIterable {
-        case smtp, http, sendmail
+        case smtp, http, sendmail, directory
     }
+
+    /// The folder that it takes files from.
+    fileprivate var folder: String? { if case .directory(let directory) = type { directory.path } else { nil } }
 
     private static func listen(
         _ table: Section, _ listeners: inout [(address: ListenAddress, path: String)]
@@ -127,6 +143,34 @@ extension Configuration.Edge.SMTP {
         let rest = text.replacing("{hostname}", with: "")
         guard !rest.utf8.contains(UInt8(ascii: "{")), !rest.utf8.contains(UInt8(ascii: "}")) else { return nil }
         return Configuration.Edge.Banner(code: code, text: String(text.dropFirst(4)))
+    }
+}
+
+extension Configuration.Edge.Directory {
+    fileprivate init(_ table: Section) {
+        path =
+            table.required("path", "an absolute path such as \"/var/spool/slimtad/pickup\"")?
+            .text("an absolute path, in it none of \"//\", \"/./\" and \"/../\"", Self.folder) ?? ""
+        ownerLogin = table["owner_login"]?.bool() ?? ownerLogin
+        settle = table["settle"]?.duration(.zero ... .seconds(3600)) ?? settle
+        let users = table["trusted_users"]?.list(of: "names of users", mayBeEmpty: true) { setting in
+            setting.text("a name of a user") { $0.isEmpty ? nil : $0 }
+        }
+        trustedUsers = users ?? trustedUsers
+        if users != nil, !ownerLogin, table.isSound("owner_login", "trusted_users") {
+            table.report(
+                "trusted_users", "found with owner_login = false, where everybody may send as anybody",
+                "allowed is it with owner_login = true")
+        }
+    }
+
+    /// One spelling for each folder, so that two edges cannot have the same.
+    private static func folder(_ text: String) -> String? {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard text.first == "/", parts.count > 1, text.utf8.count < 200,
+            parts.dropFirst().allSatisfy({ !["", ".", ".."].contains($0) })
+        else { return nil }
+        return text
     }
 }
 

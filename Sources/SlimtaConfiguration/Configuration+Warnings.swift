@@ -119,8 +119,7 @@ extension Configuration {
             let waits = edges.contains { edge in
                 switch edge.type {
                 case .smtp(let smtp): smtp.greetDelay > .zero
-                case .http: false
-                case .sendmail: false
+                case .http, .sendmail, .directory: false
                 }
             }
             return waits ? nil : "no edge that it is for has greet_delay, so that nobody is early"

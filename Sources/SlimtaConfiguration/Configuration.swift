@@ -128,6 +128,7 @@ extension Configuration {
             case smtp(SMTP)
             case http(HTTP)
             case sendmail(Sendmail)
+            case directory(Directory)
 
             /// The word that the file has for it, as `type`.
             package var name: String {
@@ -135,13 +136,14 @@ extension Configuration {
                 case .smtp: "smtp"
                 case .http: "http"
                 case .sendmail: "sendmail"
+                case .directory: "directory"
                 }
             }
         }
 
         /// Its name in the log; no other edge has it.
         package var name: String
-        /// Where clients connect, at least one address; none is any edge's twice.
+        /// Where clients connect, at least one address; none is any edge's twice. None for an edge without clients.
         package var listen: [ListenAddress]
         /// `type`: what it speaks.
         package var type = Kind.smtp(SMTP())
@@ -151,8 +153,13 @@ extension Configuration {
             switch type {
             case .smtp(let smtp): smtp.access
             case .http(let http): http.access
-            case .sendmail: Access(tls: .cleartext, auth: .off)
+            case .sendmail, .directory: Access(tls: .cleartext, auth: .off)
             }
+        }
+
+        /// Where mail comes in, for people: addresses, or the folder.
+        package var places: [String] {
+            if case .directory(let directory) = type { [directory.path] } else { listen.map(\.description) }
         }
 
         /// Whether clients can be logins.
@@ -160,6 +167,7 @@ extension Configuration {
             switch type {
             case .smtp, .http: access.auth != .off
             case .sendmail: true
+            case .directory(let directory): directory.ownerLogin
             }
         }
 
@@ -174,6 +182,9 @@ extension Configuration {
         package var trust: ClientTrust {
             // Its clients are users, each of whom the kernel knows.
             if case .sendmail = type { return ClientTrust(networks: [], allowsThisMachine: false) }
+            if case .directory(let directory) = type {
+                return ClientTrust(networks: [], allowsThisMachine: !directory.ownerLogin)
+            }
             return ClientTrust(
                 networks: access.trustedNetworks,
                 allowsThisMachine: access.auth != .required && hasOnlyOwnClients)
@@ -451,6 +462,18 @@ extension Configuration.Edge {
 
         /// An edge with these, the rest as by default.
         package init(access: Access) { self.access = access }
+    }
+
+    /// What an edge of type "directory" has.
+    package struct Directory: Sendable, Equatable {
+        /// The pickup folder.
+        package var path: String
+        /// Whether the owner of a file is the login that submits it; else whoever may put a file there may send as anybody.
+        package var ownerLogin = true
+        /// How long a file has to stay as it is that was written in its place; zero: those who write rename or link.
+        package var settle: Duration = .zero
+        /// Owners who may send as anybody.
+        package var trustedUsers = ["root"]
     }
 
     /// `banner`: code and text.

@@ -27,7 +27,7 @@ package struct DaemonFacts: Sendable {
     package struct Edge: Sendable {
         /// The name in the configuration.
         package var name: String
-        /// Addresses and ports, as the configuration writes them.
+        /// Addresses and ports, as the configuration writes them; or the folder that files are taken from.
         package var listen: [String]
         /// How many sessions there are now.
         package var sessions: @Sendable () -> Int

@@ -1,10 +1,13 @@
 // What the daemon asks of whatever mail comes in by, whatever it speaks. The composition root holds one for each
-// `[[edge]]`, gives it sockets at start and at reloads, and drains it at the stop. Settings are each kind's own.
+// `[[edge]]`, starts it, gives it sockets at start and at reloads, and drains it at the stop. Settings are each kind's own.
 
 package import SlimtaNet
 
 /// Where mail comes in. The methods are called by one task, ``sessionCount`` by any.
 package protocol Edge: Sendable {
+    /// Begins with what it does by itself, without clients that connect. To be called once.
+    func start() async
+
     /// Accepts connections on `socket`, which is bound and listening; the edge owns it from now on.
     ///
     /// - Parameter address: the address as configured, for ``stopAccepting(on:)``. There can be several sockets for one.
@@ -21,4 +24,15 @@ package protocol Edge: Sendable {
 
     /// How many sessions there are.
     var sessionCount: Int { get }
+
+    /// What the operator has to put right, as sentences.
+    var complaints: [String] { get }
+}
+
+extension Edge {
+    /// Nothing: it waits for clients.
+    package func start() async {}
+
+    /// None.
+    package var complaints: [String] { [] }
 }

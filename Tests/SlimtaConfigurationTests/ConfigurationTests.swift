@@ -73,7 +73,7 @@ import Testing
                 #expect(smtp.banner == .init(code: 220, text: "{hostname} ESMTP Mail Gateway"))
                 #expect(smtp.greeting(hostname: "a.example") == "220 a.example ESMTP Mail Gateway")
                 #expect(smtp.greetDelay == .zero)
-            case .http, .sendmail: Issue.record("an edge of another kind")
+            case .http, .sendmail, .directory: Issue.record("an edge of another kind")
             }
             #expect(edge.access.proxyProtocol.isEmpty)
             #expect(edge.access.trustedNetworks.isEmpty)
@@ -304,7 +304,7 @@ import Testing
         let configuration = try Configuration.parse(edge + "banner = \"\(text)\"", file: "f")
         switch configuration.edges[0].type {
         case .smtp(let smtp): #expect(smtp.banner.reply(hostname: "a.example") == reply)
-        case .http, .sendmail: Issue.record("an edge of another kind")
+        case .http, .sendmail, .directory: Issue.record("an edge of another kind")
         }
     }
 

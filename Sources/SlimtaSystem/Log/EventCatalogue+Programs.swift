@@ -2,7 +2,7 @@
 
 extension EventCatalogue {
     /// All kinds.
-    static let entries = entriesOfSlimtad + entriesOfPrograms
+    static let entries = entriesOfSlimtad + entriesOfPrograms + folderEntries
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [

@@ -42,6 +42,10 @@ struct CheckCommand: ParsableCommand {
                 lines.append("  edge \(edge.name): sendmail on \(places), users as themselves\(trusted)")
                 continue
             }
+            if case .directory(let directory) = edge.type {
+                lines.append("  edge \(edge.name): files in \(directory.path), \(directory.terms)")
+                continue
+            }
             let tls =
                 switch edge.access.tls {
                 case .starttls: "STARTTLS"
@@ -111,5 +115,14 @@ struct CheckCommand: ParsableCommand {
         case .pipe(let pipe): "into \(pipe.command.words[0])" + (pipe.user.map { ", as \($0)" } ?? "")
         case .blackhole: "to nowhere"
         }
+    }
+}
+
+extension Configuration.Edge.Directory {
+    /// Who may send, and when a file is whole.
+    fileprivate var terms: String {
+        let trusted = trustedUsers.isEmpty ? "" : ", \(trustedUsers.joined(separator: " ")) as anybody"
+        return (ownerLogin ? "sent by their owners\(trusted)" : "from anybody who may put them there")
+            + (settle > .zero ? ", whole \(settle) after they were written" : "")
     }
 }

@@ -43,6 +43,7 @@ struct Inspection {
         }
         lookAtDirectories()
         lookAtSendmail()
+        lookAtPickupFolders()
         if let tls = file.values.tls, file.values.edges.contains(where: { $0.access.tls != .cleartext }) {
             look(at: tls)
         }
@@ -194,6 +195,21 @@ struct Inspection {
         }
     }
 
+    private mutating func lookAtPickupFolders() {
+        for (index, edge) in file.values.edges.enumerated() {
+            guard case .directory(let directory) = edge.type else { continue }
+            let (key, daemon) = ("edge[\(index)].path", file.values.daemon)
+            // Who does not come as root looks at what the service would find, as far as that is to be seen.
+            let isService = file.serviceUser == nil || file.serviceUser == geteuid()
+            let found = FolderFindings(
+                directory, user: isService ? user : daemon.user, uid: file.serviceUser ?? geteuid(), group: daemon.group
+            )
+            for text in found.errors { error(key, text) }
+            for text in found.warnings { warn(key, text) }
+            warnOfSandbox(directory.path, key)
+        }
+    }
+
     /// Whether the service can write to a folder, or make it where it is missing.
     private mutating func lookForWriting(_ path: String, _ key: String, isOwn: Bool = false) {
         var status = stat()
@@ -212,6 +228,10 @@ struct Inspection {
                 error(key, "\(path) is not there, and \(user) cannot make it: \(reason(errno))")
             }
         }
+        warnOfSandbox(path, key)
+    }
+
+    private mutating func warnOfSandbox(_ path: String, _ key: String) {
         if let unit, !unit.mayWrite(path) {
             warn(
                 key,

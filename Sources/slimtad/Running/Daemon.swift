@@ -167,7 +167,7 @@ final class Daemon {
             state.content = file.content
             state.read = file.time
             state.delivers = file.values.queue.deliver
-            state.relayComplaints = { [relays = world.relays] in relays.complaints }
+            state.complaints = { [relays = world.relays] in relays.complaints + edges.complaints }
             state.warnings =
                 secrets.complaints.map(\.description)
                 + [control?.complaint, world.fewFiles(ground.budget)].compactMap(\.self) + unused
@@ -176,7 +176,7 @@ final class Daemon {
             state.edges = file.values.edges.compactMap { edge in
                 edges[edge.name].map { running in
                     DaemonFacts.Edge(
-                        name: edge.name, listen: edge.listen.map(\.description), sessions: { running.sessionCount })
+                        name: edge.name, listen: edge.places, sessions: { running.sessionCount })
                 }
             }
         }

@@ -38,8 +38,8 @@ final class DaemonState: Sendable {
         var delivers = true
         /// What was wrong with certificates and users when they were loaded, and what the machine is too small for.
         var warnings: [String] = []
-        /// What the operator has to put right with the relays in use.
-        var relayComplaints: @Sendable () -> [String] = { [] }
+        /// What the operator has to put right with the relays and edges in use.
+        var complaints: @Sendable () -> [String] = { [] }
         /// When the certificates in use end.
         var certificates: [Certificates.Expiry] = []
     }
@@ -65,7 +65,7 @@ extension DaemonState: ControlledDaemon {
             difference: await difference(values), reload: values.reload, edges: values.edges,
             validation: values.validation, validationReason: values.validationReason, isDraining: values.isDraining,
             delivers: values.delivers,
-            warnings: values.relayComplaints() + values.warnings
+            warnings: values.complaints() + values.warnings
                 + values.certificates.compactMap { $0.warning(time) })
     }
 

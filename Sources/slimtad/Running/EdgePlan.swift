@@ -22,7 +22,7 @@ struct EdgePlan: Equatable {
         var isForAll = false
     }
 
-    /// Names of edges that end: their names are gone, or are those of edges of another kind.
+    /// Names of edges that end: their names are gone, or are those of edges of another kind, or with another folder.
     var ends: [String]
     /// In the order of the new configuration.
     var steps: [Step]
@@ -32,7 +32,7 @@ struct EdgePlan: Equatable {
 
     init(from old: [Configuration.Edge], to new: [Configuration.Edge]) {
         func same(_ edge: Configuration.Edge, in edges: [Configuration.Edge]) -> Configuration.Edge? {
-            edges.first { $0.name == edge.name && $0.type.name == edge.type.name }
+            edges.first { $0.name == edge.name && $0.type.canBecome(edge.type) }
         }
         ends = old.filter { same($0, in: new) == nil }.map(\.name)
         steps = new.map { edge in
@@ -48,5 +48,13 @@ struct EdgePlan: Equatable {
             }
         }
         releases = old.flatMap(\.listen).filter { !after.contains($0) }
+    }
+}
+
+extension Configuration.Edge.Kind {
+    /// Whether an edge of this kind that runs can have the settings of another one: a folder is left for good.
+    fileprivate func canBecome(_ other: Self) -> Bool {
+        if case .directory(let own) = self, case .directory(let new) = other { return own.path == new.path }
+        return name == other.name
     }
 }

@@ -8,6 +8,7 @@ import SlimtaQueue
 enum EdgeSettings: Sendable {
     case smtp(SMTPEdgeSettings)
     case http(HTTPEdgeSettings)
+    case directory(DirectoryEdgeSettings)
 
     /// An edge that accepts nothing yet.
     func makeEdge(_ submissions: any Submissions & SubmissionStates, on ground: Ground) -> any Edge {
@@ -20,6 +21,10 @@ enum EdgeSettings: Sendable {
             HTTPEdge(
                 settings: settings, limiter: ground.limiter, submissions: submissions, group: ground.group,
                 logger: ground.logger)
+        case .directory(let settings):
+            DirectoryEdge(
+                settings: settings, submissions: submissions, group: ground.group, threads: ground.fileThreads,
+                logger: ground.logger)
         }
     }
 
@@ -28,6 +33,7 @@ enum EdgeSettings: Sendable {
         switch self {
         case .smtp(let settings): (edge as? SMTPEdge)?.setSettings(settings)
         case .http(let settings): (edge as? HTTPEdge)?.setSettings(settings)
+        case .directory(let settings): (edge as? DirectoryEdge)?.setSettings(settings)
         }
     }
 }

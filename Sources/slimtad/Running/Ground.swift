@@ -10,7 +10,7 @@ import SlimtaSystem
 /// Shared by all worlds.
 struct Ground: Sendable {
     let group: MultiThreadedEventLoopGroup
-    /// What maildirs are written by.
+    /// What maildirs are written by, and pickup folders read.
     let fileThreads: NIOThreadPool
     let passwordChecks: PasswordChecks
     let limiter: ConnectionLimiter

@@ -55,6 +55,7 @@ extension Configuration.Edge {
         switch type {
         case .smtp, .http: false
         case .sendmail: true
+        case .directory(let directory): directory.ownerLogin
         }
     }
 }

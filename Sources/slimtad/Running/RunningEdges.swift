@@ -31,7 +31,7 @@ struct RunningEdges {
     mutating func apply(_ plan: EdgePlan, _ world: World, _ listeners: Listeners) async {
         for name in plan.ends { await edges.removeValue(forKey: name)?.drain() }
         for step in plan.steps {
-            let edge = take(world.settings(of: step.edge, queue), step.edge.name)
+            let edge = await take(world.settings(of: step.edge, queue), step.edge.name)
             for address in step.leaves { await edge.stopAccepting(on: address.description) }
             for address in step.enters { await accept(edge, step.edge.name, address, listeners) }
         }
@@ -44,13 +44,14 @@ struct RunningEdges {
         }
     }
 
-    private mutating func take(_ settings: EdgeSettings, _ name: String) -> any Edge {
+    private mutating func take(_ settings: EdgeSettings, _ name: String) async -> any Edge {
         if let running = edges[name] {
             settings.set(on: running)
             return running
         }
         let edge = settings.makeEdge(submissions, on: ground)
         edges[name] = edge
+        await edge.start()
         return edge
     }
 
@@ -70,6 +71,8 @@ struct RunningEdges {
 
     /// No new connections; sessions end when they have done what they are at.
     func drain() async { for edge in all { await edge.drain() } }
+
+    var complaints: [String] { edges.sorted { $0.key < $1.key }.flatMap { $0.value.complaints } }
 
     var sessionCount: Int { all.reduce(0) { $0 + $1.sessionCount } }
 

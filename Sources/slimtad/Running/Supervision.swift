@@ -74,7 +74,7 @@ final class Supervision: Sendable {
             parts.append("the last reload \(reload.isApplied ? "left out" : "failed"): \(error)")
         }
         if !state.delivers { parts.append(DaemonFacts.undelivered) }
-        parts += state.relayComplaints()
+        parts += state.complaints()
         parts += state.certificates.compactMap { $0.warning(now) }
         return parts.joined(separator: "; ")
     }

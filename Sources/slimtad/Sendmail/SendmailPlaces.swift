@@ -32,11 +32,12 @@ struct SendmailPlaces: Equatable {
         // What is wrong in it is not the caller's affair: what is understood has to do.
         let values = Configuration.Understood(String(decoding: octets, as: UTF8.self), file: file).configuration
         var socket: String?
-        let folder: String? = nil
+        var folder: String?
         for edge in values.edges {
             switch edge.type {
             case .sendmail:
                 for case .unix(let path) in edge.listen where socket == nil { socket = path }
+            case .directory(let directory): folder = folder ?? directory.path
             case .smtp, .http: break
             }
         }

@@ -25,6 +25,17 @@ extension Configuration {
         case .http(let http):
             return .http(httpSettings(edge, http, hostname, tls, credentials, gate))
         case .sendmail(let sendmail): return .http(sendmailSettings(edge, sendmail, hostname, gate, queue))
+        case .directory(let directory):
+            let submission = SubmissionSettings(
+                name: edge.name, hostname: hostname,
+                rules: TransactionRules(
+                    authentication: .none, messageSize: limits.messageSize, recipients: limits.recipients),
+                trust: edge.trust, gate: gate)
+            let owners = LocalUsers(hostname: hostname, trusted: directory.trustedUsers) { Accounts.user($0)?.name }
+            return .directory(
+                DirectoryEdgeSettings(
+                    submission: submission, path: directory.path, owners: directory.ownerLogin ? owners : nil,
+                    settle: directory.settle))
         }
     }
 
@@ -104,7 +115,11 @@ extension Configuration {
 
     /// What there can be of ``wantedShare`` where `inUse` files are open for other things.
     func share(of budget: FileBudget, inUse: Int) throws(Failure) -> FileBudget.Share {
-        guard let share = budget.share(wantedShare, inUse: inUse, relays: connectingRelays) else {
+        let folders = edges.count { if case .directory = $0.type { true } else { false } }
+        guard
+            let share = budget.share(
+                wantedShare, inUse: inUse + folders * DirectoryEdge.files, relays: connectingRelays)
+        else {
             throw Failure(
                 .system,
                 "only \(budget.limit) files may be open, and that is not enough for connections: raise LimitNOFILE= of "

@@ -13,7 +13,8 @@ struct FuzzTarget: Sendable {
 
     /// All there are.
     static let all: [FuzzTarget] = [
-        .command, .mailbox, .reply, .address, .header, .date, .toml, .json, .dns, .records, .data, .content, .users,
+        .command, .mailbox, .reply, .address, .header, .date, .toml, .json, .dns, .records, .data, .content, .pickup,
+        .users,
         .encodings,
         .client, .lmtp, .server, .journal, .http, .proxy, .rules, .policy,
         .spfRecord, .spfMacro, .addressList, .submissionKey, .pipe, .spamd, .forward, .httpAnswer,

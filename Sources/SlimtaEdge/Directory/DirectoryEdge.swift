@@ -1,0 +1,105 @@
+// The edge of type "directory": files that are dropped into a folder are messages. The composition root makes one for each
+// such `[[edge]]`, starts it, reloads its settings, and drains it.
+
+package import Logging
+package import NIOCore
+package import NIOPosix
+internal import SlimtaMail
+package import SlimtaNet
+package import SlimtaQueue
+import Synchronization
+
+/// An edge without sockets. DirectoryMachine decides, DirectoryDriver does.
+package final class DirectoryEdge: Edge {
+    /// So many files may be open for one: folders and watch, and for each message its file and that of the spool.
+    package static let files = 4 + 2 * DirectoryMachine.slots
+
+    private let inbox: DirectoryInbox
+    private let driver: DirectoryDriver
+    private let task = Mutex<Task<Void, Never>?>(nil)
+
+    /// - Parameters:
+    ///   - group: its event loops have the messages while they are submitted, and read the watch on the folder.
+    ///   - threads: for the disk; they have to run.
+    package init(
+        settings: DirectoryEdgeSettings, submissions: any Submissions, group: any EventLoopGroup,
+        threads: NIOThreadPool, logger: Logger
+    ) {
+        inbox = DirectoryInbox(settings)
+        driver = DirectoryDriver(
+            inbox: inbox, submissions: submissions, group: group, threads: threads, logger: logger)
+    }
+
+    /// Begins to take files. To be called once.
+    package func start() async {
+        task.withLock { $0 = Task { [driver] in await driver.run() } }
+    }
+
+    /// Takes effect for files that are submitted from now on.
+    package func setSettings(_ settings: DirectoryEdgeSettings) { inbox.change { $0.settings = settings } }
+
+    /// There is nothing to accept.
+    package func accept(on socket: ListeningSocket, address: String) async throws { socket.close() }
+
+    /// There is nothing to stop.
+    package func stopAccepting(on address: String) async {}
+
+    /// Takes no more files; those that are taken are submitted.
+    package func drain() async { inbox.change { $0.isDraining = true } }
+
+    /// Breaks off what is being submitted: it lies in `taken`, and is submitted after the next start.
+    package func closeSessions() async {
+        let task = task.withLock { $0 }
+        task?.cancel()
+        await task?.value
+    }
+
+    /// How many files are being submitted, or are and still have to be removed.
+    package var sessionCount: Int { inbox.values.withLock { $0.busyCount } }
+
+    /// What the operator has to put right.
+    package var complaints: [String] {
+        let values = inbox.values.withLock { $0 }
+        let (edge, path, failed) = (values.settings.submission.name, values.settings.path, values.failedCount)
+        var complaints = values.hindrances.values.sorted().map { "edge \(edge) takes no files: \($0)" }
+        if failed > 0 { complaints.append("edge \(edge): \(failed) refused, with the reasons in \(path)/failed") }
+        return complaints
+    }
+}
+
+/// What a directory edge is told from outside its driver, and what it says of itself.
+final class DirectoryInbox: Sendable {
+    /// What can keep files from being taken.
+    enum Hindrance: Sendable {
+        case folder, room
+    }
+
+    struct Values: Sendable {
+        var settings: DirectoryEdgeSettings
+        var changes = FolderChanges()
+        var outcomes: [(file: TakenFile, outcome: DirectoryMachine.Outcome)] = []
+        var isDraining = false
+        // From the driver, for others.
+        var busyCount = 0
+        var failedCount = 0
+        var hindrances: [Hindrance: String] = [:]
+    }
+
+    let values: Mutex<Values>
+    /// One element for any number of changes.
+    let bell: AsyncStream<Void>
+    private let ring: AsyncStream<Void>.Continuation
+
+    init(_ settings: DirectoryEdgeSettings) {
+        values = Mutex(Values(settings: settings))
+        (bell, ring) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    }
+
+    func change(_ body: (inout Values) -> Void) {
+        values.withLock { body(&$0) }
+        ring.yield()
+    }
+
+    /// Wakes the driver.
+    func wake() { ring.yield() }
+}

@@ -1,0 +1,221 @@
+// The pickup folder on a real disk, and the directory edge with a storage that says what it is told to: files become
+// messages once, and are where they belong behind that.
+
+import Foundation
+import Glibc
+import Logging
+import NIOCore
+import NIOPosix
+import SlimtaMail
+import SlimtaQueue
+import SlimtaSMTP
+import Testing
+
+@testable import SlimtaEdge
+
+@Suite struct DirectoryEdgeTests {
+    /// A folder that goes with the object.
+    final class Folder: Sendable {
+        let path: String
+
+        init() throws {
+            path = FileManager.default.temporaryDirectory.appending(path: "slimtad-\(UUID())").path
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+        }
+
+        deinit { try? FileManager.default.removeItem(atPath: path) }
+
+        func write(_ name: String, _ text: String) throws {
+            try Data(text.utf8).write(to: URL(filePath: "\(path)/\(name)"))
+        }
+
+        func names(_ inside: String = "") -> [String] {
+            ((try? FileManager.default.contentsOfDirectory(atPath: "\(path)/\(inside)")) ?? []).sorted()
+        }
+
+        func text(_ name: String) -> String {
+            (try? String(contentsOfFile: "\(path)/\(name)", encoding: .utf8)) ?? ""
+        }
+
+        func file(_ name: String, _ folder: PickupFolder) throws -> PickupFile {
+            let name = FileName(name.utf8)
+            return PickupFile(name: name, facts: try #require(folder.facts(of: name)))
+        }
+    }
+
+    static let mail = "From: a@x.test\nTo: b@y.test\nSubject: s\n\nx\n"
+
+    // MARK: The folder
+
+    @Test func whatIsInIt() throws {
+        let place = try Folder()
+        for name in ["b", "a", ".c", "d.tmp"] { try place.write(name, "x") }
+        mkfifo("\(place.path)/fifo", 0o600)
+        symlink("\(place.path)/a", "\(place.path)/link")
+        link("\(place.path)/a", "\(place.path)/a2")
+        let folder = try PickupFolder(place.path)
+        var content = try folder.content(limit: 10, leavesLinked: false)
+        #expect(content.files.map(\.name.description).sorted() == ["a", "a2", "b"])
+        #expect(content.isAll && content.isThere && content.taken.isEmpty && content.failedCount == 0)
+        #expect(try folder.content(limit: 10, leavesLinked: true).files.map(\.name.description) == ["b"])
+        content = try folder.content(limit: 1, leavesLinked: false)
+        #expect(content.files.count == 1 && !content.isAll)
+        try FileManager.default.moveItem(atPath: place.path, toPath: place.path + "-away")
+        #expect(try !folder.content(limit: 1, leavesLinked: false).isThere)
+        try FileManager.default.moveItem(atPath: place.path + "-away", toPath: place.path)
+    }
+
+    @Test func oneOwnerAtATime() throws {
+        let place = try Folder()
+        var folder: PickupFolder? = try PickupFolder(place.path)
+        #expect(throws: PickupFolder.Problem("\(place.path) is in use by another edge")) {
+            try PickupFolder(place.path)
+        }
+        withExtendedLifetime(folder) {}
+        folder = nil
+        _ = try PickupFolder(place.path)
+        #expect(place.names() == ["failed", "taken"])
+        chmod("\(place.path)/taken", 0o777)
+        #expect(throws: PickupFolder.Problem.self) { try PickupFolder(place.path) }
+        #expect(throws: PickupFolder.Problem.self) { try PickupFolder(place.path + "/nowhere") }
+    }
+
+    @Test func takenReadAndRemoved() throws {
+        let place = try Folder()
+        let odd = "odd\n\u{E9}"
+        for name in ["a", "b", odd] { try place.write(name, Self.mail) }
+        let folder = try PickupFolder(place.path)
+        let files = try ["a", "b", odd].map { (file: try place.file($0, folder), id: QueueID(at: .now())) }
+        try place.write("b", Self.mail + "more")
+        unlink("\(place.path)/a")
+        let takings = folder.take(files)
+        #expect(takings[0].taking == .not && takings[0].problem == nil)
+        guard case .changed(let facts) = takings[1].taking else { return Issue.record("\(takings[1])") }
+        #expect(facts.size == Int64(Self.mail.utf8.count + 4))
+        let taken = TakenFile(id: files[2].id, name: FileName(odd.utf8))
+        #expect(takings[2].taking == .taken(taken))
+        #expect(try folder.content(limit: 10, leavesLinked: false).taken == [taken])
+        let reader = try #require(try folder.open(taken))
+        #expect(try String(buffer: reader.read(at: 0)) == Self.mail)
+        #expect(try reader.read(at: Int64(Self.mail.utf8.count)).readableBytes == 0)
+        try folder.remove([taken])
+        #expect(try folder.open(taken) == nil && place.names("taken").isEmpty)
+        try folder.remove([taken])
+    }
+
+    @Test func setAsideWithTheReason() throws {
+        let place = try Folder()
+        let folder = try PickupFolder(place.path)
+        var ids: [QueueID] = []
+        for text in ["first", "second"] {
+            try place.write("a", text)
+            let id = QueueID(at: .now())
+            ids.append(id)
+            _ = folder.take([(file: try place.file("a", folder), id: id)])
+            _ = try folder.setAside(TakenFile(id: id, name: FileName("a".utf8)), reason: "no \(text)")
+        }
+        #expect(place.text("failed/a") == "first" && place.text("failed/a.reason") == "no first")
+        #expect(place.text("failed/\(ids[1])~a") == "second" && place.text("failed/\(ids[1])~a.reason") == "no second")
+        #expect(place.names("taken").isEmpty && place.names("failed").count == 4)
+        #expect(try folder.content(limit: 1, leavesLinked: false).failedCount == 2)
+    }
+
+    // MARK: The edge
+
+    /// An edge that runs; it ends with ``end()``.
+    struct Running {
+        let place: Folder
+        let storage = AcceptingStorage()
+        let edge: DirectoryEdge
+
+        init(_ place: Folder, messageSize: Int = 10_000, users: LocalUsers? = nil) async {
+            self.place = place
+            let submission = SubmissionSettings(
+                name: "pickup", hostname: "here.test",
+                rules: TransactionRules(authentication: .none, messageSize: messageSize),
+                trust: ClientTrust(networks: [], allowsThisMachine: users == nil))
+            edge = DirectoryEdge(
+                settings: DirectoryEdgeSettings(
+                    submission: submission, path: place.path, owners: users, settle: .zero),
+                submissions: storage, group: MultiThreadedEventLoopGroup.singleton,
+                threads: NIOThreadPool.singleton, logger: Logger(label: "test") { _ in KeptLog() })
+        }
+
+        /// As mv does it.
+        func drop(_ name: String, _ text: String) throws {
+            try place.write(".\(name)", text)
+            rename("\(place.path)/.\(name)", "\(place.path)/\(name)")
+        }
+
+        func end() async {
+            await edge.drain()
+            await until { edge.sessionCount == 0 }
+            await edge.closeSessions()
+        }
+
+        func until(_ condition: () -> Bool, _ location: SourceLocation = #_sourceLocation) async {
+            for _ in 0..<2000 {
+                if condition() { return }
+                try? await Task.sleep(for: .milliseconds(10))
+            }
+            Issue.record("waited in vain; \(place.names()), \(place.names("taken"))", sourceLocation: location)
+        }
+    }
+
+    @Test func filesBecomeMessages() async throws {
+        let running = await Running(try Folder())
+        await running.edge.start()
+        await running.until { running.place.names() == ["failed", "taken"] }
+        for number in 0..<40 { try running.drop("\(number)", Self.mail) }
+        await running.until { running.storage.count == 40 && running.place.names("taken").isEmpty }
+        #expect(running.place.names() == ["failed", "taken"] && running.edge.complaints.isEmpty)
+        await running.end()
+        try running.drop("late", Self.mail)
+        #expect(running.place.names().contains("late"))
+    }
+
+    @Test func whatIsStoredAlreadyIsOnlyRemoved() async throws {
+        let place = try Folder()
+        let running = await Running(place)
+        let id = QueueID(at: .now())
+        running.storage.reply = .repeated
+        mkdir("\(place.path)/taken", 0o700)
+        try place.write("taken/\(id)~a", Self.mail)
+        await running.edge.start()
+        await running.until { place.names("taken").isEmpty }
+        #expect(place.names("failed").isEmpty)
+        await running.end()
+    }
+
+    @Test func whatIsRefusedLiesAside() async throws {
+        let running = await Running(try Folder(), messageSize: 100)
+        await running.edge.start()
+        try running.drop("large", Self.mail + String(repeating: "x\n", count: 60))
+        try running.drop("nobody", "Subject: x\n\nx\n")
+        await running.until { running.place.names("failed").count == 4 }
+        #expect(running.place.text("failed/large.reason").contains("552 5.3.4"))
+        #expect(running.place.text("failed/nobody.reason").contains("No recipients"))
+        #expect(running.storage.count == 0 && running.edge.complaints.first?.contains("2 refused") == true)
+        await running.end()
+    }
+
+    @Test func theOwnerHasToBeSomebody() async throws {
+        let users = LocalUsers(hostname: "here.test", trusted: []) { $0 == getuid() ? nil : "somebody" }
+        let running = await Running(try Folder(), users: users)
+        await running.edge.start()
+        try running.drop("a", Self.mail)
+        await running.until { running.place.names("failed").count == 2 }
+        #expect(running.place.text("failed/a.reason").contains("is nobody here"))
+        await running.end()
+    }
+
+    @Test func aFullDiskLeavesFilesWhereTheyAre() async throws {
+        let running = await Running(try Folder())
+        running.storage.full = Reply(452, .init(4, 3, 1), "full")
+        await running.edge.start()
+        try running.drop("a", Self.mail)
+        await running.until { !running.edge.complaints.isEmpty }
+        #expect(running.place.names().contains("a") && running.storage.count == 0)
+        await running.end()
+    }
+}
