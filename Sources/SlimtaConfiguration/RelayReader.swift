@@ -197,7 +197,7 @@ extension Setting {
             text("a host with or without a port, such as \"mail.example.com:24\", \"[2001:db8::1]:24\"") {
                 HostPort($0, defaultPort: 24)
             }
-        case .mx, .smtp, .maildir, .pipe, .blackhole:
+        case .mx, .smtp, .http, .maildir, .pipe, .blackhole:
             text("a host with its port, such as \"mail.example.com:587\", \"[2001:db8::1]:25\"") { HostPort($0) }
         }
     }
