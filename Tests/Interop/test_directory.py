@@ -276,3 +276,37 @@ def test_check_says_what_would_not_work(place, make_slimtad):
     assert "install -d -m 3730 -o nobody" in findings(pickup, CONFIGURATION)
     pathlib.Path(pickup.folder).write_text("")
     assert "is no folder" in findings(pickup, CONFIGURATION)
+
+
+def test_set_aside_with_the_reason(pickup):
+    """What is no message lies in `failed`, as it was, with the reason beside it; status counts it."""
+    pickup.slimtad.expect_error("file refused")
+    cases = {
+        "nobody": (mail("x", to="undisclosed-recipients:;"), "No recipients"),
+        "cr": (mail("x") + "a\rb\n", "Line 8 has a CR without LF"),
+        "nul": (mail("x") + "a\0b\n", "NUL"),
+        "long": (mail("x") + "y" * 999 + "\n", "998"),
+        "both": ("X-Sender: a@b.test\nX-Envelope-Recipient: c@one.test\n" + mail("x"), "beside"),
+        "empty": ("", "No recipients"),
+    }
+    for name, (text, _) in cases.items():
+        pickup.drop(name, text)
+    for name, (text, reason) in cases.items():
+        found = pickup.failed(name)
+        assert reason in found and "reply: 5" in found and found.startswith("time: 20"), found
+        assert (pickup.folder / "failed" / name).read_bytes() == text.encode()
+    # A second one of that name does not replace the first.
+    pickup.drop("nobody", mail("y", to="undisclosed-recipients:;"))
+    wait_until(lambda: len(list((pickup.folder / "failed").glob("*~nobody.reason"))) == 1)
+    assert f"{len(cases) + 1} refused" in command(pickup.slimtad, "status")
+    pickup.wait_until_empty()
+
+
+def test_too_large(place, make_slimtad):
+    """By the size of the file, before it is read; and a large one that is not too large arrives whole."""
+    pickup = Pickup(place, make_slimtad, {"owner_login": False}, limits={"message_size": "1MiB"}).start()
+    body = "".join(f"{number:070}\n" for number in range(10_000))
+    pickup.drop("large", mail("large", body=body))
+    assert pickup.delivered(1)[0].get_content().replace("\r\n", "\n") == body
+    pickup.drop("larger", mail("x", body=body * 2))
+    assert "552" in pickup.failed("larger")
