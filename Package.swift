@@ -146,6 +146,11 @@ let package = Package(
             name: "storage-worker", dependencies: ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore],
             path: "Tests/StorageWorker", swiftSettings: settings),
 
+        // Messages of JSON by the thousand, for Python to read back; not installed.
+        .executableTarget(
+            name: "compose-worker", dependencies: ["SlimtaMail", "SlimtaEdge", nioCore], path: "Tests/ComposeWorker",
+            swiftSettings: settings),
+
         fuzzers,
 
         // A storage in memory, and what every storage owes: for tests of storages and of what has one.

@@ -184,8 +184,16 @@ extension Configuration.Edge.HTTP {
     fileprivate init(_ table: Section) {
         let tls = table["tls"]?.choice(of: TLSWord.self) ?? .immediate
         access = .init(table, tls: tls == .immediate ? .immediate : .cleartext)
-        path = table["path"]?.text(Self.pathRule, Self.path) ?? path
+        json = table["json"]?.bool() ?? json
+        let reserved = json ? Self.jsonPaths : []
+        path =
+            table["path"]?.text(Self.pathRule + (json ? ", and not those of \"json\"" : "")) { text in
+                reserved.contains { text == $0 || text.hasPrefix($0 + "/") } ? nil : Self.path(text)
+            } ?? path
     }
+
+    /// What `json` serves.
+    private static let jsonPaths = ["/v1", "/openapi.json"]
 
     private static let pathRule =
         "a path such as \"/\" or \"/submit\": up to 255 letters, digits and any of \"/-_.~\", from the root"

@@ -459,6 +459,8 @@ extension Configuration.Edge {
         package var access = Access()
         /// Where messages are posted to: an absolute path, without a query.
         package var path = "/"
+        /// Whether messages are taken as JSON too, at `/v1/messages`.
+        package var json = false
 
         /// An edge with these, the rest as by default.
         package init(access: Access) { self.access = access }

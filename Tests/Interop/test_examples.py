@@ -3,6 +3,7 @@
 Only what belongs to another machine is replaced: addresses and ports, and the folders of certificates, users and queue.
 """
 
+import json
 import os
 import re
 import shutil
@@ -158,6 +159,21 @@ def test_applications_on_loopback(world, sink):
     submit(daemon, 2025, "bob@one.test")
     daemon.wait_for_attempts(1, status="2.0.0")
     assert len(sink.transactions()) == 1
+
+
+def test_json_from_applications(world, sink):
+    """The request as it stands, twice, with this test's address; one message comes of it."""
+    daemon = configured(world, "json-from-applications").start(wait=False)
+    daemon.wait_until(lambda: daemon.events(address=f"{daemon.address}:10025"), what="the edge")
+    (command,) = [block for block in blocks("json-from-applications", "sh") if block.startswith("curl ")]
+    command = command.replace("127.0.0.1:8025", f"{daemon.address}:10025").replace("example.org", "one.test")
+    answers = [subprocess.run(["sh", "-eu", "-c", command], capture_output=True, text=True) for _ in range(2)]
+    assert all(answer.returncode == OK for answer in answers), answers
+    said = json.loads(answers[0].stdout)
+    assert answers[1].stdout == answers[0].stdout and [one["accepted"] for one in said["recipients"]] == [True, True]
+    daemon.wait_for_attempts(2, status="2.0.0")
+    (transaction,) = sink.transactions()
+    assert transaction.recipients == ["bob@one.test", "carol@one.test"]
 
 
 def test_gate(world, sink):

@@ -117,17 +117,20 @@ private final class World {
     }
 
     @discardableResult
-    func accept(to recipient: String, _ count: Int, heldBy rule: String? = nil) async throws -> [QueueID] {
+    func accept(
+        to recipient: String, _ count: Int, heldBy rule: String? = nil, in wait: Duration? = nil
+    ) async throws -> [QueueID] {
         let now = clock.wall
+        let due = wait.map { now + $0 }
         let envelopes = (0..<count).map { _ in
             Envelope(
-                id: QueueID(at: now), sender: Mailbox(parsing: "sender@client.test"),
+                id: QueueID(at: due ?? now), sender: Mailbox(parsing: "sender@client.test"),
                 recipients: [Mailbox(parsing: recipient)!], received: now,
                 client: ClientInfo(address: "", name: "c", protocolWord: "ESMTP"))
         }
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
             queue.accept(
-                envelopes, Message(head: ByteBuffer(string: "Subject: x\r\n\r\nbody\r\n")), heldReason: rule
+                envelopes, Message(head: ByteBuffer(string: "Subject: x\r\n\r\nbody\r\n")), heldReason: rule, due: due
             ) {
                 continuation.resume(with: $0.mapError { $0 as any Error })
             }
@@ -187,6 +190,39 @@ private final class World {
         try await world.release(held[0])
         #expect(await world.run { $0.count == 1 } && world.relay.delivered == [first, second, held[0]])
         #expect(try await world.storage.states([held[1]])[0].get().isHeld)
+    }
+
+    /// What is to be sent later is not attempted before, also after a restart, and is as old as that.
+    @Test func whatIsToBeSentLaterWaits() async throws {
+        let world = try World()
+        // Longer than mail is tried, and than the longest wait between attempts.
+        let later = try await world.accept(to: "x@well.test", 1, in: .seconds(7200))[0]
+        let dead = try await world.accept(to: "x@dead.test", 1, in: .seconds(7200))[0]
+        let first = try await world.accept(to: "x@well.test")
+        #expect(await world.run { $0.count == 2 } && world.relay.delivered == [first])
+        try await world.reopen()
+        world.clock.sleep(.seconds(7100))
+        let second = try await world.accept(to: "x@well.test")
+        #expect(await world.run { $0.count == 2 } && world.relay.delivered == [first, second])
+        world.relay.state.withLock { $0.dead = ["dead.test"] }
+        world.clock.sleep(.seconds(110))
+        let relay = world.relay
+        #expect(await world.run { $0.count == 1 && relay.attempts("dead.test") > 0 && $0.attemptsInFlight == 0 })
+        #expect(relay.delivered == [first, second, later])
+        // Its time has only begun.
+        #expect(try await world.storage.states([dead])[0].get().recipients[0].fate == .pending)
+        await world.storage.close()
+    }
+
+    /// A clock that is set back keeps nothing waiting for longer than it was to wait.
+    @Test func whatIsToBeSentLaterAndAClockThatIsSetBack() async throws {
+        let world = try World()
+        let later = try await world.accept(to: "x@well.test", 1, in: .seconds(60))[0]
+        world.clock.set(forward: .seconds(-86_400))
+        try await world.reopen()
+        world.clock.sleep(.seconds(70))
+        #expect(await world.run { $0.count == 0 } && world.relay.delivered == [later])
+        await world.storage.close()
     }
 
     @Test func manyToADeadDomainDoNotDelayOne() async throws {

@@ -1,4 +1,5 @@
-// Reads JSON (RFC 8259 section 2): the command line uses it for what the daemon answers. Strict, and bounded in size and depth.
+// Reads JSON (RFC 8259 section 2): the command line uses it for what the daemon answers, the HTTP edge for messages. Strict, and
+// bounded in size and depth.
 
 extension JSON {
     /// Reads one value and nothing behind it but white space. Strict: no name twice in an object (RFC 8259 section 4), no
@@ -9,17 +10,22 @@ extension JSON {
     ///   - depth: how many arrays and objects may be within each other; more than 64 are never read.
     package init(parsing octets: some Collection<UInt8>, upTo limit: Int = .max, depth: Int = 64) throws(JSONError) {
         guard octets.count <= limit else { throw JSONError(offset: limit, what: "longer than \(limit) octets") }
-        var parser = JSONParser(octets: Array(octets), deepest: min(depth, 64))
-        self = try parser.document()
+        // What is in one place is read there: a message may have many megabytes.
+        let read = { (octets: UnsafeBufferPointer<UInt8>) -> Result<JSON, JSONError> in
+            var parser = JSONParser(octets: octets, deepest: min(depth, 64))
+            return Result { () throws(JSONError) in try parser.document() }
+        }
+        let result = octets.withContiguousStorageIfAvailable(read) ?? Array(octets).withUnsafeBufferPointer(read)
+        self = try result.get()
     }
 }
 
 private struct JSONParser {
-    let octets: [UInt8]
+    let octets: UnsafeBufferPointer<UInt8>
     let deepest: Int
     var place = 0
 
-    init(octets: [UInt8], deepest: Int) {
+    init(octets: UnsafeBufferPointer<UInt8>, deepest: Int) {
         self.octets = octets
         self.deepest = deepest
     }
@@ -131,19 +137,28 @@ private struct JSONParser {
     private mutating func string() throws(JSONError) -> String {
         place += 1
         var text: [UInt8] = []
-        while place < octets.count {
-            let octet = octets[place]
+        while true {
+            let start = place
+            while place < octets.count, octets[place] >= 0x20, octets[place] != UInt8(ascii: "\""),
+                octets[place] != UInt8(ascii: "\\")
+            { place += 1 }
+            guard place < octets.count else { throw error("no end of a string") }
+            let (run, end) = (octets[start..<place], octets[place])
             place += 1
-            switch octet {
+            switch end {
             case UInt8(ascii: "\""):
-                guard let valid = String(validating: text, as: UTF8.self) else { throw error("not UTF-8") }
+                // Most have no escapes, and are taken as they are.
+                let valid =
+                    text.isEmpty
+                    ? String(validating: run, as: UTF8.self) : String(validating: text + run, as: UTF8.self)
+                guard let valid else { throw error("not UTF-8") }
                 return valid
-            case UInt8(ascii: "\\"): try escape(into: &text)
-            case 0..<0x20: throw error("a control character in a string")
-            default: text.append(octet)
+            case UInt8(ascii: "\\"):
+                text += run
+                try escape(into: &text)
+            default: throw error("a control character in a string")
             }
         }
-        throw error("no end of a string")
     }
 
     private mutating func escape(into text: inout [UInt8]) throws(JSONError) {

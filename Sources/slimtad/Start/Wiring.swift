@@ -72,7 +72,8 @@ extension Configuration {
         var settings = HTTPEdgeSettings(
             submission, tls: access.tls == .cleartext ? nil : tls,
             authenticator: access.auth == .off ? .none : .credentials,
-            resources: [MessageResource(path: http.path)],
+            resources: [MessageResource(path: http.path)]
+                + (http.json ? [JSONResource(version: Version.text, messageSize: limits.messageSize)] : []),
             commandTimeout: TimeAmount(limits.commandTimeout),
             transfer: TransferWatch.Limits(
                 leastRate: limits.leastRate, stallTimeout: TimeAmount(limits.stallTimeout)),

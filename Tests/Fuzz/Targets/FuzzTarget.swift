@@ -16,7 +16,7 @@ struct FuzzTarget: Sendable {
         .command, .mailbox, .reply, .address, .header, .date, .toml, .json, .dns, .records, .data, .content, .pickup,
         .users,
         .encodings,
-        .client, .lmtp, .server, .journal, .http, .proxy, .rules, .policy,
+        .client, .lmtp, .server, .journal, .http, .proxy, .rules, .policy, .message,
         .spfRecord, .spfMacro, .addressList, .submissionKey, .pipe, .spamd, .forward, .httpAnswer,
     ]
 }
