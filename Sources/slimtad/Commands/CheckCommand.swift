@@ -111,6 +111,11 @@ struct CheckCommand: ParsableCommand {
         case .lmtp(let host, let login):
             "by LMTP to \(host), TLS \(relay.tls.rawValue)" + (login.map { ", as \($0.username)" } ?? "")
         case .lmtpSocket(let path): "by LMTP to unix:\(path)"
+        case .http(let server):
+            // Without path and query: a secret may be in them.
+            "to \(server.url.isSecure ? "https" : "http")://\(server.url.host)"
+                + (server.socket.map { " by unix:\($0)" } ?? "")
+                + (relay.type.login.map { ", as \($0.username)" } ?? "")
         case .maildir(let path): "into the maildir \(path)"
         case .pipe(let pipe): "into \(pipe.command.words[0])" + (pipe.user.map { ", as \($0)" } ?? "")
         case .blackhole: "to nowhere"

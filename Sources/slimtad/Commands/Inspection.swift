@@ -340,6 +340,7 @@ struct Inspection {
                 if finding.isError { error(place, finding.text) } else { warn(place, finding.text) }
             }
         case .http(let server):
+            if let socket = server.socket { lookForSocket(socket, "\(key).socket") }
             guard let file = server.trustFile else { return }
             do throws(TLSError) { _ = try TLSClientContext(verifies: true, trustFile: file) } catch {
                 self.error("\(key).trust_file", "\(error)")
