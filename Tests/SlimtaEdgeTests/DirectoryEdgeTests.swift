@@ -38,7 +38,7 @@ import Testing
         }
 
         func file(_ name: String, _ folder: PickupFolder) throws -> PickupFile {
-            let name = FileName(name.utf8)
+            let name = PickupName(name.utf8)
             return PickupFile(name: name, facts: try #require(folder.facts(of: name)))
         }
     }
@@ -92,7 +92,7 @@ import Testing
         #expect(takings[0].taking == .not && takings[0].problem == nil)
         guard case .changed(let facts) = takings[1].taking else { return Issue.record("\(takings[1])") }
         #expect(facts.size == Int64(Self.mail.utf8.count + 4))
-        let taken = TakenFile(id: files[2].id, name: FileName(odd.utf8))
+        let taken = TakenFile(id: files[2].id, name: PickupName(odd.utf8))
         #expect(takings[2].taking == .taken(taken))
         #expect(try folder.content(limit: 10, leavesLinked: false).taken == [taken])
         let reader = try #require(try folder.open(taken))
@@ -112,7 +112,7 @@ import Testing
             let id = QueueID(at: .now())
             ids.append(id)
             _ = folder.take([(file: try place.file("a", folder), id: id)])
-            _ = try folder.setAside(TakenFile(id: id, name: FileName("a".utf8)), reason: "no \(text)")
+            _ = try folder.setAside(TakenFile(id: id, name: PickupName("a".utf8)), reason: "no \(text)")
         }
         #expect(place.text("failed/a") == "first" && place.text("failed/a.reason") == "no first")
         #expect(place.text("failed/\(ids[1])~a") == "second" && place.text("failed/\(ids[1])~a.reason") == "no second")

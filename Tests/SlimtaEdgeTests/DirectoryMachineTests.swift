@@ -72,11 +72,11 @@ import Testing
 
     static func file(_ name: String, modified: Int64 = 0, size: Int64 = 10, links: Int = 1) -> PickupFile {
         PickupFile(
-            name: FileName(name.utf8),
+            name: PickupName(name.utf8),
             facts: FileFacts(size: size, modified: modified, changed: 1000, links: links, owner: 1000))
     }
 
-    static func taken(_ name: String) -> TakenFile { TakenFile(id: QueueID(at: .now()), name: FileName(name.utf8)) }
+    static func taken(_ name: String) -> TakenFile { TakenFile(id: QueueID(at: .now()), name: PickupName(name.utf8)) }
 
     // MARK: From the folder to the queue
 

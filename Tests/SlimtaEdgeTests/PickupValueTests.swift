@@ -13,28 +13,28 @@ import Testing
         for name in [
             "a", "a.eml", "reason", "tmp", "a.tmp.eml", "~", "\u{E9}", "a b", String(repeating: "x", count: 255),
         ] {
-            #expect(FileName(name.utf8).mayBeMessage, "\(name)")
+            #expect(PickupName(name.utf8).mayBeMessage, "\(name)")
         }
         for name in ["", ".", "..", ".a", "a.tmp", "a.TMP", "a.part", "a.lock", "a.bad", "a.reason", ".tmp"] {
-            #expect(!FileName(name.utf8).mayBeMessage, "\(name)")
+            #expect(!PickupName(name.utf8).mayBeMessage, "\(name)")
         }
     }
 
     @Test func takenNames() throws {
         let id = QueueID(at: .now())
         for name in ["a", "a~b", "\u{E9}.eml", "~"] {
-            let file = TakenFile(id: id, name: FileName(name.utf8))
+            let file = TakenFile(id: id, name: PickupName(name.utf8))
             #expect(TakenFile(file.path) == file && file.name.octets == Array(name.utf8))
         }
-        let long = TakenFile(id: id, name: FileName(Array(repeating: 0xFF, count: 255)))
+        let long = TakenFile(id: id, name: PickupName(Array(repeating: 0xFF, count: 255)))
         #expect(long.path.octets.count == 255 && TakenFile(long.path) == long)
         for path in ["", "a", "\(id)", "\(id)~", "\(id)-a", "x\(id)~a", ".\(id)~a"] {
-            #expect(TakenFile(FileName(path.utf8)) == nil, "\(path)")
+            #expect(TakenFile(PickupName(path.utf8)) == nil, "\(path)")
         }
     }
 
     @Test func namesInLogsAreHarmless() {
-        #expect(!FileName([0x61, 0x0A, 0x1B, 0xFF]).description.utf8.contains { $0 < 0x20 })
+        #expect(!PickupName([0x61, 0x0A, 0x1B, 0xFF]).description.utf8.contains { $0 < 0x20 })
     }
 
     // MARK: inotify

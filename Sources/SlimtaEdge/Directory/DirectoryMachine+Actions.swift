@@ -16,7 +16,7 @@ extension DirectoryMachine {
         /// Read the folder and `taken`. ``scanned(_:taken:isAll:wall:_:)``.
         case scan
         /// See what these names are now. ``looked(_:_:)``.
-        case look([FileName])
+        case look([PickupName])
         /// Rename these into `taken`, durably, if they still are as they were, and if there is room for messages at all.
         /// ``took(_:_:)``, or ``noRoom(_:)``.
         case take([PickupFile])

@@ -72,14 +72,14 @@ struct DirectoryMachine {
     var isByOwner: Bool
 
     private var phase: Phase
-    private var folder: [FileName: Candidate] = [:]
+    private var folder: [PickupName: Candidate] = [:]
     private var taken: [QueueID: Taken] = [:]
     /// Names that something has happened to: what was last.
-    private var noticed: [FileName: FolderChanges.Event] = [:]
+    private var noticed: [PickupName: FolderChanges.Event] = [:]
     /// Names that somebody writes to.
-    private var written: Set<FileName> = []
+    private var written: Set<PickupName> = []
     /// Files that still have another name: when they are looked at again, and how often.
-    private var linked: [FileName: (at: Instant, left: Int)] = [:]
+    private var linked: [PickupName: (at: Instant, left: Int)] = [:]
     private var scanAt: Instant
     /// The last scan found more than is kept: when the next one may be.
     private var moreAt: Instant?
@@ -162,7 +162,7 @@ struct DirectoryMachine {
     }
 
     /// When a file is whole if nothing happens to it; nil: something has to happen.
-    private func wholeAt(_ name: FileName, _ candidate: Candidate) -> Instant? {
+    private func wholeAt(_ name: PickupName, _ candidate: Candidate) -> Instant? {
         if isLinked(candidate.facts) { return nil }
         guard let since = candidate.since else { return roomAt }
         return candidate.facts.size == 0 || written.contains(name) ? nil : since + stillness
@@ -259,7 +259,7 @@ struct DirectoryMachine {
     }
 
     /// What the names are that were to be looked at; nil: no file of ours.
-    mutating func looked(_ files: [(name: FileName, facts: FileFacts?)], _ now: Instant) {
+    mutating func looked(_ files: [(name: PickupName, facts: FileFacts?)], _ now: Instant) {
         for (name, facts) in files {
             let event = noticed.removeValue(forKey: name)
             let known = linked.removeValue(forKey: name)
@@ -282,7 +282,7 @@ struct DirectoryMachine {
     }
 
     /// What came of taking files.
-    mutating func took(_ takings: [(name: FileName, taking: Taking)], _ now: Instant) {
+    mutating func took(_ takings: [(name: PickupName, taking: Taking)], _ now: Instant) {
         for (name, taking) in takings {
             folder[name] = nil
             switch taking {

@@ -18,7 +18,7 @@ struct FolderChanges: Equatable, Sendable {
 
     /// One of them.
     struct Change: Equatable, Sendable {
-        var name: FileName
+        var name: PickupName
         var event: Event
     }
 
@@ -40,12 +40,12 @@ struct FolderChanges: Equatable, Sendable {
     /// The watch itself has failed: nothing more will be heard.
     mutating func end() { isGone = true }
 
-    private mutating func add(_ mask: Mask, _ name: FileName) {
+    private mutating func add(_ mask: Mask, _ name: PickupName) {
         if mask.contains(.overflow) { hasLost = true }
         if !mask.isDisjoint(with: [.ignored, .unmount, .deleteSelf, .moveSelf]) { isGone = true }
         // Of a folder that is open the kernel does not say that it is removed: what is in it goes before.
         if mask.contains(.isFolder), !mask.isDisjoint(with: [.delete, .movedFrom]) {
-            isGone = isGone || FileName.ownFolders.contains(name)
+            isGone = isGone || PickupName.ownFolders.contains(name)
         }
         guard !mask.contains(.isFolder), name.mayBeMessage, let event = mask.event else { return }
         let change = Change(name: name, event: event)
@@ -90,13 +90,13 @@ struct FolderChanges: Equatable, Sendable {
 extension ByteBuffer {
     /// `struct inotify_event`: watch, mask, cookie, length, and a name of that length with zeros behind it. nil: there is no
     /// whole one.
-    fileprivate mutating func readInotifyEvent() -> (mask: FolderChanges.Mask, name: FileName)? {
+    fileprivate mutating func readInotifyEvent() -> (mask: FolderChanges.Mask, name: PickupName)? {
         guard let mask: UInt32 = getInteger(at: readerIndex + 4, endianness: .host),
             let length: UInt32 = getInteger(at: readerIndex + 12, endianness: .host),
             readableBytes >= 16 + Int(length)
         else { return nil }
         moveReaderIndex(forwardBy: 16)
         let name = readBytes(length: Int(length)) ?? []
-        return (.init(rawValue: mask), FileName(name.prefix { $0 != 0 }))
+        return (.init(rawValue: mask), PickupName(name.prefix { $0 != 0 }))
     }
 }

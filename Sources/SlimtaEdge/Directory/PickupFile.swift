@@ -4,7 +4,7 @@
 internal import SlimtaMail
 
 /// The name of a file: any octets but "/" and NUL, no text that has to be valid.
-struct FileName: Hashable, Comparable, Sendable, CustomStringConvertible {
+struct PickupName: Hashable, Comparable, Sendable, CustomStringConvertible {
     let octets: [UInt8]
 
     init(_ octets: some Sequence<UInt8>) { self.octets = Array(octets) }
@@ -18,7 +18,7 @@ struct FileName: Hashable, Comparable, Sendable, CustomStringConvertible {
     }
 
     /// The folders that slimtad has in a pickup folder: what is being submitted, and what was refused.
-    static let ownFolders = [FileName("taken".utf8), FileName("failed".utf8)]
+    static let ownFolders = [PickupName("taken".utf8), PickupName("failed".utf8)]
 
     private static let unfinished: [StaticString] = [".tmp", ".part", ".lock", ".bad", ".reason"]
 
@@ -29,7 +29,7 @@ struct FileName: Hashable, Comparable, Sendable, CustomStringConvertible {
     var description: String { String(decoding: octets, as: UTF8.self).visible }
 
     /// By their octets.
-    static func < (a: FileName, b: FileName) -> Bool { a.octets.lexicographicallyPrecedes(b.octets) }
+    static func < (a: PickupName, b: PickupName) -> Bool { a.octets.lexicographicallyPrecedes(b.octets) }
 }
 
 extension StaticString {
@@ -56,7 +56,7 @@ struct FileFacts: Hashable, Sendable {
 
 /// A file in the folder.
 struct PickupFile: Hashable, Sendable {
-    var name: FileName
+    var name: PickupName
     var facts: FileFacts
 }
 
@@ -65,24 +65,24 @@ struct PickupFile: Hashable, Sendable {
 struct TakenFile: Hashable, Sendable {
     let id: QueueID
     /// Its name in the folder; the first ``longestName`` octets of one that is longer.
-    let name: FileName
+    let name: PickupName
 
     /// So much of a name fits behind an id: a name has at most 255 octets.
     private static let longestName = 255 - 33
 
-    init(id: QueueID, name: FileName) {
+    init(id: QueueID, name: PickupName) {
         self.id = id
-        self.name = FileName(name.octets.prefix(Self.longestName))
+        self.name = PickupName(name.octets.prefix(Self.longestName))
     }
 
     /// What a name in `taken` says; nil: no name that we gave.
-    init?(_ path: FileName) {
+    init?(_ path: PickupName) {
         guard path.octets.count > 33, path.octets[32] == UInt8(ascii: "~"),
             let id = QueueID(String(decoding: path.octets[..<32], as: UTF8.self))
         else { return nil }
-        self.init(id: id, name: FileName(path.octets[33...]))
+        self.init(id: id, name: PickupName(path.octets[33...]))
     }
 
     /// Its name in `taken`.
-    var path: FileName { FileName(Array(id.description.utf8) + [UInt8(ascii: "~")] + name.octets) }
+    var path: PickupName { PickupName(Array(id.description.utf8) + [UInt8(ascii: "~")] + name.octets) }
 }

@@ -42,7 +42,7 @@ final class PickupFolder: Sendable {
         guard folder >= 0 else { throw Problem("cannot open \(path)", errno) }
         var opened = [folder]
         do throws(Problem) {
-            for name in FileName.ownFolders { opened.append(try Self.open(name, in: folder, path)) }
+            for name in PickupName.ownFolders { opened.append(try Self.open(name, in: folder, path)) }
             guard flock(opened[1], LOCK_EX | LOCK_NB) == 0 else {
                 let number = errno
                 throw number == EWOULDBLOCK
@@ -58,7 +58,7 @@ final class PickupFolder: Sendable {
     deinit { for descriptor in [taken, failed, descriptor] { close(descriptor) } }
 
     /// A folder of ours, to which nobody else may write.
-    private static func open(_ name: FileName, in folder: CInt, _ path: String) throws(Problem) -> CInt {
+    private static func open(_ name: PickupName, in folder: CInt, _ path: String) throws(Problem) -> CInt {
         if mkdirat(folder, name.terminated, 0o700) == 0 {
             fsync(folder)
         } else if errno != EEXIST {
@@ -107,13 +107,13 @@ final class PickupFolder: Sendable {
     }
 
     /// nil: it is no file, or not there.
-    func facts(of name: FileName) -> FileFacts? {
+    func facts(of name: PickupName) -> FileFacts? {
         var status = stat()
         guard fstatat(descriptor, name.terminated, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
         return FileFacts(status)
     }
 
-    private func names(in folder: CInt) throws(Problem) -> [FileName] {
+    private func names(in folder: CInt) throws(Problem) -> [PickupName] {
         // A descriptor of its own: where it has been read to is part of one.
         let copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard copy >= 0, let stream = fdopendir(copy) else {
@@ -122,11 +122,11 @@ final class PickupFolder: Sendable {
             throw Problem("cannot read \(path)", number)
         }
         defer { closedir(stream) }
-        var names: [FileName] = []
+        var names: [PickupName] = []
         while let entry = readdir(stream) {
             // Where the file system does not say what it is, it is looked at.
             guard [UInt8(DT_REG), UInt8(DT_UNKNOWN)].contains(entry.pointee.d_type) else { continue }
-            names.append(withUnsafeBytes(of: entry.pointee.d_name) { FileName($0.prefix { $0 != 0 }) })
+            names.append(withUnsafeBytes(of: entry.pointee.d_name) { PickupName($0.prefix { $0 != 0 }) })
         }
         return names
     }
@@ -180,13 +180,13 @@ final class PickupFolder: Sendable {
     /// is called as in `taken`.
     ///
     /// - Returns: its name there.
-    func setAside(_ file: TakenFile, reason: String) throws(Problem) -> FileName {
-        let own = FileName(file.path.octets.prefix(255 - Self.reasonSuffix.count))
+    func setAside(_ file: TakenFile, reason: String) throws(Problem) -> PickupName {
+        let own = PickupName(file.path.octets.prefix(255 - Self.reasonSuffix.count))
         let isFree = [file.name, Self.reasonName(file.name)].allSatisfy {
             faccessat(failed, $0.terminated, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT
         }
         let name = isFree ? file.name : own
-        let temporary = FileName(".\(file.id)".utf8)
+        let temporary = PickupName(".\(file.id)".utf8)
         try write(reason, to: temporary)
         guard renameat(taken, file.path.terminated, failed, name.terminated) == 0 || errno == ENOENT,
             renameat(failed, temporary.terminated, failed, Self.reasonName(name).terminated) == 0
@@ -197,9 +197,9 @@ final class PickupFolder: Sendable {
 
     private static let reasonSuffix = Array(".reason".utf8)
 
-    private static func reasonName(_ name: FileName) -> FileName { FileName(name.octets + reasonSuffix) }
+    private static func reasonName(_ name: PickupName) -> PickupName { PickupName(name.octets + reasonSuffix) }
 
-    private func write(_ text: String, to name: FileName) throws(Problem) {
+    private func write(_ text: String, to name: PickupName) throws(Problem) {
         let file = openat(failed, name.terminated, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw Problem("cannot make \(path)/failed/\(name)", errno) }
         defer { close(file) }

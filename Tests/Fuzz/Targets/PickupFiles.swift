@@ -30,7 +30,7 @@ extension FuzzTarget {
         changes.add(&events)
         try hold(changes.changes.count <= FolderChanges.limit, "\(changes.changes.count) changes")
         try hold(changes.changes.allSatisfy { $0.name.mayBeMessage }, "names that are none")
-        let name = FileName(octets.prefix { $0 != 0 && $0 != UInt8(ascii: "/") }.prefix(255))
+        let name = PickupName(octets.prefix { $0 != 0 && $0 != UInt8(ascii: "/") }.prefix(255))
         if name.mayBeMessage {
             let file = TakenFile(id: QueueID(high: 1, low: 2), name: name)
             try same(TakenFile(file.path), file, "a name in taken")
