@@ -90,7 +90,7 @@ import Testing
         unlink("\(place.path)/a")
         let takings = folder.take(files)
         #expect(takings[0].taking == .not && takings[0].problem == nil)
-        guard case .changed(let facts) = takings[1].taking else { return Issue.record("\(takings[1])") }
+        guard case .changed(let facts) = takings[1].taking else { return record("\(takings[1])") }
         #expect(facts.size == Int64(Self.mail.utf8.count + 4))
         let taken = TakenFile(id: files[2].id, name: PickupName(odd.utf8))
         #expect(takings[2].taking == .taken(taken))

@@ -2,9 +2,15 @@
 
 import NIOCore
 import SlimtaMail
+import SlimtaSMTP
 import Testing
 
 @testable import SlimtaEdge
+
+/// An issue, and nothing else to return.
+func record(_ text: String, at location: SourceLocation = #_sourceLocation) {
+    Issue.record(Comment(rawValue: text), sourceLocation: location)
+}
 
 @Suite struct DirectoryMachineTests {
     typealias Machine = DirectoryMachine
@@ -67,6 +73,12 @@ import Testing
             return file
         }
 
+        /// One has to be.
+        mutating func submitted() throws -> TakenFile {
+            let file = submit()
+            return try #require(file)
+        }
+
         mutating func end(_ file: TakenFile, _ outcome: Machine.Outcome) { machine.submitted(file.id, outcome, now) }
     }
 
@@ -86,13 +98,13 @@ import Testing
         folder.see(("a", .moved))
         folder.look(Self.file("a"))
         #expect(folder.take() == ["a"])
-        let file = try #require(folder.submit())
+        let file = try folder.submitted()
         #expect(folder.machine.unfinishedCount == 1)
         folder.end(file, .stored)
         #expect(folder.next() == .remove([file]))
         folder.machine.removed([file], isDone: true, folder.now)
         #expect(folder.machine.unfinishedCount == 0)
-        guard case .wait = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .wait = folder.next() else { return record("\(folder.next())") }
     }
 
     @Test func theOldestFirst() {
@@ -109,10 +121,10 @@ import Testing
         var files: [TakenFile] = []
         while let file = folder.submit() { files.append(file) }
         #expect(files.count == Machine.slots)
-        guard case .wait = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .wait = folder.next() else { return record("\(folder.next())") }
         folder.end(files[0], .stored)
         folder.end(files[1], .stored)
-        guard case .remove(let stored) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .remove(let stored) = folder.next() else { return record("\(folder.next())") }
         #expect(Set(stored) == Set(files.prefix(2)), "together, for one sync")
         folder.machine.removed(stored, isDone: true, folder.now)
         #expect(folder.take() == Array(names[Machine.slots..<Machine.slots + 2]))
@@ -122,7 +134,7 @@ import Testing
         var folder = Folder()
         folder.open([Self.file("a")])
         _ = folder.take()
-        let file = try #require(folder.submit())
+        let file = try folder.submitted()
         let reply = Reply(554, .init(5, 6, 0), "no")
         folder.end(file, .refused(reply))
         #expect(folder.next() == .setAside(file, reply))
@@ -140,7 +152,7 @@ import Testing
         var folder = Folder()
         folder.open([Self.file("a")])
         _ = folder.take()
-        let file = try #require(folder.submit())
+        let file = try folder.submitted()
         var waited: [Int64] = []
         for _ in 0..<9 {
             folder.end(file, .later(Reply(450, .init(4, 7, 1), "not now")))
@@ -166,11 +178,11 @@ import Testing
         var folder = Folder()
         folder.open([Self.file("a")])
         _ = folder.take()
-        let file = try #require(folder.submit())
+        let file = try folder.submitted()
         folder.end(file, .stored)
         #expect(folder.next() == .remove([file]))
         folder.machine.removed([file], isDone: false, folder.now)
-        guard case .wait(let until) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .wait(let until) = folder.next() else { return record("\(folder.next())") }
         folder.pass(until - folder.now)
         #expect(folder.next() == .remove([file]))
     }
@@ -179,17 +191,17 @@ import Testing
         var folder = Folder()
         folder.open([Self.file("a"), Self.file("b")])
         folder.machine.noRoom(folder.now)
-        guard case .wait(let until) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .wait(let until) = folder.next() else { return record("\(folder.next())") }
         #expect(until - folder.now == .seconds(10))
         folder.pass(.seconds(10))
         #expect(folder.take() == ["a", "b"])
         // It may become full in between.
-        let first = try #require(folder.submit())
+        let first = try folder.submitted()
         folder.see(("c", .moved))
         folder.end(first, .later(Reply(452, .init(4, 3, 1), "full")))
         #expect(folder.submit() != nil, "what is taken is tried")
         folder.look(Self.file("c"))
-        guard case .wait(let until) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .wait(let until) = folder.next() else { return record("\(folder.next())") }
         #expect(until - folder.now == .seconds(10))
     }
 
@@ -197,13 +209,13 @@ import Testing
         var folder = Folder()
         folder.open([Self.file("a")])
         _ = folder.take()
-        let file = try #require(folder.submit())
+        let file = try folder.submitted()
         folder.end(file, .changed)
         #expect(folder.submit() == nil)
         folder.pass(Machine.quiet)
         #expect(folder.submit() == file)
         folder.end(file, .changed)
-        guard case .setAside(file, let reply) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .setAside(file, let reply) = folder.next() else { return record("\(folder.next())") }
         #expect(reply.isPermanent)
     }
 
@@ -216,7 +228,7 @@ import Testing
         folder.pass(.seconds(2))
         #expect(folder.take() == [])
         folder.pass(.seconds(1))
-        guard case .take(let files) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .take(let files) = folder.next() else { return record("\(folder.next())") }
         // It is looked at again as it is taken.
         var facts = files[0].facts
         facts.size += 1
@@ -320,7 +332,7 @@ import Testing
     @Test func aScanEachMinute() {
         var folder = Folder()
         folder.open()
-        guard case .wait(let until) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .wait(let until) = folder.next() else { return record("\(folder.next())") }
         #expect(until - folder.now == Machine.scanInterval)
         folder.pass(Machine.scanInterval)
         folder.scan([Self.file("a")])
@@ -332,7 +344,7 @@ import Testing
         folder.open([Self.file("a")], isAll: false)
         #expect(folder.take() == ["a"])
         #expect(folder.submit() != nil)
-        guard case .wait(let until) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .wait(let until) = folder.next() else { return record("\(folder.next())") }
         #expect(until - folder.now == .seconds(1))
         folder.pass(.seconds(1))
         folder.scan([Self.file("b")])
@@ -359,16 +371,16 @@ import Testing
         var folder = Folder()
         #expect(folder.next() == .open)
         folder.machine.cannotOpen(folder.now)
-        guard case .wait(let until) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .wait(let until) = folder.next() else { return record("\(folder.next())") }
         folder.pass(until - folder.now)
         folder.open([Self.file("a"), Self.file("b")])
         _ = folder.take()
-        let file = try #require(folder.submit())
-        let other = try #require(folder.submit())
+        let file = try folder.submitted()
+        let other = try folder.submitted()
         var changes = FolderChanges()
         changes.end()
         folder.machine.changed(changes, folder.now)
-        guard case .wait(let until) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .wait(let until) = folder.next() else { return record("\(folder.next())") }
         #expect(until > folder.now)
         folder.end(file, .stored)
         folder.end(other, .later(.unanswered))
@@ -387,17 +399,17 @@ import Testing
         var folder = Folder()
         folder.open([Self.file("a"), Self.file("b"), Self.file("c")])
         _ = folder.take()
-        let first = try #require(folder.submit())
+        let first = try folder.submitted()
         folder.end(first, .later(.unanswered))
-        let second = try #require(folder.submit())
+        let second = try folder.submitted()
         folder.machine.drain()
-        let third = try #require(folder.submit(), "it was taken")
+        let third = try folder.submitted()
         folder.see(("d", .moved))
-        guard case .wait(let until) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .wait(let until) = folder.next() else { return record("\(folder.next())") }
         #expect(until > folder.now)
         folder.end(second, .stored)
         folder.end(third, .stored)
-        guard case .remove(let files) = folder.next() else { return Issue.record("\(folder.next())") }
+        guard case .remove(let files) = folder.next() else { return record("\(folder.next())") }
         folder.machine.removed(files, isDone: true, folder.now)
         #expect(folder.next() == .end && folder.next() == .end)
     }

@@ -246,7 +246,7 @@ private func checkPolicies(_ octets: [UInt8]) throws {
     let context = PolicyContext(hostname: "mx.example.org", now: Timestamp(milliseconds: 0), zoneOffset: 0) { _, id in
         id
     }
-    let chain = PolicyChain([], receivedHops: 5)
+    let chain = PolicyChain([any QueuePolicy](), receivedHops: 5)
     guard let mail = try? chain.apply(to: envelope, Message(head: ByteBuffer(bytes: octets)), context) else { return }
     let head = mail.message.head
     let header = HeaderBlock(scanning: head)
