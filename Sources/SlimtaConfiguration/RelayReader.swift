@@ -114,9 +114,10 @@ struct RelayReader {
                     .lmtpSocket(path: socket)
                 } else {
                     .lmtp(
-                        host: required(
-                            host, "host", "a host such as \"mail.example.com:24\", or socket = \"unix:/path\"")
-                            ?? HostPort(host: "", port: 0),
+                        host: (table.isSound("socket")
+                            ? required(
+                                host, "host", "a host such as \"mail.example.com:24\", or socket = \"unix:/path\"")
+                            : host) ?? HostPort(host: "", port: 0),
                         login: login.login)
                 }
             case .http:

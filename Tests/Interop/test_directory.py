@@ -23,15 +23,36 @@ DAEMON, MAIL = 1, 8
 KILLS = 5
 
 
+def watching(pickup):
+    """Started, and the folder is watched: slimtad greets first. What comes before is found lying there, which is as true and
+    takes longer: a file has to be still for 5 s, a link waits for the next scan, an empty file for somebody to write it.
+    """
+    pickup.start()
+    watch = f" ino:{pickup.folder.stat().st_ino:x} "
+
+    def is_watched():
+        for path in pathlib.Path(f"/proc/{pickup.slimtad.process.pid}/fdinfo").iterdir():
+            try:
+                lines = path.read_text().splitlines()
+            except FileNotFoundError:
+                continue
+            if any(line.startswith("inotify wd:") and watch in line for line in lines):
+                return True
+        return False
+
+    wait_until(is_watched, what=f"a watch on {pickup.folder}")
+    return pickup
+
+
 @pytest.fixture
 def pickup(place, make_slimtad):
-    return Pickup(place, make_slimtad, {"owner_login": False}).start()
+    return watching(Pickup(place, make_slimtad, {"owner_login": False}))
 
 
 @pytest.fixture
 def owned(place, make_slimtad):
     """Where the owner of a file is its login."""
-    return Pickup(place, make_slimtad).start()
+    return watching(Pickup(place, make_slimtad))
 
 
 # Writers
@@ -131,7 +152,7 @@ def test_rules_apply(place, make_slimtad):
         {"name": "no-daemon", "at": "mail", "login": "daemon", "reply": "550 5.7.1 not you"},
         {"name": "later", "at": "rcpt", "recipient": "later@one.test", "reply": "450 4.7.1 not now"},
     ]
-    pickup = Pickup(place, make_slimtad, rule=rules).start()
+    pickup = watching(Pickup(place, make_slimtad, rule=rules))
     pickup.drop("refused", mail("refused"), owner=DAEMON)
     assert "reply: 550 5.7.1 not you" in pickup.failed("refused")
     pickup.drop("later", mail("later", to="later@one.test"), owner=MAIL)
@@ -304,7 +325,7 @@ def test_set_aside_with_the_reason(pickup):
 
 def test_too_large(place, make_slimtad):
     """By the size of the file, before it is read; and a large one that is not too large arrives whole."""
-    pickup = Pickup(place, make_slimtad, {"owner_login": False}, limits={"message_size": "1MiB"}).start()
+    pickup = watching(Pickup(place, make_slimtad, {"owner_login": False}, limits={"message_size": "1MiB"}))
     body = "".join(f"{number:070}\n" for number in range(10_000))
     pickup.drop("large", mail("large", body=body))
     assert pickup.delivered(1)[0].get_content().replace("\r\n", "\n") == body

@@ -21,15 +21,15 @@ import Testing
         Case(
             "[lgo]\nlevel = 1\n",
             """
-            8: lgo: unknown key; allowed outside tables are auth, daemon, dns, dnsbl, edge, hostname, limits, log, \
-            policy_service, queue, relay, route, rule, spf, tls; did you mean "log"?
+            8: lgo: unknown key; allowed outside tables are auth, daemon, dns, dnsbl, edge, forward, \
+            hostname, limits, log, policy_service, queue, relay, route, rule, spamassassin, spf, tls; did you mean "log"?
             """),
         Case(
             "[log]\n\"a b\".c = 1",
             "9: log.\"a b\": unknown key; allowed in log are level, target"),
         Case(
             "[[edge]]\nname = \"h\"\ntype = \"htpp\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"none\"\nauth = \"none\"\npath = \"/\"",
-            "10: edge[1].type: found \"htpp\"; allowed is \"smtp\", \"http\", \"sendmail\"; did you mean \"http\"?",
+            "10: edge[1].type: found \"htpp\"; allowed is \"smtp\", \"http\", \"sendmail\", \"directory\"; did you mean \"http\"?",
             """
             14: edge[1].path: unknown key; allowed in edge[1] are auth, banner, greet_delay, listen, name, \
             plaintext_auth, proxy_protocol, tls, trusted_networks, type
@@ -50,7 +50,7 @@ import Testing
             "/-_.~", from the root
             """,
             """
-            14: edge[1].banner: unknown key; allowed in edge[1] are auth, listen, name, path, plaintext_auth, \
+            14: edge[1].banner: unknown key; allowed in edge[1] are auth, json, listen, name, path, plaintext_auth, \
             proxy_protocol, tls, trusted_networks, type
             """),
         Case(
@@ -311,11 +311,11 @@ import Testing
             """),
         Case(
             "[relay]\ntype = \"http\"\nurl = \"http://a.example/\"\ntoken_file = \"/t\"\ntrust_file = \"/ca\"\nusername = \"u\"\npassword_file = \"/p\"",
+            "11: relay.token_file: found with username; allowed is one of them",
             """
             11: relay.token_file: found a login with a url without TLS: the password would be readable; allowed with a \
             login is https://, this machine (127.0.0.1, [::1], localhost), or a socket
             """,
-            "11: relay.token_file: found with username; allowed is one of them",
             "12: relay.trust_file: found with a url without TLS; allowed is it with https://"),
         Case(
             "[relay]\ntype = \"http\"\nurl = \"https://a.example/\"\nusername = \"u:v\"\npassword_file = \"/p\"\ngreeting_timeout = \"1s\"",
@@ -351,7 +351,7 @@ import Testing
         Case(
             "[[edge]]",
             "8: edge[1].name: missing; required is a name such as \"submission\"",
-            "8: edge[1].type: missing; required is \"smtp\", \"http\", \"sendmail\"",
+            "8: edge[1].type: missing; required is \"smtp\", \"http\", \"sendmail\", \"directory\"",
             "8: edge[1].listen: missing; required is a list such as [\"[::]:587\"]",
             """
             8: edge[1].tls: found "starttls" without a certificate; allowed is "none", or a table [tls] with \

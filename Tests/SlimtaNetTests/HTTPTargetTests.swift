@@ -14,8 +14,11 @@ import Testing
         #expect(HTTPTarget(target.description) == target)
     }
 
-    @Test(arguments: ["", "queue", "/%", "/%4", "/%zz", "/x?a=%ff", "http://x/queue"])
+    @Test(arguments: ["", "queue", "/%", "/%4", "/%zz", "/x?a=%ff", "ftp://x/queue"])
     func refuses(_ text: String) { #expect(HTTPTarget(text) == nil) }
+
+    /// RFC 9112 section 3.2.2: servers take the absolute form too.
+    @Test func absoluteForm() { #expect(HTTPTarget("http://x/queue?a=b") == HTTPTarget(["queue"], [.init("a", "b")])) }
 
     @Test func plusIsASpaceInQueriesOnly() {
         #expect(HTTPTarget("/a+b?c+d=e+f") == HTTPTarget(["a+b"], [.init("c d", "e f")]))

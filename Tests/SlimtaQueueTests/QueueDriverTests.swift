@@ -205,6 +205,8 @@ private final class World {
         let second = try await world.accept(to: "x@well.test")
         #expect(await world.run { $0.count == 2 } && world.relay.delivered == [first, second])
         world.relay.state.withLock { $0.dead = ["dead.test"] }
+        // The driver goes on after a drain only as a new one.
+        try await world.reopen()
         world.clock.sleep(.seconds(110))
         let relay = world.relay
         #expect(await world.run { $0.count == 1 && relay.attempts("dead.test") > 0 && $0.attemptsInFlight == 0 })

@@ -58,9 +58,10 @@ extension Delivery {
         smtpUTF8: Bool = false, fields: String = "Received: here\r\n", rest: (any SpooledBody)? = nil,
         age: Duration = .zero
     ) {
+        let received = Timestamp.now() + (.zero - age)
         let envelope = Envelope(
-            id: QueueID(at: .now()), sender: sender.map { Mailbox($0) }, recipients: recipients.map { Mailbox($0) },
-            received: .now() + (.zero - age), smtpUTF8: smtpUTF8,
+            id: QueueID(at: received), sender: sender.map { Mailbox($0) }, recipients: recipients.map { Mailbox($0) },
+            received: received, smtpUTF8: smtpUTF8,
             client: ClientInfo(address: "", name: "", protocolWord: "ESMTP"),
             prependedFields: ByteBuffer(string: fields))
         self.init(
@@ -73,10 +74,13 @@ extension Delivery {
 final class SpooledOctets: SpooledBody {
     let chunks: [ByteBuffer]
     let failsAtEnd: Bool
+    /// How long each part is waited for, and the end.
+    let pause: Duration?
 
-    init(_ chunks: [ByteBuffer], failsAtEnd: Bool = false) {
+    init(_ chunks: [ByteBuffer], failsAtEnd: Bool = false, pause: Duration? = nil) {
         self.chunks = chunks
         self.failsAtEnd = failsAtEnd
+        self.pause = pause
     }
 
     var reference: SpoolReference {
@@ -93,6 +97,7 @@ final class SpooledOctets: SpooledBody {
         init(_ body: SpooledOctets) { self.body = body }
 
         func next(_ limit: Int) async throws -> ByteBuffer? {
+            if let pause = body.pause { try await Task.sleep(for: pause) }
             guard position < body.chunks.count else {
                 if body.failsAtEnd { throw StorageError.damaged("test") }
                 return nil

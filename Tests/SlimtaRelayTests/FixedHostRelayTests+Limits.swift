@@ -129,6 +129,17 @@ extension FixedHostRelayTests {
         }
     }
 
+    /// A server is not given up for what we ourselves are slow to read.
+    @Test func slowToComeFromUs() async throws {
+        let server = try await ScriptedServer([Self.greeting, .serve([])])
+        let relay = try Self.relay(server, Self.options { $0.stallTimeout = .milliseconds(300) })
+        let rest = SpooledOctets([ByteBuffer(string: "x\r\n"), ByteBuffer(string: "y\r\n")], pause: .seconds(1))
+        let outcomes = await relay.attempt(Delivery("head\r\n\r\n", to: ["a@x.test"], rest: rest))
+        #expect(outcomes.map(\.reply.description) == ["250 2.0.0 taken"])
+        #expect(server.contents == ["Received: here\r\nhead\r\n\r\nx\r\ny\r\n.\r\n"])
+        await relay.shutDown()
+    }
+
     /// One that reads nothing is given up, and has not seen the end.
     @Test(arguments: [true, false]) func stalled(_ isSpooled: Bool) async throws {
         let server = try await ScriptedServer(Self.slow(.readSlowly(octets: 524_288, each: .hours(1))))

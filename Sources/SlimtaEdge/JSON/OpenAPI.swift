@@ -1,5 +1,5 @@
 // The description of the HTTP interface (OpenAPI 3.1.1), as it is served at /openapi.json. Tests hold it to be true: every
-// request in it is made, and schemathesis makes thousands of others (Tests/Interop/test_openapi.py).
+// request in it is made, and schemathesis makes others (Tests/Interop/test_openapi.py).
 
 /// `/openapi.json`.
 enum OpenAPI {

@@ -317,8 +317,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private func write(content: ByteBuffer, of job: SMTPJob, _ context: ChannelHandlerContext) {
         // Until now it was our turn.
         if unsent == 0 { transfer?.resumed(at: .now()) }
-        moveDeadline()
         unsent += content.readableBytes
+        moveDeadline()
         var content = content
         while let piece = content.readSlice(length: min(Self.piece, content.readableBytes)), piece.readableBytes > 0 {
             let promise = context.eventLoop.makePromise(of: Void.self)
@@ -460,7 +460,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
             let end = NIODeadline.now() + TimeAmount(options.commandTimeout * (1 + Double(recipients) / 100))
             deadline = min(end, budgetEnd, jobEnd)
         case .handshake: deadline = min(.now() + TimeAmount(options.connectTimeout), jobEnd)
-        case .content: deadline = min(transfer?.deadline ?? timer.deadline, jobEnd)
+        case .content: deadline = contentDeadline
         // An attempt that was broken off waits no longer for each of several replies.
         case .finalReply where job?.isCancelled == true: deadline = timer.deadline
         case .finalReply: deadline = .now() + TimeAmount(options.dataTimeout)
@@ -471,10 +471,15 @@ final class SMTPClientDriver: ChannelInboundHandler {
         setDeadline(deadline)
     }
 
+    /// While the next part of the content is still to come from us, the server keeps nobody waiting.
+    private var contentDeadline: NIODeadline {
+        if unsent == 0, stuffer != nil { return jobEnd }
+        return min(transfer?.deadline ?? timer.deadline, jobEnd)
+    }
+
     /// The content moves, and its deadline with it.
     private func moveDeadline() {
-        guard let transfer else { return }
-        setDeadline(min(transfer.deadline, jobEnd))
+        if transfer != nil { setDeadline(contentDeadline) }
     }
 
     private func setDeadline(_ deadline: NIODeadline) {

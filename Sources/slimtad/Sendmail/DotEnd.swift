@@ -44,6 +44,7 @@ struct DotEnd {
     /// What was kept back when the input ended: a dot alone is the end, whatever is behind it.
     mutating func finish() -> ByteBuffer {
         defer { position = .inLine }
+        guard !isFound else { return ByteBuffer() }
         switch position {
         case .afterDotCR: return ByteBuffer(string: ".\r")
         case .afterDot, .lineStart, .inLine: return ByteBuffer()

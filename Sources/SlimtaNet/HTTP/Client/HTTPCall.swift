@@ -9,8 +9,8 @@ import Synchronization
 protocol HTTPBodyReceiver: Sendable {
     /// The next part of the call's body. Returns when there is room for one more; false: no more is wanted.
     func send(_ part: ByteBuffer, of call: HTTPCall) async -> Bool
-    /// That was all.
-    func endBody(of call: HTTPCall)
+    /// The last part of it, or nothing: what comes behind the parts before.
+    func endBody(with last: ByteBuffer, of call: HTTPCall)
     /// The rest cannot be had: why.
     func failBody(_ why: String, of call: HTTPCall)
 }
@@ -82,22 +82,28 @@ final class HTTPCall: Sendable {
         }
     }
 
-    /// Reads the rest of the body and hands it on, as fast as it is taken.
+    /// Reads the rest of the body and hands it on, as fast as it is taken. The last octets wait until the end is read
+    /// behind them: what is damaged may be known only then, and a server that has the whole length has a whole request.
     func sendBody(through connection: any HTTPBodyReceiver) async {
         guard let stream else { return }
         let read = stream.open()
         var left = stream.length
+        var last: ByteBuffer?
         do {
             while let part = try await read() {
                 left -= part.readableBytes
                 guard left >= 0 else { return connection.failBody("it is longer than was said", of: self) }
+                if left == 0 {
+                    last = last ?? part
+                    continue
+                }
                 guard await connection.send(part, of: self) else { return }
             }
         } catch {
             return connection.failBody("\(error)", of: self)
         }
         guard left == 0 else { return connection.failBody("it is shorter than was said", of: self) }
-        connection.endBody(of: self)
+        connection.endBody(with: last ?? ByteBuffer(), of: self)
     }
 
     /// How it ended, or that the body is wanted. The first end counts.

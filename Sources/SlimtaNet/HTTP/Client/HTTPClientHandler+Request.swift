@@ -37,8 +37,12 @@ extension HTTPClientHandler {
         if self.context?.channel.isWritable ?? true { letSenderGoOn() }
     }
 
-    /// That was all of it.
-    func endBody(of call: HTTPCall) { if isSending(call), let context { finishRequest(call, context) } }
+    /// The last octets and the end at once: an answer that is quick is none before the end.
+    func endBody(with last: ByteBuffer, of call: HTTPCall) {
+        guard isSending(call), let context else { return }
+        write(last, of: call, context)
+        if isSending(call) { finishRequest(call, context) }
+    }
 
     /// The rest of it cannot be had. The connection ends before the request does, so nobody takes that for whole.
     func failBody(_ why: String, of call: HTTPCall) { if isSending(call) { perform(.failed(.noBody(why))) } }

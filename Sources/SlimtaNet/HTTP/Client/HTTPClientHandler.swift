@@ -25,6 +25,7 @@ final class HTTPClientHandler: ChannelInboundHandler {
     var answer: HTTPAnswer?
     /// What the exchange came to; it counts when all that came with it has been looked at.
     private var answered: HTTPExchange.Action?
+    /// Whether it can be asked: not before TLS is there, and not when it is closed or about to be.
     private var isOpen = false
     var isReused = false
     private var tls: TLSDescription?
@@ -57,7 +58,7 @@ final class HTTPClientHandler: ChannelInboundHandler {
     }
 
     /// Closes: only when idle.
-    func retire() { context?.close(promise: nil) }
+    func retire() { close() }
 
     /// Nobody waits for the call any more.
     func end(_ call: HTTPCall, _ reason: HTTPClientPool.Reason) {
@@ -104,6 +105,8 @@ final class HTTPClientHandler: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        // A call may be on its way to us, and come before the handler is removed: another connection is to do it.
+        isOpen = false
         settle(mayKeep: false)
         lost(.endedEarly)
         pool.closed(id)
@@ -145,7 +148,10 @@ final class HTTPClientHandler: ChannelInboundHandler {
         close()
     }
 
-    private func close() { context?.close(promise: nil) }
+    private func close() {
+        isOpen = false
+        context?.close(promise: nil)
+    }
 
     // MARK: The answer
 

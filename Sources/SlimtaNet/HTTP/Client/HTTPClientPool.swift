@@ -26,7 +26,9 @@ struct HTTPClientConnection: HTTPBodyReceiver {
         }
     }
 
-    func endBody(of call: HTTPCall) { eventLoop.execute { handler.value.endBody(of: call) } }
+    func endBody(with last: ByteBuffer, of call: HTTPCall) {
+        eventLoop.execute { handler.value.endBody(with: last, of: call) }
+    }
 
     func failBody(_ why: String, of call: HTTPCall) { eventLoop.execute { handler.value.failBody(why, of: call) } }
 }
