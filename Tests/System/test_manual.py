@@ -336,8 +336,24 @@ def test_changing_the_queue(typist, queued):
 
 
 def test_curl(typist, queued):
-    for command in [command for command in typist.written if command.startswith("curl")]:
+    for command in [command for command in typist.written if command.startswith("curl --unix-socket")]:
         assert '"error"' not in typist.type(command)
+
+
+def test_curl_to_an_edge(typist):
+    """What README posts: over HTTPS with a password, which is asked for; and as JSON to an edge on this machine."""
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    machine.append(
+        '[[edge]]\nname = "web"\ntype = "http"\nlisten = ["127.0.0.1:8025"]\ntls = "none"\nauth = "none"\njson = true\n')
+    machine.run("systemctl reload slimtad")
+    machine.write("/root/message", "Subject: x\n\nHello\n")
+    for command in [command for command in typist.written if command.startswith("curl") and "--unix" not in command]:
+        address = re.search(r"https?://[^/ ]+", command)[0]
+        actual = command.replace("-u alice ", "").replace(address, "http://127.0.0.1:8025") + " -w '%{http_code}'"
+        assert re.search(r"20[02]$", typist.type(command, actual=actual).strip())
+    machine.write(CONFIGURATION, before)
+    machine.run("systemctl reload slimtad")
 
 
 def test_member_of_the_group(typist, queued):
