@@ -529,6 +529,7 @@ def test_a_command_for_each_recipient(typist):
     machine.append(
         '[[route]]\ndomains = ["pipe.test"]\ntype = "pipe"\ncommand = ["/usr/local/bin/deliver", "{user}"]\n'
         'user = "mail"\n')
+    machine.configure("queue", deliver="true")
     assert "slimtad-pipe.socket" in typist.type("slimtad check")
     typist.type("systemctl enable --now slimtad-pipe.socket")
     assert "slimtad-pipe.socket" not in typist.type("slimtad check")
