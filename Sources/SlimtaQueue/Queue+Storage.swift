@@ -67,7 +67,8 @@ extension Queue.State {
     /// An envelope that is stored is ours to deliver.
     ///
     /// What is stored is by a wall clock that may have been set since. A due time further away than any wait of the
-    /// schedule means nothing, and what came in the future came now. Before the first attempt it may be as far away as it was
+    /// schedule means nothing, unless the attempt that it follows was in the past: then the server asked for it. What came in
+    /// the future came now. Before the first attempt it may be as far away as it was
     /// when the envelope came: who sent it said so.
     fileprivate mutating func acquired(_ summary: QueuedSummary, _ clock: ClockReading) {
         var summary = summary
@@ -75,7 +76,8 @@ extension Queue.State {
         if summary.attempts == 0, summary.due > summary.received {
             summary.due = clock.now + min(wait, summary.due - summary.received)
         } else {
-            summary.due = wait > configuration.schedule.longest ? clock.now : clock.now + wait
+            let isAsked = summary.tried.map { $0 <= clock.wall } ?? false
+            summary.due = wait > configuration.schedule.longest && !isAsked ? clock.now : clock.now + wait
         }
         summary.destination = relay.destination(for: summary.destination)
         machine.added(summary, acceptedAt: summary.received > clock.wall ? clock.now : nil)

@@ -154,11 +154,7 @@ def test_behind_a_proxy(place, make_slimtad):
 def test_retry_after_survives_a_restart(make_slimtad):
     """A due time as others are: the next attempt is not made before, whatever happens meanwhile."""
     with Server(lambda request: request.answer(503, "Retry-After: 6")) as server:
-        home = relaying(make_slimtad, f"http://localhost:{server.port}/")
-        # A start takes a due time beyond the longest interval for a clock that was set back.
-        home.settings.setdefault("queue", {})["retry"] = ["1s", "10s"]
-        home.change()
-        home.start()
+        home = relaying(make_slimtad, f"http://localhost:{server.port}/").start()
         home.submit(message(), "a@one.test")
         home.wait_for_attempts(1)
         begun = time.monotonic()

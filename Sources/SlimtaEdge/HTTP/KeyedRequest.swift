@@ -76,10 +76,14 @@ package struct KeyedRequest: Sendable {
     }
 
     /// What the first submission leaves behind, in the commit of its message.
-    package func receipt(_ id: QueueID, fingerprint: Receipt.Digest, answer: KeptAnswer) -> Receipt {
+    ///
+    /// - Parameter due: when the message is to be sent; nil: now.
+    package func receipt(
+        _ id: QueueID, fingerprint: Receipt.Digest, answer: KeptAnswer, due: Timestamp? = nil
+    ) -> Receipt {
         Receipt(
             key: key, owner: owner, fingerprint: fingerprint, id: id, answer: answer.octets,
-            expires: .now() + SubmissionKeys.lifetime)
+            expires: (due ?? .now()) + SubmissionKeys.lifetime)
     }
 
     /// What is said to a submission that was made before, as this receipt tells.

@@ -10,9 +10,6 @@ import Synchronization
 
 /// `/v1/messages` and `/openapi.json`. Whatever it does not do it answers with a problem of RFC 9457.
 package struct JSONResource: HTTPResource {
-    /// How long the state of a message is known from when it was to be sent.
-    private static let lifetime = SubmissionKeys.lifetime
-
     private let version: String
     private let room: JSONRoom
 
@@ -70,73 +67,41 @@ package struct JSONResource: HTTPResource {
         let session = exchange.session()
         // A message that was stored is stored.
         defer { session.abandon() }
-        let submitter = try await submitter(exchange, session)
+        let login = try await login(exchange, session)
         try checkType(exchange.request)
-        let key: IdempotencyKey?
-        do throws(IdempotencyKey.Mistake) {
-            key = try IdempotencyKey(fields: exchange.request.values("idempotency-key"))
-        } catch {
-            throw Problem(.invalidRequest, "\(error.text).")
-        }
         let limit = exchange.settings.submission.rules.messageSize
         guard exchange.request.length ?? 0 <= limit else { throw Problem.tooLarge(limit) }
         let space = try room.take(exchange.request.length ?? limit)
         defer { room.giveBack(space) }
-        guard let key else {
-            return try await submit(try await read(body, limit), exchange, session, submitter, key: nil).answer.first
-        }
-        return try await submit(key, exchange, session, submitter, body, limit)
-    }
-
-    /// A submission that may have been made before.
-    private func submit(
-        _ key: IdempotencyKey, _ exchange: HTTPExchange, _ session: SubmissionSession, _ submitter: Submitter,
-        _ body: HTTPBody, _ limit: Int
-    ) async throws -> HTTPResponse {
-        let digest = submitter.digest(key, method: "POST", path: "/v1/messages")
-        let opening: SubmissionKeys.Opening
-        do throws(StorageError) { opening = try await exchange.keys.open(digest) } catch {
-            throw Problem(Reply(storing: error))
-        }
-        switch opening {
-        case .inProgress: throw Problem.inProgress
-        case .repeated(let receipt):
-            let fingerprint = Self.fingerprint(of: try await read(body, limit))
-            return try replay(exchange.keys.answer(to: receipt, fingerprint))
-        case .first(let reservation):
-            defer { withExtendedLifetime(reservation) {} }
-            let octets = try await read(body, limit)
-            let result = try await submit(octets, exchange, session, submitter, key: digest)
-            guard result.reply == .repeated else { return result.answer.first }
-            return try replay(await exchange.keys.answer(to: digest, Self.fingerprint(of: octets)))
-        }
-    }
-
-    private func submit(
-        _ octets: ByteBuffer, _ exchange: HTTPExchange, _ session: SubmissionSession, _ submitter: Submitter,
-        key: Receipt.Digest?
-    ) async throws(Problem) -> (answer: KeptAnswer, reply: Reply) {
+        let opening = await KeyedRequest.open(exchange, as: login)
+        if case .refused(let refusal) = opening { throw Problem(refusal) }
+        let octets = try await read(body, limit)
+        let fingerprint = Self.fingerprint(of: octets)
         let submission = MessageSubmission(
             settings: exchange.settings.submission, submissions: exchange.submissions)
-        let fingerprint = Self.fingerprint(of: octets)
-        return try await submission.take(octets, in: session) { id, answer, sendAt in
-            Receipt(
-                key: key ?? Self.digest(of: id), owner: submitter.owner(hasKey: key != nil), fingerprint: fingerprint,
-                id: id, answer: answer.octets, expires: (sendAt ?? .now()) + Self.lifetime)
+        switch opening {
+        case .unkeyed:
+            let owner = exchange.submitter(login).owner(hasKey: false)
+            return try await submission.take(octets, in: session) { id, answer, due in
+                Receipt(
+                    key: Self.digest(of: id), owner: owner, fingerprint: fingerprint, id: id, answer: answer.octets,
+                    expires: (due ?? .now()) + SubmissionKeys.lifetime)
+            }.answer.first
+        case .first(let keyed):
+            let result = try await submission.take(octets, in: session) { id, answer, due in
+                keyed.receipt(id, fingerprint: fingerprint, answer: answer, due: due)
+            }
+            guard result.reply == .repeated else { return result.answer.first }
+            return try replay(await keyed.answer(fingerprint: fingerprint))
+        case .again(let keyed, let receipt): return try replay(keyed.answer(receipt, fingerprint: fingerprint))
+        case .refused(let refusal): throw Problem(refusal)
         }
     }
 
-    private func replay(_ repetition: SubmissionKeys.Repetition) throws(Problem) -> HTTPResponse {
-        switch repetition {
-        case .inProgress: throw Problem.inProgress
-        case .other:
-            throw Problem(
-                .keyReused, "Another message was submitted with this Idempotency-Key: a new one needs a new key.")
-        case .replay(let receipt):
-            guard let answer = KeptAnswer(receipt.answer) else {
-                throw Problem(.unavailable, "What was answered to the first submission with this key cannot be read.")
-            }
-            return answer.response
+    private func replay(_ answer: KeyedRequest.Answer) throws(Problem) -> HTTPResponse {
+        switch answer {
+        case .replay(let kept): return kept.response
+        case .refused(let refusal): throw Problem(refusal)
         }
     }
 
@@ -183,12 +148,12 @@ package struct JSONResource: HTTPResource {
     private func state(_ id: String, _ exchange: HTTPExchange) async throws -> HTTPResponse {
         let session = exchange.session()
         defer { session.abandon() }
-        let submitter = try await submitter(exchange, session)
+        let owners = exchange.submitter(try await login(exchange, session)).owners
         let unknown = Problem(.notFound, "There is no such message, it is forgotten, or another login has sent it.")
         guard let id = QueueID(id) else { throw unknown }
         let state: SubmissionState?
         do throws(StorageError) {
-            state = try await exchange.submissions.submission(id, of: submitter.owners)
+            state = try await exchange.submissions.submission(id, of: owners)
         } catch {
             throw Problem(Reply(storing: error))
         }
@@ -199,12 +164,11 @@ package struct JSONResource: HTTPResource {
     // MARK: who asks
 
     /// Who asks, and may.
-    private func submitter(_ exchange: HTTPExchange, _ session: SubmissionSession) async throws(Problem) -> Submitter {
-        switch await exchange.login(session) {
-        case .user(let user): return .login(user.login)
-        case .nobody:
-            let address = exchange.request.peer.connection.peer.address
-            return .client(edge: exchange.settings.name, network: address?.customerNetwork.description ?? "local")
+    private func login(_ exchange: HTTPExchange, _ session: SubmissionSession) async throws(Problem) -> SubmissionLogin
+    {
+        let login = await exchange.login(session)
+        switch login {
+        case .user, .nobody: return login
         case .refused(let reply):
             guard case .credentials = exchange.settings.authenticator else { throw Problem(reply, isForbidden: true) }
             throw Problem(reply)
@@ -234,7 +198,17 @@ private final class JSONRoom: Sendable {
 }
 
 extension Problem {
-    fileprivate static let inProgress = Problem(.inProgress, "The same submission is being made at this moment.")
+    /// What an Idempotency-Key has against it.
+    fileprivate init(_ refusal: KeyedRequest.Refusal) {
+        let kind: Kind =
+            switch refusal.status {
+            case 400: .invalidRequest
+            case 409: .inProgress
+            case 422: .keyReused
+            default: .unavailable
+            }
+        self.init(kind, refusal.text.prefix(1).uppercased() + refusal.text.dropFirst() + ".")
+    }
 
     fileprivate static func tooLarge(_ limit: Int) -> Problem {
         Problem(.tooLarge, "The request has more than \(limit) octets.")

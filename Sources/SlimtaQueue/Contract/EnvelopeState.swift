@@ -84,6 +84,8 @@ package struct QueuedSummary: Hashable, Sendable {
     package var due: Timestamp
     /// Attempts made so far.
     package var attempts: UInt32
+    /// When the last attempt ended, by the system's clock; nil if that is not known.
+    package var tried: Timestamp?
     /// Held: never due until it is released.
     package var isHeld: Bool
     /// Whether the sender was told of the delay.
@@ -93,13 +95,14 @@ package struct QueuedSummary: Hashable, Sendable {
 
     /// As a storage makes it at a start.
     package init(
-        id: QueueID, received: Timestamp, due: Timestamp, attempts: UInt32, isHeld: Bool, isWarned: Bool = false,
-        destination: String
+        id: QueueID, received: Timestamp, due: Timestamp, attempts: UInt32, tried: Timestamp? = nil, isHeld: Bool,
+        isWarned: Bool = false, destination: String
     ) {
         self.id = id
         self.received = received
         self.due = due
         self.attempts = attempts
+        self.tried = tried
         self.isHeld = isHeld
         self.isWarned = isWarned
         self.destination = destination
@@ -152,7 +155,7 @@ extension QueuedSummary {
         let first = stored.state.pending.first
         self.init(
             id: stored.envelope.id, received: stored.envelope.received, due: stored.state.due,
-            attempts: stored.state.attempts, isHeld: stored.state.isHeld,
+            attempts: stored.state.attempts, tried: stored.state.history.last?.time, isHeld: stored.state.isHeld,
             isWarned: stored.state.isWarned,
             destination: first.map { stored.envelope.recipients[$0].foldedDomain } ?? "")
     }

@@ -97,6 +97,9 @@ enum StateCodec {
                 case nil: throw FormatError("fate")
                 }
                 index += 1
+            case 6:
+                var attempt = field.cursor
+                outline.tried = Timestamp(milliseconds: try attempt.number())
             default: break
             }
         }
@@ -112,6 +115,8 @@ struct StateOutline {
     var id: QueueID
     var due: Timestamp
     var attempts: UInt32 = 0
+    /// When the last attempt ended; nil if there was none.
+    var tried: Timestamp?
     var isHeld = false
     var isWarned = false
     /// The index of the first recipient that is still to be delivered; nil if there is none.

@@ -6,10 +6,12 @@ import SlimtaQueue
 
 /// What is known of the envelopes in the index's slots, besides what the index knows.
 struct RecoverySummaries: ~Copyable {
-    /// 28 octets.
+    /// 36 octets.
     private struct Summary {
         var received: Int64 = 0
         var due: Int64 = 0
+        /// `.min`: not known.
+        var tried = Int64.min
         var attempts: UInt32 = 0
         var domains: UInt32 = 0
         /// Index of the first pending recipient, or `noRecipient`; the highest bits: held, warned.
@@ -52,6 +54,7 @@ struct RecoverySummaries: ~Copyable {
     private func update(_ summary: UnsafeMutablePointer<Summary>, _ state: StateOutline) {
         summary.pointee.due = state.due.milliseconds
         summary.pointee.attempts = state.attempts
+        summary.pointee.tried = state.tried?.milliseconds ?? .min
         summary.pointee.position =
             min(state.firstPending ?? Self.noRecipient, Self.noRecipient) | (state.isHeld ? Self.heldBit : 0)
             | (state.isWarned ? Self.warnedBit : 0)
@@ -75,6 +78,7 @@ struct RecoverySummaries: ~Copyable {
                     QueuedSummary(
                         id: id, received: Timestamp(milliseconds: summary.received),
                         due: Timestamp(milliseconds: summary.due), attempts: summary.attempts,
+                        tried: summary.tried == .min ? nil : Timestamp(milliseconds: summary.tried),
                         isHeld: summary.position & Self.heldBit != 0,
                         isWarned: summary.position & Self.warnedBit != 0, destination: destination(summary)))
             }
