@@ -34,13 +34,19 @@ struct RepeatedEvents {
     static let keys = 4096
 
     private var entries: [Key: Entry] = [:]
+    /// Before this, looking for windows that have ended finds none: a flood of addresses would else cost a look through
+    /// all keys for each event.
+    private var earliestEnd = NIODeadline.uptimeNanoseconds(0)
 
     /// `key` has caused what may become a line.
     mutating func happened(_ key: Key, at now: NIODeadline) -> Verdict {
         var key = key
         if entries[key] == nil, entries.count >= Self.keys {
-            // Those that have left something out are asked for by sumUp.
-            entries = entries.filter { $0.value.end > now || $0.value.count > Self.told }
+            if earliestEnd <= now {
+                // Those that have left something out are asked for by sumUp.
+                entries = entries.filter { $0.value.end > now || $0.value.count > Self.told }
+                earliestEnd = entries.values.lazy.map(\.end).filter { $0 > now }.min() ?? now
+            }
             if entries.count >= Self.keys { key = Key(source: nil, login: nil, event: key.event) }
         }
         var entry = entries[key] ?? Entry(end: now + Self.window)

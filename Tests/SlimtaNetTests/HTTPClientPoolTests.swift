@@ -71,7 +71,7 @@ private func post(key: String? = nil, _ body: String = "x") -> HTTPQuestion {
     HTTPQuestion("POST", "/", key.map { [("Idempotency-Key", $0)] } ?? [], body: ByteBuffer(string: body))
 }
 
-@Suite(.timeLimit(.minutes(1))) struct HTTPClientPoolTests {
+@Suite(.timeLimit(.minutes(4))) struct HTTPClientPoolTests {
     // MARK: kept connections
 
     @Test func oneForManyRequests() async throws {

@@ -31,7 +31,7 @@ private final class SlowRelay: Relay {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(4)))
 struct EarlyOutcomeTests {
     private func open(_ path: String, _ relay: SlowRelay) throws -> (JournaledStorage, Queue) {
         let storage = try JournaledStorage.open(

@@ -8,7 +8,7 @@ import Testing
 
 @testable import SlimtaRelay
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(4)))
 struct AttemptLimitTests {
     @Test(arguments: [(0, 1, 1201), (1 << 20, 1, 1261), (50 << 20, 1, 4201), (0, 100, 1300)])
     func bySizeAndRecipients(_ size: Int, _ recipients: Int, _ seconds: Int) {

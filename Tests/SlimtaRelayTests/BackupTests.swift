@@ -8,7 +8,7 @@ import Testing
 
 @testable import SlimtaRelay
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(4)))
 struct BackupTests {
     typealias Step = ScriptedServer.Step
 

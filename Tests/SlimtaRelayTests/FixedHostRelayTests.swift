@@ -10,7 +10,7 @@ import SlimtaTLS
 import TestKit
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(4)))
 struct FixedHostRelayTests {
     /// No lookup is needed for an IP address.
     static let resolver = try! Fixture.resolver(9)

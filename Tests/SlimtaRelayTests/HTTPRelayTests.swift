@@ -76,7 +76,7 @@ private func withRelay(
     }
 }
 
-@Suite(.timeLimit(.minutes(1))) struct HTTPRelayTests {
+@Suite(.timeLimit(.minutes(4))) struct HTTPRelayTests {
     @Test func theRequest() async throws {
         try await withRelay({ $0.login = .basic(username: "relay", password: "s\u{E9}cret") }, { _ in accepted }) {
             relay, inbox in

@@ -7,7 +7,7 @@ import Testing
 @testable import SlimtaDNS
 @testable import SlimtaRelay
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(4)))
 struct HostLookupTests {
     /// Twice: what is remembered here says the same.
     private static func ask<Answer: Equatable>(_ question: () async -> Answer) async -> Answer {

@@ -10,7 +10,7 @@ import Synchronization
 import TestKit
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(4)))
 struct LMTPRelayTests {
     typealias Step = ScriptedServer.Step
 

@@ -53,7 +53,7 @@ final class MailWorld {
     }
 }
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(4)))
 struct MXRelayTests {
     static let serve: [ScriptedServer.Step] = [.send("220 x\r\n"), .serve(["PIPELINING", "SIZE", "8BITMIME"])]
 

@@ -11,7 +11,7 @@ import Testing
 
 @testable import SlimtaRelay
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(4)))
 struct SessionPlanTests {
     /// Everything that a plan can differ by, and the host's name.
     static func keys() throws -> [ConnectionKey] {

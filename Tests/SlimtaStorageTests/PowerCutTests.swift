@@ -374,6 +374,7 @@ private struct Seeds {
             let moments = script.moments.withLock { $0 }
             #expect(moments.count > 300)
             for (number, moment) in moments.enumerated() {
+                await Task.yield()
                 let other: Cut = number % 3 == 0 ? .keep : number % 3 == 1 ? .pages : .sectors
                 for cut in [Cut.drop, other] {
                     let disk = SimulatedDisk.afterCut(moment.image, cut, using: &random)
@@ -419,6 +420,7 @@ private struct Seeds {
             try await script.run(60, seed: seed)
             let moments = script.moments.withLock { $0 }
             for number in stride(from: Int.random(in: 0..<12, using: &random), to: moments.count, by: 12) {
+                await Task.yield()
                 let moment = moments[number]
                 let disk = SimulatedDisk.afterCut(moment.image, .sectors, using: &random)
                 let images = Mutex<[SimulatedDisk.Image]>([])
