@@ -189,7 +189,7 @@ private struct Model {
         /// Destinations that answer, and those that do not; it changes.
         var isDead = (0..<6).map { $0 % 2 == 0 }
 
-        for step in 1...4000 {
+        for step in 1...2500 {
             switch random.below(20) {
             case 0...6:
                 let id = QueueID(high: UInt64(time(now).milliseconds) << 16, low: UInt64(step))
