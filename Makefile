@@ -14,6 +14,7 @@
 #   make flood      what strangers and hostile peers can cost, as figures with bounds; ONLY=sessions runs one of Tests/Flood
 #   make bench-million  a queue of a million deferred messages: start, memory, what is still accepted
 #   make bench-gate  what refused clients cost: sessions refused at connect, recipients refused in one session
+#   make bench-http  messages a second over HTTP beside SMTP, on connections that are kept
 #   make kill-directory  1,000 files dropped into a pickup folder while the daemon is killed five times: each once
 #   make bench-control  every operators' command against a queue of 100,000 deferred messages, and what mail notices
 #   make install    into DESTDIR, below PREFIX (/usr/local); `make uninstall` takes it away again
@@ -38,7 +39,7 @@ SWIFT_FLAGS = --explicit-target-dependency-import-check error
 BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
 
 .PHONY: build release test test-system lint figures bench bench-store bench-daemon bench-compare bench-million \
-    bench-control bench-gate kill-directory crash flood fuzz run install install-files uninstall deb clean
+    bench-control bench-gate bench-http kill-directory crash flood fuzz run install install-files uninstall deb clean
 
 build:
 	.ci/deps build
@@ -133,6 +134,11 @@ bench-gate:
 	.ci/deps test
 	$(BUILD_RELEASE) --product slimtad
 	.venv/bin/python Tests/Benchmarks/gate.py --slimtad .build/release/slimtad
+
+bench-http:
+	.ci/deps test
+	$(BUILD_RELEASE) --product slimtad
+	.venv/bin/python Tests/Benchmarks/edges.py --slimtad .build/release/slimtad --seconds $(SECONDS)
 
 FILES ?= 1000
 kill-directory:
