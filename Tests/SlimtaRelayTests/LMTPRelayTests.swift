@@ -130,10 +130,15 @@ struct LMTPRelayTests {
     /// Each reply has its time; together they may take longer.
     @Test func progressCounts() async throws {
         let slow = (0..<4).flatMap { [Step.pause(.seconds(2)), .send("250 \($0)\r\n")] }
-        let server = try await ScriptedServer(Self.hello + Self.accepted(4) + slow)
-        let relay = try Self.relay(server) { $0.dataTimeout = .seconds(6) }
-        let outcomes = await relay.attempt(Delivery(to: ["a@x.test", "b@x.test", "c@x.test", "d@x.test"]))
-        #expect(outcomes.map(\.reply.text) == ["0", "1", "2", "3"])
+        // Where the machine made the server pause for longer than that, a failure says nothing.
+        for attempt in 1...5 {
+            let server = try await ScriptedServer(Self.hello + Self.accepted(4) + slow)
+            let relay = try Self.relay(server) { $0.dataTimeout = .seconds(6) }
+            let outcomes = await relay.attempt(Delivery(to: ["a@x.test", "b@x.test", "c@x.test", "d@x.test"]))
+            if outcomes[3].result == .temporary, server.longestGap > .seconds(3), attempt < 5 { continue }
+            #expect(outcomes.map(\.reply.text) == ["0", "1", "2", "3"])
+            return
+        }
     }
 
     @Test func silenceAmongReplies() async throws {

@@ -18,7 +18,7 @@ final class ScriptedServer: Sendable {
         /// TLS from here on.
         case startTLS(TLSServerContext)
         case close
-        /// Does nothing for a while.
+        /// Does nothing for a while; `longestGap` says for how long.
         case pause(TimeAmount)
         /// From here on reads so many octets once in such a time, and `longestGap` says how well it kept to that.
         case readSlowly(octets: Int, each: TimeAmount)
@@ -56,7 +56,7 @@ final class ScriptedServer: Sendable {
     /// Where the connections came from.
     var peers: [String] { log.state.withLock { $0.peers } }
     var mostOpen: Int { log.state.withLock { $0.mostOpen } }
-    /// The longest time from one turn of a slow reader to the next: on a loaded machine more than the script says.
+    /// The longest pause, and time from one turn of a slow reader to the next: on a loaded machine more than the script says.
     var longestGap: TimeAmount { log.state.withLock { $0.longestGap } }
 
     convenience init(at ip: String = "127.0.0.1", port: Int = 0, _ scripts: [Step]...) async throws {
@@ -174,7 +174,9 @@ final class ScriptedServer: Sendable {
                 case .pause(let time):
                     let rest = steps.dropFirst()
                     steps = []
+                    let began = NIODeadline.now()
                     context.eventLoop.assumeIsolated().scheduleTask(in: time) {
+                        self.log.state.withLock { $0.longestGap = max($0.longestGap, .now() - began) }
                         self.steps = rest
                         self.run(context)
                     }

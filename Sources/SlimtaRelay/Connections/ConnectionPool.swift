@@ -40,29 +40,20 @@ struct SMTPConnection: ContentReceiver {
     }
 }
 
-/// Shared by all attempts of a relay. What it decides, it decides in ``ConnectionPoolMachine``, under a lock; what
-/// follows from that is done outside.
+/// Shared by all attempts of a relay. Which connection does what is decided in ``PooledConnections``; what follows from
+/// that is done here.
 final class ConnectionPool: Sendable {
-    typealias ConnectionID = UInt64
-    typealias Machine = ConnectionPoolMachine<ConnectionKey, SMTPJob>
-
-    fileprivate struct State {
-        var machine: Machine
-        /// Those that are connected.
-        var connections: [ConnectionID: SMTPConnection] = [:]
-        /// Which connection does a job, or is to be made for it.
-        var assigned: [ObjectIdentifier: ConnectionID] = [:]
-        /// Who waits for the last connection to be closed.
-        var drained: [CheckedContinuation<Void, Never>] = []
-        /// Which of the source addresses is next.
-        var sourceTurn = 0
-    }
+    typealias Connections = PooledConnections<SMTPJob, SMTPConnection>
+    typealias ConnectionID = Connections.ID
 
     let options: RelayOptions
     private let logger: Logger
     private let group: any EventLoopGroup
     private let sources: [SocketAddress]
-    private let state: Mutex<State>
+    /// Which of the source addresses is next.
+    private let sourceTurn = Atomic(0)
+    /// Which connection does what; drivers tell it how things went.
+    let connections: Connections
 
     /// Throws if a source address is none.
     init(_ options: RelayOptions, group: any EventLoopGroup, logger: Logger) throws {
@@ -70,13 +61,10 @@ final class ConnectionPool: Sendable {
         self.group = group
         self.logger = logger
         sources = try options.sourceAddresses.map { try SocketAddress(ipAddress: $0, port: 0) }
-        state = Mutex(
-            State(
-                machine: Machine(
-                    .init(
-                        total: options.connections,
-                        perDestination: options.connectionsPerDestination,
-                        uses: options.messagesPerSession))))
+        connections = Connections(
+            .init(
+                total: options.connections, perDestination: options.connectionsPerDestination,
+                uses: options.messagesPerSession))
     }
 
     // MARK: For attempts
@@ -103,137 +91,59 @@ final class ConnectionPool: Sendable {
 
     /// The attempt no longer wants the job: it ends soon, however it ends.
     func cancel(_ job: SMTPJob) {
-        let (isWaiting, connection): (Bool, SMTPConnection?) = state.withLock { state in
-            job.cancel()
-            guard let id = state.assigned[ObjectIdentifier(job)] else {
-                return (state.machine.withdraw(for: job.key) { $0 === job } != nil, nil)
-            }
-            // A connection that is still being made finds out when it is there.
-            guard let connection = state.connections[id] else { return (true, nil) }
-            return (false, connection)
+        switch connections.withdraw(job, mark: job.cancel) {
+        case .at(let connection): connection.cancel(job)
+        case .waiting: job.tellCancelled()
+        case .nowhere: break
         }
-        if isWaiting { job.tellCancelled() }
-        connection?.cancel(job)
     }
 
     /// Ends: no more jobs, idle connections are closed with QUIT. Returns when all connections are closed, which takes
     /// as long as the jobs that are being done.
     func shutDown() async {
-        let (waiting, idle) = state.withLock { state in
-            let (waiting, idle) = state.machine.shutDown()
-            return (waiting, idle.compactMap { state.connections[$0] })
-        }
+        let (waiting, idle) = connections.shutDown()
         for job in waiting { job.tellCancelled() }
         for connection in idle { connection.retire() }
-        await withCheckedContinuation { continuation in
-            let isDrained = state.withLock { state in
-                if state.machine.openCount > 0 { state.drained.append(continuation) }
-                return state.machine.openCount == 0
-            }
-            if isDrained { continuation.resume() }
-        }
+        await connections.drain()
     }
 
     /// How many connections there are, in any phase.
-    var openCount: Int { state.withLock { $0.machine.openCount } }
+    var openCount: Int { connections.openCount }
 
     // MARK: For drivers, on their event loops
 
-    /// A new connection is there.
-    func connected(_ id: ConnectionID, _ connection: SMTPConnection) {
-        state.withLock { $0.connections[id] = connection }
-    }
-
-    /// Its session is open.
-    func opened(_ id: ConnectionID) { state.withLock { $0.machine.opened(id) } }
-
     /// The connection, or its session, could not be opened; ``closed(_:)`` follows.
     func failed(_ id: ConnectionID, _ job: SMTPJob, _ failure: HostFailure) {
-        let (failed, action) = state.withLock { state in
-            state.assigned[ObjectIdentifier(job)] = nil
-            let result = state.machine.failed(id, work: job)
-            return (result.failed, state.note(result.action))
-        }
+        let (failed, step) = connections.failed(id, job)
         for job in failed { job.tell(.unusable(failure)) }
-        perform(action)
+        perform(step)
     }
 
     /// The connection gave up before it said anything of the job, which is to be done by another.
     func repeated(_ job: SMTPJob) { submit(job, isRepeated: true) }
 
-    /// The job is done: what the connection does next.
-    enum Next {
-        case idle
-        case start(SMTPJob)
-        case retire
-    }
-
-    func released(_ id: ConnectionID, from job: SMTPJob, isOld: Bool) -> Next {
-        state.withLock { state in
-            state.assigned[ObjectIdentifier(job)] = nil
-            switch state.note(state.machine.released(id, isOld: isOld)) {
-            case .start(_, let next): return .start(next)
-            case .retire: return .retire
-            case .none, .connect: return .idle
-            }
-        }
-    }
-
-    /// Whether a connection that has been idle for long enough is to be closed, and not just about to be used.
-    func expires(_ id: ConnectionID) -> Bool {
-        state.withLock { state in
-            if case .retire = state.machine.expired(id) { true } else { false }
-        }
-    }
-
     /// The connection is closed.
-    func closed(_ id: ConnectionID) {
-        let (action, drained) = state.withLock { state in
-            state.connections[id] = nil
-            let action = state.note(state.machine.closed(id))
-            guard state.machine.openCount == 0 else { return (action, [CheckedContinuation<Void, Never>]()) }
-            defer { state.drained = [] }
-            return (action, state.drained)
-        }
-        perform(action)
-        for continuation in drained { continuation.resume() }
-    }
-
-    /// The job is no longer the connection's, which is about to close.
-    func abandoned(_ job: SMTPJob) {
-        state.withLock { $0.assigned[ObjectIdentifier(job)] = nil }
-    }
+    func closed(_ id: ConnectionID) { connections.closed(id, perform: perform) }
 
     // MARK: Actions
 
     private func submit(_ job: SMTPJob, isRepeated: Bool) {
-        let action: Machine.Action? = state.withLock { state -> Machine.Action? in
-            state.assigned[ObjectIdentifier(job)] = nil
-            guard !state.machine.isShutDown, !job.isCancelled else { return nil }
-            return state.note(state.machine.submit(job, for: job.key, isRepeated: isRepeated))
-        }
-        if let action { perform(action) } else { job.tellCancelled() }
+        if let step = connections.submit(job, isRepeated: isRepeated) { perform(step) } else { job.tellCancelled() }
     }
 
-    private func perform(_ action: Machine.Action) {
-        switch action {
+    private func perform(_ step: Connections.Step) {
+        switch step {
         case .none: break
-        case .start(let id, let job):
-            guard let connection = state.withLock({ $0.connections[id] }) else {
-                // It was closed since: that was told to the machine, or will be.
-                repeated(job)
-                return
-            }
-            connection.start(job)
+        case .start(let connection, let job): connection.start(job)
+        case .again(let job): repeated(job)
         case .connect(let id, let job): connect(id, job, job.key.plan)
-        case .retire(let id):
-            state.withLock { $0.connections[id] }?.retire()
+        case .retire(let connection): connection.retire()
         }
     }
 
     /// Connects once more in the same place, without TLS.
     func reconnectInClear(_ id: ConnectionID, _ job: SMTPJob) {
-        state.withLock { $0.connections[id] = nil }
+        connections.disconnected(id)
         connect(id, job, SessionPlan(security: .none))
     }
 
@@ -276,11 +186,8 @@ final class ConnectionPool: Sendable {
     private func nextSource(for address: SocketAddress) -> SocketAddress? {
         let candidates = sources.filter { $0.protocol == address.protocol }
         guard !candidates.isEmpty else { return nil }
-        let turn = state.withLock { state in
-            state.sourceTurn &+= 1
-            return state.sourceTurn
-        }
-        return candidates[turn % candidates.count]
+        let turn = sourceTurn.wrappingAdd(1, ordering: .relaxed).newValue
+        return candidates[Int(UInt(bitPattern: turn) % UInt(candidates.count))]
     }
 
     private static func isTimeout(_ error: any Error) -> Bool {
@@ -298,16 +205,5 @@ final class ConnectionPool: Sendable {
         case ChannelError.connectTimeout: "timed out"
         default: "\(error)"
         }
-    }
-}
-
-extension ConnectionPool.State {
-    /// Writes down who does what, in the same breath in which it was decided.
-    fileprivate mutating func note(_ action: ConnectionPool.Machine.Action) -> ConnectionPool.Machine.Action {
-        switch action {
-        case .start(let id, let job), .connect(let id, let job): assigned[ObjectIdentifier(job)] = id
-        case .none, .retire: break
-        }
-        return action
     }
 }

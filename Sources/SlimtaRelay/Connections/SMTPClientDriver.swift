@@ -162,11 +162,11 @@ final class SMTPClientDriver: ChannelInboundHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        pool.connected(id, connection(context))
+        pool.connections.connected(id, connection(context))
         sessionEnd = .now() + TimeAmount(options.sessionTime)
         beginBudget()
         logger.debug("connected", metadata: ["relay": "\(label)"])
-        if let job, job.isCancelled {
+        if let job, job.isOver {
             end(.cancelled)
         } else {
             armDeadline()
@@ -254,7 +254,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
             flush(&out)
             startTLS()
         case .ready:
-            pool.opened(id)
+            pool.connections.opened(id)
             isJobNew = true
         case .sendContent(let allowsEightBit): sendContent(allowsEightBit: allowsEightBit, &out)
         case .settled(let recipient, let outcome): job?.report(recipient, decorated(outcome))
@@ -358,7 +358,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         guard let job else { return }
         self.job = nil
         if isReusable {
-            let next = pool.released(id, from: job, isOld: .now() >= sessionEnd)
+            let next = pool.connections.released(id, from: job, isOld: .now() >= sessionEnd)
             job.tell(.done(outcomes.map(decorated), machine.causes))
             switch next {
             case .idle: armDeadline()
@@ -369,7 +369,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
             case .retire: retire()
             }
         } else {
-            pool.abandoned(job)
+            pool.connections.abandoned(job)
             job.tell(.done(outcomes.map(decorated), machine.causes))
             close()
         }
@@ -383,7 +383,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         if job.mayRepeat() {
             pool.repeated(job)
         } else {
-            pool.abandoned(job)
+            pool.connections.abandoned(job)
             job.tell(.done(outcomes.map(decorated), machine.causes))
         }
     }
@@ -393,8 +393,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
         self.job = nil
         logger.debug(
             "no session", metadata: ["relay": "\(label)", "reason": "\(failure.outcome.reply)"])
-        if job.isCancelled {
-            pool.abandoned(job)
+        if job.isOver {
+            pool.connections.abandoned(job)
             job.tellCancelled()
         } else {
             switch failure.inClear {
@@ -462,7 +462,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         case .handshake: deadline = min(.now() + TimeAmount(options.connectTimeout), jobEnd)
         case .content: deadline = contentDeadline
         // An attempt that was broken off waits no longer for each of several replies.
-        case .finalReply where job?.isCancelled == true: deadline = timer.deadline
+        case .finalReply where job?.isOver == true: deadline = timer.deadline
         case .finalReply: deadline = .now() + TimeAmount(options.dataTimeout)
         case .idle: deadline = .now() + TimeAmount(options.idleTimeout)
         case .quit: deadline = .now() + Self.grace
@@ -490,7 +490,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private func timerFired() {
         guard let context, timer.hasPassed(on: context.eventLoop, fired: { self.timerFired() }) else { return }
         if machine.isReady, job == nil {
-            if pool.expires(id) { retire() }
+            if pool.connections.expires(id) { retire() }
         } else {
             end(.timedOut)
         }

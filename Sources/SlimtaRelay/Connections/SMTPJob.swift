@@ -3,6 +3,7 @@
 
 import NIOCore
 import SlimtaMail
+import SlimtaNet
 import SlimtaSMTP
 import Synchronization
 
@@ -37,7 +38,7 @@ protocol ContentReceiver: Sendable {
 /// A transaction to be made with one host, and the place where the attempt waits for what becomes of it.
 ///
 /// Whoever works on it says at most two things: that it wants the rest of a large message, and how it ended.
-final class SMTPJob: Sendable {
+final class SMTPJob: PooledWork {
     enum Event: Sendable {
         /// The connection sent the content up to the part that is in memory: the attempt sends the rest through it.
         case wantsRest(any ContentReceiver)
@@ -53,7 +54,7 @@ final class SMTPJob: Sendable {
     private struct State {
         var event: Event?
         var continuation: CheckedContinuation<Event, Never>?
-        var isCancelled = false
+        var isOver = false
         var repetitions = 0
     }
 
@@ -132,9 +133,9 @@ final class SMTPJob: Sendable {
     }
 
     /// The attempt no longer wants it.
-    func cancel() { state.withLock { $0.isCancelled = true } }
+    func cancel() { state.withLock { $0.isOver = true } }
 
-    var isCancelled: Bool { state.withLock { $0.isCancelled } }
+    var isOver: Bool { state.withLock { $0.isOver } }
 
     /// Whether it may be begun once more; counts.
     func mayRepeat() -> Bool {

@@ -18,7 +18,7 @@ protocol HTTPBodyReceiver: Sendable {
 /// A request on its way. It ends once: with an answer, an error, the time or the task.
 ///
 /// Whoever works on it says at most two things: that a connection wants the rest of the body, and how it ended.
-final class HTTPCall: Sendable {
+final class HTTPCall: PooledWork {
     typealias Outcome = Result<HTTPAnswer, HTTPClientError>
 
     enum Event: Sendable {

@@ -23,7 +23,7 @@ package final class HTTPClient: Sendable {
     }
 
     /// How many connections there are.
-    package var connectionCount: Int { pool.openCount }
+    package var connectionCount: Int { pool.connections.openCount }
 
     /// Asks once. Only a request that may be made twice is made again at once, if a connection that was kept turns out to
     /// be dead before it has said anything (RFC 9110 section 9.2.2). If the task is cancelled the connection is closed, but

@@ -81,7 +81,7 @@ final class HTTPClientHandler: ChannelInboundHandler {
 
     func channelActive(context: ChannelHandlerContext) {
         lifeEnd = .now() + pool.limits.lifetime
-        pool.connected(id, connection(context))
+        pool.connections.connected(id, connection(context))
         if let call, call.origin.tls != nil {
             setDeadline(.now() + call.limits.connectTimeout)
         } else {
@@ -133,7 +133,7 @@ final class HTTPClientHandler: ChannelInboundHandler {
 
     private func opened() {
         isOpen = true
-        pool.opened(id)
+        pool.connections.opened(id)
         begin()
     }
 
@@ -189,12 +189,12 @@ final class HTTPClientHandler: ChannelInboundHandler {
         case .answered: answered = action
         case .stale:
             finish()
-            pool.abandoned(call)
+            pool.connections.abandoned(call)
             close()
             if call.mayRepeat() { pool.repeated(call) } else { call.tell(.ended(.failure(.endedEarly))) }
         case .failed(let error):
             finish()
-            pool.abandoned(call)
+            pool.connections.abandoned(call)
             close()
             call.tell(.ended(.failure(error)))
         }
@@ -209,7 +209,7 @@ final class HTTPClientHandler: ChannelInboundHandler {
         if isKept, mayKeep, pool.isKeeping {
             released(call)
         } else {
-            pool.abandoned(call)
+            pool.connections.abandoned(call)
             close()
         }
         call.tell(.ended(.success(answer)))
@@ -227,7 +227,7 @@ final class HTTPClientHandler: ChannelInboundHandler {
     /// The connection is as good as new: the next call, if there is one.
     func released(_ call: HTTPCall) {
         self.call = nil
-        switch pool.released(id, from: call, isOld: !pool.isKeeping || .now() >= lifeEnd) {
+        switch pool.connections.released(id, from: call, isOld: !pool.isKeeping || .now() >= lifeEnd) {
         case .idle: setDeadline(.now() + pool.limits.idleTimeout)
         case .start(let next):
             self.call = next
@@ -255,7 +255,7 @@ final class HTTPClientHandler: ChannelInboundHandler {
             perform(exchange?.received(.timedOut))
         } else if call != nil {
             lost(.timedOut(.connecting))
-        } else if pool.expires(id) {
+        } else if pool.connections.expires(id) {
             close()
         }
     }
