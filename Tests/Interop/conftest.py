@@ -4,10 +4,11 @@ What was started is stopped after the test whatever happened; the folder stays i
 """
 
 import re
+import subprocess
 
 import pytest
 
-from harness.machine import SLIMTAD, Place
+from harness.machine import IS_ROOT, SLIMTAD, Place
 from harness.nameserver import NameServer
 from harness.sink import Sink
 from harness.slimtad import Slimtad, run_slimtad
@@ -99,3 +100,14 @@ def module_place(request):
         place.remove()
     else:
         print(f"kept: {place.path}")
+
+
+@pytest.fixture
+def tiny_disk(place):
+    """A file system of 200 MiB in memory."""
+    path = place.folder("disk")
+    if not IS_ROOT or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=200m,mode=0755", "none", path], capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)

@@ -5,11 +5,10 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
 
 import pytest
 
-from harness.machine import IS_ROOT
+from harness.machine import IS_ROOT, fill
 from harness.messages import message, parsed
 from harness.slimtad import HOSTNAME, run_slimtad
 from harness.sink import Sink
@@ -113,26 +112,14 @@ def test_damage_in_the_spool(place, nameserver, make_slimtad, kind):
     assert "balanced" in command(slimtad, "audit")
 
 
-@pytest.fixture
-def tiny_disk(place):
-    """A file system of 200 MiB in memory."""
-    path = place.folder("disk")
-    if not IS_ROOT or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=200m,mode=0755", "none", path], capture_output=True).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)
-
-
 def test_full_disk_at_the_start(place, nameserver, make_slimtad, tiny_disk):
     """It starts where not a block is left, takes nothing, delivers what is queued, says so, and takes mail again by
     itself when there is room."""
     mx = Sink(place).start()
     nameserver.add_mx("one.test", mx.address)
     nameserver.start()
-    state = tiny_disk / "state"
-    slimtad = make_slimtad(
-        nameserver, queue={"deliver": False, "minimum_free": "2MiB"}, daemon={"state_directory": str(state)})
+    slimtad = make_slimtad(nameserver, queue={"deliver": False, "minimum_free": "2MiB"}, state=tiny_disk / "state")
+    state = slimtad.state
     slimtad.expect_error("disk is full, nothing is accepted")
     slimtad.start()
     for number in range(3):
@@ -140,21 +127,8 @@ def test_full_disk_at_the_start(place, nameserver, make_slimtad, tiny_disk):
     slimtad.wait_until(lambda: (state / "reserve").exists(), 10, "the reserve")
     assert slimtad.term() == 0
     # Others filled the disk, and spare segments were given back for that.
-    for path in (state / "journal").iterdir():
-        if path.suffix == ".free":
-            path.unlink()
-    segments = sorted((state / "journal").glob("*.wal"))
-    for path in segments[1:]:
-        path.unlink()
-    filler = tiny_disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 65536)
-        except OSError:
-            pass
-    free = os.statvfs(tiny_disk)
-    assert free.f_bavail * free.f_frsize < 65536
+    slimtad.use_up_spare_room()
+    filler = fill(tiny_disk)
     slimtad.change(queue={"deliver": True})
     slimtad.start_again()
     assert slimtad.events(lacks="octets")

@@ -23,36 +23,15 @@ DAEMON, MAIL = 1, 8
 KILLS = 5
 
 
-def watching(pickup):
-    """Started, and the folder is watched: slimtad greets first. What comes before is found lying there, which is as true and
-    takes longer: a file has to be still for 5 s, a link waits for the next scan, an empty file for somebody to write it.
-    """
-    pickup.start()
-    watch = f" ino:{pickup.folder.stat().st_ino:x} "
-
-    def is_watched():
-        for path in pathlib.Path(f"/proc/{pickup.slimtad.process.pid}/fdinfo").iterdir():
-            try:
-                lines = path.read_text().splitlines()
-            except FileNotFoundError:
-                continue
-            if any(line.startswith("inotify wd:") and watch in line for line in lines):
-                return True
-        return False
-
-    wait_until(is_watched, what=f"a watch on {pickup.folder}")
-    return pickup
-
-
 @pytest.fixture
 def pickup(place, make_slimtad):
-    return watching(Pickup(place, make_slimtad, {"owner_login": False}))
+    return Pickup(place, make_slimtad, {"owner_login": False}).start()
 
 
 @pytest.fixture
 def owned(place, make_slimtad):
     """Where the owner of a file is its login."""
-    return watching(Pickup(place, make_slimtad))
+    return Pickup(place, make_slimtad).start()
 
 
 # Writers
@@ -71,7 +50,6 @@ def test_moved_and_linked_and_copied(pickup):
     pickup.wait_until_empty()
 
 
-
 def test_a_mailbox_of_python(pickup):
     """mailbox.Maildir writes to tmp and renames: its files are taken where its `new` is our folder."""
     script = (
@@ -86,7 +64,6 @@ def test_a_mailbox_of_python(pickup):
         if found.is_file():
             found.chmod(0o644)
     assert pickup.delivered(1)[0]["subject"] == "from python"
-
 
 
 def test_what_is_never_a_message(pickup):
@@ -106,10 +83,7 @@ def test_what_is_never_a_message(pickup):
     assert len(pickup.delivered(2)) == 2
 
 
-# Envelopes, senders, refusals
-
-
-
+# Owners
 
 
 def test_the_owner_is_the_login(owned):
@@ -152,7 +126,7 @@ def test_rules_apply(place, make_slimtad):
         {"name": "no-daemon", "at": "mail", "login": "daemon", "reply": "550 5.7.1 not you"},
         {"name": "later", "at": "rcpt", "recipient": "later@one.test", "reply": "450 4.7.1 not now"},
     ]
-    pickup = watching(Pickup(place, make_slimtad, rule=rules))
+    pickup = Pickup(place, make_slimtad, rule=rules).start()
     pickup.drop("refused", mail("refused"), owner=DAEMON)
     assert "reply: 550 5.7.1 not you" in pickup.failed("refused")
     pickup.drop("later", mail("later", to="later@one.test"), owner=MAIL)
@@ -165,6 +139,12 @@ def test_rules_apply(place, make_slimtad):
 
 
 # What happens to the folder
+
+
+def test_ready_means_watched(place, make_slimtad):
+    """What is dropped at once behind "ready" is seen, and not only by a scan."""
+    pickup = Pickup(place, make_slimtad, {"owner_login": False}).start()
+    assert pickup.is_watched()
 
 
 def test_removed_and_made_again(pickup):
@@ -211,7 +191,6 @@ def test_reload_adds_changes_and_ends_it(place, make_slimtad):
     os.rename(pickup.write("third", mail("third")), other / "third")
     time.sleep(1)
     assert (other / "third").exists()
-
 
 
 # Crashes
@@ -325,7 +304,7 @@ def test_set_aside_with_the_reason(pickup):
 
 def test_too_large(place, make_slimtad):
     """By the size of the file, before it is read; and a large one that is not too large arrives whole."""
-    pickup = watching(Pickup(place, make_slimtad, {"owner_login": False}, limits={"message_size": "1MiB"}))
+    pickup = Pickup(place, make_slimtad, {"owner_login": False}, limits={"message_size": "1MiB"}).start()
     body = "".join(f"{number:070}\n" for number in range(10_000))
     pickup.drop("large", mail("large", body=body))
     assert pickup.delivered(1)[0].get_content().replace("\r\n", "\n") == body

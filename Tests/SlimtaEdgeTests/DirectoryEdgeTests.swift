@@ -33,6 +33,18 @@ import Testing
             ((try? FileManager.default.contentsOfDirectory(atPath: "\(path)/\(inside)")) ?? []).sorted()
         }
 
+        /// Whether this process has a watch of inotify on it.
+        var isWatched: Bool {
+            var status = stat()
+            guard stat(path, &status) == 0,
+                let open = try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")
+            else { return false }
+            return open.contains { number in
+                (try? String(contentsOfFile: "/proc/self/fdinfo/\(number)", encoding: .utf8))?
+                    .contains(" ino:\(String(status.st_ino, radix: 16)) ") ?? false
+            }
+        }
+
         func text(_ name: String) -> String {
             (try? String(contentsOfFile: "\(path)/\(name)", encoding: .utf8)) ?? ""
         }
@@ -165,13 +177,24 @@ import Testing
     @Test func filesBecomeMessages() async throws {
         let running = await Running(try Folder())
         await running.edge.start()
-        await running.until { running.place.names() == ["failed", "taken"] }
+        #expect(running.place.names() == ["failed", "taken"] && running.place.isWatched)
         for number in 0..<40 { try running.drop("\(number)", Self.mail) }
         await running.until { running.storage.count == 40 && running.place.names("taken").isEmpty }
         #expect(running.place.names() == ["failed", "taken"] && running.edge.complaints.isEmpty)
         await running.end()
         try running.drop("late", Self.mail)
         #expect(running.place.names().contains("late"))
+    }
+
+    /// A start does not wait for a folder that is not there; it is found when it is.
+    @Test func theFolderComesLater() async throws {
+        let running = await Running(try Folder())
+        try FileManager.default.removeItem(atPath: running.place.path)
+        await running.edge.start()
+        #expect(running.edge.complaints.first?.contains("takes no files") == true && !running.place.isWatched)
+        try FileManager.default.createDirectory(atPath: running.place.path, withIntermediateDirectories: false)
+        await running.until { running.place.isWatched }
+        await running.end()
     }
 
     @Test func whatIsStoredAlreadyIsOnlyRemoved() async throws {

@@ -141,6 +141,8 @@ func record(_ text: String, at location: SourceLocation = #_sourceLocation) {
         // The disk may have no room for the reason: then all of it again, later.
         folder.machine.setAside(file, isDone: false, folder.now)
         #expect(folder.submit() == nil)
+        // A stop does not wait for that.
+        #expect(folder.machine.unfinishedCount == 0)
         folder.pass(.seconds(60))
         #expect(folder.submit() == file)
         folder.end(file, .refused(reply))

@@ -131,6 +131,11 @@ import Testing
                 + "X-Receiver: <b@y.test> NOTIFY=FAILURE,DELAY ORcpt=rfc822;b@y.test\n" + mail,
             Read(sender: "<a@x.test>", recipients: ["b@y.test"], rest: mail, body: .eightBitMIME)
         ),
+        // Whom it is for alone: it is from whom it would be from without that.
+        (
+            "X-Envelope-Recipient: b@y.test\nFrom: a@x.test\n" + mail,
+            Read(sender: "header a@x.test", recipients: ["b@y.test"], rest: "From: a@x.test\n" + mail)
+        ),
         ("X-Sender: <>\nX-Receiver: b@y.test\n" + mail, Read(sender: "<>", recipients: ["b@y.test"], rest: mail)),
         (
             "X-Sender:\nX-Receiver: b@y.test NOTIFY=NEVER\n" + mail,

@@ -45,7 +45,9 @@ final class DirectoryDriver: Sendable {
                 let settings = hear(&machine)
                 switch (machine.next(ContinuousClock.now), place) {
                 case (.end, _): break loop
-                case (.open, _): place = await open(settings, &machine)
+                case (.open, _):
+                    place = await open(settings, &machine)
+                    inbox.opened()
                 case (.wait(let until), _):
                     let pause = TimeAmount(until - ContinuousClock.now)
                     let alarm = group.any().scheduleTask(in: pause) { [inbox] in inbox.wake() }
@@ -66,6 +68,7 @@ final class DirectoryDriver: Sendable {
                 }
             }
             try? await place?.watch.close()
+            inbox.opened()
         }
     }
 

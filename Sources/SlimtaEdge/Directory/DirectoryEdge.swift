@@ -13,9 +13,12 @@ import Synchronization
 package final class DirectoryEdge: Edge {
     /// So many files may be open for one: folders and watch, and for each message its file and that of the spool.
     package static let files = 4 + 2 * DirectoryMachine.slots
+    /// So long a start waits for the folder.
+    private static let patience = NIOCore.TimeAmount.seconds(5)
 
     private let inbox: DirectoryInbox
     private let driver: DirectoryDriver
+    private let loop: any EventLoop
     private let task = Mutex<Task<Void, Never>?>(nil)
 
     /// - Parameters:
@@ -26,13 +29,18 @@ package final class DirectoryEdge: Edge {
         threads: NIOThreadPool, logger: Logger
     ) {
         inbox = DirectoryInbox(settings)
+        loop = group.any()
         driver = DirectoryDriver(
             inbox: inbox, submissions: submissions, group: group, threads: threads, logger: logger)
     }
 
-    /// Begins to take files. To be called once.
+    /// Begins to take files. To be called once. The folder is watched when this returns, or cannot be, or does not answer, as
+    /// one that lies elsewhere: what is moved into it from then on is seen at once.
     package func start() async {
         task.withLock { $0 = Task { [driver] in await driver.run() } }
+        let alarm = loop.scheduleTask(in: Self.patience) { [inbox] in inbox.opened() }
+        for await _ in inbox.opening {}
+        alarm.cancel()
     }
 
     /// Takes effect for files that are submitted from now on.
@@ -89,11 +97,18 @@ final class DirectoryInbox: Sendable {
     /// One element for any number of changes.
     let bell: AsyncStream<Void>
     private let ring: AsyncStream<Void>.Continuation
+    /// Ends when the folder is open, or could not be opened at first.
+    let opening: AsyncStream<Void>
+    private let openingEnd: AsyncStream<Void>.Continuation
 
     init(_ settings: DirectoryEdgeSettings) {
         values = Mutex(Values(settings: settings))
         (bell, ring) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        (opening, openingEnd) = AsyncStream.makeStream()
     }
+
+    /// Ends ``opening``.
+    func opened() { openingEnd.finish() }
 
     func change(_ body: (inout Values) -> Void) {
         values.withLock { body(&$0) }

@@ -331,6 +331,9 @@ struct DirectoryMachine {
 
     /// A refused file is in `failed`, or could not be moved there: then it is submitted again some time.
     mutating func setAside(_ file: TakenFile, isDone: Bool, _ now: Instant) {
-        if isDone { taken[file.id] = nil } else { taken[file.id]?.state = .waiting(until: now + Self.pause(behind: 2)) }
+        guard !isDone, var entry = taken[file.id] else { return taken[file.id] = nil }
+        entry.tries += 1
+        entry.state = .waiting(until: now + Self.pause(behind: entry.tries))
+        taken[file.id] = entry
     }
 }

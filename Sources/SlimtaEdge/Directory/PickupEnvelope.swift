@@ -40,14 +40,13 @@ struct PickupEnvelope: Equatable {
         let header = HeaderBlock(scanning: content)
         let top = header.fields.prefix { Self.Line($0, content) != nil }
         topLength = lines + (top.last?.range.upperBound ?? 0)
-        sender = .header(nil)
+        sender = .header(Self.author(header, content, hostname))
         if top.isEmpty {
             do throws(HeaderEnvelope.Fault) {
                 recipients = try HeaderEnvelope(reading: header, in: content, qualifiedWith: hostname).recipients
             } catch {
                 throw PickupRefusal("\(error)")
             }
-            sender = .header(Self.author(header, content, hostname))
         } else {
             try read(top, content)
         }

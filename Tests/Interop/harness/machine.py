@@ -95,6 +95,20 @@ def give(path):
         shutil.chown(path, USER, GROUP)
 
 
+def fill(folder):
+    """Writes a file until not a block is left on that file system, and returns its path."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 65536)
+        except OSError:
+            pass
+    free = os.statvfs(folder)
+    assert free.f_bavail * free.f_frsize < 65536
+    return path
+
+
 def must_exist(program):
     """The path of a program that .ci/deps put in place, or a failure that says so: never a skip."""
     path = shutil.which(str(program))

@@ -32,8 +32,20 @@ class Pickup:
         self.slimtad.change(edge=[*self.usual, self.table])
 
     def start(self):
+        """Started, and ready: the folder is watched from then on."""
         self.slimtad.start()
+        self.slimtad.wait_for_log(" ready ")
         return self
+
+    def is_watched(self):
+        watch = f" ino:{self.folder.stat().st_ino:x} "
+        for path in pathlib.Path(f"/proc/{self.slimtad.process.pid}/fdinfo").iterdir():
+            try:
+                if any(line.startswith("inotify wd:") and watch in line for line in path.read_text().splitlines()):
+                    return True
+            except FileNotFoundError:
+                pass  # closed meanwhile
+        return False
 
     def change(self, **keys):
         """Other keys of the edge, at the next reload."""

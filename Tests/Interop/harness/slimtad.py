@@ -61,15 +61,16 @@ class Slimtad(Program):
     """The daemon with two edges, submission (STARTTLS) and submissions (implicit TLS), and one user.
 
     `settings` are tables of slimta.conf, such as queue={"retry": ["1s"]}, merged over the harness's; `edges` replaces
-    the edges, `routes` are [[route]]s.
+    the edges, `routes` are [[route]]s, `state` is a state directory that it is to make itself.
     """
 
-    def __init__(self, place, nameserver=None, edges=None, routes=(), name="slimtad", **settings):
+    def __init__(self, place, nameserver=None, edges=None, routes=(), name="slimtad", state=None, **settings):
         super().__init__(place, name)
         self.address = new_address()
         self.folder = place.folder(name)
-        self.state = place.folder(f"{name}/state")
-        self.state.chmod(0o700)
+        self.state = state or place.folder(f"{name}/state")
+        if state is None:
+            self.state.chmod(0o700)
         self.runtime = place.folder(f"{name}/run")
         self.users = self.folder / "users"
         self.certificate = make_certificate(self.folder, HOSTNAME, self.address)
@@ -168,6 +169,12 @@ class Slimtad(Program):
             if (crash or level in ("error", "critical")) and not expected:
                 raise AssertionError(f"slimtad logged: {line}\n{self.log[-6000:]}")
         assert status in (None, 0), f"slimtad ended with {status} on SIGTERM:\n{self.log[-6000:]}"
+
+    def use_up_spare_room(self):
+        """While it does not run: as it is when a full disk has had it give back what of the journal holds nothing."""
+        segments = sorted((self.state / "journal").glob("*.wal"))[1:]
+        for path in [*segments, *(self.state / "journal").glob("*.free")]:
+            path.unlink()
 
     # Submission
 
