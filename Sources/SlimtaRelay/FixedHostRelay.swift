@@ -89,7 +89,8 @@ package final class FixedHostRelay: ConnectingRelay {
         _ message: OutgoingMessage, _ recipients: [Mailbox], _ report: @escaping @Sendable (Int, Outcome) -> Void
     ) async -> [Outcome] {
         var trial = HostTrial(
-            pool: pool, policy: policy, memory: memory, message: message, recipients: recipients, report: report)
+            pool: pool, policy: policy, memory: memory, message: message, recipients: recipients, isByOperator: true,
+            report: report)
         let hosts = await hosts(&trial)
         if let outcomes = await trial.attempt(hosts) { return outcomes }
         let failed = await trial.finish() ?? Array(repeating: SMTPJob.cancelled, count: recipients.count)

@@ -68,10 +68,13 @@ struct HostTrial {
     /// Hosts that could not be used a moment ago, to be tried when there are no others.
     private var postponed: [ConnectionKey] = []
 
-    /// - Parameter report: is called with the index of a recipient whose outcome is known while others' are not.
+    /// - Parameters:
+    ///   - isByOperator: the hosts were chosen by our operator, not by the recipients' domain.
+    ///   - report: is called with the index of a recipient whose outcome is known while others' are not.
     init(
         pool: ConnectionPool, policy: SessionPolicy, memory: HostMemory, message: OutgoingMessage,
-        recipients: [Mailbox], report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
+        recipients: [Mailbox], isByOperator: Bool = false,
+        report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
     ) {
         self.pool = pool
         self.policy = policy
@@ -85,7 +88,8 @@ struct HostTrial {
         let now = NIODeadline.now()
         end = now + TimeAmount(options.attemptLimit(size: message.size, recipients: recipients.count))
         machine = HostTrialMachine(
-            recipients: recipients.count, end: min(end, now + TimeAmount(options.commandTimeout * 3)))
+            recipients: recipients.count, end: min(end, now + TimeAmount(options.commandTimeout * 3)),
+            isByOperator: isByOperator)
     }
 
     /// Asks `hosts` in this order, except that those that could not be used a moment ago wait; nil if that was not enough.

@@ -49,6 +49,7 @@ struct HostTrialMachine {
     }
 
     private let end: NIODeadline
+    private let isByOperator: Bool
     /// What counts.
     private var final: [Outcome?]
     /// The most telling of what did not.
@@ -62,9 +63,12 @@ struct HostTrialMachine {
     private var isNew = false
     private var sessions = 0
 
-    /// - Parameter end: no host is begun with after that, except the first.
-    init(recipients: Int, end: NIODeadline) {
+    /// - Parameters:
+    ///   - end: no host is begun with after that, except the first.
+    ///   - isByOperator: the hosts were chosen by our operator, not by the recipients' domain.
+    init(recipients: Int, end: NIODeadline, isByOperator: Bool = false) {
         self.end = end
+        self.isByOperator = isByOperator
         final = Array(repeating: nil, count: recipients)
         noted = Array(repeating: nil, count: recipients)
     }
@@ -111,9 +115,13 @@ struct HostTrialMachine {
         for index in final.indices { note(index, outcome, nil) }
     }
 
-    /// There was no session with the host of the last question.
+    /// There was no session with the host of the last question. An exchanger that greets with 5xx says that its domain takes no
+    /// mail; a host that our operator chose, that we are wrong there (RFC 5321 section 3.1: "probably in error"), which no
+    /// sender can put right.
     mutating func unusable(_ failure: HostFailure) -> Lesson? {
-        note(failure.outcome, isTLSFailure: failure.isTLSFailure)
+        var outcome = failure.outcome
+        if isByOperator { outcome.result = .temporary }
+        note(outcome, isTLSFailure: failure.isTLSFailure)
         waiting = []
         return failure.isTLSFailure ? nil : failure.isTimeout ? .hung : .dead
     }
