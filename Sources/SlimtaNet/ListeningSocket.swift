@@ -71,18 +71,29 @@ package struct ListeningSocket: Hashable, Sendable {
             }
             return
         }
-        // By a descriptor: the folder may be somebody's who puts another file in its place meanwhile.
-        let file = open(path, Self.onlyPath | O_NOFOLLOW | O_CLOEXEC)
-        guard file >= 0 else { throw BindError(address: "unix:\(path)", errorNumber: errno) }
+        try Self.change(path) { file, _ in fchownat(file, "", uid, gid, Self.emptyPath) == 0 }
+    }
+
+    /// Opens the file `path` of a UNIX socket to every user, or to its owner and group alone, as ``unix(path:isForAll:)`` makes
+    /// it. Throws what the system says.
+    package static func setMode(isForAll: Bool, path: String) throws(BindError) {
+        let mode: mode_t = isForAll ? 0o666 : 0o660
+        // O_PATH does not allow fchmod; behind this name nobody can put something else. Where the mode is right, it need not be
+        // ours: root may have no right to what the service owns.
+        try change(path) { file, info in info.st_mode & 0o777 == mode || chmod("/proc/self/fd/\(file)", mode) == 0 }
+    }
+
+    /// Has `body` change the file of a UNIX socket by a descriptor: the folder may be somebody's who puts another file in its
+    /// place meanwhile. It returns false where the system refuses.
+    private static func change(_ path: String, _ body: (CInt, stat) -> Bool) throws(BindError) {
+        func fault(_ number: CInt) -> BindError { BindError(address: "unix:\(path)", errorNumber: number) }
+        let file = open(path, onlyPath | O_NOFOLLOW | O_CLOEXEC)
+        guard file >= 0 else { throw fault(errno) }
         defer { _ = Glibc.close(file) }
         var info = stat()
-        guard fstat(file, &info) == 0 else { throw BindError(address: "unix:\(path)", errorNumber: errno) }
-        guard info.st_mode & S_IFMT == S_IFSOCK, info.st_nlink == 1 else {
-            throw BindError(address: "unix:\(path)", errorNumber: EPERM)
-        }
-        guard fchownat(file, "", uid, gid, Self.emptyPath) == 0 else {
-            throw BindError(address: "unix:\(path)", errorNumber: errno)
-        }
+        guard fstat(file, &info) == 0 else { throw fault(errno) }
+        guard info.st_mode & S_IFMT == S_IFSOCK, info.st_nlink == 1 else { throw fault(EPERM) }
+        guard body(file, info) else { throw fault(errno) }
     }
 
     /// The TCP port that it is bound to; nil for a UNIX socket.

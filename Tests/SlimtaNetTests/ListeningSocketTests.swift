@@ -70,6 +70,30 @@ import Testing
         for name in [path, path + ".second"] { unlink(name) }
     }
 
+    /// Every user, or owner and group: as it is made, and as it is changed.
+    @Test func whoMayConnect() throws {
+        func mode(_ path: String) -> mode_t {
+            var status = stat()
+            return lstat(path, &status) == 0 ? status.st_mode & 0o777 : 0
+        }
+        let path = "/tmp/slimtad-socket-mode-\(getpid())"
+        for isForAll in [false, true] {
+            let socket = try ListeningSocket.unix(path: path, isForAll: isForAll)
+            defer { socket.close() }
+            #expect(mode(path) == (isForAll ? 0o666 : 0o660))
+            try ListeningSocket.setMode(isForAll: !isForAll, path: path)
+            #expect(mode(path) == (isForAll ? 0o660 : 0o666))
+            unlink(path)
+        }
+        close(creat(path, 0o600))
+        #expect(throws: ListeningSocket.BindError(address: "unix:\(path)", errorNumber: EPERM)) {
+            try ListeningSocket.setMode(isForAll: true, path: path)
+        }
+        #expect(mode(path) == 0o600)
+        unlink(path)
+        #expect(throws: ListeningSocket.BindError.self) { try ListeningSocket.setMode(isForAll: true, path: path) }
+    }
+
     @Test func duplicateListensOn() throws {
         let port = try freePort()
         let socket = try ListeningSocket.tcp(host: "127.0.0.1", port: port)[0]

@@ -71,6 +71,20 @@ private func address(_ name: String) -> ListenAddress { .unix(path: name) }
         #expect(plan.releases == change.releases.map(address))
     }
 
+    /// A socket that stays is opened to every user, or closed to them, where its new edge is of the other kind; one that is made
+    /// or goes is not touched.
+    @Test func modes() {
+        func edges(_ kinds: [String: Configuration.Edge.Kind]) -> [Configuration.Edge] {
+            kinds.map { Configuration.Edge(name: "\($0)\($1.name)", listen: [address($0)], type: $1) }
+        }
+        let (own, all) = (Configuration.Edge.Kind.smtp(.init()), Configuration.Edge.Kind.sendmail(.init()))
+        let plan = EdgePlan(
+            from: edges(["1": own, "2": all, "3": own, "4": all, "5": all]),
+            to: edges(["1": all, "2": own, "3": .http(.init(access: .init())), "4": all, "6": all]))
+        #expect(plan.modes == ["1": true, "2": false])
+        #expect(plan.binds == [EdgePlan.Binding(address: address("6"), edge: "6sendmail", isForAll: true)])
+    }
+
     private static func text(_ step: EdgePlan.Step) -> String {
         ([step.edge.name] + step.leaves.map { "-\(name($0))" } + step.enters.map { "+\(name($0))" })
             .joined(separator: " ")

@@ -27,6 +27,8 @@ struct EdgePlan: Equatable {
     /// In the order of the new configuration.
     var steps: [Step]
     var binds: [Binding]
+    /// Paths of UNIX sockets that stay and get an edge for other users, and whether every user may connect from then on.
+    var modes: [String: Bool]
     /// Addresses that no edge has any more.
     var releases: [ListenAddress]
 
@@ -45,6 +47,14 @@ struct EdgePlan: Equatable {
         binds = new.flatMap { edge in
             edge.listen.filter { !before.contains($0) }.map {
                 Binding(address: $0, edge: edge.name, isForAll: edge.hasLocalUsers)
+            }
+        }
+        let forAll = Set(old.filter(\.hasLocalUsers).flatMap(\.listen))
+        modes = [:]
+        for edge in new {
+            for case .unix(let path) in edge.listen
+            where before.contains(.unix(path: path)) && forAll.contains(.unix(path: path)) != edge.hasLocalUsers {
+                modes[path] = edge.hasLocalUsers
             }
         }
         releases = old.flatMap(\.listen).filter { !after.contains($0) }

@@ -30,10 +30,13 @@ struct RunningEdges {
     /// Carries out `plan`, with what `world` says of edges. Sessions go on under what they began with.
     mutating func apply(_ plan: EdgePlan, _ world: World, _ listeners: Listeners) async {
         for name in plan.ends { await edges.removeValue(forKey: name)?.drain() }
+        // Nobody is served by an edge for others: an address that moves is left before it is entered.
         for step in plan.steps {
             let edge = await take(world.settings(of: step.edge, queue), step.edge.name)
             for address in step.leaves { await edge.stopAccepting(on: address.description) }
-            for address in step.enters { await accept(edge, step.edge.name, address, listeners) }
+        }
+        for step in plan.steps {
+            for address in step.enters { await accept(step.edge.name, address, plan, listeners) }
         }
     }
 
@@ -55,9 +58,15 @@ struct RunningEdges {
         return edge
     }
 
-    private func accept(_ edge: any Edge, _ name: String, _ address: ListenAddress, _ listeners: Listeners) async {
+    private func accept(
+        _ name: String, _ address: ListenAddress, _ plan: EdgePlan, _ listeners: Listeners
+    ) async {
+        guard let edge = edges[name] else { return }
         for socket in listeners.sockets[address] ?? [] {
             do {
+                if case .unix(let path) = address, let isForAll = plan.modes[path] {
+                    try ListeningSocket.setMode(isForAll: isForAll, path: path)
+                }
                 try await edge.accept(on: socket.duplicate(), address: address.description)
                 ground.logger.info("listening", metadata: ["edge": "\(name)", "address": "\(address)"])
             } catch {

@@ -121,10 +121,10 @@ struct Listeners {
     /// Takes the last process's sockets for what `plan` needs, if they are still good, and has the others closed, here and
     /// by systemd, before anything is bound: what is bound now may overlap with them.
     private mutating func takeKept(_ plan: EdgePlan) {
-        for address in plan.binds.map(\.address) {
-            guard let name = Self.keptName(address), let sockets = kept[name],
-                // A socket file may have been deleted meanwhile: nobody would find us.
-                sockets.allSatisfy(\.isListening), Self.isFound(address)
+        for binding in plan.binds {
+            let address = binding.address
+            guard let name = Self.keptName(address), let sockets = kept[name], sockets.allSatisfy(\.isListening),
+                Self.isFound(binding)
             else { continue }
             kept[name] = nil
             self.sockets[address] = sockets
@@ -134,10 +134,11 @@ struct Listeners {
         kept = [:]
     }
 
-    private static func isFound(_ address: ListenAddress) -> Bool {
-        guard case .unix(let path) = address else { return true }
-        var status = stat()
-        return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
+    /// Whether those who are to find a socket do. Its file may have been deleted meanwhile; and the last process may have had
+    /// it for others.
+    private static func isFound(_ binding: EdgePlan.Binding) -> Bool {
+        guard case .unix(let path) = binding.address else { return true }
+        return (try? ListeningSocket.setMode(isForAll: binding.isForAll, path: path)) != nil
     }
 
     // MARK: One address
