@@ -49,6 +49,9 @@ def configured(daemon, page, hosts=()):
         else:
             settings[table] = settings.get(table, {}) | values
     for edge in settings["edge"]:
+        if edge["type"] == "sendmail":
+            edge["listen"] = [f"unix:{daemon.runtime}/sendmail"]
+            continue
         ports = {address.rpartition(":")[2] for address in edge["listen"]}
         edge["listen"] = [f"{daemon.address}:{2000 + int(port)}" for port in ports]
     for way in [settings["relay"], *settings.get("route", [])]:
@@ -157,8 +160,10 @@ def test_smarthost_at_home(make_slimtad, place):
 def test_applications_on_loopback(world, sink):
     daemon = configured(world, "applications-on-loopback").start()
     submit(daemon, 2025, "bob@one.test")
-    daemon.wait_for_attempts(1, status="2.0.0")
-    assert len(sink.transactions()) == 1
+    sent = run_slimtad("sendmail", "--config", daemon.configuration, "carol@one.test", stdin="Subject: x\n\nb\n")
+    assert (sent.returncode, sent.stderr) == (OK, "")
+    daemon.wait_for_attempts(2, status="2.0.0")
+    assert len(sink.transactions()) == 2
 
 
 def test_json_from_applications(world, sink):

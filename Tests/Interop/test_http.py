@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from harness.haproxy import HAProxy
-from harness.http import HTTP, PORT, basic, edge, encoded, envelope, request
+from harness.http import HTTP, PORT, basic, edge, encoded, envelope, request, with_edge
 from harness.machine import MX_PORT, free_ports, give, new_address
 from harness.messages import message, prepended, received
 from harness.python_mx import PythonMX
@@ -29,9 +29,7 @@ MANUAL = (
 def daemon(make_slimtad):
     """slimtad with an HTTP edge for this machine; nothing is delivered."""
     daemon = make_slimtad(queue={"deliver": False})
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
-    return daemon.start()
+    return with_edge(daemon).start()
 
 
 @pytest.fixture
@@ -40,8 +38,7 @@ def delivering(place, make_slimtad):
     mx = PythonMX(place, size=0).start()
     daemon = make_slimtad(relay={
         "type": "smtp", "host": f"{mx.address}:{MX_PORT}", "port": None, "allow_networks": None})
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
+    with_edge(daemon)
     return daemon.start(), mx
 
 
@@ -190,9 +187,7 @@ def test_replies_as_statuses(make_slimtad):
              "reply": '554 5.7.1 Not "here" \\ now'},
             {"name": "late", "at": "message", "sender": ["late@origin.test"], "reply": "550 5.7.1 Late"},
         ])
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
-    daemon.start()
+    with_edge(daemon).start()
 
     def ask(recipients=("a@one.test",), content=None, sender="sender@origin.test"):
         with HTTP(daemon.address) as http:
@@ -259,9 +254,7 @@ def test_who_may_send(make_slimtad, place):
 def test_senders_of_a_login(make_slimtad):
     daemon = make_slimtad(queue={"deliver": False}).add_user()
     daemon.users.write_text(daemon.users.read_text().rstrip("\n") + ":@origin.test\n")
-    daemon.settings["edge"].append(edge(daemon, auth="required", plaintext_auth=True))
-    daemon.change()
-    daemon.start()
+    with_edge(daemon, auth="required", plaintext_auth=True).start()
     with HTTP(daemon.address) as http:
         assert http.ask(request(message(), Authorization=basic())).status == 200
         other = http.ask(request(message(), envelope(sender="a@other.test"), Authorization=basic()))
@@ -296,8 +289,7 @@ def test_an_early_refusal_is_seen(daemon):
 def test_a_unix_socket(daemon, place):
     folder = place.folder("sockets")
     give(folder)
-    daemon.settings["edge"].append(edge(daemon, name="local", listen=[f"unix:{folder}/http"], path="/submit/here"))
-    daemon.change()
+    with_edge(daemon, name="local", listen=[f"unix:{folder}/http"], path="/submit/here")
     daemon.reload()
     daemon.wait_for_log("reloaded")
     with HTTP(folder / "http", None) as http:
@@ -314,10 +306,7 @@ def test_behind_haproxy(place, make_slimtad, header):
     """Who the client is, is what the proxy says; X-Forwarded-For is anybody's word."""
     haproxy, client = HAProxy(place), new_address()
     daemon = make_slimtad(queue={"deliver": False})
-    daemon.settings["edge"].append(
-        edge(daemon, proxy_protocol=[haproxy.address], trusted_networks=[client], auth="none"))
-    daemon.change()
-    daemon.start()
+    with_edge(daemon, proxy_protocol=[haproxy.address], trusted_networks=[client]).start()
     haproxy.listen("http", PORT, f"{daemon.address}:{PORT}", f"{header} check inter 100ms", ["mode http"])
     haproxy.start()
     with HTTP(haproxy.address, source=client) as http:
@@ -353,9 +342,7 @@ def test_reload_and_stop(daemon):
 
 def test_too_many_connections(make_slimtad):
     daemon = make_slimtad(limits={"connections_per_address": 3}, queue={"deliver": False})
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
-    daemon.start()
+    with_edge(daemon).start()
     source = new_address()
     open_ones = [HTTP(daemon.address, source=source) for _ in range(3)]
     for one in open_ones:
@@ -372,9 +359,7 @@ def test_slow_clients(make_slimtad):
     """Each phase has its time: the head, the body by its rate, and an answer that nobody reads."""
     daemon = make_slimtad(
         limits={"command_timeout": "1s", "stall_timeout": "1s", "least_rate": "10KiB"}, queue={"deliver": False})
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
-    daemon.start()
+    with_edge(daemon).start()
     with HTTP(daemon.address) as head, HTTP(daemon.address) as body, HTTP(daemon.address) as dribble:
         head.send(b"POST / HTTP/1.1\r\n")
         body.send(request(b"", [("Content-Length", "1000"), *envelope()]))
@@ -417,9 +402,7 @@ def test_the_ancestors_relay(make_slimtad, place):
     daemon = make_slimtad(queue={"deliver": False}, rule=[
         {"name": "later", "at": "rcpt", "recipient": ["@later.test"], "reply": "450 4.7.1 Later"},
         {"name": "never", "at": "rcpt", "recipient": ["@never.test"], "reply": "554 5.7.1 Never"}])
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
-    daemon.start()
+    with_edge(daemon).start()
     file = place.folder("ancestor") / "message"
     file.write_bytes(message())
     done = subprocess.run(

@@ -3,7 +3,7 @@ and nothing behind them is taken for a request. One daemon for all."""
 
 import pytest
 
-from harness.http import HTTP, edge, encoded
+from harness.http import HTTP, encoded, with_edge
 from harness.slimtad import Slimtad
 
 FIELDS = (
@@ -19,9 +19,8 @@ SMUGGLED = f"POST / HTTP/1.1\r\nHost: x\r\n{FIELDS.replace(encoded('a@one.test')
 def daemon(module_place):
     daemon = Slimtad(module_place, queue={"deliver": False})
     module_place.slimtads.append(daemon)
-    daemon.settings["edge"].append(edge(daemon))
     daemon.change(limits={"command_timeout": "2s", "stall_timeout": "2s"})
-    return daemon.start()
+    return with_edge(daemon).start()
 
 
 def head(more, host="Host: x\r\n", line="POST / HTTP/1.1"):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from harness.http import PORT, basic, edge, encoded
+from harness.http import PORT, basic, encoded, with_edge
 from harness.machine import MX_PORT
 from harness.slimtad import LOGIN, PASSWORD
 
@@ -39,8 +39,7 @@ class Client:
 def slimtad(make_slimtad, sink):
     """A daemon with an HTTP edge that wants AUTH, and relays to the sink; `client` submits to it."""
     slimtad = make_slimtad(routes=[{"domains": ["*"], "type": "smtp", "host": f"{sink.address}:{MX_PORT}"}])
-    slimtad.settings["edge"].append(edge(slimtad, auth="required", plaintext_auth=True))
-    slimtad.change()
+    with_edge(slimtad, auth="required", plaintext_auth=True)
     slimtad.add_user("other", PASSWORD)
     slimtad.add_user()
     slimtad.start()

@@ -8,58 +8,17 @@ import json
 import time
 
 import pytest
-import requests
 
+from harness.http import with_edge
+from harness.json_api import API, SHORT, pointers, problem
 from harness.slimtad import LOGIN, PASSWORD, run_slimtad
-
-PORT = 8025
-SHORT = {"from": "Alice <alice@origin.test>", "to": "bob@one.test", "subject": "Grüße", "text": "Hällo\n"}
-
-
-def edge(slimtad, **more):
-    return {"name": "http", "type": "http", "listen": [f"{slimtad.address}:{PORT}"], "tls": "none", "auth": "none",
-            "json": True} | more
-
-
-class API:
-    """The interface of a daemon, as a login or as nobody."""
-
-    def __init__(self, slimtad, auth=None):
-        self.base = f"http://{slimtad.address}:{PORT}"
-        self.session = requests.Session()
-        self.session.auth = auth
-
-    def post(self, message, **headers):
-        return self.session.post(
-            f"{self.base}/v1/messages", json=message, headers={k.replace("_", "-"): v for k, v in headers.items()}, timeout=30)
-
-    def get(self, path):
-        return self.session.get(self.base + path, timeout=30)
-
-    def state(self, identifier):
-        return self.get(f"/v1/messages/{identifier}")
-
-
-def problem(response, status):
-    """A problem of RFC 9457 with this status; it has a line's end and nothing of the request."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    found = response.json()
-    assert found["status"] == status and found["type"].startswith("/problems/") and found["title"] and found["detail"]
-    return found
-
-
-def pointers(response):
-    return [error["pointer"] for error in problem(response, 400)["errors"]]
 
 
 @pytest.fixture
 def held(make_slimtad):
     """slimtad that delivers nothing."""
     daemon = make_slimtad(queue={"deliver": False})
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
-    return daemon.start()
+    return with_edge(daemon, json=True).start()
 
 
 @pytest.fixture
@@ -67,8 +26,7 @@ def delivered(place, make_slimtad):
     """slimtad whose mail goes to a maildir; and that maildir."""
     box = place.folder("box")
     daemon = make_slimtad(routes=[{"domains": ["*"], "type": "maildir", "path": str(box)}])
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
+    with_edge(daemon, json=True)
     return daemon.start(), box / "new"
 
 
@@ -127,18 +85,14 @@ def test_mistakes(held):
 
 def test_only_json_edges_speak_it(make_slimtad):
     daemon = make_slimtad(queue={"deliver": False})
-    daemon.settings["edge"].append(edge(daemon, json=False))
-    daemon.change()
-    daemon.start()
+    with_edge(daemon).start()
     assert API(daemon).post(SHORT).status_code == 404
     assert API(daemon).get("/openapi.json").status_code == 404
 
 
 def test_sizes(make_slimtad):
     daemon = make_slimtad(queue={"deliver": False}, limits={"message_size": "64KiB", "recipients": 3})
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
-    daemon.start()
+    with_edge(daemon, json=True).start()
     api = API(daemon)
     assert api.post({**SHORT, "text": "x" * 60000}).status_code == 202
     problem(api.post({**SHORT, "text": "x" * 66000}), 413)
@@ -153,8 +107,7 @@ def test_sizes(make_slimtad):
 def test_logins(make_slimtad):
     """Whoever sent a message can ask what became of it; its senders are those of the login."""
     daemon = make_slimtad(queue={"deliver": False})
-    daemon.settings["edge"].append(edge(daemon, auth="required", plaintext_auth=True))
-    daemon.change()
+    with_edge(daemon, auth="required", plaintext_auth=True, json=True)
     daemon.add_user().add_user("other", PASSWORD)
     daemon.users.write_text("".join(
         line + (":alice@origin.test" if line.startswith(LOGIN) else "") + "\n" for line in daemon.users.read_text().splitlines()))
@@ -182,9 +135,7 @@ def test_verdicts(make_slimtad):
         {"name": "closed", "at": "rcpt", "recipient": ["@closed.test"], "reply": "550 5.7.1 Closed"},
         {"name": "later", "at": "rcpt", "recipient": ["@later.test"], "reply": "450 4.7.1 Later"}]
     daemon = make_slimtad(queue={"deliver": False}, rule=rules)
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
-    daemon.start()
+    with_edge(daemon, json=True).start()
     api = API(daemon)
     said = api.post({**SHORT, "cc": ["a@closed.test", "b@later.test"]}).json()
     assert [(one["accepted"], one.get("reply", "")[:9]) for one in said["recipients"]] == [

@@ -9,8 +9,9 @@ import tempfile
 
 import pytest
 
+from harness.http import PORT, with_edge
+from harness.json_api import API
 from harness.machine import ROOT
-from test_json import API, PORT, edge
 
 SCHEMATHESIS = ROOT / ".venv/bin/schemathesis"
 CHECKS = [
@@ -21,9 +22,7 @@ CHECKS = [
 @pytest.fixture
 def slimtad(make_slimtad):
     daemon = make_slimtad(queue={"deliver": False})
-    daemon.settings["edge"].append(edge(daemon))
-    daemon.change()
-    return daemon.start()
+    return with_edge(daemon, json=True).start()
 
 
 def test_examples(slimtad):

@@ -2,12 +2,14 @@
 
 import os
 import pwd
+import signal
+import socket
 import subprocess
 import time
 
 import pytest
 
-from harness.machine import IS_ROOT, USER, wait_until
+from harness.machine import GROUP, IS_ROOT, SLIMTAD, USER, Program, give, must_exist, wait_until
 from harness.messages import message
 from harness.slimtad import CONFIGURATION, OK, run_slimtad
 
@@ -206,6 +208,74 @@ def test_a_stop_ends_the_command_and_the_helper(pipe):
 
 def _runs(daemon):
     return subprocess.run(["pgrep", "-f", f"{daemon.folder.parent}/deliver hang"], capture_output=True).stdout
+
+
+class Helper(Program):
+    """Another helper in the place of one that has died, as systemd starts it: with a socket that listens, and root's rights."""
+
+    def __init__(self, daemon):
+        super().__init__(daemon.place, "helper")
+        path = daemon.runtime / "pipe"
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            give(path)
+            listener.listen(10)
+            must_exist(SLIMTAD)
+            lifeline, self.lifeline = os.pipe()
+            self.process = subprocess.Popen(
+                [SLIMTAD, "pipe-helper", "--config", daemon.configuration, "--inherited"], stdin=lifeline,
+                preexec_fn=lambda: os.dup2(listener.fileno(), 3), close_fds=False, start_new_session=True)
+            os.close(lifeline)
+
+
+def test_the_helper_is_gone_and_comes_back(pipe):
+    """Mail waits, and it is said what is missing; with another helper, or another start, it is delivered."""
+    daemon = pipe(retry="1h")
+    daemon.expect_error("command of a pipe cannot be started")
+    (helper,) = daemon.wait_until(lambda: subprocess.run(
+        ["pgrep", "-f", f"pipe-helper --config {daemon.configuration}"], capture_output=True, text=True).stdout.split())
+    os.kill(int(helper), signal.SIGKILL)
+    queue_id = daemon.submit(message("waits"), ["ok@pipe.test"])
+    (event,) = daemon.wait_for_attempts(1, queue_id=queue_id)
+    assert event["status"] == "4.3.5" and "it does not run: start slimtad again" in event["reply"], event
+    assert "it does not run" in run_slimtad("status", "--config", daemon.configuration).stdout
+    if IS_ROOT:
+        another = Helper(daemon)
+        run_slimtad("queue", "flush", "--all", "--config", daemon.configuration)
+        daemon.wait_for_attempts(1, queue_id=queue_id, status="2.0.0")
+        daemon.wait_for_log("command of a pipe is started again")
+        assert "it does not run" not in run_slimtad("status", "--config", daemon.configuration).stdout
+        another.kill()
+    assert daemon.term() == 0
+    daemon.start_again()
+    assert outcomes(daemon, ["ok2"])["ok2"][0] == "2.0.0"
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="as an ordinary user all tests are that")
+@pytest.mark.parametrize("user", [None, PIPE_USER])
+def test_started_by_an_ordinary_user(pipe, place, user):
+    """It runs commands as itself, and check says what that means; as nobody else, and the mail waits."""
+    daemon = pipe(user=user)
+    assert daemon.term() == 0
+    daemon.expect_error("command of a pipe cannot be started")
+    daemon.change(daemon={"user": None, "group": None})
+    subprocess.run(["chown", "-R", f"{USER}:{GROUP}", daemon.folder], check=True)
+    become = ["setpriv", f"--reuid={USER}", f"--regid={GROUP}", "--clear-groups", "--"]
+    daemon.launch([*become, SLIMTAD, "run", "--config", daemon.configuration])
+    daemon.wait_until(daemon.is_ready, what="slimtad's greeting")
+    told = outcomes(daemon, ["ok", "who"])
+    checked = subprocess.run(
+        [*become, SLIMTAD, "check", "--config", daemon.configuration], capture_output=True, text=True, timeout=30)
+    assert checked.returncode == OK, checked.stderr
+    if user is None:
+        assert {status for status, _ in told.values()} == {"2.0.0"}
+        assert (daemon.out / "who").read_text().split("\n")[0] == str(pwd.getpwnam(USER).pw_uid)
+        assert "it is run as slimtad is, with its queue" in checked.stdout + checked.stderr
+    else:
+        assert {status for status, _ in told.values()} == {"4.3.5"}
+        assert f"no command can be run as {user}: that takes root's rights" in told["ok"][1]
+        assert f"a slimtad that is not started as root can run no command as {user}" in checked.stdout + checked.stderr
 
 
 def test_check_of_what_is_in_order(pipe):

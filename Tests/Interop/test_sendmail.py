@@ -12,12 +12,12 @@ import subprocess
 
 import pytest
 
-from harness.machine import IS_ROOT, MX_PORT, SLIMTAD, must_exist, wait_until
+from harness.machine import GROUP, IS_ROOT, MX_PORT, SLIMTAD, fill, give, must_exist, wait_until
 from harness.sink import Sink
 from harness.slimtad import (
-    CONFIGURATION, HOSTNAME, NOT_PERMITTED, OK, TEMPORARY, UNAVAILABLE, USAGE, Slimtad, run_slimtad)
+    CANNOT_CREATE, CONFIGURATION, HOSTNAME, NOT_PERMITTED, OK, TEMPORARY, UNAVAILABLE, USAGE, Slimtad, run_slimtad)
 
-DATA, NO_INPUT, NO_USER = 65, 66, 67
+DATA, NO_INPUT, NO_USER, INPUT_OUTPUT = 65, 66, 67, 74
 # Who calls, where it is to be nobody who may send as others; without root everybody is such a user.
 CALLER = "games" if IS_ROOT else pwd.getpwuid(os.geteuid()).pw_name
 OWN = f"{CALLER}@{HOSTNAME}"
@@ -33,11 +33,12 @@ def address(name="to"):
 class Mail:
     """A daemon with a sendmail edge, a sink that gets everything, and the command in a folder as a system has it."""
 
-    def __init__(self, place):
-        self.sink = Sink(place).start()
+    def __init__(self, place, sink, **settings):
+        self.sink = sink
         self.folder = place.folder("bin")
         self.daemon = Slimtad(place, relay={
-            "type": "smtp", "host": f"{self.sink.address}:{MX_PORT}", "tls": "none", "port": None, "allow_networks": None})
+            "type": "smtp", "host": f"{self.sink.address}:{MX_PORT}", "tls": "none", "port": None, "allow_networks": None},
+            **settings)
         place.slimtads.append(self.daemon)
         edges = self.daemon.settings["edge"]
         self.socket = self.daemon.runtime / "sendmail"
@@ -90,7 +91,7 @@ class Mail:
 
 @pytest.fixture(scope="module")
 def mail(module_place):
-    return Mail(module_place)
+    return Mail(module_place, Sink(module_place).start())
 
 
 # Programs
@@ -419,6 +420,126 @@ def test_without_daemon(place, make_slimtad):
         list(map(str, [SLIMTAD, "sendmail", "--config", daemon.configuration, "-bp"])), capture_output=True, text=True,
         timeout=30)
     assert done.returncode == TEMPORARY and "does not run" in done.stderr
+
+
+class Fallback:
+    """A daemon that does not run yet, with a sendmail edge and a folder that members of its group may put files into."""
+
+    def __init__(self, place, make_slimtad, sink, folder=None):
+        self.daemon = make_slimtad(relay={
+            "type": "smtp", "host": f"{sink.address}:{MX_PORT}", "tls": "none", "port": None, "allow_networks": None})
+        self.folder = folder or place.folder("pickup")
+        give(self.folder)
+        self.folder.chmod(0o3730)
+        self.daemon.change(edge=[
+            *self.daemon.settings["edge"],
+            {"name": "sendmail", "type": "sendmail", "listen": [f"unix:{self.daemon.runtime}/sendmail"]},
+            {"name": "pickup", "type": "directory", "path": str(self.folder)}])
+
+    def run(self, *words, text="Subject: x\n\nb\n", group=GROUP):
+        become = ["setpriv", f"--reuid={CALLER}", f"--regid={group}", "--clear-groups", "--"]
+        command = [*become, SLIMTAD, "sendmail", "--config", self.daemon.configuration, *words]
+        return subprocess.run(list(map(str, command)), input=text, capture_output=True, text=True, timeout=30, cwd="/")
+
+    def left(self):
+        return [path.name for path in self.folder.iterdir() if path.is_file()]
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="files of several users take root")
+def test_fallback(place, make_slimtad, sink):
+    """Without a daemon mail waits in the folder of the directory edge, and that is said; who may send as whom is judged when it
+    runs, as is what is forged: nothing is lost, and nothing is sent as somebody else.
+    """
+    fallback = Fallback(place, make_slimtad, sink)
+    for words, text in [
+        (["-t", "-i"], "To: a@example.test\nBcc: b@example.test\nSubject: header\n\n.\nb\n"),
+        (["-f", "", "c@example.test"], "Subject: null\n\nb\n"),
+        (["-f", "root@example.test", "d@example.test"], "Subject: forged\n\nb\n"),
+    ]:
+        done = fallback.run(*words, text=text)
+        assert (done.returncode, done.stdout) == (OK, ""), done.stderr
+        assert done.stderr == f"slimtad: slimtad does not run; the message waits in {fallback.folder} until it does\n"
+    script = (
+        f"EHLO x\r\nMAIL FROM:<{OWN}>\r\nRCPT TO:<e@example.test>\r\nDATA\r\nSubject: session\r\n\r\nb\r\n.\r\nQUIT\r\n")
+    done = fallback.run("-bs", text=script)
+    assert done.returncode == OK and "250 2.0.0 slimtad does not run" in done.stdout, done.stdout + done.stderr
+    assert len(fallback.left()) == 4
+    assert {(fallback.folder / name).stat().st_mode & 0o777 for name in fallback.left()} == {0o640}
+    fallback.daemon.start()
+    sink.wait_until(lambda: len(sink.transactions()) == 3, 20, what="three messages at the sink")
+    forged, = fallback.daemon.wait_until(lambda: list((fallback.folder / "failed").glob("*.reason")), what="the forged one")
+    assert "550 5.7.1" in forged.read_text() and "root@example.test" in forged.read_text()
+    fallback.daemon.wait_until(lambda: not fallback.left(), what="an empty folder")
+    told = {(one.sender, *sorted(one.recipients)) for one in sink.transactions()}
+    assert told == {(OWN, "a@example.test", "b@example.test"), ("", "c@example.test"), (OWN, "e@example.test")}
+    for one in sink.transactions():
+        assert b"X-Envelope" not in one.content and b"b@example.test" not in one.content
+    # The socket is what counts as soon as somebody is there.
+    assert fallback.run("-f", "root@example.test", "d@example.test").returncode == NOT_PERMITTED
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="files of several users take root")
+def test_fallback_that_is_none(place, make_slimtad, sink, tiny_disk):
+    """73 and 74, and what is to be done; nothing is left that could become a message later."""
+    folder = tiny_disk / "pickup"
+    folder.mkdir()
+    fallback = Fallback(place, make_slimtad, sink, folder)
+    done = fallback.run("a@example.test", group=65533)
+    assert done.returncode == CANNOT_CREATE and done.stderr.count("\n") == 1
+    assert f"no mail can be left in {folder} until it does: Permission denied; members of its group may" in done.stderr
+    filler = fill(tiny_disk)
+    done = fallback.run("a@example.test", text="Subject: x\n\n" + "x" * 70 + "\n" * 100_000)
+    assert done.returncode in (CANNOT_CREATE, INPUT_OUTPUT) and done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr and list(folder.iterdir()) == []
+    filler.unlink()
+    folder.rmdir()
+    done = fallback.run("a@example.test")
+    assert done.returncode == CANNOT_CREATE and "slimtad check says how to make it" in done.stderr
+    checked = run_slimtad("check", "--config", fallback.daemon.configuration)
+    assert "install -d -m 3730" in checked.stdout + checked.stderr
+
+
+def test_a_message_that_was_deferred(place, make_slimtad):
+    """-q has it tried again now: by who sent it, and by nobody else."""
+    sink = Sink(place)
+    mail = Mail(place, sink, queue={"retry": ["1h"]})
+    to = address("deferred")
+    mail.send(to, text="Subject: x\n\nb\n")
+    mail.daemon.wait_for_attempts(1, recipient=to)
+    sink.start()
+    if IS_ROOT:
+        done = mail.run("-q", "-v", user="mail")
+        assert (done.returncode, done.output) == (OK, "0 messages to be tried now\n")
+    done = mail.run("-q", "-v")
+    assert (done.returncode, done.output) == (OK, "1 message to be tried now\n"), done.errors
+    assert mail.delivered(to)[0].sender == OWN
+    wait_until(lambda: to not in mail.run(name="mailq").output, 20, "an empty queue")
+
+
+def test_a_socket_that_is_moved(make_slimtad):
+    """The file of a UNIX socket is open to whom its edge is for, whatever edge it was before, and after a reload at once."""
+    daemon = make_slimtad()
+    path = daemon.runtime / "shared"
+    usual = daemon.settings["edge"]
+    kinds = {
+        "http": {"name": "http", "type": "http", "listen": [f"unix:{path}"], "tls": "none", "auth": "none"},
+        "sendmail": {"name": "sendmail", "type": "sendmail", "listen": [f"unix:{path}"]},
+    }
+    daemon.change(edge=[*usual, kinds["http"]])
+    daemon.start()
+    daemon.wait_for_log(" ready ")
+    assert os.stat(path).st_mode & 0o777 == 0o660
+    for count, (kind, mode) in enumerate([("sendmail", 0o666), ("http", 0o660), ("sendmail", 0o666)], 1):
+        inode = os.stat(path).st_ino
+        daemon.change(edge=[*usual, kinds[kind]])
+        daemon.reload()
+        daemon.wait_until(lambda: daemon.log.count("reloaded") == count, what="the reload")
+        assert os.stat(path).st_mode & 0o777 == mode and os.stat(path).st_ino == inode
+    to = address("moved")
+    done = subprocess.run(
+        [str(SLIMTAD), "sendmail", "--config", str(daemon.configuration), to], input="Subject: x\n\nb\n", text=True,
+        capture_output=True, timeout=30)
+    assert done.returncode == OK, done.stderr
 
 
 def test_check(make_slimtad):

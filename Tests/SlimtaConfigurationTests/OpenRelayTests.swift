@@ -150,6 +150,48 @@ import Testing
         }
     }
 
+    /// An edge for the sendmail command serves users whom the kernel names, and nobody by an address: not even a socket of this
+    /// machine is one by which somebody may send who is nobody.
+    @Test(arguments: listens + [Listen(addresses: #""unix:/run/x", "unix:/run/y""#, isLoopback: true)])
+    func whoMaySendBySendmail(listen: Listen) throws {
+        func parse(_ more: String = "") throws(ConfigurationErrors) -> Configuration {
+            let edge = "[[edge]]\nname = \"e\"\ntype = \"sendmail\"\nlisten = [\(listen.addresses)]\n"
+            return try Configuration.parse(edge + more, file: "f")
+        }
+        let hasTCP = listen.addresses.contains(":2525")
+        for trusted in ["", "trusted_users = []", #"trusted_users = ["root", "www-data"]"#] {
+            let result = Result { () throws(ConfigurationErrors) in try parse(trusted) }
+            #expect(((try? result.get()) == nil) == hasTCP, "\(result)")
+            guard let edge = try? result.get().edges.first else { continue }
+            #expect(edge.hasLogins)
+            for client in Self.clients { #expect(!edge.trust.allows(endpoint(client)), "\(client)") }
+        }
+        // What lets others in elsewhere is no key here.
+        for key in [#"auth = "none""#, #"trusted_networks = ["10.0.0.0/8"]"#, #"proxy_protocol = ["127.0.0.1"]"#] {
+            #expect(throws: ConfigurationErrors.self) { try parse(key) }
+        }
+    }
+
+    /// A folder serves who may put a file there: the owner of the file, or, where that is switched off, anybody who can; nobody
+    /// by an address.
+    @Test(arguments: ["", "owner_login = true", "owner_login = false", #"trusted_users = ["root"]"#])
+    func whoMaySendByFiles(key: String) throws {
+        func parse(_ more: String) throws(ConfigurationErrors) -> Configuration {
+            let edge = "[[edge]]\nname = \"e\"\ntype = \"directory\"\npath = \"/p\"\n"
+            return try Configuration.parse(edge + more, file: "f")
+        }
+        let edge = try #require(try parse(key).edges.first)
+        let isByOwner = key != "owner_login = false"
+        #expect(edge.hasLogins == isByOwner && edge.listen.isEmpty)
+        for client in Self.clients {
+            let isOwn = !isByOwner && Self.ownClients.contains(client)
+            #expect(edge.trust.allows(endpoint(client)) == isOwn, "\(client)")
+        }
+        for more in [#"listen = ["[::]:2525"]"#, #"auth = "none""#, #"trusted_networks = ["10.0.0.0/8"]"#] {
+            #expect(throws: ConfigurationErrors.self) { try parse("\(key)\n\(more)") }
+        }
+    }
+
     private func endpoint(_ client: String) -> ConnectionFacts.Endpoint {
         client.isEmpty ? .unix : IPAddress(client).map { .ip($0, port: 1) } ?? .unknown
     }

@@ -64,7 +64,9 @@ struct PipeHelperClient: Sendable {
 
     private static func connect(to path: String, sending octets: [UInt8], _ file: Int32) throws(Failure) -> Int32 {
         func failure(_ number: Int32) -> Failure {
-            let hint = number == ENOENT || number == ECONNREFUSED ? "; it does not run" : ""
+            let hint =
+                number == ENOENT || number == ECONNREFUSED
+                ? "; it does not run: start slimtad again, under systemd slimtad-pipe.socket" : ""
             return Failure(
                 description: "no helper to run commands at \(path): \(String(cString: strerror(number)))\(hint)")
         }

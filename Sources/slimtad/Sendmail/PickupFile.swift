@@ -25,9 +25,17 @@ final class PickupFile {
         let mode: mode_t = stat(folder, &place) == 0 && place.st_mode & S_ISGID != 0 ? 0o640 : 0o644
         descriptor = open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
         guard descriptor >= 0, fchmod(descriptor, mode) == 0 else {
+            let number = errno
+            let remedy =
+                switch number {
+                case EACCES: "; members of its group may"
+                case ENOENT, ENOTDIR: "; slimtad check says how to make it"
+                default: ""
+                }
             throw Failure(
-                errno == EMFILE || errno == ENFILE ? .system : .cannotCreate,
-                "slimtad does not run, and \(folder) cannot be written to: \(String(cString: strerror(errno)))")
+                number == EMFILE || number == ENFILE ? .system : .cannotCreate,
+                "slimtad does not run, and no mail can be left in \(folder) until it does: "
+                    + "\(String(cString: strerror(number)))\(remedy)")
         }
         var fields = "X-Envelope-Sender: <\(envelope.sender?.text ?? "")>\r\n"
         for recipient in envelope.recipients { fields += "X-Envelope-Recipient: <\(recipient)>\r\n" }

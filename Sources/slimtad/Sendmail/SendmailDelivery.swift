@@ -1,5 +1,6 @@
 // A message on its way from sendmail: to the daemon, or into the folder that the daemon looks into when it runs again.
 
+import Glibc
 import NIOCore
 import SlimtaControl
 import SlimtaMail
@@ -58,9 +59,11 @@ struct SendmailDelivery {
         guard let socket = places.socket else {
             return Failure(.configuration, "\(places.file) has no [[edge]] of type \"sendmail\" or \"directory\"")
         }
-        return Failure(
-            .temporary,
-            "slimtad does not run (nobody listens on \(socket)), and there is no directory edge to leave mail in")
+        let folder =
+            access(places.file, R_OK) == 0
+            ? "\(places.file) has no [[edge]] of type \"directory\" to leave mail in until it does"
+            : "\(places.file), which could name a folder to leave mail in, may not be read by this user"
+        return Failure(.temporary, "slimtad does not run (nobody listens on \(socket)), and \(folder)")
     }
 
     /// As the sendmail edge reads them. Recipients are put together: a header of a thousand fields would be refused.

@@ -14,6 +14,13 @@ def edge(slimtad, **more):
     return {"name": "http", "type": "http", "listen": [f"{slimtad.address}:{PORT}"], "tls": "none", "auth": "none"} | more
 
 
+def with_edge(slimtad, **more):
+    """The daemon, which does not run yet, with such an edge."""
+    slimtad.settings["edge"].append(edge(slimtad, **more))
+    slimtad.change()
+    return slimtad
+
+
 def encoded(address):
     return base64.b64encode(address.encode()).decode()
 
