@@ -6,7 +6,7 @@ import time
 
 from harness.machine import SUBMISSION, SUBMISSIONS
 from harness.messages import message
-from harness.slimtad import HOSTNAME, send
+from harness.slimtad import HOSTNAME, run_slimtad, send
 from harness.wire import Wire
 
 
@@ -38,6 +38,24 @@ def test_a_banner_that_refuses(make_slimtad):
     with Wire(slimtad.address, SUBMISSION) as wire:
         assert wire.reply() == [f"421 4.3.2 {HOSTNAME} is away"]
         assert wire.is_closed()
+
+
+def test_a_relay_host_that_refuses(make_slimtad):
+    """It is the wrong one, or does not know us: no sender can help that. Mail waits until the operator has."""
+    host = make_slimtad(name="host", queue={"deliver": False})
+    with_edges(host, banner="554 5.7.1 {hostname} takes no mail here", auth="none", trusted_networks=["127.0.0.0/8"])
+    slimtad = make_slimtad(queue={"retry": ["1h"]}, relay={
+        "type": "smtp", "host": f"{host.address}:{SUBMISSION}", "port": None, "allow_networks": None}).start()
+    queue_id = slimtad.submit(message(), ["someone@one.test"])
+    (attempt,) = slimtad.wait_for_attempts(1, queue_id=queue_id)
+    assert attempt["reply"] == f"554 5.7.1 {HOSTNAME} takes no mail here"
+    # The message, and no notice.
+    assert run_slimtad("queue", "count", "--config", slimtad.configuration).stdout == "1\n"
+    host.change(edge=[{name: value for name, value in edge.items() if name != "banner"} for edge in host.settings["edge"]])
+    host.reload()
+    host.wait_for_log("reloaded")
+    run_slimtad("queue", "flush", "--all", "--config", slimtad.configuration)
+    slimtad.wait_for_attempts(1, queue_id=queue_id, status="2.6.0")
 
 
 def test_clients_wait(make_slimtad):
