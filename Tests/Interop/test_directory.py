@@ -259,11 +259,15 @@ def findings(pickup, status=0):
 def test_check_says_what_would_not_work(place, make_slimtad):
     pickup = Pickup(place, make_slimtad)
     pickup.slimtad.add_user()
-    assert f"files in {pickup.folder}, sent by their owners, root as anybody" in findings(pickup)
+    found = findings(pickup)
+    assert f"files in {pickup.folder}, sent by their owners, root as anybody" in found and "in the group of" not in found
     for mode, finding in [
             (0o700, "nobody but its owner"), (0o730, "may take away those of others"), (0o1770, "others may see")]:
         pickup.folder.chmod(mode)
         assert finding in findings(pickup), oct(mode)
+    os.chown(pickup.folder, -1, 65533)
+    pickup.folder.chmod(0o3730)
+    assert "nobody is not in the group of" in findings(pickup)
     os.chown(pickup.folder, 0, 0)
     pickup.folder.chmod(0o1733)
     assert "is sticky and not nobody's" in findings(pickup, CONFIGURATION)

@@ -24,9 +24,11 @@ struct FolderFindings {
         var status = stat()
         guard stat(path, &status) == 0 else {
             let number = errno
+            // Who tries slimtad out has no group for it.
+            let owner = "-o \(user)" + (Accounts.group(named: group) == nil ? "" : " -g \(group)")
             let remedy =
                 number == ENOENT
-                ? ": install -d -m 3730 -o \(user) -g \(group) \(path), where members of the group may put files" : ""
+                ? ": install -d -m 3730 \(owner) \(path), where members of the group may put files" : ""
             errors.append("\(path): \(String(cString: strerror(number)))\(remedy)")
             return
         }
@@ -36,6 +38,8 @@ struct FolderFindings {
         }
         lookForRights(status, uid)
         lookForOthers(status, directory)
+        let own = (try? Privileges.lookUp(user: user, group: group)) ?? (try? Privileges.lookUp(user: user))?.identity
+        if let own { lookForGroup(status, own) }
         for name in ["taken", "failed"] { lookInside(name, status, uid) }
     }
 
@@ -69,6 +73,16 @@ struct FolderFindings {
                 "who may put files into \(path) may put links to others' files there, and send them as their owners: "
                     + "sysctl fs.protected_hardlinks=1")
         }
+    }
+
+    /// What members of the folder's group leave there has that group, and often no right for others, as sendmail's files.
+    private mutating func lookForGroup(_ status: stat, _ own: Identity) {
+        guard status.st_mode & S_ISGID != 0, status.st_mode & S_IWGRP != 0, own.uid != 0,
+            !own.groups.contains(status.st_gid)
+        else { return }
+        warnings.append(
+            "\(user) is not in the group of \(path), and cannot read what sendmail leaves there while slimtad does not run: "
+                + "usermod -a -G $(stat -c %G \(path)) \(user)")
     }
 
     /// Where the kernel lets anybody make links to files of others.
