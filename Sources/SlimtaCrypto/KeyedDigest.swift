@@ -5,11 +5,14 @@ import Synchronization
 /// HMAC-SHA-256 (RFC 2104 section 2) under a random key that never leaves the process and dies with this value.
 package final class KeyedDigest: Sendable {
     /// 32 octets.
-    package struct Value: Sendable {
+    package struct Value: Hashable, Sendable {
         fileprivate let octets: [UInt8]
 
         /// A quarter of it, where a key of a table is enough.
         package var prefix: UInt64 { octets.prefix(8).reduce(0) { $0 << 8 | UInt64($1) } }
+
+        /// By a part of it: whoever fills a table with such values cannot choose them.
+        package func hash(into hasher: inout Hasher) { hasher.combine(prefix) }
 
         /// Whether both are the same; takes as long if they are not.
         package static func == (a: Value, b: Value) -> Bool { ConstantTime.areEqual(a.octets, b.octets) }

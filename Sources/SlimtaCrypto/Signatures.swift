@@ -2,10 +2,14 @@
 
 import COpenSSL
 
-/// How messages are signed. It follows from the key: nobody else, and least of all who sent the signature, may choose.
+/// How messages are signed. What is possible follows from the key: nobody else, and least of all who sent the signature,
+/// may choose another.
 package enum SignatureScheme: Hashable, Sendable, CaseIterable {
     /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2): `rsa-sha256` of DKIM, `RS256` of JWT.
     case rsaSHA256
+    /// RSASSA-PSS with SHA-256, also for its masks, and a salt of 32 octets (RFC 8017 section 8.1): `PS256` of JWT (RFC 7518
+    /// section 3.5). Any RSA key can do it, so who wants it says so.
+    case rsaPSS
     /// Ed25519 (RFC 8032 section 5.1): `EdDSA` of JWT. What DKIM's `ed25519-sha256` gives it is a digest (RFC 8463
     /// section 3).
     case ed25519
@@ -35,9 +39,21 @@ package enum SignatureScheme: Hashable, Sendable, CaseIterable {
     /// What the message is hashed with before it is signed; nil: the scheme does that itself.
     fileprivate var algorithm: OpaquePointer? {
         switch self {
-        case .rsaSHA256, .ecdsaP256: EVP_sha256()
+        case .rsaSHA256, .rsaPSS, .ecdsaP256: EVP_sha256()
         case .ed25519: nil
         }
+    }
+
+    /// Whether a key for `self` can be used for `other` too.
+    fileprivate func allows(_ other: SignatureScheme) -> Bool {
+        self == other || self == .rsaSHA256 && other == .rsaPSS
+    }
+
+    /// Tells a context that was made for a key what the key does not say. Masks use the message's hash by default.
+    fileprivate func prepare(_ context: OpaquePointer?) -> Bool {
+        guard self == .rsaPSS else { return true }
+        return EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_PSS_PADDING) == 1
+            && EVP_PKEY_CTX_set_rsa_pss_saltlen(context, 32) == 1
     }
 
     /// The octets of each of ECDSA's two numbers.
@@ -73,13 +89,21 @@ package final class PrivateKey: Sendable {
     }
 
     /// The signature of `message`. RSA takes a millisecond or more. Fails if the key is too short for it.
-    package func sign(_ message: some Collection<UInt8>) throws(CryptoError) -> [UInt8] {
+    ///
+    /// - Parameter other: instead of ``scheme``; fails if the key is not one for it.
+    package func sign(
+        _ message: some Collection<UInt8>, by other: SignatureScheme? = nil
+    ) throws(CryptoError) -> [UInt8] {
+        let scheme = other ?? self.scheme
+        guard self.scheme.allows(scheme) else { throw CryptoError("a key for another kind of signatures") }
         ERR_clear_error()
         let context = EVP_MD_CTX_new()
         defer { EVP_MD_CTX_free(context) }
         let signature: [UInt8]? = message.withOctets { message in
             var size = 0
-            guard EVP_DigestSignInit(context, nil, scheme.algorithm, nil, key.pointer) == 1,
+            var parameters: OpaquePointer?
+            guard EVP_DigestSignInit(context, &parameters, scheme.algorithm, nil, key.pointer) == 1,
+                scheme.prepare(parameters),
                 EVP_DigestSign(context, nil, &size, message.baseAddress, message.count) == 1
             else { return nil }
             var signature = [UInt8](repeating: 0, count: size)
@@ -154,16 +178,27 @@ package final class PublicKey: Sendable {
     /// The key in DER, for ``init(subjectPublicKeyInfo:)``.
     package var subjectPublicKeyInfo: [UInt8] { key.subjectPublicKeyInfo }
 
+    /// Whether the key checks what was signed by `scheme`.
+    package func allows(_ scheme: SignatureScheme) -> Bool { self.scheme.allows(scheme) }
+
     /// Whether `signature` is one of `message` by the private key of this one. Anything else is "no", malformed octets
     /// too.
-    package func isSignature(_ signature: some Collection<UInt8>, of message: some Collection<UInt8>) -> Bool {
+    ///
+    /// - Parameter other: how it was signed instead of by ``scheme``. It must be one that the key ``allows(_:)``.
+    package func isSignature(
+        _ signature: some Collection<UInt8>, of message: some Collection<UInt8>, by other: SignatureScheme? = nil
+    ) -> Bool {
+        let scheme = other ?? self.scheme
+        guard allows(scheme) else { return false }
         ERR_clear_error()
         defer { ERR_clear_error() }
         let octets = scheme == .ecdsaP256 ? Self.der(of: Array(signature)) : Array(signature)
         guard let octets, let context = EVP_MD_CTX_new() else { return false }
         defer { EVP_MD_CTX_free(context) }
         return message.withOctets { message in
-            EVP_DigestVerifyInit(context, nil, scheme.algorithm, nil, key.pointer) == 1
+            var parameters: OpaquePointer?
+            return EVP_DigestVerifyInit(context, &parameters, scheme.algorithm, nil, key.pointer) == 1
+                && scheme.prepare(parameters)
                 && EVP_DigestVerify(context, octets, octets.count, message.baseAddress, message.count) == 1
         }
     }

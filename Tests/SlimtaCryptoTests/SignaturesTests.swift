@@ -95,6 +95,38 @@ import Testing
         }
     }
 
+    /// RFC 7515 appendix A.2's modulus as in its JWK, A.3's point, and what is none.
+    @Test func numbers() throws {
+        let n = base64(
+            "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd/wWJcyQoTbji9k0l8W26mPddxHmfHQp+Vaw+4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL+yRT+SFd2lZS+"
+                + "pCgNMsD1W/YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb/7OMg0LOL+bSf63kpaSHSXndS5z5rexMdbBYUsLA9e+KXBdQOS+UTo7WTB"
+                + "EMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6/I5IhlJH7aGhyxXFvUK+DWNmoudF8NAco9/h9iaGNj8q2ethFkMLs"
+                + "91kzk2PAcDTW9gb54h4FRWyuXpoQ==")
+        let rsa = try PublicKey(rsaModulus: n, exponent: [1, 0, 1])
+        #expect(rsa.scheme == .rsaSHA256 && rsa.bits == 2048 && rsa.allows(.rsaPSS) && !rsa.allows(.ed25519))
+        #expect(
+            try PublicKey(rsaModulus: [0] + n, exponent: [0, 1, 0, 1]).subjectPublicKeyInfo == rsa.subjectPublicKeyInfo)
+        let short = try PublicKey(rsaModulus: [0x7F, 1], exponent: [3])
+        #expect(short.bits == 15)
+        for (modulus, exponent) in [
+            ([], [3]), (n, []), (n, [0]), (n, [1]), (n, [2]), (n.dropLast() + [0], [1, 0, 1]),
+            ([UInt8](repeating: 1, count: 1025), [3]), (n, [UInt8](repeating: 1, count: 9)),
+        ] as [([UInt8], [UInt8])] {
+            #expect(throws: CryptoError.self) { try PublicKey(rsaModulus: modulus, exponent: exponent) }
+        }
+        let (x, y) = (
+            octets("7fcdce2770f6c45d4183cbee6fdb4b7b580733357be9ef13bacf6e3c7bd15445"),
+            octets("c7f144cd1bbd9b7e872cdfedb9eeb9f4b3695d6ea90b24ad8a4623288588e5ad")
+        )
+        let point = try PublicKey(p256: x, y)
+        #expect(point.scheme == .ecdsaP256 && Array(point.subjectPublicKeyInfo.suffix(64)) == x + y)
+        let zero = [UInt8](repeating: 0, count: 32)
+        for (x, y) in [(y, x), (x, x), (zero, zero), (x, y.dropLast()), (x + [0], y), ([], [])] as [([UInt8], [UInt8])]
+        {
+            #expect(throws: CryptoError.self) { try PublicKey(p256: x, y) }
+        }
+    }
+
     @Test(arguments: [[], [0x30], [UInt8](repeating: 0x30, count: 300)])
     func notKeys(_ octets: [UInt8]) {
         #expect(throws: CryptoError.self) { try PublicKey(subjectPublicKeyInfo: octets) }
@@ -134,6 +166,37 @@ import Testing
                 try folder.openSSL(folder.sign(scheme))
                 #expect(publicKey.isSignature(try folder.read("signature"), of: message))
             }
+        }
+    }
+
+    /// One key, two ways to sign: neither is taken for the other, and the openssl command agrees.
+    @Test func pss() throws {
+        let folder = try Folder()
+        try folder.openSSL(["genpkey", "-out", "key"] + Self.rsa)
+        try folder.openSSL(["pkey", "-in", "key", "-pubout", "-out", "public"])
+        let key = try PrivateKey(pem: folder.read("key"))
+        let publicKey = try key.publicKey
+        let message = RandomOctets.visible(1000)
+        let signature = try key.sign(message, by: .rsaPSS)
+        #expect(publicKey.isSignature(signature, of: message, by: .rsaPSS))
+        #expect(!publicKey.isSignature(signature, of: message + [0], by: .rsaPSS))
+        #expect(!publicKey.isSignature(signature, of: message))
+        #expect(!publicKey.isSignature(try key.sign(message), of: message, by: .rsaPSS))
+        #expect(!publicKey.isSignature(signature, of: message, by: .ecdsaP256))
+        #expect(throws: CryptoError.self) { try key.sign(message, by: .ed25519) }
+        try folder.write("message", message)
+        try folder.write("signature", signature)
+        func options(_ salt: Int) -> [String] {
+            ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:\(salt)"]
+        }
+        try folder.openSSL(options(32).inserted(into: folder.verify(.rsaPSS)))
+        try folder.openSSL(options(32).inserted(into: folder.sign(.rsaPSS)))
+        #expect(publicKey.isSignature(try folder.read("signature"), of: message, by: .rsaPSS))
+        // RFC 7518 section 3.5: the salt is as long as the digest.
+        try folder.openSSL(options(20).inserted(into: folder.sign(.rsaPSS)))
+        #expect(!publicKey.isSignature(try folder.read("signature"), of: message, by: .rsaPSS))
+        #expect(throws: CryptoError.self) {
+            try PrivateKey(ed25519: Array(repeating: 1, count: 32)).sign(message, by: .rsaPSS)
         }
     }
 
@@ -217,6 +280,11 @@ private final class Folder {
 
     /// Throws if it says no.
     func openSSL(_ arguments: [String]) throws { try runOpenSSL(arguments, in: url.path) }
+}
+
+extension [String] {
+    /// Options of `openssl dgst` before the file that it works on, which comes last.
+    fileprivate func inserted(into command: [String]) -> [String] { command.dropLast() + self + command.suffix(1) }
 }
 
 private func octets(_ hex: String) -> [UInt8] {

@@ -29,6 +29,13 @@ import Testing
         "@@@@", "[[[[", "````", "{{{{",
     ]
 
+    /// RFC 7515 appendix C, and the alphabets of both.
+    @Test(arguments: [("", []), ("A-z_4ME", [3, 236, 255, 224, 193]), ("Zg", [0x66]), ("-_-_", [0xFB, 0xFF, 0xBF])])
+    func url(_ encoded: String, _ octets: [UInt8]) { #expect(Base64.decode(url: encoded.utf8) == octets) }
+
+    @Test(arguments: ["A", "AAAAA", "Zg==", "Zm8=", "=", "Zh", "Zm9", "+/+/", "Zm9 ", "Zm9v\n", "Zm\09", "Zmé"])
+    func isRefusedOfURL(_ text: String) { #expect(Base64.decode(url: text.utf8) == nil) }
+
     @Test(arguments: refused) func isRefused(_ text: String) { #expect(Base64.decode(Array(text.utf8)) == nil) }
 
     @Test func fixtures() throws {

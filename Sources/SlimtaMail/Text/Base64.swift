@@ -1,6 +1,7 @@
-// Base64 (RFC 4648 section 4), for SASL on both sides. Strict: what another decoder would read otherwise is refused here.
+// Base64 (RFC 4648 section 4), for SASL on both sides, and base64url (section 5) for tokens. Strict: what another decoder
+// would read otherwise is refused here.
 
-/// Standard base64 with padding.
+/// Standard base64 with padding, and base64url without.
 package enum Base64 {
     private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
     private static let values: [UInt8] = {
@@ -48,6 +49,21 @@ package enum Base64 {
         default: return nil
         }
         return octets
+    }
+
+    /// The octets that `text` encodes as base64url without padding (RFC 7515 section 2); nil if it does not, or not
+    /// canonically.
+    package static func decode(url text: some Collection<UInt8>) -> [UInt8]? {
+        var standard = text.map { octet in
+            switch octet {
+            case UInt8(ascii: "-"): UInt8(ascii: "+")
+            case UInt8(ascii: "_"): UInt8(ascii: "/")
+            case UInt8(ascii: "+"), UInt8(ascii: "/"), UInt8(ascii: "="): 0 as UInt8
+            default: octet
+            }
+        }
+        standard += repeatElement(UInt8(ascii: "="), count: -standard.count & 3)
+        return decode(standard)
     }
 
     /// The text for `octets`.
