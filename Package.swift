@@ -37,7 +37,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 /// variable, and what else that takes); everybody else gets the same code as tests that replay what was found.
 let fuzzed: [Target.Dependency] = [
     "SlimtaMail", "SlimtaSPF", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet", "SlimtaDNS", "SlimtaStorage",
-    "SlimtaEdge", "SlimtaRelay",
+    "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto",
     "SlimtaRules", "SlimtaConfiguration", "SlimtaPipe", nioCore, nioEmbedded, nioHTTP1,
 ]
 let fuzzers: Target =
