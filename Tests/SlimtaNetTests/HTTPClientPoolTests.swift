@@ -283,6 +283,30 @@ private func post(key: String? = nil, _ body: String = "x") -> HTTPQuestion {
         #expect(asked() < 256, "16 MiB")
     }
 
+    /// A server that has taken all there is waits for us: its time does not pass while we read the next part, or find out
+    /// that there is none.
+    @Test func whoWaitsForUs() async throws {
+        let server = try LyingServer { connection, head in
+            guard let end = head.firstRange(of: "\r\n\r\n") else { return }
+            _ = connection.count(to: 13 - head[end.upperBound...].utf8.count)
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nread")
+        }
+        defer { server.stop() }
+        var limits = HTTPClientLimits()
+        limits.transfer.stallTimeout = .milliseconds(100)
+        let stream = HTTPRequestStream(length: 9) {
+            let left = Counter(3)
+            return {
+                try await Task.sleep(for: .milliseconds(350))
+                return left.add(-1) >= 0 ? ByteBuffer(string: "end") : nil
+            }
+        }
+        let client = keeping()
+        let question = HTTPQuestion("POST", "/", body: ByteBuffer(string: "head"), stream: stream)
+        #expect(await answer(client, question, from: server, limits: limits).text == "200 read")
+        await client.shutDown()
+    }
+
     /// Who reads an octet now and then.
     @Test func whoReadsSlowly() async throws {
         let server = try LyingServer { connection, _ in

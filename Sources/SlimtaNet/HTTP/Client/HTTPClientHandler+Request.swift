@@ -17,6 +17,7 @@ extension HTTPClientHandler {
         answer = nil
         meter.begin(limit: call.limits.head)
         unsent = 0
+        awaitsBody = call.stream != nil
         transfer = TransferWatch(call.limits.transfer, at: .now())
         moveDeadline()
         context.write(wrapOutboundOut(.head(call.head)), promise: nil)
@@ -40,6 +41,7 @@ extension HTTPClientHandler {
     /// The last octets and the end at once: an answer that is quick is none before the end.
     func endBody(with last: ByteBuffer, of call: HTTPCall) {
         guard isSending(call), let context else { return }
+        awaitsBody = false
         write(last, of: call, context)
         if isSending(call) { finishRequest(call, context) }
     }

@@ -38,6 +38,8 @@ final class HTTPClientHandler: ChannelInboundHandler {
     var transfer: TransferWatch?
     /// Octets of it that the system has not taken yet.
     var unsent = 0
+    /// Whether more of its body is still to come from the caller.
+    var awaitsBody = false
     private var timer = SessionTimer()
 
     /// `call` is the first one.
@@ -238,10 +240,11 @@ final class HTTPClientHandler: ChannelInboundHandler {
 
     // MARK: Deadlines
 
-    /// The request moves, and its deadline with it.
+    /// The request moves, and its deadline with it. While the next part of the body is still to come from us, the server
+    /// keeps nobody waiting.
     func moveDeadline() {
         guard let transfer, let call else { return }
-        setDeadline(min(transfer.deadline, call.requestEnd))
+        setDeadline(unsent == 0 && awaitsBody ? call.requestEnd : min(transfer.deadline, call.requestEnd))
     }
 
     func setDeadline(_ deadline: NIODeadline) {
