@@ -77,6 +77,27 @@ import Testing
         try FileManager.default.moveItem(atPath: place.path + "-away", toPath: place.path)
     }
 
+    /// However many files somebody has, and whatever their age: those of others are among what is known.
+    @Test(.enabled(if: geteuid() == 0, "files are given away")) func whoHasManyFilesKeepsOutNobody() throws {
+        let place = try Folder()
+        func give(_ name: String, to owner: uid_t, modified: Int) throws {
+            try place.write(name, "x")
+            let path = "\(place.path)/\(name)"
+            #expect(chown(path, owner, owner) == 0)
+            let times = [timeval(tv_sec: modified, tv_usec: 0), timeval(tv_sec: modified, tv_usec: 0)]
+            #expect(utimes(path, times) == 0)
+        }
+        for number in 0..<50 { try give("many\(number)", to: 1001, modified: number) }
+        for number in 0..<20 { try place.write("empty\(number)", "") }
+        for number in 0..<3 { try give("few\(number)", to: 1002, modified: 2000 + number) }
+        let content = try PickupFolder(place.path).content(limit: 8, leavesLinked: false)
+        #expect(
+            content.files.map(\.name.description) == [
+                "many0", "many1", "many2", "many3", "many4", "few0", "few1", "few2",
+            ])
+        #expect(!content.isAll)
+    }
+
     @Test func oneOwnerAtATime() throws {
         let place = try Folder()
         var folder: PickupFolder? = try PickupFolder(place.path)

@@ -358,6 +358,7 @@ func record(_ text: String, at location: SourceLocation = #_sourceLocation) {
         folder.open()
         var changes = FolderChanges()
         changes.lose()
+        folder.pass(.seconds(1))
         folder.machine.changed(changes, folder.now)
         folder.scan([Self.file("a")])
         #expect(folder.take() == ["a"])
@@ -366,7 +367,26 @@ func record(_ text: String, at location: SourceLocation = #_sourceLocation) {
         for number in 0...Machine.limit { changes.tell("\(number)", .moved) }
         folder.machine.changed(changes, folder.now)
         #expect(folder.submit() != nil)
+        folder.pass(.seconds(1))
         folder.scan()
+    }
+
+    /// Somebody makes and removes files without end: files of others are taken all the same.
+    @Test(arguments: [1, Machine.limit + 1]) func aFloodOfEventsKeepsNothingFromBeingTaken(_ count: Int) {
+        var folder = Folder()
+        folder.open([Self.file("a")])
+        for _ in 0..<10 {
+            var changes = FolderChanges()
+            for number in 0..<count { changes.tell("flood\(number)", .created) }
+            folder.machine.changed(changes, folder.now)
+            switch folder.next() {
+            case .look(let names): folder.machine.looked(names.map { ($0, nil) }, folder.now)
+            case .scan: folder.machine.scanned([Self.file("a")], taken: [], isAll: true, wall: 0, folder.now)
+            case .take(let files): return #expect(files == [Self.file("a")])
+            case let action: return record("\(action)")
+            }
+        }
+        record("nothing is taken")
     }
 
     @Test func aFolderThatGoesAndComesAgain() throws {

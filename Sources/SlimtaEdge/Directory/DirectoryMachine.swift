@@ -55,7 +55,7 @@ struct DirectoryMachine {
     static let quiet = Duration.seconds(5)
     /// inotify loses events, and some file systems have none.
     static let scanInterval = Duration.seconds(60)
-    /// Between scans of a folder that has more files than are known at once.
+    /// Between scans of a folder that has more files than are known at once, or in which more happens than is kept.
     private static let moreInterval = Duration.seconds(1)
     /// Between attempts to open it.
     private static let openInterval = Duration.seconds(1)
@@ -81,6 +81,10 @@ struct DirectoryMachine {
     /// Files that still have another name: when they are looked at again, and how often.
     private var linked: [PickupName: (at: Instant, left: Int)] = [:]
     private var scanAt: Instant
+    /// Before that no loss of events leads to a scan.
+    private var scanNotBefore: Instant
+    /// Names were looked at last: now files are taken, if there are any.
+    private var hasLooked = false
     /// The last scan found more than is kept: when the next one may be.
     private var moreAt: Instant?
     private var roomAt: Instant
@@ -90,8 +94,7 @@ struct DirectoryMachine {
         self.settle = settle
         self.isByOwner = isByOwner
         phase = .closed(tryAt: now)
-        scanAt = now
-        roomAt = now
+        (scanAt, scanNotBefore, roomAt) = (now, now, now)
     }
 
     /// Messages that are being submitted, or are and their files still there.
@@ -125,14 +128,17 @@ struct DirectoryMachine {
             return isEnd ? .end : .close
         }
         if scanAt <= now { return .scan }
+        let room = roomAt <= now ? min(Self.slots - busyCount, Self.limit - taken.count) : 0
+        let files = room > 0 ? whole(now, room) : []
         let names = Set(noticed.keys).union(linked.filter { $0.value.at <= now }.keys)
-        if !names.isEmpty { return .look(names.sorted()) }
-        let room = min(Self.slots - busyCount, Self.limit - taken.count)
-        if room > 0, roomAt <= now {
-            let files = whole(now, room)
-            if !files.isEmpty { return .take(files) }
-            if let moreAt, moreAt <= now { return .scan }
+        // By turns: whoever makes and removes files without end keeps nobody's from being taken.
+        if !names.isEmpty, files.isEmpty || !hasLooked {
+            hasLooked = true
+            return .look(names.sorted())
         }
+        hasLooked = false
+        if !files.isEmpty { return .take(files) }
+        if room > 0, let moreAt, moreAt <= now { return .scan }
         return .wait(until: nextTime(now))
     }
 
@@ -154,9 +160,9 @@ struct DirectoryMachine {
         return .submit(first.file)
     }
 
-    /// The oldest that are whole.
+    /// The oldest that are whole, and to which nothing has happened since.
     private func whole(_ now: Instant, _ count: Int) -> [PickupFile] {
-        folder.filter { wholeAt($0.key, $0.value).map { $0 <= now } ?? false }
+        folder.filter { noticed[$0.key] == nil && wholeAt($0.key, $0.value).map { $0 <= now } ?? false }
             .sorted { ($0.value.facts.modified, $0.key) < ($1.value.facts.modified, $1.key) }
             .prefix(count).map { PickupFile(name: $0.key, facts: $0.value.facts) }
     }
@@ -227,12 +233,13 @@ struct DirectoryMachine {
             if change.event != .written { noticed[change.name] = change.event }
         }
         if changes.hasLost || max(noticed.count, written.count) > Self.limit {
-            (noticed, written, scanAt) = ([:], [], now)
+            (noticed, written) = ([:], [])
+            scanAt = min(scanAt, max(now, scanNotBefore))
         }
     }
 
-    /// The oldest files of the folder, and those in `taken`, as many as ``limit`` of each. Files that wait for the end of
-    /// their other names are not among them.
+    /// The oldest files of the folder, and those in `taken`, as many as ``limit`` of each. Files that are empty or wait for the
+    /// end of their other names are not among them.
     ///
     /// - Parameters:
     ///   - wall: the time of day, in nanoseconds since the epoch.
@@ -240,7 +247,7 @@ struct DirectoryMachine {
     mutating func scanned(
         _ files: [PickupFile], taken found: [TakenFile], isAll: Bool, wall: Int64, _ now: Instant
     ) {
-        scanAt = now + Self.scanInterval
+        (scanAt, scanNotBefore) = (now + Self.scanInterval, now + Self.moreInterval)
         moreAt = isAll ? nil : now + Self.moreInterval
         let old = folder
         folder = [:]

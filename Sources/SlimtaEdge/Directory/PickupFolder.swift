@@ -18,7 +18,7 @@ final class PickupFolder: Sendable {
 
     /// What is in it.
     struct Content: Sendable {
-        /// The oldest.
+        /// The oldest, of each owner as many as of any other that has so many.
         var files: [PickupFile] = []
         var taken: [TakenFile] = []
         /// Whether there are no more files than that.
@@ -80,20 +80,29 @@ final class PickupFolder: Sendable {
 
     // MARK: Looking
 
-    /// Reads it. Of files with a second name, which is to go, none is told if `leavesLinked`.
+    /// Reads it. What is not ready is not told, lest it stand before what is: empty files, and if `leavesLinked` those with a
+    /// second name, which is to go.
     func content(limit: Int, leavesLinked: Bool) throws(Problem) -> Content {
         var content = Content()
-        for name in try names(in: descriptor) where name.mayBeMessage {
-            guard let facts = facts(of: name), !(leavesLinked && facts.links > 1) else { continue }
+        try forEachName(in: descriptor) { name in
+            guard name.mayBeMessage, let facts = facts(of: name), facts.size > 0, !(leavesLinked && facts.links > 1)
+            else { return }
             content.files.append(PickupFile(name: name, facts: facts))
             if content.files.count >= 2 * limit { content.keepOldest(limit) }
         }
         content.keepOldest(limit)
-        content.taken = try names(in: taken).compactMap { TakenFile($0) }.sorted { $0.id < $1.id }
-        if content.taken.count > limit { content.taken.removeSubrange(limit...) }
+        try forEachName(in: taken) { name in
+            if let file = TakenFile(name) { content.taken.append(file) }
+            if content.taken.count >= 2 * limit { content.keepFirstTaken(limit) }
+        }
+        content.keepFirstTaken(limit)
         // What a crash left here may be here in memory alone.
         if !content.taken.isEmpty { try sync() }
-        content.failedCount = try names(in: failed).count { !$0.octets.suffix(7).elementsEqual(".reason".utf8) }
+        try forEachName(in: failed) { name in
+            if !name.octets.suffix(Self.reasonSuffix.count).elementsEqual(Self.reasonSuffix) {
+                content.failedCount += 1
+            }
+        }
         content.isThere = isThere
         return content
     }
@@ -113,7 +122,8 @@ final class PickupFolder: Sendable {
         return FileFacts(status)
     }
 
-    private func names(in folder: CInt) throws(Problem) -> [PickupName] {
+    /// One at a time: there may be millions.
+    private func forEachName(in folder: CInt, _ body: (PickupName) -> Void) throws(Problem) {
         // A descriptor of its own: where it has been read to is part of one.
         let copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard copy >= 0, let stream = fdopendir(copy) else {
@@ -122,13 +132,11 @@ final class PickupFolder: Sendable {
             throw Problem("cannot read \(path)", number)
         }
         defer { closedir(stream) }
-        var names: [PickupName] = []
         while let entry = readdir(stream) {
             // Where the file system does not say what it is, it is looked at.
             guard [UInt8(DT_REG), UInt8(DT_UNKNOWN)].contains(entry.pointee.d_type) else { continue }
-            names.append(withUnsafeBytes(of: entry.pointee.d_name) { PickupName($0.prefix { $0 != 0 }) })
+            body(withUnsafeBytes(of: entry.pointee.d_name) { PickupName($0.prefix { $0 != 0 }) })
         }
-        return names
     }
 
     // MARK: Taking
@@ -217,11 +225,24 @@ final class PickupFolder: Sendable {
 }
 
 extension PickupFolder.Content {
+    /// The oldest of each owner, then the second of each, and so on: whoever has very many files, which may be of any age and
+    /// never be whole, keeps out nobody else's.
     fileprivate mutating func keepOldest(_ count: Int) {
         guard files.count > count else { return }
         files.sort { ($0.facts.modified, $0.name) < ($1.facts.modified, $1.name) }
-        files.removeSubrange(count...)
+        var counts: [UInt32: Int] = [:]
+        let ranks = files.map { file in
+            counts[file.facts.owner, default: 0] += 1
+            return counts[file.facts.owner, default: 0]
+        }
+        let kept = ranks.indices.sorted { (ranks[$0], $0) < (ranks[$1], $1) }.prefix(count).sorted()
+        files = kept.map { files[$0] }
         isAll = false
+    }
+
+    fileprivate mutating func keepFirstTaken(_ count: Int) {
+        taken.sort { $0.id < $1.id }
+        if taken.count > count { taken.removeSubrange(count...) }
     }
 }
 
