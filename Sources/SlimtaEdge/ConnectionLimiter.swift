@@ -9,7 +9,8 @@ package final class ConnectionLimiter: Sendable {
     package struct Limits: Hashable, Sendable {
         /// Of all edges together.
         package var total: Int
-        /// From one IPv4 address or one IPv6 /64: the smallest network that a customer gets.
+        /// From one IPv4 address or one IPv6 /64, the smallest network that a customer gets; and of one user of this machine
+        /// where users are told apart.
         package var perAddress: Int
 
         /// Both are counts of open connections, 0: nobody is let in.
@@ -21,13 +22,21 @@ package final class ConnectionLimiter: Sendable {
 
     /// What connections are counted by.
     package struct Source: Hashable, Sendable {
-        private let network: IPAddress
+        private enum Kind: Hashable {
+            case network(IPAddress)
+            case user(UInt32)
+        }
+
+        private let kind: Kind
 
         /// nil for what has no address, such as a UNIX socket: that is not limited by address.
         init?(_ client: ConnectionFacts.Endpoint) {
             guard let address = client.address else { return nil }
-            network = address.customerNetwork
+            kind = .network(address.customerNetwork)
         }
+
+        /// A user of this machine.
+        init(user: UInt32) { kind = .user(user) }
     }
 
     private struct State {
@@ -87,6 +96,9 @@ package final class ConnectionLimiter: Sendable {
 
     /// Counts the client of a connection that is counted already; false, and not counted, if there are too many of it.
     func admit(_ client: Source?) -> Bool { state.withLock { $0.add(client) } }
+
+    /// A client that was admitted is gone; its connection is counted by who has it.
+    func dismiss(_ client: Source) { state.withLock { $0.remove(client) } }
 
     /// A connection from a proxy is gone.
     ///

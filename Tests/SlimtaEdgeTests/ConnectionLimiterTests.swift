@@ -33,6 +33,16 @@ private func source(_ text: String) throws -> ConnectionLimiter.Source? {
         #expect(limiter.count == 3)
     }
 
+    /// A user of this machine counts beside the connection that is counted already.
+    @Test func users() throws {
+        let limiter = ConnectionLimiter(.init(total: 10, perAddress: 2))
+        let (one, two) = (ConnectionLimiter.Source(user: 1), ConnectionLimiter.Source(user: 2))
+        #expect(limiter.admit(one) && limiter.admit(one) && !limiter.admit(one) && limiter.admit(two))
+        #expect(limiter.count == 0)
+        limiter.dismiss(one)
+        #expect(limiter.admit(one) && !limiter.admit(one))
+    }
+
     /// A client behind a proxy counts as its own address does elsewhere, and for the proxy, which never has all.
     @Test func proxies() throws {
         let limiter = ConnectionLimiter(.init(total: 10, perAddress: 2))

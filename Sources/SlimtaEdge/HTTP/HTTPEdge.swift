@@ -22,7 +22,8 @@ package final class HTTPEdge: Edge {
         group: any EventLoopGroup, logger: Logger
     ) {
         let log = SessionLog(logger)
-        shared = HTTPSessions(settings, submissions: submissions, log: log, eventLoop: group.any())
+        shared = HTTPSessions(
+            settings, limiter: limiter, submissions: submissions, log: log, eventLoop: group.any())
         connections = EdgeConnections(shared, settings, limiter: limiter, group: group, log: log)
     }
 
@@ -51,8 +52,9 @@ package final class HTTPEdge: Edge {
 }
 
 /// HTTP on the connections of an edge: what they share.
-private final class HTTPSessions: EdgeProtocol, HTTPService {
+final class HTTPSessions: EdgeProtocol, HTTPService {
     let settings: Mutex<HTTPEdgeSettings>
+    private let limiter: ConnectionLimiter
     private let submissions: any Submissions & SubmissionStates
     private let keys: SubmissionKeys
     private let log: SessionLog
@@ -65,9 +67,10 @@ private final class HTTPSessions: EdgeProtocol, HTTPService {
     private static let turnedAwayLimit = 16
 
     init(
-        _ settings: HTTPEdgeSettings, submissions: any Submissions & SubmissionStates, log: SessionLog,
-        eventLoop: any EventLoop
+        _ settings: HTTPEdgeSettings, limiter: ConnectionLimiter, submissions: any Submissions & SubmissionStates,
+        log: SessionLog, eventLoop: any EventLoop
     ) {
+        self.limiter = limiter
         self.eventLoop = eventLoop
         self.settings = Mutex(settings)
         self.submissions = submissions
@@ -81,8 +84,26 @@ private final class HTTPSessions: EdgeProtocol, HTTPService {
         _ connection: ConnectionFacts, on channel: any Channel, _ settings: HTTPEdgeSettings
     ) throws -> EventLoopFuture<Void> {
         HTTPPeer.of(connection, on: channel).flatMapThrowing { peer in
+            guard self.admit(peer, on: channel, settings) else {
+                return try self.turnAway(on: channel, settings, inSilence: false)
+            }
             try HTTPServer.serve(channel, peer, self, settings.limits, tls: settings.tls)
         }
+    }
+
+    /// Where the kernel says whose a connection is, a user may have as many as an address: else one could take them all.
+    private func admit(_ peer: HTTPPeer, on channel: any Channel, _ settings: HTTPEdgeSettings) -> Bool {
+        guard case .process = settings.authenticator, let process = peer.process else { return true }
+        let source = ConnectionLimiter.Source(user: process.uid)
+        guard limiter.admit(source) else {
+            log.log(
+                .info, "too many connections",
+                ["client": "\(peer.connection.peer)", "edge": "\(settings.name)", "user": "\(process.uid)"],
+                source: source, on: channel.eventLoop)
+            return false
+        }
+        channel.closeFuture.whenComplete { _ in self.limiter.dismiss(source) }
+        return true
     }
 
     func turnAway(on channel: any Channel, _ settings: HTTPEdgeSettings, inSilence: Bool) throws {

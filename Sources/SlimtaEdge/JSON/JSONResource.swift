@@ -16,7 +16,7 @@ package struct JSONResource: HTTPResource {
     /// - Parameters:
     ///   - version: ours, as the description has it.
     ///   - messageSize: octets of the largest message. Requests that are being read and composed may have twice as many
-    ///     together; who comes then is told to come again.
+    ///     together, those of one submitter half of that; who comes then is told to come again.
     package init(version: String, messageSize: Int) {
         self.version = version
         room = JSONRoom(octets: 2 * messageSize)
@@ -71,11 +71,12 @@ package struct JSONResource: HTTPResource {
         try checkType(exchange.request)
         let limit = exchange.settings.submission.rules.messageSize
         guard exchange.request.length ?? 0 <= limit else { throw Problem.tooLarge(limit) }
-        let space = try room.take(exchange.request.length ?? limit)
-        defer { room.giveBack(space) }
+        let share = JSONRoom.Share(of: room, for: exchange.submitter(login))
+        defer { share.giveBack() }
+        try share.look(exchange.request.length ?? 0)
         let opening = await KeyedRequest.open(exchange, as: login)
         if case .refused(let refusal) = opening { throw Problem(refusal) }
-        let octets = try await read(body, limit)
+        let octets = try await read(body, limit, share)
         let fingerprint = Self.fingerprint(of: octets)
         let submission = MessageSubmission(
             settings: exchange.settings.submission, submissions: exchange.submissions)
@@ -134,10 +135,11 @@ package struct JSONResource: HTTPResource {
     }
 
     /// The whole body: JSON can only be read then.
-    private func read(_ body: HTTPBody, _ limit: Int) async throws -> ByteBuffer {
+    private func read(_ body: HTTPBody, _ limit: Int, _ share: JSONRoom.Share) async throws -> ByteBuffer {
         var octets = ByteBuffer()
         while var piece = try await body.next() {
             guard octets.readableBytes + piece.readableBytes <= limit else { throw Problem.tooLarge(limit) }
+            try share.grow(to: octets.readableBytes + piece.readableBytes)
             octets.writeBuffer(&piece)
         }
         return octets
@@ -177,24 +179,69 @@ package struct JSONResource: HTTPResource {
     }
 }
 
-/// How much of requests is in memory: each has all of it there at once.
+/// How much of requests is in memory: each has all of it there at once. What has come counts, not what is announced, and
+/// nobody has more than half: who sends slowly keeps nobody else out.
 private final class JSONRoom: Sendable {
-    private let left: Mutex<Int>
+    /// Octets of each request that need no room.
+    private static let free = 16 << 10
 
-    init(octets: Int) { left = Mutex(octets) }
-
-    /// Takes so many octets, or none.
-    func take(_ count: Int) throws(Problem) -> Int {
-        let isThere = left.withLock { left in
-            guard left >= count else { return false }
-            left -= count
-            return true
-        }
-        guard isThere else { throw Problem(.unavailable, "Too many large requests are in progress.") }
-        return count
+    private struct State {
+        var left: Int
+        var held: [Submitter: Int] = [:]
     }
 
-    func giveBack(_ count: Int) { left.withLock { $0 += count } }
+    private let most: Int
+    private let state: Mutex<State>
+
+    init(octets: Int) {
+        most = octets / 2
+        state = Mutex(State(left: octets))
+    }
+
+    /// What one request has of it.
+    final class Share {
+        private let room: JSONRoom
+        private let submitter: Submitter
+        private var count = 0
+
+        init(of room: JSONRoom, for submitter: Submitter) {
+            self.room = room
+            self.submitter = submitter
+        }
+
+        /// Throws if so many octets would find no room now.
+        func look(_ octets: Int) throws(Problem) {
+            try room.state.withLock { (state) throws(Problem) in _ = try taking(octets, state) }
+        }
+
+        /// So many octets are there. Throws if there is no room for them.
+        func grow(to octets: Int) throws(Problem) {
+            count = try room.state.withLock { (state) throws(Problem) in
+                let more = try taking(octets, state)
+                state.left -= more
+                state.held[submitter, default: 0] += more
+                return count + more
+            }
+        }
+
+        /// The request is done.
+        func giveBack() {
+            room.state.withLock { state in
+                state.left += count
+                let held = state.held[submitter, default: 0] - count
+                state.held[submitter] = held > 0 ? held : nil
+            }
+            count = 0
+        }
+
+        private func taking(_ octets: Int, _ state: State) throws(Problem) -> Int {
+            let more = max(0, octets - JSONRoom.free - count)
+            guard more <= state.left, state.held[submitter, default: 0] + more <= room.most else {
+                throw Problem(.unavailable, "Too many large requests are in progress.")
+            }
+            return more
+        }
+    }
 }
 
 extension Problem {

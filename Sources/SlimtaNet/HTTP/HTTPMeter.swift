@@ -30,6 +30,8 @@ final class HTTPMeter: ChannelDuplexHandler {
     private var lingering: Scheduled<Void>?
     /// Whether the client may still be sending what is not read any more.
     var isUnread = false
+    /// The client has closed its side: nothing more comes.
+    private var isInputClosed = false
 
     init(limit: Int, closesHalf: Bool = true) {
         self.limit = limit
@@ -58,7 +60,7 @@ final class HTTPMeter: ChannelDuplexHandler {
     }
 
     func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
-        guard isUnread, mode == .all else { return context.close(mode: mode, promise: promise) }
+        guard isUnread, !isInputClosed, mode == .all else { return context.close(mode: mode, promise: promise) }
         context.channel.closeFuture.cascade(to: promise)
         guard lingering == nil else { return }
         octets = 0
@@ -67,9 +69,12 @@ final class HTTPMeter: ChannelDuplexHandler {
         context.read()
     }
 
-    /// The client has seen why it need not go on.
+    /// While lingering: the client has seen why it need not go on.
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if lingering != nil, case ChannelEvent.inputClosed = event { return context.close(promise: nil) }
+        if case ChannelEvent.inputClosed = event {
+            isInputClosed = true
+            if lingering != nil { return context.close(promise: nil) }
+        }
         context.fireUserInboundEventTriggered(event)
     }
 

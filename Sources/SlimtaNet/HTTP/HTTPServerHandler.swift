@@ -20,9 +20,10 @@ final class HTTPServerHandler: ChannelDuplexHandler {
         case drain
     }
 
-    /// How much is read at a time once there is a body.
+    /// How much is read at a time once there is a body, and how much of it is passed on at once.
+    private static let pieceOfBody = 16384
     private static let allocatorForBodies = AdaptiveRecvByteBufferAllocator(
-        minimum: 4096, initial: 16384, maximum: 16384)
+        minimum: 4096, initial: pieceOfBody, maximum: pieceOfBody)
 
     private let limits: HTTPLimits
     private let meter: HTTPMeter
@@ -37,6 +38,8 @@ final class HTTPServerHandler: ChannelDuplexHandler {
     private var isEnded = false
     private var isDraining = false
     private var readsMuch = false
+    /// Of a body, what came in the read that goes on.
+    private var content = ByteBuffer()
     /// Of the head or body that is awaited.
     private var asking = SessionTimer()
     /// While a body comes in.
@@ -95,6 +98,8 @@ final class HTTPServerHandler: ChannelDuplexHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        // Behind the last answer: a request that was sent ahead must not be done, as nobody would be told of it.
+        guard !isEnded else { return meter.isUnread = true }
         switch unwrapInboundIn(data) {
         case .head(let head):
             (isWhole, isAnswered) = (false, false)
@@ -102,7 +107,12 @@ final class HTTPServerHandler: ChannelDuplexHandler {
         case .body(let octets):
             meter.content(octets.readableBytes)
             transfer?.moved(octets.readableBytes, at: context.eventLoop.now)
+            // To the service each piece is much more than a copy: chunks of an octet must not be pieces.
+            if content.readableBytes == 0 { content = octets } else { content.writeImmutableBuffer(octets) }
+            if content.readableBytes >= Self.pieceOfBody { passContent(context) }
+            return
         case .end:
+            passContent(context)
             isWhole = true
             meter.isUnread = false
             (transfer, transferEnd, asking.deadline) = (nil, nil, .distantFuture)
@@ -111,7 +121,15 @@ final class HTTPServerHandler: ChannelDuplexHandler {
         context.fireChannelRead(data)
     }
 
+    private func passContent(_ context: ChannelHandlerContext) {
+        guard content.readableBytes > 0 else { return }
+        let piece = content
+        content = ByteBuffer()
+        context.fireChannelRead(wrapInboundOut(.body(piece)))
+    }
+
     func channelReadComplete(context: ChannelHandlerContext) {
+        passContent(context)
         heldSince = context.eventLoop.now
         context.fireChannelReadComplete()
     }
@@ -151,7 +169,7 @@ final class HTTPServerHandler: ChannelDuplexHandler {
         case .body(let octets): context.write(wrapOutboundOut(.body(.byteBuffer(octets))), promise: promise)
         case .end(let trailer):
             // Before it is passed on: a request that waited for it comes in at once.
-            (isAnswered, hasBegunToAnswer, isEnded) = (true, false, isLast)
+            (isAnswered, hasBegunToAnswer, isEnded) = (true, false, isLast || isDraining)
             if isWhole { expectNext(context) } else { meter.isUnread = true }
             // Who answers may not know that this was the last one.
             if isDraining, let promise {

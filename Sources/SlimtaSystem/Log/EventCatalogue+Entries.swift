@@ -219,8 +219,8 @@ extension EventCatalogue {
             remedy: "If clients cannot connect: have the proxy send the header (HAProxy: send-proxy or send-proxy-v2)."),
         Entry(
             "d9450febc33b2215e385aace5e20c190", "too many connections",
-            "A client was turned away with 421: [limits] connections or connections_per_address is "
-                + "reached.",
+            "A client was turned away with 421, over HTTP with 503: [limits] connections or connections_per_address is "
+                + "reached; a user of this machine has as many to the sendmail socket as an address has elsewhere.",
             remedy: "If these are your own clients, raise the limit in slimta.conf and reload."),
 
         // Lookups
