@@ -38,7 +38,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 let fuzzed: [Target.Dependency] = [
     "SlimtaMail", "SlimtaSPF", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet", "SlimtaDNS", "SlimtaStorage",
     "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto",
-    "SlimtaRules", "SlimtaConfiguration", "SlimtaPipe", nioCore, nioEmbedded, nioHTTP1,
+    "SlimtaRules", "SlimtaConfiguration", "SlimtaPipe", nioCore, nioEmbedded, nioHTTP1, logging,
 ]
 let fuzzers: Target =
     Context.environment["SLIMTAD_FUZZ"] == nil
