@@ -94,6 +94,7 @@ extension Configuration {
             hasAllLists: root.isSound("dnsbl") && root.mistakes.document.isTellingAbsence(ofTable: "dnsbl"))
         limits.read(root.section("limits"))
         auth.read(root.section("auth"))
+        senders = SenderReader.read(root.section("sender_check"), tables: root.sections("senders"))
         forwards = Self.readForwards(root.sections("forward"))
         let spamAssassin = root.section("spamassassin")
         self.spamAssassin = SpamAssassinSettings(spamAssassin)

@@ -39,6 +39,7 @@ extension Configuration {
                 + "authenticated = true checks them too"
             warnings.append(Warning(keyPath: "spf", text: text))
         }
+        warnings += senderWarnings
         warnings += forwardWarnings
         if spamAssassin != nil, !queue.policies.contains(.spamassassin) {
             let text = "spamd is not asked: \"spamassassin\" is not in policies of [queue]"

@@ -29,6 +29,8 @@ package struct Configuration: Sendable, Equatable {
     package var limits = Limits()
     /// `[auth]`, for all edges.
     package var auth = Auth()
+    /// `[sender_check]` and `[[senders]]`, for all edges.
+    package var senders = SenderRules()
     /// `[[forward]]`, in the file's order: the first that is for a recipient counts.
     package var forwards: [ForwardRule] = []
     /// `[spamassassin]`; nil: nobody is asked.

@@ -70,6 +70,7 @@ struct SessionLines: Sendable {
         if let address = refusal.address { fields["address"] = "\(address)" }
         if let sender = refusal.sender { fields["sender"] = "\(sender)" }
         if let login = refusal.login { fields["login"] = "\(login)" }
+        if let allowed = refusal.allowed { fields["allowed"] = "\(allowed)" }
         for (name, value) in by { fields[name] = "\(value)" }
         log(.info, "refused", fields, login: login, on: eventLoop)
     }

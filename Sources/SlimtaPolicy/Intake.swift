@@ -58,12 +58,12 @@ package final class Intake: Submissions {
         let settings = settings.withLock { $0 }
         let context = PolicyContext(
             hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset,
-            newID: newID)
+            senders: terms.senders, newID: newID)
         let mail: PolicyMail
         do throws(PolicyRefusal) {
             mail = try settings.policies.apply(to: envelope, message, context)
         } catch {
-            log(.info, "refused by policy", envelope, message, session, ["reply": "\(error.reply)"])
+            refused(error, envelope, message, session)
             return completion(error.reply)
         }
         guard settings.policies.waits else {
@@ -74,10 +74,16 @@ package final class Intake: Submissions {
                 let mail = try await settings.policies.finish(mail, context)
                 store(mail, envelope, message, terms, receipt, session, completion)
             } catch {
-                log(.info, "refused by policy", envelope, message, session, ["reply": "\(error.reply)"])
+                refused(error, envelope, message, session)
                 completion(error.reply)
             }
         }
+    }
+
+    private func refused(_ refusal: PolicyRefusal, _ envelope: Envelope, _ message: Message, _ session: String) {
+        var fields: Logger.Metadata = ["reply": "\(refusal.reply)"]
+        if let allowed = refusal.allowed { fields["allowed"] = "\(allowed)" }
+        log(.info, "refused by policy", envelope, message, session, fields)
     }
 
     private func store(

@@ -33,7 +33,8 @@ package struct PolicyChain: Sendable {
     package init(_ steps: [PolicyStep], receivedHops: Int) {
         let all = steps.filter { !$0.isReceived } + steps.filter(\.isReceived)
         let immediate = all.prefix { $0.immediate != nil }
-        policies = [HeaderCheck(receivedHops: receivedHops), BccRemoval()] + immediate.compactMap(\.immediate)
+        policies =
+            [HeaderCheck(receivedHops: receivedHops), SenderCheck(), BccRemoval()] + immediate.compactMap(\.immediate)
         rest = Array(all[immediate.endIndex...])
     }
 
@@ -65,7 +66,22 @@ extension PolicyStep {
     fileprivate var isReceived: Bool { immediate is ReceivedPolicy }
 }
 
-/// Removes Bcc fields: the other recipients are not to see them (RFC 5322 section 3.6.3). Always second.
+/// Checks From and Sender of what a login sends, as it was received. Always second: what a header is has to be certain.
+struct SenderCheck: QueuePolicy {
+    func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
+        guard let senders = context.senders, let envelope = mail.envelopes.first else { return }
+        let edits: [HeaderSenders.Edit]
+        do throws(HeaderSenders.Refusal) {
+            edits = try senders.edits(
+                of: mail.header, in: mail.message.head, mailFrom: envelope.sender, allowsUTF8: envelope.smtpUTF8)
+        } catch {
+            throw PolicyRefusal(error.reply, allowed: senders.rights?.description)
+        }
+        mail.replace(edits)
+    }
+}
+
+/// Removes Bcc fields: the other recipients are not to see them (RFC 5322 section 3.6.3). Always third.
 struct BccRemoval: QueuePolicy {
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
         mail.remove(HeaderEnvelope.blindFields(of: mail.header, in: mail.message.head))

@@ -60,16 +60,20 @@ package struct PolicyContext: Sendable {
     package var now: Timestamp
     /// What the local zone adds to UTC, in seconds.
     package var zoneOffset: Int
+    /// What From and Sender are looked at for; nil: nothing.
+    package var senders: HeaderSenders?
     /// Makes the id of a further envelope at a time, beside one with the same message: the storage's business.
     package var newID: @Sendable (Timestamp, QueueID) -> QueueID
 
     /// What holds for one message: all its policies see the same time.
     package init(
-        hostname: String, now: Timestamp, zoneOffset: Int, newID: @escaping @Sendable (Timestamp, QueueID) -> QueueID
+        hostname: String, now: Timestamp, zoneOffset: Int, senders: HeaderSenders? = nil,
+        newID: @escaping @Sendable (Timestamp, QueueID) -> QueueID
     ) {
         self.hostname = hostname
         self.now = now
         self.zoneOffset = zoneOffset
+        self.senders = senders
         self.newID = newID
     }
 }
@@ -78,9 +82,14 @@ package struct PolicyContext: Sendable {
 package struct PolicyRefusal: Error, Hashable, Sendable {
     /// A 4xx or 5xx reply.
     package let reply: Reply
+    /// For the log: what the login may send as, if that is the reason.
+    package let allowed: String?
 
     /// Refuses with `reply`: 4xx if the client may try again, 5xx if it must not.
-    package init(_ reply: Reply) { self.reply = reply }
+    package init(_ reply: Reply, allowed: String? = nil) {
+        self.reply = reply
+        self.allowed = allowed
+    }
 }
 
 /// Runs between an edge and the storage. May change or split envelopes, prepend fields, or refuse the message.

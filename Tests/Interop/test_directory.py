@@ -99,7 +99,7 @@ def test_the_owner_is_the_login(owned):
     assert accepted and accepted[0]["client"] == "local"
     forged = "X-Envelope-Sender: root@mail.slimtad.test\nX-Envelope-Recipient: a@one.test\n" + mail("forged")
     owned.drop("forged", forged, owner=DAEMON)
-    assert "550 5.7.1" in owned.failed("forged")
+    assert "553 5.7.1" in owned.failed("forged")
     owned.drop("nameless", mail("nameless"), owner=54321)
     assert "54321" in owned.failed("nameless")
 

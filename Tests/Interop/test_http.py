@@ -258,7 +258,7 @@ def test_senders_of_a_login(make_slimtad):
     with HTTP(daemon.address) as http:
         assert http.ask(request(message(), Authorization=basic())).status == 200
         other = http.ask(request(message(), envelope(sender="a@other.test"), Authorization=basic()))
-        assert (other.status, other.reply[:3]) == (403, "550")
+        assert (other.status, other.reply[:3]) == (403, "553")
 
 
 def test_expectations(daemon):

@@ -100,9 +100,10 @@ import Testing
         #expect(run(&machine, { $0.identified(as: user) }).asked == ["connect", "hello c", "login root"])
         #expect(machine.session.mechanism == "EXTERNAL")
         let other = try request()
-        let refusal = Reply(550, .init(5, 7, 1), "<a@x.org> is not a sender that this login may use")
+        let refusal = Reply(553, .init(5, 7, 1), "<a@x.org> is not a sender that login root may use")
         #expect(run(&machine, { $0.begin(other) }).1 == .forbidden(refusal))
-        #expect(machine.takeRefusals().map(\.reply) == [refusal])
+        let refusals = machine.takeRefusals()
+        #expect(refusals.map(\.reply) == [refusal] && refusals.map(\.allowed) == ["root@x.org"])
         let own = try request(sender: "root@x.org")
         #expect(run(&machine, { $0.begin(own) }).1 == .goOn)
     }

@@ -486,6 +486,8 @@ struct FixedHostRelayTests {
         let outcomes = await trusting.attempt(Delivery(to: ["a@x.test"]))
         #expect(outcomes.map(\.result) == [.delivered])
         #expect(outcomes[0].tls != nil)
+        // Whoever submitted the message is not told (RFC 4954 section 5).
+        #expect(server.lines.contains("MAIL FROM:<sender@client.test> AUTH=<>"))
         await trusting.shutDown()
 
         // The password goes to nobody whom we do not know, and never in clear.

@@ -64,7 +64,10 @@ import Testing
         ("MAIL FROM:<\u{E9}@b> SMTPUTF8", mail("\u{E9}@b", smtpUTF8: true, parameters: 1)),
         ("MAIL FROM:<a@b> AUTH=<>", mail("a@b", submitter: "", parameters: 1)),
         ("MAIL FROM:<> AUTH=a+3Db@c", mail(nil, submitter: "a=b@c", parameters: 1)),
-        ("MAIL FROM:<> AUTH=a+3+G+@c", mail(nil, submitter: "a+3+G+@c", parameters: 1)),
+        ("MAIL FROM:<> AUTH=<a@c>", mail(nil, submitter: "a@c", parameters: 1)),
+        ("MAIL FROM:<> AUTH=+3C+3e", mail(nil, submitter: "", parameters: 1)),
+        ("MAIL FROM:<> AUTH=+22a+20b+22@c", mail(nil, submitter: "\"a b\"@c", parameters: 1)),
+        ("MAIL FROM:<> AUTH=j+C3+B6@c", mail(nil, submitter: "j\u{F6}@c", parameters: 1)),
         (
             "MAIL FROM:<a@b>  SIZE=5   BODY=8BITMIME  SMTPUTF8 AUTH=<>  ",
             mail("a@b", size: 5, body: .eightBitMIME, smtpUTF8: true, submitter: "", parameters: 4)
@@ -128,6 +131,11 @@ import Testing
         ("MAIL FROM:<a@b> SIZE=\u{661}", .badParameter), ("MAIL FROM:<a@b> BODY", .badParameter),
         ("MAIL FROM:<a@b> BODY=BINARYMIME", .badParameter), ("MAIL FROM:<a@b> BODY=", .badParameter),
         ("MAIL FROM:<a@b> SMTPUTF8=1", .badParameter), ("MAIL FROM:<a@b> SMTPUTF8=", .badParameter),
+        ("MAIL FROM:<> AUTH=a+3+G+@c", .badParameter), ("MAIL FROM:<> AUTH=a@b+", .badParameter),
+        ("MAIL FROM:<> AUTH=<a@b", .badParameter), ("MAIL FROM:<> AUTH=<", .badParameter),
+        ("MAIL FROM:<> AUTH=boss", .badParameter),
+        ("MAIL FROM:<> AUTH=a+0D+0A@b", .badParameter), ("MAIL FROM:<> AUTH=+FF@b", .badParameter),
+        ("MAIL FROM:<> AUTH=" + String(repeating: "+61", count: 167) + "@b", .badParameter),
         ("MAIL FROM:<a@b> AUTH", .badParameter), ("MAIL FROM:<a@b> AUTH=", .badParameter),
         ("MAIL FROM:<a@b> =", .badParameter),
         ("MAIL FROM:<a@b> =1", .badParameter), ("MAIL FROM:<a@b> -A=1", .badParameter),

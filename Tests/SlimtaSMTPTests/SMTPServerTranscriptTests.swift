@@ -134,6 +134,22 @@ import Testing
                 == events[...] + (isRight ? ["S: 503 5.5.1 Bad sequence of commands"] : ["password u:p", ok]))
     }
 
+    /// RFC 4954 section 5: AUTH= is for who was offered AUTH.
+    @Test func submitter() throws {
+        let commands =
+            "EHLO c\r\nMAIL FROM:<a@x.org> AUTH=<>\r\nRSET\r\nMAIL FROM:<a@x.org> AUTH=b+2Bc@y.org\r\nQUIT\r\n"
+        func told(_ configuration: SMTPServerConfiguration) throws -> [String] {
+            try transcript(Array(commands.utf8), configuration).filter {
+                $0.contains(" 2.1.0 ") || $0.contains(" 5.5.4 ")
+            }
+        }
+        let taken = "S: 250 2.1.0 <a@x.org> Ok"
+        let unknown = "S: 555 5.5.4 Parameter not recognized or not implemented"
+        #expect(try told(.test(authentication: .optional, plaintext: true)) == [taken, taken])
+        #expect(try told(.test(authentication: .none, plaintext: true)) == [unknown, unknown])
+        #expect(try told(.test(authentication: .optional)) == [unknown, unknown])
+    }
+
     @Test func authenticatedMessage() throws {
         var answers = SMTPSession.Answers()
         answers.senders = ["Me@x.org", "@y.org", "@\u{E9}.org"]
@@ -147,10 +163,10 @@ import Testing
                 """, answers: answers
             ).dropFirst(1 + hello.count)
                 == [
-                    "password u:p", ok, "S: 550 5.7.1 <other@x.org> is not a sender that this login may use",
-                    "S: 550 5.7.1 <a@evily.org> is not a sender that this login may use",
-                    "S: 550 5.7.1 <\"a@y.org\"@z.org> is not a sender that this login may use",
-                    "S: 550 5.7.1 <a@\u{E8}.org> is not a sender that this login may use",
+                    "password u:p", ok, "S: 553 5.7.1 <other@x.org> is not a sender that login u may use",
+                    "S: 553 5.7.1 <a@evily.org> is not a sender that login u may use",
+                    "S: 553 5.7.1 <\"a@y.org\"@z.org> is not a sender that login u may use",
+                    "S: 553 5.7.1 <a@\u{E8}.org> is not a sender that login u may use",
                     "room -", "S: 250 2.1.0 <> Ok", "S: 250 2.0.0 Ok",
                     "room -", "S: 250 2.1.0 <any@Y.org> Ok", "S: 250 2.0.0 Ok",
                     "room -", "S: 250 2.1.0 <a@\u{E9}.org> Ok", "S: 250 2.0.0 Ok",

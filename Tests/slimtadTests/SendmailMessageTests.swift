@@ -158,10 +158,10 @@ import Testing
         #expect(try result(503, #"{"reply": "452 4.3.1 Full"}"#).status == .temporary)
         #expect(try result(422, #"{"reply": "554 5.6.0 Bad header"}"#).status == .data)
         #expect(try result(422, #"{"reply": "552 5.3.4 Too large"}"#).status == .unavailable)
-        let forbidden = try result(403, #"{"reply": "550 5.7.1 <a@b> is not a sender that this login may use"}"#)
+        let forbidden = try result(403, #"{"reply": "553 5.7.1 <a@b> is not a sender that login u may use"}"#)
         #expect(forbidden.status == .notPermitted)
         #expect(
-            forbidden.complaints == ["the message is refused: 550 5.7.1 <a@b> is not a sender that this login may use"])
+            forbidden.complaints == ["the message is refused: 553 5.7.1 <a@b> is not a sender that login u may use"])
         #expect(try result(403, #"{"error": "user 65534 has no name"}"#).status == .notPermitted)
         #expect(SendmailResult(500, .null).status == .temporary)
         #expect(SendmailResult(notice: "later").status == .success)

@@ -32,8 +32,13 @@ package struct LocalUsers: Sendable {
         guard uid != Self.overflowID, uid != .max else { return nil }
         let found = try? await NIOThreadPool.singleton.runIfActive { [name] in name(uid) }
         guard let name = found ?? nil, !name.isEmpty else { return nil }
-        if trusted.contains(name) { return AuthenticatedUser(login: name) }
-        // A name that no mailbox can have may not send as anybody: no address is empty, and no list means anybody.
+        return user(named: name)
+    }
+
+    /// As ``user(_:)``, by the name that it has.
+    package func user(named name: String) -> AuthenticatedUser {
+        if trusted.contains(name) { return AuthenticatedUser(login: name, senders: ["*"]) }
+        // A name that no mailbox can have may not send as anybody: what is no entry stands for nobody.
         let mailbox = Mailbox(localName: name, domain: hostname)
         return AuthenticatedUser(login: name, senders: [mailbox?.text ?? ""], hasExtensions: true)
     }

@@ -10,7 +10,7 @@ package struct UsersFile: Sendable {
     package struct User: Hashable, Sendable {
         /// Of the password.
         package let hash: PasswordHash
-        /// The addresses that the user may send as: a mailbox, or "@domain". Empty: any.
+        /// The addresses that the user may send as, each as `SenderPattern` has it. Empty: any.
         package let senders: [String]
     }
 
@@ -96,7 +96,7 @@ package struct UsersFile: Sendable {
                 let sender = String(decoding: sender.drop { $0 == UInt8(ascii: " ") }, as: UTF8.self)
                 guard isSender(sender) else {
                     throw LineError(
-                        line: number, name: name, message: "\(quoted(sender)) is neither an address nor @domain")
+                        line: number, name: name, message: "\(quoted(sender)) is not \(SenderPattern.allowed)")
                 }
                 senders.append(sender)
             }
@@ -119,9 +119,9 @@ package struct UsersFile: Sendable {
             && octets.last != blank && !octets.contains(UInt8(ascii: ":")) && name.isVisible
     }
 
-    /// Whether `text` is a mailbox or "@domain".
+    /// Whether `text` can be one of a user's senders. A comma in it would part it.
     package static func isSender(_ text: String) -> Bool {
-        text.isVisible && Mailbox(parsing: text.hasPrefix("@") ? "x" + text : text) != nil
+        !text.utf8.contains(UInt8(ascii: ",")) && SenderPattern(text) != nil
     }
 
     /// Names that differ by case only, each group in order: `[auth] fold_case` cannot tell them apart.

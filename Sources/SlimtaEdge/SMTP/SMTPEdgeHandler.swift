@@ -292,6 +292,9 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         switch question {
         case .credentials(let credentials): check(credentials, context)
         case .room(let mail):
+            if let submitter = mail.submitter, !submitter.isEmpty {
+                log(.info, "AUTH= of MAIL is not believed", ["submitter": "<\(submitter)>"])
+            }
             submissions.refusal(
                 size: mail.size,
                 completion: here(context) { this, refusal in this.answered(refusal.map { .reply($0) } ?? .goOn) })
@@ -392,9 +395,10 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             client: ClientInfo(
                 address: clientAddress, name: submission.clientName, protocolWord: submission.protocolWord,
                 tls: submission.tls, login: submission.login, edge: settings.name))
-        let terms = gate?.terms(ofTransaction: machine.transactionNumber) ?? SubmissionTerms()
+        var terms = gate?.terms(ofTransaction: machine.transactionNumber) ?? SubmissionTerms()
+        terms.senders = submission.senders
         let peer = connection.peer.address
-        collector.finish { result in
+        collector.finish { [terms] result in
             switch result {
             case .success(let message):
                 self.submissions.submit(

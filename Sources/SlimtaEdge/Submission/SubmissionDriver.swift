@@ -248,6 +248,7 @@ final class SubmissionDriver {
                 edge: settings.name))
         var terms = gate?.terms(ofTransaction: machine.session.transactionNumber) ?? SubmissionTerms()
         terms.due = sendAt
+        terms.senders = submission.senders
         collector.finish { [terms] result in
             switch result {
             case .success(let message):

@@ -120,7 +120,8 @@ struct SubmissionMachine: Sendable {
         guard let mail, !accepted.isEmpty else { preconditionFailure("a message that was not begun") }
         let submission = SMTPServerMachine.Submission(
             sender: mail.sender, recipients: accepted.eachOnce, body: hasEightBit ? .eightBitMIME : mail.body,
-            smtpUTF8: mail.smtpUTF8, clientName: clientName, protocolWord: protocolWord, tls: tls, login: user?.login)
+            smtpUTF8: mail.smtpUTF8, clientName: clientName, protocolWord: protocolWord, tls: tls, login: user?.login,
+            senders: rules.header(of: user))
         self.mail = nil
         return go([.message(submission)])
     }
@@ -158,8 +159,8 @@ struct SubmissionMachine: Sendable {
     private mutating func advance() -> Step {
         while let question = plan.popLast() {
             if case .mail = question { transaction = 1 }
-            if let (reply, isForbidden) = objection(to: question) {
-                guard let outcome = refuse(question, with: reply) else { continue }
+            if let (reply, isForbidden, allowed) = objection(to: question) {
+                guard let outcome = refuse(question, with: reply, allowed: allowed) else { continue }
                 return fail(isForbidden ? .forbidden(reply) : outcome)
             }
             if case .data = question, accepted.isEmpty { return .done(.noRecipients) }
@@ -174,18 +175,20 @@ struct SubmissionMachine: Sendable {
     }
 
     /// What is decided without asking anybody.
-    private func objection(to question: Question) -> (Reply, isForbidden: Bool)? {
+    private func objection(to question: Question) -> (Reply, isForbidden: Bool, allowed: String?)? {
         switch question {
         case .mail(let mail):
             if let reply = rules.refusal(ofClient: user, isTrusted: isTrusted) {
                 // Where it can say who it is, it has only not done so yet.
-                return (reply, rules.authentication == .none)
+                return (reply, rules.authentication == .none, nil)
             }
-            if let reply = rules.refusal(of: mail.sender, from: user) { return (reply, true) }
-            return rules.refusal(ofSize: mail.size).map { ($0, false) }
+            if let (reply, allowed) = rules.refusal(of: mail.sender, from: user, smtpUTF8: mail.smtpUTF8) {
+                return (reply, true, allowed)
+            }
+            return rules.refusal(ofSize: mail.size).map { ($0, false, nil) }
         case .recipient(let recipient, _):
             return rules.refusal(of: recipient, smtpUTF8: mail?.smtpUTF8 ?? false, behind: accepted.count)
-                .map { ($0, false) }
+                .map { ($0, false, nil) }
         case .connect, .hello, .startTLS, .credentials, .login, .room, .data, .message, .end: return nil
         }
     }
@@ -209,8 +212,9 @@ struct SubmissionMachine: Sendable {
 
     /// The answer is no.
     ///
+    /// - Parameter allowed: what the login may send as, if that is the reason.
     /// - Returns: nil if the message goes on without what was asked about.
-    private mutating func refuse(_ question: Question, with reply: Reply) -> Outcome? {
+    private mutating func refuse(_ question: Question, with reply: Reply, allowed: String? = nil) -> Outcome? {
         var (sender, address): (Mailbox?, String?) = (mail?.sender, nil)
         var isRecipient = false
         let command: String
@@ -229,7 +233,8 @@ struct SubmissionMachine: Sendable {
         case .message(let submission), .end(let submission): (command, sender) = ("DATA", submission.sender)
         }
         refusals.append(
-            Refusal(reply: reply, command: command, address: address, sender: sender, login: user?.login))
+            Refusal(
+                reply: reply, command: command, address: address, sender: sender, login: user?.login, allowed: allowed))
         // RFC 5321 section 3.8; 521 as at the stages of a session.
         let endsAll = reply.code == 421 || reply.code == 521
         return isRecipient && !needsAll && !endsAll ? nil : .refused(reply)

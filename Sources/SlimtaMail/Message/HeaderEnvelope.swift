@@ -55,7 +55,7 @@ package struct HeaderEnvelope: Hashable, Sendable {
     }
 
     /// From the first Resent field on, up to what is none, or has a name again that the block has: the next block.
-    private static func newestResentBlock(
+    static func newestResentBlock(
         _ header: HeaderBlock, _ buffer: ByteBuffer
     ) -> ArraySlice<HeaderBlock.Field> {
         func resentName(_ field: HeaderBlock.Field) -> String? {

@@ -25,7 +25,10 @@ extension Unicode.Scalar {
 
     /// As it is where it is visible, else as its number: `\x1b`, `\u202e`, `\U000e0041`.
     package var visible: String {
-        if isVisible { return String(self) }
+        isVisible ? String(self) : asNumber
+    }
+
+    fileprivate var asNumber: String {
         let (prefix, digits) = value < 0x80 ? ("\\x", 2) : value < 0x10000 ? ("\\u", 4) : ("\\U", 8)
         return prefix + String(hexadecimal: value, digits: digits)
     }
@@ -38,6 +41,11 @@ extension StringProtocol {
     /// The text with what is not visible as numbers.
     package var visible: String {
         isVisible ? String(self) : unicodeScalars.reduce(into: "") { $0 += $1.visible }
+    }
+
+    /// As ``visible``, with what is not ASCII as numbers too: for replies to who has not asked for UTF-8.
+    package var visibleASCII: String {
+        unicodeScalars.reduce(into: "") { $0 += $1.isASCII ? $1.visible : $1.asNumber }
     }
 }
 

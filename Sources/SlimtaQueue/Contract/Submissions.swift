@@ -12,6 +12,8 @@ package struct SubmissionTerms: Hashable, Sendable {
     package var fields: [String]
     /// When the first attempt is to be made; nil: at once. Its id is of that time: from then on it grows old.
     package var due: Timestamp?
+    /// What is checked of From and Sender before anything is changed; nil: nothing.
+    package var senders: HeaderSenders?
 
     /// Without arguments: a message like any other.
     package init(heldReason: String? = nil, fields: [String] = [], due: Timestamp? = nil) {

@@ -59,7 +59,7 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
         switch kind {
         case .exact(let wanted): return Self.folded(text) == wanted.folded
         case .glob(let glob):
-            if Self.matches(Array(Self.folded(text).utf8)[...], glob.folded[...]) { return true }
+            if Glob.matches(Array(Self.folded(text).utf8)[...], glob.folded[...]) { return true }
             // Part of a label has no A-label, and `?` is a character of what the client wrote.
             return !text.isASCII && matches(asWritten: text) == true
         case .domain(let domain): return Self.domain(of: text) == domain
@@ -74,7 +74,7 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
         switch kind {
         case .exact(let wanted): return text.lowercased() == wanted.plain ?? wanted.folded
         case .glob(let glob):
-            return Self.matches(Array(text.lowercased().utf8)[...], (glob.plain ?? glob.folded)[...])
+            return Glob.matches(Array(text.lowercased().utf8)[...], (glob.plain ?? glob.folded)[...])
         case .expression(let expression): return Self.matches(expression, [text])
         case .domain, .below: return matches(text)
         }
@@ -162,30 +162,6 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
     private static func withoutLastDot(_ domain: String) -> String {
         domain.ends(with: ".") && domain.utf8.count > 1
             ? String(decoding: domain.utf8.dropLast(), as: UTF8.self) : domain
-    }
-
-    /// In time that is the product of both lengths at most: a `*` that did not work out is tried one octet further, and
-    /// only the last one.
-    private static func matches(_ text: ArraySlice<UInt8>, _ glob: ArraySlice<UInt8>) -> Bool {
-        var (t, g) = (text.startIndex, glob.startIndex)
-        var retry: (t: Int, g: Int)?
-        while t < text.endIndex {
-            if g < glob.endIndex, glob[g] == UInt8(ascii: "*") {
-                g += 1
-                retry = (t, g)
-            } else if g < glob.endIndex, glob[g] == UInt8(ascii: "?") {
-                t = text[(t + 1)...].firstIndex { $0 & 0xC0 != 0x80 } ?? text.endIndex
-                g += 1
-            } else if g < glob.endIndex, glob[g] == text[t] {
-                (t, g) = (t + 1, g + 1)
-            } else if let last = retry {
-                (t, g) = (last.t + 1, last.g)
-                retry = (t, g)
-            } else {
-                return false
-            }
-        }
-        return glob[g...].allSatisfy { $0 == UInt8(ascii: "*") }
     }
 
     /// Two that are written alike are the same.

@@ -202,6 +202,8 @@ extension SMTPClientMachine {
                 || transaction.recipients.contains(where: \.needsSMTPUTF8)
             if isInternational { out.writeStaticString(" SMTPUTF8") }
         }
+        // RFC 4954 section 5: whoever we say that we are, for whom it is we do not say.
+        if configuration.credentials != nil { out.writeStaticString(" AUTH=<>") }
         out.writeStaticString("\r\n")
     }
 

@@ -49,8 +49,8 @@ package struct MailCommand: Equatable, Sendable {
     package var body: BodyType = .sevenBit
     /// RFC 6531 section 3.4.
     package var smtpUTF8 = false
-    /// AUTH= without its encoding, empty for `<>` (RFC 4954 section 5); nil: it was not given. Not to be believed: it is told
-    /// to policy services alone.
+    /// AUTH= without its encoding, a mailbox or empty for `<>` (RFC 4954 section 5); nil: it was not given. Not to be
+    /// believed: it is told to policy services and the log alone.
     package var submitter: String?
     /// How many parameters there were: HELO sessions have none.
     package var parameterCount = 0

@@ -36,9 +36,11 @@ extension MailCommand {
                 guard parameter.value == nil else { throw .badParameter }
                 smtpUTF8 = true
             case "AUTH":
-                // RFC 4954 section 5: to be accepted wherever AUTH is offered. Who submitted is told by our own AUTH.
-                guard let value = parameter.value, !value.isEmpty else { throw .badParameter }
-                submitter = value == "<>" ? "" : xtextDecoded(value)
+                // RFC 4954 section 5: 500 octets at most; who submitted is told by our own AUTH.
+                guard let value = parameter.value, value.utf8.count <= 500, let name = submitterName(value) else {
+                    throw .badParameter
+                }
+                submitter = name
             default: throw .unknownParameter
             }
         }
@@ -153,20 +155,28 @@ private func decimal(_ text: String?) -> Int? {
     return Int(text) ?? .max
 }
 
-/// RFC 3461 section 4: "+" and two hexadecimal digits are an octet. What is no xtext stays as it is: nobody relies on it.
-private func xtextDecoded(_ text: String) -> String {
-    guard text.utf8.contains(UInt8(ascii: "+")) else { return text }
+/// What AUTH= says: a mailbox, or nothing for `<>`; nil if it is neither. curl puts brackets around the mailbox, too.
+private func submitterName(_ value: String) -> String? {
+    guard var octets = xtextDecoded(value) else { return nil }
+    if octets.first == UInt8(ascii: "<"), octets.last == UInt8(ascii: ">") {
+        octets = Array(octets[1..<octets.count - 1])
+    }
+    return octets.isEmpty ? "" : Mailbox(parsing: octets.span, allowsUTF8: true)?.text
+}
+
+/// RFC 3461 section 4: "+" and two hexadecimal digits are an octet; nil if it is no xtext.
+private func xtextDecoded(_ text: String) -> [UInt8]? {
     var octets: [UInt8] = []
     var rest = Array(text.utf8)[...]
     while let octet = rest.popFirst() {
-        if octet == UInt8(ascii: "+"), rest.count >= 2, let high = rest[rest.startIndex].hexadecimalValue,
-            let low = rest[rest.startIndex + 1].hexadecimalValue
-        {
-            octets.append(high << 4 | low)
-            rest = rest.dropFirst(2)
-        } else {
+        guard octet == UInt8(ascii: "+") else {
             octets.append(octet)
+            continue
         }
+        guard let high = rest.popFirst()?.hexadecimalValue, let low = rest.popFirst()?.hexadecimalValue else {
+            return nil
+        }
+        octets.append(high << 4 | low)
     }
-    return String(decoding: octets, as: UTF8.self)
+    return octets
 }

@@ -47,6 +47,8 @@ package struct SMTPServerConfiguration: Sendable {
     package var commands: Int
     /// Whether MAIL and RCPT take an address without "<" and ">".
     package var lenientPaths: Bool
+    /// What is checked of the addresses that logins send as.
+    package var senders = SenderRules()
     /// Where somebody is asked whether the session may go on; none by default, and what is not asked costs nothing.
     package var stages: SMTPStages = []
 
@@ -101,37 +103,18 @@ package struct SMTPStages: OptionSet, Sendable {
 package struct AuthenticatedUser: Equatable, Sendable {
     /// The name as the back end has it, which may differ from what the client wrote.
     package let login: String
-    /// The sender addresses that the login may use: a mailbox, or "@domain" for all of a domain. Empty: any.
+    /// The sender addresses that its back end lets the login use. Empty: it says nothing of them.
     package let senders: [String]
-    /// Whether it may use its senders with an extension too: alice+anything@example.com for alice@example.com.
-    package let hasExtensions: Bool
+    /// The same as it is asked; nil: nothing is said of it.
+    package let rights: SenderRights?
 
-    /// `senders` empty: any sender.
+    /// - Parameters:
+    ///   - senders: each as ``SenderPattern`` has it; what is none stands for nobody. Empty: any sender.
+    ///   - hasExtensions: whether it may use them with an extension too, whatever others may: alice+anything@example.com for
+    ///     alice@example.com.
     package init(login: String, senders: [String] = [], hasExtensions: Bool = false) {
         self.login = login
         self.senders = senders
-        self.hasExtensions = hasExtensions
-    }
-
-    /// Whether the login may send as `sender`, compared octet for octet but for ASCII case and the form of the domain.
-    func maySend(as sender: String) -> Bool {
-        guard !senders.isEmpty else { return true }
-        let sender = sender.foldedAsAddress().utf8
-        return senders.contains { allowed in
-            let allowed = allowed.foldedAsAddress().utf8
-            // An "@" of the local part is in quotes, behind which is another "@": the suffix is the whole domain.
-            let compared = allowed.first == UInt8(ascii: "@") ? sender.suffix(allowed.count) : sender[...]
-            return compared.elementsEqual(allowed) || hasExtensions && Self.isExtension(sender, of: allowed)
-        }
-    }
-
-    /// Whether `sender` is "local+anything@domain" where `address` is "local@domain".
-    private static func isExtension(_ sender: String.UTF8View, of address: String.UTF8View) -> Bool {
-        // What is quoted is a local part as it is.
-        guard let at = address.lastIndex(of: UInt8(ascii: "@")), at > address.startIndex,
-            address.first != UInt8(ascii: "\""), sender.starts(with: address[..<at]),
-            sender.dropFirst(address[..<at].count).first == UInt8(ascii: "+"), sender.count > address.count
-        else { return false }
-        return sender.suffix(address[at...].count).elementsEqual(address[at...])
+        rights = senders.isEmpty ? nil : SenderRights(senders, separators: hasExtensions ? "+" : "")
     }
 }

@@ -14,9 +14,14 @@ extension SMTPServerMachine {
         guard isExtended || mail.parameterCount == 0 else {
             return refuse(SMTPSyntaxError.unknownParameter.reply, into: &output)
         }
-        if let refusal = rules.refusal(of: mail.sender, from: user) ?? rules.refusal(ofSize: mail.size) {
-            return refuse(refusal, into: &output)
+        // RFC 4954 section 5: a parameter of an extension that was not offered.
+        guard mail.submitter == nil || offersAuthentication || user != nil else {
+            return refuse(SMTPSyntaxError.unknownParameter.reply, into: &output)
         }
+        if let (refusal, allowed) = rules.refusal(of: mail.sender, from: user, smtpUTF8: mail.smtpUTF8) {
+            return refuse(refusal, allowed: allowed, into: &output)
+        }
+        if let refusal = rules.refusal(ofSize: mail.size) { return refuse(refusal, into: &output) }
         transactionNumber += 1
         ask(.mail(mail), into: &output)
     }
@@ -96,7 +101,7 @@ extension SMTPServerMachine {
                     body: reader.hasEightBit ? .eightBitMIME : mail.body, smtpUTF8: mail.smtpUTF8,
                     submitter: mail.submitter, clientName: clientName ?? "",
                     protocolWord: protocolWord(isUTF8: mail.smtpUTF8), tls: tls,
-                    login: user?.login)), into: &output)
+                    login: user?.login, senders: configuration.transactionRules.header(of: user))), into: &output)
     }
 
     /// RFC 3848; RFC 6531 section 4.3.

@@ -72,14 +72,19 @@ package struct SMTPServerMachine: Sendable {
         package let sender: Mailbox?
         /// Who had logged in; nil: nobody.
         package let login: String?
+        /// What the login may send as, if that is the reason.
+        package let allowed: String?
 
         /// Each is what its property says.
-        package init(reply: Reply, command: String, address: String?, sender: Mailbox?, login: String?) {
+        package init(
+            reply: Reply, command: String, address: String?, sender: Mailbox?, login: String?, allowed: String? = nil
+        ) {
             self.reply = reply
             self.command = command
             self.address = address
             self.sender = sender
             self.login = login
+            self.allowed = allowed
         }
     }
 
@@ -340,11 +345,14 @@ package struct SMTPServerMachine: Sendable {
     func write(_ reply: Reply, into output: inout ByteBuffer) { reply.encode(into: &output) }
 
     /// Writes a reply of 4xx or 5xx to the command that is being worked on.
-    mutating func refuse(_ reply: Reply, into output: inout ByteBuffer) {
+    ///
+    /// - Parameter allowed: what the login may send as, if that is the reason.
+    mutating func refuse(_ reply: Reply, allowed: String? = nil, into output: inout ByteBuffer) {
         let (command, address) = line.map(Self.describe) ?? ("unknown", nil)
         refuse(
             Refusal(
-                reply: reply, command: command, address: address, sender: transaction?.mail.sender, login: user?.login),
+                reply: reply, command: command, address: address, sender: transaction?.mail.sender, login: user?.login,
+                allowed: allowed),
             into: &output)
     }
 

@@ -89,11 +89,14 @@ extension SMTPServerMachine {
         package let tls: TLSDescription?
         /// nil: without AUTH.
         package let login: String?
+        /// What its header is to be looked at for; nil: nothing.
+        package let senders: HeaderSenders?
 
         /// What came otherwise than over SMTP: each is what its property says.
         package init(
             sender: Mailbox?, recipients: [Mailbox], body: BodyType, smtpUTF8: Bool, submitter: String? = nil,
-            clientName: String, protocolWord: String, tls: TLSDescription?, login: String?
+            clientName: String, protocolWord: String, tls: TLSDescription?, login: String?,
+            senders: HeaderSenders? = nil
         ) {
             self.sender = sender
             self.recipients = recipients
@@ -104,6 +107,7 @@ extension SMTPServerMachine {
             self.protocolWord = protocolWord
             self.tls = tls
             self.login = login
+            self.senders = senders
         }
     }
 

@@ -12,14 +12,18 @@ package struct TransactionRules: Hashable, Sendable {
     package var messageSize: Int
     /// The most recipients of a message.
     package var recipients: Int
+    /// Who may send as whom.
+    package var senders: SenderRules
 
     /// The defaults are those of slimta.conf.
     package init(
-        authentication: SMTPServerConfiguration.Authentication, messageSize: Int = 50 << 20, recipients: Int = 1000
+        authentication: SMTPServerConfiguration.Authentication, messageSize: Int = 50 << 20, recipients: Int = 1000,
+        senders: SenderRules = SenderRules()
     ) {
         self.authentication = authentication
         self.messageSize = messageSize
         self.recipients = recipients
+        self.senders = senders
     }
 
     /// May the client send at all?
@@ -34,10 +38,22 @@ package struct TransactionRules: Hashable, Sendable {
         user != nil || isTrusted ? nil : .unknownClient(authentication, mayStartTLS: mayStartTLS)
     }
 
-    /// May this login use this sender?
-    package func refusal(of sender: Mailbox?, from user: AuthenticatedUser?) -> Reply? {
-        guard let user, let sender, !user.maySend(as: sender.text) else { return nil }
-        return Reply(550, .init(5, 7, 1), "<\(sender)> is not a sender that this login may use")
+    /// May this login use this sender? The null one is everybody's: bounces and receipts have it.
+    ///
+    /// - Parameter smtpUTF8: RFC 6531 section 3.4: whether the reply may have text that is not ASCII.
+    /// - Returns: the reply, and for the log what the login may use; nil: it may.
+    package func refusal(
+        of sender: Mailbox?, from user: AuthenticatedUser?, smtpUTF8: Bool
+    ) -> (reply: Reply, allowed: String)? {
+        guard let user, let sender, let rights = senders.mailFrom(of: user.login, user.rights),
+            !rights.allow(sender, senders.matching)
+        else { return nil }
+        return (Reply(553, sender: sender, notOf: user.login, allowsUTF8: smtpUTF8), rights.description)
+    }
+
+    /// What has to be looked at in the header of this login's message; nil: nothing.
+    package func header(of user: AuthenticatedUser?) -> HeaderSenders? {
+        user.flatMap { senders.header(of: $0.login, $0.rights) }
     }
 
     /// May a message of this size come? nil: nobody says how large it is.
@@ -60,6 +76,7 @@ package struct TransactionRules: Hashable, Sendable {
 extension SMTPServerConfiguration {
     /// What of it other ways to submit a message have as well.
     var transactionRules: TransactionRules {
-        TransactionRules(authentication: authentication, messageSize: messageSize, recipients: recipients)
+        TransactionRules(
+            authentication: authentication, messageSize: messageSize, recipients: recipients, senders: senders)
     }
 }

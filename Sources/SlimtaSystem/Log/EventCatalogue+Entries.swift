@@ -177,7 +177,12 @@ extension EventCatalogue {
             "b5975f37ee6009f8108cca949d87d16c", "refused",
             "A client was refused something: @SLIMTA_REPLY@. The line has the command, the address that it named, "
                 + "the sender and the login, as far as there are any; and the rule (SLIMTA_RULE), the policy service or the result "
-                + "of SPF that it was for, if it was not the protocol or the queue."),
+                + "of SPF that it was for, if it was not the protocol or the queue. Where the login may not send as "
+                + "that, SLIMTA_ALLOWED is what it may."),
+        Entry(
+            "3209ff71dc384da487ca1e23e0a56e5d", "AUTH= of MAIL is not believed",
+            "The client named @SLIMTA_SUBMITTER@ as who has submitted the message (RFC 4954 section 5). That is "
+                + "nobody's proof: it is told to policy services, and to no other host."),
         Entry(
             "5207961d132d4c3c886fe0f2ddb1f381", "rule applied",
             "A rule of slimta.conf did what its action says (@SLIMTA_ACTION@): @SLIMTA_RULE@. Rules that refuse are in the "
@@ -293,7 +298,8 @@ extension EventCatalogue {
                 + "attempt gets a line of its own: journalctl SLIMTA_QUEUE_ID=@SLIMTA_QUEUE_ID@"),
         Entry(
             "80b354f3445efce14374b40c93bab3b5", "refused by policy",
-            "The message was refused before it was stored: @SLIMTA_REPLY@."),
+            "The message was refused before it was stored: @SLIMTA_REPLY@. Where From or Sender is not the login's, "
+                + "SLIMTA_ALLOWED is what it may use there."),
         Entry(
             "a5fad3463c084b72b68f54ea48ddd2b7", "submitted before",
             "A message with the same key was submitted before, or is being stored at this moment: no second one was "

@@ -79,7 +79,11 @@ struct CheckCommand: ParsableCommand {
 
     /// What is asked about clients.
     private static func gate(_ values: Configuration) -> [String] {
-        var lines: [String] = []
+        let senders = values.senders
+        let checked = (senders.checksMailFrom ? ["MAIL FROM"] : []) + (senders.checksFrom ? ["From", "Sender"] : [])
+        var lines = [
+            "  senders: of a login checked is \(checked.isEmpty ? "nothing" : checked.joined(separator: ", "))"
+        ]
         for stage in Stage.allCases {
             let names = values.rules.filter { $0.stage == stage }.map(\.name)
             if !names.isEmpty { lines.append("  rules at \(stage.rawValue): \(names.joined(separator: ", "))") }

@@ -297,7 +297,14 @@ struct Inspection {
         guard let text = String(validating: octets, as: UTF8.self) else { return error(key, "\(path) is not UTF-8") }
         let users = UsersFile(text)
         warnings += Secrets.Complaint.about(users, file).map(\.description)
-        facts.append("users: \(users.users.count) in \(path)")
+        let unbound = users.users.keys.sorted().filter { name in
+            users.users[name]?.senders.isEmpty == true && file.values.senders.isUnbound(name, nil)
+        }
+        let shown =
+            unbound.prefix(5).joined(separator: ", ") + (unbound.count > 5 ? " and \(unbound.count - 5) more" : "")
+        facts.append(
+            "users: \(users.users.count) in \(path)"
+                + (unbound.isEmpty ? "" : "; as anybody, for neither it nor [[senders]] says as whom: \(shown)"))
     }
 
     /// The lists of rules, as a reload would read them.

@@ -27,7 +27,11 @@ struct PasswdCommand: ParsableCommand {
     @Flag(help: "Delete the user.")
     var delete = false
 
-    @Option(help: "The addresses that the user may send as, separated by commas: a@example.com, @example.com.")
+    @Option(
+        help: """
+            The addresses that the user may send as, separated by commas: a@example.com, @example.com, @.example.com for \
+            all domains below it, or *. A new user whose name is an address may send as that, others as anybody.
+            """)
     var senders: String?
 
     func run() {
@@ -39,7 +43,7 @@ struct PasswdCommand: ParsableCommand {
             let senders = try self.senders?.split(separator: ",").map { sender throws(Failure) in
                 let sender = String(sender)
                 guard UsersFile.isSender(sender) else {
-                    throw Failure(.usage, "\"\(sender)\" is neither an address nor @domain")
+                    throw Failure(.usage, "\"\(sender)\" is not \(SenderPattern.allowed)")
                 }
                 return sender
             }
@@ -63,7 +67,9 @@ struct PasswdCommand: ParsableCommand {
             var users: UsersFile
             do throws(Failure) { users = try read(file) } catch { throw SystemError(.invalid, error.message) }
             if let hash {
-                let wasThere = users.set(user, hash: hash, senders: senders)
+                let isNew = users.users[user] == nil
+                let own = isNew && Mailbox(parsing: user) != nil && UsersFile.isSender(user) ? [user] : nil
+                let wasThere = users.set(user, hash: hash, senders: senders ?? own)
                 done = "user \"\(user)\" was \(wasThere ? "changed in" : "added to") \(path)"
             } else {
                 guard users.delete(user) else {

@@ -87,7 +87,7 @@ struct UsersCommand: ParsableCommand {
                 guard verifier.isRight(SecretOctets(password), for: user) else {
                     throw Failure(.notPermitted, "the password of \"\(user)\" is another one")
                 }
-                let senders = found.senders.isEmpty ? "any address" : found.senders.joined(separator: ", ")
+                let senders = file.values.senders.mailFrom(of: user, found.rights)?.description ?? "any address"
                 print("the password is right; \"\(user)\" may send as \(senders)".visible)
             }
         }

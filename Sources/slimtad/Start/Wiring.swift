@@ -29,7 +29,8 @@ extension Configuration {
             let submission = SubmissionSettings(
                 name: edge.name, hostname: hostname,
                 rules: TransactionRules(
-                    authentication: .none, messageSize: limits.messageSize, recipients: limits.recipients),
+                    authentication: .none, messageSize: limits.messageSize, recipients: limits.recipients,
+                    senders: senders),
                 trust: edge.trust, gate: gate)
             let owners = LocalUsers(hostname: hostname, trusted: directory.trustedUsers) { Accounts.user($0)?.name }
             return .directory(
@@ -45,7 +46,7 @@ extension Configuration {
     ) -> HTTPEdgeSettings {
         let users = LocalUsers(hostname: hostname, trusted: sendmail.trustedUsers) { Accounts.user($0)?.name }
         let rules = TransactionRules(
-            authentication: .none, messageSize: limits.messageSize, recipients: limits.recipients)
+            authentication: .none, messageSize: limits.messageSize, recipients: limits.recipients, senders: senders)
         return HTTPEdgeSettings(
             SubmissionSettings(name: edge.name, hostname: hostname, rules: rules, trust: edge.trust, gate: gate),
             tls: nil,
@@ -67,7 +68,8 @@ extension Configuration {
         let submission = SubmissionSettings(
             name: edge.name, hostname: hostname,
             rules: TransactionRules(
-                authentication: access.auth.machineMode, messageSize: limits.messageSize, recipients: limits.recipients),
+                authentication: access.auth.machineMode, messageSize: limits.messageSize, recipients: limits.recipients,
+                senders: senders),
             trust: edge.trust, credentials: access.auth == .off ? nil : credentials, gate: gate)
         var settings = HTTPEdgeSettings(
             submission, tls: access.tls == .cleartext ? nil : tls,
@@ -88,13 +90,14 @@ extension Configuration {
         _ credentials: (any CredentialBackend)?
     ) -> SMTPEdgeSettings {
         let access = smtp.access
-        let server = SMTPServerConfiguration(
+        var server = SMTPServerConfiguration(
             hostname: hostname, greeting: smtp.banner.reply(hostname: hostname),
             tls: access.tls.machineMode, authentication: access.auth.machineMode,
             mechanisms: auth.mechanisms.compactMap { SASLMechanism(rawValue: $0.rawValue) },
             allowsPlaintextAuthentication: access.plaintextAuth, messageSize: limits.messageSize,
             recipients: limits.recipients, errors: limits.errors, commands: limits.commands,
             lenientPaths: limits.lenientPaths)
+        server.senders = senders
         var settings = SMTPEdgeSettings(
             name: edge.name, server: server, tls: access.tls == .cleartext ? nil : tls,
             credentials: access.auth == .off ? nil : credentials,

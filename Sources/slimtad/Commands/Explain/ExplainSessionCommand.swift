@@ -8,6 +8,7 @@ import SlimtaEdge
 import SlimtaMail
 import SlimtaNet
 import SlimtaRules
+import SlimtaSMTP
 import SlimtaSystem
 
 struct ExplainSessionCommand: ParsableCommand {
@@ -31,7 +32,8 @@ struct ExplainSessionCommand: ParsableCommand {
         orExit { () throws(Failure) in
             let file = try ConfigurationFile.parse(config.path)
             let lists = try Lists.load(file)
-            let made = try session.session(file.values)
+            var made = try session.session(file.values)
+            made.user = made.login.flatMap { Self.user($0, made.edge, file) }
             let rules = RuleSet(file.values.rules, lists: lists.all).forEdge(made.edge.name)
             let lookups = CommandLookups(
                 file, zones: session.noLookups ? [:] : try file.readZones(), client: made.facts.client,
@@ -51,6 +53,22 @@ struct ExplainSessionCommand: ParsableCommand {
             lookups.end()
             Glibc.exit(explanation.status)
         }
+    }
+
+    /// A login as the edge would have it; one that the users file does not know is one that it says nothing of. Nil: that
+    /// file cannot be read.
+    private static func user(
+        _ login: String, _ edge: Configuration.Edge, _ file: ConfigurationFile
+    ) -> AuthenticatedUser? {
+        let trusted: [String]
+        switch edge.type {
+        case .smtp, .http:
+            guard let users = try? UsersFile.read(file) else { return nil }
+            return AuthenticatedUser(login: login, senders: users.users[login]?.senders ?? [])
+        case .sendmail(let sendmail): trusted = sendmail.trustedUsers
+        case .directory(let directory): trusted = directory.trustedUsers
+        }
+        return LocalUsers(hostname: file.hostname, trusted: trusted) { _ in nil }.user(named: login)
     }
 
     // MARK: Output

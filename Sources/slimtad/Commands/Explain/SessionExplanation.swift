@@ -15,6 +15,8 @@ struct MadeUpSession {
     var ehlo: String?
     var tls: TLSFacts?
     var login: String?
+    /// The login with what is said of its senders; nil: without login, or nobody knows.
+    var user: AuthenticatedUser?
     /// nil: no MAIL.
     var sender: Facts.Sender?
     var recipients: [Mailbox] = []
@@ -138,6 +140,17 @@ struct SessionExplanation {
                 mayStartTLS: session.edge.access.tls == .starttls && facts.tls == nil)
             step.notes.append("who is neither logged in nor trusted is refused before any rule: give --login")
             return false
+        }
+        if stage == .mail, case .mailbox(let sender) = session.sender, let user = session.user,
+            let (reply, allowed) = TransactionRules(authentication: .required, senders: values.senders)
+                .refusal(of: sender, from: user, smtpUTF8: true)
+        {
+            step.refusal = reply
+            step.notes.append("before any rule: login \(user.login) may send as \(allowed)")
+            return false
+        }
+        if stage == .mail, session.login != nil, session.user == nil {
+            step.notes.append("as whom the login may send is not known: \(values.auth.users) cannot be read")
         }
         let traces = traces(&step)
         step.lines = traces.map {
