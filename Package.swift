@@ -36,8 +36,8 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 /// The fuzzers. `make fuzz` builds them as a program that libFuzzer is linked into (Tests/Fuzz/fuzz.py says so by this
 /// variable, and what else that takes); everybody else gets the same code as tests that replay what was found.
 let fuzzed: [Target.Dependency] = [
-    "SlimtaMail", "SlimtaSPF", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet", "SlimtaDNS", "SlimtaStorage",
-    "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto",
+    "SlimtaMail", "SlimtaSPF", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet", "SlimtaDNS",
+    "SlimtaStorage", "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto",
     "SlimtaRules", "SlimtaConfiguration", "SlimtaPipe", nioCore, nioEmbedded, nioHTTP1, logging,
 ]
 let fuzzers: Target =
@@ -66,6 +66,7 @@ let package = Package(
         .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
         .systemLibrary(name: "CUnbound", providers: [.apt(["libunbound-dev"])]),
         .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
+        .systemLibrary(name: "CUnistring", providers: [.apt(["libunistring-dev"])]),
         .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
         .systemLibrary(name: "CCrypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
         .target(name: "CLinux"),
@@ -74,10 +75,13 @@ let package = Package(
         room("SlimtaMail", ["CIDN2", nioCore]),
 
         // 1: protocols and rules without I/O
-        room("SlimtaSMTP", ["SlimtaMail", nioCore]),
+        room("SlimtaSMTP", ["SlimtaMail", "SlimtaSASL", nioCore]),
         room("SlimtaQueue", ["SlimtaMail", nioCore, deque, logging]),
         // Computed by OpenSSL, and without I/O all the same: what is signed and compared is decided in this layer.
         room("SlimtaCrypto", ["COpenSSL"]),
+        // Who a client is: mechanisms as values, for SMTP's machines and for edges. Names and passwords are normalised by
+        // libunistring, which is there wherever libidn2 is; Swift has normal forms, and shows them to nobody.
+        room("SlimtaSASL", ["SlimtaMail", "SlimtaCrypto", "CUnistring"]),
         // What is asked of a client at each stage of its session. slimta.conf is read into it, edges ask it, and the command
         // that explains a session; none of them is to see the queue for that. Regular expressions are PCRE2's.
         room("SlimtaRules", ["SlimtaMail", "CPCRE2", nioCore]),
@@ -107,16 +111,16 @@ let package = Package(
         room(
             "SlimtaEdge",
             [
-                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "CCrypt", nioCore,
-                nioPosix, logging,
+                "SlimtaMail", "SlimtaSMTP", "SlimtaSASL", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet",
+                "CCrypt", nioCore, nioPosix, logging,
                 // What rules need to know of a client is looked up here (Lookups/); SPF's check says what.
                 "SlimtaRules", "SlimtaDNS", "SlimtaSPF",
             ]),
         room(
             "SlimtaRelay",
             [
-                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaNet", nioCore, nioPosix,
-                logging,
+                "SlimtaMail", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaNet", nioCore,
+                nioPosix, logging,
                 // What addresses and fields are on one way out is said in the words of rules.
                 "SlimtaRules",
                 // A pipe's commands are started by a helper, which is asked over a socket with a descriptor beside it.
@@ -133,8 +137,8 @@ let package = Package(
         .executableTarget(
             name: "slimtad",
             dependencies: [
-                "SlimtaMail", "SlimtaRules", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS", "SlimtaDNS",
-                "SlimtaStorage", "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl",
+                "SlimtaMail", "SlimtaRules", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS",
+                "SlimtaDNS", "SlimtaStorage", "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl",
                 "SlimtaPipe",
                 "SlimtaConfiguration",
                 argumentParser, logging, nioCore, nioPosix,
@@ -160,7 +164,8 @@ let package = Package(
 
         .target(name: "TestKit", dependencies: [nioCore, nioPosix], path: "Tests/TestKit", swiftSettings: settings),
         tests("SlimtaMail", [nioCore]),
-        tests("SlimtaSMTP", ["SlimtaMail", nioCore]),
+        tests("SlimtaSMTP", ["SlimtaMail", "SlimtaSASL", nioCore]),
+        tests("SlimtaSASL", ["SlimtaMail", "SlimtaCrypto"]),
         tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", "StorageKit", nioCore, logging]),
         tests("SlimtaPipe", ["SlimtaMail", "CLinux"]),
         tests("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaStorage", nioCore, logging]),
@@ -175,8 +180,8 @@ let package = Package(
         tests(
             "SlimtaEdge",
             [
-                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet", "SlimtaStorage",
-                "SlimtaRules", "SlimtaDNS", "SlimtaSPF",
+                "SlimtaMail", "SlimtaSMTP", "SlimtaSASL", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet",
+                "SlimtaStorage", "SlimtaRules", "SlimtaDNS", "SlimtaSPF",
                 nioCore,
                 nioPosix, nioEmbedded,
                 logging,
@@ -184,8 +189,8 @@ let package = Package(
         tests(
             "SlimtaRelay",
             [
-                "SlimtaMail", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaNet", "SlimtaRules",
-                "SlimtaPipe",
+                "SlimtaMail", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaNet",
+                "SlimtaRules", "SlimtaPipe",
                 nioCore,
                 nioPosix, nioHTTP1, nioEmbedded, logging,
             ]),

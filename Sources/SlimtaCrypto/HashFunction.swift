@@ -8,6 +8,9 @@ import COpenSSL
 /// What comes out of ``hmac(_:key:)`` and ``pbkdf2(_:salt:iterations:count:)`` may be as secret as what went in: to
 /// overwrite it is for the caller. Copies that are made in here are overwritten.
 package enum HashFunction: Hashable, Sendable, CaseIterable {
+    /// MD5 (RFC 1321), broken but for HMAC: for CRAM-MD5 alone (RFC 2195 section 2). A system that keeps to FIPS 140 has
+    /// none: ``isThere``.
+    case md5
     /// SHA-1 (FIPS 180-4). Whoever can choose both of two inputs can give them one digest: for HMAC and PBKDF2 alone, as
     /// SCRAM-SHA-1 needs it (RFC 5802 section 3).
     case sha1
@@ -19,15 +22,26 @@ package enum HashFunction: Hashable, Sendable, CaseIterable {
     /// The octets of a digest.
     package var size: Int {
         switch self {
+        case .md5: 16
         case .sha1: 20
         case .sha256: 32
         case .sha512: 64
         }
     }
 
+    /// Whether OpenSSL has it: openssl.cnf can take functions away.
+    package var isThere: Bool {
+        ERR_clear_error()
+        defer { ERR_clear_error() }
+        guard let found = EVP_MD_fetch(nil, EVP_MD_get0_name(algorithm), nil) else { return false }
+        EVP_MD_free(found)
+        return true
+    }
+
     /// OpenSSL's constant for it.
     var algorithm: OpaquePointer? {
         switch self {
+        case .md5: EVP_md5()
         case .sha1: EVP_sha1()
         case .sha256: EVP_sha256()
         case .sha512: EVP_sha512()

@@ -5,6 +5,7 @@ import Logging
 internal import NIOCore
 internal import SlimtaMail
 internal import SlimtaRules
+internal import SlimtaSASL
 internal import SlimtaSMTP
 
 /// Writes the lines of one session, each with its name, the client, the proxy and the edge.

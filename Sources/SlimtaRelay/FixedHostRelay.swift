@@ -6,7 +6,8 @@ package import NIOCore
 package import SlimtaDNS
 package import SlimtaMail
 package import SlimtaQueue
-package import SlimtaSMTP
+package import SlimtaSASL
+import SlimtaSMTP
 
 /// Delivers to a fixed host, over TLS by `options.security`, with AUTH if there are credentials. What is spoken there is
 /// `options.dialect`.

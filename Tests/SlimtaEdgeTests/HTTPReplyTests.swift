@@ -1,6 +1,7 @@
 // How replies are said over HTTP, and what the Authorization field can say.
 
 import SlimtaMail
+import SlimtaSASL
 import SlimtaSMTP
 import Testing
 

@@ -6,6 +6,7 @@ import NIOEmbedded
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
+import SlimtaSASL
 import SlimtaSMTP
 import Synchronization
 import Testing

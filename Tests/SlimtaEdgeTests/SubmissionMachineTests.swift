@@ -2,6 +2,7 @@
 // send at all.
 
 import SlimtaMail
+import SlimtaSASL
 import SlimtaSMTP
 import Testing
 

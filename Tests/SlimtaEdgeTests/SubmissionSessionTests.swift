@@ -7,6 +7,7 @@ import NIOPosix
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
+import SlimtaSASL
 import SlimtaSMTP
 import Testing
 

@@ -5,6 +5,7 @@ import NIOCore
 import NIOPosix
 import SlimtaCrypto
 import SlimtaMail
+import SlimtaSASL
 import SlimtaSMTP
 import Synchronization
 import Testing

@@ -5,6 +5,7 @@ import SlimtaDNS
 import SlimtaMail
 import SlimtaQueue
 import SlimtaRelay
+import SlimtaSASL
 import SlimtaSMTP
 import SlimtaTLS
 import TestKit

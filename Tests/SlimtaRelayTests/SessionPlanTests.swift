@@ -4,6 +4,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
+import SlimtaSASL
 import SlimtaSMTP
 import SlimtaTLS
 import TestKit

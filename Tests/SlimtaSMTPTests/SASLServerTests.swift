@@ -1,12 +1,14 @@
 // The exchanges of PLAIN and LOGIN, and that no password is in anything that could be printed.
 
 import SlimtaMail
+import SlimtaSASL
 import TestKit
 import Testing
 
 @testable import SlimtaSMTP
 
 @Suite struct SASLServerTests {
+    typealias SASLServer = SlimtaSMTP.SASLServer
     typealias Step = SASLServer.Step
 
     private static func check(_ login: String, _ password: String) -> Step {
@@ -105,7 +107,7 @@ import Testing
         for _ in 0..<20_000 {
             let octets = generator.octets(
                 Int.random(in: 0...9, using: &generator), from: [0, 0, 0x75, 0x70, 0x0A, 0xC3, 0xA9])
-            for mechanism in SASLMechanism.allCases {
+            for mechanism in [SASLMechanism.plain, .login] {
                 var (exchange, step) = SASLServer.begin(mechanism, initialResponse: octets)
                 if case .challenge = step { step = exchange.received(octets) }
                 guard case .check(let credentials) = step else { continue }

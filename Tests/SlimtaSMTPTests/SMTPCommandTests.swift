@@ -1,6 +1,7 @@
 // The grammar of commands: tables of good and bad lines with what exactly becomes of them.
 
 import SlimtaMail
+import SlimtaSASL
 import TestKit
 import Testing
 

@@ -2,6 +2,7 @@
 
 import NIOCore
 import SlimtaMail
+import SlimtaSASL
 import TestKit
 import Testing
 

@@ -3,6 +3,7 @@
 
 import NIOCore
 import SlimtaMail
+import SlimtaSASL
 import Testing
 
 @testable import SlimtaSMTP

@@ -1,6 +1,7 @@
 // Is this password right? Asked by sessions; answered off the event loops, since a password hash is slow on purpose.
 
 internal import SlimtaCrypto
+package import SlimtaSASL
 package import SlimtaSMTP
 import Synchronization
 

@@ -3,7 +3,7 @@
 internal import CCrypt
 import Glibc
 internal import SlimtaCrypto
-internal import SlimtaSMTP
+internal import SlimtaSASL
 
 /// A password hash in the form of crypt(5): yescrypt, bcrypt, sha512crypt and whatever else libxcrypt knows.
 package struct PasswordHash: Hashable, Sendable {

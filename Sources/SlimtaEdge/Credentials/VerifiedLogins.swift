@@ -2,7 +2,7 @@
 // an application may log in for each message.
 
 internal import SlimtaCrypto
-internal import SlimtaSMTP
+internal import SlimtaSASL
 import Synchronization
 
 /// Remembers for some minutes which password a login was verified with: as a keyed digest, never the password.

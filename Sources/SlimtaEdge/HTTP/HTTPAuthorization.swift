@@ -1,7 +1,7 @@
 // The Authorization field: which schemes there are, and what they say. HTTPExchange asks the credential back end about it.
 
 internal import SlimtaMail
-internal import SlimtaSMTP
+internal import SlimtaSASL
 
 /// What clients say of themselves in a field. Another scheme is another case here, its challenge, and its back end.
 enum HTTPAuthorization {

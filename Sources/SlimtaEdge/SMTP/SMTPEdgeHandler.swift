@@ -7,6 +7,7 @@ internal import SlimtaMail
 internal import SlimtaNet
 internal import SlimtaQueue
 internal import SlimtaRules
+internal import SlimtaSASL
 internal import SlimtaSMTP
 internal import SlimtaTLS
 

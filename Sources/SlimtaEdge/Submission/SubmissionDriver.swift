@@ -4,6 +4,7 @@
 internal import NIOCore
 internal import SlimtaMail
 internal import SlimtaQueue
+internal import SlimtaSASL
 internal import SlimtaSMTP
 
 /// The driver of a `SubmissionMachine`. Completions are called within the call, or later on the event loop.

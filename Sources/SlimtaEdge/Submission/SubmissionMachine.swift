@@ -2,6 +2,7 @@
 // I/O. SubmissionSession drives it.
 
 internal import SlimtaMail
+internal import SlimtaSASL
 internal import SlimtaSMTP
 
 /// One message on its way through the stages at which it can be refused, in SMTP's order:

@@ -4,6 +4,7 @@
 package import NIOCore
 package import SlimtaMail
 package import SlimtaQueue
+package import SlimtaSASL
 package import SlimtaSMTP
 
 /// A message on its way. Its methods are called one after another, by any task:

@@ -3,6 +3,7 @@
 
 import NIOCore
 import SlimtaNet
+import SlimtaSASL
 import SlimtaSMTP
 import SlimtaTLS
 

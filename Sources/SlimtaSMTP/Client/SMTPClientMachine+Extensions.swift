@@ -1,6 +1,7 @@
 // What a server says in its EHLO reply, read with suspicion. Used by SMTPClientMachine.
 
 package import SlimtaMail
+package import SlimtaSASL
 
 /// The service extensions (RFC 5321 section 4.1.1.1) of a server that matter to us.
 package struct ServerExtensions: Hashable, Sendable {
@@ -17,7 +18,7 @@ package struct ServerExtensions: Hashable, Sendable {
     /// The largest message that the server takes, in octets; nil if it names no limit.
     package var maximumSize: Int?
     /// RFC 4954 section 3: the mechanisms that we could use.
-    package var mechanisms: SASLClient.Mechanisms = []
+    package var mechanisms: Set<SASLMechanism> = []
 
     /// No extensions: what a server that only knows HELO has.
     package init() {}
@@ -40,10 +41,8 @@ package struct ServerExtensions: Hashable, Sendable {
                 if words.count > 1, let limit = Int(Substring(words[1])), limit > 0 { maximumSize = limit }
             case "auth":
                 for word in words.dropFirst() {
-                    switch String(Substring(word)).asciiLowercased() {
-                    case "plain": mechanisms.insert(.plain)
-                    case "login": mechanisms.insert(.login)
-                    default: break
+                    if let mechanism = SASLMechanism(rawValue: Substring(word).uppercased()) {
+                        mechanisms.insert(mechanism)
                     }
                 }
             default: break

@@ -3,6 +3,7 @@
 
 package import NIOCore
 package import SlimtaMail
+package import SlimtaSASL
 
 /// One SMTP or LMTP session with one server, from its greeting to QUIT: octets in, one action out.
 ///
@@ -324,10 +325,11 @@ package struct SMTPClientMachine: Sendable {
             }
         case .authentication:
             if reply.isPositive { return becomeReady() }
-            guard reply.code == 334, let response = sasl?.respond() else {
+            // LOGIN's challenges are in words of the server's own, and not always in base64.
+            guard reply.code == 334, let response = sasl?.respond(to: Base64.decode(reply.text.utf8) ?? []) else {
                 return lacking(authenticationFailed("the server refused authentication: \(shown(reply))"))
             }
-            send(response, into: &out)
+            send(Base64.encode(response), into: &out)
             return nil
         case .handshake, .ready, .replies, .content, .emptyContent, .finalReply, .reset, .quit, .closed:
             preconditionFailure("not a state of a session's opening")
@@ -351,12 +353,15 @@ package struct SMTPClientMachine: Sendable {
 
     private mutating func authenticate(into out: inout ByteBuffer) -> Action? {
         guard let credentials = configuration.credentials else { return becomeReady() }
-        // Both mechanisms show the password to whoever listens.
+        // Most mechanisms show the password to whoever listens.
         guard isEncrypted else { return lacking(authenticationFailed("no authentication without TLS")) }
-        guard var sasl = SASLClient(offered: extensions.mechanisms, credentials: credentials) else {
-            return lacking(authenticationFailed("the server offers neither AUTH PLAIN nor AUTH LOGIN"))
+        let offered = extensions.mechanisms.intersection(SASLClient.quick)
+        guard var sasl = SASLClient(offered: offered, credentials: credentials) else {
+            return lacking(authenticationFailed("the server offers neither AUTH PLAIN nor LOGIN nor CRAM-MD5"))
         }
-        send("AUTH " + sasl.begin(), into: &out)
+        // "=" is the empty initial response (RFC 4954 section 4).
+        let initial = sasl.begin().map { $0.isEmpty ? " =" : " \(Base64.encode($0))" } ?? ""
+        send("AUTH \(sasl.mechanism.rawValue)\(initial)", into: &out)
         self.sasl = sasl
         state = .authentication
         return nil

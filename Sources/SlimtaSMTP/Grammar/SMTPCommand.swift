@@ -2,6 +2,7 @@
 // Called by SMTPServerMachine with one line at a time, without its CRLF.
 
 package import SlimtaMail
+package import SlimtaSASL
 
 /// A command of a client, its arguments checked by the grammar.
 package enum SMTPCommand: Equatable, Sendable {

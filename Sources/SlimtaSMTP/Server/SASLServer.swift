@@ -2,35 +2,7 @@
 // them; whether a password is right is asked of the edge's credential back end.
 
 internal import SlimtaMail
-
-/// A SASL mechanism that an edge can offer.
-package enum SASLMechanism: String, CaseIterable, Sendable {
-    case plain = "PLAIN"
-    case login = "LOGIN"
-}
-
-/// A login and a password to be checked. Never printed.
-package struct Credentials: Equatable, Sendable, CustomStringConvertible, CustomDebugStringConvertible,
-    CustomReflectable
-{
-    /// The authentication identity.
-    package let login: String
-    /// The octets of the password, valid UTF-8 without NUL.
-    package let password: SecretOctets
-
-    /// Copies the octets of the password.
-    package init(login: String, password: some Collection<UInt8>) {
-        self.login = login
-        self.password = SecretOctets(password)
-    }
-
-    /// The login alone.
-    package var description: String { "credentials of \(login)" }
-    /// As `description`.
-    package var debugDescription: String { description }
-    /// The login alone.
-    package var customMirror: Mirror { Mirror(self, children: ["login": login]) }
-}
+internal import SlimtaSASL
 
 /// One AUTH exchange.
 struct SASLServer {
@@ -67,6 +39,8 @@ struct SASLServer {
             guard let initialResponse else { return (exchange, .challenge("VXNlcm5hbWU6")) }
             let step = exchange.received(initialResponse)
             return (exchange, step)
+        // Not configured: slimta.conf has these two.
+        default: return (SASLServer(state: .plain), .refused)
         }
     }
 

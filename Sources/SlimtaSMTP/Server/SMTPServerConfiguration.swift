@@ -1,6 +1,7 @@
 // What an SMTP session is like: made by the edge from its configuration, one for all sessions of a kind.
 
 package import SlimtaMail
+package import SlimtaSASL
 
 /// The settings of a session of `SMTPServerMachine`.
 package struct SMTPServerConfiguration: Sendable {
@@ -55,7 +56,7 @@ package struct SMTPServerConfiguration: Sendable {
     /// The defaults are those of slimta.conf. `greeting` is nil for "220 HOSTNAME ESMTP Mail Gateway".
     package init(
         hostname: String, greeting: Reply? = nil, tls: TLSMode, authentication: Authentication,
-        mechanisms: [SASLMechanism] = SASLMechanism.allCases, allowsPlaintextAuthentication: Bool = false,
+        mechanisms: [SASLMechanism] = [.plain, .login], allowsPlaintextAuthentication: Bool = false,
         messageSize: Int = 50 << 20, recipients: Int = 1000, errors: Int = 10,
         commands: Int = 100, lenientPaths: Bool = false
     ) {

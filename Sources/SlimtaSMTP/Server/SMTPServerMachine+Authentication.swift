@@ -3,6 +3,7 @@
 
 internal import NIOCore
 internal import SlimtaMail
+internal import SlimtaSASL
 
 extension SMTPServerMachine {
     mutating func passwordChecked(_ result: PasswordResult, into output: inout ByteBuffer) {

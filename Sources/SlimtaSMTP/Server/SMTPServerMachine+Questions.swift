@@ -3,6 +3,7 @@
 
 package import NIOCore
 internal import SlimtaMail
+internal import SlimtaSASL
 
 extension SMTPServerMachine {
     /// What has been said so far, for whoever answers.

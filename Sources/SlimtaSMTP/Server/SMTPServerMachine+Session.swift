@@ -3,6 +3,7 @@
 
 internal import NIOCore
 internal import SlimtaMail
+internal import SlimtaSASL
 
 extension SMTPServerMachine {
     /// A client that begins TLS where the session is in clear would otherwise wait for ever, as we do for its CRLF.

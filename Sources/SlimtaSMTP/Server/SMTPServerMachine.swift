@@ -4,6 +4,7 @@
 
 package import NIOCore
 package import SlimtaMail
+internal import SlimtaSASL
 
 /// An SMTP session, as the server sees it.
 ///

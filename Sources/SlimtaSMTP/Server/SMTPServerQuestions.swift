@@ -2,6 +2,7 @@
 // decides. The driver carries each question to whoever knows, and the answer back.
 
 package import SlimtaMail
+package import SlimtaSASL
 
 extension SMTPServerMachine {
     /// What the machine cannot know. What the command itself said is in the question, what was said before in

@@ -6,7 +6,7 @@ import Glibc
 import SlimtaConfiguration
 import SlimtaEdge
 import SlimtaMail
-import SlimtaSMTP
+import SlimtaSASL
 import SlimtaSystem
 
 struct PasswdCommand: ParsableCommand {

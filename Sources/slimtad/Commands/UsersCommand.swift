@@ -6,6 +6,7 @@ import SlimtaControl
 import SlimtaEdge
 import SlimtaMail
 import SlimtaNet
+import SlimtaSASL
 import SlimtaSMTP
 import SlimtaSystem
 

@@ -8,6 +8,7 @@ import SlimtaMail
 import SlimtaQueue
 import SlimtaRelay
 import SlimtaRules
+import SlimtaSASL
 import SlimtaSMTP
 
 /// What the relays of one configuration share while they are made.

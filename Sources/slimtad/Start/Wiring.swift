@@ -7,6 +7,7 @@ import SlimtaEdge
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
+import SlimtaSASL
 import SlimtaSMTP
 import SlimtaSystem
 import SlimtaTLS

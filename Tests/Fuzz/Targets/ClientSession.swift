@@ -3,6 +3,7 @@
 
 import NIOCore
 import SlimtaMail
+import SlimtaSASL
 
 @testable import SlimtaSMTP
 

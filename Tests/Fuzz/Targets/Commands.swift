@@ -2,6 +2,7 @@
 
 import NIOCore
 import SlimtaMail
+import SlimtaSASL
 
 @testable import SlimtaSMTP
 

@@ -18,7 +18,7 @@ struct FuzzTarget: Sendable {
         .encodings,
         .client, .lmtp, .server, .journal, .http, .proxy, .rules, .policy, .message,
         .spfRecord, .spfMacro, .addressList, .submissionKey, .pipe, .spamd, .forward, .httpAnswer, .token, .keys,
-        .httpEdge, .senders,
+        .httpEdge, .senders, .sasl, .saslClient, .preparation,
     ]
 }
 

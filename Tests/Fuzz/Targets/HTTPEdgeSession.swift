@@ -6,6 +6,7 @@ import NIOCore
 import NIOEmbedded
 import NIOHTTP1
 import SlimtaMail
+import SlimtaSASL
 import SlimtaSMTP
 import Synchronization
 

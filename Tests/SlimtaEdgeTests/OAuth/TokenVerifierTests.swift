@@ -6,6 +6,7 @@ import NIOPosix
 import SlimtaDNS
 import SlimtaMail
 import SlimtaNet
+import SlimtaSASL
 import SlimtaSMTP
 import Synchronization
 import Testing

@@ -5,7 +5,7 @@ package import Logging
 internal import NIOCore
 internal import SlimtaCrypto
 internal import SlimtaMail
-package import SlimtaSMTP
+package import SlimtaSASL
 import Synchronization
 
 /// Checks tokens, many at a time.

@@ -2,7 +2,7 @@
 
 import Testing
 
-@testable import SlimtaSMTP
+@testable import SlimtaSASL
 
 @Suite struct SecretOctetsTests {
     @Test func theyAreInNoText() {
