@@ -140,6 +140,15 @@ import Testing
             } == expected)
     }
 
+    /// The field of an older block does not take the place of one that goes.
+    @Test func repairedResent() throws {
+        let older = "Resent-From: alice@x.test|Resent-Sender: bob@x.test|From: c@d"
+        let repaired = try Self.verdict("Resent-Sender: carol@x.test|" + older) {
+            ($0.checksFrom, $0.addsSender, $0.allowsResent) = (false, true, true)
+        }
+        #expect(repaired == "Resent-Sender: alice@x.test|" + older)
+    }
+
     /// Which address a message without From gets: the first that is said, the login's name, what the envelope has.
     @Test(
         arguments: [

@@ -149,6 +149,10 @@ extension HeaderSenders {
                 let addresses = (try? addresses(of: field)) ?? []
                 return addresses.count == 1 && senders.owns(addresses[0])
             }
+            if !prefix.isEmpty, own == nil, let field = sender.first, let address = ownAddress {
+                // Without it a field of the next block would belong to this one.
+                return [(field.range, added("Sender", address).text)]
+            }
             let removed: [Edit] = sender.filter { $0 != own }.map { ($0.range, "") }
             let isOwed = authors.count != 1 || !senders.owns(authors[0])
             guard own == nil, isOwed, let address = ownAddress else { return removed }
