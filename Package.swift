@@ -131,13 +131,16 @@ let package = Package(
         room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaNet", nioCore, logging]),
 
         // 4: slimta.conf; its rules are read to what an edge evaluates
-        room("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", toml]),
+        // SlimtaSASL: names of mechanisms.
+        room("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", "SlimtaSASL", toml]),
 
         // 5: the composition root
         .executableTarget(
             name: "slimtad",
             dependencies: [
-                "SlimtaMail", "SlimtaRules", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaTLS",
+                // SlimtaCrypto: the secret behind invented salts.
+                "SlimtaMail", "SlimtaRules", "SlimtaCrypto", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy",
+                "SlimtaTLS",
                 "SlimtaDNS", "SlimtaStorage", "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl",
                 "SlimtaPipe",
                 "SlimtaConfiguration",
@@ -197,7 +200,7 @@ let package = Package(
         tests(
             "SlimtaControl",
             ["SlimtaMail", "SlimtaQueue", "SlimtaNet", "SlimtaStorage", "StorageKit", nioCore, nioPosix, logging]),
-        tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", "SlimtaSMTP", nioCore]),
+        tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", "SlimtaSASL", "SlimtaSMTP", nioCore]),
         // An executable is tested as a library: SwiftPM gives its main another name.
         tests(
             "slimtad",

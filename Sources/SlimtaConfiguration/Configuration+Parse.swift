@@ -2,6 +2,7 @@
 // root, at start, at reload and by `slimtad check`.
 
 import SlimtaMail
+import SlimtaSASL
 import TOMLKit
 
 extension Configuration {
@@ -208,15 +209,18 @@ extension Configuration.Limits {
 
 extension Configuration.Auth {
     fileprivate mutating func read(_ table: Section) {
-        backend = table["backend"]?.choice() ?? backend
+        // What it was called when there was one.
+        if let one = table["backend"]?.choice(of: Backend.self) { backends = [one] }
+        backends =
+            table["backends"]?.distinctList(of: "back ends", mayBeEmpty: false) { $0.choice(of: Backend.self) }
+            ?? backends
         users = table["users"]?.absolutePath() ?? users
         mechanisms =
-            table["mechanisms"]?.distinctList(of: "\"PLAIN\", \"LOGIN\"", mayBeEmpty: false) { element in
-                if let name = element.string, name.hasPrefix("SCRAM-") {
-                    return element.refuse("it is not available yet; allowed is \"PLAIN\", \"LOGIN\"")
-                }
-                return element.choice(of: Mechanism.self)
-            } ?? mechanisms
+            table["mechanisms"]?.distinctList(of: "mechanisms", mayBeEmpty: false) { $0.choice(of: SASLMechanism.self) }
+            ?? mechanisms
+        channelBinding = table["channel_binding"]?.choice() ?? channelBinding
+        scramIterations = table["scram_iterations"]?.integer(4096...1_000_000) ?? scramIterations
+        learnSCRAM = table["learn_scram"]?.bool() ?? learnSCRAM
         foldCase = table["fold_case"]?.bool() ?? foldCase
         table.refuseUnknownKeys()
     }

@@ -4,6 +4,7 @@
 
 package import SlimtaMail
 package import SlimtaRules
+package import SlimtaSASL
 
 /// All that slimta.conf says.
 package struct Configuration: Sendable, Equatable {
@@ -225,26 +226,24 @@ extension Configuration {
 
     /// `[auth]`: how clients say who they are (RFC 4954 section 4).
     package struct Auth: Sendable, Equatable {
-        /// What `backend` may say.
+        /// What `backends` may have in it.
         package enum Backend: String, Sendable, CaseIterable {
             /// Users and the hashes of their passwords are in ``Auth/users``.
             case file
         }
 
-        /// What `mechanisms` may have in it.
-        package enum Mechanism: String, Sendable, CaseIterable {
-            /// RFC 4616 section 2.
-            case plain = "PLAIN"
-            /// Name and password one after the other; no RFC has it, many clients do.
-            case login = "LOGIN"
-        }
-
-        /// Where users are.
-        package var backend = Backend.file
+        /// Who knows users: in this order they are asked; at least one, none twice.
+        package var backends: [Backend] = [.file]
         /// The users file: an absolute path.
         package var users = "/etc/slimta/users"
         /// SASL mechanisms in the order in which EHLO offers them; at least one.
-        package var mechanisms: [Mechanism] = [.plain, .login]
+        package var mechanisms: [SASLMechanism] = [.scramSHA256Plus, .scramSHA256, .plain, .login]
+        /// Whether SCRAM is bound to the TLS session.
+        package var channelBinding = ChannelBindingMode.offer
+        /// The iterations of SCRAM keys that are made.
+        package var scramIterations = SCRAMKeys.defaultIterations
+        /// Whether a user whose password was right gets the SCRAM keys that are wanting.
+        package var learnSCRAM = false
         /// Whether a login that differs from a user's name by case only is that user's.
         package var foldCase = false
     }

@@ -76,13 +76,22 @@ struct SessionLines: Sendable {
         log(.info, "refused", fields, login: login, on: eventLoop)
     }
 
-    /// What came of an attempt to log in.
-    func log(_ result: SMTPServerMachine.PasswordResult, of credentials: Credentials, on eventLoop: any EventLoop) {
-        let fields: Logger.Metadata = ["login": "\(credentials.login)"]
-        switch result {
-        case .right: log(.debug, "authenticated", fields, login: nil, on: eventLoop)
-        case .wrong: log(.info, "authentication failed", fields, login: nil, on: eventLoop)
-        case .unavailable: log(.info, "too many authentications at once", fields, login: nil, on: eventLoop)
+    /// What came of an attempt to log in. Nothing as long as it goes on; what cannot be read is told as a refusal.
+    func log(_ outcome: AuthenticationOutcome, on eventLoop: any EventLoop) {
+        var fields: Logger.Metadata = [:]
+        if let login = outcome.login { fields["login"] = "\(login)" }
+        if let reason = outcome.reason { fields["reason"] = "\(reason)" }
+        switch outcome.result {
+        case .challenge: break
+        case .malformed:
+            guard outcome.reason != nil else { return }
+            log(.info, "authentication cancelled", fields, login: nil, on: eventLoop)
+        case .right(let user):
+            if let backEnd = user.backEnd { fields["backend"] = "\(backEnd)" }
+            if let app = user.app { fields["app"] = "\(app)" }
+            log(.debug, "authenticated", fields, login: nil, on: eventLoop)
+        case .wrong, .refused: log(.info, "authentication failed", fields, login: nil, on: eventLoop)
+        case .unavailable: log(.info, "authentication could not be checked", fields, login: nil, on: eventLoop)
         }
     }
 }

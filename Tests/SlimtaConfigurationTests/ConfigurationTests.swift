@@ -2,6 +2,7 @@
 
 import SlimtaMail
 import SlimtaRules
+import SlimtaSASL
 import TestKit
 import Testing
 
@@ -32,7 +33,7 @@ import Testing
             guard !isExample, line.firstMatch(of: try! Regex(isDefault)) != nil,
                 !notYet.contains(where: { line.contains($0) })
             else { return String(line) }
-            return String(line.dropFirst(2).replacing(#""SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "#, with: ""))
+            return String(line.dropFirst(2))
         }
         #expect(lines.contains { $0.hasPrefix("connections_per_destination") })
         var said = try Configuration.parse(lines.joined(separator: "\n"), file: path)
@@ -96,9 +97,9 @@ import Testing
         #expect(limits.receivedHops == 50)
         #expect(!limits.lenientPaths)
 
-        #expect(configuration.auth.backend == .file)
+        #expect(configuration.auth.backends == [.file])
         #expect(configuration.auth.users == "/etc/slimta/users")
-        #expect(configuration.auth.mechanisms == [.plain, .login])
+        #expect(configuration.auth.mechanisms == [.scramSHA256Plus, .scramSHA256, .plain, .login])
 
         let queue = configuration.queue
         #expect(queue.policies == [.date, .messageID, .received, .domainSplit])
@@ -266,7 +267,7 @@ import Testing
                     commands: 9, commandTimeout: .seconds(5), leastRate: 2048, stallTimeout: .seconds(10),
                     dataTimeout: .seconds(360), handshakeTimeout: .seconds(7),
                     receivedHops: 8, lenientPaths: true))
-        #expect(configuration.auth == .init(backend: .file, users: "/u", mechanisms: [.login]))
+        #expect(configuration.auth == .init(backends: [.file], users: "/u", mechanisms: [.login]))
         #expect(
             configuration.queue
                 == .init(

@@ -113,9 +113,11 @@ import Testing
             did you mean "debug"?
             """),
         Case(
-            "[auth]\nmechanisms = [\"PLAIN\", \"SCRAM-SHA-256\"]",
+            "[auth]\nmechanisms = [\"PLAIN\", \"SCRAM-SHA256\"]",
             """
-            9: auth.mechanisms[1]: found "SCRAM-SHA-256"; it is not available yet; allowed is "PLAIN", "LOGIN"
+            9: auth.mechanisms[1]: found "SCRAM-SHA256"; allowed is "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512-PLUS", \
+            "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-512", "SCRAM-SHA-1", "PLAIN", "LOGIN", "OAUTHBEARER", \
+            "XOAUTH2", "EXTERNAL", "CRAM-MD5"; did you mean "SCRAM-SHA-256"?
             """),
         Case(
             "[auth]\nmechanisms = [\"PLAIN\", \"PLAIN\"]",

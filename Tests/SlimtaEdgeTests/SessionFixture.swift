@@ -171,10 +171,11 @@ final class AcceptingStorage: Submissions {
 }
 
 /// Knows the user "u" with any password; "d" cannot be checked now. Answers when it is told to.
-final class HeldCredentials: CredentialBackend {
+final class HeldCredentials: Authenticator, AuthenticationExchange {
     private struct State: Sendable {
         var isSlow = false
         var waiting: [@Sendable () -> Void] = []
+        var server: SASLServer?
     }
 
     private let state = Mutex(State())
@@ -185,21 +186,47 @@ final class HeldCredentials: CredentialBackend {
         set { state.withLock { $0.isSlow = newValue } }
     }
 
-    func check(
-        _ credentials: Credentials, from source: ConnectionLimiter.Source?,
-        completion: @escaping @Sendable (SMTPServerMachine.PasswordResult) -> Void
+    func mechanisms(on facts: AuthenticationFacts) -> [SASLMechanism] { [.plain, .login] }
+
+    func exchange(on facts: AuthenticationFacts) -> any AuthenticationExchange { self }
+
+    func abandon() {}
+
+    func take(
+        _ step: SMTPServerMachine.AuthenticationStep, completion: @escaping @Sendable (AuthenticationOutcome) -> Void
     ) {
-        let result: SMTPServerMachine.PasswordResult =
-            switch credentials.login {
-            case "u": .right(.init(login: "u"))
-            case "d": .unavailable
-            default: .wrong
-            }
+        let result = outcome(of: step)
         let isSlow = state.withLock { state in
             if state.isSlow { state.waiting.append { completion(result) } }
             return state.isSlow
         }
         if !isSlow { completion(result) }
+    }
+
+    private func outcome(of step: SMTPServerMachine.AuthenticationStep) -> AuthenticationOutcome {
+        let next: SASLStep? = state.withLock { state in
+            switch step {
+            case .begin(let mechanism, let response, _):
+                let context = SASLContext(listed: [], inventing: SecretOctets([1]), hostname: "mx.example.org")
+                var server = SASLServer.begin(mechanism, context: context)
+                let next = server.received(response.map { Array($0) })
+                state.server = server
+                return next
+            case .response(let response): return state.server?.received(Array(response))
+            case .cancelled: return nil
+            }
+        }
+        switch next {
+        case .challenge(let challenge): return AuthenticationOutcome(.challenge(challenge))
+        case .ask(.password(let credentials)):
+            let login = credentials.login
+            switch login {
+            case "u": return AuthenticationOutcome(.right(.init(login: "u")), login: login)
+            case "d": return AuthenticationOutcome(.unavailable, login: login, reason: "down")
+            default: return AuthenticationOutcome(.wrong, login: login)
+            }
+        default: return AuthenticationOutcome(.malformed)
+        }
     }
 
     func answer() {

@@ -34,7 +34,7 @@ import Testing
     @Test(arguments: [
         ("u", "235 2.7.0 Authentication successful", nil),
         ("w", "535 5.7.8 Authentication credentials invalid", "authentication failed"),
-        ("d", "454 4.7.0 Temporary authentication failure", "too many authentications at once"),
+        ("d", "454 4.7.0 Temporary authentication failure", "authentication could not be checked"),
     ])
     func credentials(login: String, reply: String, logged: String?) throws {
         for isSlow in [false, true] {

@@ -50,12 +50,15 @@ import Testing
         return (asked, outcome)
     }
 
+    private static let response = SecretOctets(Array("\0U\0p".utf8))
+
     private func name(_ question: Question) -> String {
         switch question {
         case .connect: "connect"
         case .hello(let name, _): "hello \(name)"
         case .startTLS: "starttls"
-        case .credentials(let credentials): "credentials \(credentials.login)"
+        case .authentication(.begin(let mechanism, let response, _)): "\(mechanism) \(response?.count ?? 0)"
+        case .authentication: "authentication"
         case .login(let user): "login \(user.login)"
         case .mail(let mail): "mail \(mail.sender?.text ?? "<>")"
         case .room: "room"
@@ -68,11 +71,10 @@ import Testing
 
     @Test func theStagesInTheirOrder() throws {
         var machine = machine()
-        let credentials = Credentials(login: "U", password: "p".utf8)
-        let login = run(&machine, { $0.authenticate(credentials) }) {
-            if case .credentials = $0 { .password(.right(AuthenticatedUser(login: "u"))) } else { .goOn }
+        let login = run(&machine, { $0.authenticate(.plain, Self.response) }) {
+            if case .authentication = $0 { .authentication(.right(AuthenticatedUser(login: "u"))) } else { .goOn }
         }
-        #expect(login.asked == ["connect", "hello c", "credentials U", "login u"])
+        #expect(login.asked == ["connect", "hello c", "plain 4", "login u"])
         #expect(login.1 == .goOn)
         let request = try request(["b@y.org", "c@z.org", "b@Y.org"])
         let opening = run(&machine, { $0.begin(request) })
@@ -130,23 +132,25 @@ import Testing
 
     /// An answer that does not fit lets nothing through.
     @Test func answersThatDoNotFit() throws {
-        for wrong in [SMTPServerMachine.Answer.password(.wrong), .reply(Reply(250, nil, "Ok"))] {
+        for wrong in [SMTPServerMachine.Answer.authentication(.wrong), .reply(Reply(250, nil, "Ok"))] {
             var machine = machine()
             let request = try request()
             #expect(run(&machine, { $0.begin(request) }) { _ in wrong }.1 == .refused(.unanswered))
         }
         var machine = machine([])
         #expect(
-            run(&machine, { $0.authenticate(Credentials(login: "u", password: "p".utf8)) }).1 == .refused(.unanswered))
+            run(&machine, { $0.authenticate(.plain, Self.response) }).1 == .refused(.unanswered))
     }
 
     @Test(arguments: [
-        (SMTPServerMachine.PasswordResult.wrong, Reply.credentialsInvalid), (.unavailable, .credentialsUnchecked),
+        (SMTPServerMachine.AuthenticationResult.wrong, Reply.credentialsInvalid), (.malformed, .credentialsInvalid),
+        (.challenge([1]), .credentialsInvalid), (.unavailable, .credentialsUnchecked),
+        (.refused("Password expired"), Reply(535, .init(5, 7, 8), "Password expired")),
     ])
-    func passwordsThatAreNotRight(_ result: SMTPServerMachine.PasswordResult, _ reply: Reply) {
+    func passwordsThatAreNotRight(_ result: SMTPServerMachine.AuthenticationResult, _ reply: Reply) {
         var machine = machine([])
-        let came = run(&machine, { $0.authenticate(Credentials(login: "u", password: "p".utf8)) }) { _ in
-            .password(result)
+        let came = run(&machine, { $0.authenticate(.plain, Self.response) }) { _ in
+            .authentication(result)
         }
         #expect(came.1 == .refused(reply))
         #expect(machine.session.login == nil)

@@ -40,8 +40,8 @@ import Testing
             size: size, needsAll: needsAll)
     }
 
-    private func login(_ name: String) -> Credentials {
-        Credentials(login: name, password: Array("secret".utf8)[...])
+    private func login(_ name: String) -> SecretOctets {
+        SecretOctets(Array("\0\(name)\0secret".utf8))
     }
 
     @Test func aMessageInParts() async throws {
@@ -60,13 +60,13 @@ import Testing
 
     @Test func whoLogsIn() async throws {
         let right = try session(.required)
-        #expect(await right.authenticate(login("u")) == .user(.init(login: "u")))
+        #expect(await right.authenticate(.plain, login("u")) == .user(.init(login: "u")))
         #expect(await right.begin(try request("b@y.org")) == .open([nil]))
-        guard case .refused(let wrong) = try await session(.required).authenticate(login("x")) else {
+        guard case .refused(let wrong) = try await session(.required).authenticate(.plain, login("x")) else {
             return record("a wrong password")
         }
         #expect(wrong.code == 535)
-        guard case .refused(let later) = try await session(.required).authenticate(login("d")) else {
+        guard case .refused(let later) = try await session(.required).authenticate(.plain, login("d")) else {
             return record("a password that cannot be checked")
         }
         #expect(later.code == 454)

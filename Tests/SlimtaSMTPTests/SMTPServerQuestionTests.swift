@@ -95,8 +95,8 @@ import Testing
         case .temporary: .reply(Reply(450, .init(4, 7, 1), "Not now"))
         case .end: .reply(Reply(421, .init(4, 7, 0), "Go"))
         case .positive: .reply(Reply(250, .init(2, 6, 0), "Fine"))
-        case .wrong: .password(.wrong)
-        case .right: .password(.right(.init(login: "w")))
+        case .wrong: .authentication(.wrong)
+        case .right: .authentication(.right(.init(login: "w")))
         }
     }
 

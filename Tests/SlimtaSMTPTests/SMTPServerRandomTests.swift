@@ -144,11 +144,16 @@ private struct RandomSession {
         let isOpen = question != nil
         let answer: SMTPServerMachine.Answer =
             switch (Int.random(in: 0..<10, using: &generator), question) {
-            case (0...5, .credentials), (6, _): .password(.right(.init(login: "u")))
+            case (0...3, .authentication), (6, _): .authentication(.right(.init(login: "u")))
+            case (4...5, .authentication): .authentication(.challenge([1]))
             case (0...5, .end), (7, _): .reply(Reply(250, .init(2, 6, 0), "Ok"))
             case (0...5, _): .goOn
             case (8, _): .reply(one(of: [Reply(550, .init(5, 7, 1), "No"), Reply(421, .init(4, 3, 0), "Go")]))
-            default: one(of: [.password(.wrong), .password(.unavailable), .reply(Reply(452, .init(4, 3, 1), "No"))])
+            default:
+                one(of: [
+                    .authentication(.wrong), .authentication(.unavailable), .authentication(.malformed),
+                    .authentication(.refused("No")), .reply(Reply(452, .init(4, 3, 1), "No")),
+                ])
             }
         machine.answered(answer, into: &output)
         let codes = String(buffer: output).split(separator: "\r\n").filter { $0.utf8.dropFirst(3).first == 32 }
@@ -156,7 +161,7 @@ private struct RandomSession {
         #expect(codes.count <= (codes.last?.hasPrefix("421") == true ? 2 : 1))
         // Who was not told to go on is refused.
         switch (question, answer) {
-        case (nil, _), (_, .goOn), (.credentials, .password), (.end, .reply): break
+        case (nil, _), (_, .goOn), (.authentication, .authentication), (.end, .reply): break
         case (.some(let question), _):
             let first = codes.first?.first
             #expect(first == "4" || first == "5", "\(question) \(answer)")
@@ -209,10 +214,12 @@ private struct RandomSession {
             seen.stages.insert(stage)
         }
         switch question {
-        case .credentials(let credentials):
-            #expect(!credentials.login.isEmpty && !credentials.password.isEmpty)
-            #expect(configuration.authentication != .none)
-            seen.logins += 1
+        case .authentication(let step):
+            #expect(configuration.authentication != .none && machine.session.login == nil)
+            if case .begin(let mechanism, _, let listed) = step {
+                #expect(listed.contains(mechanism))
+                seen.logins += 1
+            }
         case .message(let submission), .end(let submission):
             #expect(!submission.recipients.isEmpty && submission.recipients.count <= configuration.recipients)
             #expect(!submission.clientName.isEmpty && mayHaveContent)

@@ -22,6 +22,7 @@ import Testing
         "helloA": greeting("AUTH PLAIN LOGIN"),
         "helo": ["S: 250 mx.example.org Hello c2"],
         "seq": ["S: 503 5.5.1 Bad sequence of commands"],
+        "ehlo": ["S: 503 5.5.1 AUTH needs EHLO in place of HELO"],
         "tls": ["S: 220 2.7.0 Go ahead", "TLS"],
         "has": ["S: 503 5.5.1 TLS is already established"],
         "538": ["S: 538 5.7.11 Encryption required for requested authentication mechanism"],
@@ -64,16 +65,16 @@ import Testing
     static let table: [(State, String)] = [
         (.turnedAway, "seq    seq  seq  seq  seq  seq  seq  seq  seq  seq  seq  seq  bye  500  500"),
         (.connected, " hello  helo seq  seq  seq  seq  seq  ok   ok   252  502  help bye  500  500"),
-        (.helo, "      hello  helo seq  seq  530t seq  seq  ok   ok   252  502  help bye  500  500"),
+        (.helo, "      hello  helo seq  ehlo 530t seq  seq  ok   ok   252  502  help bye  500  500"),
         (.ehlo, "      hello  helo tls  538  530t seq  seq  ok   ok   252  502  help bye  500  500"),
         (.tls, "       helloA helo has  seq  seq  seq  seq  ok   ok   252  502  help bye  500  500"),
-        (.tlsHelo, "   helloA helo has  seq  530  seq  seq  ok   ok   252  502  help bye  500  500"),
+        (.tlsHelo, "   helloA helo has  ehlo 530  seq  seq  ok   ok   252  502  help bye  500  500"),
         (.tlsEhlo, "   helloA helo has  235  530  seq  seq  ok   ok   252  502  help bye  500  500"),
         (.user, "      helloA helo has  seq  mail seq  seq  ok   ok   252  502  help bye  500  500"),
         (.mail, "      helloA helo has  seq  seq  rcpt none ok   ok   252  502  help bye  500  500"),
         (.rcpt, "      helloA helo has  seq  seq  rcpt 354  ok   ok   252  502  help bye  500  500"),
         (.refused, "   helloA helo has  seq  seq  rcpt 554  ok   ok   252  502  help bye  500  500"),
-        (.heloRcpt, "  helloA helo has  seq  seq  rcpt 354  ok   ok   252  502  help bye  500  500"),
+        (.heloRcpt, "  helloA helo has  ehlo seq  rcpt 354  ok   ok   252  502  help bye  500  500"),
         (.dialogue, "  501    501  501  501  501  501  501  501  501  501  501  501  501  501  501"),
         (.data, "      -      -    -    -    -    -    -    -    -    -    -    -    -    -    -"),
         (.draining, "  421    421  421  421  421  421  421  421  421  421  421  421  421  421  421"),
@@ -137,7 +138,7 @@ import Testing
         }
         machine.deadlinePassed(into: &output)
         machine.drain()
-        machine.answered(.password(.wrong), into: &output)
+        machine.answered(.authentication(.wrong), into: &output)
         machine.answered(.goOn, into: &output)
         machine.answered(.reply(Reply(250, nil, "")), into: &output)
         #expect(machine.next(into: &output) == .wait)
@@ -183,7 +184,7 @@ import Testing
     @Test(arguments: State.allCases) func answersWithoutQuestion(_ state: State) {
         var session = Self.session(in: state)
         var output = ByteBuffer()
-        session.machine.answered(.password(.right(.init(login: "x"))), into: &output)
+        session.machine.answered(.authentication(.right(.init(login: "x"))), into: &output)
         session.machine.answered(.goOn, into: &output)
         session.machine.answered(.reply(Reply(250, .init(2, 6, 0), "Queued")), into: &output)
         #expect(output.readableBytes == 0)

@@ -30,6 +30,10 @@ struct SMTPSession {
     /// The most octets of replies that were written at once.
     private(set) var largestOutput = 0
     private(set) var question: SMTPServerMachine.Question?
+    /// The exchange that goes on.
+    private var exchange: SASLServer?
+    /// What follows from its last step.
+    private var result = SMTPServerMachine.AuthenticationResult.unavailable
     private(set) var closed: SMTPServerMachine.CloseReason?
     private(set) var isInHandshake = false
     private var output = ByteBuffer()
@@ -105,14 +109,39 @@ struct SMTPSession {
 
     private func answer(to question: SMTPServerMachine.Question) -> SMTPServerMachine.Answer {
         switch question {
-        case .credentials(let credentials):
-            let password = String(decoding: credentials.password, as: UTF8.self)
-            if credentials.login == "down" { return .password(.unavailable) }
-            guard answers.passwords[credentials.login] == password else { return .password(.wrong) }
-            return .password(.right(.init(login: credentials.login, senders: answers.senders)))
+        case .authentication: return .authentication(result)
         case .room: return answers.room.map { .reply($0) } ?? .goOn
         case .end: return .reply(answers.stored)
         case .connect, .hello, .startTLS, .login, .mail, .recipient, .data, .message: return .goOn
+        }
+    }
+
+    /// As SlimtaEdge's dialogue does, with the passwords that the session has.
+    private mutating func answer(
+        to step: SMTPServerMachine.AuthenticationStep
+    ) -> SMTPServerMachine.AuthenticationResult {
+        let next: SASLStep
+        switch step {
+        case .begin(let mechanism, let response, _):
+            let context = SASLContext(listed: [], inventing: SecretOctets([1]), hostname: "mx.example.org")
+            var begun = SASLServer.begin(mechanism, context: context)
+            next = begun.received(response.map { Array($0) })
+            exchange = begun
+        case .response(let response): next = exchange?.received(Array(response)) ?? .unavailable
+        case .cancelled: return .malformed
+        }
+        switch next {
+        case .challenge(let challenge): return .challenge(challenge)
+        case .malformed: return .malformed
+        case .refused: return .wrong
+        case .success, .unavailable: return .unavailable
+        case .ask(let question):
+            guard case .password(let credentials) = question else { return .unavailable }
+            let password = String(decoding: credentials.password, as: UTF8.self)
+            transcript.append("password \(credentials.login):\(password)")
+            if credentials.login == "down" { return .unavailable }
+            guard answers.passwords[credentials.login] == password else { return .wrong }
+            return .right(.init(login: credentials.login, senders: answers.senders))
         }
     }
 
@@ -156,9 +185,7 @@ struct SMTPSession {
     private mutating func ask(_ question: SMTPServerMachine.Question) {
         flush()
         switch question {
-        case .credentials(let credentials):
-            let password = String(decoding: credentials.password, as: UTF8.self)
-            transcript.append("password \(credentials.login):\(password)")
+        case .authentication(let step): result = answer(to: step)
         case .room(let mail): transcript.append("room \(mail.size.map { "\($0)" } ?? "-")")
         case .end(let submission):
             transcript.append("message \(describe(submission)): \(content.map { String(buffer: $0) } ?? "")")

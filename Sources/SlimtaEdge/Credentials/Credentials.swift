@@ -1,26 +1,36 @@
-// Is this password right? Asked by sessions; answered off the event loops, since a password hash is slow on purpose.
+// The users file as a back end. Passwords are checked off the event loops, since a password hash is slow on purpose.
 
+package import NIOCore
 internal import SlimtaCrypto
+internal import SlimtaMail
 package import SlimtaSASL
-package import SlimtaSMTP
+internal import SlimtaSMTP
 import Synchronization
 
-/// Checks passwords.
-package protocol CredentialBackend: Sendable {
-    /// Calls `completion` once, on any thread.
-    ///
-    /// - Parameter source: whom failures are counted for; nil: a UNIX socket.
-    func check(
-        _ credentials: Credentials, from source: ConnectionLimiter.Source?,
-        completion: @escaping @Sendable (SMTPServerMachine.PasswordResult) -> Void)
-}
-
 /// The back end for a users file. The daemon has one, and gives it each new reading of the file.
-package final class FileCredentials: CredentialBackend {
+package final class FileCredentials: CredentialBackEnd {
     /// One reading of the file.
     private struct Reading: Sendable {
         let verifier: LoginVerifier
         let verified: VerifiedLogins
+        let observer: Observer
+    }
+
+    /// What happens to users, for who writes it down. Called on a thread that may wait, or on an event loop: see each.
+    package struct Observer: Sendable {
+        /// An application has logged in with its password; must not wait.
+        package var used: @Sendable (_ login: String, _ app: String) -> Void
+        /// A user's own password was right, and is not known to SCRAM yet; may wait. nil: nobody wants to know.
+        package var learn: (@Sendable (_ login: String, _ user: UsersFile.User, _ password: SecretOctets) -> Void)?
+
+        /// Without `learn`, SCRAM learns nothing.
+        package init(
+            used: @escaping @Sendable (_ login: String, _ app: String) -> Void = { _, _ in },
+            learn: (@Sendable (_ login: String, _ user: UsersFile.User, _ password: SecretOctets) -> Void)? = nil
+        ) {
+            self.used = used
+            self.learn = learn
+        }
     }
 
     private let checks: PasswordChecks
@@ -29,44 +39,81 @@ package final class FileCredentials: CredentialBackend {
 
     /// - Parameter lifetime: how long a right password is remembered, as a keyed digest, so that it is not hashed again.
     package init(
-        _ file: UsersFile, foldsCase: Bool = false, checks: PasswordChecks, lifetime: Duration = .seconds(300)
+        _ file: UsersFile, foldsCase: Bool = false, checks: PasswordChecks, observer: Observer = Observer(),
+        lifetime: Duration = .seconds(300)
     ) {
         self.checks = checks
         self.lifetime = lifetime
-        reading = Mutex(Self.read(file, foldsCase, lifetime))
+        reading = Mutex(Self.read(file, foldsCase, observer, lifetime))
     }
 
     /// Takes a new reading of the file, for sessions that have begun as well. Nothing that was verified with the old one
     /// holds.
-    package func replace(_ file: UsersFile, foldsCase: Bool) {
-        let new = Self.read(file, foldsCase, lifetime)
+    package func replace(_ file: UsersFile, foldsCase: Bool, observer: Observer = Observer()) {
+        let new = Self.read(file, foldsCase, observer, lifetime)
         reading.withLock { $0 = new }
     }
 
-    private static func read(_ file: UsersFile, _ foldsCase: Bool, _ lifetime: Duration) -> Reading {
-        Reading(verifier: LoginVerifier(file, foldsCase: foldsCase), verified: VerifiedLogins(lifetime: lifetime))
+    private static func read(
+        _ file: UsersFile, _ foldsCase: Bool, _ observer: Observer, _ lifetime: Duration
+    ) -> Reading {
+        Reading(
+            verifier: LoginVerifier(file, foldsCase: foldsCase), verified: VerifiedLogins(lifetime: lifetime),
+            observer: observer)
+    }
+
+    /// "file".
+    package var name: String { "file" }
+
+    /// Longer than a check may be delayed that somebody seems to guess by.
+    package var timeout: TimeAmount { .seconds(120) }
+
+    /// Those that show the password, and SCRAM as far as users have keys for it.
+    package func mechanisms(on facts: AuthenticationFacts) -> Set<SASLMechanism> {
+        reading.withLock { $0.verifier.mechanisms }
     }
 
     /// Answers at once what was verified lately; hashes else, when the checks that wait before it are done. A login that does
     /// not exist takes as long as one that does.
-    package func check(
-        _ credentials: Credentials, from source: ConnectionLimiter.Source?,
-        completion: @escaping @Sendable (SMTPServerMachine.PasswordResult) -> Void
+    package func check(_ credentials: Credentials, _ facts: AuthenticationFacts) async -> CredentialVerdict {
+        await withCheckedContinuation { continuation in
+            check(credentials, from: facts.connection.peer) { continuation.resume(returning: $0) }
+        }
+    }
+
+    /// Who has no keys, and who may not log in, has the same answer.
+    package func keys(
+        of login: String, _ hash: SCRAMHash, _ facts: AuthenticationFacts
+    ) async -> SecretAnswer<SCRAMKeys> {
+        let verifier = reading.withLock { $0.verifier }
+        return verifier.keys(of: verifier.name(of: login), hash, at: .now()).map { .known($0, $1) } ?? .unknown
+    }
+
+    /// Calls `completion` once, on any thread.
+    func check(
+        _ credentials: Credentials, from peer: ConnectionFacts.Endpoint,
+        completion: @escaping @Sendable (CredentialVerdict) -> Void
     ) {
         let reading = reading.withLock { $0 }
-        let (verifier, verified) = (reading.verifier, reading.verified)
+        let (verifier, verified, observer) = (reading.verifier, reading.verified, reading.observer)
         let login = verifier.name(of: credentials.login)
-        let digest = verified.digest(login, credentials.password)
-        let check = PasswordCheckMachine.Check(source: source, login: login.hashValue, password: digest.prefix)
-        let known: @Sendable () -> SMTPServerMachine.PasswordResult? = {
-            verified.isVerified(login, digest) ? verifier.user(login).map { .right($0) } : nil
-        }
-        let hashed: @Sendable () -> SMTPServerMachine.PasswordResult = {
-            guard verifier.isRight(credentials.password, for: login), let user = verifier.user(login) else {
-                return .wrong
+        let password = credentials.password
+        let digest = verified.digest(login, password)
+        let check = PasswordCheckMachine.Check(
+            source: ConnectionLimiter.Source(peer), login: login.hashValue, password: digest.prefix)
+        let known: @Sendable () -> CredentialVerdict? = {
+            if let app = verifier.app(password, of: login) {
+                let verdict = verifier.verdict(login, app, from: peer.address, at: .now())
+                if case .right = verdict { observer.used(login, app.name) }
+                return verdict
             }
+            return verified.isVerified(login, digest) ? verifier.verdict(login, at: .now()) : nil
+        }
+        let hashed: @Sendable () -> CredentialVerdict = {
+            guard verifier.isRight(credentials, for: login) else { return .wrong }
             verified.verified(login, digest)
-            return .right(user)
+            if let learn = observer.learn, let user = verifier.entry(login) { learn(login, user, password) }
+            return verifier.verdict(login, at: .now())
         }
         checks.check(check, PasswordChecks.Work(known: known, hashed: hashed), completion: completion)
     }
@@ -83,6 +130,7 @@ package struct LoginVerifier: Sendable {
     /// - Parameter foldsCase: `[auth] fold_case`.
     package init(_ file: UsersFile, foldsCase: Bool) {
         users = file.users
+        mechanisms = Self.mechanisms(of: file.users.values)
         folded = foldsCase ? Dictionary(grouping: file.users.keys) { $0.lowercased() } : nil
         var decoys: [String: PasswordHash] = [:]
         for (_, user) in file.users where decoys[user.hash.cost] == nil {
@@ -105,9 +153,42 @@ package struct LoginVerifier: Sendable {
         return names.count == 1 ? names[0] : login
     }
 
-    /// The user of that name.
-    package func user(_ name: String) -> AuthenticatedUser? {
-        users[name].map { AuthenticatedUser(login: name, senders: $0.senders) }
+    /// What the file says of the user of that name.
+    package func entry(_ name: String) -> UsersFile.User? { users[name] }
+
+    /// What can be served. SCRAM with a hash for which each user has keys that has any: a client that takes the best of
+    /// the list would fail for ever else.
+    let mechanisms: Set<SASLMechanism>
+
+    private static func mechanisms(of users: some Collection<UsersFile.User>) -> Set<SASLMechanism> {
+        let kept = users.filter { !$0.isDisabled && !$0.keys.isEmpty }.map { Set($0.keys.keys) }
+        let common = kept.dropFirst().reduce(kept.first ?? []) { $0.intersection($1) }
+        return Set(SASLMechanism.allCases.filter { $0.scram.map { common.contains($0) } ?? false }).union([
+            .plain, .login,
+        ])
+    }
+
+    /// The keys of a user who may log in at this time, and who that is.
+    func keys(of name: String, _ hash: SCRAMHash, at now: Timestamp) -> (SCRAMKeys, AuthenticatedUser)? {
+        guard let user = users[name], user.obstacle(at: now) == nil, let keys = user.keys[hash] else { return nil }
+        return (keys, AuthenticatedUser(login: name, senders: user.senders))
+    }
+
+    /// Whose password it is of a user's applications.
+    func app(_ password: SecretOctets, of name: String) -> AppPassword? {
+        var found: AppPassword?
+        for app in users[name]?.apps ?? [] where app.matches(password) { found = app }
+        return found
+    }
+
+    /// What is said of a user whose password was right, or that of an application.
+    func verdict(
+        _ name: String, _ app: AppPassword? = nil, from address: IPAddress? = nil, at now: Timestamp
+    ) -> CredentialVerdict {
+        guard let user = users[name] else { return .wrong }
+        if let obstacle = user.obstacle(at: now) { return .refused(obstacle) }
+        if app?.allows(address) == false { return .refused("This password is not for use from your network") }
+        return .right(AuthenticatedUser(login: name, senders: user.senders, app: app?.name))
     }
 
     /// What is hashed for a login: one hash of each cost that the file has, the user's own among them. So all logins take
@@ -115,6 +196,12 @@ package struct LoginVerifier: Sendable {
     func hashes(for name: String) -> [PasswordHash] {
         let own = users[name]?.hash
         return decoys.map { $0.cost == own?.cost ? own ?? $0.hash : $0.hash }
+    }
+
+    /// Whether they are right: the password as it was typed, or in the form that all keyboards agree on. Slow.
+    package func isRight(_ credentials: Credentials, for name: String) -> Bool {
+        if isRight(credentials.password, for: name) { return true }
+        return credentials.preparedPassword.map { isRight($0, for: name) } ?? false
     }
 
     /// Whether the password is the user's. Slow.

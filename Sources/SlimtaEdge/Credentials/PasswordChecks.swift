@@ -3,20 +3,19 @@
 
 package import NIOCore
 internal import NIOPosix
-internal import SlimtaSMTP
 import Synchronization
 
 /// The driver of `PasswordCheckMachine`: runs what it lets begin, and one timer for what it delays.
 package final class PasswordChecks: Sendable {
-    typealias Completion = @Sendable (SMTPServerMachine.PasswordResult) -> Void
+    typealias Completion = @Sendable (CredentialVerdict) -> Void
     typealias Check = PasswordCheckMachine.Check
 
     /// How the answer to a check is found. Both are called once at most.
     struct Work: Sendable {
         /// The answer, if it is known without hashing. Called on any thread; must not take long.
-        var known: @Sendable () -> SMTPServerMachine.PasswordResult?
+        var known: @Sendable () -> CredentialVerdict?
         /// The answer by hashing. Called on a thread of its own.
-        var hashed: @Sendable () -> SMTPServerMachine.PasswordResult
+        var hashed: @Sendable () -> CredentialVerdict
     }
 
     private struct State {
@@ -58,7 +57,7 @@ package final class PasswordChecks: Sendable {
         case .delayed: armTimer()
         case .joined: break
         case .repeated: completion(.wrong)
-        case .refused: completion(.unavailable)
+        case .refused: completion(.unavailable("too many passwords of one address wait to be checked"))
         }
     }
 
@@ -78,12 +77,12 @@ package final class PasswordChecks: Sendable {
         }
     }
 
-    private func ended(_ check: Check, _ answer: SMTPServerMachine.PasswordResult) {
+    private func ended(_ check: Check, _ answer: CredentialVerdict) {
         let completions = state.withLock { state in
             let result: PasswordCheckMachine.Result =
                 switch answer {
                 case .right: .right
-                case .wrong: .wrong
+                case .wrong, .refused: .wrong
                 case .unavailable: .unavailable
                 }
             state.machine.ended(check, result, .now)

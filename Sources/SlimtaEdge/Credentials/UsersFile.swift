@@ -2,18 +2,12 @@
 // opens files is the composition root.
 
 internal import SlimtaMail
+package import SlimtaSASL
 
-/// The text of a users file: a line a user, `NAME:HASH[:SENDER,SENDER...]`; empty lines and lines that begin with "#"
-/// are passed over and kept. Lines end with LF or CRLF.
+/// The text of a users file: a line a user, `NAME:HASH[:SENDER,SENDER...[:KEY=VALUE]...]`; empty lines and lines that begin
+/// with "#" are passed over and kept. Lines end with LF or CRLF. What a KEY can be is in UsersFile+User.swift. A version that
+/// knows none takes them for senders that are none, and refuses the line.
 package struct UsersFile: Sendable {
-    /// What a line says of its user.
-    package struct User: Hashable, Sendable {
-        /// Of the password.
-        package let hash: PasswordHash
-        /// The addresses that the user may send as, each as `SenderPattern` has it. Empty: any.
-        package let senders: [String]
-    }
-
     /// What is wrong with a line.
     package struct LineError: Error, Hashable, Sendable, CustomStringConvertible {
         /// From 1.
@@ -64,8 +58,7 @@ package struct UsersFile: Sendable {
         var line = Line(text: String(decoding: octets, as: UTF8.self))
         defer { lines.append(line) }
         guard let first = octets.first, first != UInt8(ascii: "#") else { return }
-        let fields = octets.split(separator: UInt8(ascii: ":"), maxSplits: 2, omittingEmptySubsequences: false)
-            .map { String(decoding: $0, as: UTF8.self) }
+        let fields = Self.fields(of: octets)
         if fields.count > 1 { line.name = fields[0] }
         do throws(LineError) {
             let user = try Self.parse(fields, number: number)
@@ -80,7 +73,9 @@ package struct UsersFile: Sendable {
     }
 
     private static func parse(_ fields: [String], number: Int) throws(LineError) -> User {
-        guard fields.count >= 2 else { throw LineError(line: number, message: "is not NAME:HASH[:SENDER,SENDER...]") }
+        guard fields.count >= 2 else {
+            throw LineError(line: number, message: "is not NAME:HASH[:SENDER,SENDER...[:KEY=VALUE]...]")
+        }
         let name = fields[0]
         guard isName(name) else {
             throw LineError(line: number, name: name, message: "\(quoted(name)) cannot be a user's name: \(nameRule)")
@@ -91,7 +86,7 @@ package struct UsersFile: Sendable {
                 message: "the hash of \"\(name)\" is not one of crypt(3); set it with: slimtad passwd \(name)")
         }
         var senders: [String] = []
-        if fields.count == 3 {
+        if fields.count >= 3 {
             for sender in fields[2].utf8.split(separator: UInt8(ascii: ",")) {
                 let sender = String(decoding: sender.drop { $0 == UInt8(ascii: " ") }, as: UTF8.self)
                 guard isSender(sender) else {
@@ -101,7 +96,11 @@ package struct UsersFile: Sendable {
                 senders.append(sender)
             }
         }
-        return User(hash: hash, senders: senders)
+        var user = User(hash: hash, senders: senders)
+        for field in fields.dropFirst(3) {
+            if let problem = user.read(field) { throw LineError(line: number, name: name, message: problem) }
+        }
+        return user
     }
 
     private static func quoted(_ text: String) -> String { "\"\(text.visible)\"" }
@@ -134,14 +133,28 @@ package struct UsersFile: Sendable {
     /// nobody knows what it means.
     package func obstacle(toChanging name: String) -> LineError? { errors.first { $0.name != name } }
 
-    /// Sets a user's hash, and the senders if they are given; other lines stay as they are. False if the user is new.
+    /// Sets a user's password: the hash, the keys for SCRAM, and the senders if they are given. All else of the user, and
+    /// the other lines, stay as they are. False if the user is new.
     @discardableResult
-    package mutating func set(_ name: String, hash: PasswordHash, senders: [String]?) -> Bool {
-        let senders = senders ?? users[name]?.senders ?? []
-        let text = "\(name):\(hash.text)" + (senders.isEmpty ? "" : ":" + senders.joined(separator: ","))
+    package mutating func set(
+        _ name: String, hash: PasswordHash, keys: [SCRAMKeys] = [], senders: [String]?
+    ) -> Bool {
+        var user = users[name] ?? User(hash: hash, senders: [])
+        user.hash = hash
+        user.keys = Dictionary(uniqueKeysWithValues: keys.map { ($0.hash, $0) })
+        user.senders = senders ?? user.senders
+        return set(name, user)
+    }
+
+    /// Sets what the file says of a user; its line stays at its place. False if the user is new.
+    @discardableResult
+    package mutating func set(_ name: String, _ user: User) -> Bool {
+        let settings = user.settings.map { ":" + $0 }.joined()
+        let senders = user.senders.isEmpty && settings.isEmpty ? "" : ":" + user.senders.joined(separator: ",")
+        let place = lines.firstIndex { $0.name == name } ?? lines.count
         let wasThere = delete(name)
-        lines.append(Line(text: text, name: name))
-        users[name] = User(hash: hash, senders: senders)
+        lines.insert(Line(text: "\(name):\(user.hash.text)\(senders)\(settings)", name: name), at: place)
+        users[name] = user
         return wasThere
     }
 

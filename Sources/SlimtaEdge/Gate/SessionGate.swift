@@ -236,7 +236,7 @@ final class SessionGate {
             (policy.saslSender, policy.smtpUTF8) = (submission.submitter, submission.smtpUTF8)
             policy.queueID = situation.content?.id.description
         case .mail(let mail): (policy.saslSender, policy.smtpUTF8) = (mail.submitter, mail.smtpUTF8)
-        case .connect, .hello, .startTLS, .credentials, .login, .room, .recipient, .data, .end:
+        case .connect, .hello, .startTLS, .authentication, .login, .room, .recipient, .data, .end:
             policy.saslSender = session.mail?.submitter
             policy.smtpUTF8 = session.mail?.smtpUTF8 ?? false
         }
@@ -328,7 +328,7 @@ final class SessionGate {
             let head = situation.content?.head ?? ByteBuffer()
             facts.size = situation.content?.size ?? 0
             facts.header = HeaderFacts(of: head)
-        case .connect, .startTLS, .data, .credentials, .room, .end: break
+        case .connect, .startTLS, .data, .authentication, .room, .end: break
         }
         facts.rates = gate.rates(client: situation.connection.peer.address, login: facts.login, at: now)
         return facts
@@ -347,7 +347,7 @@ extension Stage {
         case .recipient: self = .rcpt
         case .data: self = .data
         case .message: self = .message
-        case .credentials, .room, .end: return nil
+        case .authentication, .room, .end: return nil
         }
     }
 }

@@ -6,6 +6,7 @@ internal import NIOCore
 package import SlimtaMail
 package import SlimtaNet
 package import SlimtaQueue
+internal import SlimtaSASL
 internal import SlimtaSMTP
 
 /// Something that an HTTP edge can be asked for.
@@ -62,10 +63,10 @@ package struct HTTPExchange: Sendable {
         case .credentials:
             let fields = request.values("authorization")
             guard let field = fields.first else { return await session.unidentified() }
-            guard fields.count == 1, let credentials = HTTPAuthorization.basic(field) else {
+            guard fields.count == 1, let response = HTTPAuthorization.plain(field) else {
                 return .refused(.credentialsInvalid)
             }
-            return await session.authenticate(credentials)
+            return await session.authenticate(.plain, response)
         case .process(let judge):
             guard let process = request.peer.process else { return await session.unidentified() }
             let login = await judge(process)

@@ -70,6 +70,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// Whether the client talked before it was greeted, which RFC 5321 section 3.1 does not allow. A session that is
     /// greeted at once never finds out.
     private var isEarlyTalker = false
+    /// The client's last try to say who it is.
+    private var exchange: (any AuthenticationExchange)?
     /// nil: nobody is asked about the client.
     private var gate: SessionGate?
     /// Who has refused, for the line that tells of it.
@@ -120,6 +122,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         }
         isSilent = connection.proxy != nil || connection.peer == .unknown
         if !isSilent { log(.debug, "connected") }
+        offerMechanisms()
         machine.connected(into: &output)
         advance()
     }
@@ -130,6 +133,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         collector = nil
         timer.cancel()
         greetWait?.cancel()
+        exchange?.abandon()
         gate?.end()
         context.fireChannelInactive()
     }
@@ -178,6 +182,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             gate?.tlsEstablished {
                 (try? context.pipeline.syncOperations.handler(type: TLSHandler.self))?.peerIdentity
             }
+            offerMechanisms()
             machine.tlsEstablished(facts.session, into: &output)
             advance()
         case Event.drain:
@@ -291,7 +296,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// Carries a question to whoever knows. The answer comes by ``answered(_:)``, within this call or later.
     private func ask(_ question: SMTPServerMachine.Question, _ context: ChannelHandlerContext) {
         switch question {
-        case .credentials(let credentials): check(credentials, context)
+        case .authentication(let step): authenticate(step, context)
         case .room(let mail):
             if let submitter = mail.submitter, !submitter.isEmpty {
                 log(.info, "AUTH= of MAIL is not believed", ["submitter": "<\(submitter)>"])
@@ -366,16 +371,35 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         }
     }
 
-    private func check(_ credentials: Credentials, _ context: ChannelHandlerContext) {
-        guard let backend = settings.credentials else { preconditionFailure("AUTH was offered without a back end") }
-        backend.check(
-            credentials, from: lines.source,
-            completion: here(context) { this, result in
-                if let context = this.context {
-                    this.lines.log(result, of: credentials, on: context.eventLoop)
-                }
-                this.answered(.password(result))
+    private func authenticate(_ step: SMTPServerMachine.AuthenticationStep, _ context: ChannelHandlerContext) {
+        if case .begin(let mechanism, _, _) = step {
+            guard let credentials = settings.credentials else {
+                preconditionFailure("AUTH was offered without back ends")
+            }
+            var facts = facts
+            let handler = try? context.pipeline.syncOperations.handler(type: TLSHandler.self)
+            facts.certificate = handler?.peerIdentity
+            if mechanism.bindsChannel {
+                for type in ChannelBinding.allCases { facts.channelBindings[type] = handler?.channelBinding(type) }
+            }
+            exchange = credentials.exchange(on: facts)
+        }
+        exchange?.take(
+            step,
+            completion: here(context) { this, outcome in
+                if let context = this.context { this.lines.log(outcome, on: context.eventLoop) }
+                this.answered(.authentication(outcome.result))
             })
+    }
+
+    /// What the machine is to list in EHLO.
+    private func offerMechanisms() {
+        guard let credentials = settings.credentials else { return }
+        machine.mechanisms = credentials.mechanisms(on: facts)
+    }
+
+    private var facts: AuthenticationFacts {
+        AuthenticationFacts(connection: connection, edge: settings.name, session: lines.session)
     }
 
     private func collect(_ context: ChannelHandlerContext) -> MessageCollector {

@@ -15,7 +15,7 @@ package struct SMTPEdgeSettings: Sendable {
     /// nil: no TLS.
     package var tls: TLSServerContext?
     /// nil: no AUTH.
-    package var credentials: (any CredentialBackend)?
+    package var credentials: (any Authenticator)?
     /// Who may send without AUTH.
     package var trust: ClientTrust
     /// Who is asked about clients; nil: nobody. What it asks at is in ``server``'s stages as well.
@@ -40,7 +40,7 @@ package struct SMTPEdgeSettings: Sendable {
     /// The defaults are those of `[limits]`.
     package init(
         name: String, server: SMTPServerConfiguration, tls: TLSServerContext?,
-        credentials: (any CredentialBackend)?, trust: ClientTrust,
+        credentials: (any Authenticator)?, trust: ClientTrust,
         commandTimeout: TimeAmount = .minutes(5),
         transfer: TransferWatch.Limits = .init(leastRate: 1024, stallTimeout: .minutes(3)),
         dataTimeout: TimeAmount? = nil, handshakeTimeout: TimeAmount = .seconds(30)

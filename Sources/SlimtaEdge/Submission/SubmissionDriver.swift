@@ -42,6 +42,8 @@ final class SubmissionDriver {
     private var reader: ContentReader
     /// Who waits until there is room for more content.
     private var waiting: ((Reply?) -> Void)?
+    /// The client says who it is.
+    private var exchange: (any AuthenticationExchange)?
     private var isAbandoned = false
     /// The queue has it, or will have said no.
     private var isSubmitted = false
@@ -127,6 +129,7 @@ final class SubmissionDriver {
     func abandon() {
         guard !isSubmitted, !isAbandoned else { return }
         isAbandoned = true
+        exchange?.abandon()
         gate?.end()
         abandonContent()
         finish(.refused(.unanswered))
@@ -179,7 +182,7 @@ final class SubmissionDriver {
 
     private func ask(_ question: SMTPServerMachine.Question) {
         switch question {
-        case .credentials(let credentials): check(credentials)
+        case .authentication(let step): authenticate(step)
         case .room(let mail):
             setup.submissions.refusal(
                 size: mail.size,
@@ -212,13 +215,18 @@ final class SubmissionDriver {
         answered(judgement.answer)
     }
 
-    private func check(_ credentials: Credentials) {
-        guard let backend = setup.settings.credentials else { return answered(.password(.wrong)) }
-        backend.check(
-            credentials, from: setup.lines.source,
-            completion: here { driver, result in
-                driver.setup.lines.log(result, of: credentials, on: driver.setup.eventLoop)
-                driver.answered(.password(result))
+    private func authenticate(_ step: SMTPServerMachine.AuthenticationStep) {
+        guard let credentials = setup.settings.credentials else { return answered(.authentication(.wrong)) }
+        var facts = AuthenticationFacts(
+            connection: setup.connection, edge: setup.settings.name, session: setup.lines.session)
+        facts.certificate = setup.certificate()
+        let exchange = credentials.exchange(on: facts)
+        self.exchange = exchange
+        exchange.take(
+            step,
+            completion: here { driver, outcome in
+                driver.setup.lines.log(outcome, on: driver.setup.eventLoop)
+                driver.answered(.authentication(outcome.result))
             })
     }
 

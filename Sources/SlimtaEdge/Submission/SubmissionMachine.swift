@@ -94,8 +94,11 @@ struct SubmissionMachine: Sendable {
 
     // MARK: Events
 
-    /// The client says who it is.
-    mutating func authenticate(_ credentials: Credentials) -> Step { go([.credentials(credentials)]) }
+    /// The client says who it is, in the one response that the mechanism has.
+    mutating func authenticate(_ mechanism: SASLMechanism, _ response: SecretOctets) -> Step {
+        self.mechanism = mechanism.rawValue
+        return go([.authentication(.begin(mechanism, initialResponse: response, listed: [mechanism]))])
+    }
 
     /// Somebody who is to be believed says who the client is: the kernel, a certificate.
     mutating func identified(as user: AuthenticatedUser) -> Step { go([.login(user)]) }
@@ -132,13 +135,16 @@ struct SubmissionMachine: Sendable {
         guard let question = open else { preconditionFailure("an answer without a question") }
         open = nil
         switch (question, answer) {
-        case (.credentials, .password(.right(let user))):
-            mechanism = SASLMechanism.plain.rawValue
-            plan.append(.login(user))
-        case (.credentials, .password(.wrong)): return fail(.refused(.credentialsInvalid))
-        case (.credentials, .password(.unavailable)): return fail(.refused(.credentialsUnchecked))
+        case (.authentication, .authentication(let result)):
+            switch result {
+            case .right(let user): plan.append(.login(user))
+            // A challenge is for who has more to say; here it tells what is wrong.
+            case .wrong, .malformed, .challenge: return fail(.refused(.credentialsInvalid))
+            case .refused(let text): return fail(.refused(Reply(535, .init(5, 7, 8), text)))
+            case .unavailable: return fail(.refused(.credentialsUnchecked))
+            }
         case (.end, .reply(let reply)) where reply.isPositive: return .done(.stored(reply))
-        case (.credentials, .goOn), (.end, .goOn), (_, .password):
+        case (.authentication, .goOn), (.end, .goOn), (_, .authentication):
             if let outcome = refuse(question, with: .unanswered) { return fail(outcome) }
         case (_, .goOn): pass(question)
         case (_, .reply(let reply)):
@@ -190,7 +196,7 @@ struct SubmissionMachine: Sendable {
         case .recipient(let recipient, _):
             return rules.refusal(of: recipient, smtpUTF8: mail?.smtpUTF8 ?? false, behind: accepted.count)
                 .map { ($0, false, nil) }
-        case .connect, .hello, .startTLS, .credentials, .login, .room, .data, .message, .end: return nil
+        case .connect, .hello, .startTLS, .authentication, .login, .room, .data, .message, .end: return nil
         }
     }
 
@@ -207,7 +213,7 @@ struct SubmissionMachine: Sendable {
             accepted.append(recipient)
             verdicts.append(nil)
         case .message(let submission): plan.append(.end(submission))
-        case .connect, .startTLS, .credentials, .data, .end: break
+        case .connect, .startTLS, .authentication, .data, .end: break
         }
     }
 
@@ -223,7 +229,7 @@ struct SubmissionMachine: Sendable {
         case .connect: command = "CONNECT"
         case .hello: command = "EHLO"
         case .startTLS: command = "STARTTLS"
-        case .credentials, .login: command = "AUTH"
+        case .authentication, .login: command = "AUTH"
         case .mail(let mail), .room(let mail):
             command = "MAIL"
             (sender, address) = (mail.sender, "<\(mail.sender?.text ?? "")>")

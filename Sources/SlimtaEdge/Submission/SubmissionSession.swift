@@ -39,11 +39,11 @@ package final class SubmissionSession: Sendable {
     /// The session's name in logs.
     package var name: String { setup.lines.session }
 
-    /// Finds out whether the client is who it says: 535 if not, 454 if that cannot be found out now, or what rules say of the
+    /// Finds out whether the client is who it says in the one response that a mechanism has: 535 if not, 454 if that cannot be found out now, or what rules say of the
     /// client or the login.
-    package func authenticate(_ credentials: Credentials) async -> SubmissionLogin {
+    package func authenticate(_ mechanism: SASLMechanism, _ response: SecretOctets) async -> SubmissionLogin {
         await call { driver, done in
-            driver.perform({ $0.authenticate(credentials) }, then: { done(driver.login($0)) })
+            driver.perform({ $0.authenticate(mechanism, response) }, then: { done(driver.login($0)) })
         }
     }
 

@@ -15,15 +15,15 @@ package struct SubmissionSettings: Sendable {
     package var rules: TransactionRules
     /// Who may send without having said who it is.
     package var trust: ClientTrust
-    /// Who knows the passwords; nil: nobody is asked for one.
-    package var credentials: (any CredentialBackend)?
+    /// Who finds out who clients are; nil: nobody does.
+    package var credentials: (any Authenticator)?
     /// Who is asked about clients; nil: nobody.
     package var gate: Gate?
 
     /// Without `gate` nobody is asked about clients.
     package init(
         name: String, hostname: String, rules: TransactionRules, trust: ClientTrust,
-        credentials: (any CredentialBackend)? = nil, gate: Gate? = nil
+        credentials: (any Authenticator)? = nil, gate: Gate? = nil
     ) {
         self.name = name
         self.hostname = hostname

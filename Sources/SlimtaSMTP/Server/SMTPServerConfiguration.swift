@@ -108,14 +108,26 @@ package struct AuthenticatedUser: Equatable, Sendable {
     package let senders: [String]
     /// The same as it is asked; nil: nothing is said of it.
     package let rights: SenderRights?
+    /// Who knows the user: a name of `[auth] backends`; nil: nobody was asked.
+    package private(set) var backEnd: String?
+    /// Which application's password it was; nil: the user's own, or no password.
+    package let app: String?
 
     /// - Parameters:
     ///   - senders: each as ``SenderPattern`` has it; what is none stands for nobody. Empty: any sender.
     ///   - hasExtensions: whether it may use them with an extension too, whatever others may: alice+anything@example.com for
     ///     alice@example.com.
-    package init(login: String, senders: [String] = [], hasExtensions: Bool = false) {
+    package init(login: String, senders: [String] = [], hasExtensions: Bool = false, app: String? = nil) {
         self.login = login
         self.senders = senders
+        self.app = app
         rights = senders.isEmpty ? nil : SenderRights(senders, separators: hasExtensions ? "+" : "")
+    }
+
+    /// The same user, who is known to that back end.
+    package func known(to backEnd: String) -> AuthenticatedUser {
+        var user = self
+        user.backEnd = backEnd
+        return user
     }
 }

@@ -28,11 +28,13 @@ extension SMTPServerMachine {
         guard case .asking(let question, isOpen: true) = phase else { return }
         enter(.command)
         switch (question, answer) {
-        case (.credentials, .password(let result)): passwordChecked(result, into: &output)
+        case (.authentication(let step), .authentication(let result)):
+            authenticationAnswered(step, result, into: &output)
         case (.end, .reply(let reply)) where reply.isPositive:
             errors = 0
             write(reply, into: &output)
-        case (.credentials, .goOn), (.end, .goOn), (_, .password): refuse(question, with: .unanswered, into: &output)
+        case (.authentication, .goOn), (.end, .goOn), (_, .authentication):
+            refuse(question, with: .unanswered, into: &output)
         case (_, .goOn): goOn(from: question, into: &output)
         case (_, .reply(let reply)):
             refuse(question, with: reply.code >= 400 ? reply : .unanswered, into: &output)
@@ -51,7 +53,7 @@ extension SMTPServerMachine {
         case .recipient(let recipient, let name): recipientAccepted(recipient, name, into: &output)
         case .data: contentMayCome(into: &output)
         case .message(let submission): ask(.end(submission), into: &output)
-        case .credentials, .end: preconditionFailure("an answer that lets nobody through")
+        case .authentication, .end: preconditionFailure("an answer that lets nobody through")
         }
     }
 
@@ -63,7 +65,7 @@ extension SMTPServerMachine {
     }
 
     /// The answer is no.
-    private mutating func refuse(_ question: Question, with reply: Reply, into output: inout ByteBuffer) {
+    mutating func refuse(_ question: Question, with reply: Reply, into output: inout ByteBuffer) {
         var address: String?
         var sender = transaction?.mail.sender
         let command: String
@@ -73,7 +75,7 @@ extension SMTPServerMachine {
             isTurnedAway = true
         case .hello(_, let isExtended): command = isExtended ? "EHLO" : "HELO"
         case .startTLS: command = "STARTTLS"
-        case .credentials, .login: command = "AUTH"
+        case .authentication, .login: command = "AUTH"
         case .mail(let mail), .room(let mail):
             command = "MAIL"
             sender = mail.sender

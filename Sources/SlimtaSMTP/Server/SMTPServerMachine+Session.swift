@@ -36,7 +36,10 @@ extension SMTPServerMachine {
         let command: SMTPCommand
         switch received {
         case .tooLong:
-            return refuse(Reply(500, .init(5, 5, 2), "Line too long"), into: &output)
+            // RFC 4954 section 4 has a status of its own for AUTH.
+            return refuse(
+                limit == Self.commandLimit ? Reply(500, .init(5, 5, 2), "Line too long") : .exchangeLineTooLong,
+                into: &output)
         case .malformed:
             refuse(Reply(500, .init(5, 5, 2), "Syntax error, lines must end with CRLF"), into: &output)
             return endForLineEnds(into: &output)
@@ -118,6 +121,7 @@ extension SMTPServerMachine {
         clientName = name
         self.isExtended = isExtended
         transaction = nil  // RFC 5321 section 4.1.4
+        listed = isExtended && offersAuthentication ? mechanisms : []
         let hello = "\(configuration.hostname) Hello \(name.asClientName)"
         write(Reply(250, nil, lines: isExtended ? [hello] + extensions : [hello]), into: &output)
     }
@@ -126,9 +130,10 @@ extension SMTPServerMachine {
     private var extensions: [String] {
         var lines = ["8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES", "SMTPUTF8"]
         if configuration.tls == .startTLS, tls == nil { lines.append("STARTTLS") }
-        if offersAuthentication {
-            lines.append("AUTH " + configuration.mechanisms.map(\.rawValue).joined(separator: " "))
+        if !listed.isEmpty {
+            lines.append("AUTH " + listed.map(\.rawValue).joined(separator: " "))
         }
+        // Never STARTTLS: clients of GNU SASL look for it with a line behind it.
         lines.append("SIZE \(configuration.messageSize)")
         return lines
     }

@@ -4,7 +4,7 @@
 
 package import NIOCore
 package import SlimtaMail
-internal import SlimtaSASL
+package import SlimtaSASL
 
 /// An SMTP session, as the server sees it.
 ///
@@ -112,7 +112,8 @@ package struct SMTPServerMachine: Sendable {
         /// Octets are TLS's.
         case tlsHandshake
         case command
-        case authenticating(SASLServer)
+        /// The client has a challenge, and its response is waited for.
+        case authenticating
         /// `isOpen`: the question has been given out, and its answer is waited for.
         case asking(Question, isOpen: Bool)
         case data(DataReader)
@@ -137,6 +138,8 @@ package struct SMTPServerMachine: Sendable {
     var phase: Phase
     var input = ByteBuffer()
     var lines = LineReader()
+    /// How long the command may be whose beginning has come.
+    var limit = Self.commandLimit
     /// The argument of EHLO or HELO.
     var clientName: String?
     var isExtended = false
@@ -148,6 +151,12 @@ package struct SMTPServerMachine: Sendable {
     package internal(set) var transactionNumber: UInt64 = 0
     /// 5xx replies since the last accepted message.
     var errors = 0
+    /// Logins that failed since the connection began.
+    var failedLogins = 0
+    /// Responses of the exchange that goes on.
+    var responses = 0
+    /// The number of the wait for its first response.
+    var exchangeWait: UInt64 = 0
     /// Commands since the last progress: an accepted recipient, DATA, a login.
     var commands = 0
     /// Commands since the machine last paused; or waited, if they lead to something.
@@ -160,6 +169,11 @@ package struct SMTPServerMachine: Sendable {
 
     /// Who authenticated; for the driver's log.
     package internal(set) var user: AuthenticatedUser?
+    /// The SASL mechanisms that can be used on this connection now, in the order in which EHLO lists them. The driver says
+    /// which: before the greeting, and before it reports that TLS is there.
+    package var mechanisms: [SASLMechanism]
+    /// Those that the last EHLO listed.
+    var listed: [SASLMechanism] = []
     /// How ``user`` authenticated; how somebody tried last, if nobody did.
     var mechanism: SASLMechanism?
     var waitNumber: UInt64 = 0
@@ -170,6 +184,7 @@ package struct SMTPServerMachine: Sendable {
     package init(_ configuration: SMTPServerConfiguration, isTrusted: Bool) {
         self.configuration = configuration
         self.isTrusted = isTrusted
+        mechanisms = configuration.mechanisms
         phase = configuration.tls == .immediate ? .tlsHandshake : .command
     }
 
@@ -217,6 +232,7 @@ package struct SMTPServerMachine: Sendable {
         isExtended = false
         transaction = nil
         user = nil
+        listed = []
         enter(.command)
         if configuration.tls == .immediate { ask(.connect, into: &output) }
     }
@@ -292,19 +308,19 @@ package struct SMTPServerMachine: Sendable {
                 }
                 if let violation = violation() { return violation }
                 if turn >= Self.turnLimit || output.readableBytes >= Self.repliesLimit { return .pause }
-                guard let line = lines.next(&input, limit: lineLimit) else {
+                guard let line = nextCommand() else {
                     guard isInputClosed else { return .wait }
                     enter(.closing(.clientClosed))
                     continue
                 }
                 commandReceived(line, into: &output)
-            case .authenticating(let exchange):
+            case .authenticating:
                 guard let line = lines.next(&input, limit: Self.authenticationLimit) else {
                     guard isInputClosed else { return .wait }
                     enter(.closing(.clientClosed))
                     continue
                 }
-                responseReceived(line, exchange, into: &output)
+                responseReceived(line, into: &output)
             case .data(var reader):
                 let hadFault = reader.fault != nil
                 var content = ByteBuffer()
@@ -327,10 +343,21 @@ package struct SMTPServerMachine: Sendable {
         }
     }
 
+    private mutating func nextCommand() -> LineReader.Line? {
+        // What is left of a line that is too long is not its beginning.
+        if !lines.isTooLong { limit = lineLimit }
+        return lines.next(&input, limit: limit)
+    }
+
     /// The longest command but AUTH: RFC 5321 section 4.5.3.1.4 and what the extensions add to it, with room.
     static let commandLimit = 2048
     /// The longest AUTH command or response (RFC 4954 section 4).
     static let authenticationLimit = 12288
+    /// The most responses of one exchange: no mechanism of ours has half as many.
+    static let responseLimit = 8
+    /// So many failed logins end the session. RFC 4954 section 4 wants three at least, and clients that try one mechanism
+    /// after the other need more.
+    static let failedLoginLimit = 5
     /// The most commands of one turn: so that sessions are served by turns, however much each has sent ahead.
     static let turnLimit = 32
     /// With so many octets of replies in one turn, it ends: they are for a client that may not read them.

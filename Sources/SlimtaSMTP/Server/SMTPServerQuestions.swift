@@ -8,7 +8,7 @@ extension SMTPServerMachine {
     /// What the machine cannot know. What the command itself said is in the question, what was said before in
     /// ``SMTPServerMachine/session``.
     ///
-    /// All but `credentials`, `room` and `end` are asked only at the stages that the configuration names; they come when
+    /// All but `authentication`, `room` and `end` are asked only at the stages that the configuration names; they come when
     /// the machine itself has nothing against the command.
     package enum Question: Equatable, Sendable {
         /// May this client talk to us? ``SMTPStages/connect``.
@@ -17,8 +17,9 @@ extension SMTPServerMachine {
         case hello(name: String, isExtended: Bool)
         /// May it begin TLS? ``SMTPStages/startTLS``.
         case startTLS
-        /// Is this password right? The answer is ``Answer/password(_:)``.
-        case credentials(Credentials)
+        /// The client says who it is (RFC 4954): what follows from this step? The answer is
+        /// ``Answer/authentication(_:)``.
+        case authentication(AuthenticationStep)
         /// May this user, whose credentials are right, log in here? ``SMTPStages/login``.
         case login(AuthenticatedUser)
         /// May this sender begin a transaction? ``SMTPStages/mail``.
@@ -45,7 +46,7 @@ extension SMTPServerMachine {
             case .recipient: .recipient
             case .data: .data
             case .message: .message
-            case .credentials, .room, .end: nil
+            case .authentication, .room, .end: nil
             }
         }
     }
@@ -53,20 +54,42 @@ extension SMTPServerMachine {
     /// What a question can be answered with. An answer that does not fit its question refuses with 451 4.3.0: nothing is
     /// let through by a mistake.
     package enum Answer: Equatable, Sendable {
-        /// Yes: the machine goes on as if it had not asked. Fits all but `credentials` and `end`.
+        /// Yes: the machine goes on as if it had not asked. Fits all but `authentication` and `end`.
         case goOn
         /// This is what the client is told: 4xx or 5xx refuses, 421 and 521 also end the session. To `end` also 2xx: the
         /// message is stored.
         case reply(Reply)
-        /// Fits `credentials`.
-        case password(PasswordResult)
+        /// Fits `authentication`.
+        case authentication(AuthenticationResult)
     }
 
-    /// What is known of a password.
-    package enum PasswordResult: Equatable, Sendable {
+    /// What a client has said in an AUTH exchange. What is base64 on the wire is decoded.
+    package enum AuthenticationStep: Equatable, Sendable {
+        /// A new exchange; any other is over. The mechanism is one of `listed`, which the client was shown by the last EHLO:
+        /// whether somebody in between has changed that list is judged by it (RFC 5802 section 6).
+        ///
+        /// `initialResponse` nil: there was none, which is not the same as an empty one.
+        case begin(SASLMechanism, initialResponse: SecretOctets?, listed: [SASLMechanism])
+        /// What the client says to a challenge.
+        case response(SecretOctets)
+        /// The client has ended the exchange, or sent what cannot be read, and will be told so whatever the answer is; but
+        /// ``AuthenticationResult/wrong`` makes it a failed try.
+        case cancelled(Reply)
+    }
+
+    /// What follows from a step.
+    package enum AuthenticationResult: Equatable, Sendable {
+        /// 334 with these octets in base64. After ``AuthenticationStep/cancelled(_:)`` it means nothing.
+        case challenge([UInt8])
+        /// The client is this user.
         case right(AuthenticatedUser)
+        /// 535 5.7.8.
         case wrong
-        /// It could not be found out now: 454 4.7.0.
+        /// The client is who it says, and may not log in all the same: 535 5.7.8 with this text.
+        case refused(String)
+        /// 501 5.5.2: what was said cannot be read.
+        case malformed
+        /// It cannot be found out now: 454 4.7.0.
         case unavailable
     }
 

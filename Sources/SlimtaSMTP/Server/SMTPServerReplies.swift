@@ -7,6 +7,8 @@ extension Reply {
     /// RFC 5321 section 4.2.4: a command that is known, and not ours.
     static let notImplemented = Reply(502, .init(5, 5, 1), "Command not implemented")
     static let invalidResponse = Reply(501, .init(5, 5, 2), "Invalid auth response")
+    /// RFC 4954 section 4: 12,288 octets are the most.
+    static let exchangeLineTooLong = Reply(500, .init(5, 5, 6), "Authentication exchange line is too long")
     /// RFC 5321 section 4.2.3.
     package static let unanswered = Reply(451, .init(4, 3, 0), "Requested action aborted: error in processing")
     /// What MAIL is told of who is neither authenticated nor trusted (RFC 4954 section 6). Where no AUTH is offered there is

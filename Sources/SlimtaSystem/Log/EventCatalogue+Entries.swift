@@ -145,11 +145,13 @@ extension EventCatalogue {
                 + "the name as it is spelled there, and no other way.",
             remedy: "Delete all but one with slimtad passwd NAME --delete."),
         Entry(
-            "196f177ed3a5b1ce6e47e2d10ba6fef2", "too many authentications at once",
-            "From this client's address (IPv6: its /64) more passwords wait to be checked than one address may have "
-                + "waiting; it was told to try again later (454). Other addresses are not concerned.",
-            remedy: "Somebody may be guessing passwords: see where the connections are from. Passwords are slow "
-                + "to check on purpose."),
+            "196f177ed3a5b1ce6e47e2d10ba6fef2", "authentication could not be checked",
+            "Whether @SLIMTA_LOGIN@ is who it says could not be found out now, and it was told to try later (454): "
+                + "@SLIMTA_REASON@.",
+            remedy:
+                "If passwords of one address (IPv6: its /64) wait to be checked, somebody may be guessing: see where "
+                + "the connections are from. If a back end of [auth] has not answered, see to that one: slimtad check "
+                + "asks it."),
 
         // Sessions
         Entry(

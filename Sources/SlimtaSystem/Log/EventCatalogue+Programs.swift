@@ -2,7 +2,7 @@
 
 extension EventCatalogue {
     /// All kinds.
-    static let entries = entriesOfSlimtad + entriesOfPrograms + folderEntries + entriesOfIssuers
+    static let entries = entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [

@@ -297,6 +297,8 @@ struct Inspection {
         guard let text = String(validating: octets, as: UTF8.self) else { return error(key, "\(path) is not UTF-8") }
         let users = UsersFile(text)
         warnings += Secrets.Complaint.about(users, file).map(\.description)
+        warnings += Self.warnings(about: users, file) + Self.warnings(about: file.values.auth)
+        if file.values.auth.learnSCRAM { lookForLearning(path) }
         let unbound = users.users.keys.sorted().filter { name in
             users.users[name]?.senders.isEmpty == true && file.values.senders.isUnbound(name, nil)
         }
@@ -305,6 +307,16 @@ struct Inspection {
         facts.append(
             "users: \(users.users.count) in \(path)"
                 + (unbound.isEmpty ? "" : "; as anybody, for neither it nor [[senders]] says as whom: \(shown)"))
+    }
+
+    /// The file is written anew beside the old one.
+    private mutating func lookForLearning(_ path: String) {
+        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "/"
+        guard access(folder, W_OK | X_OK) != 0 else { return warnOfSandbox(folder, "auth.learn_scram") }
+        warn(
+            "auth.learn_scram",
+            "\(user) cannot write into \(folder), and learns nothing: put the users file into a folder of its own, which "
+                + "is \(user)'s")
     }
 
     /// The lists of rules, as a reload would read them.

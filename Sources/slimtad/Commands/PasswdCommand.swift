@@ -7,25 +7,44 @@ import SlimtaConfiguration
 import SlimtaEdge
 import SlimtaMail
 import SlimtaSASL
+import SlimtaSMTP
 import SlimtaSystem
 
 struct PasswdCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "passwd",
-        abstract: "Set a user's password, or delete a user.",
+        abstract: "Set a user's password, or change or delete a user.",
         discussion: """
-            On a terminal the password is asked for twice; otherwise one line of standard input is it. A running \
-            slimtad takes the change by itself within seconds. A users file with a line that is not understood is not \
-            changed.
+            On a terminal the password is asked for twice; otherwise one line of standard input is it. Its hash is kept, \
+            and for the SCRAM mechanisms of [auth] their keys. A running slimtad takes the change by itself within \
+            seconds. A users file with a line that is not understood is not changed.
             """)
 
     @OptionGroup var config: ConfigurationOption
 
     @Argument(help: "The user's name.")
-    var user: String
+    var user: String?
 
-    @Flag(help: "Delete the user.")
+    @Flag(help: "List the users, as slimtad users list does.")
+    var list = false
+
+    @Flag(help: "Delete the user; with --app that password alone.")
     var delete = false
+
+    @Flag(help: "Refuse the user's logins, and keep the password.")
+    var disable = false
+
+    @Flag(help: "Take the user's logins again.")
+    var enable = false
+
+    @Option(help: "The last day on which the user may log in, in UTC: 2027-01-31; never: there is none.")
+    var expires: String?
+
+    @Option(help: "Make another password for this application of the user, and print it.")
+    var app: String?
+
+    @Option(help: "From where that password can be used, separated by commas: 192.0.2.0/24, 2001:db8::/32.")
+    var networks: String?
 
     @Option(
         help: """
@@ -34,71 +53,144 @@ struct PasswdCommand: ParsableCommand {
             """)
     var senders: String?
 
+    func validate() throws {
+        let changes = [delete && app == nil, disable, enable, expires != nil, app != nil].count { $0 }
+        guard list || user != nil else { throw ValidationError("which user? Or --list.") }
+        guard !list || user == nil && changes == 0 && senders == nil else {
+            throw ValidationError("--list lists all users, and changes none.")
+        }
+        guard changes <= 1 else {
+            throw ValidationError("one of --delete, --disable, --enable, --expires and --app at a time.")
+        }
+        guard networks == nil || app != nil && !delete else { throw ValidationError("--networks needs --app.") }
+        guard senders == nil || changes == 0 else {
+            throw ValidationError("--senders is set with a password, and not with other changes.")
+        }
+    }
+
     func run() {
         orExit { () throws(Failure) in
             let file = try ConfigurationFile.find(config.path, for: ConfigurationFile.settingsOfUsers)
+            guard let user else { return try UsersTable.print(file, json: false) }
             guard UsersFile.isName(user) else {
                 throw Failure(.usage, "\"\(user)\" cannot be a user's name: \(UsersFile.nameRule)")
             }
-            let senders = try self.senders?.split(separator: ",").map { sender throws(Failure) in
-                let sender = String(sender)
-                guard UsersFile.isSender(sender) else {
-                    throw Failure(.usage, "\"\(sender)\" is not \(SenderPattern.allowed)")
-                }
-                return sender
-            }
-            // Before the password is asked for: nobody is to type it twice in vain.
-            _ = try read(file)
-            let hash = delete ? nil : try hashed()
-            print(try change(file, hash, senders))
+            print(try change(file, user))
             warnOfRights(file)
         }
     }
 
-    /// Reads, changes and writes the file under its lock; says what was done. nil as hash: delete.
-    private func change(_ file: ConfigurationFile, _ hash: PasswordHash?, _ senders: [String]?) throws(Failure)
-        -> String
-    {
+    /// Does what was asked for; says what that was.
+    private func change(_ file: ConfigurationFile, _ user: String) throws(Failure) -> String {
         let path = file.values.auth.users
         let done: String
-        do throws(SystemError) {
-            let lock = try FileLock(path) { say("somebody else changes \(path); waiting") }
-            defer { withExtendedLifetime(lock) {} }
-            var users: UsersFile
-            do throws(Failure) { users = try read(file) } catch { throw SystemError(.invalid, error.message) }
-            if let hash {
-                let isNew = users.users[user] == nil
-                let own = isNew && Mailbox(parsing: user) != nil && UsersFile.isSender(user) ? [user] : nil
-                let wasThere = users.set(user, hash: hash, senders: senders ?? own)
-                done = "user \"\(user)\" was \(wasThere ? "changed in" : "added to") \(path)"
-            } else {
-                guard users.delete(user) else {
-                    throw SystemError(.invalid, "there is no user \"\(user)\" in \(path); nothing was changed")
-                }
-                done = "user \"\(user)\" was deleted from \(path)"
+        if let app {
+            done = try changeApp(app, file, user)
+        } else if delete {
+            done = try write(file, user) { (users) throws(Failure) in
+                guard users.delete(user) else { throw Self.unknown(user, path) }
+                return "user \"\(user)\" was deleted from \(path)"
             }
-            try SecureFile.replace(
-                path, with: Array(users.text.utf8), group: Privileges.isRoot ? file.values.daemon.group : nil)
-        } catch {
-            throw Failure(error.code == .invalid ? .configuration : .cannotCreate, error.description)
+        } else if disable || enable {
+            done = try edit(file, user) { (entry) throws(Failure) in
+                entry.isDisabled = disable
+                return "user \"\(user)\" was \(disable ? "disabled" : "enabled") in \(path)"
+            }
+        } else if let expires {
+            guard expires == "never" || UsersFile.User.day(expires) != nil else {
+                throw Failure(.usage, "\"\(expires)\" is neither a day, such as 2027-01-31, nor \"never\"")
+            }
+            done = try edit(file, user) { (entry) throws(Failure) in
+                entry.expires = expires == "never" ? nil : expires
+                return "user \"\(user)\" may log in \(expires == "never" ? "for ever" : "until \(expires)"), in \(path)"
+            }
+        } else {
+            done = try setPassword(file, user)
         }
         return done + "; a running slimtad takes it within seconds, no reload is needed"
     }
 
-    /// The file, if it may be changed.
-    private func read(_ file: ConfigurationFile) throws(Failure) -> UsersFile {
-        let users = try UsersFile.read(file)
-        if let obstacle = users.obstacle(toChanging: user) {
-            throw Failure(
-                .configuration, "\(file.values.auth.users): \(obstacle); mend that line first, nothing was changed")
+    private func setPassword(_ file: ConfigurationFile, _ user: String) throws(Failure) -> String {
+        let senders = try self.senders?.split(separator: ",").map { sender throws(Failure) in
+            let sender = String(sender)
+            guard UsersFile.isSender(sender) else {
+                throw Failure(.usage, "\"\(sender)\" is not \(SenderPattern.allowed)")
+            }
+            return sender
         }
-        return users
-    }
-
-    private func hashed() throws(Failure) -> PasswordHash {
+        // Before the password is asked for: nobody is to type it twice in vain.
+        _ = try UsersFile.readForChange(file, of: user)
         var password = try PasswordPrompt.new()
         defer { password.wipe() }
-        return PasswordHash(hashing: password)
+        if let warning = Self.warning(of: password) { say(warning) }
+        let hash = PasswordHash(hashing: password)
+        let keys = file.values.auth.scramKeys(password)
+        return try write(file, user) { (users) throws(Failure) in
+            let isNew = users.users[user] == nil
+            let own = isNew && Mailbox(parsing: user) != nil && UsersFile.isSender(user) ? [user] : nil
+            let wasThere = users.set(user, hash: hash, keys: keys, senders: senders ?? own)
+            return "user \"\(user)\" was \(wasThere ? "changed in" : "added to") \(file.values.auth.users)"
+        }
+    }
+
+    /// Clients of SCRAM that prepare the password and those that do not would send two of them.
+    private static func warning(of password: [UInt8]) -> String? {
+        guard let prepared = SASLprep.prepare(password), prepared != password else { return nil }
+        return "warning: mail programs differ in how they write this password; one of ASCII characters works with all"
+    }
+
+    private func changeApp(_ app: String, _ file: ConfigurationFile, _ user: String) throws(Failure) -> String {
+        let path = file.values.auth.users
+        guard AppPassword.isName(app) else {
+            throw Failure(
+                .usage, "\"\(app)\" cannot be an application's name: 1 to 64 letters, digits and signs but :;,=[]")
+        }
+        if delete {
+            return try edit(file, user) { (entry) throws(Failure) in
+                guard entry.apps.contains(where: { $0.name == app }) else {
+                    throw Failure(
+                        .configuration, "user \"\(user)\" has no password for \"\(app)\"; nothing was changed")
+                }
+                entry.apps.removeAll { $0.name == app }
+                return "the password of \"\(user)\" for \"\(app)\" was deleted from \(path)"
+            }
+        }
+        let networks = try networks?.split(separator: ",").map { text throws(Failure) in
+            guard let network = NetworkRange(text) else { throw Failure(.usage, "\"\(text)\" is no network") }
+            return network
+        }
+        let (password, kept) = AppPassword.make(app, networks: networks ?? [])
+        let done = try edit(file, user) { (entry) throws(Failure) in
+            let wasThere = entry.apps.contains { $0.name == app }
+            entry.apps.removeAll { $0.name == app }
+            entry.apps.append(kept)
+            return "\(wasThere ? "another" : "a") password of \"\(user)\" for \"\(app)\" was written to \(path)"
+        }
+        print(String(decoding: password, as: UTF8.self))
+        return done + "; it is shown only now"
+    }
+
+    /// Changes what the file says of a user who is there.
+    private func edit(
+        _ file: ConfigurationFile, _ user: String, _ body: (inout UsersFile.User) throws(Failure) -> String
+    ) throws(Failure) -> String {
+        try write(file, user) { (users) throws(Failure) in
+            guard var entry = users.users[user] else { throw Self.unknown(user, file.values.auth.users) }
+            let done = try body(&entry)
+            users.set(user, entry)
+            return done
+        }
+    }
+
+    private func write(
+        _ file: ConfigurationFile, _ user: String, _ body: (inout UsersFile) throws(Failure) -> String
+    ) throws(Failure) -> String {
+        try UsersFile.change(
+            file, of: user, waiting: { say("somebody else changes \(file.values.auth.users); waiting") }, body)
+    }
+
+    private static func unknown(_ user: String, _ path: String) -> Failure {
+        Failure(.configuration, "there is no user \"\(user)\" in \(path); nothing was changed")
     }
 
     /// Root can give the file rights with which the daemon reads it at the start, as root, and never again.
@@ -115,23 +207,5 @@ struct PasswdCommand: ParsableCommand {
         say(
             "warning: \(file.values.daemon.user) cannot read \(path), so that slimtad does not take the change; "
                 + "chgrp \(file.values.daemon.group) \(path) && chmod 640 \(path)")
-    }
-}
-
-extension UsersFile {
-    /// The users file of a configuration, for commands; empty if there is none.
-    static func read(_ file: ConfigurationFile) throws(Failure) -> UsersFile {
-        let path = file.values.auth.users
-        let octets: [UInt8]
-        do throws(SystemError) {
-            octets = try SecureFile.read(path, maximum: 64 << 20, mustNotBeReadableByOthers: false)
-        } catch {
-            guard error.code == .notFound else { throw Failure(error) }
-            return UsersFile()
-        }
-        guard let text = String(validating: octets, as: UTF8.self) else {
-            throw Failure(.configuration, "\(path) is not UTF-8; nothing was changed")
-        }
-        return UsersFile(text)
     }
 }

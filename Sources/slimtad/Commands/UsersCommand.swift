@@ -20,8 +20,9 @@ struct UsersCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "list", abstract: "List the users by name.",
             discussion: """
-                On a terminal a table; otherwise a line for each user, with tabs between name, method of the hash, and \
-                the addresses that the user may send as (none: any). Lines that are not understood are told on standard \
+                On a terminal a table; otherwise a line for each user, with tabs between name, method of the hash, the \
+                addresses that the user may send as (none: any), the SCRAM hashes with keys, whether and why logins are \
+                refused, and other passwords with their last use. Lines that are not understood are told on standard \
                 error, and the exit status is 78.
                 """)
 
@@ -33,26 +34,7 @@ struct UsersCommand: ParsableCommand {
         func run() {
             orExit { () throws(Failure) in
                 let file = try ConfigurationFile.find(config.path, for: ConfigurationFile.settingsOfUsers)
-                let users = try UsersFile.read(file)
-                var table = Table([.init("NAME", 32), .init("HASH", 8), .init("SENDERS")])
-                var isFirst = true
-                for (name, user) in users.users.sorted(by: { $0.key < $1.key }) {
-                    if json {
-                        let object = JSON.object([
-                            .init("name", .string(name)), .init("hash", .string(user.hash.method)),
-                            .init("senders", .array(user.senders.map { .string($0) })),
-                        ])
-                        print((isFirst ? "[" : ",") + object.line)
-                    } else {
-                        table.row([name, user.hash.method, user.senders.joined(separator: ",")])
-                    }
-                    isFirst = false
-                }
-                if json { print(isFirst ? "[]" : "]") }
-                guard users.errors.isEmpty else {
-                    let lines = users.errors.map { "\(file.values.auth.users): \($0)" }
-                    throw Failure(.configuration, lines.joined(separator: "\n"))
-                }
+                try UsersTable.print(file, json: json)
             }
         }
     }
@@ -77,7 +59,7 @@ struct UsersCommand: ParsableCommand {
                 let users = try UsersFile.read(file)
                 let verifier = LoginVerifier(users, foldsCase: file.values.auth.foldCase)
                 let user = verifier.name(of: name)
-                guard let found = verifier.user(user) else {
+                guard let found = verifier.entry(user) else {
                     let line = users.errors.first { $0.name == name }
                     throw Failure(
                         .configuration,
@@ -85,12 +67,82 @@ struct UsersCommand: ParsableCommand {
                 }
                 var password = try PasswordPrompt.existing()
                 defer { password.wipe() }
-                guard verifier.isRight(SecretOctets(password), for: user) else {
+                guard verifier.isRight(Credentials(login: user, password: password), for: user) else {
                     throw Failure(.notPermitted, "the password of \"\(user)\" is another one")
                 }
-                let senders = file.values.senders.mailFrom(of: user, found.rights)?.description ?? "any address"
+                if let obstacle = found.obstacle(at: .now()) {
+                    throw Failure(.notPermitted, "the password is right; \(obstacle)")
+                }
+                let rights = AuthenticatedUser(login: user, senders: found.senders).rights
+                let senders = file.values.senders.mailFrom(of: user, rights)?.description ?? "any address"
                 print("the password is right; \"\(user)\" may send as \(senders)".visible)
             }
         }
     }
+}
+
+/// The users as `slimtad users list` and `slimtad passwd --list` show them.
+enum UsersTable {
+    static func print(_ file: ConfigurationFile, json: Bool) throws(Failure) {
+        let users = try UsersFile.read(file)
+        let uses = AppPasswordUses.read(in: file.stateDirectory)
+        var table = Table([
+            .init("NAME", 32), .init("HASH", 8), .init("SENDERS", 32), .init("SCRAM", 16), .init("STATE", 24),
+            .init("APPLICATIONS"),
+        ])
+        var isFirst = true
+        for (name, user) in users.users.sorted(by: { $0.key < $1.key }) {
+            let scram = SCRAMHash.allCases.filter { user.keys[$0] != nil }
+            if json {
+                Swift.print((isFirst ? "[" : ",") + object(name, user, scram, uses).line)
+            } else {
+                let apps = user.apps.map { app in
+                    "\(app.name) (\(uses["\(name):\(app.name)"].map { "used \($0.isoDate.prefix(16))Z" } ?? "never used"))"
+                }
+                table.row([
+                    name, user.hash.method, user.senders.joined(separator: ","),
+                    scram.map(\.shortName).joined(separator: ","), state(user), apps.joined(separator: ", "),
+                ])
+            }
+            isFirst = false
+        }
+        if json { Swift.print(isFirst ? "[]" : "]") }
+        guard users.errors.isEmpty else {
+            let lines = users.errors.map { "\(file.values.auth.users): \($0)" }
+            throw Failure(.configuration, lines.joined(separator: "\n"))
+        }
+    }
+
+    private static func state(_ user: UsersFile.User) -> String {
+        if user.isDisabled { return "disabled" }
+        guard let expires = user.expires else { return "" }
+        return user.obstacle(at: .now()) == nil ? "until \(expires)" : "expired \(expires)"
+    }
+
+    private static func object(
+        _ name: String, _ user: UsersFile.User, _ scram: [SCRAMHash], _ uses: [String: Timestamp]
+    ) -> JSON {
+        .object([
+            .init("name", .string(name)), .init("hash", .string(user.hash.method)),
+            .init("senders", .array(user.senders.map { .string($0) })),
+            .init("scram", .array(scram.map { .string(String($0.shortName)) })),
+            .init("disabled", .bool(user.isDisabled)),
+            .init("expires", user.expires.map { .string($0) } ?? .null),
+            .init(
+                "applications",
+                .array(
+                    user.apps.map { app in
+                        .object([
+                            .init("name", .string(app.name)),
+                            .init("networks", .array(app.networks.map { .string($0.description) })),
+                            .init("used", uses["\(name):\(app.name)"].map { .string($0.isoDate) } ?? .null),
+                        ])
+                    })),
+        ])
+    }
+}
+
+extension SCRAMHash {
+    /// "SHA-256".
+    fileprivate var shortName: Substring { rawValue.dropFirst("SCRAM-".count) }
 }

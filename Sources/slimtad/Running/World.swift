@@ -8,6 +8,7 @@ import SlimtaDNS
 import SlimtaEdge
 import SlimtaPolicy
 import SlimtaQueue
+import SlimtaSASL
 import SlimtaSystem
 
 /// slimta.conf, and what was made of it.
@@ -20,6 +21,9 @@ struct World: Sendable {
     /// One for all worlds: a login that was changed is changed for sessions that have begun as well. nil: no edge has had
     /// AUTH.
     private let credentials: FileCredentials?
+    /// As `credentials`: all worlds write to the same files.
+    private let records: LoginRecords?
+    private let logger: Logger
     /// What looks names up for this configuration; those who use it hold a lease of it, as the relays do.
     let resolver: SlimtaDNS.Resolver
     let relays: RelaySet
@@ -47,8 +51,10 @@ struct World: Sendable {
             throw Failure(
                 .unavailable, "relay: too many files are open for another resolver: at most \(ground.budget.limit)")
         }
+        var records = previous?.records
+        if records == nil, secrets.users != nil { records = try LoginRecords(file, ground.logger) }
         do {
-            let world = try World(file, secrets, share, previous, ground)
+            let world = try World(file, secrets, share, records, previous, ground)
             await world.resolver.waitUntilStarted()
             world.gates.start()
             return world
@@ -58,17 +64,22 @@ struct World: Sendable {
     }
 
     private init(
-        _ file: ConfigurationFile, _ secrets: Secrets, _ share: FileBudget.Share, _ previous: World?, _ ground: Ground
+        _ file: ConfigurationFile, _ secrets: Secrets, _ share: FileBudget.Share, _ records: LoginRecords?,
+        _ previous: World?, _ ground: Ground
     ) throws {
         let values = file.values
         self.file = file
         hostname = file.hostname
         self.secrets = secrets
         self.share = share
+        self.records = records
+        logger = ground.logger
         credentials =
             previous?.credentials
             ?? secrets.users.map {
-                FileCredentials($0, foldsCase: values.auth.foldCase, checks: ground.passwordChecks)
+                FileCredentials(
+                    $0, foldsCase: values.auth.foldCase, checks: ground.passwordChecks,
+                    observer: Self.observer(file, records, ground.logger))
             }
         let resolver = try values.makeResolver(sockets: ground.budget.resolverSockets)
         self.resolver = resolver
@@ -89,14 +100,47 @@ struct World: Sendable {
     /// - Parameter queue: what users of this machine may ask of the queue.
     func settings(of edge: Configuration.Edge, _ queue: any LocalQueue) -> EdgeSettings {
         values.edgeSettings(
-            edge, hostname: hostname, tls: secrets.tls, credentials: credentials, gate: gates.gate(of: edge.name),
+            edge, hostname: hostname, tls: secrets.tls, credentials: authenticator, gate: gates.gate(of: edge.name),
             queue: queue)
+    }
+
+    /// Whom sessions ask who clients are; nil: no edge has AUTH.
+    private var authenticator: BackEnds? {
+        guard let credentials, let records else { return nil }
+        let auth = values.auth
+        let binding: BackEnds.Binding =
+            switch auth.channelBinding {
+            case .off: .off
+            case .offer: .offer
+            case .require: .require
+            }
+        let backEnds = auth.backends.map { name -> any CredentialBackEnd in
+            switch name {
+            case .file: credentials
+            }
+        }
+        return BackEnds(
+            backEnds, mechanisms: auth.mechanisms, binding: binding,
+            context: SASLContext(
+                listed: [], inventing: records.inventing, iterations: auth.scramIterations, hostname: hostname))
+    }
+
+    private static func observer(
+        _ file: ConfigurationFile, _ records: LoginRecords?, _ logger: Logger
+    ) -> FileCredentials.Observer {
+        var observer = FileCredentials.Observer(used: { login, app in records?.uses.used(login, app) })
+        if file.values.auth.learnSCRAM {
+            let learning = SCRAMLearning(file, logger)
+            observer.learn = { login, user, password in learning.learn(login, user, password) }
+        }
+        return observer
     }
 
     /// Has sessions ask the users file as it was last read, those that have begun as well.
     func useUsers() {
         guard let users = secrets.users else { return }
-        credentials?.replace(users, foldsCase: values.auth.foldCase)
+        credentials?.replace(
+            users, foldsCase: values.auth.foldCase, observer: Self.observer(file, records, logger))
     }
 }
 

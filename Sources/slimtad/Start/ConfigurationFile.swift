@@ -38,9 +38,10 @@ struct ConfigurationFile: Sendable {
         return file
     }
 
-    /// What the users file needs: where it is, and whose.
+    /// What the users file needs: where it is, whose, and which keys users have in it.
     static let settingsOfUsers: [(table: String, key: String)] = [
-        ("auth", "users"), ("daemon", "user"), ("daemon", "group"),
+        ("auth", "users"), ("auth", "mechanisms"), ("auth", "scram_iterations"),
+        ("daemon", "user"), ("daemon", "group"),
     ]
 
     /// For a command that needs these settings and no others: mistakes elsewhere do no harm.

@@ -15,7 +15,7 @@ import SlimtaTLS
 extension Configuration {
     /// The settings of an edge's sessions.
     func edgeSettings(
-        _ edge: Edge, hostname: String, tls: TLSServerContext?, credentials: (any CredentialBackend)?, gate: Gate?,
+        _ edge: Edge, hostname: String, tls: TLSServerContext?, credentials: (any Authenticator)?, gate: Gate?,
         queue: any LocalQueue
     ) -> EdgeSettings {
         switch edge.type {
@@ -63,7 +63,7 @@ extension Configuration {
 
     private func httpSettings(
         _ edge: Edge, _ http: Edge.HTTP, _ hostname: String, _ tls: TLSServerContext?,
-        _ credentials: (any CredentialBackend)?, _ gate: Gate?
+        _ credentials: (any Authenticator)?, _ gate: Gate?
     ) -> HTTPEdgeSettings {
         let access = http.access
         let submission = SubmissionSettings(
@@ -88,13 +88,13 @@ extension Configuration {
 
     private func smtpSettings(
         _ edge: Edge, _ smtp: Edge.SMTP, _ hostname: String, _ tls: TLSServerContext?,
-        _ credentials: (any CredentialBackend)?
+        _ credentials: (any Authenticator)?
     ) -> SMTPEdgeSettings {
         let access = smtp.access
         var server = SMTPServerConfiguration(
             hostname: hostname, greeting: smtp.banner.reply(hostname: hostname),
             tls: access.tls.machineMode, authentication: access.auth.machineMode,
-            mechanisms: auth.mechanisms.compactMap { SASLMechanism(rawValue: $0.rawValue) },
+            mechanisms: auth.mechanisms,
             allowsPlaintextAuthentication: access.plaintextAuth, messageSize: limits.messageSize,
             recipients: limits.recipients, errors: limits.errors, commands: limits.commands,
             lenientPaths: limits.lenientPaths)

@@ -53,7 +53,10 @@ final class HTTPEdgeSession {
             rules: TransactionRules(
                 authentication: wantsLogin ? .required : .none, messageSize: Self.messageLimit, recipients: 20),
             trust: ClientTrust(networks: [], allowsThisMachine: !wantsLogin),
-            credentials: wantsLogin ? AnyPassword() : nil)
+            credentials: wantsLogin
+                ? BackEnds(
+                    [AnyPassword()], mechanisms: [.plain], binding: .off,
+                    context: SASLContext(listed: [], inventing: SecretOctets([1]), hostname: "x")) : nil)
         let settings = HTTPEdgeSettings(
             submission, tls: nil, authenticator: wantsLogin ? .credentials : .none,
             resources: [
@@ -255,12 +258,14 @@ final class RecordingQueue: Submissions {
 }
 
 /// Knows the user "u" with any password.
-private struct AnyPassword: CredentialBackend {
-    func check(
-        _ credentials: Credentials, from source: ConnectionLimiter.Source?,
-        completion: @escaping @Sendable (SMTPServerMachine.PasswordResult) -> Void
-    ) {
-        completion(credentials.login == "u" ? .right(.init(login: "u")) : .wrong)
+private struct AnyPassword: CredentialBackEnd {
+    let name = "any"
+    let timeout = TimeAmount.seconds(1)
+
+    func mechanisms(on facts: AuthenticationFacts) -> Set<SASLMechanism> { [.plain] }
+
+    func check(_ credentials: Credentials, _ facts: AuthenticationFacts) async -> CredentialVerdict {
+        credentials.login == "u" ? .right(AuthenticatedUser(login: "u")) : .wrong
     }
 }
 

@@ -170,8 +170,12 @@ private struct ServerSession {
     private mutating func answer(kept: Bool) throws {
         let answers: [SMTPServerMachine.Answer]
         switch question {
-        case .credentials:
-            answers = [.password(.right(.init(login: "u"))), .password(.wrong), .password(.unavailable), .goOn]
+        case .authentication:
+            answers = [
+                .authentication(.right(.init(login: "u"))), .authentication(.wrong), .authentication(.unavailable),
+                .authentication(.challenge([1, 2])), .authentication(.malformed), .authentication(.refused("No")),
+                .goOn,
+            ]
         case .end:
             answers = [
                 .reply(Reply(250, .init(2, 6, 0), "Ok")), .reply(Reply(452, .init(4, 3, 1), "Full")),
@@ -181,7 +185,8 @@ private struct ServerSession {
         case .connect, .hello, .startTLS, .login, .mail, .room, .recipient, .data, .message:
             answers = [
                 .goOn, .goOn, .goOn, .goOn, .reply(Reply(450, .init(4, 7, 1), "Later")),
-                .reply(Reply(550, .init(5, 7, 1), "No")), .reply(Reply(421, .init(4, 7, 0), "Go")), .password(.wrong),
+                .reply(Reply(550, .init(5, 7, 1), "No")), .reply(Reply(421, .init(4, 7, 0), "Go")),
+                .authentication(.wrong),
                 .reply(Reply(250, nil, "Yes")),
             ]
         case nil:
@@ -330,7 +335,7 @@ private struct Listener {
     private mutating func hear(_ question: SMTPServerMachine.Question) throws {
         lastQuestion = question
         switch question {
-        case .credentials:
+        case .authentication:
             let configuration = session.configuration
             try hold(configuration.authentication != .none, "AUTH where it is not offered")
             try hold(isEncrypted || configuration.allowsPlaintextAuthentication, "a password in clear")

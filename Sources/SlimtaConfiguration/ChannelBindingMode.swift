@@ -1,0 +1,11 @@
+// What `[auth] channel_binding` can say. Configuration has it, the composition root makes settings of it.
+
+/// Whether SCRAM is bound to the TLS session (RFC 5802 section 6).
+package enum ChannelBindingMode: String, Sendable, CaseIterable {
+    /// No -PLUS is listed.
+    case off
+    /// It is listed where it can be had.
+    case offer
+    /// SCRAM is listed with -PLUS only.
+    case require
+}

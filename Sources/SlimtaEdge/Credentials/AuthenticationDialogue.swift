@@ -1,0 +1,265 @@
+// An exchange with a client: runs the mechanism, which is a value, and asks the back ends what it wants to know. `BackEnds`
+// makes one for each AUTH, and for each Authorization of HTTP.
+
+internal import NIOCore
+internal import SlimtaSASL
+internal import SlimtaSMTP
+import Synchronization
+
+/// One exchange. Its steps come one after the other.
+///
+/// Back ends are asked in their order, each no longer than it may take. The first that says yes has said it for all; if none
+/// does, and one could not be asked, nobody knows: the client is to try again later, and not to be asked for another
+/// password. Where a mechanism needs to know the user's secret and nobody does, a back end that holds exchanges itself may
+/// go on with this one; and if that knows no such user either, the exchange goes on with invented keys, and fails where a
+/// wrong password does.
+final class AuthenticationDialogue: AuthenticationExchange {
+    typealias Step = SMTPServerMachine.AuthenticationStep
+
+    /// Who goes on with the exchange.
+    private enum Holder: Sendable {
+        case mechanism(SASLServer)
+        case backEnd(any CredentialBackEnd, any BackEndExchange)
+    }
+
+    private struct State {
+        /// nil: the exchange has not begun, it is over, or a step is being taken.
+        var holder: Holder?
+        var mechanism = SASLMechanism.plain
+        /// What the client said first, for a back end that goes on with the exchange.
+        var opening: SecretOctets?
+        /// Who has logged in if the client proves it.
+        var user: AuthenticatedUser?
+        var end = ContinuousClock.Instant.now
+        var task: Task<Void, Never>?
+
+        /// Nobody has the exchange until its next step is taken.
+        mutating func takeHolder() -> Holder? {
+            defer { holder = nil }
+            return holder
+        }
+    }
+
+    /// For the whole exchange, however many responses it has.
+    private static let longest = Duration.seconds(300)
+
+    private let backEnds: BackEnds
+    private let facts: AuthenticationFacts
+    private let state = Mutex(State())
+
+    init(_ backEnds: BackEnds, _ facts: AuthenticationFacts) {
+        self.backEnds = backEnds
+        self.facts = facts
+    }
+
+    func take(_ step: Step, completion: @escaping @Sendable (AuthenticationOutcome) -> Void) {
+        // What can be answered at once is, on this thread.
+        let task = Task.immediate { completion(await outcome(of: step)) }
+        state.withLock { $0.task = task }
+    }
+
+    func abandon() {
+        let holder = state.withLock { state in
+            state.task?.cancel()
+            return state.takeHolder()
+        }
+        if case .backEnd(_, let exchange) = holder { exchange.cancel() }
+    }
+
+    // MARK: Steps
+
+    private func outcome(of step: Step) async -> AuthenticationOutcome {
+        switch step {
+        case .begin(let mechanism, let response, let listed):
+            let server = SASLServer.begin(mechanism, context: backEnds.context(listed: listed, facts))
+            state.withLock { state in
+                (state.mechanism, state.opening) = (mechanism, response)
+                state.end = .now + Self.longest
+            }
+            if let outcome = await beginAtBackEnd(mechanism, response) { return outcome }
+            return await received(response, server)
+        case .response(let response):
+            let (holder, end) = state.withLock { state in
+                state.opening = state.opening ?? response
+                return (state.takeHolder(), state.end)
+            }
+            guard let holder, end > .now else {
+                return AuthenticationOutcome(.unavailable, reason: "the exchange took too long")
+            }
+            switch holder {
+            case .mechanism(let server): return await received(response, server)
+            case .backEnd(let backEnd, let exchange):
+                let step = await Self.step(of: exchange, at: backEnd, response)
+                return follow(step, exchange, at: backEnd)
+            }
+        case .cancelled: return cancelled()
+        }
+    }
+
+    private func received(_ response: SecretOctets?, _ server: SASLServer) async -> AuthenticationOutcome {
+        var server = server
+        var octets = response.map { Array($0) }
+        defer { octets?.wipe() }
+        return await follow(server.received(octets), server)
+    }
+
+    private func cancelled() -> AuthenticationOutcome {
+        let (holder, mechanism) = state.withLock { ($0.takeHolder(), $0.mechanism) }
+        var outcome = AuthenticationOutcome(.malformed)
+        switch holder {
+        case .mechanism(let server):
+            outcome.login = server.login
+            if server.isTried { outcome.result = .wrong }
+        case .backEnd(_, let exchange): exchange.cancel()
+        case nil: break
+        }
+        outcome.reason =
+            mechanism.bindsChannel
+            ? "the client has given up \(mechanism.rawValue); if it always does, it cannot bind to TLS: "
+                + "auth.channel_binding = \"off\" is for such clients"
+            : "the client has given up \(mechanism.rawValue)"
+        return outcome
+    }
+
+    private func follow(_ step: SASLStep, _ server: SASLServer) async -> AuthenticationOutcome {
+        var outcome: AuthenticationOutcome
+        switch step {
+        case .challenge(let challenge):
+            state.withLock { $0.holder = .mechanism(server) }
+            return AuthenticationOutcome(.challenge(challenge))
+        case .ask(let question): return await ask(question, server)
+        case .success:
+            outcome = AuthenticationOutcome(state.withLock { $0.user }.map { .right($0) } ?? .unavailable)
+        case .refused(let fault): outcome = AuthenticationOutcome(.wrong, reason: fault.rawValue)
+        case .malformed: outcome = AuthenticationOutcome(.malformed)
+        case .unavailable: outcome = AuthenticationOutcome(.unavailable, reason: "the exchange is out of step")
+        }
+        outcome.login = server.login
+        return outcome
+    }
+
+    // MARK: Questions
+
+    private func ask(_ question: SASLQuestion, _ server: SASLServer) async -> AuthenticationOutcome {
+        let facts = facts
+        switch question {
+        case .password(let credentials):
+            return await judge(server) { await $0.check(credentials, facts) }
+        case .token(let login, let token):
+            return await judge(server) { await $0.check(token: token, login: login, facts) }
+        case .certificate(let authorization):
+            return await judge(server) { await $0.checkCertificate(authorization: authorization, facts) }
+        case .keys(let login, let hash):
+            return await find(server, { await $0.keys(of: login, hash, facts) }, answer: { .keys($0) })
+        case .secret(let login):
+            return await find(server, { await $0.secret(of: login, facts) }, answer: { .secret($0) })
+        }
+    }
+
+    /// Those that serve the mechanism here.
+    private var asked: [any CredentialBackEnd] {
+        let mechanism = state.withLock { $0.mechanism }
+        return backEnds.all.filter { $0.mechanisms(on: facts).contains(mechanism) }
+    }
+
+    /// Is it right? The first that says so is believed.
+    private func judge(
+        _ server: SASLServer, _ question: @escaping @Sendable (any CredentialBackEnd) async -> CredentialVerdict
+    ) async -> AuthenticationOutcome {
+        var server = server
+        var failure: String?
+        for backEnd in asked {
+            let late = CredentialVerdict.unavailable(backEnd.lateness)
+            switch await answer(within: backEnd.timeout, else: late, { await question(backEnd) }) {
+            case .right(let user):
+                state.withLock { $0.user = user.known(to: backEnd.name) }
+                return await follow(server.answered(.right(login: user.login)), server)
+            case .refused(let reason):
+                return AuthenticationOutcome(.refused(reason), login: server.login, reason: reason)
+            case .unavailable(let reason): failure = failure ?? reason
+            case .wrong: break
+            }
+        }
+        if let failure { return AuthenticationOutcome(.unavailable, login: server.login, reason: failure) }
+        return await follow(server.answered(.wrong), server)
+    }
+
+    /// What is it? The first that knows is believed.
+    private func find<Secret: Sendable>(
+        _ server: SASLServer, _ question: @escaping @Sendable (any CredentialBackEnd) async -> SecretAnswer<Secret>,
+        answer make: (Secret?) -> SASLAnswer
+    ) async -> AuthenticationOutcome {
+        var server = server
+        var failure: String?
+        for backEnd in asked {
+            let late = SecretAnswer<Secret>.unavailable(backEnd.lateness)
+            switch await answer(within: backEnd.timeout, else: late, { await question(backEnd) }) {
+            case .known(let secret, let user):
+                state.withLock { $0.user = user.known(to: backEnd.name) }
+                return await follow(server.answered(make(secret)), server)
+            case .unavailable(let reason): failure = failure ?? reason
+            case .unknown:
+                guard let (exchange, step) = await handOver(to: backEnd) else { continue }
+                switch step {
+                case .verdict(.wrong): continue
+                case .verdict(.unavailable(let reason)): failure = failure ?? reason
+                default: return follow(step, exchange, at: backEnd)
+                }
+            }
+        }
+        if let failure { return AuthenticationOutcome(.unavailable, login: server.login, reason: failure) }
+        return await follow(server.answered(make(nil)), server)
+    }
+
+    // MARK: Exchanges of back ends
+
+    /// Where the server speaks first, what it says is the back end's that holds the exchange; nil: the mechanism is ours.
+    private func beginAtBackEnd(
+        _ mechanism: SASLMechanism, _ response: SecretOctets?
+    ) async -> AuthenticationOutcome? {
+        guard mechanism.isServerFirst, let first = asked.first, let (exchange, step) = await handOver(to: first) else {
+            return nil
+        }
+        return follow(step, exchange, at: first)
+    }
+
+    /// Has a back end go on with the exchange, as if it had heard all that was said: one response at most.
+    private func handOver(
+        to backEnd: any CredentialBackEnd
+    ) async -> (any BackEndExchange, BackEndStep)? {
+        let (mechanism, opening) = state.withLock { ($0.mechanism, $0.opening) }
+        guard let exchange = backEnd.begin(mechanism, facts) else { return nil }
+        return (exchange, await Self.step(of: exchange, at: backEnd, opening))
+    }
+
+    private static func step(
+        of exchange: any BackEndExchange, at backEnd: any CredentialBackEnd, _ response: SecretOctets?
+    ) async -> BackEndStep {
+        await answer(within: backEnd.timeout, else: .verdict(.unavailable(backEnd.lateness))) {
+            await exchange.received(response)
+        }
+    }
+
+    private func follow(
+        _ step: BackEndStep, _ exchange: any BackEndExchange, at backEnd: any CredentialBackEnd
+    ) -> AuthenticationOutcome {
+        switch step {
+        case .challenge(let challenge):
+            state.withLock { $0.holder = .backEnd(backEnd, exchange) }
+            return AuthenticationOutcome(.challenge(challenge))
+        case .verdict(.right(let user)):
+            return AuthenticationOutcome(.right(user.known(to: backEnd.name)), login: user.login)
+        case .verdict(.wrong): return AuthenticationOutcome(.wrong)
+        case .verdict(.refused(let reason)): return AuthenticationOutcome(.refused(reason), reason: reason)
+        case .verdict(.unavailable(let reason)):
+            exchange.cancel()
+            return AuthenticationOutcome(.unavailable, reason: reason)
+        case .malformed: return AuthenticationOutcome(.malformed)
+        }
+    }
+}
+
+extension CredentialBackEnd {
+    /// Why there is no answer of it.
+    fileprivate var lateness: String { "\(name) has not answered within \(timeout.nanoseconds / 1_000_000_000) s" }
+}

@@ -1,0 +1,60 @@
+// The back ends of the daemon and what exchanges with clients are held to: what SMTP and HTTP edges ask who a client is. The
+// composition root makes one from `[auth]`.
+
+package import SlimtaSASL
+
+/// The back ends in the order in which they are asked, and which mechanisms clients may use.
+package struct BackEnds: Authenticator {
+    /// Whether SCRAM is bound to the TLS session (RFC 5802 section 6).
+    package enum Binding: Sendable {
+        /// No -PLUS is listed.
+        case off
+        /// It is listed where it can be had.
+        case offer
+        /// SCRAM is listed with -PLUS only.
+        case require
+    }
+
+    /// In the order in which they are asked.
+    let all: [any CredentialBackEnd]
+    private let mechanisms: [SASLMechanism]
+    private let binding: Binding
+    /// Of an exchange on a connection without TLS that has listed nothing.
+    private let context: SASLContext
+
+    /// - Parameters:
+    ///   - mechanisms: those that may be used, as they are to be listed.
+    ///   - context: what all exchanges have; what a connection has of its own is set for each.
+    package init(
+        _ all: [any CredentialBackEnd], mechanisms: [SASLMechanism], binding: Binding, context: SASLContext
+    ) {
+        self.all = all
+        self.mechanisms = mechanisms
+        self.binding = binding
+        self.context = context
+    }
+
+    /// Those that some back end can serve here.
+    package func mechanisms(on facts: AuthenticationFacts) -> [SASLMechanism] {
+        let served = all.reduce(into: Set<SASLMechanism>()) { $0.formUnion($1.mechanisms(on: facts)) }
+        return mechanisms.filter { served.contains($0) && mayBind($0, facts) }
+    }
+
+    private func mayBind(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> Bool {
+        guard mechanism.scram != nil else { return true }
+        return mechanism.bindsChannel ? binding != .off && facts.canBind : binding != .require
+    }
+
+    /// One that asks these back ends.
+    package func exchange(on facts: AuthenticationFacts) -> any AuthenticationExchange {
+        AuthenticationDialogue(self, facts)
+    }
+
+    /// What the mechanism's value is to know.
+    func context(listed: [SASLMechanism], _ facts: AuthenticationFacts) -> SASLContext {
+        var context = context
+        context.listed = Set(listed)
+        context.bindings = facts.channelBindings
+        return context
+    }
+}

@@ -1,0 +1,109 @@
+// Who knows the users: what each back end can be asked. A file, PAM, Dovecot and an OAuth issuer are some; AuthenticationDialogue
+// asks those that `[auth] backends` names, in that order.
+
+package import NIOCore
+package import SlimtaSASL
+package import SlimtaSMTP
+
+/// Somebody who knows users. There are two kinds of questions, "is this secret right?" and "what is this user's secret?"; and
+/// who knows neither can hold the whole exchange itself (``begin(_:_:)``). What a back end does not serve it need not have:
+/// each question has an answer that says so.
+///
+/// None of its answers may take longer for a name that does not exist, or shorter, than for one that does.
+package protocol CredentialBackEnd: Sendable {
+    /// As `[auth] backends` has it.
+    var name: String { get }
+
+    /// How long an answer may take; what comes later is not waited for, and its task is cancelled.
+    var timeout: TimeAmount { get }
+
+    /// What it can serve on a connection, and now. Called on event loops: it must not wait.
+    func mechanisms(on facts: AuthenticationFacts) -> Set<SASLMechanism>
+
+    /// Is this password right?
+    func check(_ credentials: Credentials, _ facts: AuthenticationFacts) async -> CredentialVerdict
+
+    /// Is this token good, and whose is it? `login` is who the client says it is; nil: it does not say.
+    func check(token: SecretOctets, login: String?, _ facts: AuthenticationFacts) async -> CredentialVerdict
+
+    /// Whose is the certificate of this connection? `authorization` is who the client wants to be; nil: it does not say.
+    func checkCertificate(authorization: String?, _ facts: AuthenticationFacts) async -> CredentialVerdict
+
+    /// What are this user's keys for SCRAM? Not those of a user who may not log in now: that one is unknown.
+    func keys(of login: String, _ hash: SCRAMHash, _ facts: AuthenticationFacts) async -> SecretAnswer<SCRAMKeys>
+
+    /// What is this user's password in clear? As for keys.
+    func secret(of login: String, _ facts: AuthenticationFacts) async -> SecretAnswer<SecretOctets>
+
+    /// Begins an exchange of its own; nil: it does not hold this mechanism's. Asked only where nobody answers the questions
+    /// above, and for SCRAM where nobody knows the login.
+    func begin(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> (any BackEndExchange)?
+}
+
+extension CredentialBackEnd {
+    /// No password is right.
+    package func check(_ credentials: Credentials, _ facts: AuthenticationFacts) async -> CredentialVerdict { .wrong }
+
+    /// No token is good.
+    package func check(token: SecretOctets, login: String?, _ facts: AuthenticationFacts) async -> CredentialVerdict {
+        .wrong
+    }
+
+    /// No certificate is anybody's.
+    package func checkCertificate(authorization: String?, _ facts: AuthenticationFacts) async -> CredentialVerdict {
+        .wrong
+    }
+
+    /// Nobody has keys.
+    package func keys(
+        of login: String, _ hash: SCRAMHash, _ facts: AuthenticationFacts
+    ) async -> SecretAnswer<SCRAMKeys> { .unknown }
+
+    /// Nobody's password is known.
+    package func secret(of login: String, _ facts: AuthenticationFacts) async -> SecretAnswer<SecretOctets> { .unknown }
+
+    /// None.
+    package func begin(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> (any BackEndExchange)? { nil }
+}
+
+/// What a back end says of what a client has shown.
+package enum CredentialVerdict: Equatable, Sendable {
+    /// It is that user's.
+    case right(AuthenticatedUser)
+    /// It is not, or there is no such user: the next back end is asked.
+    case wrong
+    /// It is right, and the user may not log in all the same, for this reason, which the client is told. Nobody else is asked.
+    case refused(String)
+    /// It cannot be found out now, for this reason, which the log tells. The next back end is asked; if that does not know
+    /// better, the client is to try again later.
+    case unavailable(String)
+}
+
+/// What a back end knows of a user's secret.
+package enum SecretAnswer<Secret: Sendable>: Sendable {
+    /// This is it, and this is who has logged in if the client knows it too.
+    case known(Secret, AuthenticatedUser)
+    /// There is no such user, or none with such a secret: the next back end is asked.
+    case unknown
+    /// As in ``CredentialVerdict``.
+    case unavailable(String)
+}
+
+/// An exchange that a back end holds itself.
+package protocol BackEndExchange: Sendable {
+    /// Takes the client's next response; the first is the initial one, nil if there was none.
+    func received(_ response: SecretOctets?) async -> BackEndStep
+
+    /// The exchange is over before its end: the client has gone, or given up.
+    func cancel()
+}
+
+/// What follows from a response in an exchange of a back end.
+package enum BackEndStep: Equatable, Sendable {
+    /// The client is told this, and answers.
+    case challenge([UInt8])
+    /// The exchange has ended.
+    case verdict(CredentialVerdict)
+    /// What the client said cannot be read.
+    case malformed
+}

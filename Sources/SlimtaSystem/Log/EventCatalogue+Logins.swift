@@ -1,0 +1,26 @@
+// Kinds of events about logins and what is kept of them. As EventCatalogue+Entries.
+
+extension EventCatalogue {
+    /// Part of ``entries``.
+    static let entriesOfLogins: [Entry] = [
+        Entry(
+            "7e4a77f5dfbe4029a883c2ec33a41309", "authentication cancelled",
+            "The client has begun to log in as @SLIMTA_LOGIN@ and given up: @SLIMTA_REASON@.",
+            remedy:
+                "A mail program that always does so cannot use the mechanism that it has chosen. If that is a -PLUS of "
+                + "SCRAM, set [auth] channel_binding to \"off\"; else leave the mechanism out of [auth] mechanisms."),
+        Entry(
+            "8ae7a0c00ac546119e19fe52ec266032", "SCRAM keys learned",
+            "@SLIMTA_LOGIN@ has logged in with the right password, and now has keys for SCRAM in the users file too."),
+        Entry(
+            "b2e0e278adca4511aa747b28ffd77e9b", "SCRAM keys cannot be written",
+            "@SLIMTA_LOGIN@ should get keys for SCRAM ([auth] learn_scram), and the users file cannot be written: "
+                + "@SLIMTA_ERROR@.",
+            remedy:
+                "Put the users file into a folder that the service can write, or set learn_scram to false. It is tried "
+                + "again for this login after a reload."),
+        Entry(
+            "f065ab43cb2b4779832ec21dd2a38a17", "last use of passwords is not kept",
+            "When applications last used their passwords cannot be written to the state directory: @SLIMTA_ERROR@."),
+    ]
+}

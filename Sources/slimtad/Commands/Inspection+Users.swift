@@ -1,0 +1,64 @@
+// What `slimtad check` says of the users file and of [auth]: who cannot log in by what is offered, and what will never be
+// offered.
+
+import SlimtaConfiguration
+import SlimtaEdge
+import SlimtaSASL
+
+extension Inspection {
+    /// Warnings about the users in the light of `[auth]`.
+    static func warnings(about users: UsersFile, _ file: ConfigurationFile) -> [String] {
+        let (auth, path) = (file.values.auth, file.values.auth.users)
+        var warnings: [String] = []
+        if !auth.foldCase {
+            for names in users.alike {
+                warnings.append(
+                    "\(path): \(names.joined(separator: ", ")) differ by case only: they are users of their own")
+            }
+        }
+        let kept = users.users.filter { !$0.value.isDisabled && !$0.value.keys.isEmpty }
+        guard !kept.isEmpty, !auth.scramHashes.isEmpty else { return warnings }
+        let without = users.users.filter { !$0.value.isDisabled && $0.value.keys.isEmpty }.keys
+        if !without.isEmpty {
+            warnings.append(
+                "\(path): \(list(without)) \(without.count == 1 ? "has" : "have") no SCRAM keys, and cannot log in with a "
+                    + "mail program that takes SCRAM: slimtad passwd NAME, or auth.learn_scram")
+        }
+        for hash in auth.scramHashes {
+            let lacking = kept.filter { $0.value.keys[hash] == nil }.keys
+            guard !lacking.isEmpty else { continue }
+            warnings.append(
+                "\(path): \(list(lacking)) \(lacking.count == 1 ? "has" : "have") no keys for \(hash.rawValue), which is "
+                    + "therefore offered to nobody: slimtad passwd NAME, or auth.learn_scram")
+        }
+        let others = kept.values.flatMap(\.keys.values).count { $0.iterationCount != auth.scramIterations }
+        if others > 0 {
+            warnings.append(
+                "\(path): \(others) SCRAM keys have other iterations than auth.scram_iterations: who asks can tell these "
+                    + "users from names that do not exist, until their passwords are set anew")
+        }
+        return warnings
+    }
+
+    /// Mechanisms that no back end can serve.
+    static func warnings(about auth: Configuration.Auth) -> [String] {
+        let served = auth.backends.reduce(into: Set<SASLMechanism>()) { served, backEnd in
+            switch backEnd {
+            case .file: served.formUnion(SASLMechanism.allCases.filter { $0.scram != nil } + [.plain, .login])
+            }
+        }
+        var warnings: [String] = []
+        let idle = auth.mechanisms.filter { !served.contains($0) }.map(\.rawValue)
+        if !idle.isEmpty {
+            warnings.append(
+                "auth.mechanisms: none of auth.backends serves \(idle.joined(separator: ", ")): never offered")
+        }
+        return warnings
+    }
+
+    /// Some of the names, and how many more there are.
+    private static func list(_ names: some Collection<String>) -> String {
+        let shown = names.sorted().prefix(5).joined(separator: ", ")
+        return names.count > 5 ? "\(shown) and \(names.count - 5) more" : shown
+    }
+}
