@@ -222,7 +222,22 @@ extension Configuration.Auth {
         scramIterations = table["scram_iterations"]?.integer(4096...1_000_000) ?? scramIterations
         learnSCRAM = table["learn_scram"]?.bool() ?? learnSCRAM
         foldCase = table["fold_case"]?.bool() ?? foldCase
+        read(dovecot: table.section("dovecot"), table)
         table.refuseUnknownKeys()
+    }
+
+    private mutating func read(dovecot section: Section, _ table: Section) {
+        let what = "where Dovecot's service auth listens, such as \"unix:/run/dovecot/auth-client\""
+        dovecot = section.required("socket", what)?
+            .text("\"unix:/path\", \"address:port\", \"[v6]:port\" or \"localhost:port\"", ServiceAddress.init)
+        section.refuseUnknownKeys()
+        guard table.isSound("backends", "dovecot") else { return }
+        let isAsked = backends.contains(.dovecot)
+        if section.exists, !isAsked {
+            table.report("dovecot", "found without \"dovecot\" in backends", "allowed is it with that")
+        } else if !section.exists, isAsked {
+            table.report("dovecot", "missing", "required is [auth.dovecot] with socket, \(what)")
+        }
     }
 }
 

@@ -228,14 +228,16 @@ extension Configuration {
     package struct Auth: Sendable, Equatable {
         /// What `backends` may have in it.
         package enum Backend: String, Sendable, CaseIterable {
-            /// Users and the hashes of their passwords are in ``Auth/users``.
-            case file
+            /// Users and the hashes of their passwords are in ``Auth/users``; Dovecot is asked, at ``Auth/dovecot``.
+            case file, dovecot
         }
 
         /// Who knows users: in this order they are asked; at least one, none twice.
         package var backends: [Backend] = [.file]
         /// The users file: an absolute path.
         package var users = "/etc/slimta/users"
+        /// `[auth.dovecot]`: where Dovecot's authentication service listens; nil: it is not asked.
+        package var dovecot: ServiceAddress?
         /// SASL mechanisms in the order in which EHLO offers them; at least one.
         package var mechanisms: [SASLMechanism] = [.scramSHA256Plus, .scramSHA256, .plain, .login]
         /// Whether SCRAM is bound to the TLS session.

@@ -120,6 +120,22 @@ import Testing
             "XOAUTH2", "EXTERNAL", "CRAM-MD5"; did you mean "SCRAM-SHA-256"?
             """),
         Case(
+            "[auth]\nbackends = [\"dovecot\"]",
+            """
+            8: auth.dovecot: missing; required is [auth.dovecot] with socket, where Dovecot's service auth listens, such as \
+            "unix:/run/dovecot/auth-client"
+            """),
+        Case(
+            "[auth.dovecot]\nsocket = \"unix:/run/dovecot/auth-client\"",
+            "8: auth.dovecot: found without \"dovecot\" in backends; allowed is it with that"),
+        Case(
+            "[auth]\nbackends = [\"dovecot\"]\n[auth.dovecot]\nsocket = \"dovecot.example:1\"\nport = 1",
+            """
+            11: auth.dovecot.socket: found "dovecot.example:1"; allowed is "unix:/path", "address:port", "[v6]:port" or \
+            "localhost:port"
+            12: auth.dovecot.port: unknown key; allowed in auth.dovecot are socket
+            """),
+        Case(
             "[auth]\nmechanisms = [\"PLAIN\", \"PLAIN\"]",
             "9: auth.mechanisms[1]: found \"PLAIN\" a second time; allowed is each once"),
         Case(

@@ -30,5 +30,15 @@ extension EventCatalogue {
             "SpamAssassin was to be asked about the message @SLIMTA_QUEUE_ID@: @SLIMTA_ERROR@. on_failure of "
                 + "[spamassassin] says what becomes of such messages: @SLIMTA_ON_FAILURE@.",
             remedy: "See whether spamd runs and listens where `to` of [spamassassin] says."),
+        Entry(
+            "1b34938f720137877366c6b6133bccb8", "connected to Dovecot",
+            "Dovecot is asked who clients are. It offers @SLIMTA_MECHANISMS@; clients are offered those of them that "
+                + "mechanisms of [auth] names."),
+        Entry(
+            "683b9cf7f8abcf48291f16a903659436", "no connection to Dovecot",
+            "Dovecot cannot be asked who clients are: @SLIMTA_ERROR@. Clients that only Dovecot knows are to try again "
+                + "later (454). slimtad tries to connect every 5 seconds at most, and tells when it has.",
+            remedy: "See whether Dovecot runs, and whether socket of [auth.dovecot] is that of its service auth, which "
+                + "slimtad's user must be able to write to: `slimtad check` asks it too."),
     ]
 }

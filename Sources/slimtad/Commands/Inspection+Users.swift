@@ -45,6 +45,7 @@ extension Inspection {
         let served = auth.backends.reduce(into: Set<SASLMechanism>()) { served, backEnd in
             switch backEnd {
             case .file: served.formUnion(SASLMechanism.allCases.filter { $0.scram != nil } + [.plain, .login])
+            case .dovecot: served.formUnion(SASLMechanism.allCases.filter { !$0.bindsChannel })
             }
         }
         var warnings: [String] = []

@@ -8,6 +8,7 @@ import SlimtaEdge
 import SlimtaMail
 import SlimtaNet
 import SlimtaRules
+import SlimtaSASL
 import SlimtaSystem
 import SlimtaTLS
 
@@ -47,7 +48,11 @@ struct Inspection {
         if let tls = file.values.tls, file.values.edges.contains(where: { $0.access.tls != .cleartext }) {
             look(at: tls)
         }
-        if file.values.edges.contains(where: { $0.access.auth != .off }) { lookAtUsers() }
+        if file.values.hasAuth {
+            warnings += Self.warnings(about: file.values.auth)
+            if file.values.auth.backends.contains(.file) { lookAtUsers() }
+            if let dovecot = file.values.auth.dovecot { ask(dovecot) }
+        }
         for zone in file.values.zoneFiles { lookForText(zone) }
         for warning in file.values.warnings { warn(warning.keyPath, warning.text) }
         lookAtLists()
@@ -297,7 +302,7 @@ struct Inspection {
         guard let text = String(validating: octets, as: UTF8.self) else { return error(key, "\(path) is not UTF-8") }
         let users = UsersFile(text)
         warnings += Secrets.Complaint.about(users, file).map(\.description)
-        warnings += Self.warnings(about: users, file) + Self.warnings(about: file.values.auth)
+        warnings += Self.warnings(about: users, file)
         if file.values.auth.learnSCRAM { lookForLearning(path) }
         let unbound = users.users.keys.sorted().filter { name in
             users.users[name]?.senders.isEmpty == true && file.values.senders.isUnbound(name, nil)
@@ -307,6 +312,24 @@ struct Inspection {
         facts.append(
             "users: \(users.users.count) in \(path)"
                 + (unbound.isEmpty ? "" : "; as anybody, for neither it nor [[senders]] says as whom: \(shown)"))
+    }
+
+    /// Whether Dovecot says what it offers, and something of it is used.
+    private mutating func ask(_ dovecot: ServiceAddress) {
+        guard let address = try? dovecot.socketAddress else {
+            return error("auth.dovecot.socket", "\(dovecot) is longer than a socket's path can be")
+        }
+        switch DovecotClient.offer(at: address) {
+        case .success(let names):
+            facts.append("Dovecot at \(dovecot): \(names.sorted().joined(separator: " ").visible)")
+            if !file.values.auth.mechanisms.contains(where: { names.contains($0.rawValue) }) {
+                warn("auth.mechanisms", "Dovecot offers none of them, and nobody can log in by it")
+            }
+        case .failure(let error):
+            warn(
+                "auth.dovecot.socket",
+                "\(dovecot) cannot be asked: \(error); clients are to try again later until it can")
+        }
     }
 
     /// The file is written anew beside the old one.

@@ -21,6 +21,8 @@ struct World: Sendable {
     /// One for all worlds: a login that was changed is changed for sessions that have begun as well. nil: no edge has had
     /// AUTH.
     private let credentials: FileCredentials?
+    /// nil: it is not asked.
+    private let dovecot: DovecotBackEnd?
     /// As `credentials`: all worlds write to the same files.
     private let records: LoginRecords?
     private let logger: Logger
@@ -52,7 +54,7 @@ struct World: Sendable {
                 .unavailable, "relay: too many files are open for another resolver: at most \(ground.budget.limit)")
         }
         var records = previous?.records
-        if records == nil, secrets.users != nil { records = try LoginRecords(file, ground.logger) }
+        if records == nil, file.values.hasAuth { records = try LoginRecords(file, ground.logger) }
         do {
             let world = try World(file, secrets, share, records, previous, ground)
             await world.resolver.waitUntilStarted()
@@ -81,6 +83,7 @@ struct World: Sendable {
                     $0, foldsCase: values.auth.foldCase, checks: ground.passwordChecks,
                     observer: Self.observer(file, records, ground.logger))
             }
+        dovecot = try values.auth.dovecotBackEnd(keeping: previous.map { ($0.values.auth, $0.dovecot) }, on: ground)
         let resolver = try values.makeResolver(sockets: ground.budget.resolverSockets)
         self.resolver = resolver
         let lease = Lease(ground.endings) { await resolver.close() }
@@ -106,7 +109,7 @@ struct World: Sendable {
 
     /// Whom sessions ask who clients are; nil: no edge has AUTH.
     private var authenticator: BackEnds? {
-        guard let credentials, let records else { return nil }
+        guard let records else { return nil }
         let auth = values.auth
         let binding: BackEnds.Binding =
             switch auth.channelBinding {
@@ -114,9 +117,10 @@ struct World: Sendable {
             case .offer: .offer
             case .require: .require
             }
-        let backEnds = auth.backends.map { name -> any CredentialBackEnd in
+        let backEnds = auth.backends.compactMap { name -> (any CredentialBackEnd)? in
             switch name {
             case .file: credentials
+            case .dovecot: dovecot
             }
         }
         return BackEnds(

@@ -68,7 +68,7 @@ struct Secrets: Sendable {
             secrets.certificates = certificates
             secrets.complaints = refusals.map { .certificate($0) }
         }
-        if file.values.edges.contains(where: { $0.access.auth != .off }) {
+        if file.values.hasAuth, file.values.auth.backends.contains(.file) {
             try secrets.loadUsers(file, mayBeMissing: true)
         }
         secrets.passwords = try file.texts(in: file.values.passwordFiles)

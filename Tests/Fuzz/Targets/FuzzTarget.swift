@@ -18,7 +18,7 @@ struct FuzzTarget: Sendable {
         .encodings,
         .client, .lmtp, .server, .journal, .http, .proxy, .rules, .policy, .message,
         .spfRecord, .spfMacro, .addressList, .submissionKey, .pipe, .spamd, .forward, .httpAnswer, .token, .keys,
-        .httpEdge, .senders, .sasl, .saslClient, .preparation,
+        .httpEdge, .senders, .sasl, .saslClient, .preparation, .dovecot,
     ]
 }
 

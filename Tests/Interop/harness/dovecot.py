@@ -1,4 +1,5 @@
-"""Dovecot's LMTP server, with mailboxes: what a site has behind a relay that nobody here wrote.
+"""Dovecot's LMTP server, with mailboxes: what a site has behind a relay that nobody here wrote. And its authentication
+service, which knows the users of a site.
 
 Runs from the unpacked packages (.ci/deps), as USER, with everything in one folder: over TCP and on a UNIX socket.
 """
@@ -12,7 +13,7 @@ import socket
 
 from .machine import DEBIAN, GROUP, IS_ROOT, USER, Program, give, must_exist, new_address
 
-PORT = 2424
+PORT, AUTH_PORT = 2424, 2425
 CONFIGURATION = """\
 base_dir = {folder}/run
 state_dir = {folder}/run
@@ -32,6 +33,8 @@ mail_location = maildir:{folder}/mail/%u
 first_valid_uid = 1
 first_valid_gid = 1
 mail_fsync = never
+auth_mechanisms = {mechanisms}
+auth_failure_delay = 0
 quota_full_tempfail = {tempfail}
 passdb {{
   driver = passwd-file
@@ -52,9 +55,22 @@ protocol lmtp {{
 }}
 service anvil {{
   chroot =
+  # Without it there is no penalty for failures: clients here fail often, from one address.
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service stats {{
   chroot =
+}}
+service auth {{
+  inet_listener auth {{
+    address = {address}
+    port = {auth_port}
+  }}
+  unix_listener {folder}/auth-client {{
+    mode = 0666
+  }}
 }}
 service lmtp {{
   inet_listener lmtp {{
@@ -69,9 +85,12 @@ service lmtp {{
 
 
 class Dovecot(Program):
-    """`users` have mailboxes; in those of `full` there is no room, which with `tempfail` may be over soon."""
+    """`users` have mailboxes; in those of `full` there is no room, which with `tempfail` may be over soon.
 
-    def __init__(self, place, users, full=(), tempfail=False, certificate=None):
+    `logins` are users who can log in, with their lines behind the name: "{PLAIN}secret::::::extra=fields".
+    """
+
+    def __init__(self, place, users=(), full=(), tempfail=False, certificate=None, logins=None, mechanisms="plain"):
         super().__init__(place, "dovecot")
         self.address = new_address()
         self.folder = place.folder("dovecot")
@@ -79,6 +98,12 @@ class Dovecot(Program):
         self.full = full
         self.tempfail = tempfail
         self.certificate = certificate
+        self.logins = logins or {}
+        self.mechanisms = mechanisms
+
+    @property
+    def auth_socket(self):
+        return self.folder / "auth-client"
 
     @property
     def socket(self):
@@ -86,15 +111,18 @@ class Dovecot(Program):
 
     def start(self):
         for name in ("run", "mail", "home"):
-            self.place.folder(f"dovecot/{name}")
+            if not (self.folder / name).exists():
+                self.place.folder(f"dovecot/{name}")
         lines = [f"{user}:{{PLAIN}}x::::::" for user in self.users]
         lines += [f"{user}:{{PLAIN}}x::::::userdb_quota_rule=*:bytes=1" for user in self.full]
+        lines += [f"{user}:{line}" for user, line in self.logins.items()]
         (self.folder / "users").write_text("\n".join(lines) + "\n")
         library = self.library()
         configuration = self.folder / "dovecot.conf"
         configuration.write_text(CONFIGURATION.format(
             folder=self.folder, library=library, user=USER, group=GROUP, uid=pwd.getpwnam(USER).pw_uid,
-            gid=grp.getgrnam(GROUP).gr_gid, address=self.address, port=PORT,
+            gid=grp.getgrnam(GROUP).gr_gid, address=self.address, port=PORT, auth_port=AUTH_PORT,
+            mechanisms=self.mechanisms,
             tempfail="yes" if self.tempfail else "no", ssl="yes" if self.certificate else "no",
             certificate=self.certificate.chain if self.certificate else "/dev/null",
             key=self.certificate.key if self.certificate else "/dev/null"))

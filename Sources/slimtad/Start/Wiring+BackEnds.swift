@@ -1,0 +1,25 @@
+// From `[auth]` to the back ends that are asked who clients are.
+
+import NIOCore
+import SlimtaConfiguration
+import SlimtaEdge
+
+extension Configuration {
+    /// Whether clients of some edge say who they are.
+    var hasAuth: Bool { edges.contains { $0.access.auth != .off } }
+}
+
+extension Configuration.Auth {
+    /// The back end `dovecot`, which begins to connect; nil: it is not asked.
+    ///
+    /// - Parameter previous: the one in use, with the settings that it was made by: it stays if they are the same.
+    func dovecotBackEnd(
+        keeping previous: (settings: Configuration.Auth, backEnd: DovecotBackEnd?)?, on ground: Ground
+    ) throws -> DovecotBackEnd? {
+        guard let dovecot else { return nil }
+        if let previous, previous.settings.dovecot == dovecot, let backEnd = previous.backEnd { return backEnd }
+        let client = DovecotClient([try dovecot.socketAddress], group: ground.group, logger: ground.logger)
+        client.start()
+        return DovecotBackEnd(client, keeping: Lease(ground.endings) { await client.close() })
+    }
+}
