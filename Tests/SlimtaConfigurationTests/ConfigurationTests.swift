@@ -28,7 +28,7 @@ import Testing
         var isExample = false
         let lines = try readFile(path).split(separator: "\n", omittingEmptySubsequences: false).map { line -> String in
             // A commented table is an example, as is what follows a sentence about a type.
-            if line.hasPrefix("# [[") || line.hasPrefix("# With type") { isExample = true }
+            if line.hasPrefix("# [") || line.hasPrefix("# With type") { isExample = true }
             if line.hasPrefix("[") { isExample = false }
             guard !isExample, line.firstMatch(of: try! Regex(isDefault)) != nil,
                 !notYet.contains(where: { line.contains($0) })

@@ -133,6 +133,8 @@ import Testing
             """
             11: auth.dovecot.socket: found "dovecot.example:1"; allowed is "unix:/path", "address:port", "[v6]:port" or \
             "localhost:port"
+            """,
+            """
             12: auth.dovecot.port: unknown key; allowed in auth.dovecot are socket
             """),
         Case(

@@ -237,7 +237,7 @@ import Testing
         #expect(refusals("EHLO c\r\nMAIL FROM:<a@x.org>\r\n") == ["530 MAIL <a@x.org> - -"])
         #expect(refusals("AUTH PLAIN c2VjcmV0\r\nc2VjcmV0\r\n") == ["501 AUTH - - -", "500 unknown - - -"])
         #expect(refusals("AUTH PLAIN AHUAcA==\r\n") == [])
-        #expect(refusals("MAIL FROM:<b@y.org> SIZE=1\r\n") == ["550 MAIL <b@y.org> SIZE=1 - u"])
+        #expect(refusals("MAIL FROM:<b@y.org> SIZE=1\r\n") == ["553 MAIL <b@y.org> SIZE=1 - u"])
         #expect(refusals("MAIL FROM:<a@x.org> SIZE=7\r\n") == ["452 MAIL - a@x.org u"])
         #expect(refusals("MAIL FROM:<a@x.org>\r\nRCPT TO:<bad\r\n") == ["501 RCPT <bad a@x.org u"])
         #expect(refusals("RCPT TO:<b@y.org>\r\nRCPT TO:<c@y.org>\r\n") == ["452 RCPT <c@y.org> a@x.org u"])

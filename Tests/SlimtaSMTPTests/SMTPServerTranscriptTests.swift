@@ -122,6 +122,7 @@ import Testing
         let replies = [
             "235": ok, "535": "S: 535 5.7.8 Authentication credentials invalid",
             "454": "S: 454 4.7.0 Temporary authentication failure", "501": "S: 501 5.5.2 Invalid auth response",
+            "500": "S: 500 5.5.2 Syntax error, command unrecognized",
             "504": "S: 504 5.5.4 Invalid authentication mechanism",
             "501 5.7.0": "S: 501 5.7.0 Authentication canceled by client",
             "501 5.5.4": "S: 501 5.5.4 Syntax error in parameters or arguments",

@@ -17,6 +17,8 @@ import Testing
 
     init() throws {
         folder = try Folder()
+        // In the daemon the queue, opened before, has made it.
+        mkdir("\(folder.path)/state", 0o700)
         ground = Ground(
             budget: FileBudget(limit: 1 << 16), level: SharedLogLevel(.info),
             logger: Logger(label: "world") { _ in SwiftLogNoOpLogHandler() })
