@@ -13,7 +13,7 @@ import pytest
 import scramp
 
 from harness.certificate import make_certificate
-from harness.machine import SUBMISSION, SUBMISSIONS, must_exist, wait_until
+from harness.machine import SUBMISSION, SUBMISSIONS, give, must_exist, wait_until
 from harness.slimtad import CONFIGURATION, LOGIN, NOT_PERMITTED, OK, PASSWORD, USAGE, run_slimtad
 
 HASHES = ["SHA-256", "SHA-512", "SHA-1"]
@@ -156,7 +156,7 @@ def test_names_that_do_not_exist(slimtad):
     assert asked("nobody")[1]["s"] == unknown["s"] != asked("nobody2")[1]["s"]
     secret = slimtad.state / "scram-secret"
     assert secret.stat().st_mode & 0o777 == 0o600 and len(secret.read_bytes()) == 32
-    slimtad.stop()
+    slimtad.term()
     slimtad.start_again()
     assert asked("nobody")[1]["s"] == unknown["s"]
     # Who is disabled, or has no keys, is nobody either.
@@ -190,8 +190,8 @@ def test_keys_are_learned(make_slimtad):
     slimtad = make_slimtad(auth={"mechanisms": ["PLAIN"]})
     slimtad.add_user()
     slimtad.change(auth={"mechanisms": ALL, "learn_scram": True, "scram_iterations": 4096})
-    slimtad.users.chmod(0o666)
-    slimtad.folder.chmod(0o777)
+    for path in (slimtad.users, slimtad.users.parent):
+        give(path)
     slimtad.start()
     assert "SCRAM" not in slimtad.users.read_text()
     client = client_of(slimtad)

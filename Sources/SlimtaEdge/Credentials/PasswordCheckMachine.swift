@@ -49,7 +49,7 @@ struct PasswordCheckMachine: Sendable {
     enum Result: Sendable {
         case right
         case wrong
-        /// It could not be found out.
+        /// It could not be found out, or it is right and does not let in: nobody has guessed.
         case unavailable
     }
 

@@ -82,8 +82,8 @@ package final class PasswordChecks: Sendable {
             let result: PasswordCheckMachine.Result =
                 switch answer {
                 case .right: .right
-                case .wrong, .refused: .wrong
-                case .unavailable: .unavailable
+                case .wrong: .wrong
+                case .refused, .unavailable: .unavailable
                 }
             state.machine.ended(check, result, .now)
             return state.work.removeValue(forKey: check)?.completions ?? []
