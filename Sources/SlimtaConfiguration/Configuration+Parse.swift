@@ -223,7 +223,12 @@ extension Configuration.Auth {
         learnSCRAM = table["learn_scram"]?.bool() ?? learnSCRAM
         foldCase = table["fold_case"]?.bool() ?? foldCase
         read(dovecot: table.section("dovecot"), table)
+        let issuer = table.section("oauth")
+        oauth = OAuthSettings(issuer)
         table.refuseUnknownKeys()
+        if backends.contains(.oauth), !issuer.exists, table.mistakes.document.isTellingAbsence(ofTable: "auth.oauth") {
+            table.report("oauth", "missing", "required is the table [auth.oauth] with the back end of that name")
+        }
     }
 
     private mutating func read(dovecot section: Section, _ table: Section) {

@@ -45,6 +45,10 @@ extension Configuration {
             let text = "spamd is not asked: \"spamassassin\" is not in policies of [queue]"
             warnings.append(Warning(keyPath: "spamassassin", text: text))
         }
+        if auth.oauth != nil, !auth.backends.contains(.oauth) {
+            let text = "the issuer is not asked: \"oauth\" is not in backends of [auth]"
+            warnings.append(Warning(keyPath: "auth.oauth", text: text))
+        }
         for (path, relay) in [("relay", relay)] + routes.indices.map({ ("route[\($0)]", routes[$0].relay) }) {
             guard case .pipe(let pipe) = relay.type, pipe.processes > self.relay.connectionsPerDestination else {
                 continue

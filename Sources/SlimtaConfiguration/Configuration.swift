@@ -228,8 +228,9 @@ extension Configuration {
     package struct Auth: Sendable, Equatable {
         /// What `backends` may have in it.
         package enum Backend: String, Sendable, CaseIterable {
-            /// Users and the hashes of their passwords are in ``Auth/users``; Dovecot is asked, at ``Auth/dovecot``.
-            case file, dovecot
+            /// Users and the hashes of their passwords are in ``Auth/users``; Dovecot is asked, at ``Auth/dovecot``; tokens
+            /// are those of ``Auth/oauth``.
+            case file, dovecot, oauth
         }
 
         /// Who knows users: in this order they are asked; at least one, none twice.
@@ -248,6 +249,8 @@ extension Configuration {
         package var learnSCRAM = false
         /// Whether a login that differs from a user's name by case only is that user's.
         package var foldCase = false
+        /// `[auth.oauth]`; nil: there is no such table.
+        package var oauth: OAuthSettings?
     }
 
     /// `[queue]`: what is done to a message before it is stored, and how long it is tried.

@@ -63,10 +63,10 @@ package struct HTTPExchange: Sendable {
         case .credentials:
             let fields = request.values("authorization")
             guard let field = fields.first else { return await session.unidentified() }
-            guard fields.count == 1, let response = HTTPAuthorization.plain(field) else {
+            guard fields.count == 1, let said = HTTPAuthorization.response(field) else {
                 return .refused(.credentialsInvalid)
             }
-            return await session.authenticate(.plain, response)
+            return await session.authenticate(said.mechanism, said.response)
         case .process(let judge):
             guard let process = request.peer.process else { return await session.unidentified() }
             let login = await judge(process)
@@ -92,7 +92,8 @@ package struct HTTPExchange: Sendable {
         var hasChallenge = false
         if case .credentials = settings.authenticator { hasChallenge = true }
         let status = HTTPReply.status(reply, isForbidden: isForbidden, hasChallenge: hasChallenge)
-        return HTTPReply.response(status, reply, reply.description)
+        let challenge = HTTPAuthorization.challenge(to: request.values("authorization"))
+        return HTTPReply.response(status, reply, reply.description, challenge: challenge)
     }
 }
 

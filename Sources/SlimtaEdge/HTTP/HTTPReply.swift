@@ -41,12 +41,13 @@ package enum HTTPReply {
     /// The whole answer, with what its status asks for. One that is a reply has nothing else: the ancestor's relay does not
     /// read more, and could not use the connection again.
     static func response(
-        _ status: Int, _ reply: Reply?, _ text: String, _ more: [(name: String, value: String)] = []
+        _ status: Int, _ reply: Reply?, _ text: String, _ more: [(name: String, value: String)] = [],
+        challenge: String = HTTPAuthorization.challenge
     ) -> HTTPResponse {
         var fields: [(name: String, value: String)] =
             if let reply { [(fieldName, field(reply))] } else { [("Content-Type", "text/plain; charset=utf-8")] }
         switch status {
-        case 401: fields.append(("WWW-Authenticate", HTTPAuthorization.challenge))
+        case 401: fields.append(("WWW-Authenticate", challenge))
         case 503: fields.append(("Retry-After", "\(retryAfter)"))
         default: break
         }

@@ -222,9 +222,17 @@ final class SubmissionDriver {
         facts.certificate = setup.certificate()
         let exchange = credentials.exchange(on: facts)
         self.exchange = exchange
+        take(step, exchange)
+    }
+
+    /// A challenge tells what a token lacks, and wants an answer before the exchange is over (RFC 7628 section 3.2.3).
+    private func take(_ step: SMTPServerMachine.AuthenticationStep, _ exchange: any AuthenticationExchange) {
         exchange.take(
             step,
             completion: here { driver, outcome in
+                if case .begin = step, case .challenge = outcome.result {
+                    return driver.take(.response(SecretOctets([1])), exchange)
+                }
                 driver.setup.lines.log(outcome, on: driver.setup.eventLoop)
                 driver.answered(.authentication(outcome.result))
             })

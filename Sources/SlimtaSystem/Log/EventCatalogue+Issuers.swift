@@ -4,6 +4,11 @@ extension EventCatalogue {
     /// Part of ``entries``.
     static let entriesOfIssuers: [Entry] = [
         Entry(
+            "8d6ccd45a9542d36784511a3c6953337", "token refused",
+            "A client has shown a token that does not let it in. The client is not told what it was: @SLIMTA_REASON@.",
+            remedy: "\"audience\" means that the issuer makes its tokens for another service: it has to add that of "
+                + "[auth.oauth]. \"key\" and \"signature\" mean that somebody else made the token."),
+        Entry(
             "9d9b0c5e3d991c371151f71db112f1cc", "keys of the OAuth issuer cannot be had",
             "The keys that tokens are checked with cannot be fetched: @SLIMTA_ERROR@. Those that were fetched before "
                 + "hold for 24 hours; where there are none, clients with tokens are to try again later.",

@@ -44,6 +44,7 @@ extension Inspection {
     static func warnings(about auth: Configuration.Auth) -> [String] {
         let served = auth.backends.reduce(into: Set<SASLMechanism>()) { served, backEnd in
             switch backEnd {
+            case .oauth: served.formUnion([.oauthBearer, .xoauth2])
             case .file: served.formUnion(SASLMechanism.allCases.filter { $0.scram != nil } + [.plain, .login])
             case .dovecot: served.formUnion(SASLMechanism.allCases.filter { !$0.bindsChannel })
             }

@@ -52,6 +52,7 @@ struct Inspection {
             warnings += Self.warnings(about: file.values.auth)
             if file.values.auth.backends.contains(.file) { lookAtUsers() }
             if let dovecot = file.values.auth.dovecot { ask(dovecot) }
+            if let oauth = file.values.auth.usedOAuth { look(at: oauth) }
         }
         for zone in file.values.zoneFiles { lookForText(zone) }
         for warning in file.values.warnings { warn(warning.keyPath, warning.text) }
@@ -296,6 +297,8 @@ struct Inspection {
     private mutating func lookAtUsers() {
         let (key, path) = ("auth.users", file.values.auth.users)
         if access(path, F_OK) != 0, errno == ENOENT {
+            warnings += Self.warnings(about: file.values.auth)
+            guard file.values.auth.backends.contains(.file) else { return }
             return warn(key, "\(path) does not exist; make a user with: slimtad passwd NAME")
         }
         guard let octets = read(NamedFile(.users, path, key)) else { return }
@@ -329,6 +332,23 @@ struct Inspection {
             warn(
                 "auth.dovecot.socket",
                 "\(dovecot) cannot be asked: \(error); clients are to try again later until it can")
+        }
+    }
+
+    private mutating func look(at oauth: OAuthSettings) {
+        if let named = file.values.auth.issuerKeysFile, let octets = read(named) {
+            do throws(JSONWebKeys.Fault) {
+                facts.append("tokens: \(try JSONWebKeys(octets).count) keys in \(named.reference)")
+            } catch {
+                self.error(named.key, "\(named.reference): \(error)")
+            }
+        }
+        for finding in Self.findings(about: oauth, file) {
+            switch finding {
+            case .fact(let text): facts.append(text)
+            case .warning(let key, let text): warn(key, text)
+            case .error(let key, let text): error(key, text)
+            }
         }
     }
 

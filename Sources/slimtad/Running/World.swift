@@ -25,6 +25,7 @@ struct World: Sendable {
     private let dovecot: DovecotBackEnd?
     /// As `credentials`: all worlds write to the same files.
     private let records: LoginRecords?
+    private let oauth: OAuthBackEnd?
     private let logger: Logger
     /// What looks names up for this configuration; those who use it hold a lease of it, as the relays do.
     let resolver: SlimtaDNS.Resolver
@@ -90,6 +91,7 @@ struct World: Sendable {
         relays = try RelaySet(
             file, hostname: hostname, passwords: secrets.passwords, connections: share.relayConnections,
             resolver: resolver, lease: lease, on: ground)
+        oauth = try values.oauthBackEnd(secrets, resolver: resolver, lease: lease, on: ground)
         gates = try GateParts(
             values, hostname: hostname, lists: secrets.lists.all, zones: secrets.zones, after: previous?.gates,
             resolver: resolver,
@@ -121,12 +123,14 @@ struct World: Sendable {
             switch name {
             case .file: credentials
             case .dovecot: dovecot
+            case .oauth: oauth
             }
         }
         return BackEnds(
             backEnds, mechanisms: auth.mechanisms, binding: binding,
             context: SASLContext(
-                listed: [], inventing: records.inventing, iterations: auth.scramIterations, hostname: hostname))
+                listed: [], inventing: records.inventing, iterations: auth.scramIterations, hostname: hostname,
+                tokenHint: auth.tokenHint))
     }
 
     private static func observer(

@@ -2,6 +2,7 @@
 // read them so, and `slimtad check` does too, so that it is green for just those files that slimtad starts with.
 
 import SlimtaConfiguration
+import SlimtaEdge
 import SlimtaSystem
 
 /// A file with a certificate, a key, a password or the like, and the key that names it.
@@ -14,6 +15,7 @@ struct NamedFile: Sendable {
         case users
         case password
         case zone
+        case issuerKeys
     }
 
     let use: Use
@@ -32,6 +34,7 @@ struct NamedFile: Sendable {
     var maximum: Int {
         switch use {
         case .certificate, .key, .clientCA: 1 << 20
+        case .issuerKeys: JSONWebKeys.limit
         case .users: 64 << 20
         case .password, .zone: 4096
         }
@@ -40,7 +43,7 @@ struct NamedFile: Sendable {
     /// Whether nobody else may read it.
     var isSecret: Bool {
         switch use {
-        case .certificate, .clientCA: false
+        case .certificate, .clientCA, .issuerKeys: false
         case .key, .users, .password, .zone: true
         }
     }
@@ -60,7 +63,7 @@ struct NamedFile: Sendable {
         case .zone:
             if let zone = Configuration.DNSBL.zone(inFile: octets) { return zone }
             throw SystemError(.invalid, "in \(reference) is no domain name")
-        case .certificate, .key, .clientCA, .users, .password:
+        case .certificate, .key, .clientCA, .users, .password, .issuerKeys:
             if let text = String(validating: octets, as: UTF8.self) { return text }
             throw SystemError(.invalid, "\(reference) is not UTF-8")
         }
@@ -84,7 +87,7 @@ extension Configuration.TLS {
 }
 
 extension Configuration {
-    /// The relays' passwords and tokens.
+    /// The relays' passwords and tokens, and ours at the issuer of tokens.
     var passwordFiles: [NamedFile] {
         let relays = [("relay", relay)] + routes.enumerated().map { ("route[\($0)]", $1.relay) }
         return relays.compactMap { table, relay in
@@ -92,7 +95,7 @@ extension Configuration {
                 return NamedFile(.password, file, "\(table).token_file")
             }
             return relay.type.login.map { NamedFile(.password, $0.passwordFile, "\(table).password_file") }
-        }
+        } + (auth.clientSecretFile.map { [$0] } ?? [])
     }
 
     /// The zones of `[[dnsbl]]` that have a key in them.
@@ -107,4 +110,21 @@ extension Configuration {
     var credentialFiles: [NamedFile] {
         (tls?.files ?? []).flatMap { [$0.certificate, $0.key] } + passwordFiles + zoneFiles
     }
+}
+
+extension Configuration.Auth {
+    /// `jwks_file`, where the back end of tokens is asked.
+    var issuerKeysFile: NamedFile? {
+        guard case .file(let path) = usedOAuth?.source else { return nil }
+        return NamedFile(.issuerKeys, path, "auth.oauth.jwks_file")
+    }
+
+    /// `client_secret_file`, likewise.
+    fileprivate var clientSecretFile: NamedFile? {
+        guard case .introspection(_, _, let file) = usedOAuth?.source else { return nil }
+        return NamedFile(.password, file, "auth.oauth.client_secret_file")
+    }
+
+    /// `[auth.oauth]`; nil: the back end is not asked.
+    var usedOAuth: OAuthSettings? { backends.contains(.oauth) ? oauth : nil }
 }

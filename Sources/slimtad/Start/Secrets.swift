@@ -51,6 +51,8 @@ struct Secrets: Sendable {
 
     /// The lists of rules.
     private(set) var lists = Lists()
+    /// `jwks_file` of `[auth.oauth]`; nil: tokens are not checked by such a file.
+    private(set) var issuerKeys: JSONWebKeys?
     /// The zones of block lists that are in files, by the reference that names them.
     private(set) var zones: [String: String] = [:]
 
@@ -72,6 +74,7 @@ struct Secrets: Sendable {
             try secrets.loadUsers(file, mayBeMissing: true)
         }
         secrets.passwords = try file.texts(in: file.values.passwordFiles)
+        secrets.issuerKeys = try file.readIssuerKeys()
         return secrets
     }
 
@@ -87,7 +90,8 @@ struct Secrets: Sendable {
         } catch {
             guard mayBeMissing, error.code == .notFound else { throw Failure(.configuration, "auth.users: \(error)") }
             octets = []
-            found.append(.noUsers(path: path))
+            // Others may know users.
+            if file.values.auth.backends == [.file] { found.append(.noUsers(path: path)) }
         }
         guard let text = String(validating: octets, as: UTF8.self) else {
             throw Failure(.configuration, "auth.users: \(path) is not UTF-8")
@@ -118,6 +122,18 @@ extension ConfigurationFile {
     /// The zones of `[[dnsbl]]` that are in files, by the reference that names them: they have a key in them.
     func readZones() throws(Failure) -> [String: String] {
         try texts(in: values.zoneFiles)
+    }
+
+    /// The keys in `jwks_file` of `[auth.oauth]`.
+    fileprivate func readIssuerKeys() throws(Failure) -> JSONWebKeys? {
+        guard let named = values.auth.issuerKeysFile else { return nil }
+        let octets: [UInt8]
+        do throws(SystemError) { octets = try named.read(service: serviceUser) } catch {
+            throw Failure(.configuration, "\(named.key): \(error)")
+        }
+        do throws(JSONWebKeys.Fault) { return try JSONWebKeys(octets) } catch {
+            throw Failure(.configuration, "\(named.key): \(named.reference): \(error)")
+        }
     }
 
     /// What is in these files, by the references that name them.

@@ -1,0 +1,58 @@
+"""An issuer of OAuth tokens: the laboratory's (shared/rigs/credentials/jwks.py), which nobody here wrote for slimtad alone."""
+
+import base64
+import json
+import sys
+import urllib.request
+
+from .machine import ROOT, Program, free_ports
+
+RIG = ROOT.parent / "shared" / "rigs" / "credentials" / "jwks.py"
+
+
+class Issuer(Program):
+    """The issuer on a port of 127.0.0.1: new keys at each start."""
+
+    def __init__(self, place, name="issuer"):
+        super().__init__(place, name)
+        (self.port,) = free_ports(1)
+        self.name_of_it = f"http://localhost:{self.port}"
+        self.keys = f"{self.name_of_it}/jwks"
+        self.introspection = f"{self.name_of_it}/introspect"
+
+    def start(self):
+        self.launch([sys.executable, RIG, "serve", self.port])
+        self.wait_until(lambda: '"issuer"' in self.log, what="the issuer")
+        return self
+
+    def ask(self, path, body=None):
+        """What it answers, as text."""
+        data = None if body is None else body.encode()
+        return urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", data, timeout=20).read().decode()
+
+    def mint(self, alg="RS256", bad="", claims=None, header=None):
+        """A token; `email` is verified, since the login is of that claim."""
+        return self.ask("/mint", json.dumps({
+            "alg": alg, "bad": bad, "claims": {"email_verified": True} | (claims or {}), "header": header or {}}))
+
+    def mode(self, **modes):
+        self.ask("/mode", json.dumps(modes))
+
+    def rotate(self, keep=False):
+        self.ask("/rotate", json.dumps({"keep": keep}))
+
+    def revoke(self, token):
+        self.ask("/revoke", token)
+
+    def count(self, path):
+        """How often it was asked for `path`."""
+        return json.loads(self.ask("/count")).get(path, 0)
+
+
+def initial(mechanism, token, user=""):
+    """A client's initial response, in base64."""
+    text = {
+        "OAUTHBEARER": f"n,{'a=' + user if user else ''},\x01host=mail.slimtad.test\x01port=587\x01auth=Bearer {token}\x01\x01",
+        "XOAUTH2": f"user={user}\x01auth=Bearer {token}\x01\x01",
+    }[mechanism]
+    return base64.b64encode(text.encode()).decode()
