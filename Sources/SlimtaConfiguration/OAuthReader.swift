@@ -54,7 +54,7 @@ extension OAuthSettings {
     init?(_ table: Section) {
         guard table.exists else { return nil }
         let source = Self.source(table)
-        let isShown = if case .introspection = source { true } else { false }
+        let isShown = Self.sources.first { table.has($0) } == "introspection_url"
         let issuer =
             isShown
             ? table["issuer"]?.name()
