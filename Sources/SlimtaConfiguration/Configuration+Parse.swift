@@ -210,9 +210,11 @@ extension Configuration.Limits {
 extension Configuration.Auth {
     fileprivate mutating func read(_ table: Section) {
         // What it was called when there was one.
-        if let one = table["backend"]?.choice(of: Backend.self) { backends = [one] }
+        if let one = table["backend"]?.choice(of: AuthenticationBackEnd.self) { backends = [one] }
         backends =
-            table["backends"]?.distinctList(of: "back ends", mayBeEmpty: false) { $0.choice(of: Backend.self) }
+            table["backends"]?.distinctList(of: "back ends", mayBeEmpty: false) {
+                $0.choice(of: AuthenticationBackEnd.self)
+            }
             ?? backends
         users = table["users"]?.absolutePath() ?? users
         mechanisms =

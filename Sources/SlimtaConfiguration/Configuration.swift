@@ -226,15 +226,8 @@ extension Configuration {
 
     /// `[auth]`: how clients say who they are (RFC 4954 section 4).
     package struct Auth: Sendable, Equatable {
-        /// What `backends` may have in it.
-        package enum Backend: String, Sendable, CaseIterable {
-            /// Users and the hashes of their passwords are in ``Auth/users``; Dovecot is asked, at ``Auth/dovecot``; tokens
-            /// are those of ``Auth/oauth``.
-            case file, dovecot, oauth
-        }
-
         /// Who knows users: in this order they are asked; at least one, none twice.
-        package var backends: [Backend] = [.file]
+        package var backends: [AuthenticationBackEnd] = [.file]
         /// The users file: an absolute path.
         package var users = "/etc/slimta/users"
         /// `[auth.dovecot]`: where Dovecot's authentication service listens; nil: it is not asked.
