@@ -273,7 +273,7 @@ private func post(key: String? = nil, _ body: String = "x") -> HTTPQuestion {
 
     /// Who does not read is sent no more than buffers hold, and not waited for for long.
     @Test func whoDoesNotRead() async throws {
-        let server = try LyingServer { connection, _ in usleep(2_000_000) }
+        let server = try LyingServer { connection, _ in usleep(20_000_000) }
         defer { server.stop() }
         var limits = HTTPClientLimits()
         limits.transfer.stallTimeout = .milliseconds(300)
