@@ -46,7 +46,7 @@ extension Configuration {
         let users = LocalUsers(hostname: hostname, trusted: sendmail.trustedUsers) { Accounts.user($0)?.name }
         let rules = TransactionRules(
             authentication: .none, messageSize: limits.messageSize, recipients: limits.recipients)
-        return HTTPEdgeSettings(
+        var settings = HTTPEdgeSettings(
             SubmissionSettings(name: edge.name, hostname: hostname, rules: rules, trust: edge.trust, gate: gate),
             tls: nil,
             authenticator: .process { process in
@@ -57,6 +57,8 @@ extension Configuration {
             transfer: TransferWatch.Limits(
                 leastRate: limits.leastRate, stallTimeout: TimeAmount(limits.stallTimeout)),
             dataTimeout: limits.dataTimeout.map { TimeAmount($0) })
+        (settings.commands, settings.errors) = (limits.commands, limits.errors)
+        return settings
     }
 
     private func httpSettings(
@@ -80,6 +82,7 @@ extension Configuration {
             dataTimeout: limits.dataTimeout.map { TimeAmount($0) },
             handshakeTimeout: TimeAmount(limits.handshakeTimeout))
         settings.proxies = access.proxyProtocol
+        (settings.commands, settings.errors) = (limits.commands, limits.errors)
         return settings
     }
 

@@ -53,12 +53,14 @@ final class HTTPEdgeSession {
                 authentication: wantsLogin ? .required : .none, messageSize: Self.messageLimit, recipients: 20),
             trust: ClientTrust(networks: [], allowsThisMachine: !wantsLogin),
             credentials: wantsLogin ? AnyPassword() : nil)
-        let settings = HTTPEdgeSettings(
+        var settings = HTTPEdgeSettings(
             submission, tls: nil, authenticator: wantsLogin ? .credentials : .none,
             resources: [
                 JSONResource(version: "1", messageSize: Self.messageLimit), SendmailResource(),
                 MessageResource(path: "/"),
             ])
+        // Each request of an input is to be answered.
+        (settings.commands, settings.errors) = (.max, .max)
         sessions = HTTPSessions(
             settings, limiter: ConnectionLimiter(.init(total: 1, perAddress: 1)), submissions: storage,
             log: SessionLog(Logger(label: "") { _ in Discarding() }), eventLoop: loop)
