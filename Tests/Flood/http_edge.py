@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import pathlib
 import random
-import select
 import socket
 import statistics
 import struct
@@ -22,7 +21,7 @@ import sys
 import threading
 import time
 
-from sessions import percentile, pour, resident
+from sessions import flood, percentile, pour, resident
 from descriptors import open_files
 
 # Of a message up to 256 KiB are in memory.
@@ -196,39 +195,6 @@ def tell(name, times, failed):
           f"p99 {percentile(times, 0.99) * 1000:.0f} ms, most {max(times) * 1000:.0f} ms, {failed} failed", flush=True)
 
 
-def flooder(address, until):
-    """Keeps FLOODERS connections busy with requests that lead to nothing; reads what comes, begins anew when closed."""
-    requests = [GET.encode() * 2000, post(envelope="").encode() * 500]
-    poll, found = select.epoll(), {}
-
-    def begin():
-        new = socket.socket()
-        new.bind(("127.0.9.1", 0))
-        new.setblocking(False)
-        new.connect_ex((address, PORT))
-        found[new.fileno()] = (new, random.choice(requests))
-        poll.register(new, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
-
-    for _ in range(FLOODERS):
-        begin()
-    while time.monotonic() < until:
-        for number, event in poll.poll(0.2):
-            each, octets = found[number]
-            try:
-                if event & select.EPOLLOUT:
-                    pour(each, octets, 0)
-                while event & select.EPOLLIN:
-                    if not each.recv(65536):
-                        raise ConnectionResetError
-            except BlockingIOError:
-                pass
-            except OSError:
-                poll.unregister(each)
-                del found[number]
-                each.close()
-                begin()
-
-
 def run(make, seconds, seed):
     good = True
     for name, octets in STATES.items():
@@ -258,7 +224,8 @@ def run(make, seconds, seed):
         print(f"    {fault}")
 
     until = time.monotonic() + seconds
-    other = multiprocessing.Process(target=flooder, args=(daemon.address, until))
+    requests = [GET.encode() * 2000, post(envelope="").encode() * 500]
+    other = multiprocessing.Process(target=flood, args=(daemon.address, PORT, FLOODERS, until, requests))
     other.start()
     times, failed = honest(daemon, lambda: time.monotonic() < until)
     other.join()

@@ -84,17 +84,17 @@ def memory_of_a_session(daemon, octets, seconds=1.5):
     return most / SESSIONS
 
 
-def flood(address, connections, until, source):
-    """Keeps `connections` busy with commands that lead to nothing; reads what comes, and begins anew when closed."""
-    commands = [b"RSET\r\n" * 2000, b"EHLO a\r\n" * 2000]
+def flood(address, port, connections, until, commands):
+    """Keeps `connections` busy, each with one of `commands`, which lead to nothing; reads what comes, and begins anew when
+    closed. Returns how many were begun."""
     poll, found, begun = select.epoll(), {}, 0
 
     def begin():
         nonlocal begun
         new = socket.socket()
-        new.bind((source, 0))
+        new.bind(("127.0.9.1", 0))
         new.setblocking(False)
-        new.connect_ex((address, PORT))
+        new.connect_ex((address, port))
         found[new.fileno()] = (new, random.choice(commands))
         poll.register(new, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
         begun += 1
@@ -159,7 +159,9 @@ def run(make, seconds):
     tell("alone", honest(daemon, time.monotonic() + min(seconds, 5)))
     until = time.monotonic() + seconds
     counts = multiprocessing.Queue()
-    other = multiprocessing.Process(target=flooder, args=(counts, daemon.address, CONNECTIONS, until, "127.0.9.1"))
+    commands = [b"RSET\r\n" * 2000, b"EHLO a\r\n" * 2000]
+    other = multiprocessing.Process(
+        target=flooder, args=(counts, daemon.address, PORT, CONNECTIONS, until, commands))
     other.start()
     times = honest(daemon, until)
     begun = counts.get(timeout=20)

@@ -35,6 +35,10 @@ package struct HTTPEdgeSettings: EdgeConnectionSettings {
     package var dataTimeout: TimeAmount?
     /// For the TLS handshake, and before it for a proxy's header.
     package var handshakeTimeout: TimeAmount
+    /// How many requests a connection may make of which none has a message taken.
+    package var commands = 100
+    /// How many refusals in a row it may get.
+    package var errors = 10
     /// The proxies: who connects from these networks must begin with a PROXY header.
     package var proxies: [NetworkRange] = []
 
@@ -70,6 +74,7 @@ package struct HTTPEdgeSettings: EdgeConnectionSettings {
         limits.bodyTimeout = dataTimeout
         limits.transfer = transfer
         limits.handshakeTimeout = handshakeTimeout
+        (limits.commands, limits.errors) = (commands, errors)
         return limits
     }
 }

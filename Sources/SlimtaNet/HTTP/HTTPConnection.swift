@@ -72,8 +72,9 @@ final class HTTPConnection: Sendable {
             try await withTaskCancellationHandler {
                 try await self.channel.executeThenClose { parts, _ in
                     let body = HTTPBody(parts.makeAsyncIterator(), channel, limit: limits.body)
+                    var progress = Progress()
                     while let head = try await body.nextHead() {
-                        let isLast = try await answer(head, body, service, limits)
+                        let isLast = try await answer(head, body, service, limits, &progress)
                         if isLast { return }
                     }
                 }
@@ -85,9 +86,23 @@ final class HTTPConnection: Sendable {
         }
     }
 
+    /// What a connection has come to: who asks and asks, and leads to nothing, is to let others in.
+    private struct Progress {
+        private var requests = 0
+        private var errors = 0
+
+        /// Counts an answer; whether that is enough.
+        mutating func isEnough(_ method: HTTPMethod, _ status: Int, _ limits: HTTPLimits) -> Bool {
+            if method == .POST, status < 300 { self = Progress() } else { requests += 1 }
+            errors = status < 400 ? 0 : errors + 1
+            return requests >= limits.commands || errors >= limits.errors
+        }
+    }
+
     /// Answers a request; whether the connection ends with that.
     private func answer(
-        _ head: HTTPRequestHead, _ body: HTTPBody, _ service: any HTTPService, _ limits: HTTPLimits
+        _ head: HTTPRequestHead, _ body: HTTPBody, _ service: any HTTPService, _ limits: HTTPLimits,
+        _ progress: inout Progress
     ) async throws -> Bool {
         defer { abandonment.clear() }
         let (response, isRefused) = try await response(to: head, body, service, limits)
@@ -103,6 +118,7 @@ final class HTTPConnection: Sendable {
             isRefused || isToTheEnd || !head.isKeepAlive || !body.isNearlyWhole
             // NIO's decoder takes what follows for another protocol.
             || head.method == .CONNECT || head.headers.contains(name: "upgrade")
+            || progress.isEnough(head.method, response.status, limits)
         var answer = HTTPResponseHead(
             version: isToTheEnd ? .http1_0 : .http1_1, status: .init(statusCode: response.status),
             headers: HTTPHeaders(response.fields))

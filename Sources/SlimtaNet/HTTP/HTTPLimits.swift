@@ -27,6 +27,11 @@ package struct HTTPLimits: Hashable, Sendable {
     /// How long a client may take to read a piece of an answer, or the whole of one that is not streamed.
     package var answerTimeout = TimeAmount.seconds(30)
 
+    /// Requests in a row of which none has anything taken; behind the last one the connection ends.
+    package var commands = Int.max
+    /// Answers of class 4 or 5 in a row; behind the last one the connection ends.
+    package var errors = Int.max
+
     /// Those of the control socket.
     package init() {}
 }

@@ -48,7 +48,7 @@ extension Configuration {
         let users = LocalUsers(hostname: hostname, trusted: sendmail.trustedUsers) { Accounts.user($0)?.name }
         let rules = TransactionRules(
             authentication: .none, messageSize: limits.messageSize, recipients: limits.recipients, senders: senders)
-        return HTTPEdgeSettings(
+        var settings = HTTPEdgeSettings(
             SubmissionSettings(name: edge.name, hostname: hostname, rules: rules, trust: edge.trust, gate: gate),
             tls: nil,
             authenticator: .process { process in
@@ -59,6 +59,8 @@ extension Configuration {
             transfer: TransferWatch.Limits(
                 leastRate: limits.leastRate, stallTimeout: TimeAmount(limits.stallTimeout)),
             dataTimeout: limits.dataTimeout.map { TimeAmount($0) })
+        (settings.commands, settings.errors) = (limits.commands, limits.errors)
+        return settings
     }
 
     private func httpSettings(
@@ -83,6 +85,7 @@ extension Configuration {
             dataTimeout: limits.dataTimeout.map { TimeAmount($0) },
             handshakeTimeout: TimeAmount(limits.handshakeTimeout))
         settings.proxies = access.proxyProtocol
+        (settings.commands, settings.errors) = (limits.commands, limits.errors)
         return settings
     }
 

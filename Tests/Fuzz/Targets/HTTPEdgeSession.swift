@@ -57,12 +57,14 @@ final class HTTPEdgeSession {
                 ? BackEnds(
                     [AnyPassword()], mechanisms: [.plain], binding: .off,
                     context: SASLContext(listed: [], inventing: SecretOctets([1]), hostname: "x")) : nil)
-        let settings = HTTPEdgeSettings(
+        var settings = HTTPEdgeSettings(
             submission, tls: nil, authenticator: wantsLogin ? .credentials : .none,
             resources: [
                 JSONResource(version: "1", messageSize: Self.messageLimit), SendmailResource(),
                 MessageResource(path: "/"),
             ])
+        // Each request of an input is to be answered.
+        (settings.commands, settings.errors) = (.max, .max)
         sessions = HTTPSessions(
             settings, limiter: ConnectionLimiter(.init(total: 1, perAddress: 1)), submissions: storage,
             log: SessionLog(Logger(label: "") { _ in Discarding() }), eventLoop: loop)
