@@ -29,7 +29,7 @@ extension Configuration {
         /// Those that ``isCertain(_:_:)`` is asked for.
         private static let asked = [
             ("daemon", "user"), ("daemon", "group"), ("daemon", "state_directory"), ("daemon", "runtime_directory"),
-            ("auth", "users"),
+            ("auth", "users"), ("auth", "mechanisms"), ("auth", "scram_iterations"),
         ]
 
         /// Reads the text of slimta.conf, of which `file` is the name for messages. Throws nothing: see ``mistakes``.

@@ -17,8 +17,10 @@ MISTAKES = {
 @pytest.fixture(params=MISTAKES.values(), ids=MISTAKES.keys())
 def broken(request, make_slimtad):
     """A daemon that runs, and a file that has got a mistake since."""
-    # Users and group are said: what a table that does not end would say is not known, and passwd does not guess.
-    slimtad = make_slimtad(queue={"deliver": False}, daemon={"user": USER, "group": GROUP}).start()
+    # All that passwd needs is said: what a table that does not end would say is not known, and passwd does not guess.
+    slimtad = make_slimtad(queue={"deliver": False}, daemon={"user": USER, "group": GROUP})
+    slimtad.change(auth={"scram_iterations": 4096})
+    slimtad.start()
     mistake = request.param if isinstance(request.param, bytes) else request.param.encode()
     slimtad.configuration.write_bytes(slimtad.configuration.read_bytes() + mistake)
     return slimtad

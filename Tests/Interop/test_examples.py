@@ -145,7 +145,7 @@ def test_from_slimta(world, sink):
 def test_smarthost_at_home(make_slimtad, place):
     """The provider is a slimtad too: it wants TLS and a login."""
     provider = make_slimtad(name="provider", routes=[{"domains": ["*"], "type": "blackhole"}])
-    provider.add_user("me@provider.example", "open").start()
+    provider.add_user("me@provider.example", "open", "--senders", "*").start()
     home = configured(make_slimtad(), "smarthost-at-home", [("smtp.provider.example:587", f"{provider.address}:2587")])
     home.settings["relay"].pop("connect_timeout", None)
     home.change()

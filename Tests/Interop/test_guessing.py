@@ -69,9 +69,10 @@ def test_one_wrong_password_of_a_client_that_tries_everything(make_slimtad):
     """The same wrong password again and again, as phones that poll send it, is one failure: the right one is taken at
     once, beside others."""
     daemon = make(make_slimtad, [])
-    with Wire(daemon.address, 2525) as wire:
-        assert wire.code() == 220
-        wire.ehlo()
-        for _ in range(50):
-            assert wire.ask(plain("tester", "the old one")).startswith("535 ")
-        assert wire.ask(plain("tester", PASSWORD)).startswith("235 ")
+    for _ in range(12):
+        with Wire(daemon.address, 2525) as wire:
+            assert wire.code() == 220
+            wire.ehlo()
+            for _ in range(4):
+                assert wire.ask(plain("tester", "the old one")).startswith("535 ")
+            assert wire.ask(plain("tester", PASSWORD)).startswith("235 ")

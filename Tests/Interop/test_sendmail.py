@@ -468,7 +468,7 @@ def test_fallback(place, make_slimtad, sink):
     fallback.daemon.start()
     sink.wait_until(lambda: len(sink.transactions()) == 3, 20, what="three messages at the sink")
     forged, = fallback.daemon.wait_until(lambda: list((fallback.folder / "failed").glob("*.reason")), what="the forged one")
-    assert "550 5.7.1" in forged.read_text() and "root@example.test" in forged.read_text()
+    assert "553 5.7.1" in forged.read_text() and "root@example.test" in forged.read_text()
     fallback.daemon.wait_until(lambda: not fallback.left(), what="an empty folder")
     told = {(one.sender, *sorted(one.recipients)) for one in sink.transactions()}
     assert told == {(OWN, "a@example.test", "b@example.test"), ("", "c@example.test"), (OWN, "e@example.test")}

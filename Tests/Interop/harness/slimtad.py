@@ -120,8 +120,8 @@ class Slimtad(Program):
                 self.settings[table] = values
         self.configuration.write_text(toml(self.settings) + "\n")
 
-    def add_user(self, name=LOGIN, password=PASSWORD):
-        result = run_slimtad("passwd", "--config", self.configuration, name, stdin=password + "\n")
+    def add_user(self, name=LOGIN, password=PASSWORD, *options):
+        result = run_slimtad("passwd", "--config", self.configuration, name, *options, stdin=password + "\n")
         assert result.returncode == 0, f"slimtad passwd: {result.returncode}\n{result.stdout}{result.stderr}"
         return self
 
