@@ -67,6 +67,14 @@ static inline void C_X509_each_name(
     for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++) {
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
         if (name->type != type) continue;
+        if (type == GEN_OTHERNAME) {  // mail addresses of RFC 9598 alone
+            const OTHERNAME *other = name->d.otherName;
+            if (OBJ_obj2nid(other->type_id) != NID_id_on_SmtpUTF8Mailbox) continue;
+            if (ASN1_TYPE_get(other->value) != V_ASN1_UTF8STRING) continue;
+            const ASN1_STRING *text = other->value->value.utf8string;
+            each(context, ASN1_STRING_get0_data(text), ASN1_STRING_length(text));
+            continue;
+        }
         each(context, ASN1_STRING_get0_data(name->d.ia5), ASN1_STRING_length(name->d.ia5));
     }
     GENERAL_NAMES_free(names);

@@ -95,6 +95,7 @@ extension Configuration {
             hasAllLists: root.isSound("dnsbl") && root.mistakes.document.isTellingAbsence(ofTable: "dnsbl"))
         limits.read(root.section("limits"))
         auth.read(root.section("auth"))
+        self.tls?.asksClients = auth.knowsCertificates
         senders = SenderReader.read(root.section("sender_check"), tables: root.sections("senders"))
         forwards = Self.readForwards(root.sections("forward"))
         let spamAssassin = root.section("spamassassin")
@@ -208,6 +209,11 @@ extension Configuration.Limits {
 }
 
 extension Configuration.Auth {
+    /// Whether users are known by the digests of their certificates.
+    package var knowsCertificates: Bool {
+        mechanisms.contains(.external) && backends.contains(.file) && certificateLogin == .fingerprint
+    }
+
     fileprivate mutating func read(_ table: Section) {
         // What it was called when there was one.
         if let one = table["backend"]?.choice(of: AuthenticationBackEnd.self) { backends = [one] }
@@ -224,6 +230,10 @@ extension Configuration.Auth {
         scramIterations = table["scram_iterations"]?.integer(4096...1_000_000) ?? scramIterations
         learnSCRAM = table["learn_scram"]?.bool() ?? learnSCRAM
         foldCase = table["fold_case"]?.bool() ?? foldCase
+        certificateLogin = table["certificate_login"]?.choice() ?? certificateLogin
+        if table.has("certificate_login"), !mechanisms.contains(.external), table.isSound("mechanisms") {
+            table.report("certificate_login", "found without EXTERNAL in mechanisms", "allowed is it with that")
+        }
         read(dovecot: table.section("dovecot"), table)
         let issuer = table.section("oauth")
         oauth = OAuthSettings(issuer)

@@ -3,6 +3,7 @@
 
 internal import SlimtaMail
 internal import SlimtaRules
+internal import SlimtaSASL
 
 extension Configuration {
     /// Something that is allowed and does nothing.
@@ -48,6 +49,14 @@ extension Configuration {
         if auth.oauth != nil, !auth.backends.contains(.oauth) {
             let text = "the issuer is not asked: \"oauth\" is not in backends of [auth]"
             warnings.append(Warning(keyPath: "auth.oauth", text: text))
+        }
+        if auth.mechanisms.contains(.external), edges.contains(where: \.hasLogins), tls?.clientCA == nil,
+            !auth.knowsCertificates
+        {
+            let text =
+                "EXTERNAL is offered to nobody: clients are asked for a certificate only with client_ca in [tls], or with "
+                + "certificate_login = \"fingerprint\" and the back end \"file\""
+            warnings.append(Warning(keyPath: "auth.mechanisms", text: text))
         }
         for (path, relay) in [("relay", relay)] + routes.indices.map({ ("route[\($0)]", routes[$0].relay) }) {
             guard case .pipe(let pipe) = relay.type, pipe.processes > self.relay.connectionsPerDestination else {
@@ -119,7 +128,8 @@ extension Configuration {
                 ? nil : "no edge that it is for has proxy_protocol"
         case .certificate:
             guard hasTLS else { return noTLS }
-            return tls?.clientCA == nil ? "clients are asked for a certificate only with client_ca in [tls]" : nil
+            return tls.map { $0.clientCA == nil && !$0.asksClients } ?? true
+                ? "clients are asked for a certificate only with client_ca in [tls]" : nil
         case .earlyTalker(true):
             let waits = edges.contains { edge in
                 switch edge.type {

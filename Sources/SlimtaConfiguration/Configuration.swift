@@ -118,8 +118,10 @@ extension Configuration {
         /// The oldest version that clients may use.
         package var minimum = Version.tls12
         /// `client_ca`: a PEM file, an absolute path. Clients are asked for a certificate, and it is good if one in this file
-        /// issued it; nil: they are not asked.
+        /// issued it; nil: they are asked with ``asksClients`` alone.
         package var clientCA: String?
+        /// Whether clients are asked for a certificate whoever issued it: the users file knows them by its digest.
+        package var asksClients = false
         /// How often the files are looked at: a renewed certificate is used without a reload.
         package var check: Duration = .seconds(86400)
     }
@@ -240,6 +242,8 @@ extension Configuration {
         package var scramIterations = SCRAMKeys.defaultIterations
         /// Whether a user whose password was right gets the SCRAM keys that are wanting.
         package var learnSCRAM = false
+        /// What of a client's certificate is its login, for EXTERNAL.
+        package var certificateLogin = CertificateLogin.email
         /// Whether a login that differs from a user's name by case only is that user's.
         package var foldCase = false
         /// `[auth.oauth]`; nil: there is no such table.

@@ -87,23 +87,9 @@ extension RuleReader {
             return setting.text(
                 "\"sha256:\" and 64 hexadecimal digits, as openssl x509 -fingerprint -sha256 shows them"
             ) {
-                Self.fingerprint($0.dropFirst("sha256:".count)).map { .fingerprint($0) }
+                CertificateIdentity.digest($0.dropFirst("sha256:".count)).map { .fingerprint($0) }
             }
         }.map { .certificate($0) }
-    }
-
-    /// "A8DA..." or "A8:DA:...".
-    private static func fingerprint(_ text: Substring) -> [UInt8]? {
-        let digits = text.utf8.filter { $0 != UInt8(ascii: ":") }
-        guard digits.count == 64, text.utf8.count == 64 || text.utf8.count == 95 else { return nil }
-        var octets: [UInt8] = []
-        for place in stride(from: 0, to: 64, by: 2) {
-            guard let high = digits[place].hexadecimalValue, let low = digits[place + 1].hexadecimalValue else {
-                return nil
-            }
-            octets.append(high << 4 | low)
-        }
-        return octets
     }
 
     // MARK: Numbers

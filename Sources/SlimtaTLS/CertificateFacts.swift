@@ -12,6 +12,8 @@ package struct CertificateFacts: Sendable {
     package let chain: [String]
     /// The end of its validity, in seconds since 1970-01-01T00:00:00Z.
     package let expiry: Int64
+    /// SHA-256 of the leaf.
+    package let fingerprint: [UInt8]
     /// Issued by itself: no client trusts it without having been told to.
     package let isSelfSigned: Bool
     /// Why the chain does not lead to a root that this system knows, in OpenSSL's words; nil: it does. Times are not
@@ -29,6 +31,7 @@ package struct CertificateFacts: Sendable {
 
         let names = Self.names(of: leaf, GEN_DNS)
         self.names = names.isEmpty ? [Self.commonName(X509_get_subject_name(leaf))] : names
+        fingerprint = TLSEngine.digest(of: leaf, EVP_sha256()) ?? []
         isSelfSigned = X509_check_issued(leaf, leaf) == X509_V_OK
         chain = ([leaf] + issuers).map { Self.commonName(X509_get_issuer_name($0)) }
         expiry = try TLSServerContext.seconds(of: X509_get0_notAfter(leaf))

@@ -44,9 +44,11 @@ extension TLSEngine {
             let fingerprint = Self.digest(of: certificate, EVP_sha256())
         else { return nil }
         return CertificateIdentity(
-            emailAddresses: CertificateFacts.names(of: certificate, GEN_EMAIL),
+            emailAddresses: CertificateFacts.names(of: certificate, GEN_EMAIL)
+                + CertificateFacts.names(of: certificate, GEN_OTHERNAME),
             hostNames: CertificateFacts.names(of: certificate, GEN_DNS),
             commonName: CertificateFacts.commonName(X509_get_subject_name(certificate)),
+            hasOtherNames: X509_get_ext_by_NID(certificate, NID_subject_alt_name, -1) >= 0,
             issuerName: CertificateFacts.commonName(X509_get_issuer_name(certificate)), fingerprint: fingerprint,
             keyFingerprint: Self.keyDigest(of: certificate), isVerified: isPeerVerified)
     }
@@ -64,7 +66,7 @@ extension TLSEngine {
         return HashFunction.sha256.digest(octets)
     }
 
-    private static func digest(of certificate: OpaquePointer, _ function: OpaquePointer?) -> [UInt8]? {
+    static func digest(of certificate: OpaquePointer, _ function: OpaquePointer?) -> [UInt8]? {
         guard let function else { return nil }
         var octets = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE))
         var count: CUnsignedInt = 0

@@ -24,10 +24,11 @@ package final class TLSServerContext: Sendable {
     ///   - others: a client that asks for a host by name (SNI, RFC 6066 section 3) is shown the first of these
     ///     certificates that is for that name, if this one is not.
     ///   - clientTrustFile: clients are asked for a certificate, and it is good if a certificate in this PEM file issued
-    ///     it; nil: they are not asked. One that is not good, or none, does not end the handshake.
+    ///     it; nil: none is good. One that is not good, or none, does not end the handshake.
+    ///   - asksClients: whether they are asked without that file as well.
     package init(
         certificatePEM: [UInt8], keyPEM: [UInt8], minimum: TLSMinimum = .v1_2, others: [TLSServerContext] = [],
-        clientTrustFile: String? = nil
+        clientTrustFile: String? = nil, asksClients: Bool = false
     ) throws(TLSError) {
         context = try TLSContext(method: TLS_server_method(), minimum: minimum)
         let pointer = context.pointer
@@ -62,8 +63,8 @@ package final class TLSServerContext: Sendable {
         guard SSL_CTX_use_PrivateKey(pointer, privateKey.pointer) == 1 else {
             throw .drainQueue(.key, while: "private key not accepted")
         }
-        asksForCertificate = clientTrustFile != nil
-        if let clientTrustFile { try Self.askForCertificates(pointer, trustFile: clientTrustFile) }
+        asksForCertificate = asksClients || clientTrustFile != nil
+        if asksForCertificate { try Self.askForCertificates(pointer, trustFile: clientTrustFile) }
         certificateExpiry = try Self.seconds(of: X509_get0_notAfter(leaf))
         alternatives = others.isEmpty ? nil : Alternatives(others)
         guard let alternatives else { return }
@@ -73,9 +74,9 @@ package final class TLSServerContext: Sendable {
     }
 
     /// RFC 8446 section 4.3.2, without the names of authorities: some clients ask their users if these are sent.
-    private static func askForCertificates(_ context: OpaquePointer, trustFile: String) throws(TLSError) {
+    private static func askForCertificates(_ context: OpaquePointer, trustFile: String?) throws(TLSError) {
         ERR_clear_error()
-        guard SSL_CTX_load_verify_file(context, trustFile) == 1 else {
+        if let trustFile, SSL_CTX_load_verify_file(context, trustFile) != 1 {
             throw .drainQueue(.trust, while: "cannot read \(trustFile)")
         }
         // The verdict is kept by OpenSSL, with the session and its ticket, for who asks.

@@ -48,9 +48,8 @@ import Testing
         let facts = try Self.facts(tls: Self.tls)
         #expect(backEnd.mechanisms(on: facts) == [.plain, .login, .scramSHA256, .cramMD5])
         for (emails, hosts, name, isVerified, isServed) in [
-            (["a@b.example"], [], "", true, true), (["a@b.example"], [], "", false, false), ([], [], "a", true, true),
-            ([], ["h.example"], "a", true, false), (["a@b.example", "c@b.example"], [], "a", true, false),
-            ([], [], "", true, false),
+            (["a@b.example"], [], "", true, true), (["a@b.example"], [], "", false, false), ([], [], "a", true, false),
+            ([], ["h.example"], "a", true, false), (["a@b.example", "c@b.example"], [], "a", true, true),
         ] as [([String], [String], String, Bool, Bool)] {
             let certificate = CertificateIdentity(
                 emailAddresses: emails, hostNames: hosts, commonName: name, fingerprint: [], isVerified: isVerified)
@@ -131,12 +130,22 @@ import Testing
             await backEnd.checkCertificate(authorization: nil, facts)
                 == .right(AuthenticatedUser(login: "a@b.example")))
         #expect(server.lines.last?.hasSuffix("\tvalid-client-cert\tcert_username=a@b.example\tresp==") == true)
+        // Of several the client chooses.
+        certificate = CertificateIdentity(
+            emailAddresses: ["a@b.example", "c@b.example"], hostNames: [], commonName: "", fingerprint: [],
+            isVerified: true)
+        let several = try Self.facts(tls: Self.tls, certificate: certificate)
+        #expect(
+            await backEnd.checkCertificate(authorization: nil, several)
+                == .refused("Your certificate is for several logins: name one of them"))
+        _ = await backEnd.checkCertificate(authorization: "c@b.example", several)
+        #expect(server.lines.last?.contains("\tcert_username=c@b.example\tresp=") == true)
         // Dovecot believes whoever asks: it is not asked about what was not verified.
         certificate = CertificateIdentity(
             emailAddresses: ["a@b.example"], hostNames: [], commonName: "", fingerprint: [], isVerified: false)
         let others = try Self.facts(tls: Self.tls, certificate: certificate)
         #expect(await backEnd.checkCertificate(authorization: nil, others) == .wrong)
-        #expect(server.lines.count { $0.hasPrefix("AUTH") } == 1)
+        #expect(server.lines.count { $0.hasPrefix("AUTH") } == 2)
         await client.close()
         await server.stop()
     }

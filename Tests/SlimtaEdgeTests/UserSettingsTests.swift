@@ -21,6 +21,7 @@ import Testing
         user.apps = [
             AppPassword.make("printer", networks: networks).kept, AppPassword.make("phone", networks: []).kept,
         ]
+        user.certificates = [[UInt8](repeating: 0xAB, count: 32), [UInt8](repeating: 1, count: 32)]
         (user.isDisabled, user.expires) = (true, "2028-02-29")
         let wasThere = file.set("a", user)
         #expect(!wasThere)
@@ -47,7 +48,8 @@ import Testing
         ("", "is not KEY=VALUE"), ("disabled", "is not KEY=VALUE"), ("disabled=no", "nothing but"),
         ("expires=2030-02-30", "no date"), ("SCRAM-SHA-256=4096,x", "is not ITERATIONS"),
         ("SCRAM-SHA-256=1,QSXCR+Q6sek8bf92,,", "is not ITERATIONS"), ("app=x", "is not NAME;DIGEST"),
-        ("app=x;AAAA", "is not NAME;DIGEST"), ("only=from", "is not known to this version"),
+        ("app=x;AAAA", "is not NAME;DIGEST"), ("certificate=ab", "is not 64"),
+        ("only=from", "is not known to this version"),
     ])
     func whatIsNotUnderstoodLetsNobodyIn(_ setting: String, _ problem: String) {
         let file = UsersFile(line(setting))
@@ -108,6 +110,50 @@ import Testing
         #expect(verifier(["a": user]).keys(of: "b", .sha256, at: .now()) == nil)
         user.isDisabled = true
         #expect(verifier(["a": user]).keys(of: "a", .sha256, at: .now()) == nil)
+    }
+
+    private func certificate(
+        _ emails: [String] = [], hosts: [String] = [], name: String = "", hasOthers: Bool = false, key: UInt8 = 2,
+        isVerified: Bool = true
+    ) -> CertificateIdentity {
+        CertificateIdentity(
+            emailAddresses: emails, hostNames: hosts, commonName: name, hasOtherNames: hasOthers,
+            fingerprint: [UInt8](repeating: 1, count: 32), keyFingerprint: [UInt8](repeating: key, count: 32),
+            isVerified: isVerified)
+    }
+
+    @Test func whoseACertificateIs() {
+        var file = UsersFile()
+        for name in ["a@x.test", "b@x.test", "host.test"] {
+            file.set(name, hash: Self.hash, senders: nil)
+        }
+        func owners(_ part: CertificateLogin, _ certificate: CertificateIdentity) -> [String] {
+            LoginVerifier(file, foldsCase: true, certificates: part).owners(of: certificate)
+        }
+        #expect(owners(.email, certificate(["A@x.test", "c@x.test"])) == ["a@x.test"])
+        #expect(owners(.email, certificate(["b@x.test", "a@x.test", "a@x.test"])) == ["a@x.test", "b@x.test"])
+        #expect(owners(.email, certificate(["a@x.test"], isVerified: false)) == [])
+        #expect(owners(.email, certificate(hosts: ["host.test"], name: "a@x.test")) == [])
+        #expect(owners(.host, certificate(["a@x.test"], hosts: ["host.test"])) == ["host.test"])
+        #expect(owners(.commonName, certificate(name: "a@x.test")) == ["a@x.test"])
+        #expect(owners(.commonName, certificate(hosts: ["other.test"], name: "a@x.test")) == [])
+        #expect(owners(.commonName, certificate(name: "a@x.test", hasOthers: true)) == [])
+        #expect(owners(.fingerprint, certificate(["a@x.test"])) == [])
+    }
+
+    /// By the certificate or by its key, whoever issued it; several users may have the same.
+    @Test func certificatesByDigest() {
+        var (one, other) = (
+            UsersFile.User(hash: Self.hash, senders: []), UsersFile.User(hash: Self.hash, senders: [])
+        )
+        one.certificates = [[UInt8](repeating: 1, count: 32)]
+        other.certificates = [[UInt8](repeating: 7, count: 32)]
+        var file = UsersFile()
+        file.set("one", one)
+        file.set("other", other)
+        let verifier = LoginVerifier(file, foldsCase: false, certificates: .fingerprint)
+        #expect(verifier.owners(of: certificate(isVerified: false)) == ["one"])
+        #expect(verifier.owners(of: certificate(key: 7, isVerified: false)) == ["one", "other"])
     }
 
     @Test func passwordsOfApplications() throws {

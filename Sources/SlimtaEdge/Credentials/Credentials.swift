@@ -2,7 +2,7 @@
 
 package import NIOCore
 internal import SlimtaCrypto
-internal import SlimtaMail
+package import SlimtaMail
 package import SlimtaSASL
 internal import SlimtaSMTP
 import Synchronization
@@ -39,27 +39,23 @@ package final class FileCredentials: CredentialBackEnd {
 
     /// - Parameter lifetime: how long a right password is remembered, as a keyed digest, so that it is not hashed again.
     package init(
-        _ file: UsersFile, foldsCase: Bool = false, checks: PasswordChecks, observer: Observer = Observer(),
-        lifetime: Duration = .seconds(300)
+        _ file: UsersFile, foldsCase: Bool = false, certificates: CertificateLogin = .email, checks: PasswordChecks,
+        observer: Observer = Observer(), lifetime: Duration = .seconds(300)
     ) {
         self.checks = checks
         self.lifetime = lifetime
-        reading = Mutex(Self.read(file, foldsCase, observer, lifetime))
+        let verifier = LoginVerifier(file, foldsCase: foldsCase, certificates: certificates)
+        reading = Mutex(Reading(verifier: verifier, verified: VerifiedLogins(lifetime: lifetime), observer: observer))
     }
 
     /// Takes a new reading of the file, for sessions that have begun as well. Nothing that was verified with the old one
     /// holds.
-    package func replace(_ file: UsersFile, foldsCase: Bool, observer: Observer = Observer()) {
-        let new = Self.read(file, foldsCase, observer, lifetime)
+    package func replace(
+        _ file: UsersFile, foldsCase: Bool, certificates: CertificateLogin = .email, observer: Observer = Observer()
+    ) {
+        let verifier = LoginVerifier(file, foldsCase: foldsCase, certificates: certificates)
+        let new = Reading(verifier: verifier, verified: VerifiedLogins(lifetime: lifetime), observer: observer)
         reading.withLock { $0 = new }
-    }
-
-    private static func read(
-        _ file: UsersFile, _ foldsCase: Bool, _ observer: Observer, _ lifetime: Duration
-    ) -> Reading {
-        Reading(
-            verifier: LoginVerifier(file, foldsCase: foldsCase), verified: VerifiedLogins(lifetime: lifetime),
-            observer: observer)
     }
 
     /// "file".
@@ -68,9 +64,22 @@ package final class FileCredentials: CredentialBackEnd {
     /// Longer than a check may be delayed that somebody seems to guess by.
     package var timeout: TimeAmount { .seconds(120) }
 
-    /// Those that show the password, and SCRAM as far as users have keys for it.
+    /// Those that show the password, SCRAM as far as users have keys for it, and EXTERNAL for who has shown a user's
+    /// certificate.
     package func mechanisms(on facts: AuthenticationFacts) -> Set<SASLMechanism> {
-        reading.withLock { $0.verifier.mechanisms }
+        let verifier = reading.withLock { $0.verifier }
+        let isKnown = facts.certificate.map { !verifier.owners(of: $0).isEmpty } ?? false
+        return isKnown ? verifier.mechanisms.union([.external]) : verifier.mechanisms
+    }
+
+    /// The client may choose of several users whose the certificate is.
+    package func checkCertificate(authorization: String?, _ facts: AuthenticationFacts) async -> CredentialVerdict {
+        let verifier = reading.withLock { $0.verifier }
+        let owners = facts.certificate.map { verifier.owners(of: $0) } ?? []
+        let wanted = authorization.map { name in owners.filter { $0 == verifier.name(of: name) } } ?? owners
+        guard let owner = wanted.first else { return .wrong }
+        guard wanted.count == 1 else { return .refused("Your certificate is for several logins: name one of them") }
+        return verifier.verdict(owner, at: .now())
     }
 
     /// Answers at once what was verified lately; hashes else, when the checks that wait before it are done. A login that does
@@ -124,12 +133,21 @@ package struct LoginVerifier: Sendable {
     private let users: [String: UsersFile.User]
     /// Names by their folded form; nil: case counts.
     private let folded: [String: [String]]?
+    private let certificateLogin: CertificateLogin
+    /// Names by the digests of certificates and keys.
+    private let pinned: [[UInt8]: [String]]
     /// A hash that no password has for each cost that the file's hashes have; by cost.
     private let decoys: [(cost: String, hash: PasswordHash)]
 
-    /// - Parameter foldsCase: `[auth] fold_case`.
-    package init(_ file: UsersFile, foldsCase: Bool) {
+    /// - Parameters:
+    ///   - foldsCase: `[auth] fold_case`.
+    ///   - certificates: `[auth] certificate_login`.
+    package init(_ file: UsersFile, foldsCase: Bool, certificates: CertificateLogin = .email) {
         users = file.users
+        certificateLogin = certificates
+        pinned = file.users.reduce(into: [:]) { pinned, entry in
+            for digest in entry.value.certificates { pinned[digest, default: []].append(entry.key) }
+        }
         mechanisms = Self.mechanisms(of: file.users.values)
         folded = foldsCase ? Dictionary(grouping: file.users.keys) { $0.lowercased() } : nil
         var decoys: [String: PasswordHash] = [:]
@@ -172,6 +190,15 @@ package struct LoginVerifier: Sendable {
     func keys(of name: String, _ hash: SCRAMHash, at now: Timestamp) -> (SCRAMKeys, AuthenticatedUser)? {
         guard let user = users[name], user.obstacle(at: now) == nil, let keys = user.keys[hash] else { return nil }
         return (keys, AuthenticatedUser(login: name, senders: user.senders))
+    }
+
+    /// The users whose the certificate is, in order.
+    func owners(of certificate: CertificateIdentity) -> [String] {
+        let names =
+            certificateLogin == .fingerprint
+            ? [certificate.fingerprint, certificate.keyFingerprint].flatMap { pinned[$0] ?? [] }
+            : certificateLogin.names(in: certificate).map { name(of: $0) }.filter { users[$0] != nil }
+        return Set(names).sorted()
     }
 
     /// Whose password it is of a user's applications.

@@ -15,6 +15,8 @@ extension UsersFile {
         package var keys: [SCRAMHash: SCRAMKeys] = [:]
         /// Other passwords, each for one application.
         package var apps: [AppPassword] = []
+        /// Digests (SHA-256) of certificates, or of their keys, that are the user's.
+        package var certificates: [[UInt8]] = []
         /// Whether the user may not log in, although the password is kept.
         package var isDisabled = false
         /// The last day on which the user may log in, in UTC, such as "2027-01-31"; nil: there is none.
@@ -39,7 +41,8 @@ extension UsersFile {
         /// What is behind the senders in the line, in its order.
         var settings: [String] {
             SCRAMHash.allCases.compactMap { hash in keys[hash].map { "\(hash.rawValue)=\($0.commaSeparated)" } }
-                + apps.map { "app=\($0.text)" } + (isDisabled ? ["disabled=yes"] : [])
+                + apps.map { "app=\($0.text)" } + certificates.map { "certificate=\($0.hexadecimal)" }
+                + (isDisabled ? ["disabled=yes"] : [])
                 + (expires.map { ["expires=\($0)"] } ?? [])
         }
 
@@ -63,6 +66,11 @@ extension UsersFile {
                     return "app is not NAME;DIGEST;NETWORK,..., each name once"
                 }
                 apps.append(app)
+            case "certificate":
+                guard let digest = CertificateIdentity.digest(value), !certificates.contains(digest) else {
+                    return "certificate is not 64 hexadecimal digits, each digest once"
+                }
+                certificates.append(digest)
             case "disabled":
                 guard value == "yes" else { return "disabled can be nothing but \"yes\"" }
                 isDisabled = true

@@ -122,7 +122,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         }
         isSilent = connection.proxy != nil || connection.peer == .unknown
         if !isSilent { log(.debug, "connected") }
-        offerMechanisms()
+        offerMechanisms(context)
         machine.connected(into: &output)
         advance()
     }
@@ -182,7 +182,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             gate?.tlsEstablished {
                 (try? context.pipeline.syncOperations.handler(type: TLSHandler.self))?.peerIdentity
             }
-            offerMechanisms()
+            offerMechanisms(context)
             machine.tlsEstablished(facts.session, into: &output)
             advance()
         case Event.drain:
@@ -376,9 +376,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             guard let credentials = settings.credentials else {
                 preconditionFailure("AUTH was offered without back ends")
             }
-            var facts = facts
+            var facts = facts(context)
             let handler = try? context.pipeline.syncOperations.handler(type: TLSHandler.self)
-            facts.certificate = handler?.peerIdentity
             if mechanism.bindsChannel {
                 for type in ChannelBinding.allCases { facts.channelBindings[type] = handler?.channelBinding(type) }
             }
@@ -393,13 +392,17 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     }
 
     /// What the machine is to list in EHLO.
-    private func offerMechanisms() {
+    private func offerMechanisms(_ context: ChannelHandlerContext) {
         guard let credentials = settings.credentials else { return }
-        machine.mechanisms = credentials.mechanisms(on: facts)
+        machine.mechanisms = credentials.mechanisms(on: facts(context))
     }
 
-    private var facts: AuthenticationFacts {
-        AuthenticationFacts(connection: connection, edge: settings.name, session: lines.session)
+    private func facts(_ context: ChannelHandlerContext) -> AuthenticationFacts {
+        var facts = AuthenticationFacts(connection: connection, edge: settings.name, session: lines.session)
+        if connection.tls != nil {
+            facts.certificate = (try? context.pipeline.syncOperations.handler(type: TLSHandler.self))?.peerIdentity
+        }
+        return facts
     }
 
     private func collect(_ context: ChannelHandlerContext) -> MessageCollector {

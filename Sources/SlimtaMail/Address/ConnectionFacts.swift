@@ -155,12 +155,14 @@ package enum ChannelBinding: String, CaseIterable, Sendable {
 
 /// Who a peer's certificate is for.
 package struct CertificateIdentity: Hashable, Sendable {
-    /// Subject alternative names of type rfc822Name (RFC 5280 section 4.2.1.6).
+    /// Subject alternative names of type rfc822Name (RFC 5280 section 4.2.1.6), and SmtpUTF8Mailbox (RFC 9598).
     package let emailAddresses: [String]
     /// Of type dNSName.
     package let hostNames: [String]
     /// What the subject is called; not to be believed where there are alternative names.
     package let commonName: String
+    /// Whether there are alternative names, of whatever type.
+    package let hasAlternativeNames: Bool
     /// What the issuer is called.
     package let issuerName: String
     /// SHA-256 of the whole certificate.
@@ -173,12 +175,13 @@ package struct CertificateIdentity: Hashable, Sendable {
 
     /// What SlimtaTLS read in the certificate.
     package init(
-        emailAddresses: [String], hostNames: [String], commonName: String, issuerName: String = "",
-        fingerprint: [UInt8], keyFingerprint: [UInt8] = [], isVerified: Bool
+        emailAddresses: [String], hostNames: [String], commonName: String, hasOtherNames: Bool = false,
+        issuerName: String = "", fingerprint: [UInt8], keyFingerprint: [UInt8] = [], isVerified: Bool
     ) {
         self.emailAddresses = emailAddresses
         self.hostNames = hostNames
         self.commonName = commonName
+        hasAlternativeNames = hasOtherNames || !emailAddresses.isEmpty || !hostNames.isEmpty
         self.issuerName = issuerName
         self.fingerprint = fingerprint
         self.keyFingerprint = keyFingerprint

@@ -64,6 +64,11 @@ extension UnsafeRawBufferPointer {
     @inlinable package var hasEightBit: Bool { reduce(0) { $0 | $1 } >= 0x80 }
 }
 
+extension Sequence<UInt8> {
+    /// Two hexadecimal digits for each octet, in lower case.
+    package var hexadecimal: String { map { String(hexadecimal: $0, digits: 2) }.joined() }
+}
+
 extension StringProtocol {
     /// Whether no octet is above 127.
     package var isASCII: Bool { utf8.allSatisfy { $0 < 0x80 } }

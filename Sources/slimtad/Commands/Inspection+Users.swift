@@ -16,6 +16,16 @@ extension Inspection {
                     "\(path): \(names.joined(separator: ", ")) differ by case only: they are users of their own")
             }
         }
+        let certified = users.users.filter { !$0.value.certificates.isEmpty }.keys
+        if auth.knowsCertificates, certified.isEmpty {
+            warnings.append(
+                "\(path): nobody has a certificate in it, and EXTERNAL is offered to nobody: slimtad passwd NAME "
+                    + "--certificate FILE")
+        } else if !auth.knowsCertificates, !certified.isEmpty {
+            warnings.append(
+                "\(path): the certificates of \(list(certified)) are not looked at: that takes EXTERNAL in auth.mechanisms and "
+                    + "auth.certificate_login = \"fingerprint\"")
+        }
         let kept = users.users.filter { !$0.value.isDisabled && !$0.value.keys.isEmpty }
         guard !kept.isEmpty, !auth.scramHashes.isEmpty else { return warnings }
         let without = users.users.filter { !$0.value.isDisabled && $0.value.keys.isEmpty }.keys
@@ -45,7 +55,8 @@ extension Inspection {
         let served = auth.backends.reduce(into: Set<SASLMechanism>()) { served, backEnd in
             switch backEnd {
             case .oauth: served.formUnion([.oauthBearer, .xoauth2])
-            case .file: served.formUnion(SASLMechanism.allCases.filter { $0.scram != nil } + [.plain, .login])
+            case .file:
+                served.formUnion(SASLMechanism.allCases.filter { $0.scram != nil } + [.plain, .login, .external])
             case .dovecot: served.formUnion(SASLMechanism.allCases.filter { !$0.bindsChannel })
             }
         }

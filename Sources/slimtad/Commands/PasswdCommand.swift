@@ -9,6 +9,7 @@ import SlimtaMail
 import SlimtaSASL
 import SlimtaSMTP
 import SlimtaSystem
+import SlimtaTLS
 
 struct PasswdCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -28,7 +29,7 @@ struct PasswdCommand: ParsableCommand {
     @Flag(help: "List the users, as slimtad users list does.")
     var list = false
 
-    @Flag(help: "Delete the user; with --app that password alone.")
+    @Flag(help: "Delete the user; with --app or --certificate that alone.")
     var delete = false
 
     @Flag(help: "Refuse the user's logins, and keep the password.")
@@ -48,19 +49,28 @@ struct PasswdCommand: ParsableCommand {
 
     @Option(
         help: """
+            Let who has this certificate log in as the user, with [auth] certificate_login = "fingerprint": a PEM file, or \
+            sha256: and its digest or that of its key.
+            """)
+    var certificate: String?
+
+    @Option(
+        help: """
             The addresses that the user may send as, separated by commas: a@example.com, @example.com, @.example.com for \
             all domains below it, or *. A new user whose name is an address may send as that, others as anybody.
             """)
     var senders: String?
 
     func validate() throws {
-        let changes = [delete && app == nil, disable, enable, expires != nil, app != nil].count { $0 }
+        let isPart = app != nil || certificate != nil
+        let changes = [delete && !isPart, disable, enable, expires != nil, app != nil, certificate != nil].count { $0 }
         guard list || user != nil else { throw ValidationError("which user? Or --list.") }
         guard !list || user == nil && changes == 0 && senders == nil else {
             throw ValidationError("--list lists all users, and changes none.")
         }
         guard changes <= 1 else {
-            throw ValidationError("one of --delete, --disable, --enable, --expires and --app at a time.")
+            throw ValidationError(
+                "one of --delete, --disable, --enable, --expires, --app and --certificate at a time.")
         }
         guard networks == nil || app != nil && !delete else { throw ValidationError("--networks needs --app.") }
         guard senders == nil || changes == 0 else {
@@ -86,6 +96,8 @@ struct PasswdCommand: ParsableCommand {
         let done: String
         if let app {
             done = try changeApp(app, file, user)
+        } else if let certificate {
+            done = try changeCertificate(certificate, file, user)
         } else if delete {
             done = try write(file, user) { (users) throws(Failure) in
                 guard users.delete(user) else { throw Self.unknown(user, path) }
@@ -168,6 +180,38 @@ struct PasswdCommand: ParsableCommand {
         }
         print(String(decoding: password, as: UTF8.self))
         return done + "; it is shown only now"
+    }
+
+    private func changeCertificate(
+        _ certificate: String, _ file: ConfigurationFile, _ user: String
+    ) throws(Failure) -> String {
+        let digest = try Self.digest(of: certificate)
+        return try edit(file, user) { (entry) throws(Failure) in
+            let isKnown = entry.certificates.contains(digest)
+            guard isKnown == delete else {
+                throw Failure(
+                    .configuration,
+                    "user \"\(user)\" has \(delete ? "no such" : "that") certificate; nothing was changed")
+            }
+            entry.certificates.removeAll { $0 == digest }
+            if !delete { entry.certificates.append(digest) }
+            return "the certificate \(digest.hexadecimal) of \"\(user)\" was \(delete ? "deleted from" : "written to") "
+                + file.values.auth.users
+        }
+    }
+
+    private static func digest(of certificate: String) throws(Failure) -> [UInt8] {
+        if certificate.hasPrefix("sha256:") {
+            if let digest = CertificateIdentity.digest(certificate.dropFirst("sha256:".count)) { return digest }
+            throw Failure(
+                .usage, "behind sha256: belong 64 hexadecimal digits, as openssl x509 -fingerprint -sha256 shows them")
+        }
+        do {
+            let octets = try SecureFile.read(certificate, maximum: 1 << 20, mustNotBeReadableByOthers: false)
+            return try CertificateFacts(certificatePEM: octets).fingerprint
+        } catch {
+            throw Failure(.configuration, "\(certificate): \(error)")
+        }
     }
 
     /// Changes what the file says of a user who is there.

@@ -126,6 +126,7 @@ enum UsersTable {
             .init("name", .string(name)), .init("hash", .string(user.hash.method)),
             .init("senders", .array(user.senders.map { .string($0) })),
             .init("scram", .array(scram.map { .string(String($0.shortName)) })),
+            .init("certificates", .array(user.certificates.map { .string($0.hexadecimal) })),
             .init("disabled", .bool(user.isDisabled)),
             .init("expires", user.expires.map { .string($0) } ?? .null),
             .init(

@@ -81,7 +81,8 @@ struct World: Sendable {
             previous?.credentials
             ?? secrets.users.map {
                 FileCredentials(
-                    $0, foldsCase: values.auth.foldCase, checks: ground.passwordChecks,
+                    $0, foldsCase: values.auth.foldCase, certificates: values.auth.certificateLogin,
+                    checks: ground.passwordChecks,
                     observer: Self.observer(file, records, ground.logger))
             }
         dovecot = try values.auth.dovecotBackEnd(keeping: previous.map { ($0.values.auth, $0.dovecot) }, on: ground)
@@ -148,7 +149,8 @@ struct World: Sendable {
     func useUsers() {
         guard let users = secrets.users else { return }
         credentials?.replace(
-            users, foldsCase: values.auth.foldCase, observer: Self.observer(file, records, logger))
+            users, foldsCase: values.auth.foldCase, certificates: values.auth.certificateLogin,
+            observer: Self.observer(file, records, logger))
     }
 }
 

@@ -44,6 +44,7 @@ struct Certificates: Sendable {
     private let minimum: Configuration.TLS.Version
     private let contents: [(pair: Configuration.TLS.Pair, content: PEMFiles)]
     private let clientCA: ClientCA?
+    private let asksClients: Bool
 
     /// `client_ca`, and what is in it.
     private struct ClientCA: Equatable {
@@ -79,7 +80,7 @@ struct Certificates: Sendable {
             contents.append((pair, content))
         }
         if let previous, previous.minimum == tls.minimum, previous.clientCA == clientCA,
-            previous.contents.elementsEqual(contents, by: { $0 == $1 })
+            previous.asksClients == tls.asksClients, previous.contents.elementsEqual(contents, by: { $0 == $1 })
         {
             return (previous, refusals)
         }
@@ -91,7 +92,8 @@ struct Certificates: Sendable {
         }
         return (
             Certificates(
-                context: main, expiries: expiries, minimum: tls.minimum, contents: contents, clientCA: clientCA),
+                context: main, expiries: expiries, minimum: tls.minimum, contents: contents, clientCA: clientCA,
+                asksClients: tls.asksClients),
             refusals
         )
     }
@@ -110,7 +112,7 @@ struct Certificates: Sendable {
     ) throws(TLSError) -> TLSServerContext {
         try TLSServerContext(
             certificatePEM: certificate, keyPEM: key, minimum: tls.minimum == .tls13 ? .v1_3 : .v1_2, others: others,
-            clientTrustFile: tls.clientCA)
+            clientTrustFile: tls.clientCA, asksClients: tls.asksClients)
     }
 
     private static func context(

@@ -17,9 +17,14 @@ extension Configuration.Auth {
         keeping previous: (settings: Configuration.Auth, backEnd: DovecotBackEnd?)?, on ground: Ground
     ) throws -> DovecotBackEnd? {
         guard let dovecot else { return nil }
-        if let previous, previous.settings.dovecot == dovecot, let backEnd = previous.backEnd { return backEnd }
+        if let previous, previous.settings.dovecot == dovecot,
+            previous.settings.certificateLogin == certificateLogin, let backEnd = previous.backEnd
+        {
+            return backEnd
+        }
         let client = DovecotClient([try dovecot.socketAddress], group: ground.group, logger: ground.logger)
         client.start()
-        return DovecotBackEnd(client, keeping: Lease(ground.endings) { await client.close() })
+        return DovecotBackEnd(
+            client, certificates: certificateLogin, keeping: Lease(ground.endings) { await client.close() })
     }
 }

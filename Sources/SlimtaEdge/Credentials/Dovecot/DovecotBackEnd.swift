@@ -2,7 +2,7 @@
 // asks it.
 
 package import NIOCore
-internal import SlimtaMail
+package import SlimtaMail
 package import SlimtaSASL
 internal import SlimtaSMTP
 import Synchronization
@@ -14,13 +14,17 @@ package struct DovecotBackEnd: CredentialBackEnd {
     /// More than the longest answer of ``DovecotMachine``, which says why there is none.
     package let timeout = TimeAmount.seconds(70)
     private let client: DovecotClient
+    private let certificates: CertificateLogin
     private let lease: any Sendable
 
     /// A back end on a connection.
     ///
-    /// - Parameter lease: what keeps the connection: held for as long as somebody has the back end.
-    package init(_ client: DovecotClient, keeping lease: any Sendable) {
+    /// - Parameters:
+    ///   - certificates: `[auth] certificate_login`.
+    ///   - lease: what keeps the connection: held for as long as somebody has the back end.
+    package init(_ client: DovecotClient, certificates: CertificateLogin = .email, keeping lease: any Sendable) {
         self.client = client
+        self.certificates = certificates
         self.lease = lease
     }
 
@@ -31,7 +35,7 @@ package struct DovecotBackEnd: CredentialBackEnd {
         var served = Set(SASLMechanism.allCases.filter { offered.contains($0.rawValue) && !$0.bindsChannel })
         // Both bring a password, which it is shown by PLAIN.
         if served.contains(.plain) { served.insert(.login) } else { served.remove(.login) }
-        if certificateName(facts) == nil { served.remove(.external) }
+        if names(facts).isEmpty { served.remove(.external) }
         return served
     }
 
@@ -55,7 +59,12 @@ package struct DovecotBackEnd: CredentialBackEnd {
     }
 
     package func checkCertificate(authorization: String?, _ facts: AuthenticationFacts) async -> CredentialVerdict {
-        guard let name = certificateName(facts) else { return .wrong }
+        let names = names(facts)
+        // Who names itself Dovecot asks whether that is one with the certificate's.
+        guard let name = names.first(where: { $0 == authorization }) ?? names.first else { return .wrong }
+        guard names.count == 1 || name == authorization else {
+            return .refused("Your certificate is for several logins: name one of them")
+        }
         // Dovecot believes us: the certificate was checked when TLS began.
         let said: [DovecotRequest.Parameter] = [("valid-client-cert", nil), ("cert_username", name)]
         return await verdict(.external, SecretOctets((authorization ?? "").utf8), facts, adding: said)
@@ -82,12 +91,9 @@ package struct DovecotBackEnd: CredentialBackEnd {
         return .unavailable("Dovecot asks for more than \(mechanism.rawValue) has")
     }
 
-    /// Whom a client's certificate is for, if it is good: its one mail address or, if it has no names but that, the common one.
-    private func certificateName(_ facts: AuthenticationFacts) -> String? {
-        guard let certificate = facts.certificate, certificate.isVerified else { return nil }
-        let hasOthers = !certificate.emailAddresses.isEmpty || !certificate.hostNames.isEmpty
-        let names = hasOthers ? certificate.emailAddresses : [certificate.commonName]
-        return names.count == 1 && !names[0].isEmpty ? names[0] : nil
+    /// Whom a client's certificate is for, if it is good.
+    private func names(_ facts: AuthenticationFacts) -> [String] {
+        facts.certificate.map { certificates.names(in: $0) } ?? []
     }
 }
 
