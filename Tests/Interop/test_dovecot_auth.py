@@ -113,6 +113,30 @@ def test_gsasl(slimtad, mechanism):
         assert not is_in and ("535 5.7.8" in text or mechanism.startswith("SCRAM")), text
 
 
+def swaks(slimtad, mechanism, user, password):
+    return subprocess.run(
+        [must_exist("swaks"), "--server", slimtad.address, "--port", str(SUBMISSION), "--tls", "--tls-verify", "--tls-ca-path",
+         slimtad.certificate.chain, "--auth", mechanism, "--auth-user", user, "--auth-password", password,
+         "--quit-after", "AUTH", "--timeout", "40s"], capture_output=True, text=True, timeout=60)
+
+
+def msmtp(slimtad, mechanism, user, password):
+    return subprocess.run(
+        [must_exist("msmtp"), "--file=/dev/null", f"--host={slimtad.address}", f"--port={SUBMISSION}", "--tls=on",
+         f"--tls-trust-file={slimtad.certificate.chain}", f"--auth={mechanism.lower()}", f"--user={user}",
+         f"--passwordeval=echo '{password}'", f"--from={SENDER}", "--timeout=40", "someone@one.test"],
+        input="Subject: by msmtp\n\nHi\n", capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("client, mechanism", [
+    (swaks, "CRAM-MD5"), (msmtp, "CRAM-MD5"), (msmtp, "SCRAM-SHA-256"), (msmtp, "SCRAM-SHA-1")],
+    ids=lambda value: value if isinstance(value, str) else value.__name__)
+def test_other_clients(slimtad, client, mechanism):
+    done = client(slimtad, mechanism, "maria@example.com", SECRET)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert client(slimtad, mechanism, "maria@example.com", "wrong").returncode != 0
+
+
 def test_scram_keys(slimtad):
     is_in, text = gsasl(slimtad, "SCRAM-SHA-256", "scram@example.com")
     assert is_in, text

@@ -104,6 +104,23 @@ def test_gsasl_chooses(slimtad):
     assert result.returncode == 0 and b"AUTH SCRAM-SHA-256-PLUS" in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-1"])
+def test_msmtp(make_slimtad, mechanism):
+    """It has no -PLUS, and says that it binds to nothing."""
+    slimtad = make_slimtad(auth={"mechanisms": ALL, "scram_iterations": 4096}, queue={"deliver": False}).start()
+
+    def msmtp(password):
+        return subprocess.run(
+            [must_exist("msmtp"), "--file=/dev/null", f"--host={slimtad.address}", f"--port={SUBMISSION}", "--tls=on",
+             f"--tls-trust-file={slimtad.certificate.chain}", f"--auth={mechanism.lower()}", f"--user={LOGIN}",
+             f"--passwordeval=echo '{password}'", "--from=sender@origin.test", "--timeout=30", "someone@one.test"],
+            input=b"Subject: by msmtp\n\nHi\n", capture_output=True, timeout=60)
+
+    result = msmtp(PASSWORD)
+    assert result.returncode == 0, result.stderr
+    assert msmtp("wrong").returncode == NOT_PERMITTED
+
+
 @pytest.mark.parametrize("mechanism", SCRAM)
 def test_scramp_binds_to_the_certificate(slimtad, mechanism):
     """tls-server-end-point, which RFC 5929 takes from the certificate; without -PLUS nothing."""
