@@ -269,6 +269,18 @@ private struct Door: HTTPAccess {
         }
     }
 
+    /// What is wrong behind a request that is being answered is told once, though NIO has two errors for it.
+    @Test(arguments: [
+        "GET /x\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n", "GET /x HTTP/1.1\r\nHost: x\r\n : y\r\n\r\nGET /x",
+    ])
+    func whatIsNoRequestIsToldOnce(_ text: String) async throws {
+        try await serve { port, _ in
+            let answer = try exchange(port, ["GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + text])
+            #expect(answer.components(separatedBy: "HTTP/1.1 200 OK").count == 2, "\(answer)")
+            #expect(answer.components(separatedBy: "HTTP/1.1 400 Bad Request").count == 2, "\(answer)")
+        }
+    }
+
     @Test func oldClientsAndHeads() async throws {
         try await serve { port, _ in
             let old = try exchange(port, ["GET /stream HTTP/1.0\r\n\r\n"])

@@ -82,7 +82,10 @@ final class HTTPServerHandler: ChannelDuplexHandler {
     /// What is not HTTP is answered with 400, even in the middle of a body, and before the service may answer.
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         if let error = error as? HTTPParserError {
-            if !isEnded, isAnswered == isWhole, !hasBegunToAnswer {
+            let mayAnswer = !isEnded && isAnswered == isWhole && !hasBegunToAnswer
+            // Before it is answered: NIO has two errors for a wrong version, and the second comes in at once.
+            isEnded = true
+            if mayAnswer {
                 let fields = HTTPHeaders([("Connection", "close"), ("Content-Length", "0")])
                 let isTooLarge = error == .headerOverflow
                 let head = HTTPResponseHead(
@@ -90,7 +93,6 @@ final class HTTPServerHandler: ChannelDuplexHandler {
                 context.write(wrapOutboundOut(.head(head)), promise: nil)
                 context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
             }
-            isEnded = true
             meter.isUnread = true
             context.close(promise: nil)
         }
