@@ -20,7 +20,8 @@ final class HTTPServerHandler: ChannelDuplexHandler {
         case drain
     }
 
-    /// How much is read at a time once there is a body, and how much of it is passed on at once.
+    /// How much is read at a time once there is a body, and how much of it is passed on at once. One read in a turn is
+    /// enough: what is decoded of requests that are sent ahead takes many times as much memory.
     private static let pieceOfBody = 16384
     private static let allocatorForBodies = AdaptiveRecvByteBufferAllocator(
         minimum: 4096, initial: pieceOfBody, maximum: pieceOfBody)
@@ -201,7 +202,6 @@ final class HTTPServerHandler: ChannelDuplexHandler {
         else { return }
         readsMuch = true
         try? context.channel.syncOptions?.setOption(.recvAllocator, value: Self.allocatorForBodies)
-        try? context.channel.syncOptions?.setOption(.maxMessagesPerRead, value: 4)
     }
 
     /// The deadline of a body is looked up when the timer fires.
