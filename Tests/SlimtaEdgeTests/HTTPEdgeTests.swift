@@ -21,6 +21,11 @@ extension LineClient {
         while let line = await line(), !line.isEmpty {}
         return first
     }
+
+    /// The same behind answers whose content is JSON, which ends with LF.
+    fileprivate func statusBehindJSON() async -> String? {
+        await answer()?.split(separator: "\n").last.map(String.init)
+    }
 }
 
 @Suite struct HTTPEdgeTests {
@@ -107,7 +112,7 @@ extension LineClient {
         let path = FileManager.default.temporaryDirectory.appending(path: "slimtad-\(UUID())").path
         defer { unlink(path) }
         let settings = Self.settings(.process { _ in .user(.init(login: "somebody")) })
-        try await withEdge(limiter, settings, try ListeningSocket.unix(path: path)) { edge, _, storage in
+        try await withEdge(limiter, settings: settings, try ListeningSocket.unix(path: path)) { edge, _, storage in
             var clients: [LineClient] = []
             for _ in 0..<2 {
                 let client = try await LineClient(path: path)
@@ -154,21 +159,56 @@ extension LineClient {
         }
     }
 
+    /// Memory for JSON is taken by what has come, not by what is announced: who announces much and sends nothing keeps
+    /// nobody out, who sends it does, until it is done.
+    @Test func roomForJSON() async throws {
+        // So much one submitter may have at once, but for a little.
+        let (most, length) = (100_000, 90_000)
+        func head(_ fields: String = "") -> String {
+            "POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\(fields)"
+                + "Content-Length: \(length)\r\n\r\n"
+        }
+        let (start, end) = (#"{"from": "a@x.org", "to": ["b@y.org"], "text": ""#, #""}"#)
+        let text = String(repeating: "x", count: length - start.utf8.count - end.utf8.count)
+        let whole = head() + start + text + end
+        let settings = Self.settings(messageSize: most, resources: [JSONResource(version: "1", messageSize: most)])
+        try await withEdge(settings: settings) { _, port, _ in
+            let (slow, other) = (try await LineClient(port: port), try await LineClient(port: port))
+            try await slow.send(head("Expect: 100-continue\r\n"))
+            // Whether there is room was looked at before.
+            #expect(await slow.answer() == "HTTP/1.1 100 Continue")
+            try await other.send(whole)
+            var status = await other.statusBehindJSON()
+            #expect(status == "HTTP/1.1 202 Accepted")
+            try await slow.send(start + text.prefix(60_000))
+            while status == "HTTP/1.1 202 Accepted" {
+                try await other.send(whole)
+                status = await other.statusBehindJSON()
+            }
+            #expect(status == "HTTP/1.1 503 Service Unavailable")
+            try await slow.send(text.dropFirst(60_000) + end)
+            #expect(await slow.statusBehindJSON() == "HTTP/1.1 202 Accepted")
+            try await slow.send(whole)
+            #expect(await slow.statusBehindJSON() == "HTTP/1.1 202 Accepted")
+        }
+    }
+
     private static func settings(
-        _ authenticator: HTTPAuthenticator = .none, messageSize: Int = 1000
+        _ authenticator: HTTPAuthenticator = .none, messageSize: Int = 1000,
+        resources: [any HTTPResource] = [MessageResource(path: "/")]
     ) -> HTTPEdgeSettings {
         HTTPEdgeSettings(
             SubmissionSettings(
                 name: "test", hostname: "mx.example.org",
                 rules: TransactionRules(authentication: .none, messageSize: messageSize),
                 trust: ClientTrust(networks: [], allowsThisMachine: true)),
-            tls: nil, authenticator: authenticator, resources: [MessageResource(path: "/")])
+            tls: nil, authenticator: authenticator, resources: resources)
     }
 
     /// Runs `body` with an edge that listens on a port of this machine, which the configuration calls "configured".
     private func withEdge(
         _ limiter: ConnectionLimiter = ConnectionLimiter(.init(total: 100, perAddress: 100)),
-        _ settings: HTTPEdgeSettings = Self.settings(), _ socket: ListeningSocket? = nil,
+        settings: HTTPEdgeSettings = Self.settings(), _ socket: ListeningSocket? = nil,
         _ body: (HTTPEdge, Int, AcceptingStorage) async throws -> Void
     ) async throws {
         let storage = AcceptingStorage()

@@ -26,6 +26,10 @@ private final class Answers: HTTPService {
             while let piece = try await body.next() { (pieces, octets) = (pieces + 1, octets + piece.readableBytes) }
             return HTTPResponse(
                 .object([.init("octets", .count(octets)), .init("length", .count(request.length ?? -1))]))
+        case "pieces":
+            var pieces = 0
+            while try await body.next() != nil { pieces += 1 }
+            return HTTPResponse(.count(pieces))
         case "all":
             return HTTPResponse(200, [("Content-Type", "text/plain")], .whole(try await body.all()))
         case "refuse": return .error(403, "not you")
@@ -127,6 +131,21 @@ private struct Door: HTTPAccess {
         }
     }
 
+    /// What the service is given is as large as what was read: chunks of an octet are no steps of their own.
+    @Test func smallChunksComeTogether() async throws {
+        var limits = HTTPLimits()
+        limits.body = 20 << 20
+        let count = 20_000
+        try await serve(limits) { port, _ in
+            let chunks = String(repeating: "1\r\nx\r\n", count: count) + "0\r\n\r\n"
+            let answer = try exchange(port, [post("pieces", "Transfer-Encoding: chunked", chunks)]) {
+                $0.hasSuffix("\n") && $0.contains("\r\n\r\n")
+            }
+            let pieces = try #require(Int(answer.split(separator: "\r\n").last?.dropLast() ?? ""), "\(answer)")
+            #expect(pieces * 50 < count)
+        }
+    }
+
     @Test func framingIsNotFree() async throws {
         var limits = HTTPLimits()
         limits.body = 20 << 20
@@ -171,6 +190,21 @@ private struct Door: HTTPAccess {
             // A little that was not read costs no connection.
             let two = post("refuse", "Content-Length: 5", "whole") + "GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
             #expect(try exchange(port, [two]) { $0.hasSuffix("\"\"\n") }.contains("HTTP/1.1 200 OK"))
+        }
+    }
+
+    /// Who has its answer, sends on, and never ends, is not listened to for ever.
+    @Test func lingeringEnds() async throws {
+        try await serve { port, _ in
+            let client = try BlockingClient(port)
+            client.send(Array(post("refuse", "Content-Length: 1000000000").utf8))
+            #expect(client.read { _ in false }.hasPrefix("HTTP/1.1 413"))
+            var rounds = 0
+            while client.send([0x78]), rounds < 3000 {
+                rounds += 1
+                usleep(20_000)
+            }
+            #expect(rounds < 3000)
         }
     }
 
