@@ -142,16 +142,18 @@ def test_pipelining_keeps_the_order(daemon):
     assert len(queued(daemon)) == 11
 
 
-@pytest.mark.parametrize("limits, count", [({"errors": 3}, 3), ({"errors": 9, "commands": 4}, 4)])
+@pytest.mark.parametrize("limits, count", [({"errors": 3}, 3), ({"errors": 7, "commands": 4}, 4)])
 def test_what_leads_to_nothing(make_slimtad, limits, count):
-    """Who is refused again and again, or asks and has nothing taken, is let go; a message that is taken begins anew."""
+    """Who is refused again and again, or asks and has nothing taken, waits and is let go; a message that is taken begins anew."""
     daemon = with_edge(make_slimtad(queue={"deliver": False}, limits=limits)).start()
     good, bad = request(message()), request(message(), envelope(recipients=["nobody"]))
+    began = time.monotonic()
     with HTTP(daemon.address) as http:
         http.send((bad * (count - 1) + good) * 2 + bad * (count + 5))
         assert [http.answer().status for _ in range(2 * count)] == ([400] * (count - 1) + [200]) * 2
         assert [http.answer().status for _ in range(count)] == [400] * count
         assert http.is_closed()
+    assert time.monotonic() - began >= 0.25
     assert len(queued(daemon)) == 2
 
 

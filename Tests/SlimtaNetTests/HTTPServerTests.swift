@@ -193,6 +193,30 @@ private struct Door: HTTPAccess {
         }
     }
 
+    /// Who is refused again and again, or asks and has nothing taken, waits for its answer, and no more of its requests is
+    /// looked at; nobody else does, nor who has something taken in between.
+    @Test func whatLeadsToNothingWaits() async throws {
+        var limits = HTTPLimits()
+        (limits.errors, limits.pause) = (5, .hours(1))
+        try await serve(limits) { port, answers in
+            let refused = post("refuse", "Content-Length: 0")
+            let (taken, asked) = (post("all", "Content-Length: 0"), "GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+            let (idle, curious) = (try BlockingClient(port), try BlockingClient(port))
+            idle.send(Array(String(repeating: refused, count: 20).utf8))
+            curious.send(Array(String(repeating: asked, count: 20).utf8))
+            func answered(_ answer: String) -> Int { answer.components(separatedBy: "HTTP/1.1 ").count - 1 }
+            #expect(answered(idle.read { $0.count { $0 == 0x7D } == 2 }) == 2)
+            #expect(answered(curious.read { String(decoding: $0, as: UTF8.self).count { $0 == "\"" } == 14 }) == 7)
+            let good = String(repeating: refused + asked + refused + taken, count: 50)
+            let last = "GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            #expect(answered(try exchange(port, [good + last])) == 201)
+            let count = answers.asked.withLock { asked in
+                (idle: asked.count { $0 == "POST refuse" }, curious: asked.count { $0 == "GET x" })
+            }
+            #expect(count == (100 + 3, 50 + 8))
+        }
+    }
+
     /// Who has its answer, sends on, and never ends, is not listened to for ever.
     @Test func lingeringEnds() async throws {
         try await serve { port, _ in

@@ -75,6 +75,7 @@ package struct HTTPEdgeSettings: EdgeConnectionSettings {
         limits.transfer = transfer
         limits.handshakeTimeout = handshakeTimeout
         (limits.commands, limits.errors) = (commands, errors)
+        limits.pause = idlePauseTime
         return limits
     }
 }
