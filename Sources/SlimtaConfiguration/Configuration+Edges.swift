@@ -190,6 +190,19 @@ extension Configuration.Edge.HTTP {
             table["path"]?.text(Self.pathRule + (json ? ", and not those of \"json\"" : "")) { text in
                 reserved.contains { text == $0 || text.hasPrefix($0 + "/") } ? nil : Self.path(text)
             } ?? path
+        serverNames =
+            table["server_names"]?.list(of: "names such as \"mail.example.com\"", mayBeEmpty: true) { name in
+                name.text("a domain name, without a port") { text in
+                    HostName.fold(text).flatMap { HostName.looksLikeAddress($0) ? nil : $0 }
+                }
+            } ?? serverNames
+        if !serverNames.isEmpty, access.auth == .required || access.tls != .cleartext,
+            table.isSound("server_names", "auth", "tls")
+        {
+            table.report(
+                "server_names", "found where a login or the certificate says whom a client means",
+                "allowed is it with tls = \"none\", and auth = \"none\" or \"optional\"")
+        }
     }
 
     /// What `json` serves.

@@ -301,6 +301,39 @@ def test_an_early_refusal_is_seen(daemon):
         assert http.answer().status == 413
 
 
+def test_pages_of_others(make_slimtad):
+    """A page has a name of its own lead here, and its visitor's browser believes that it is ours."""
+    daemon = make_slimtad(queue={"deliver": False})
+    with_edge(daemon, server_names=["Submit.origin.test"]).start()
+
+    def ask(host, **more):
+        with HTTP(daemon.address) as http:
+            return http.ask(request(message(), host=host, **more)).status
+
+    evil = "evil.test:8025"
+    assert [ask(evil), ask(evil, Origin=f"http://{evil}"), ask(evil, Sec_Fetch_Site="same-origin")] == [403] * 3
+    assert [ask("localhost", Origin="http://localhost:3000"), ask("localhost", Sec_Fetch_Site="cross-site")] == [403] * 2
+    assert queued(daemon) == []
+    for host in (daemon.address, "[::1]:8025", "LOCALHOST", "mail.slimtad.test:8025", "submit.origin.test"):
+        assert ask(host) == 200, host
+    daemon.wait_for_log("Host is neither an address nor a name of this server")
+
+
+def test_a_thousand_recipients(make_slimtad):
+    """As many as [limits] recipients says, with a field each or together; one more is told so as over SMTP."""
+    daemon = make_slimtad(queue={"deliver": False}, limits={"recipients": 1000})
+    with_edge(daemon).start()
+    names = [f"{'someone' * 5}{number:04}@some.where.test" for number in range(1001)]
+    with HTTP(daemon.address) as http:
+        assert http.ask(request(message(), envelope(names[1:]))).status == 200
+        together = [("X-Envelope-Sender", encoded("a@origin.test")),
+                    *(("X-Envelope-Recipient", ",".join(map(encoded, names[n:n + 100]))) for n in range(0, 1000, 100))]
+        assert http.ask(request(message(), together)).status == 200
+        many = http.ask(request(message(), envelope(names)))
+        assert (many.status, many.reply[:3]) == (503, "452")
+    assert len(queued(daemon)) == 2
+
+
 def test_a_unix_socket(daemon, place):
     folder = place.folder("sockets")
     give(folder)

@@ -8,6 +8,7 @@ import NIOCore
 import NIOPosix
 import SlimtaMail
 import SlimtaNet
+import SlimtaRules
 import SlimtaSMTP
 import TestKit
 import Testing
@@ -30,11 +31,32 @@ extension LineClient {
 
 @Suite struct HTTPEdgeTests {
     private static func post(_ body: String = "Subject: x\r\n\r\nx\r\n", length: Int? = nil) -> String {
-        "POST / HTTP/1.1\r\nHost: x\r\nX-Envelope-Sender: YUB4Lm9yZw==\r\nX-Envelope-Recipient: YkB5Lm9yZw==\r\n"
+        "POST / HTTP/1.1\r\nHost: localhost\r\nX-Envelope-Sender: YUB4Lm9yZw==\r\nX-Envelope-Recipient: YkB5Lm9yZw==\r\n"
             + "Content-Length: \(length ?? body.utf8.count)\r\n\r\n\(body)"
     }
 
     private let accepted = "HTTP/1.1 200 OK"
+
+    /// What a page can have its visitor's browser send is not sent, whatever name it has lead here.
+    @Test func pagesOfOthers() async throws {
+        var settings = Self.settings()
+        settings.serverNames = ["mail.example.com"]
+        try await withEdge(ConnectionLimiter(.init(total: 9, perAddress: 9)), settings) { _, port, storage in
+            let client = try await LineClient(port: port)
+            let forbidden = "HTTP/1.1 403 Forbidden"
+            for (host, more, answer) in [
+                ("evil.test:8025", "", forbidden), ("evil.test", "Origin: http://evil.test\r\n", forbidden),
+                ("evil.test", "Sec-Fetch-Site: same-origin\r\n", forbidden), ("mail.example.com:80", "", accepted),
+                ("localhost", "Origin: https://evil.test\r\n", forbidden), ("mx.example.org", "", accepted),
+                ("localhost", "Sec-Fetch-Site: same-site\r\n", forbidden),
+                ("127.0.0.1:1", "Sec-Fetch-Site: same-origin\r\nOrigin: http://127.0.0.1:1\r\n", accepted),
+            ] {
+                try await client.send(Self.post().replacing("Host: localhost\r\n", with: "Host: \(host)\r\n\(more)"))
+                #expect(await client.answer() == answer, "\(host) \(more)")
+            }
+            #expect(storage.count == 3)
+        }
+    }
 
     @Test func requestsGoOnWhenItStopsAccepting() async throws {
         try await withEdge { edge, port, storage in
@@ -73,6 +95,31 @@ extension LineClient {
         }
     }
 
+    /// What a rule delays does not hold up the end, neither what is delayed already nor what would be.
+    @Test(.timeLimit(.minutes(1))) func drainingDelays() async throws {
+        let rule = Rule("slow", at: .rcpt, [], .delay(.seconds(3600)))
+        var settings = Self.settings()
+        settings.submission.gate = Gate(rules: RuleSet([rule]), spf: nil, lookups: nil, rates: nil)
+        try await withEdge(ConnectionLimiter(.init(total: 9, perAddress: 9)), settings) { edge, port, storage in
+            storage.isFar = true
+            var clients: [LineClient] = []
+            for _ in 0..<2 {
+                let client = try await LineClient(port: port)
+                try await client.send(Self.post())
+                clients.append(client)
+            }
+            try await wait { storage.askingCount == 2 }
+            storage.answerRoom(nil)
+            let late = try await LineClient(port: port)
+            try await late.send(Self.post())
+            try await wait { storage.askingCount == 1 }
+            await edge.drain()
+            storage.answerRoom(nil)
+            for client in clients + [late] { #expect(await client.answer() == accepted) }
+            #expect(storage.count == 3)
+        }
+    }
+
     @Test func closing() async throws {
         try await withEdge { edge, port, storage in
             storage.isSlow = true
@@ -101,7 +148,7 @@ extension LineClient {
             #expect(await second.answer() == "HTTP/1.1 503 Service Unavailable")
             #expect(await second.line() == nil)
             try await wait { edge.sessionCount == 1 }
-            try await first.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            try await first.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             try await wait { edge.sessionCount == 0 && limiter.count == 0 }
         }
     }

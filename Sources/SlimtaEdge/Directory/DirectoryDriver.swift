@@ -15,6 +15,7 @@ final class DirectoryDriver: Sendable {
     private let group: any EventLoopGroup
     private let threads: NIOThreadPool
     private let sessionLog: SessionLog
+    private let inProgress = SubmissionsInProgress()
 
     init(
         inbox: DirectoryInbox, submissions: any Submissions, group: any EventLoopGroup, threads: NIOThreadPool,
@@ -84,7 +85,10 @@ final class DirectoryDriver: Sendable {
             tell(outcome, of: file, heard.settings)
             machine.submitted(file.id, outcome, .now)
         }
-        if heard.isDraining { machine.drain() }
+        if heard.isDraining {
+            machine.drain()
+            inProgress.endDelays()
+        }
         let busy = machine.unfinishedCount
         inbox.values.withLock { $0.busyCount = busy }
         return heard.settings
@@ -94,8 +98,8 @@ final class DirectoryDriver: Sendable {
         of file: TakenFile, in folder: PickupFolder, _ settings: DirectoryEdgeSettings
     ) -> DirectorySubmission {
         DirectorySubmission(
-            file: file, folder: folder, settings: settings, submissions: submissions, log: sessionLog,
-            eventLoop: group.next(), threads: threads)
+            file: file, folder: folder, settings: settings, submissions: submissions, inProgress: inProgress,
+            log: sessionLog, eventLoop: group.next(), threads: threads)
     }
 
     // MARK: Actions

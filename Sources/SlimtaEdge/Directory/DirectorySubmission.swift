@@ -17,6 +17,7 @@ struct DirectorySubmission: Sendable {
     let folder: PickupFolder
     let settings: DirectoryEdgeSettings
     let submissions: any Submissions
+    let inProgress: SubmissionsInProgress
     let log: SessionLog
     let eventLoop: any EventLoop
     let threads: NIOThreadPool
@@ -56,6 +57,7 @@ struct DirectorySubmission: Sendable {
             settings.submission, connection: ConnectionFacts(peer: nil, local: Self.localAddress),
             clientName: settings.submission.hostname, protocolWord: "FILE", submissions: submissions, log: log,
             on: eventLoop)
+        inProgress.add(session)
         return await withTaskCancellationHandler {
             do throws(Ending) {
                 return try await pass(reader, facts, owner, to: session)

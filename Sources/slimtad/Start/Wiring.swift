@@ -81,7 +81,7 @@ extension Configuration {
                 leastRate: limits.leastRate, stallTimeout: TimeAmount(limits.stallTimeout)),
             dataTimeout: limits.dataTimeout.map { TimeAmount($0) },
             handshakeTimeout: TimeAmount(limits.handshakeTimeout))
-        settings.proxies = access.proxyProtocol
+        (settings.proxies, settings.serverNames) = (access.proxyProtocol, http.serverNames)
         (settings.commands, settings.errors) = (limits.commands, limits.errors)
         return settings
     }
