@@ -17,8 +17,7 @@ struct Check {
             switch event {
             case .tornTail, .superblockRepaired: break
             case .damaged, .missing, .resurrected, .journalFailed, .journalRecovered, .checkpointFailed, .diskFull,
-                .diskRoom,
-                .leftover:
+                .diskRoom, .leftover, .receiptsForgotten:
                 complain("\(event)")
                 isSound.withLock { $0 = false }
             }
