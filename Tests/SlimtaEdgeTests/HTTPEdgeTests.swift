@@ -41,7 +41,7 @@ extension LineClient {
     @Test func pagesOfOthers() async throws {
         var settings = Self.settings()
         settings.serverNames = ["mail.example.com"]
-        try await withEdge(ConnectionLimiter(.init(total: 9, perAddress: 9)), settings) { _, port, storage in
+        try await withEdge(settings: settings) { _, port, storage in
             let client = try await LineClient(port: port)
             let forbidden = "HTTP/1.1 403 Forbidden"
             for (host, more, answer) in [
@@ -100,7 +100,7 @@ extension LineClient {
         let rule = Rule("slow", at: .rcpt, [], .delay(.seconds(3600)))
         var settings = Self.settings()
         settings.submission.gate = Gate(rules: RuleSet([rule]), spf: nil, lookups: nil, rates: nil)
-        try await withEdge(ConnectionLimiter(.init(total: 9, perAddress: 9)), settings) { edge, port, storage in
+        try await withEdge(settings: settings) { edge, port, storage in
             storage.isFar = true
             var clients: [LineClient] = []
             for _ in 0..<2 {
@@ -212,7 +212,7 @@ extension LineClient {
         // So much one submitter may have at once, but for a little.
         let (most, length) = (100_000, 90_000)
         func head(_ fields: String = "") -> String {
-            "POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\(fields)"
+            "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\(fields)"
                 + "Content-Length: \(length)\r\n\r\n"
         }
         let (start, end) = (#"{"from": "a@x.org", "to": ["b@y.org"], "text": ""#, #""}"#)
