@@ -196,12 +196,13 @@ extension Configuration.Edge.HTTP {
                     HostName.fold(text).flatMap { HostName.looksLikeAddress($0) ? nil : $0 }
                 }
             } ?? serverNames
-        if !serverNames.isEmpty, access.auth == .required || access.tls != .cleartext,
-            table.isSound("server_names", "auth", "tls")
+        let needsNoLogin = access.auth != .required || !access.trustedNetworks.isEmpty
+        if !serverNames.isEmpty, !needsNoLogin || access.tls != .cleartext,
+            table.isSound("server_names", "auth", "tls", "trusted_networks")
         {
             table.report(
                 "server_names", "found where a login or the certificate says whom a client means",
-                "allowed is it with tls = \"none\", and auth = \"none\" or \"optional\"")
+                "allowed is it with tls = \"none\", and without auth = \"required\" or with trusted_networks")
         }
     }
 

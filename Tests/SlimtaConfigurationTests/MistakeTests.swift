@@ -61,7 +61,7 @@ import Testing
             "[[edge]]\nname = \"h\"\ntype = \"http\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"none\"\nplaintext_auth = true\nserver_names = [\"b.test\"]",
             """
             14: edge[1].server_names: found where a login or the certificate says whom a client means; allowed is it \
-            with tls = "none", and auth = "none" or "optional"
+            with tls = "none", and without auth = "required" or with trusted_networks
             """),
         Case(
             "[log]\nlevel.x = 1",
