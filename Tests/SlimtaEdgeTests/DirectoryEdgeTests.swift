@@ -170,7 +170,7 @@ import Testing
                 trust: ClientTrust(networks: [], allowsThisMachine: users == nil), gate: gate)
             edge = DirectoryEdge(
                 settings: DirectoryEdgeSettings(
-                    submission: submission, path: place.path, owners: users, settle: .zero),
+                    submission: submission, path: place.path, owners: users, settle: .zero, expire: .seconds(432_000)),
                 submissions: storage, group: MultiThreadedEventLoopGroup.singleton,
                 threads: NIOThreadPool.singleton, logger: Logger(label: "test") { _ in KeptLog() })
         }
@@ -282,6 +282,28 @@ import Testing
         }
         await running.end()
         #expect(running.storage.count == 1 && running.place.names("taken").isEmpty)
+    }
+
+    /// What waits for another try is told; and it does not wait without end.
+    @Test func whatIsPutOffIsToldAndEnds() async throws {
+        let running = await Running(try Folder())
+        running.storage.reply = Reply(450, .init(4, 7, 1), "not now")
+        await running.edge.start()
+        try running.drop("a", Self.mail)
+        await running.until {
+            running.edge.complaints == ["edge pickup: 1 not taken yet, such as a: 450 4.7.1 not now"]
+        }
+        await running.end()
+        let id = QueueID(at: Timestamp(milliseconds: 1_000_000))
+        func final(_ outcome: DirectoryMachine.Outcome, _ seconds: Int) -> DirectoryMachine.Outcome {
+            DirectorySubmission.final(outcome, id: id, expire: .seconds(100), id.time + .seconds(seconds))
+        }
+        let (later, trouble) = (Reply(450, .init(4, 7, 1), "x"), Reply(451, .init(4, 3, 0), "x"))
+        #expect(final(.later(later), 99) == .later(later))
+        #expect(final(.later(trouble), 1000) == .later(trouble) && final(.stored, 1000) == .stored)
+        #expect(
+            final(.later(later), 100)
+                == .refused(Reply(554, .init(5, 4, 7), "Tried for too long, and in the end: 450 4.7.1 x")))
     }
 
     @Test func aFullDiskLeavesFilesWhereTheyAre() async throws {

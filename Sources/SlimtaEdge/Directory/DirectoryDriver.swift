@@ -89,8 +89,11 @@ final class DirectoryDriver: Sendable {
             machine.drain()
             inProgress.endDelays()
         }
-        let busy = machine.unfinishedCount
-        inbox.values.withLock { $0.busyCount = busy }
+        let (busy, putOff) = (machine.unfinishedCount, machine.putOff)
+        inbox.values.withLock { values in
+            values.busyCount = busy
+            values.putOff = putOff.map { "\($0.count) not taken yet, such as \($0.example.name): \($0.reply)" }
+        }
         return heard.settings
     }
 

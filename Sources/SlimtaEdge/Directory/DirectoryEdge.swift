@@ -81,6 +81,7 @@ package final class DirectoryEdge: Edge {
         let values = inbox.values.withLock { $0 }
         let (edge, path, failed) = (values.settings.submission.name, values.settings.path, values.failedCount)
         var complaints = values.hindrances.values.sorted().map { "edge \(edge) takes no files: \($0)" }
+        if let putOff = values.putOff { complaints.append("edge \(edge): \(putOff)") }
         if failed > 0 { complaints.append("edge \(edge): \(failed) refused, with the reasons in \(path)/failed") }
         return complaints
     }
@@ -101,6 +102,8 @@ final class DirectoryInbox: Sendable {
         // From the driver, for others.
         var busyCount = 0
         var failedCount = 0
+        /// Files that are tried again later, in words; nil: none.
+        var putOff: String?
         var hindrances: [Hindrance: String] = [:]
     }
 

@@ -35,7 +35,7 @@ extension Configuration {
             return .directory(
                 DirectoryEdgeSettings(
                     submission: submission, path: directory.path, owners: directory.ownerLogin ? owners : nil,
-                    settle: directory.settle))
+                    settle: directory.settle, expire: self.queue.expire))
         }
     }
 
