@@ -75,7 +75,7 @@ extension Configuration.Edge {
         _ setting: Setting, _ listeners: inout [(address: ListenAddress, path: String)]
     ) -> ListenAddress? {
         let allowed = "\"host:port\", \"[v6]:port\", \"unix:/path\" or \"systemd:NAME\""
-        guard let address = setting.text(allowed, ListenAddress.init) else { return nil }
+        guard let address = setting.address(allowed, ListenAddress.init) else { return nil }
         if let other = listeners.first(where: { $0.address.overlaps(address) }) {
             let what = other.address == address ? "is" : "takes in or is part of"
             setting.mistakes.report(
@@ -153,9 +153,7 @@ extension Configuration.Edge.Directory {
             .text("an absolute path, in it none of \"//\", \"/./\" and \"/../\"", Self.folder) ?? ""
         ownerLogin = table["owner_login"]?.bool() ?? ownerLogin
         settle = table["settle"]?.duration(.zero ... .seconds(3600)) ?? settle
-        let users = table["trusted_users"]?.list(of: "names of users", mayBeEmpty: true) { setting in
-            setting.text("a name of a user") { $0.isEmpty ? nil : $0 }
-        }
+        let users = table["trusted_users"]?.userNames()
         trustedUsers = users ?? trustedUsers
         if users != nil, !ownerLogin, table.isSound("owner_login", "trusted_users") {
             table.report(
