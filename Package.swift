@@ -18,6 +18,7 @@ let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
 
@@ -92,7 +93,7 @@ let package = Package(
         // What a handshake came to is one of the facts of a connection, which edges and relays share (SlimtaMail).
         room("SlimtaTLS", ["SlimtaMail", "SlimtaCrypto", "COpenSSL", nioCore]),
         room("SlimtaDNS", ["CUnbound"]),
-        room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore]),
+        room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore, heap]),
         room("SlimtaSystem", ["SlimtaMail", "CSystemd", "CLinux", logging]),
 
         // 2: commands that mail goes into: what the daemon asks of the helper that starts them, and that helper. Apart, for it

@@ -69,12 +69,16 @@ package enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
     /// "systemd:NAME": a socket that systemd listens on, by its FileDescriptorName=.
     case systemd(name: String)
 
+    /// The most octets of the path of a UNIX socket. Linux has room for 107, but NIO takes no more than other systems do.
+    static let longestPath = 103
+
     /// From text; nil if it is none of these.
     package init?(_ text: String) {
         if text.hasPrefix("unix:") {
             let path = String(text.dropFirst(5))
-            // sockaddr_un has room for 107 octets and a NUL.
-            guard path.utf8.first == UInt8(ascii: "/"), (2...107).contains(path.utf8.count) else { return nil }
+            guard path.utf8.first == UInt8(ascii: "/"), (2...Self.longestPath).contains(path.utf8.count) else {
+                return nil
+            }
             self = .unix(path: path)
         } else if text.hasPrefix("systemd:") {
             let name = String(text.dropFirst(8))
@@ -126,6 +130,14 @@ package enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
 }
 
 extension Setting {
+    /// Text that may be "unix:/path", and that `parse` makes something of. `allowed` says what else it may be.
+    func address<T>(_ allowed: String, _ parse: (String) -> T?) -> T? {
+        if let string, string.hasPrefix("unix:"), string.utf8.count > 5 + ListenAddress.longestPath {
+            return refuse("allowed is a path of up to \(ListenAddress.longestPath) octets behind \"unix:\"")
+        }
+        return text(allowed, parse)
+    }
+
     /// The value as a network; reported, and nil, if it is none.
     func network() -> NetworkRange? {
         text(

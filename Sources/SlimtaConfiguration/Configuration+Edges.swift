@@ -75,7 +75,7 @@ extension Configuration.Edge {
         _ setting: Setting, _ listeners: inout [(address: ListenAddress, path: String)]
     ) -> ListenAddress? {
         let allowed = "\"host:port\", \"[v6]:port\", \"unix:/path\" or \"systemd:NAME\""
-        guard let address = setting.text(allowed, ListenAddress.init) else { return nil }
+        guard let address = setting.address(allowed, ListenAddress.init) else { return nil }
         if let other = listeners.first(where: { $0.address.overlaps(address) }) {
             let what = other.address == address ? "is" : "takes in or is part of"
             setting.mistakes.report(
@@ -153,9 +153,7 @@ extension Configuration.Edge.Directory {
             .text("an absolute path, in it none of \"//\", \"/./\" and \"/../\"", Self.folder) ?? ""
         ownerLogin = table["owner_login"]?.bool() ?? ownerLogin
         settle = table["settle"]?.duration(.zero ... .seconds(3600)) ?? settle
-        let users = table["trusted_users"]?.list(of: "names of users", mayBeEmpty: true) { setting in
-            setting.text("a name of a user") { $0.isEmpty ? nil : $0 }
-        }
+        let users = table["trusted_users"]?.userNames()
         trustedUsers = users ?? trustedUsers
         if users != nil, !ownerLogin, table.isSound("owner_login", "trusted_users") {
             table.report(
@@ -190,6 +188,20 @@ extension Configuration.Edge.HTTP {
             table["path"]?.text(Self.pathRule + (json ? ", and not those of \"json\"" : "")) { text in
                 reserved.contains { text == $0 || text.hasPrefix($0 + "/") } ? nil : Self.path(text)
             } ?? path
+        serverNames =
+            table["server_names"]?.list(of: "names such as \"mail.example.com\"", mayBeEmpty: true) { name in
+                name.text("a domain name, without a port") { text in
+                    HostName.fold(text).flatMap { HostName.looksLikeAddress($0) ? nil : $0 }
+                }
+            } ?? serverNames
+        let needsNoLogin = access.auth != .required || !access.trustedNetworks.isEmpty
+        if !serverNames.isEmpty, !needsNoLogin || access.tls != .cleartext,
+            table.isSound("server_names", "auth", "tls", "trusted_networks")
+        {
+            table.report(
+                "server_names", "found where a login or the certificate says whom a client means",
+                "allowed is it with tls = \"none\", and without auth = \"required\" or with trusted_networks")
+        }
     }
 
     /// What `json` serves.

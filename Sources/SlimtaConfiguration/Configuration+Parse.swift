@@ -118,6 +118,14 @@ extension Setting {
         text("an absolute path") { Self.isAbsolutePath($0) ? $0 : nil }
     }
 
+    /// An absolute path of a folder for sockets, the longest name of which is "control".
+    fileprivate func runtimeDirectory() -> String? {
+        let most = ListenAddress.longestPath - "/control".utf8.count
+        guard let path = absolutePath() else { return nil }
+        return path.utf8.count <= most
+            ? path : refuse("allowed are up to \(most) octets: sockets are made there, whose paths are bounded")
+    }
+
     /// A file whose content is not for everybody's eyes: an absolute path or a systemd credential.
     func fileReference() -> String? {
         text("an absolute path, or \"credential:NAME\" for a systemd credential") { text in
@@ -152,7 +160,7 @@ extension Configuration.Daemon {
         user = table["user"]?.account("user") ?? user
         group = table["group"]?.account("group") ?? group
         stateDirectory = table["state_directory"]?.absolutePath()
-        runtimeDirectory = table["runtime_directory"]?.absolutePath()
+        runtimeDirectory = table["runtime_directory"]?.runtimeDirectory()
         drainTimeout = table["drain_timeout"]?.duration(.seconds(0) ... .hours(1)) ?? drainTimeout
         table.refuseUnknownKeys()
     }

@@ -464,6 +464,8 @@ extension Configuration.Edge {
         package var path = "/"
         /// Whether messages are taken as JSON too, at `/v1/messages`.
         package var json = false
+        /// What clients that need no login may call it in `Host`, beside its addresses, "localhost" and our name.
+        package var serverNames: [String] = []
 
         /// An edge with these, the rest as by default.
         package init(access: Access) { self.access = access }

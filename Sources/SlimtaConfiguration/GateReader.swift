@@ -51,7 +51,7 @@ extension Configuration.PolicyService {
     /// nil if something without which there is no service is missing or wrong; that was reported.
     fileprivate init?(_ table: Section, _ names: inout [String: String]) {
         let to = table.required("to", "where it listens, such as \"127.0.0.1:10040\" or \"unix:/path\"")?
-            .text("\"address:port\", \"[v6]:port\", \"localhost:port\" or \"unix:/path\"", ServiceAddress.init)
+            .address("\"address:port\", \"[v6]:port\", \"localhost:port\" or \"unix:/path\"", ServiceAddress.init)
         let stages = table.required("at", "the stages at which it is asked, such as \"rcpt\"")?
             .oneOrMore(of: "stages") { (element) -> Stage? in
                 let words = Stage.allCases.filter(PolicyRequest.stages.contains).map(\.rawValue)

@@ -16,6 +16,9 @@ package struct PipeSettings: Sendable, Hashable {
     package var environment = CommandTemplate()
     /// `user`: who runs it; never root. nil: who slimtad is, which is for trying things out.
     package var user: String?
+    /// How many commands run at once, of all pipes together: the helper starts no more.
+    package static let mostProcesses = 200
+
     /// `processes`: how many of them run at once.
     package var processes = 10
     /// `timeout`: how long one may take.

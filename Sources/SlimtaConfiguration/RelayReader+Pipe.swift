@@ -15,6 +15,22 @@ extension Configuration {
     }
 }
 
+extension RelayReader {
+    /// Reports the first relay whose commands are more than run at once with those of the relays before it: they would wait for
+    /// the helper, and their time would run meanwhile.
+    static func checkProcesses(_ relays: [(table: Section, relay: Configuration.Relay)]) {
+        var sum = 0
+        for (table, relay) in relays {
+            guard case .pipe(let pipe) = relay.type else { continue }
+            sum += pipe.processes
+            guard sum > PipeSettings.mostProcesses else { continue }
+            return table.report(
+                "processes", "found \(pipe.processes), which makes \(sum) of all relays",
+                "allowed are \(PipeSettings.mostProcesses) in [relay] and all of [[route]] together")
+        }
+    }
+}
+
 /// What one table says of a command.
 struct PipeKeys {
     /// The keys, for which there is no other type of relay.
@@ -42,7 +58,7 @@ struct PipeKeys {
             }
         }
         pipe.user = table["user"]?.account("user") ?? pipe.user
-        pipe.processes = table["processes"]?.integer(1...1000) ?? pipe.processes
+        pipe.processes = table["processes"]?.integer(1...PipeSettings.mostProcesses) ?? pipe.processes
         pipe.timeout = table["timeout"]?.duration(.seconds(1) ... .days(1)) ?? pipe.timeout
         pipe.lineEnd = table["eol"]?.choice() ?? pipe.lineEnd
         self.pipe = pipe

@@ -50,6 +50,7 @@ struct RelayReader {
                 && Self.deciding.allSatisfy { table.isSound($0) }
             return Configuration.Route(domains: domains, relay: own.complete(route, isWhole: isWhole))
         }
+        checkProcesses([(table, relay)] + zip(routes, complete).map { ($0, $1.relay) })
         return (relay, complete)
     }
 
@@ -205,7 +206,7 @@ extension Setting {
 
     /// The path of a UNIX socket.
     fileprivate func unixSocket() -> String? {
-        text("a UNIX socket such as \"unix:/run/dovecot/lmtp\"") { text in
+        address("a UNIX socket such as \"unix:/run/dovecot/lmtp\"") { text in
             if case .unix(let path) = ListenAddress(text) { path } else { nil }
         }
     }

@@ -8,7 +8,7 @@ extension SpamAssassinSettings {
     init?(_ table: Section) {
         guard table.exists else { return nil }
         let to = table.required("to", "where spamd listens, such as \"127.0.0.1:783\" or \"unix:/path\"")?
-            .text("\"address:port\", \"[v6]:port\", \"localhost:port\" or \"unix:/path\"", ServiceAddress.init)
+            .address("\"address:port\", \"[v6]:port\", \"localhost:port\" or \"unix:/path\"", ServiceAddress.init)
         timeout = table["timeout"]?.duration(.seconds(1) ... .seconds(600)) ?? timeout
         onFailure = table["on_failure"]?.choice() ?? onFailure
         addFields = table["add_fields"]?.bool() ?? addFields

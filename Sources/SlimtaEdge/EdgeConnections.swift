@@ -233,6 +233,10 @@ final class EdgeConnections<Spoken: EdgeProtocol>: Sendable {
     }
 }
 
+/// How long a client that has said much that led to nothing waits for its next turn: however many such clients there
+/// are, they leave time for the others.
+let idlePauseTime = TimeAmount.milliseconds(250)
+
 /// After no file was left for a connection: long enough to cost nothing, short enough to be no outage.
 private let acceptPause = TimeAmount.seconds(1)
 

@@ -18,6 +18,7 @@ package struct ListeningSocket: Hashable, Sendable {
             let isFile = address.hasPrefix("unix:")
             switch errorNumber {
             case EADDRINUSE: return text + "; another program listens there"
+            case ENOTSOCK: return text + "; what is there is no socket, and is not replaced: move it away"
             case EACCES where !isFile: return text + "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
             case EPERM where !isFile: return text + "; see SocketBindAllow= of the unit"
             case EACCES, EROFS: return text + "; its folder must be one that the service's user may write to"
@@ -165,28 +166,49 @@ package struct ListeningSocket: Hashable, Sendable {
     ///
     /// - Parameter isForAll: it is open to every user: to be told apart by who is asked for it.
     package static func unix(path: String, isForAll: Bool = false) throws(BindError) -> ListeningSocket {
+        let text = "unix:\(path)"
+        let mask: mode_t = isForAll ? 0o111 : 0o117
+        return try withAddress(of: path) { address, length throws(BindError) in
+            do throws(BindError) {
+                return try bound(AF_UNIX, address, length, text, fileMask: mask)
+            } catch {
+                guard error.errorNumber == EADDRINUSE else { throw error }
+                try look(at: path)
+                guard unlink(path) == 0 else { throw BindError(address: text, errorNumber: errno) }
+                return try bound(AF_UNIX, address, length, text, fileMask: mask)
+            }
+        }
+    }
+
+    /// Returns if what is at `path` does not keep ``unix(path:isForAll:)`` from listening there: nothing, or a socket that nobody
+    /// listens on any more. Throws what keeps it. Whoever listens there sees a connection that ends at once.
+    package static func look(at path: String) throws(BindError) {
+        func fault(_ number: CInt) -> BindError { BindError(address: "unix:\(path)", errorNumber: number) }
+        var info = stat()
+        guard lstat(path, &info) == 0 else { return }
+        // A connection to what is no socket is refused as one to a socket of the dead is.
+        guard info.st_mode & S_IFMT == S_IFSOCK else { throw fault(ENOTSOCK) }
+        try withAddress(of: path) { address, length throws(BindError) in
+            let probe = try ListeningSocket(AF_UNIX, address: "unix:\(path)")
+            defer { probe.close() }
+            let error = connect(probe.descriptor, address, length) == 0 ? 0 : errno
+            // One whose queue is full lives, too.
+            if error != ECONNREFUSED { throw fault(error == EACCES ? EACCES : EADDRINUSE) }
+        }
+    }
+
+    private static func withAddress<Result>(
+        of path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) throws(BindError) -> Result
+    ) throws(BindError) -> Result {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
-        let text = "unix:\(path)"
         guard path.utf8.count < MemoryLayout.size(ofValue: address.sun_path) else {
-            throw BindError(address: text, errorNumber: ENAMETOOLONG)
+            throw BindError(address: "unix:\(path)", errorNumber: ENAMETOOLONG)
         }
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        let length = socklen_t(MemoryLayout<sockaddr_un>.size)
-        let mask: mode_t = isForAll ? 0o111 : 0o117
         return try withUnsafePointer(to: &address) { pointer throws(BindError) in
             try pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address throws(BindError) in
-                do throws(BindError) {
-                    return try bound(AF_UNIX, address, length, text, fileMask: mask)
-                } catch {
-                    let probe = try ListeningSocket(AF_UNIX, address: text)
-                    defer { probe.close() }
-                    guard error.errorNumber == EADDRINUSE, connect(probe.descriptor, address, length) != 0,
-                        errno == ECONNREFUSED
-                    else { throw error }
-                    guard unlink(path) == 0 else { throw BindError(address: text, errorNumber: errno) }
-                    return try bound(AF_UNIX, address, length, text, fileMask: mask)
-                }
+                try body(address, socklen_t(MemoryLayout<sockaddr_un>.size))
             }
         }
     }

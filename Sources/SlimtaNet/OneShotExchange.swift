@@ -5,31 +5,81 @@ internal import Glibc
 package import NIOCore
 internal import NIOPosix
 internal import SlimtaMail
+internal import Synchronization
 
-/// Connects, sends, says that there is no more, and reads to the end.
+/// Connects, sends, says that there is no more, and reads to the end. Of many who ask at once some do, and the others wait in
+/// turn: a server that takes more connections than it serves would let the time of all run out.
 package struct OneShotExchange: Sendable {
     /// Why there is no answer, in words for the log.
     package struct Failure: Error, CustomStringConvertible {
         /// In words for the log.
         package let description: String
+        /// The server answers others: there were too many before this one.
+        package var isOverload = false
+    }
+
+    /// Those who wait for a turn.
+    private final class Line: Sendable {
+        let turns: Turns
+        /// When somebody had an answer last.
+        let answered = Mutex<ContinuousClock.Instant?>(nil)
+
+        init(_ count: Int) { turns = Turns(count) }
     }
 
     private let address: SocketAddress
     private let group: any EventLoopGroup
+    private let line: Line
+    private let patience: Duration
 
     /// Exchanges with whoever listens on `address`.
-    package init(with address: SocketAddress, group: any EventLoopGroup) {
+    ///
+    /// - Parameters:
+    ///   - count: how many exchanges there are at once.
+    ///   - patience: how long one may wait for its turn while others have answers. SMTP's clients wait ten minutes for all of
+    ///     it (RFC 5321 section 4.5.3.2.6).
+    package init(
+        with address: SocketAddress, atOnce count: Int, patience: Duration = .seconds(240), group: any EventLoopGroup
+    ) {
         self.address = address
         self.group = group
+        self.patience = patience
+        line = Line(count)
     }
+
+    /// How many wait for their turn.
+    var waitingCount: Int { line.turns.waitingCount }
 
     /// Makes one exchange; `limit` octets of an answer are read at most, and more is a failure.
     ///
     /// - Parameters:
     ///   - octets: are sent first.
     ///   - next: gives what is sent behind them, part by part, nil at the end; it is asked when the one before has gone.
-    ///   - timeout: for all of it.
+    ///   - timeout: for all of it, from its turn on. Who has waited so long for a turn while nobody had an answer does not ask.
     package func run(
+        _ octets: [ByteBuffer], then next: @escaping @Sendable () async throws -> ByteBuffer?, limit: Int,
+        timeout: Duration
+    ) async -> Result<ByteBuffer, Failure> {
+        let began = ContinuousClock.now
+        let result: Result<ByteBuffer, Failure>? = await line.turns.take {
+            let waited = ContinuousClock.now - began
+            let hasAnswered = self.line.answered.withLock { $0.map { $0 >= began } ?? false }
+            if waited >= timeout, !hasAnswered {
+                return .failure(Failure(description: "no answer in time to those before"))
+            }
+            if waited > self.patience {
+                return .failure(Failure(description: "too many ask at once", isOverload: true))
+            }
+            let result = await self.runInTurn(octets, then: next, limit: limit, timeout: timeout)
+            if case .success(let answer) = result, answer.readableBytes > 0 {
+                self.line.answered.withLock { $0 = .now }
+            }
+            return result
+        }
+        return result ?? .failure(Failure(description: "broken off"))
+    }
+
+    private func runInTurn(
         _ octets: [ByteBuffer], then next: @escaping @Sendable () async throws -> ByteBuffer?, limit: Int,
         timeout: Duration
     ) async -> Result<ByteBuffer, Failure> {

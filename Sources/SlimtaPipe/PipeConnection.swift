@@ -67,6 +67,13 @@ final class PipeConnection {
 
     // MARK: The request
 
+    /// Whether the other side has gone. Who waits for nothing more may ask again, and the command would run twice; one that
+    /// goes when the command runs ends it, see ``abandon(_:)``.
+    private var isAbandoned: Bool {
+        var entry = pollfd(fd: socket, events: 0, revents: 0)
+        return poll(&entry, 1, 0) > 0 && entry.revents & Int16(POLLHUP | POLLERR) != 0
+    }
+
     private func receive(_ now: Int64, _ judge: (PipeRequest.Pipe) -> PipeVerdict) {
         var octets = [UInt8](repeating: 0, count: 16 * 1024)
         let got = linux_receive_file(socket, &octets, octets.count, &file)
@@ -77,7 +84,7 @@ final class PipeConnection {
         case .more: return
         case .malformed: return isOver = true
         case .request(let request):
-            guard file >= 0 else { return isOver = true }
+            guard file >= 0, !isAbandoned else { return isOver = true }
             switch judge(request.pipe) {
             case .refuse(let reason): answer(PipeAnswer(.notStarted(reason)))
             case .run(let account, let changing): start(request, account, changing, now)

@@ -10,25 +10,25 @@ internal import Glibc
 package final class PipeHelper {
     private let listener: Int32
     private let lifeline: Int32?
+    private let limit: Int
     private let mayAsk: (UInt32) -> Bool
     private let judge: (PipeRequest.Pipe) -> PipeVerdict
     private var connections: [PipeConnection] = []
     /// Nobody asks any more: what runs is ended, then this is over.
     private var isEnding = false
 
-    /// More at once are left in the socket's queue: each takes four descriptors.
-    private static let limit = 200
-
     /// - Parameters:
     ///   - listener: a UNIX socket that listens, with non-blocking calls.
     ///   - lifeline: a pipe whose other end the daemon has: when that is gone, so are we. nil: somebody else ends us.
+    ///   - limit: the most commands at once, of which each takes four descriptors; the others wait in the socket's queue.
     ///   - mayAsk: whether a user, by number, may ask at all.
     ///   - judge: what becomes of a request.
     package init(
-        listener: Int32, lifeline: Int32?, mayAsk: @escaping (UInt32) -> Bool,
+        listener: Int32, lifeline: Int32?, limit: Int, mayAsk: @escaping (UInt32) -> Bool,
         judge: @escaping (PipeRequest.Pipe) -> PipeVerdict
     ) {
-        (self.listener, self.lifeline, self.mayAsk, self.judge) = (listener, lifeline, mayAsk, judge)
+        (self.listener, self.lifeline, self.limit) = (listener, lifeline, limit)
+        (self.mayAsk, self.judge) = (mayAsk, judge)
     }
 
     /// Serves until the daemon is gone and no command runs any more.
@@ -40,7 +40,7 @@ package final class PipeHelper {
             var polled: [pollfd] = []
             let watchesLifeline = !isEnding && lifeline != nil
             if watchesLifeline, let lifeline { polled.append(pollfd(fd: lifeline, events: Int16(POLLIN), revents: 0)) }
-            let accepts = !isEnding && connections.count < Self.limit
+            let accepts = !isEnding && connections.count < limit
             if accepts { polled.append(pollfd(fd: listener, events: Int16(POLLIN), revents: 0)) }
             let first = polled.count
             for connection in connections { polled += connection.polled }

@@ -20,7 +20,8 @@ package struct RewritingRelay: Relay {
         relay.destination(for: rewrites.recipient(Mailbox(localPart: "", domain: domain)).foldedDomain)
     }
 
-    /// Each recipient's place stays what it is, so that the outcomes are in order.
+    /// Each recipient's place stays what it is, so that the outcomes are in order. Those that are one there are one: whatever the
+    /// relay is, one message goes there, and its outcome is that of all of them.
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         var changed = delivery
         changed.envelope.sender = rewrites.sender(delivery.envelope.sender)
@@ -30,6 +31,13 @@ package struct RewritingRelay: Relay {
         var fields = ByteBuffer(string: rewrites.fields(of: delivery.envelope))
         fields.writeImmutableBuffer(delivery.envelope.prependedFields)
         changed.envelope.prependedFields = fields
-        return await relay.attempt(changed)
+        let distinct = DistinctRecipients(changed)
+        let all = Dictionary(uniqueKeysWithValues: distinct.recipients.map { ($0[0], $0) })
+        changed.recipients = distinct.recipients.map { $0[0] }
+        changed.report = { first, outcome in
+            for recipient in all[first] ?? [] { delivery.report(recipient, outcome) }
+        }
+        let outcomes = await relay.attempt(changed)
+        return distinct.positions.map { outcomes[$0] }
     }
 }

@@ -6,14 +6,45 @@ import SlimtaQueue
 
 /// What submissions have left behind.
 ///
-/// Less than a kilobyte for a receipt with one recipient. Of an owner the newest ``Receipt/ownerLimit`` that expire are
-/// kept, of all as many as `limits` says; those that do not expire stay until they are forgotten.
+/// Less than a kilobyte for a receipt with one recipient. Those that expire have limits: of an owner the ones that expire
+/// last are kept, and where those of all are too many, the owner gives that has most. Those that do not expire stay until
+/// they are forgotten.
 struct ReceiptTable {
-    /// How many receipts that expire are kept of all owners, and how many octets they may have.
+    /// How many receipts that expire are kept, and how many octets they may have.
     struct Limits {
+        /// Of all owners. It holds by the octets: none counts for less than its share.
         var count = 100_000
         var octets = 64 << 20
         var ofOwner = Receipt.ownerLimit
+        var octetsOfOwner = Receipt.ownerOctets
+    }
+
+    /// The place of a receipt among those that expire.
+    private struct Place: Comparable {
+        var expires: Timestamp
+        var key: Receipt.Digest
+
+        static func < (one: Place, other: Place) -> Bool {
+            // The key: what goes first is the same after a start, which comes upon them in another order.
+            (one.expires, one.key.a, one.key.b) < (other.expires, other.key.a, other.key.b)
+        }
+    }
+
+    /// What an owner has that expires.
+    private struct Account {
+        var line = LazyHeap<Place>()
+        var count = 0
+        var octets = 0
+    }
+
+    /// The place of an owner among all: first is who has most.
+    private struct Size: Comparable {
+        var octets: Int
+        var owner: Receipt.Owner
+
+        static func < (one: Size, other: Size) -> Bool {
+            (other.octets, one.owner.high, one.owner.low) < (one.octets, other.owner.high, other.owner.low)
+        }
     }
 
     private let limits: Limits
@@ -21,9 +52,14 @@ struct ReceiptTable {
     /// The receipt of each envelope, and of each id that a client was told.
     private var keys: [QueueID: Receipt.Digest] = [:]
     /// Of those that expire.
-    private var lines: [Receipt.Owner: ReceiptLine] = [:]
-    private var line = ReceiptLine()
+    private var accounts: [Receipt.Owner: Account] = [:]
+    private var line = LazyHeap<Place>()
+    private var sizes = LazyHeap<Size>()
+    private var expiring = 0
     private var octets = 0
+    /// The limits for which receipts have gone before their time, and those of which that was told.
+    private var overrun: Set<StorageEvent.ReceiptLimit> = []
+    private var told: Set<StorageEvent.ReceiptLimit> = []
     /// What a checkpoint has to write down, and since which change.
     private var changed: [Receipt.Digest: UInt64] = [:]
     private var changes: UInt64 = 0
@@ -51,32 +87,47 @@ struct ReceiptTable {
         let outline = record.outline
         remove(outline.key)
         entries[outline.key] = record
-        octets += record.octets.count
         for id in outline.envelopes { keys[id] = outline.key }
         keys[outline.id] = outline.key
         change(outline.key)
         if let expires = outline.expires {
-            line.append(expires, outline.key)
-            lines[outline.owner, default: ReceiptLine()].append(expires, outline.key)
+            let place = Place(expires: expires, key: outline.key)
+            expiring += 1
+            accounts[outline.owner, default: Account()].count += 1
+            let count = accounts[outline.owner]?.count ?? 0
+            weigh(outline.owner, weight(record))
+            let entries = entries
+            line.insert(place, among: expiring) { Self.isThere($0, of: nil, in: entries) }
+            accounts[outline.owner]?.line.insert(place, among: count) {
+                Self.isThere($0, of: outline.owner, in: entries)
+            }
         }
         guard let now else { return }
+        expire(at: now)
         keepLimits(of: outline.owner)
-        keepLimits(at: now)
+        keepLimits()
     }
 
     /// Keeps the limits again, after a start.
     mutating func settle(at now: Timestamp) {
-        for owner in Array(lines.keys) { keepLimits(of: owner) }
-        keepLimits(at: now)
+        expire(at: now)
+        for owner in Array(accounts.keys) { keepLimits(of: owner) }
+        keepLimits()
     }
 
-    /// An envelope has left the queue.
+    /// The limits for which receipts have gone before their time, each of them once.
+    mutating func takeOverrun() -> Set<StorageEvent.ReceiptLimit> {
+        defer { told.formUnion(overrun) }
+        return overrun.subtracting(told)
+    }
+
+    /// An envelope has left the queue. What that makes too much goes with the next receipt.
     mutating func note(_ ending: Ending) {
         guard let key = key(of: ending.id), let old = entries[key], var receipt = try? old.receipt() else { return }
         receipt.note(ending)
         let new = ReceiptRecord(receipt)
-        octets += new.octets.count - old.octets.count
         entries[key] = new
+        if receipt.expires != nil { weigh(receipt.owner, weight(new) - weight(old)) }
         change(key)
     }
 
@@ -95,14 +146,28 @@ struct ReceiptTable {
     private mutating func remove(_ key: Receipt.Digest) -> Bool {
         guard let record = entries.removeValue(forKey: key) else { return false }
         let outline = record.outline
-        octets -= record.octets.count
         changed[key] = nil
         for id in outline.envelopes + [outline.id] where keys[id] == key { keys[id] = nil }
         guard outline.expires != nil else { return true }
-        line.removed()
-        lines[outline.owner]?.removed()
-        if lines[outline.owner]?.count == 0 { lines[outline.owner] = nil }
+        expiring -= 1
+        accounts[outline.owner]?.count -= 1
+        weigh(outline.owner, -weight(record))
+        if accounts[outline.owner]?.count == 0 { accounts[outline.owner] = nil }
         return true
+    }
+
+    /// What a receipt counts for.
+    private func weight(_ record: ReceiptRecord) -> Int { max(record.octets.count, limits.octets / limits.count) }
+
+    private mutating func weigh(_ owner: Receipt.Owner, _ change: Int) {
+        guard var account = accounts.removeValue(forKey: owner) else { return }
+        octets += change
+        account.octets += change
+        accounts[owner] = account
+        let accounts = accounts
+        sizes.insert(Size(octets: account.octets, owner: owner), among: accounts.count) {
+            accounts[$0.owner]?.octets == $0.octets
+        }
     }
 
     // MARK: what checkpoints do
@@ -138,61 +203,42 @@ struct ReceiptTable {
 
     // MARK: limits
 
+    private mutating func expire(at now: Timestamp) {
+        while let first = first(of: nil), first.expires <= now { remove(first.key) }
+    }
+
     private mutating func keepLimits(of owner: Receipt.Owner) {
-        while lines[owner, default: ReceiptLine()].count > limits.ofOwner, let first = first(of: owner) {
+        while let account = accounts[owner], account.count > limits.ofOwner || account.octets > limits.octetsOfOwner,
+            let first = first(of: owner)
+        {
             remove(first.key)
+            overrun.insert(.owner)
         }
     }
 
-    private mutating func keepLimits(at now: Timestamp) {
-        while let first = first(of: nil),
-            first.expires <= now || line.count > limits.count || octets > limits.octets
-        { remove(first.key) }
+    private mutating func keepLimits() {
+        while octets > limits.octets, let owner = largestOwner(), let first = first(of: owner) {
+            remove(first.key)
+            overrun.insert(.all)
+        }
     }
 
     /// The receipt that expires first, of an owner or (nil) of all.
-    private mutating func first(of owner: Receipt.Owner?) -> ReceiptLine.Place? {
-        let entries = self.entries
-        func isThere(_ place: ReceiptLine.Place) -> Bool { entries[place.key]?.outline.expires == place.expires }
-        guard let owner else { return line.first(where: isThere) }
-        return lines[owner]?.first(where: isThere)
-    }
-}
-
-/// Receipts in the order in which they expire: those that are gone are passed over when their turn comes.
-private struct ReceiptLine {
-    struct Place {
-        var expires: Timestamp
-        var key: Receipt.Digest
+    private mutating func first(of owner: Receipt.Owner?) -> Place? {
+        let entries = entries
+        guard let owner else { return line.first { Self.isThere($0, of: nil, in: entries) } }
+        return accounts[owner]?.line.first { Self.isThere($0, of: owner, in: entries) }
     }
 
-    private var places: [Place] = []
-    private var begin = 0
-    private var isSorted = true
-    /// How many of them are there.
-    private(set) var count = 0
-
-    mutating func append(_ expires: Timestamp, _ key: Receipt.Digest) {
-        // But for a clock that was set back they come in this order.
-        if let last = places.last, last.expires > expires { isSorted = false }
-        places.append(Place(expires: expires, key: key))
-        count += 1
+    private static func isThere(
+        _ place: Place, of owner: Receipt.Owner?, in entries: [Receipt.Digest: ReceiptRecord]
+    ) -> Bool {
+        guard let outline = entries[place.key]?.outline, outline.expires == place.expires else { return false }
+        return owner == nil || outline.owner == owner
     }
 
-    /// One of them is gone.
-    mutating func removed() { count -= 1 }
-
-    mutating func first(where isThere: (Place) -> Bool) -> Place? {
-        if places.count > 2 * count + 64 {
-            places = places.filter(isThere)
-            begin = 0
-        }
-        if !isSorted {
-            places.removeFirst(begin)
-            places.sort { $0.expires < $1.expires }
-            (begin, isSorted) = (0, true)
-        }
-        while begin < places.count, !isThere(places[begin]) { begin += 1 }
-        return begin < places.count ? places[begin] : nil
+    private mutating func largestOwner() -> Receipt.Owner? {
+        let accounts = accounts
+        return sizes.first { accounts[$0.owner]?.octets == $0.octets }?.owner
     }
 }

@@ -28,6 +28,13 @@ package enum StorageEvent: Sendable, Equatable {
     /// A file that nothing needs could not be deleted; it is tried again.
     case leftover(String)
 
+    /// What submissions have left behind is forgotten before its time, as there is more than this limit has room for. Told
+    /// once for each limit.
+    case receiptsForgotten(ReceiptLimit)
+
+    /// Whose receipts are too many.
+    package enum ReceiptLimit: String, Sendable { case owner, all }
+
     /// What a disk can run out of.
     package enum Resource: String, Sendable { case octets, inodes }
 }

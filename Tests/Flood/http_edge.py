@@ -39,16 +39,16 @@ CHUNKED = "Transfer-Encoding: chunked\r\n"
 
 def post(body=MESSAGE, more="", framing=None, target="/", envelope=ENVELOPE, kind="message/rfc822"):
     framing = f"Content-Length: {len(body)}\r\n" if framing is None else framing
-    return f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n{envelope}{more}{framing}\r\n{body}"
+    return f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{envelope}{more}{framing}\r\n{body}"
 
 
 CHUNKS = "c\r\nSubject: x\r\n\r\n9;a=b\r\n\r\nhello\r\n\r\n0\r\nT: t\r\n\r\n"
-GET = "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SEEDS = [text.encode() for text in (
     post(), post(CHUNKS, framing=CHUNKED), post(more="Expect: 100-continue\r\n"), post() + GET + post(),
     post(JSON, target="/v1/messages", envelope="", kind="application/json"), post(more="Idempotency-Key: KEY\r\n") * 2,
-    post(envelope="") + post(), "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n", post("x\n" * 40_000),
-    post(more="Connection: close\r\n"), "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")]
+    post(envelope="") + post(), "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n", post("x\n" * 40_000),
+    post(more="Connection: close\r\n"), "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n")]
 PIECES = [b"\r\n", b"\n", b"\r", b"\0", b"\r\n\r\n", b": ", b";", b" ", b"0\r\n\r\n", b"ffffffff\r\n", b"Content-Length: 5\r\n",
           CHUNKED.encode(), b"Host: y\r\n", b"Expect: 100-continue\r\n", b"HTTP/1.0", b"\xff\xfe", b"x" * 5000]
 
@@ -58,7 +58,7 @@ STATES = {
     "half a head": post()[:-40].encode(),
     "a head without end": b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000,
     "requests that are refused, pipelined": GET.encode() * 20_000,
-    "descriptions, pipelined": b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 5000,
+    "descriptions, pipelined": b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5000,
     "messages, pipelined": post().encode() * 2000,
     "half a message of 1 MB": post("x" * 70 + "\r\n", framing="Content-Length: 1000000\r\n").encode() + b"y" * 200_000,
     "chunks of one octet": post("", framing=CHUNKED).encode() + b"1\r\nx\r\n" * 30_000,

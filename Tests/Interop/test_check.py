@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from harness.machine import GROUP, IS_ROOT, SUBMISSION, USER, give
-from harness.slimtad import CONFIGURATION, OK, run_slimtad
+from harness.slimtad import CANNOT_CREATE, CONFIGURATION, OK, run_slimtad
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can judge as another user")
 
@@ -109,6 +109,77 @@ def test_an_address_that_is_not_here(slimtad):
     slimtad.change(edge=[edge])
     result = check(slimtad)
     assert result.returncode == CONFIGURATION and "192.0.2.99:2587" in result.stderr
+
+
+# UNIX sockets
+
+
+def listen(slimtad, path, units=None):
+    edge = slimtad.settings["edge"][0] | {"listen": [f"unix:{path}"]}
+    slimtad.change(edge=[edge])
+    return check(slimtad, units)
+
+
+def test_where_a_socket_cannot_be_made(slimtad, place):
+    """A folder that is not there or is none, a file that is no socket, and somebody who listens; nothing of it is touched."""
+    folder = place.folder("sockets")
+    give(folder)
+    path = folder / "s"
+    assert listen(slimtad, path).returncode == OK
+    result = listen(slimtad, folder / "no" / "s")
+    assert result.returncode == CONFIGURATION and f"edge[0].listen: {folder}/no is not there" in result.stderr
+    (folder / "file").write_text("mine")
+    result = listen(slimtad, folder / "file" / "s")
+    assert result.returncode == CONFIGURATION and f"{folder}/file is no folder" in result.stderr
+    result = listen(slimtad, folder / "file")
+    assert result.returncode == CONFIGURATION and "no socket" in result.stderr
+    assert run_slimtad("run", "--config", slimtad.configuration).returncode == CANNOT_CREATE
+    assert (folder / "file").read_text() == "mine"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        result = listen(slimtad, path)
+        assert result.returncode == CONFIGURATION and "another program listens there" in result.stderr
+    # Nobody does any more: it is replaced.
+    assert listen(slimtad, path).returncode == OK
+
+
+def test_a_socket_of_the_daemon_that_runs_is_its_own(slimtad):
+    """And the folder of its sockets is made at the start."""
+    edge = {"name": "s", "type": "sendmail", "listen": [f"unix:{slimtad.runtime}/sendmail"]}
+    slimtad.change(edge=[*slimtad.settings["edge"], edge])
+    slimtad.runtime.rmdir()
+    assert check(slimtad).returncode == OK
+    slimtad.start()
+    result = check(slimtad)
+    assert result.returncode == OK, result.stderr
+
+
+@needs_root
+def test_a_socket_in_a_folder_that_the_unit_may_not_write_to(slimtad, place):
+    folder = place.folder("roots")
+    shutil.chown(folder, "root", "root")
+    folder.chmod(0o755)
+    assert listen(slimtad, folder / "s").returncode == OK, "started as root it can"
+    result = listen(slimtad, folder / "s", unit(slimtad, ""))
+    assert result.returncode == CONFIGURATION and f"cannot make a socket in {folder}" in result.stderr
+
+
+def test_sockets_of_services(slimtad, place):
+    """Whom the daemon asks: not there is a warning, what is no socket an error."""
+    folder = place.folder("services")
+    folder.chmod(0o755)
+    slimtad.change(
+        queue={"policies": ["spamassassin"]}, spamassassin={"to": f"unix:{folder}/spamd"},
+        policy_service=[{"at": "rcpt", "to": f"unix:{folder}/policy"}])
+    result = check(slimtad)
+    assert result.returncode == OK
+    assert f"policy_service[0].to: {folder}/policy is not there: until it is, mail is refused" in result.stderr
+    assert f"spamassassin.to: {folder}/spamd is not there: until it is, mail passes" in result.stderr
+    for name in "policy", "spamd":
+        (folder / name).write_text("")
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION and result.stderr.count("is no socket") == 2
 
 
 # Certificates

@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -138,6 +139,30 @@ def test_rules_apply(place, make_slimtad):
     assert pickup.delivered(1)[0]["subject"] == "later"
 
 
+def test_what_is_put_off(place, make_slimtad):
+    """As many files of one user as there may be in `taken` keep nobody else's out; `status` tells of them, and after
+    `expire` of [queue] each is set aside.
+    """
+    rules = [{"name": "slow", "at": "mail", "login": "daemon", "reply": "450 4.7.1 Slow down"}]
+    pickup = Pickup(place, make_slimtad, rule=rules, queue={"expire": "1h"}).start()
+    for number in range(1100):
+        pickup.drop(str(number), mail("slow"), owner=DAEMON)
+    wait_until(lambda: len(list((pickup.folder / "taken").iterdir())) >= 1000, 60, "1,000 files in taken")
+    pickup.drop("his", mail("his"), owner=MAIL)
+    assert pickup.delivered(1)[0]["subject"] == "his"
+    told = re.search(r"edge pickup: 1000 not taken yet, such as \d+: 450 4.7.1 Slow down", command(pickup.slimtad, "status"))
+    assert told
+    pickup.slimtad.term()
+    for path in (pickup.folder / "taken").iterdir():
+        if not path.name.endswith("~7"):
+            path.unlink()
+    for path in pickup.folder.glob("1*"):
+        path.unlink()
+    pickup.slimtad.change(queue={"expire": "1s"})
+    pickup.slimtad.start_again()
+    assert "reply: 554 5.4.7 Tried for too long, and in the end: 450 4.7.1 Slow down" in pickup.failed("7")
+
+
 # What happens to the folder
 
 
@@ -259,6 +284,11 @@ def findings(pickup, status=0):
 def test_check_says_what_would_not_work(place, make_slimtad):
     pickup = Pickup(place, make_slimtad)
     pickup.slimtad.add_user()
+    pickup.slimtad.settings["edge"][-1]["trusted_users"] = ["root", "no-such"]
+    pickup.slimtad.change()
+    assert "trusted_users: there is no user no-such" in findings(pickup)
+    del pickup.slimtad.settings["edge"][-1]["trusted_users"]
+    pickup.slimtad.change()
     found = findings(pickup)
     assert f"files in {pickup.folder}, sent by their owners, root as anybody" in found and "in the group of" not in found
     for mode, finding in [
@@ -304,6 +334,13 @@ def test_set_aside_with_the_reason(pickup):
     wait_until(lambda: len(list((pickup.folder / "failed").glob("*~nobody.reason"))) == 1)
     assert f"{len(cases) + 1} refused" in command(pickup.slimtad, "status")
     pickup.wait_until_empty()
+
+
+def test_too_many_recipients(place, make_slimtad):
+    """A file goes to all or nobody, and another time it has no fewer: it is not tried again and again."""
+    pickup = Pickup(place, make_slimtad, {"owner_login": False}, limits={"recipients": 2}).start()
+    pickup.drop("three", mail("three", to="a@one.test, b@one.test, c@one.test"))
+    assert "reply: 554 5.5.3 Too many recipients, 2 at most" in pickup.failed("three")
 
 
 def test_too_large(place, make_slimtad):

@@ -142,16 +142,18 @@ def test_pipelining_keeps_the_order(daemon):
     assert len(queued(daemon)) == 11
 
 
-@pytest.mark.parametrize("limits, count", [({"errors": 3}, 3), ({"errors": 9, "commands": 4}, 4)])
+@pytest.mark.parametrize("limits, count", [({"errors": 3}, 3), ({"errors": 7, "commands": 4}, 4)])
 def test_what_leads_to_nothing(make_slimtad, limits, count):
-    """Who is refused again and again, or asks and has nothing taken, is let go; a message that is taken begins anew."""
+    """Who is refused again and again, or asks and has nothing taken, waits and is let go; a message that is taken begins anew."""
     daemon = with_edge(make_slimtad(queue={"deliver": False}, limits=limits)).start()
     good, bad = request(message()), request(message(), envelope(recipients=["nobody"]))
+    began = time.monotonic()
     with HTTP(daemon.address) as http:
         http.send((bad * (count - 1) + good) * 2 + bad * (count + 5))
         assert [http.answer().status for _ in range(2 * count)] == ([400] * (count - 1) + [200]) * 2
         assert [http.answer().status for _ in range(count)] == [400] * count
         assert http.is_closed()
+    assert time.monotonic() - began >= 0.25
     assert len(queued(daemon)) == 2
 
 
@@ -297,6 +299,40 @@ def test_an_early_refusal_is_seen(daemon):
         except OSError:
             pass
         assert http.answer().status == 413
+
+
+def test_pages_of_others(make_slimtad):
+    """A page has a name of its own lead here, and its visitor's browser believes that it is ours."""
+    daemon = make_slimtad(queue={"deliver": False})
+    with_edge(daemon, server_names=["Submit.origin.test"]).start()
+
+    def ask(host, **more):
+        with HTTP(daemon.address) as http:
+            return http.ask(request(message(), host=host, **more)).status
+
+    evil = "evil.test:8025"
+    assert [ask(evil), ask(evil, Origin=f"http://{evil}"), ask(evil, Sec_Fetch_Site="same-origin")] == [403] * 3
+    assert [ask("localhost", Origin="http://localhost:3000"), ask("localhost", Sec_Fetch_Site="cross-site")] == [403] * 2
+    assert queued(daemon) == []
+    for host in (daemon.address, "[::1]:8025", "LOCALHOST", "mail.slimtad.test:8025", "submit.origin.test"):
+        assert ask(host) == 200, host
+    daemon.wait_for_log("Host is neither an address nor a name of this server")
+
+
+def test_a_thousand_recipients(make_slimtad):
+    """As many as [limits] recipients says, with a field each or together; with one more, which never are fewer, it is
+    refused for good."""
+    daemon = make_slimtad(queue={"deliver": False}, limits={"recipients": 1000})
+    with_edge(daemon).start()
+    names = [f"{'someone' * 5}{number:04}@some.where.test" for number in range(1001)]
+    with HTTP(daemon.address) as http:
+        assert http.ask(request(message(), envelope(names[1:]))).status == 200
+        together = [("X-Envelope-Sender", encoded("a@origin.test")),
+                    *(("X-Envelope-Recipient", ",".join(map(encoded, names[n:n + 100]))) for n in range(0, 1000, 100))]
+        assert http.ask(request(message(), together)).status == 200
+        many = http.ask(request(message(), envelope(names)))
+        assert (many.status, many.reply[:3]) == (422, "554")
+    assert len(queued(daemon)) == 2
 
 
 def test_a_unix_socket(daemon, place):

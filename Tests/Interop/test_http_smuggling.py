@@ -11,7 +11,7 @@ FIELDS = (
     "Content-Type: message/rfc822\r\n")
 CONTENT = "Subject: x\r\n\r\nx\r\n"
 LENGTH = len(CONTENT)
-SMUGGLED = f"POST / HTTP/1.1\r\nHost: x\r\n{FIELDS.replace(encoded('a@one.test'), encoded('smuggled@one.test'))}" \
+SMUGGLED = f"POST / HTTP/1.1\r\nHost: localhost\r\n{FIELDS.replace(encoded('a@one.test'), encoded('smuggled@one.test'))}" \
     f"Content-Length: {LENGTH}\r\n\r\n{CONTENT}"
 
 
@@ -23,7 +23,7 @@ def daemon(module_place):
     return with_edge(daemon).start()
 
 
-def head(more, host="Host: x\r\n", line="POST / HTTP/1.1"):
+def head(more, host="Host: localhost\r\n", line="POST / HTTP/1.1"):
     return f"{line}\r\n{host}{FIELDS}{more}\r\n"
 
 
@@ -58,7 +58,7 @@ AMBIGUOUS = {
     "no name": head(": b\r\n" + SIZED) + CONTENT,
     "a name with a blank": head("X A: b\r\n" + SIZED) + CONTENT,
     "no Host": head(SIZED, host="") + CONTENT,
-    "two Hosts": head(SIZED, host="Host: x\r\nHost: y\r\n") + CONTENT,
+    "two Hosts": head(SIZED, host="Host: localhost\r\nHost: y\r\n") + CONTENT,
     "no host in Host": head(SIZED, host="Host: a b\r\n") + CONTENT,
     "another host in the target": head(SIZED, line="POST http://y/ HTTP/1.1") + CONTENT,
     "chunked in HTTP/1.0": head(CHUNKED, line="POST / HTTP/1.0") + CHUNKS,
@@ -92,7 +92,7 @@ def test_is_refused(daemon, octets):
 
 @pytest.mark.parametrize("more, status", [
     ({"X-Large": "y" * 20_000}, 431), ({f"X-{n}": "y" for n in range(3000)}, 431),
-    ({f"X-{n}": "y" * 1000 for n in range(100)}, 431)], ids=["one field", "many", "all"])
+    ({f"X-{n}": "y" * 1000 for n in range(300)}, 431)], ids=["one field", "many", "all"])
 def test_heads_have_bounds(daemon, more, status):
     with HTTP(daemon.address) as http:
         http.send((head("".join(f"{name}: {value}\r\n" for name, value in more.items()) + SIZED) + CONTENT).encode())

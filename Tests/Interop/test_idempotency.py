@@ -67,6 +67,15 @@ def test_told_again(slimtad, sink):
     assert len(sink.wait_for(2)) == 2
 
 
+def test_one_place(slimtad, sink):
+    """However a client writes where it posts."""
+    first = slimtad.client.submit("k")
+    for path in ("//", "/?x=1", f"http://{slimtad.address}:{PORT}/"):
+        again = slimtad.client.submit("k", path=path)
+        assert told(again) == told(first) and again.getheader("Idempotency-Replayed") == "true", path
+    assert len(sink.wait_for(1)) == 1
+
+
 def test_whose_key(slimtad, sink):
     """A key is the login's own. Without one there are as many messages as submissions."""
     answers = [slimtad.client.submit("k"), slimtad.client.submit("k", login="other"), slimtad.client.submit(), slimtad.client.submit()]
@@ -108,7 +117,7 @@ class Begun:
         self.socket = socket.create_connection((client.address, PORT), timeout=20)
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields(key).items())
         self.socket.sendall(
-            f"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {len(CONTENT)}\r\nExpect: 100-continue\r\n{lines}\r\n".encode())
+            f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(CONTENT)}\r\nExpect: 100-continue\r\n{lines}\r\n".encode())
         self.answers = self.socket.makefile("rb")
         assert self.answers.readline() == b"HTTP/1.1 100 Continue\r\n" and self.answers.readline() == b"\r\n"
         self.socket.sendall(CONTENT[:10])

@@ -56,6 +56,19 @@ def test_delivered(delivered):
         "bob@one.test": "delivered", "carol@two.test": "delivered", "BOB@ONE.test": "delivered"}
 
 
+def test_where_mail_is_forwarded_to_is_told_nobody(make_slimtad):
+    """Neither while it is queued nor when it is over."""
+    daemon = make_slimtad(
+        queue={"deliver": False, "policies": ["forward", "date", "received"]},
+        forward=[{"recipient": "team@one.test", "to": ["secret@two.test", "other@two.test"]}])
+    with_edge(daemon, json=True).start()
+    said = API(daemon).post({**SHORT, "to": ["team@one.test", "bob@one.test"]}).json()
+    names = lambda: sorted(one["address"] for one in API(daemon).state(said["id"]).json()["recipients"])
+    assert names() == ["bob@one.test", "team@one.test", "team@one.test"]
+    assert run_slimtad("queue", "remove", "--yes", said["id"], "--config", daemon.configuration).returncode == 0
+    assert names() == ["bob@one.test", "team@one.test", "team@one.test"]
+
+
 def test_large_attachments(held):
     """What is spooled on its way is the same as what is not."""
     octets = bytes(range(256)) * 4096

@@ -319,6 +319,8 @@ def test_session(mail):
     transaction, message = mail.delivered(to)
     assert transaction.sender == own and sorted(transaction.recipients) == sorted([to, other])
     assert message.get_content() == ".dot\n"
+    # Whom nobody can answer is not served.
+    assert mail.as_user(["sh", "-c", f"{mail.sendmail} -bs >/dev/full"], "QUIT\r\n").returncode == INPUT_OUTPUT
 
 
 def test_queue(mail):

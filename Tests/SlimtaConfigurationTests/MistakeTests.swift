@@ -51,7 +51,17 @@ import Testing
             """,
             """
             14: edge[1].banner: unknown key; allowed in edge[1] are auth, json, listen, name, path, plaintext_auth, \
-            proxy_protocol, tls, trusted_networks, type
+            proxy_protocol, server_names, tls, trusted_networks, type
+            """),
+        Case(
+            "[[edge]]\nname = \"h\"\ntype = \"http\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"none\"\nauth = \"none\"\nserver_names = [\"a.test:1\", \"127.0.0.1\", \"b.test\"]",
+            "14: edge[1].server_names[0]: found \"a.test:1\"; allowed is a domain name, without a port",
+            "14: edge[1].server_names[1]: found \"127.0.0.1\"; allowed is a domain name, without a port"),
+        Case(
+            "[[edge]]\nname = \"h\"\ntype = \"http\"\nlisten = [\"127.0.0.1:80\"]\ntls = \"none\"\nplaintext_auth = true\nserver_names = [\"b.test\"]",
+            """
+            14: edge[1].server_names: found where a login or the certificate says whom a client means; allowed is it \
+            with tls = "none", and without auth = "required" or with trusted_networks
             """),
         Case(
             "[log]\nlevel.x = 1",

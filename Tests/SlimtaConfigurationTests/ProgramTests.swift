@@ -75,6 +75,51 @@ import Testing
         #expect(try parse(text.replacing("21", with: "20")).warnings.isEmpty)
     }
 
+    /// NIO connects to no longer path, whatever names it.
+    @Test(arguments: [
+        ("edge[1].listen[0]", "[[edge]]\nname = \"u\"\ntype = \"sendmail\"\nlisten = [\"%\"]"),
+        ("relay.socket", "[relay]\ntype = \"lmtp\"\nsocket = \"%\""),
+        ("relay.socket", "[relay]\ntype = \"http\"\nurl = \"http://localhost/\"\nsocket = \"%\""),
+        ("policy_service[0].to", "[[policy_service]]\nname = \"a\"\nat = \"rcpt\"\nto = \"%\""),
+        ("spamassassin.to", "[spamassassin]\nto = \"%\""),
+    ])
+    func pathsOfSockets(_ key: String, _ table: String) throws {
+        let path = "unix:/" + String(repeating: "x", count: 102)
+        _ = try parse(table.replacing("%", with: path))
+        let mistake = mistakes(table.replacing("%", with: path + "x"))
+        #expect(mistake.contains("\(key): found ") && mistake.contains("allowed is a path of up to 103 octets"))
+    }
+
+    /// Whose sockets have paths too.
+    @Test func runtimeDirectory() throws {
+        let path = "/" + String(repeating: "x", count: 94)
+        _ = try parse("[daemon]\nruntime_directory = \"\(path)\"")
+        #expect(mistakes("[daemon]\nruntime_directory = \"\(path)x\"").contains("allowed are up to 95 octets"))
+    }
+
+    /// What the helper runs at once, for all of them: what is more would wait there while its time runs.
+    @Test func noMoreThanTheHelperRuns() throws {
+        let pipe = "type = \"pipe\"\ncommand = [\"/x\"]\n"
+        #expect(mistakes("[relay]\n\(pipe)processes = 201").contains("from 1 to 200"))
+        func all(_ first: Int, _ second: Int) -> String {
+            """
+            [relay]
+            \(pipe)processes = \(first)
+            [[route]]
+            domains = ["*.test"]
+            \(pipe)processes = \(second)
+            [[route]]
+            domains = ["*"]
+            type = "blackhole"
+            """
+        }
+        #expect(
+            mistakes(all(150, 51)).contains(
+                "route[0].processes: found 51, which makes 201 of all relays; allowed are 200 in [relay] and all of [[route]]"
+            ))
+        #expect(try parse(all(150, 50)).pipes.count == 2)
+    }
+
     @Test func forwards() throws {
         let configuration = try parse(
             """

@@ -8,6 +8,7 @@ import NIOCore
 import NIOPosix
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRules
 import SlimtaSMTP
 import Testing
 
@@ -161,15 +162,15 @@ import Testing
         let storage = AcceptingStorage()
         let edge: DirectoryEdge
 
-        init(_ place: Folder, messageSize: Int = 10_000, users: LocalUsers? = nil) async {
+        init(_ place: Folder, messageSize: Int = 10_000, users: LocalUsers? = nil, gate: Gate? = nil) async {
             self.place = place
             let submission = SubmissionSettings(
                 name: "pickup", hostname: "here.test",
                 rules: TransactionRules(authentication: .none, messageSize: messageSize),
-                trust: ClientTrust(networks: [], allowsThisMachine: users == nil))
+                trust: ClientTrust(networks: [], allowsThisMachine: users == nil), gate: gate)
             edge = DirectoryEdge(
                 settings: DirectoryEdgeSettings(
-                    submission: submission, path: place.path, owners: users, settle: .zero),
+                    submission: submission, path: place.path, owners: users, settle: .zero, expire: .seconds(432_000)),
                 submissions: storage, group: MultiThreadedEventLoopGroup.singleton,
                 threads: NIOThreadPool.singleton, logger: Logger(label: "test") { _ in KeptLog() })
         }
@@ -252,6 +253,57 @@ import Testing
         await running.until { running.place.names("failed").count == 2 }
         #expect(running.place.text("failed/a.reason").contains("is nobody here"))
         await running.end()
+    }
+
+    /// What a policy has in hand may take minutes: an end does not.
+    @Test(.timeLimit(.minutes(1))) func anEndWaitsForNoPolicy() async throws {
+        let running = await Running(try Folder())
+        await running.edge.start()
+        running.storage.isSlow = true
+        try running.drop("a", Self.mail)
+        await running.until { running.storage.count == 1 }
+        await running.edge.drain()
+        await running.edge.closeSessions()
+        #expect(running.place.names("taken").count == 1)
+        running.storage.answer()
+    }
+
+    @Test(.timeLimit(.minutes(1))) func anEndWaitsForNoDelay() async throws {
+        let rule = Rule("slow", at: .rcpt, [], .delay(.seconds(3600)))
+        let running = await Running(
+            try Folder(), gate: Gate(rules: RuleSet([rule]), spf: nil, lookups: nil, rates: nil))
+        running.storage.isFar = true
+        await running.edge.start()
+        try running.drop("a", Self.mail)
+        // Whether there is room is asked before it is taken, and before its recipients are looked at.
+        for _ in 0..<2 {
+            await running.until { running.storage.askingCount == 1 }
+            running.storage.answerRoom(nil)
+        }
+        await running.end()
+        #expect(running.storage.count == 1 && running.place.names("taken").isEmpty)
+    }
+
+    /// What waits for another try is told; and it does not wait without end.
+    @Test func whatIsPutOffIsToldAndEnds() async throws {
+        let running = await Running(try Folder())
+        running.storage.reply = Reply(450, .init(4, 7, 1), "not now")
+        await running.edge.start()
+        try running.drop("a", Self.mail)
+        await running.until {
+            running.edge.complaints == ["edge pickup: 1 not taken yet, such as a: 450 4.7.1 not now"]
+        }
+        await running.end()
+        let id = QueueID(at: Timestamp(milliseconds: 1_000_000))
+        func final(_ outcome: DirectoryMachine.Outcome, _ seconds: Int) -> DirectoryMachine.Outcome {
+            DirectorySubmission.final(outcome, id: id, expire: .seconds(100), id.time + .seconds(seconds))
+        }
+        let (later, trouble) = (Reply(450, .init(4, 7, 1), "x"), Reply(451, .init(4, 3, 0), "x"))
+        #expect(final(.later(later), 99) == .later(later))
+        #expect(final(.later(trouble), 1000) == .later(trouble) && final(.stored, 1000) == .stored)
+        #expect(
+            final(.later(later), 100)
+                == .refused(Reply(554, .init(5, 4, 7), "Tried for too long, and in the end: 450 4.7.1 x")))
     }
 
     @Test func aFullDiskLeavesFilesWhereTheyAre() async throws {

@@ -63,7 +63,7 @@ func record(_ text: String, at location: SourceLocation = #_sourceLocation) {
         mutating func take() -> [String] {
             guard case .take(let files) = next() else { return [] }
             machine.took(
-                files.map { ($0.name, .taken(TakenFile(id: QueueID(at: .now()), name: $0.name))) }, now)
+                files.map { ($0.name, .taken(DirectoryMachineTests.taken("\($0.name)", owner: $0.facts.owner))) }, now)
             return files.map(\.name.description)
         }
 
@@ -82,13 +82,66 @@ func record(_ text: String, at location: SourceLocation = #_sourceLocation) {
         mutating func end(_ file: TakenFile, _ outcome: Machine.Outcome) { machine.submitted(file.id, outcome, now) }
     }
 
-    static func file(_ name: String, modified: Int64 = 0, size: Int64 = 10, links: Int = 1) -> PickupFile {
+    static func file(
+        _ name: String, modified: Int64 = 0, size: Int64 = 10, links: Int = 1, owner: UInt32 = 1000
+    ) -> PickupFile {
         PickupFile(
             name: PickupName(name.utf8),
-            facts: FileFacts(size: size, modified: modified, changed: 1000, links: links, owner: 1000))
+            facts: FileFacts(size: size, modified: modified, changed: 1000, links: links, owner: owner))
     }
 
-    static func taken(_ name: String) -> TakenFile { TakenFile(id: QueueID(at: .now()), name: PickupName(name.utf8)) }
+    static func taken(_ name: String, owner: UInt32 = 0) -> TakenFile {
+        var file = TakenFile(id: QueueID(at: .now()), name: PickupName(name.utf8))
+        file.owner = owner
+        return file
+    }
+
+    // MARK: Owners
+
+    /// As many files of one owner as there may be are put off: those of others are taken, submitted and done all the same.
+    @Test func whoHasManyThatArePutOffKeepsOutNobody() throws {
+        var folder = Folder()
+        let many = (0..<Machine.limit).map { Self.taken("\($0)", owner: 1) }
+        folder.open(
+            [Self.file("more", modified: 1, owner: 1), Self.file("his", modified: 2, owner: 2)], taken: many)
+        for _ in many { folder.end(try folder.submitted(), .later(Reply(450, .init(4, 7, 1), "slow down"))) }
+        let putOff = try #require(folder.machine.putOff)
+        #expect(putOff.count == Machine.limit && many.contains(putOff.example))
+        #expect(folder.take() == ["his"])
+        // Those are due again, and take no more than their part of the slots.
+        folder.pass(.seconds(31))
+        let first = try folder.submitted()
+        #expect(first.name.description == "his")
+        var again = 0
+        while case .submit = folder.next() { again += 1 }
+        #expect(again == Machine.slots / 2)
+        folder.see(("his too", .moved))
+        folder.look(Self.file("his too", owner: 2))
+        #expect(folder.take() == ["his too"])
+        #expect(try folder.submitted().name.description == "his too")
+        guard case .wait(let until) = folder.next() else { return record("\(folder.next())") }
+        #expect(until > folder.now)
+    }
+
+    /// Times of files are as their owners say.
+    @Test func ownersTakeTurns() {
+        var folder = Folder()
+        let old = (100..<200).map { Self.file("\($0)", modified: -1, owner: 1) }
+        folder.open(old + [Self.file("his", modified: 5, owner: 2)])
+        #expect(folder.take() == ["100", "his"] + (101..<99 + Machine.slots).map { "\($0)" })
+    }
+
+    @Test func shares() {
+        var one = DirectoryShares(Array(repeating: 1, count: 50), of: 100)
+        #expect(one.hasRoom(1))
+        let hasPlace = one.take(2)
+        #expect(hasPlace)
+        #expect(!one.hasRoom(1) && one.hasRoom(2) && one.hasRoom(3))
+        var all = DirectoryShares([], of: 100)
+        let places = (0..<100).map { all.take($0) }
+        #expect(!places.contains(false))
+        #expect(!all.hasRoom(5000))
+    }
 
     // MARK: From the folder to the queue
 

@@ -8,6 +8,7 @@ import NIOCore
 import NIOPosix
 import SlimtaMail
 import SlimtaNet
+import SlimtaRules
 import SlimtaSMTP
 import TestKit
 import Testing
@@ -21,15 +22,41 @@ extension LineClient {
         while let line = await line(), !line.isEmpty {}
         return first
     }
+
+    /// The same behind answers whose content is JSON, which ends with LF.
+    fileprivate func statusBehindJSON() async -> String? {
+        await answer()?.split(separator: "\n").last.map(String.init)
+    }
 }
 
 @Suite struct HTTPEdgeTests {
     private static func post(_ body: String = "Subject: x\r\n\r\nx\r\n", length: Int? = nil) -> String {
-        "POST / HTTP/1.1\r\nHost: x\r\nX-Envelope-Sender: YUB4Lm9yZw==\r\nX-Envelope-Recipient: YkB5Lm9yZw==\r\n"
+        "POST / HTTP/1.1\r\nHost: localhost\r\nX-Envelope-Sender: YUB4Lm9yZw==\r\nX-Envelope-Recipient: YkB5Lm9yZw==\r\n"
             + "Content-Length: \(length ?? body.utf8.count)\r\n\r\n\(body)"
     }
 
     private let accepted = "HTTP/1.1 200 OK"
+
+    /// What a page can have its visitor's browser send is not sent, whatever name it has lead here.
+    @Test func pagesOfOthers() async throws {
+        var settings = Self.settings()
+        settings.serverNames = ["mail.example.com"]
+        try await withEdge(settings: settings) { _, port, storage in
+            let client = try await LineClient(port: port)
+            let forbidden = "HTTP/1.1 403 Forbidden"
+            for (host, more, answer) in [
+                ("evil.test:8025", "", forbidden), ("evil.test", "Origin: http://evil.test\r\n", forbidden),
+                ("evil.test", "Sec-Fetch-Site: same-origin\r\n", forbidden), ("mail.example.com:80", "", accepted),
+                ("localhost", "Origin: https://evil.test\r\n", forbidden), ("mx.example.org", "", accepted),
+                ("localhost", "Sec-Fetch-Site: same-site\r\n", forbidden),
+                ("127.0.0.1:1", "Sec-Fetch-Site: same-origin\r\nOrigin: http://127.0.0.1:1\r\n", accepted),
+            ] {
+                try await client.send(Self.post().replacing("Host: localhost\r\n", with: "Host: \(host)\r\n\(more)"))
+                #expect(await client.answer() == answer, "\(host) \(more)")
+            }
+            #expect(storage.count == 3)
+        }
+    }
 
     @Test func requestsGoOnWhenItStopsAccepting() async throws {
         try await withEdge { edge, port, storage in
@@ -68,6 +95,31 @@ extension LineClient {
         }
     }
 
+    /// What a rule delays does not hold up the end, neither what is delayed already nor what would be.
+    @Test(.timeLimit(.minutes(1))) func drainingDelays() async throws {
+        let rule = Rule("slow", at: .rcpt, [], .delay(.seconds(3600)))
+        var settings = Self.settings()
+        settings.submission.gate = Gate(rules: RuleSet([rule]), spf: nil, lookups: nil, rates: nil)
+        try await withEdge(settings: settings) { edge, port, storage in
+            storage.isFar = true
+            var clients: [LineClient] = []
+            for _ in 0..<2 {
+                let client = try await LineClient(port: port)
+                try await client.send(Self.post())
+                clients.append(client)
+            }
+            try await wait { storage.askingCount == 2 }
+            storage.answerRoom(nil)
+            let late = try await LineClient(port: port)
+            try await late.send(Self.post())
+            try await wait { storage.askingCount == 1 }
+            await edge.drain()
+            storage.answerRoom(nil)
+            for client in clients + [late] { #expect(await client.answer() == accepted) }
+            #expect(storage.count == 3)
+        }
+    }
+
     @Test func closing() async throws {
         try await withEdge { edge, port, storage in
             storage.isSlow = true
@@ -96,7 +148,7 @@ extension LineClient {
             #expect(await second.answer() == "HTTP/1.1 503 Service Unavailable")
             #expect(await second.line() == nil)
             try await wait { edge.sessionCount == 1 }
-            try await first.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            try await first.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             try await wait { edge.sessionCount == 0 && limiter.count == 0 }
         }
     }
@@ -107,7 +159,7 @@ extension LineClient {
         let path = FileManager.default.temporaryDirectory.appending(path: "slimtad-\(UUID())").path
         defer { unlink(path) }
         let settings = Self.settings(.process { _ in .user(.init(login: "somebody")) })
-        try await withEdge(limiter, settings, try ListeningSocket.unix(path: path)) { edge, _, storage in
+        try await withEdge(limiter, settings: settings, try ListeningSocket.unix(path: path)) { edge, _, storage in
             var clients: [LineClient] = []
             for _ in 0..<2 {
                 let client = try await LineClient(path: path)
@@ -154,21 +206,56 @@ extension LineClient {
         }
     }
 
+    /// Memory for JSON is taken by what has come, not by what is announced: who announces much and sends nothing keeps
+    /// nobody out, who sends it does, until it is done.
+    @Test func roomForJSON() async throws {
+        // So much one submitter may have at once, but for a little.
+        let (most, length) = (100_000, 90_000)
+        func head(_ fields: String = "") -> String {
+            "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\(fields)"
+                + "Content-Length: \(length)\r\n\r\n"
+        }
+        let (start, end) = (#"{"from": "a@x.org", "to": ["b@y.org"], "text": ""#, #""}"#)
+        let text = String(repeating: "x", count: length - start.utf8.count - end.utf8.count)
+        let whole = head() + start + text + end
+        let settings = Self.settings(messageSize: most, resources: [JSONResource(version: "1", messageSize: most)])
+        try await withEdge(settings: settings) { _, port, _ in
+            let (slow, other) = (try await LineClient(port: port), try await LineClient(port: port))
+            try await slow.send(head("Expect: 100-continue\r\n"))
+            // Whether there is room was looked at before.
+            #expect(await slow.answer() == "HTTP/1.1 100 Continue")
+            try await other.send(whole)
+            var status = await other.statusBehindJSON()
+            #expect(status == "HTTP/1.1 202 Accepted")
+            try await slow.send(start + text.prefix(60_000))
+            while status == "HTTP/1.1 202 Accepted" {
+                try await other.send(whole)
+                status = await other.statusBehindJSON()
+            }
+            #expect(status == "HTTP/1.1 503 Service Unavailable")
+            try await slow.send(text.dropFirst(60_000) + end)
+            #expect(await slow.statusBehindJSON() == "HTTP/1.1 202 Accepted")
+            try await slow.send(whole)
+            #expect(await slow.statusBehindJSON() == "HTTP/1.1 202 Accepted")
+        }
+    }
+
     private static func settings(
-        _ authenticator: HTTPAuthenticator = .none, messageSize: Int = 1000
+        _ authenticator: HTTPAuthenticator = .none, messageSize: Int = 1000,
+        resources: [any HTTPResource] = [MessageResource(path: "/")]
     ) -> HTTPEdgeSettings {
         HTTPEdgeSettings(
             SubmissionSettings(
                 name: "test", hostname: "mx.example.org",
                 rules: TransactionRules(authentication: .none, messageSize: messageSize),
                 trust: ClientTrust(networks: [], allowsThisMachine: true)),
-            tls: nil, authenticator: authenticator, resources: [MessageResource(path: "/")])
+            tls: nil, authenticator: authenticator, resources: resources)
     }
 
     /// Runs `body` with an edge that listens on a port of this machine, which the configuration calls "configured".
     private func withEdge(
         _ limiter: ConnectionLimiter = ConnectionLimiter(.init(total: 100, perAddress: 100)),
-        _ settings: HTTPEdgeSettings = Self.settings(), _ socket: ListeningSocket? = nil,
+        settings: HTTPEdgeSettings = Self.settings(), _ socket: ListeningSocket? = nil,
         _ body: (HTTPEdge, Int, AcceptingStorage) async throws -> Void
     ) async throws {
         let storage = AcceptingStorage()

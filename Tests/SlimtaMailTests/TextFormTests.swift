@@ -14,6 +14,17 @@ import Testing
         ("a\u{202E}b", "a+E2+80+AEb"), ("a\r\nb", "a+0D+0Ab"), ("a+b", "a+2Bb"),
     ])
     func oneWord(name: String, shown: String) { #expect(name.asClientName == shown) }
+
+    /// Whatever it was, it is no longer than a name may be, and no escape is cut.
+    @Test(arguments: [
+        (String(repeating: "a", count: 255), String(repeating: "a", count: 255)),
+        (String(repeating: "a", count: 256), String(repeating: "a", count: 255)),
+        // 255 octets of EHLO that are no UTF-8.
+        (String(repeating: "\u{FFFD}", count: 255), String(repeating: "+EF+BF+BD", count: 28) + "+EF"),
+        ("ab" + String(repeating: " ", count: 100), "ab" + String(repeating: "+20", count: 84)),
+        ("[" + String(repeating: "1", count: 300) + "]", "+5B" + String(repeating: "1", count: 252)),
+    ])
+    func noLongerThanAName(name: String, shown: String) { #expect(name.asClientName == shown) }
 }
 
 @Suite struct QuotedPrintableTests {

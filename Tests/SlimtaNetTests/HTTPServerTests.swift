@@ -26,6 +26,10 @@ private final class Answers: HTTPService {
             while let piece = try await body.next() { (pieces, octets) = (pieces + 1, octets + piece.readableBytes) }
             return HTTPResponse(
                 .object([.init("octets", .count(octets)), .init("length", .count(request.length ?? -1))]))
+        case "pieces":
+            var pieces = 0
+            while try await body.next() != nil { pieces += 1 }
+            return HTTPResponse(.count(pieces))
         case "all":
             return HTTPResponse(200, [("Content-Type", "text/plain")], .whole(try await body.all()))
         case "refuse": return .error(403, "not you")
@@ -127,6 +131,21 @@ private struct Door: HTTPAccess {
         }
     }
 
+    /// What the service is given is as large as what was read: chunks of an octet are no steps of their own.
+    @Test func smallChunksComeTogether() async throws {
+        var limits = HTTPLimits()
+        limits.body = 20 << 20
+        let count = 20_000
+        try await serve(limits) { port, _ in
+            let chunks = String(repeating: "1\r\nx\r\n", count: count) + "0\r\n\r\n"
+            let answer = try exchange(port, [post("pieces", "Transfer-Encoding: chunked", chunks)]) {
+                $0.hasSuffix("\n") && $0.contains("\r\n\r\n")
+            }
+            let pieces = try #require(Int(answer.split(separator: "\r\n").last?.dropLast() ?? ""), "\(answer)")
+            #expect(pieces * 50 < count)
+        }
+    }
+
     @Test func framingIsNotFree() async throws {
         var limits = HTTPLimits()
         limits.body = 20 << 20
@@ -171,6 +190,45 @@ private struct Door: HTTPAccess {
             // A little that was not read costs no connection.
             let two = post("refuse", "Content-Length: 5", "whole") + "GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
             #expect(try exchange(port, [two]) { $0.hasSuffix("\"\"\n") }.contains("HTTP/1.1 200 OK"))
+        }
+    }
+
+    /// Who is refused again and again, or asks and has nothing taken, waits for its answer, and no more of its requests is
+    /// looked at; nobody else does, nor who has something taken in between.
+    @Test func whatLeadsToNothingWaits() async throws {
+        var limits = HTTPLimits()
+        (limits.errors, limits.pause) = (5, .hours(1))
+        try await serve(limits) { port, answers in
+            let refused = post("refuse", "Content-Length: 0")
+            let (taken, asked) = (post("all", "Content-Length: 0"), "GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+            let (idle, curious) = (try BlockingClient(port), try BlockingClient(port))
+            idle.send(Array(String(repeating: refused, count: 20).utf8))
+            curious.send(Array(String(repeating: asked, count: 20).utf8))
+            func answered(_ answer: String) -> Int { answer.components(separatedBy: "HTTP/1.1 ").count - 1 }
+            #expect(answered(idle.read { $0.count { $0 == 0x7D } == 2 }) == 2)
+            #expect(answered(curious.read { String(decoding: $0, as: UTF8.self).count { $0 == "\"" } == 14 }) == 7)
+            let good = String(repeating: refused + asked + refused + taken, count: 50)
+            let last = "GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            #expect(answered(try exchange(port, [good + last])) == 201)
+            let count = answers.asked.withLock { asked in
+                (idle: asked.count { $0 == "POST refuse" }, curious: asked.count { $0 == "GET x" })
+            }
+            #expect(count == (100 + 3, 50 + 8))
+        }
+    }
+
+    /// Who has its answer, sends on, and never ends, is not listened to for ever.
+    @Test func lingeringEnds() async throws {
+        try await serve { port, _ in
+            let client = try BlockingClient(port)
+            client.send(Array(post("refuse", "Content-Length: 1000000000").utf8))
+            #expect(client.read { _ in false }.hasPrefix("HTTP/1.1 413"))
+            var rounds = 0
+            while client.send([0x78]), rounds < 3000 {
+                rounds += 1
+                usleep(20_000)
+            }
+            #expect(rounds < 3000)
         }
     }
 
@@ -266,6 +324,19 @@ private struct Door: HTTPAccess {
             #expect(isRefused, "\(text.debugDescription): \(answer)")
             #expect(answer.components(separatedBy: "HTTP/1.1 ").count <= 2, "\(text.debugDescription): \(answer)")
             #expect(answers.asked.withLock { $0 }.allSatisfy { $0 == "POST all" }, "\(text.debugDescription)")
+        }
+    }
+
+    /// What is wrong behind a request that is being answered is told once, though NIO has two errors for it.
+    @Test(arguments: [
+        "GET /x\r\n\r\n", "GET /x HTTP/2.0\r\nHost: x\r\n\r\n",
+        "GET /x HTTP/1.1\r\nHost: x\r\n : y\r\n\r\nGET /x",
+    ])
+    func whatIsNoRequestIsToldOnce(_ text: String) async throws {
+        try await serve { port, _ in
+            let answer = try exchange(port, ["GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + text])
+            #expect(answer.components(separatedBy: "HTTP/1.1 200 OK").count == 2, "\(answer)")
+            #expect(answer.components(separatedBy: "HTTP/1.1 400 Bad Request").count == 2, "\(answer)")
         }
     }
 

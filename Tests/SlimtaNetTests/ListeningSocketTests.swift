@@ -70,6 +70,27 @@ import Testing
         for name in [path, path + ".second"] { unlink(name) }
     }
 
+    /// Only the socket of somebody who is gone is replaced; else what is there stays.
+    @Test func whatIsAtThePath() throws {
+        let path = "/tmp/slimtad-there-\(getpid())"
+        func throwing(_ number: CInt, _ what: (String) throws -> Void) {
+            #expect(throws: ListeningSocket.BindError(address: "unix:\(path)", errorNumber: number)) { try what(path) }
+        }
+        try ListeningSocket.look(at: path)
+        close(creat(path, 0o600))
+        throwing(ENOTSOCK) { try ListeningSocket.look(at: $0) }
+        throwing(ENOTSOCK) { try ListeningSocket.unix(path: $0).close() }
+        #expect(access(path, F_OK) == 0)
+        unlink(path)
+        let socket = try ListeningSocket.unix(path: path)
+        throwing(EADDRINUSE) { try ListeningSocket.look(at: $0) }
+        throwing(EADDRINUSE) { try ListeningSocket.unix(path: $0).close() }
+        socket.close()
+        try ListeningSocket.look(at: path)
+        try ListeningSocket.unix(path: path).close()
+        unlink(path)
+    }
+
     /// Every user, or owner and group: as it is made, and as it is changed.
     @Test func whoMayConnect() throws {
         func mode(_ path: String) -> mode_t {

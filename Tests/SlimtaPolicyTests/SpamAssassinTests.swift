@@ -133,6 +133,13 @@ import Testing
         }
     }
 
+    /// Whoever sends so much that nobody can look at it is not let through for that.
+    @Test func tooManyAtOnce() async throws {
+        await #expect(throws: PolicyRefusal.self) {
+            try await run(settings(), .failure(.init("too many ask at once", isOverload: true)))
+        }
+    }
+
     @Test func whatIsLargeIsNotAskedAbout() async throws {
         let large = Self.content + String(repeating: "x", count: 2000)
         let (mail, sent) = try await run(settings(reject: 0), content: large)

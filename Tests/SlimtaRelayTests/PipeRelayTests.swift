@@ -37,7 +37,7 @@ private final class Helper {
         thread = Thread {
             let own = PipeAccount(name: "me", home: "/", uid: getuid(), gid: getgid(), groups: [])
             let helper = PipeHelper(
-                listener: listener, lifeline: reader, mayAsk: { $0 == getuid() },
+                listener: listener, lifeline: reader, limit: 200, mayAsk: { $0 == getuid() },
                 judge: { $0.user == nil ? .run(own, changing: false) : .refuse("not as \($0.user ?? "")") })
             helper.run()
             close(listener)

@@ -55,6 +55,25 @@ struct RewritingRelayTests {
         #expect(delivery.envelope.recipients[0].text == "a@x.test")
     }
 
+    /// A command would run twice for one mailbox, and a server be told its name twice.
+    @Test func recipientsThatBecomeOne() async throws {
+        let witness = Witness()
+        var rewrites = RouteRewrites()
+        rewrites.recipients = [
+            AddressRewrite(
+                try AddressRewrite.Origin("@x.test", allowsNull: true),
+                to: try AddressRewrite.Target("all@z.test", allowsNull: true))
+        ]
+        let told = Mutex<[Int]>([])
+        var delivery = Delivery(to: ["a@x.test", "c@w.test", "b@x.test", "all@Z.test", "d@x.test"])
+        delivery.recipients = [1, 2, 3, 4]
+        delivery.report = { index, _ in told.withLock { $0.append(index) } }
+        let outcomes = await RewritingRelay(witness, rewrites).attempt(delivery)
+        #expect(outcomes.map(\.reply.text) == ["c@w.test", "all@z.test", "all@z.test", "all@z.test"])
+        #expect(witness.seen.withLock { $0.map(\.recipients) } == [[1, 2]])
+        #expect(told.withLock { $0.sorted() } == [1, 2, 3, 4])
+    }
+
     @Test func nullSender() async throws {
         let witness = Witness()
         _ = await RewritingRelay(witness, try Self.rewrites()).attempt(Delivery(to: ["a@x.test"], from: nil))

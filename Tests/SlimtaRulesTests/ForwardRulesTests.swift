@@ -37,6 +37,17 @@ import Testing
         #expect(shown(rules.result(for: try #require(Mailbox(parsing: recipient)))) == wanted)
     }
 
+    /// What a group that took no part puts in its place is nothing, be it before, between or behind those that did.
+    @Test(arguments: [
+        ("/(x)?(a)@x.test/", "$1-$2@y.test", "-a@y.test"), ("/(a)(x)?@x.test/", "$1-$2@y.test", "a-@y.test"),
+        ("/(?:(b)|(a)|(c))@x.test/", "$1$2$3@y.test", "a@y.test"), ("/(@)*.*x.test/", "x$1@y.test", "x@y.test"),
+        ("/(x)?a@x.test/", "$1@y.test", "\"\"@y.test"),
+    ])
+    func groupsThatTakeNoPart(_ expression: String, _ target: String, _ wanted: String) throws {
+        let rules = try rules([(expression, [target])])
+        #expect(shown(rules.result(for: try #require(Mailbox(parsing: "a@x.test")))) == wanted)
+    }
+
     @Test func chainsAndCircles() throws {
         let rules = try rules([
             ("a@x.test", ["b@x.test", "c@x.test"]), ("b@x.test", ["d@x.test", "c@X.TEST"]),

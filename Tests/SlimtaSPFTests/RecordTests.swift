@@ -189,6 +189,11 @@ import Testing
         #expect(hostile.hasSuffix("\r\n") && !hostile.contains("\r\n\r\n") && !hostile.contains("\r\nX"))
         #expect(hostile.contains("envelope-from=\"\\\"a\\\\\\\"????b\\\"@example.com\";"))
         #expect(hostile.contains("helo=x+29+20y+0D+0AX-A+3A+20+3D+3Futf-8+3Fq+3Fb+3F+3D+28+22+5C;"))
+        // Nor is a line longer than one may be.
+        let long = try field(
+            Mailbox(localPart: "a", domain: String(repeating: "\u{FFFD}", count: 80)),
+            helo: String(repeating: "\u{FFFD}", count: 255))
+        #expect(long.split(separator: "\r\n").allSatisfy { $0.utf8.count <= 998 }, "\(long)")
         // A local part beyond ASCII stays; a domain beyond it is in A-labels where it can be.
         #expect(try field(Mailbox(localPart: "j\u{FC}", domain: "example.com")).contains("\"j\u{FC}@example.com\""))
         #expect(try field(Mailbox(localPart: "j", domain: "m\u{FC}.example")).utf8.allSatisfy { $0 < 0x80 })

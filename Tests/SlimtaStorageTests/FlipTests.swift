@@ -145,7 +145,7 @@ private struct FlipOutcome {
             case .resurrected(let id): told.insert(id)
             case .missing: isTold = true
             case .tornTail, .superblockRepaired, .journalFailed, .journalRecovered, .checkpointFailed, .diskFull,
-                .diskRoom, .leftover:
+                .diskRoom, .leftover, .receiptsForgotten:
                 break
             }
         }

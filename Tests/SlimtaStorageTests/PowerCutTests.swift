@@ -281,8 +281,7 @@ func audit(_ disk: SimulatedDisk, _ ledger: Promises, _ options: StorageOptions)
         switch event {
         case .tornTail, .superblockRepaired: break
         case .damaged, .missing, .resurrected, .journalFailed, .journalRecovered, .checkpointFailed, .diskFull,
-            .diskRoom,
-            .leftover:
+            .diskRoom, .leftover, .receiptsForgotten:
             wrong.append("\(event)")
         }
     }

@@ -103,10 +103,77 @@ func makeReceipt(
         table = ReceiptTable(.init(count: 100, octets: 5000, ofOwner: 100))
         for number in 0..<10 { table.insert(record(number, after: 100 + number, answer: 1000), at: begin) }
         #expect(keys(table, of: 0..<10, at: begin) == [6, 7, 8, 9])
-        // What does not expire counts, and stays.
+        // What does not expire counts for nothing, and stays.
         table.insert(
             ReceiptRecord(makeReceipt(10, expires: nil, answer: String(repeating: "x", count: 9000))), at: begin)
-        #expect(keys(table, of: 0..<11, at: begin) == [10])
+        #expect(keys(table, of: 0..<11, at: begin) == [6, 7, 8, 9, 10])
+    }
+
+    /// Who leaves behind as much as it can, and for long, takes nothing from others; what goes is told once.
+    @Test func oneOwnerDoesNotHaveAll() {
+        var table = ReceiptTable(.init(count: 1000, octets: 100_000, ofOwner: 1000, octetsOfOwner: 60_000))
+        let month = 30 * 86_400
+        for number in 0..<20 { table.insert(record(number, after: month + number, answer: 9000), at: begin) }
+        #expect(keys(table, of: 0..<20, at: begin) == Array(14..<20))
+        #expect(table.takeOverrun() == [.owner] && table.takeOverrun() == [])
+        for number in 20..<65 {
+            let owner = UInt64(2 + number % 3)
+            table.insert(record(number, owner: owner, after: 100 + number, answer: 900), at: begin)
+        }
+        #expect(keys(table, of: 20..<65, at: begin) == Array(20..<65))
+        let left = keys(table, of: 0..<20, at: begin)
+        #expect(!left.isEmpty && left.count < 6 && left == Array((20 - left.count)..<20))
+        #expect(table.takeOverrun() == [.all] && table.takeOverrun() == [])
+    }
+
+    /// A start comes upon them in any order, and keeps the same ones.
+    @Test func theSameGoWhateverTheirOrder() {
+        var random = SeededGenerator(seed: 5)
+        var records = (0..<300).map { number in
+            record(number, owner: UInt64(number % 7), after: 100 + number % 10, answer: 50 * (number % 7))
+        }
+        var kept: [Int]?
+        for _ in 0..<20 {
+            records.shuffle(using: &random)
+            var table = ReceiptTable(.init(count: 1000, octets: 40_000, ofOwner: 30, octetsOfOwner: 9000))
+            for record in records { table.insert(record, at: nil) }
+            #expect(table.count == 300)
+            table.settle(at: begin)
+            let left = keys(table, of: 0..<300, at: begin)
+            #expect(kept ?? left == left)
+            kept = left
+        }
+        #expect(kept?.isEmpty == false)
+    }
+
+    /// Steps, not time: one that is kept for long costs those behind it nothing.
+    @Test func lateOnesCostOthersNothing() {
+        final class Steps { var count = 0 }
+        struct Place: Comparable {
+            let time: Int
+            let steps: Steps
+            static func == (one: Place, other: Place) -> Bool { one.time == other.time }
+            static func < (one: Place, other: Place) -> Bool {
+                one.steps.count += 1
+                return one.time < other.time
+            }
+        }
+        let steps = Steps()
+        var heap = LazyHeap<Place>()
+        var begin = 0
+        for number in 0..<20_000 {
+            // A thousand are there at a time, and every other one is for long.
+            begin = max(0, number - 1000)
+            let isThere = { (place: Place) in
+                steps.count += 1; return place.time % 1_000_000 >= begin
+            }
+            let time = number % 2 == 0 ? number + 1_000_000 : number
+            heap.insert(Place(time: time, steps: steps), among: number - begin + 1, where: isThere)
+            let first = heap.first(where: isThere)?.time
+            #expect(first == (number == 0 ? 1_000_000 : max(1, begin | 1)))
+            #expect(heap.count <= 2 * 1001 + 65)
+        }
+        #expect(steps.count < 20_000 * 40)
     }
 
     @Test func whatExpiresGoes() {
@@ -144,13 +211,18 @@ func makeReceipt(
             model.removeAll { $0.key == number }
             model.append((number, owner, expires))
             model.sort { $0.expires < $1.expires }
+            model.removeAll { $0.expires <= now }
             if model.count(where: { $0.owner == owner }) > 20,
                 let first = model.firstIndex(where: { $0.owner == owner })
             {
                 model.remove(at: first)
             }
-            model.removeAll { $0.expires <= now }
-            if model.count > 60 { model.removeFirst() }
+            if model.count > 60 {
+                let counts = Dictionary(grouping: model, by: \.owner).mapValues(\.count)
+                let most = counts.values.max()
+                let largest = counts.filter { $0.value == most }.keys.min()
+                model.remove(at: model.firstIndex { $0.owner == largest }!)
+            }
             #expect(table.count == model.count, "step \(step)")
         }
         let now = begin + .seconds(2000)
@@ -206,6 +278,28 @@ func makeReceipt(
         }
         #expect(events.all.isEmpty, "\(events.all)")
         #expect(try await storage.audit().isClean)
+        await storage.close()
+    }
+
+    /// The operator is told, once, and at the start again.
+    @Test func whatIsTooMuchIsTold() async throws {
+        var storage = try storage()
+        let text = String(repeating: "x", count: Receipt.ownerOctets / 8)
+        for number in 0..<10 {
+            let envelope = makeEnvelope()
+            let receipt = makeReceipt(
+                number, of: [envelope], expires: .now() + .seconds(1000 + number), answer: text)
+            try await storage.commit(
+                QueueCommit(
+                    accepted: [.init(envelope, due: someDue)], message: makeMessage("text"), receipts: [receipt]))
+        }
+        #expect(events.all == [.receiptsForgotten(.owner)])
+        storage.halt()
+        storage = try self.storage()
+        #expect(events.all == [.receiptsForgotten(.owner), .receiptsForgotten(.owner)])
+        for number in 0..<10 {
+            #expect(try await (storage.receipt(for: makeReceipt(number).key) != nil) == (number > 2), "\(number)")
+        }
         await storage.close()
     }
 

@@ -5,8 +5,8 @@ import SlimtaQueue
 import SlimtaStorage
 import Synchronization
 
-/// `storage-worker check`: prints "P number verdict" for each envelope that is there; the verdict is "ok", or a word
-/// for what is wrong with it.
+/// `storage-worker check`: prints "P number verdict" for each envelope and each receipt that is there; the verdict is "ok",
+/// or a word for what is wrong with it.
 struct Check {
     let directory: String
 
@@ -17,8 +17,7 @@ struct Check {
             switch event {
             case .tornTail, .superblockRepaired: break
             case .damaged, .missing, .resurrected, .journalFailed, .journalRecovered, .checkpointFailed, .diskFull,
-                .diskRoom,
-                .leftover:
+                .diskRoom, .leftover, .receiptsForgotten:
                 complain("\(event)")
                 isSound.withLock { $0 = false }
             }
@@ -30,6 +29,8 @@ struct Check {
             if let group = found.group {
                 if !present.isSuperset(of: group.numbers) { verdict = "torn" }
                 if group.replaced != 0, present.contains(group.replaced) { verdict = "twice" }
+                // A receipt is forgotten behind its group only.
+                if let receipt = group.receiptNumber, !present.contains(receipt) { verdict = "unkeyed" }
             }
             print("P \(number) \(verdict)")
         }
@@ -49,9 +50,17 @@ struct Check {
         let storage = try JournaledStorage.open(
             directory: directory, owner: nil, options: .small, report: report)
         var found: [Int: Found] = [:]
-        for summary in try storage.recover() {
+        let summaries = try storage.recover()
+        for summary in summaries {
             let (number, one) = await look(at: summary.id, storage)
             found[number] = found[number] == nil ? one : Found(group: one.group, verdict: "double")
+        }
+        // No storage lists its receipts: all keys that the load can have used are asked for, ended groups' too.
+        let queued = Set(summaries.map(\.id))
+        for first in stride(from: 0, through: (found.keys.max() ?? 0) + 10_000, by: 2) {
+            guard let receipt = try await storage.receipt(for: Group.receiptKey(first)) else { continue }
+            let fault = Group.fault(of: receipt, first: first, queued: queued)
+            found[Group.receipts + first] = Found(verdict: fault ?? "ok")
         }
         await storage.close()
         return found

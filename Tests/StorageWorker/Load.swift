@@ -68,9 +68,14 @@ struct Load {
                 live[index] = try await accept(storage, [live[index]], &generator)
             } else {
                 live.remove(at: index)
-                try marks.write("r", group)
+                try marks.write("r", group.numbers)
                 try await storage.commit(QueueCommit(ended: ids.map { Ending(id: $0, delivered: 1) }))
-                try marks.write("X", group)
+                try marks.write("X", group.numbers)
+                if choice < 80, let number = group.receiptNumber {
+                    try marks.write("r", [number])
+                    try await storage.commit(QueueCommit(forgotten: [Group.receiptKey(group.first)]))
+                    try marks.write("X", [number])
+                }
             }
         }
     }
@@ -89,13 +94,15 @@ struct Load {
         let envelopes = group.envelopes()
         var message = Message(head: group.content(.head))
         if isLarge { message.rest = try await spool(storage, group, envelopes[0].id) }
-        for old in replaced { try marks.write("r", old.group) }
+        for old in replaced { try marks.write("r", old.group.numbers) }
+        let receipt = group.receipt(of: envelopes)
         try await storage.commit(
             QueueCommit(
                 accepted: envelopes.map { .init($0, due: Timestamp(milliseconds: 0)) }, message: message,
-                ended: replaced.flatMap(\.ids).map { Ending(id: $0, bounced: 1) }))
-        try marks.write("A", group)
-        for old in replaced { try marks.write("X", old.group) }
+                ended: replaced.flatMap(\.ids).map { Ending(id: $0, bounced: 1) }, receipts: receipt.map { [$0] } ?? [])
+        )
+        try marks.write("A", Array(group.numbers) + (group.receiptNumber.map { [$0] } ?? []))
+        for old in replaced { try marks.write("X", old.group.numbers) }
         return (group, envelopes.map(\.id))
     }
 
@@ -149,7 +156,7 @@ private final class Numbers: Sendable {
     }
 }
 
-/// The rig's file of promises: one line for each envelope, written at once.
+/// The rig's file of promises: one line for each envelope and each receipt, written at once.
 private final class Marks: Sendable {
     private let descriptor: Int32
 
@@ -158,8 +165,8 @@ private final class Marks: Sendable {
         if descriptor < 0 { throw CallFailed("open \(path)") }
     }
 
-    func write(_ letter: String, _ group: Group) throws {
-        var lines = group.numbers.map { "\(letter) \($0)\n" }.joined()
+    func write(_ letter: String, _ numbers: some Sequence<Int>) throws {
+        var lines = numbers.map { "\(letter) \($0)\n" }.joined()
         let isWritten = lines.withUTF8 { Glibc.write(descriptor, $0.baseAddress, $0.count) == $0.count }
         if !isWritten { throw CallFailed("write marks") }
     }

@@ -21,6 +21,38 @@ struct Group: Hashable {
 
     var numbers: Range<Int> { first..<(first + count) }
 
+    /// What is above all numbers of envelopes: the number of a receipt is that of its group's first envelope and this.
+    static let receipts = 1_000_000_000
+    /// The number of the group's receipt: every second group leaves one.
+    var receiptNumber: Int? { first.isMultiple(of: 2) ? Self.receipts + first : nil }
+
+    /// The key of the receipt of the group whose first envelope has this number.
+    static func receiptKey(_ first: Int) -> Receipt.Digest {
+        var generator = Generator(seed: UInt64(first))
+        return .init(generator.next(), generator.next(), generator.next(), UInt64(first))
+    }
+
+    /// What the group leaves behind: kept until it is forgotten.
+    func receipt(of envelopes: [Envelope]) -> Receipt? {
+        guard receiptNumber != nil, let id = envelopes.first?.id else { return nil }
+        return Receipt(
+            key: Self.receiptKey(first), owner: .init(high: UInt64(first % 5), low: 0),
+            fingerprint: .init(UInt64(first), UInt64(count), 1, 2), id: id, answer: Array(field.utf8), expires: nil
+        ).of(envelopes)
+    }
+
+    /// What is wrong with a receipt that was read back, beside a queue that has the envelopes `queued`; nil: nothing.
+    static func fault(of receipt: Receipt, first: Int, queued: Set<QueueID>) -> String? {
+        let words = String(decoding: receipt.answer, as: UTF8.self).split(whereSeparator: { " \r\n".contains($0) })
+        guard words.count == 6, Int(words[1]) == first, let count = Int(words[2]), receipt.key == receiptKey(first),
+            receipt.fingerprint == .init(UInt64(first), UInt64(count), 1, 2), receipt.envelopes.count == count,
+            receipt.id == receipt.envelopes[0].id
+        else { return "garbled" }
+        // A part has ended when its envelope has left the queue: both are one commit.
+        let agrees = receipt.envelopes.allSatisfy { queued.contains($0.id) == ($0.fates == nil) }
+        return agrees ? nil : "disagrees"
+    }
+
     /// Envelopes with new ids.
     func envelopes() -> [Envelope] {
         numbers.map { number in

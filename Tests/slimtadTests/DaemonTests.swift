@@ -200,6 +200,29 @@ import Testing
         await again.stop()
     }
 
+    /// An edge that a reload has removed is not forgotten: the stop waits for what it is in the middle of.
+    @Test func drainingWhatAReloadEnds() async throws {
+        var conf = Conf()
+        conf.edges.append((name: "old", listen: ["old.sock"]))
+        let daemon = try await DaemonFixture(conf)
+        let busy = try await daemon.client("old.sock")
+        _ = await busy.line()
+        for command in ["EHLO c", "MAIL FROM:<a@x.example>", "RCPT TO:<b@y.example>", "DATA"] {
+            _ = try await busy.ask(command)
+        }
+        conf.edges.removeLast()
+        #expect(try await daemon.reload(conf).isApplied)
+        // Another one, which has nothing to do with that edge.
+        #expect(await daemon.reload().isApplied)
+        daemon.signal(.terminate)
+        try await wait("drain") { daemon.state.now.isDraining }
+        #expect(try await busy.ask("Subject: last\r\n\r\ntext\r\n.")?.hasPrefix("250 ") == true)
+        await daemon.end()
+        let again = try await DaemonFixture(Conf(), daemon.folder)
+        try await wait("delivery") { again.delivered == ["last"] }
+        await again.stop()
+    }
+
     @Test func drainTimeout() async throws {
         var conf = Conf()
         conf.drainTimeout = "1s"

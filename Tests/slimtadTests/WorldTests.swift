@@ -2,6 +2,8 @@
 
 import Glibc
 import Logging
+import NIOCore
+import SlimtaConfiguration
 import SlimtaDNS
 import SlimtaEdge
 import SlimtaSystem
@@ -22,6 +24,13 @@ import Testing
         ground = Ground(
             budget: FileBudget(limit: 1 << 16), level: SharedLogLevel(.info),
             logger: Logger(label: "world") { _ in SwiftLogNoOpLogHandler() })
+    }
+
+    /// What slimta.conf may name, the network takes.
+    @Test func theLongestPathOfASocket() throws {
+        let path = "/" + String(repeating: "x", count: 102)
+        #expect(try #require(ServiceAddress("unix:\(path)")).socketAddress.pathname == path)
+        #expect(ServiceAddress("unix:\(path)x") == nil)
     }
 
     private func build(_ conf: Conf = Conf(), after previous: World? = nil) async throws -> World {

@@ -15,6 +15,7 @@ final class DirectoryDriver: Sendable {
     private let group: any EventLoopGroup
     private let threads: NIOThreadPool
     private let sessionLog: SessionLog
+    private let inProgress = SubmissionsInProgress()
 
     init(
         inbox: DirectoryInbox, submissions: any Submissions, group: any EventLoopGroup, threads: NIOThreadPool,
@@ -84,9 +85,15 @@ final class DirectoryDriver: Sendable {
             tell(outcome, of: file, heard.settings)
             machine.submitted(file.id, outcome, .now)
         }
-        if heard.isDraining { machine.drain() }
-        let busy = machine.unfinishedCount
-        inbox.values.withLock { $0.busyCount = busy }
+        if heard.isDraining {
+            machine.drain()
+            inProgress.endDelays()
+        }
+        let (busy, putOff) = (machine.unfinishedCount, machine.putOff)
+        inbox.values.withLock { values in
+            values.busyCount = busy
+            values.putOff = putOff.map { "\($0.count) not taken yet, such as \($0.example.name): \($0.reply)" }
+        }
         return heard.settings
     }
 
@@ -94,8 +101,8 @@ final class DirectoryDriver: Sendable {
         of file: TakenFile, in folder: PickupFolder, _ settings: DirectoryEdgeSettings
     ) -> DirectorySubmission {
         DirectorySubmission(
-            file: file, folder: folder, settings: settings, submissions: submissions, log: sessionLog,
-            eventLoop: group.next(), threads: threads)
+            file: file, folder: folder, settings: settings, submissions: submissions, inProgress: inProgress,
+            log: sessionLog, eventLoop: group.next(), threads: threads)
     }
 
     // MARK: Actions

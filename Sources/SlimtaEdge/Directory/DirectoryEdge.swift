@@ -15,6 +15,8 @@ package final class DirectoryEdge: Edge {
     package static let files = 4 + 2 * DirectoryMachine.slots
     /// So long a start waits for the folder.
     private static let patience = NIOCore.TimeAmount.seconds(5)
+    /// So long an end waits for what it has broken off.
+    private static let lastMoment = NIOCore.TimeAmount.seconds(1)
 
     private let inbox: DirectoryInbox
     private let driver: DirectoryDriver
@@ -55,11 +57,20 @@ package final class DirectoryEdge: Edge {
     /// Takes no more files; those that are taken are submitted.
     package func drain() async { inbox.change { $0.isDraining = true } }
 
-    /// Breaks off what is being submitted: it lies in `taken`, and is submitted after the next start.
+    /// Breaks off what is being submitted: it lies in `taken`, and is submitted after the next start. What a policy has in
+    /// hand, which may take minutes, is not waited for longer than a moment: if it is stored all the same, its receipt
+    /// says so then.
     package func closeSessions() async {
         let task = task.withLock { $0 }
         task?.cancel()
-        await task?.value
+        let (ended, end) = AsyncStream<Void>.makeStream()
+        let alarm = loop.scheduleTask(in: Self.lastMoment) { end.finish() }
+        Task {
+            await task?.value
+            end.finish()
+        }
+        for await _ in ended {}
+        alarm.cancel()
     }
 
     /// How many files are being submitted, or are and still have to be removed.
@@ -70,6 +81,7 @@ package final class DirectoryEdge: Edge {
         let values = inbox.values.withLock { $0 }
         let (edge, path, failed) = (values.settings.submission.name, values.settings.path, values.failedCount)
         var complaints = values.hindrances.values.sorted().map { "edge \(edge) takes no files: \($0)" }
+        if let putOff = values.putOff { complaints.append("edge \(edge): \(putOff)") }
         if failed > 0 { complaints.append("edge \(edge): \(failed) refused, with the reasons in \(path)/failed") }
         return complaints
     }
@@ -90,6 +102,8 @@ final class DirectoryInbox: Sendable {
         // From the driver, for others.
         var busyCount = 0
         var failedCount = 0
+        /// Files that are tried again later, in words; nil: none.
+        var putOff: String?
         var hindrances: [Hindrance: String] = [:]
     }
 

@@ -10,12 +10,16 @@ package struct DirectoryEdgeSettings: Sendable {
     package var owners: LocalUsers?
     /// How long a file has to stay as it is that was written in its place; zero: writers rename or link what is whole.
     package var settle: Duration
+    /// How long a file is tried that can only not be taken now.
+    package var expire: Duration
 
     /// An edge for the folder `path`.
-    package init(submission: SubmissionSettings, path: String, owners: LocalUsers?, settle: Duration) {
+    package init(submission: SubmissionSettings, path: String, owners: LocalUsers?, settle: Duration, expire: Duration)
+    {
         self.submission = submission
         self.path = path
         self.owners = owners
         self.settle = settle
+        self.expire = expire
     }
 }

@@ -35,6 +35,8 @@ struct DirectoryMachine {
         var state: State
         /// How often it was put off.
         var tries = 0
+        /// What it was put off with last.
+        var reply: Reply?
         var hasChanged = false
     }
 
@@ -48,7 +50,10 @@ struct DirectoryMachine {
 
     /// Submissions at once: enough for the journal to commit many together, and what they have in memory stays small.
     static let slots = 16
-    /// Files that are known at once, in the folder and in `taken` each.
+    /// Those of them that files may have which were put off: new ones do not wait for all of these.
+    private static let slotsOfPutOff = slots / 2
+    /// Files that are known at once in the folder; and of those in `taken`, which may stay there for days, each owner has his
+    /// part of so many.
     static let limit = 1000
     /// How long a file stays as it is that nobody announced, before it is taken for whole: of those who write in place
     /// without `settle`, and of files that were there before us.
@@ -114,6 +119,13 @@ struct DirectoryMachine {
         }
     }
 
+    /// Files that were put off, how many there are and one of them with the last reply; nil: none.
+    var putOff: (count: Int, example: TakenFile, reply: Reply)? {
+        let all = taken.values.filter { $0.tries > 0 && $0.reply != nil }
+        guard let first = all.min(by: { $0.file.id < $1.file.id }), let reply = first.reply else { return nil }
+        return (all.count, first.file, reply)
+    }
+
     /// What to do now.
     mutating func next(_ now: Instant) -> Action {
         switch phase {
@@ -128,7 +140,7 @@ struct DirectoryMachine {
             return isEnd ? .end : .close
         }
         if scanAt <= now { return .scan }
-        let room = roomAt <= now ? min(Self.slots - busyCount, Self.limit - taken.count) : 0
+        let room = roomAt <= now ? Self.slots - busyCount : 0
         let files = room > 0 ? whole(now, room) : []
         let names = Set(noticed.keys).union(linked.filter { $0.value.at <= now }.keys)
         // By turns: whoever makes and removes files without end keeps nobody's from being taken.
@@ -151,20 +163,32 @@ struct DirectoryMachine {
         guard busyCount < Self.slots else { return nil }
         // What waits for its second turn waits for the next start, too, once we are leaving.
         let isLeaving = if case .leaving = phase { true } else { false }
+        let mayRetry = !isLeaving && hasSlotForPutOff
         let due = taken.values.filter {
             guard case .waiting(let until) = $0.state else { return false }
-            return until <= now && !(isLeaving && $0.tries > 0)
+            return until <= now && (mayRetry || $0.tries == 0)
         }
-        guard let first = due.min(by: { $0.file.id < $1.file.id }) else { return nil }
+        guard let first = due.min(by: { ($0.tries > 0 ? 1 : 0, $0.file.id) < ($1.tries > 0 ? 1 : 0, $1.file.id) })
+        else { return nil }
         taken[first.file.id]?.state = .submitting
         return .submit(first.file)
     }
 
-    /// The oldest that are whole, and to which nothing has happened since.
+    private var hasSlotForPutOff: Bool {
+        taken.values.count { $0.state == .submitting && $0.tries > 0 } < Self.slotsOfPutOff
+    }
+
+    /// The oldest of each owner that are whole, and to which nothing has happened since, as far as he has room in `taken`.
     private func whole(_ now: Instant, _ count: Int) -> [PickupFile] {
-        folder.filter { noticed[$0.key] == nil && wholeAt($0.key, $0.value).map { $0 <= now } ?? false }
+        guard !folder.isEmpty else { return [] }
+        var (shares, files) = (DirectoryShares(taken.values.map(\.file.owner), of: Self.limit), [PickupFile]())
+        let whole = folder.filter { noticed[$0.key] == nil && wholeAt($0.key, $0.value).map { $0 <= now } ?? false }
             .sorted { ($0.value.facts.modified, $0.key) < ($1.value.facts.modified, $1.key) }
-            .prefix(count).map { PickupFile(name: $0.key, facts: $0.value.facts) }
+            .map { PickupFile(name: $0.key, facts: $0.value.facts) }
+        for file in whole.inTurns(\.facts.owner) where files.count < count && shares.take(file.facts.owner) {
+            files.append(file)
+        }
+        return files
     }
 
     /// When a file is whole if nothing happens to it; nil: something has to happen.
@@ -185,10 +209,13 @@ struct DirectoryMachine {
         guard case .open = phase else { return time }
         time = min(time, scanAt, linked.values.map { $0.at }.min() ?? scanAt)
         guard busyCount < Self.slots else { return time }
-        for entry in taken.values { if case .waiting(let until) = entry.state { time = min(time, until) } }
-        guard taken.count < Self.limit else { return time }
+        let mayRetry = hasSlotForPutOff
+        for entry in taken.values where mayRetry || entry.tries == 0 {
+            if case .waiting(let until) = entry.state { time = min(time, until) }
+        }
         if let moreAt { time = min(time, max(roomAt, moreAt)) }
-        for (name, candidate) in folder {
+        let shares = DirectoryShares(folder.isEmpty ? [] : taken.values.map(\.file.owner), of: Self.limit)
+        for (name, candidate) in folder where shares.hasRoom(candidate.facts.owner) {
             if let at = wholeAt(name, candidate) { time = min(time, max(roomAt, at)) }
         }
         return time
@@ -310,7 +337,7 @@ struct DirectoryMachine {
         case .stored: entry.state = .stored(removeAt: now)
         case .refused(let reply): entry.state = .refused(reply)
         case .later(let reply):
-            entry.tries += 1
+            (entry.tries, entry.reply) = (entry.tries + 1, reply)
             if reply.status == EnhancedStatus(4, 3, 1) { noRoom(now) }
             entry.state = .waiting(until: now + Self.pause(behind: entry.tries))
         case .changed where entry.hasChanged:

@@ -17,6 +17,7 @@ struct DirectorySubmission: Sendable {
     let folder: PickupFolder
     let settings: DirectoryEdgeSettings
     let submissions: any Submissions
+    let inProgress: SubmissionsInProgress
     let log: SessionLog
     let eventLoop: any EventLoop
     let threads: NIOThreadPool
@@ -24,10 +25,21 @@ struct DirectorySubmission: Sendable {
     /// What came of it. Broken off, it is `later`, or stored all the same.
     func run() async -> Outcome {
         do throws(Ending) {
-            return try await submit()
+            return Self.final(try await submit(), id: file.id, expire: settings.expire, .now())
         } catch {
-            return error.outcome
+            return Self.final(error.outcome, id: file.id, expire: settings.expire, .now())
         }
+    }
+
+    /// What is put off when its time is over is refused (RFC 3463 section 3.5), as the queue does with messages. What is our own
+    /// trouble is put off without end: the file is no worse for it.
+    ///
+    /// - Parameter id: of when the file was taken.
+    static func final(_ outcome: Outcome, id: QueueID, expire: Duration, _ now: Timestamp) -> Outcome {
+        guard case .later(let reply) = outcome, reply.status?.subject != 3, now - id.time >= expire else {
+            return outcome
+        }
+        return .refused(Reply(554, .init(5, 4, 7), "Tried for too long, and in the end: \(reply)"))
     }
 
     /// Why there is no more to do.
@@ -56,6 +68,7 @@ struct DirectorySubmission: Sendable {
             settings.submission, connection: ConnectionFacts(peer: nil, local: Self.localAddress),
             clientName: settings.submission.hostname, protocolWord: "FILE", submissions: submissions, log: log,
             on: eventLoop)
+        inProgress.add(session)
         return await withTaskCancellationHandler {
             do throws(Ending) {
                 return try await pass(reader, facts, owner, to: session)
@@ -84,11 +97,11 @@ struct DirectorySubmission: Sendable {
 
     private func owner(_ facts: FileFacts) async throws(Ending) -> AuthenticatedUser? {
         guard let owners = settings.owners else { return nil }
-        guard facts.links == 1 else {
-            throw Ending(Reply(450, .init(4, 7, 1), "The file has another name as well: whose it is says nothing"))
-        }
         guard let user = await owners.user(facts.owner) else {
             throw Ending(Reply(550, .init(5, 7, 1), "The owner of the file, user \(facts.owner), is nobody here"))
+        }
+        guard facts.links == 1 else {
+            throw Ending(Reply(450, .init(4, 7, 1), "The file has another name as well: whose it is says nothing"))
         }
         return user
     }

@@ -60,12 +60,27 @@ struct PickupFile: Hashable, Sendable {
     var facts: FileFacts
 }
 
+extension Array {
+    /// The first of each owner, then the second of each, and so on; within those in the order that there is. So nobody has to
+    /// wait for all that somebody else has.
+    func inTurns(_ owner: (Element) -> UInt32) -> [Element] {
+        var counts: [UInt32: Int] = [:]
+        let ranks = map { element in
+            counts[owner(element), default: 0] += 1
+            return counts[owner(element), default: 0]
+        }
+        return indices.sorted { (ranks[$0], $0) < (ranks[$1], $1) }.map { self[$0] }
+    }
+}
+
 /// The file of one message while it is submitted, in the folder `taken`: its name there begins with the id that the message
 /// has, so that whoever finds it after a crash asks whether that one is stored.
 struct TakenFile: Hashable, Sendable {
     let id: QueueID
     /// Its name in the folder; the first ``longestName`` octets of one that is longer.
     let name: PickupName
+    /// Whose it is; 0 where nobody has looked.
+    var owner: UInt32 = 0
 
     /// So much of a name fits behind an id: a name has at most 255 octets.
     private static let longestName = 255 - 33

@@ -20,6 +20,7 @@ final class PickupFolder: Sendable {
     struct Content: Sendable {
         /// The oldest, of each owner as many as of any other that has so many.
         var files: [PickupFile] = []
+        /// The same, in turns.
         var taken: [TakenFile] = []
         /// Whether there are no more files than that.
         var isAll = true
@@ -92,7 +93,9 @@ final class PickupFolder: Sendable {
         }
         content.keepOldest(limit)
         try forEachName(in: taken) { name in
-            if let file = TakenFile(name) { content.taken.append(file) }
+            guard var file = TakenFile(name) else { return }
+            file.owner = facts(of: name, in: taken)?.owner ?? 0
+            content.taken.append(file)
             if content.taken.count >= 2 * limit { content.keepFirstTaken(limit) }
         }
         content.keepFirstTaken(limit)
@@ -116,9 +119,11 @@ final class PickupFolder: Sendable {
     }
 
     /// nil: it is no file, or not there.
-    func facts(of name: PickupName) -> FileFacts? {
+    func facts(of name: PickupName) -> FileFacts? { facts(of: name, in: descriptor) }
+
+    private func facts(of name: PickupName, in folder: CInt) -> FileFacts? {
         var status = stat()
-        guard fstatat(descriptor, name.terminated, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
+        guard fstatat(folder, name.terminated, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
         return FileFacts(status)
     }
 
@@ -148,7 +153,8 @@ final class PickupFolder: Sendable {
         let takings = files.map { file, id -> (taking: DirectoryMachine.Taking, problem: Problem?) in
             guard let facts = facts(of: file.name) else { return (.not, nil) }
             guard facts == file.facts else { return (.changed(facts), nil) }
-            let new = TakenFile(id: id, name: file.name)
+            var new = TakenFile(id: id, name: file.name)
+            new.owner = facts.owner
             guard renameat(descriptor, file.name.terminated, taken, new.path.terminated) == 0 else {
                 return (.not, errno == ENOENT ? nil : Problem("cannot take \(path)/\(file.name)", errno))
             }
@@ -225,24 +231,19 @@ final class PickupFolder: Sendable {
 }
 
 extension PickupFolder.Content {
-    /// The oldest of each owner, then the second of each, and so on: whoever has very many files, which may be of any age and
-    /// never be whole, keeps out nobody else's.
+    /// Whoever has very many files, which may be of any age and never be whole, keeps out nobody else's.
     fileprivate mutating func keepOldest(_ count: Int) {
         guard files.count > count else { return }
-        files.sort { ($0.facts.modified, $0.name) < ($1.facts.modified, $1.name) }
-        var counts: [UInt32: Int] = [:]
-        let ranks = files.map { file in
-            counts[file.facts.owner, default: 0] += 1
-            return counts[file.facts.owner, default: 0]
+        func isOlder(_ a: PickupFile, _ b: PickupFile) -> Bool {
+            (a.facts.modified, a.name) < (b.facts.modified, b.name)
         }
-        let kept = ranks.indices.sorted { (ranks[$0], $0) < (ranks[$1], $1) }.prefix(count).sorted()
-        files = kept.map { files[$0] }
+        files = files.sorted(by: isOlder).inTurns(\.facts.owner).prefix(count).sorted(by: isOlder)
         isAll = false
     }
 
     fileprivate mutating func keepFirstTaken(_ count: Int) {
         taken.sort { $0.id < $1.id }
-        if taken.count > count { taken.removeSubrange(count...) }
+        taken = Array(taken.inTurns(\.owner).prefix(count))
     }
 }
 

@@ -57,6 +57,7 @@ final class HTTPSessions: EdgeProtocol, HTTPService {
     private let limiter: ConnectionLimiter
     private let submissions: any Submissions & SubmissionStates
     private let keys: SubmissionKeys
+    private let inProgress = SubmissionsInProgress()
     private let log: SessionLog
     /// Where what was left out of the log is summed up.
     private let eventLoop: any EventLoop
@@ -116,13 +117,17 @@ final class HTTPSessions: EdgeProtocol, HTTPService {
         try channel.pipeline.syncOperations.addHandler(HTTPTurnAway(isSilent: !mayBeTold))
     }
 
-    func drain(_ channel: any Channel) { HTTPServer.drain(channel) }
+    func drain(_ channel: any Channel) {
+        HTTPServer.drain(channel)
+        inProgress.endDelays()
+    }
 
     // MARK: Requests
 
     func respond(to request: HTTPRequest, body: HTTPBody) async throws -> HTTPResponse {
         let exchange = HTTPExchange(
-            request, settings: settings.withLock { $0 }, submissions: submissions, keys: keys, log: log)
+            request, settings: settings.withLock { $0 }, submissions: submissions, keys: keys,
+            inProgress: inProgress, log: log)
         guard let path = HTTPTarget(request.target)?.path else {
             return exchange.turnDown(400, "the request's target cannot be read")
         }

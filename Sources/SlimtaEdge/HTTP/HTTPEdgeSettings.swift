@@ -3,6 +3,7 @@
 package import NIOCore
 package import SlimtaMail
 package import SlimtaNet
+internal import SlimtaSMTP
 package import SlimtaTLS
 
 /// How a client says who it is.
@@ -42,6 +43,13 @@ package struct HTTPEdgeSettings: EdgeConnectionSettings {
     /// The proxies: who connects from these networks must begin with a PROXY header.
     package var proxies: [NetworkRange] = []
 
+    /// What it is called beside its addresses and the host's name, by clients that are let in without a login.
+    package var serverNames: [String] = []
+
+    /// For so many recipients there is room in the fields of a request: what a stranger may have us keep of a head is
+    /// bounded.
+    static let recipientsInFields = 10_000
+
     /// The edge's name, for logs.
     package var name: String { submission.name }
 
@@ -67,14 +75,18 @@ package struct HTTPEdgeSettings: EdgeConnectionSettings {
     var limits: HTTPLimits {
         var limits = HTTPLimits()
         limits.field = 16 << 10
-        // Each recipient may have a field of its own.
-        limits.fields = 1200
+        // Each recipient may have a field of its own, which has some seventy octets: twice that is room for all but the
+        // longest addresses.
+        let recipients = min(submission.rules.recipients, Self.recipientsInFields)
+        limits.fields = 200 + recipients
+        limits.head = (64 << 10) + 160 * recipients
         limits.body = .max
         limits.headTimeout = commandTimeout
         limits.bodyTimeout = dataTimeout
         limits.transfer = transfer
         limits.handshakeTimeout = handshakeTimeout
         (limits.commands, limits.errors) = (commands, errors)
+        limits.pause = idlePauseTime
         return limits
     }
 }

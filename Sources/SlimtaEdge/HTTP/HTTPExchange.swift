@@ -28,16 +28,18 @@ package struct HTTPExchange: Sendable {
     package let submissions: any Submissions & SubmissionStates
     /// The keys of those that are being made.
     let keys: SubmissionKeys
+    private let inProgress: SubmissionsInProgress
     private let log: SessionLog
 
     init(
         _ request: HTTPRequest, settings: HTTPEdgeSettings, submissions: any Submissions & SubmissionStates,
-        keys: SubmissionKeys, log: SessionLog
+        keys: SubmissionKeys, inProgress: SubmissionsInProgress, log: SessionLog
     ) {
         self.request = request
         self.settings = settings
         self.submissions = submissions
         self.keys = keys
+        self.inProgress = inProgress
         self.log = log
     }
 
@@ -52,12 +54,36 @@ package struct HTTPExchange: Sendable {
             protocolWord: connection.tls == nil ? "HTTP" : "HTTPS", certificate: request.certificate,
             submissions: submissions, log: log, on: request.eventLoop)
         request.whenAbandoned { session.abandon() }
+        inProgress.add(session)
         return session
     }
 
     /// Finds out who asks, as the edge's authenticator does, and whether whoever does not say it may go on. To be called
     /// before anything else is told of what is asked for.
     package func login(_ session: SubmissionSession) async -> SubmissionLogin {
+        // No browser gets to a UNIX socket.
+        guard connection.peer.address != nil else { return await identify(session) }
+        let host = request.values("host").first
+        let isForeign = WebPage.isForeign(
+            method: request.method, sites: request.values("sec-fetch-site"), origins: request.values("origin"),
+            host: host)
+        if isForeign { return forbid(.foreignPage, session) }
+        let login = await identify(session)
+        // Who logs in is no page, and over TLS the certificate has to be for the name.
+        guard login == .nobody, connection.tls == nil, let host,
+            !WebPage.isOurs(host: host, names: [settings.submission.hostname] + settings.serverNames)
+        else { return login }
+        return forbid(.foreignHost, session)
+    }
+
+    private func forbid(_ reply: Reply, _ session: SubmissionSession) -> SubmissionLogin {
+        session.abandon()
+        SessionLines(log, edge: settings.name, connection).log(
+            .info, "refused", ["reply": "\(reply)", "command": "CONNECT"], login: nil, on: request.eventLoop)
+        return .forbidden(reply)
+    }
+
+    private func identify(_ session: SubmissionSession) async -> SubmissionLogin {
         switch settings.authenticator {
         case .none: return await session.unidentified()
         case .credentials:

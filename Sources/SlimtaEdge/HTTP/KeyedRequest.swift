@@ -56,7 +56,9 @@ package struct KeyedRequest: Sendable {
         let digest: Receipt.Digest
         do throws(IdempotencyKey.Mistake) {
             guard let key = try IdempotencyKey(fields: request.values("Idempotency-Key")) else { return .unkeyed }
-            digest = submitter.digest(key, method: request.method, path: request.target)
+            // As it was routed: however a client writes where it posts, that is one place.
+            let path = HTTPTarget(HTTPTarget(request.target)?.path ?? []).description
+            digest = submitter.digest(key, method: request.method, path: path)
         } catch {
             return .refused(Refusal(status: 400, text: error.text))
         }

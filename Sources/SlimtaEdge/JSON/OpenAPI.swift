@@ -77,7 +77,7 @@ enum OpenAPI {
           "/v1/messages/{id}": {
             "get": {
               "operationId": "state", "summary": "What became of a message",
-              "description": "For the login that sent it; to others there is no such message. It is known for a day after it was taken, or was to be sent.",
+              "description": "For the login that sent it; to others there is no such message. It is known for a day after it was taken, or was to be sent; of more than 10,000 of a login, or 16 MiB of what is known of them, those are forgotten before that would be first.",
               "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"$ref": "#/components/schemas/ID"}}],
               "responses": {
                 "200": {"description": "Its state", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/State"}}}},

@@ -29,9 +29,6 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private static let floodLimit = 64 * 1024
     /// How long a session that has taken as much as it may in one turn waits for the next one.
     private static let pauseTime = TimeAmount.microseconds(500)
-    /// The same for one that has said much that led to nothing: however many such clients there are, they leave time for
-    /// the others.
-    private static let idlePauseTime = TimeAmount.milliseconds(250)
     /// How long a client that may not have stopped sending is listened to, so that it sees why it was refused.
     private static let lingerTime = TimeAmount.seconds(2)
 
@@ -259,7 +256,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// Goes on when other sessions had their turn.
     private func scheduleTurn(_ context: ChannelHandlerContext) {
         let this = NIOLoopBound(self, eventLoop: context.eventLoop)
-        let time = machine.isIdling ? Self.idlePauseTime : Self.pauseTime
+        let time = machine.isIdling ? idlePauseTime : Self.pauseTime
         _ = context.eventLoop.scheduleTask(in: time) { this.value.takeTurn() }
     }
 

@@ -52,6 +52,8 @@ struct SubmissionMachine: Sendable {
     private var hasArrived = false
     private var isGreeted = false
     private var needsAll = true
+    /// How many recipients were named.
+    private var recipientCount = 0
     /// 1 from MAIL on.
     private var transaction: UInt64 = 0
     private var mail: MailCommand?
@@ -112,7 +114,7 @@ struct SubmissionMachine: Sendable {
 
     /// A message is to come.
     mutating func begin(_ request: SubmissionRequest) -> Step {
-        needsAll = request.needsAll
+        (needsAll, recipientCount) = (request.needsAll, request.recipients.count)
         let mail = MailCommand(
             sender: request.sender, size: request.size, body: request.body, smtpUTF8: request.smtpUTF8)
         let recipients = request.recipients.map { Question.recipient($0, name: $0.text) }
@@ -192,7 +194,8 @@ struct SubmissionMachine: Sendable {
             if let (reply, allowed) = rules.refusal(of: mail.sender, from: user, smtpUTF8: mail.smtpUTF8) {
                 return (reply, true, allowed)
             }
-            return rules.refusal(ofSize: mail.size).map { ($0, false, nil) }
+            let refusal = rules.refusal(ofSize: mail.size) ?? (needsAll ? rules.refusal(ofAll: recipientCount) : nil)
+            return refusal.map { ($0, false, nil) }
         case .recipient(let recipient, _):
             return rules.refusal(of: recipient, smtpUTF8: mail?.smtpUTF8 ?? false, behind: accepted.count)
                 .map { ($0, false, nil) }

@@ -97,6 +97,11 @@ final class HTTPConnection: Sendable {
             errors = status < 400 ? 0 : errors + 1
             return requests >= limits.commands || errors >= limits.errors
         }
+
+        /// Whether the answer is to wait: ``HTTPLimits/pause``.
+        func mustWait(_ limits: HTTPLimits) -> Bool {
+            errors > limits.errors / 2 || requests > 0 && requests % 8 == 0
+        }
     }
 
     /// Answers a request; whether the connection ends with that.
@@ -114,11 +119,13 @@ final class HTTPConnection: Sendable {
         }
         // Where HTTP/1.0 knows no chunks the end of the connection is the end of the answer (RFC 9112 section 6.3).
         let isToTheEnd = next != nil && head.version == .http1_0
+        let isEnough = progress.isEnough(head.method, response.status, limits)
+        if limits.pause > .zero, progress.mustWait(limits) { await pause(limits.pause) }
         let isLast =
             isRefused || isToTheEnd || !head.isKeepAlive || !body.isNearlyWhole
             // NIO's decoder takes what follows for another protocol.
             || head.method == .CONNECT || head.headers.contains(name: "upgrade")
-            || progress.isEnough(head.method, response.status, limits)
+            || isEnough
         var answer = HTTPResponseHead(
             version: isToTheEnd ? .http1_0 : .http1_1, status: .init(statusCode: response.status),
             headers: HTTPHeaders(response.fields))
@@ -140,6 +147,13 @@ final class HTTPConnection: Sendable {
         try await channel.writeAndFlush(Part.end(nil)).get()
         if !isLast { try await body.discard() }
         return isLast
+    }
+
+    /// Lets others go first: nothing is read meanwhile. Ends with the connection.
+    private func pause(_ time: TimeAmount) async {
+        let turn = channel.channel.eventLoop.scheduleTask(in: time) {}
+        abandonment.set { turn.cancel() }
+        try? await turn.futureResult.get()
     }
 
     /// What is answered, and whether it is a refusal behind which nothing more can be read.

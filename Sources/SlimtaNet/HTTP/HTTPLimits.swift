@@ -31,6 +31,10 @@ package struct HTTPLimits: Hashable, Sendable {
     package var commands = Int.max
     /// Answers of class 4 or 5 in a row; behind the last one the connection ends.
     package var errors = Int.max
+    /// How long the answer waits to a request that leads to nothing again: to each refusal in a row behind half of
+    /// ``errors``, and to each eighth request in a row of which none has anything taken. However many such clients there
+    /// are, that leaves time for the others.
+    package var pause = TimeAmount.zero
 
     /// Those of the control socket.
     package init() {}

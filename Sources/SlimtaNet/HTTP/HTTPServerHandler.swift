@@ -20,7 +20,8 @@ final class HTTPServerHandler: ChannelDuplexHandler {
         case drain
     }
 
-    /// How much is read at a time once there is a body, and how much of it is passed on at once.
+    /// How much is read at a time once there is a body, and how much of it is passed on at once. One read in a turn is
+    /// enough: what is decoded of requests that are sent ahead takes many times as much memory.
     private static let pieceOfBody = 16384
     private static let allocatorForBodies = AdaptiveRecvByteBufferAllocator(
         minimum: 4096, initial: pieceOfBody, maximum: pieceOfBody)
@@ -82,7 +83,10 @@ final class HTTPServerHandler: ChannelDuplexHandler {
     /// What is not HTTP is answered with 400, even in the middle of a body, and before the service may answer.
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         if let error = error as? HTTPParserError {
-            if !isEnded, isAnswered == isWhole, !hasBegunToAnswer {
+            let mayAnswer = !isEnded && isAnswered == isWhole && !hasBegunToAnswer
+            // Before it is answered: NIO has two errors for a wrong version, and the second comes in at once.
+            isEnded = true
+            if mayAnswer {
                 let fields = HTTPHeaders([("Connection", "close"), ("Content-Length", "0")])
                 let isTooLarge = error == .headerOverflow
                 let head = HTTPResponseHead(
@@ -90,7 +94,6 @@ final class HTTPServerHandler: ChannelDuplexHandler {
                 context.write(wrapOutboundOut(.head(head)), promise: nil)
                 context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
             }
-            isEnded = true
             meter.isUnread = true
             context.close(promise: nil)
         }
@@ -199,7 +202,6 @@ final class HTTPServerHandler: ChannelDuplexHandler {
         else { return }
         readsMuch = true
         try? context.channel.syncOptions?.setOption(.recvAllocator, value: Self.allocatorForBodies)
-        try? context.channel.syncOptions?.setOption(.maxMessagesPerRead, value: 4)
     }
 
     /// The deadline of a body is looked up when the timer fires.

@@ -9,7 +9,7 @@ package import SlimtaMail
 package struct SpamAssassinPolicy: WaitingPolicy {
     /// What is said of it in slimta.conf.
     package struct Settings: Sendable {
-        /// How long the whole exchange may take.
+        /// How long the whole exchange may take, once it is a message's turn.
         package var timeout: Duration
         /// Whether a message that spamd says nothing of is refused for now, with 451; else it is let through unmarked.
         package var failsClosed: Bool
@@ -45,9 +45,13 @@ package struct SpamAssassinPolicy: WaitingPolicy {
     package struct Failure: Error, CustomStringConvertible {
         /// In words for the log.
         package let description: String
+        /// Only because too many messages come at once: then none passes unmarked, or whoever sends very many had that.
+        package let isOverload: Bool
 
-        /// In words for the log.
-        package init(_ description: String) { self.description = description }
+        /// `description` is in words for the log.
+        package init(_ description: String, isOverload: Bool = false) {
+            (self.description, self.isOverload) = (description, isOverload)
+        }
     }
 
     /// Sends a question, says that there is no more, and returns all that comes until the other side closes, at most
@@ -80,7 +84,7 @@ package struct SpamAssassinPolicy: WaitingPolicy {
         do {
             verdict = try SpamVerdict(try await exchange(question).get())
         } catch {
-            return try failed("\(error)", envelope)
+            return try failed("\(error)", (error as? Failure)?.isOverload ?? false, envelope)
         }
         try obey(verdict, &mail, envelope)
     }
@@ -99,14 +103,15 @@ package struct SpamAssassinPolicy: WaitingPolicy {
         if settings.addsFields { mail.prepend(verdict.fields) }
     }
 
-    private func failed(_ reason: String, _ envelope: Envelope) throws(PolicyRefusal) {
+    private func failed(_ reason: String, _ isOverload: Bool, _ envelope: Envelope) throws(PolicyRefusal) {
+        let isRefused = settings.failsClosed || isOverload
         logger.warning(
             "spamd gives no verdict",
             metadata: [
                 "queue_id": "\(envelope.id)", "error": "\(reason)",
-                "on_failure": "\(settings.failsClosed ? "tempfail" : "accept")",
+                "on_failure": "\(isRefused ? "tempfail" : "accept")",
             ])
-        if settings.failsClosed {
+        if isRefused {
             throw PolicyRefusal(Reply(451, .init(4, 7, 1), "Message content cannot be checked now, try again later"))
         }
     }

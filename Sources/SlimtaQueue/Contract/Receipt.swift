@@ -25,6 +25,8 @@ package struct Receipt: Hashable, Sendable {
 
     /// How many of one owner are kept that expire: the one that would expire first goes when there is one more.
     package static let ownerLimit = 10_000
+    /// How many octets those of one owner have together: beyond that, too, those that would expire first go.
+    package static let ownerOctets = 16 << 20
     /// Octets of a recipient's last reply that are kept.
     package static let replyLimit = 200
 
@@ -45,7 +47,9 @@ package struct Receipt: Hashable, Sendable {
     package func of(_ envelopes: [Envelope]) -> Receipt {
         var receipt = self
         receipt.envelopes = envelopes.map { envelope in
-            Part(id: envelope.id, recipients: envelope.recipients.map { Recipient(address: $0.text) })
+            // Where mail for somebody is forwarded to is not the sender's affair.
+            let named = envelope.recipients.map { envelope.original(of: $0) ?? $0 }
+            return Part(id: envelope.id, recipients: named.map { Recipient(address: $0.text) })
         }
         return receipt
     }
@@ -100,7 +104,7 @@ package struct Receipt: Hashable, Sendable {
 
     /// One recipient of an envelope.
     package struct Recipient: Hashable, Sendable {
-        /// The mailbox as the envelope has it.
+        /// The mailbox as the sender has named it.
         package var address: String
         /// How it ended; `pending` while the envelope is queued, or if that was not said of each recipient.
         package var fate: RecipientState.Fate

@@ -14,7 +14,7 @@ package struct SubmissionState: Hashable, Sendable {
 
     /// One recipient.
     package struct Recipient: Hashable, Sendable {
-        /// The mailbox, as policies left it.
+        /// The mailbox, as the sender has named it.
         package var address: String
         /// The envelope that it is in.
         package var envelope: QueueID

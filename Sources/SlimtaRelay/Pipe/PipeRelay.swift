@@ -5,6 +5,7 @@ package import Logging
 package import NIOCore
 package import NIOPosix
 package import SlimtaMail
+import SlimtaNet
 import SlimtaPipe
 package import SlimtaQueue
 import SlimtaSMTP
@@ -48,7 +49,7 @@ package final class PipeRelay: ConnectingRelay {
     private let settings: Settings
     private let folder: String
     private let client: PipeHelperClient
-    private let turns: PipeTurns
+    private let turns: Turns
     private let result: PipeResult
     private let logger: Logger
     private let broken = Mutex<String?>(nil)
@@ -65,7 +66,7 @@ package final class PipeRelay: ConnectingRelay {
         self.folder = folder
         self.logger = logger
         client = PipeHelperClient(path: helper, group: group, threads: threads)
-        turns = PipeTurns(settings.processes)
+        turns = Turns(settings.processes)
         result = PipeResult(relay: "pipe:\(settings.command.words[0])")
     }
 

@@ -86,8 +86,9 @@ final class RegularExpression: Sendable {
         guard let offsets = pcre2_get_ovector_pointer_8(data) else { throw Undecided() }
         return (0...groupCount).map { group in
             let (start, end) = (offsets[2 * group], offsets[2 * group + 1])
-            // PCRE2_UNSET is the largest number.
-            return start <= end && end <= octets.count ? String(decoding: octets[start..<end], as: UTF8.self) : ""
+            // A group that takes no part has PCRE2_UNSET, the largest size_t: a size_t is an Int here, and that is -1.
+            guard 0 <= start, start <= end, end <= octets.count else { return "" }
+            return String(decoding: octets[start..<end], as: UTF8.self)
         }
     }
 

@@ -62,6 +62,12 @@ package struct TransactionRules: Hashable, Sendable {
         return Reply(552, .init(5, 3, 4), "Message size exceeds \(messageSize) limit")
     }
 
+    /// May a message have so many recipients? Asked of one that goes to all of them or to none: later it has no fewer, so the
+    /// refusal is for good (RFC 3463 section 3.6), other than that of the recipient that is one too many.
+    package func refusal(ofAll count: Int) -> Reply? {
+        count <= recipients ? nil : Reply(554, .init(5, 5, 3), "Too many recipients, \(recipients) at most")
+    }
+
     /// May this recipient be added to those that there are?
     ///
     /// - Parameters:

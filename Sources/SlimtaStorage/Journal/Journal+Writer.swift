@@ -236,7 +236,7 @@ extension Journal {
 
     /// Makes the index say what the batch, durable at `position`, has changed.
     private func apply(_ batch: Batch, _ segment: Segment, _ position: Int) {
-        let unneeded = core.index.withLock { index -> [QueueID] in
+        let (unneeded, overrun) = core.index.withLock { index in
             var unneeded: [QueueID] = []
             var slots: [UInt32] = []
             for body in batch.bodies {
@@ -261,8 +261,9 @@ extension Journal {
                 }
             }
             index.applied = batch.last
-            return unneeded
+            return (unneeded, index.receipts.takeOverrun())
         }
+        for limit in overrun { core.report(.receiptsForgotten(limit)) }
         for body in batch.bodies { (body.rest as? SpoolFile)?.keep() }
         if !unneeded.isEmpty { discard(unneeded) }
     }

@@ -18,7 +18,7 @@ extension StorageAudit {
             add("journal segment \(segment) ends at \(offset) in a write that was not acknowledged", isFault: false)
         case .leftover(let what): add(what, isFault: false)
         case .journalFailed(let what), .checkpointFailed(let what): add(what)
-        case .journalRecovered, .diskFull, .diskRoom: break
+        case .journalRecovered, .diskFull, .diskRoom, .receiptsForgotten: break
         }
     }
 }

@@ -18,7 +18,11 @@ extension Recovery {
         }
         expected = scan.expected
         frames = scan.frames
-        core.index.withLock { $0.receipts.settle(at: .now()) }
+        let overrun = core.index.withLock { index in
+            index.receipts.settle(at: .now())
+            return index.receipts.takeOverrun()
+        }
+        for limit in overrun { core.report(.receiptsForgotten(limit)) }
         for gap in scan.gaps {
             // That the file is missing has been told.
             let isFileMissing = missingSegments.contains { (gap.segment?.number ?? 0) < $0 && $0 < gap.before }

@@ -449,6 +449,13 @@ extension EventCatalogue {
             "af49065aeb46c3021e73d9d2d089c3a3", "the queue's disk works again",
             "Messages are accepted again."),
         Entry(
+            "5c1f4e0a9b7d4e2f8a6343c0d1b96e27", "submissions are forgotten before their time",
+            "More submissions with Idempotency-Key or as JSON are to be remembered than there is room for. Those that would "
+                + "be forgotten first go at once: one that is made again makes a second message, and its state cannot be "
+                + "asked for. The limit is @SLIMTA_LIMIT@: owner, of one login or client 10,000 or 16 MiB; all, of all together "
+                + "100,000 or 64 MiB, of which who has most gives. Told once until the next start.",
+            remedy: "See who submits so much, most often messages with many recipients and a send_at far ahead."),
+        Entry(
             "115d9b477d26734fc94a5d653a687e7a", "checkpoint failed, all is still in the journal",
             "What has to leave the journal cannot be written elsewhere: @SLIMTA_ERROR@. Nothing is lost, "
                 + "and it is tried again; meanwhile the journal grows.",

@@ -28,8 +28,9 @@ extension EventCatalogue {
         Entry(
             "84e2a9d05c3b4f7d9a61b0e7d2f4c853", "spamd gives no verdict",
             "SpamAssassin was to be asked about the message @SLIMTA_QUEUE_ID@: @SLIMTA_ERROR@. on_failure of "
-                + "[spamassassin] says what becomes of such messages: @SLIMTA_ON_FAILURE@.",
-            remedy: "See whether spamd runs and listens where `to` of [spamassassin] says."),
+                + "[spamassassin] says what becomes of such messages: @SLIMTA_ON_FAILURE@; where too many come at once they "
+                + "are refused for now, whatever it says.",
+            remedy: "See whether spamd runs and listens where `to` of [spamassassin] says, and has processes enough."),
         Entry(
             "1b34938f720137877366c6b6133bccb8", "connected to Dovecot",
             "Dovecot is asked who clients are. It offers @SLIMTA_MECHANISMS@; clients are offered those of them that "

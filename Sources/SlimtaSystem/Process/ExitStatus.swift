@@ -14,8 +14,6 @@ package enum ExitStatus: Int32, Sendable {
     case noUser = 67
     /// A needed service is missing.
     case unavailable = 69
-    /// What should not be possible: a mistake of ours.
-    case software = 70
     /// The system refused something that should always work, such as a fork.
     case system = 71
     /// A port or file cannot be created.

@@ -13,7 +13,8 @@ struct CheckCommand: ParsableCommand {
         abstract: "Check configuration, files, rights and ports, and say what would be run.",
         discussion: """
             Started as root it looks at files as the service's user, who reads them at a reload. Exit status 78: slimtad \
-            would not start; all reasons are printed, each with its line. Warnings do not change the status.
+            would not start, or would start and do without what is missing, such as an edge's folder or a command; all \
+            reasons are printed, each with its line. Warnings do not change the status.
             """)
 
     @OptionGroup var config: ConfigurationOption
@@ -25,7 +26,7 @@ struct CheckCommand: ParsableCommand {
         for warning in inspection.warnings { say("warning: \(warning)") }
         for error in inspection.errors { say(error) }
         guard inspection.errors.isEmpty else {
-            say("\(file.path): \(counted(inspection.errors.count, "error")), slimtad would not start")
+            say("\(file.path): \(counted(inspection.errors.count, "error"))")
             Glibc.exit(ExitStatus.configuration.rawValue)
         }
         print(Self.summary(file, inspection))

@@ -3,10 +3,8 @@
 
 import Glibc
 import SlimtaConfiguration
-import SlimtaControl
 import SlimtaEdge
 import SlimtaMail
-import SlimtaNet
 import SlimtaRules
 import SlimtaSASL
 import SlimtaSystem
@@ -22,11 +20,11 @@ struct Inspection {
     /// What was found in order.
     private(set) var facts: [String] = []
 
-    private let file: ConfigurationFile
-    private let unit = ServiceUnit()
-    private let isRoot = Privileges.isRoot
+    let file: ConfigurationFile
+    let unit = ServiceUnit()
+    let isRoot = Privileges.isRoot
     /// Who the daemon will be.
-    private var user: String
+    var user: String
     /// What systemd passes under a name, as far as it can be found.
     private var credentials: [String: Result<[UInt8], SystemError>] = [:]
 
@@ -36,15 +34,16 @@ struct Inspection {
     }
 
     mutating func run() {
-        lookAtPorts()
+        let unboundPaths = lookAtListeners()
         findCredentials()
         becomeService()
         if access(file.path, R_OK) != 0 {
             error("", "\(user) cannot read this file: \(reason(errno)); a reload would fail")
         }
         lookAtDirectories()
-        lookAtSendmail()
+        lookAtFolders(of: unboundPaths)
         lookAtPickupFolders()
+        lookAtTrustedUsers()
         if let tls = file.values.tls, file.values.edges.contains(where: { $0.access.tls != .cleartext }) {
             look(at: tls)
         }
@@ -57,74 +56,23 @@ struct Inspection {
         for zone in file.values.zoneFiles { lookForText(zone) }
         for warning in file.values.warnings { warn(warning.keyPath, warning.text) }
         lookAtLists()
+        lookAtServices()
         look(at: file.values.relay, "relay")
         for (index, route) in file.values.routes.enumerated() { look(at: route.relay, "route[\(index)]") }
         for password in file.values.passwordFiles { lookForText(password) }
     }
 
-    private mutating func error(_ key: String, _ text: String) { errors.append(placed(key, text)) }
+    mutating func error(_ key: String, _ text: String) { errors.append(placed(key, text)) }
 
-    private mutating func warn(_ key: String, _ text: String) { warnings.append(placed(key, text)) }
+    mutating func warn(_ key: String, _ text: String) { warnings.append(placed(key, text)) }
 
     private func placed(_ key: String, _ text: String) -> String {
         key.isEmpty ? "\(file.path): \(text)" : "\(file.path):\(file.line(of: key)): \(key): \(text)"
     }
 
-    private func reason(_ number: CInt) -> String { String(cString: strerror(number)) }
-
-    /// Whether the users of this machine can get at the sockets that are for them, and those who are named exist.
-    private mutating func lookAtSendmail() {
-        for (index, edge) in file.values.edges.enumerated() {
-            guard case .sendmail(let sendmail) = edge.type else { continue }
-            for case .unix(let path) in edge.listen {
-                let folder = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
-                var status = stat()
-                guard stat(folder, &status) == 0, status.st_mode & S_IXOTH == 0 else { continue }
-                warn(
-                    "edge[\(index)].listen",
-                    "users cannot enter \(folder), where sendmail has to find the socket: chmod o+x \(folder)")
-            }
-            for name in sendmail.trustedUsers where Privileges.userID(name) == nil {
-                warn("edge[\(index)].trusted_users", "there is no user \(name.visible)")
-            }
-        }
-    }
+    func reason(_ number: CInt) -> String { String(cString: strerror(number)) }
 
     // MARK: With the rights of who calls
-
-    /// A port that somebody else has. What the running slimtad has is no matter: it goes over to the next one.
-    private mutating func lookAtPorts() {
-        let daemon = try? RunningDaemon.connect(file)
-        let own = (try? daemon?.ask(.get, ["status"]))?["pid"].integer
-        for (index, edge) in file.values.edges.enumerated() {
-            for address in edge.listen {
-                guard case .tcp(let host) = address else { continue }
-                do throws(ListeningSocket.BindError) {
-                    for socket in try ListeningSocket.tcp(host: host.host, port: host.port) { socket.close() }
-                } catch {
-                    let holders = PortHolder.all(on: host.host, port: host.port)
-                    if holders.contains(where: { Int64($0.pid) == own }) { continue }
-                    report(error, holders, hasDaemon: daemon != nil, "edge[\(index)].listen")
-                }
-            }
-        }
-    }
-
-    private mutating func report(
-        _ failure: ListeningSocket.BindError, _ holders: [PortHolder], hasDaemon: Bool, _ key: String
-    ) {
-        switch failure.errorNumber {
-        // Without root's rights, which the service has for this.
-        case EACCES: return
-        case EADDRINUSE where !holders.isEmpty:
-            let names = holders.map { "\($0.name.visible) (process \($0.pid))" }.joined(separator: ", ")
-            let hint = holders.contains { $0.pid == 1 } ? "; a socket unit's is had by listen = [\"systemd:NAME\"]" : ""
-            error(key, "\(failure.address) is taken by \(names)\(hint)")
-        // Whose it is only root sees: it may be our own.
-        case EADDRINUSE where hasDaemon: return
-        default: error(key, "\(failure)")
-        }
-    }
 
     /// Credentials are there while the service runs, or in files that the unit names.
     private mutating func findCredentials() {
@@ -201,6 +149,21 @@ struct Inspection {
         }
     }
 
+    /// Whether those who may send as anybody exist.
+    private mutating func lookAtTrustedUsers() {
+        for (index, edge) in file.values.edges.enumerated() {
+            let names: [String]
+            switch edge.type {
+            case .sendmail(let sendmail): names = sendmail.trustedUsers
+            case .directory(let directory): names = directory.ownerLogin ? directory.trustedUsers : []
+            case .smtp, .http: names = []
+            }
+            for name in names where Privileges.userID(name) == nil {
+                warn("edge[\(index)].trusted_users", "there is no user \(name.visible)")
+            }
+        }
+    }
+
     private mutating func lookAtPickupFolders() {
         for (index, edge) in file.values.edges.enumerated() {
             guard case .directory(let directory) = edge.type else { continue }
@@ -237,7 +200,7 @@ struct Inspection {
         warnOfSandbox(path, key)
     }
 
-    private mutating func warnOfSandbox(_ path: String, _ key: String) {
+    mutating func warnOfSandbox(_ path: String, _ key: String) {
         if let unit, !unit.mayWrite(path) {
             warn(
                 key,
@@ -377,23 +340,10 @@ struct Inspection {
         }
     }
 
-    /// Whether somebody may be listening there, to whom the service may speak.
-    private mutating func lookForSocket(_ path: String, _ key: String) {
-        var status = stat()
-        if stat(path, &status) != 0 {
-            let what = errno == ENOENT ? "\(path) is not there" : "\(user) cannot reach \(path): \(reason(errno))"
-            warn(key, "\(what): its mail waits until it is")
-        } else if status.st_mode & S_IFMT != S_IFSOCK {
-            error(key, "\(path) is no socket")
-        } else if access(path, W_OK) != 0 {
-            error(key, "\(user) may not speak to \(path): \(reason(errno))")
-        }
-    }
-
     private mutating func look(at relay: Configuration.Relay, _ key: String) {
         switch relay.type {
         case .mx, .blackhole, .smtp, .lmtp: return
-        case .lmtpSocket(let path): lookForSocket(path, "\(key).socket")
+        case .lmtpSocket(let path): lookForSocket(path, "\(key).socket", Self.mailWaits)
         case .maildir(let path): lookForWriting(path, "\(key).path")
         case .pipe(let pipe):
             let findings = pipe.findings(service: file.serviceUser, hasUnit: unit != nil, isRoot: isRoot)
@@ -402,7 +352,7 @@ struct Inspection {
                 if finding.isError { error(place, finding.text) } else { warn(place, finding.text) }
             }
         case .http(let server):
-            if let socket = server.socket { lookForSocket(socket, "\(key).socket") }
+            if let socket = server.socket { lookForSocket(socket, "\(key).socket", Self.mailWaits) }
             guard let file = server.trustFile else { return }
             do throws(TLSError) { _ = try TLSClientContext(verifies: true, trustFile: file) } catch {
                 self.error("\(key).trust_file", "\(error)")

@@ -30,6 +30,7 @@ struct PipeHelperCommand: ParsableCommand {
         let own = geteuid()
         let helper = PipeHelper(
             listener: listener.descriptor, lifeline: inherited ? STDIN_FILENO : nil,
+            limit: PipeSettings.mostProcesses,
             mayAsk: { $0 == 0 || $0 == own || $0 == permits.service },
             judge: { pipe in
                 let verdict = permits.judge(pipe)

@@ -57,7 +57,7 @@ struct QueueRebuild: ParsableCommand {
         case .superblockRepaired(let what), .journalFailed(let what), .checkpointFailed(let what),
             .leftover(let what):
             what
-        case .journalRecovered, .diskFull, .diskRoom: nil
+        case .journalRecovered, .diskFull, .diskRoom, .receiptsForgotten: nil
         }
     }
 }

@@ -118,7 +118,7 @@ func writeAll(_ octets: ArraySlice<UInt8>) {
     while !rest.isEmpty {
         let count = rest.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
         if count < 0, errno == EINTR { continue }
-        guard count > 0 else { exit(ExitStatus.system.rawValue) }
+        guard count > 0 else { exit(ExitStatus.inputOutput.rawValue) }
         rest = rest.dropFirst(count)
     }
 }

@@ -10,6 +10,8 @@ import SlimtaQueue
 /// Where mail comes in now.
 struct RunningEdges {
     private var edges: [String: any Edge] = [:]
+    /// Those that a reload has ended, which may have sessions left: a stop waits for them too.
+    private var ended: [any Edge] = []
     private let submissions: any Submissions & SubmissionStates
     private let queue: any LocalQueue
     private let ground: Ground
@@ -25,11 +27,16 @@ struct RunningEdges {
 
     subscript(name: String) -> (any Edge)? { edges[name] }
 
-    private var all: [any Edge] { Array(edges.values) }
+    private var all: [any Edge] { Array(edges.values) + ended }
 
     /// Carries out `plan`, with what `world` says of edges. Sessions go on under what they began with.
     mutating func apply(_ plan: EdgePlan, _ world: World, _ listeners: Listeners) async {
-        for name in plan.ends { await edges.removeValue(forKey: name)?.drain() }
+        ended.removeAll { $0.sessionCount == 0 }
+        for name in plan.ends {
+            guard let edge = edges.removeValue(forKey: name) else { continue }
+            await edge.drain()
+            ended.append(edge)
+        }
         // Nobody is served by an edge for others: an address that moves is left before it is entered.
         for step in plan.steps {
             let edge = await take(world.settings(of: step.edge, queue), step.edge.name)

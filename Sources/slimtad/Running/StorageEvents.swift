@@ -41,6 +41,8 @@ extension Logger {
                 metadata: ["lacks": "\(lacks)", "free": "\(free)", "inodes": "\(Self.count(inodes))"])
         case .diskRoom(let free, let inodes):
             notice("disk has room again", metadata: ["free": "\(free)", "inodes": "\(Self.count(inodes))"])
+        case .receiptsForgotten(let limit):
+            warning("submissions are forgotten before their time", metadata: ["limit": "\(limit)"])
         case .leftover(let path):
             warning("a file that is not needed could not be deleted", metadata: ["path": "\(path)"])
         }

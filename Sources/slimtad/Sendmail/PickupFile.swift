@@ -33,7 +33,7 @@ final class PickupFile {
                 default: ""
                 }
             throw Failure(
-                number == EMFILE || number == ENFILE ? .system : .cannotCreate,
+                .cannotCreate,
                 "slimtad does not run, and no mail can be left in \(folder) until it does: "
                     + "\(String(cString: strerror(number)))\(remedy)")
         }

@@ -43,7 +43,7 @@ struct SendmailSession {
             case .discardContent: abandon()
             case .ask(.end(let submission)): machine.answered(.reply(end(submission)), into: &output)
             case .ask: machine.answered(.goOn, into: &output)
-            case .startTLS: throw Failure(.software, "a session without TLS began it")
+            case .startTLS: preconditionFailure("TLS where none is offered")
             case .close(let reason):
                 abandon()
                 try write()
@@ -74,7 +74,7 @@ struct SendmailSession {
     private static func reply(_ failure: Failure) -> Reply {
         let text = failure.message.visible
         switch failure.status {
-        case .temporary, .inputOutput, .cannotCreate, .system: return Reply(451, .init(4, 3, 0), text)
+        case .temporary, .inputOutput, .cannotCreate: return Reply(451, .init(4, 3, 0), text)
         default: return Reply(554, .init(5, 3, 0), text)
         }
     }

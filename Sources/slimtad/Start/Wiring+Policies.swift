@@ -27,8 +27,11 @@ extension Configuration {
 }
 
 extension SpamAssassinSettings {
+    /// How many messages are shown to spamd at once: it has five processes if nobody says otherwise, and some more wait there.
+    private static let mostAtOnce = 10
+
     fileprivate func policy(group: any EventLoopGroup, logger: Logger) throws -> SpamAssassinPolicy {
-        let exchange = OneShotExchange(with: try to.socketAddress, group: group)
+        let exchange = OneShotExchange(with: try to.socketAddress, atOnce: Self.mostAtOnce, group: group)
         let settings = SpamAssassinPolicy.Settings(
             timeout: timeout, failsClosed: onFailure == .tempfail, addsFields: addFields, rejectFrom: rejectFrom,
             holdFrom: holdFrom, largest: maxSize)
@@ -36,7 +39,7 @@ extension SpamAssassinSettings {
             await exchange.run(
                 question.octets, then: { try await question.rest?.next(65_536) }, limit: SpamVerdict.limit,
                 timeout: question.timeout
-            ).mapError { .init($0.description) }
+            ).mapError { .init($0.description, isOverload: $0.isOverload) }
         }
     }
 }

@@ -37,7 +37,7 @@ extension Configuration {
             return .directory(
                 DirectoryEdgeSettings(
                     submission: submission, path: directory.path, owners: directory.ownerLogin ? owners : nil,
-                    settle: directory.settle))
+                    settle: directory.settle, expire: self.queue.expire))
         }
     }
 
@@ -84,7 +84,7 @@ extension Configuration {
                 leastRate: limits.leastRate, stallTimeout: TimeAmount(limits.stallTimeout)),
             dataTimeout: limits.dataTimeout.map { TimeAmount($0) },
             handshakeTimeout: TimeAmount(limits.handshakeTimeout))
-        settings.proxies = access.proxyProtocol
+        (settings.proxies, settings.serverNames) = (access.proxyProtocol, http.serverNames)
         (settings.commands, settings.errors) = (limits.commands, limits.errors)
         return settings
     }

@@ -63,6 +63,7 @@ final class HTTPEdgeSession {
                 JSONResource(version: "1", messageSize: Self.messageLimit), SendmailResource(),
                 MessageResource(path: "/"),
             ])
+        settings.serverNames = ["x"]
         // Each request of an input is to be answered.
         (settings.commands, settings.errors) = (.max, .max)
         sessions = HTTPSessions(

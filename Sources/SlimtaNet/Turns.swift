@@ -1,10 +1,10 @@
-// How many commands of one relay run at once: the others wait in turn, which costs no attempt. Used by PipeRelay.
+// How many do something at once: the others wait in turn. Used by PipeRelay for its commands, and by OneShotExchange.
 
-import NIOCore
-import Synchronization
+internal import NIOCore
+internal import Synchronization
 
 /// Turns, first come, first served. Safe to use from anywhere.
-final class PipeTurns: Sendable {
+package final class Turns: Sendable {
     private struct State {
         var free: Int
         var waiting = CircularBuffer<(id: UInt64, turn: CheckedContinuation<Bool, Never>)>()
@@ -15,10 +15,14 @@ final class PipeTurns: Sendable {
 
     private let state: Mutex<State>
 
-    init(_ count: Int) { state = Mutex(State(free: count)) }
+    /// - Parameter count: how many have one at once.
+    package init(_ count: Int) { state = Mutex(State(free: count)) }
+
+    /// How many wait for one.
+    package var waitingCount: Int { state.withLock { $0.waiting.count } }
 
     /// Does something in turn; nil: the task was cancelled before it had one.
-    func take<Value: Sendable>(_ body: @Sendable () async -> Value) async -> Value? {
+    package func take<Value: Sendable>(_ body: @Sendable () async -> Value) async -> Value? {
         let id = state.withLock { state in
             state.last += 1
             return state.last
