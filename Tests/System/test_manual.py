@@ -202,6 +202,29 @@ def test_certificate_that_is_refused(typist):
     assert not logs_in(machine, "127.0.0.1", "bob")
 
 
+def test_changes_of_a_user(typist):
+    """Disabled and back, for a time, a password for one application, a certificate: without a reload."""
+    machine, passwd = typist.machine, "slimtad passwd alice"
+
+    def change(words, may, password=PASSWORD, **options):
+        printed = typist.type(passwd, f"slimtad passwd {words} carol", **options)
+        wait_until(lambda: logs_in(machine, "127.0.0.1", "carol", password) == may, what=f"logins after {words!r}")
+        return printed
+
+    change("", True, stdin=PASSWORD + "\n")
+    change("--disable", False)
+    change("--enable", True)
+    change("--expires 2001-01-31", False)
+    change("--expires never", True)
+    for_phone = typist.type(passwd, "slimtad passwd --app phone --networks 127.0.0.0/8,::1/128 carol").splitlines()[0]
+    wait_until(lambda: logs_in(machine, "127.0.0.1", "carol", for_phone), what="a login with the password of the phone")
+    assert "phone" in typist.type(passwd, "slimtad passwd --list")
+    change("--app phone --delete", False, for_phone)
+    assert "certificate" in change("--certificate /etc/slimta/tls/mine.pem", True)
+    change("--certificate /etc/slimta/tls/mine.pem --delete", True)
+    change("--delete", False)
+
+
 # Rules
 
 
