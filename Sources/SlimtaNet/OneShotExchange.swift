@@ -67,7 +67,7 @@ package struct OneShotExchange: Sendable {
             if waited >= timeout, !hasAnswered {
                 return .failure(Failure(description: "no answer in time to those before"))
             }
-            if waited > self.patience {
+            if hasAnswered, waited > self.patience {
                 return .failure(Failure(description: "too many ask at once", isOverload: true))
             }
             let result = await self.runInTurn(octets, then: next, limit: limit, timeout: timeout)

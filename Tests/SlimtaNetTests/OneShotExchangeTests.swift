@@ -12,6 +12,7 @@ import Testing
     /// How many are connected, and whether they are to be answered.
     private struct Crowd {
         var (now, most, all) = (0, 0, 0)
+        var isOpen = false
     }
 
     private static func ask(_ exchange: OneShotExchange, timeout: Duration = .seconds(60)) async -> String {
@@ -20,6 +21,10 @@ import Testing
         case .success(let answer): return String(buffer: answer)
         case .failure(let failure): return failure.isOverload ? "overload" : failure.description
         }
+    }
+
+    private func until(_ condition: () -> Bool) async throws {
+        while !condition() { try await Task.sleep(for: .milliseconds(1)) }
     }
 
     @Test func someAtOnceAndTheOthersInTurn() async throws {
@@ -44,5 +49,28 @@ import Testing
         }
         #expect(answers == Array(repeating: "answer", count: 6))
         #expect(crowd.withLock { $0.most == 2 && $0.all == 6 })
+    }
+
+    /// - Parameter answer: of the first; the second waits for that, and has no patience.
+    @Test(arguments: [("answer", "overload"), ("", "no answer in time to those before")])
+    func whoHasWaitedTooLong(_ answer: String, _ second: String) async throws {
+        let crowd = Mutex(Crowd())
+        let server = try LyingServer { connection, _ in
+            crowd.withLock { $0.all += 1 }
+            while crowd.withLock({ !$0.isOpen }) { usleep(1000) }
+            connection.send(answer)
+        }
+        defer { server.stop() }
+        let exchange = OneShotExchange(
+            with: server.address, atOnce: 1, patience: .zero, group: MultiThreadedEventLoopGroup.singleton)
+        async let one = Self.ask(exchange)
+        try await until { crowd.withLock { $0.all == 1 } }
+        async let two = Self.ask(exchange, timeout: .milliseconds(1))
+        try await until { exchange.waitingCount == 1 }
+        try await Task.sleep(for: .milliseconds(2))
+        crowd.withLock { $0.isOpen = true }
+        #expect(await one == answer)
+        #expect(await two == second)
+        #expect(crowd.withLock { $0.all } == 1)
     }
 }

@@ -281,28 +281,6 @@ func makeReceipt(
         await storage.close()
     }
 
-    /// The operator is told, once, and at the start again.
-    @Test func whatIsTooMuchIsTold() async throws {
-        var storage = try storage()
-        let text = String(repeating: "x", count: Receipt.ownerOctets / 8)
-        for number in 0..<10 {
-            let envelope = makeEnvelope()
-            let receipt = makeReceipt(
-                number, of: [envelope], expires: .now() + .seconds(1000 + number), answer: text)
-            try await storage.commit(
-                QueueCommit(
-                    accepted: [.init(envelope, due: someDue)], message: makeMessage("text"), receipts: [receipt]))
-        }
-        #expect(events.all == [.receiptsForgotten(.owner)])
-        storage.halt()
-        storage = try self.storage()
-        #expect(events.all == [.receiptsForgotten(.owner), .receiptsForgotten(.owner)])
-        for number in 0..<10 {
-            #expect(try await (storage.receipt(for: makeReceipt(number).key) != nil) == (number > 2), "\(number)")
-        }
-        await storage.close()
-    }
-
     /// All mail is delivered, and what is left is receipts: they are kept, and each start finds them.
     @Test func theyOutliveTheirMail() async throws {
         var storage = try storage()
