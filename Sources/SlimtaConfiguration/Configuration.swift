@@ -176,6 +176,14 @@ extension Configuration {
             }
         }
 
+        /// Whether its logins are users of this machine, and not those of `[auth]`.
+        package var isLocal: Bool {
+            switch type {
+            case .smtp, .http: false
+            case .sendmail, .directory: true
+            }
+        }
+
         /// Whether nobody but this machine can connect to it.
         package var isLoopbackOnly: Bool { listen.allSatisfy(\.isLoopback) }
 
