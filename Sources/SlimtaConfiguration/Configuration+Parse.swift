@@ -254,7 +254,9 @@ extension Configuration.Auth {
     private mutating func read(dovecot section: Section, _ table: Section) {
         let what = "where Dovecot's service auth listens, such as \"unix:/run/dovecot/auth-client\""
         dovecot = section.required("socket", what)?
-            .text("\"unix:/path\", \"address:port\", \"[v6]:port\" or \"localhost:port\"", ServiceAddress.init)
+            .text(
+                "\"unix:/path\", or a port of this machine such as \"127.0.0.1:12345\": passwords go there in clear"
+            ) { ServiceAddress($0).flatMap { $0.isOfThisMachine ? $0 : nil } }
         section.refuseUnknownKeys()
         guard table.isSound("backends", "dovecot") else { return }
         let isAsked = backends.contains(.dovecot)

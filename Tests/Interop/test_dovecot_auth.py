@@ -173,6 +173,11 @@ def test_senders(slimtad):
         client.login("bound@example.com", SECRET)
         assert client.mail("other@example.com")[0] in (550, 553)
         assert client.mail("any@list.example.com")[0] == 250
+    # Dovecot says nothing of this one: it is itself, and not anybody.
+    with session(slimtad) as client:
+        client.login("maria@example.com", SECRET)
+        assert client.mail("other@example.com")[0] == 553
+        assert client.mail("maria@example.com")[0] == 250
 
 
 def test_the_login_is_dovecots(slimtad):

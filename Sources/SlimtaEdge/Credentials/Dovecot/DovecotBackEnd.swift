@@ -128,9 +128,10 @@ private final class DovecotExchange: BackEndExchange {
     private static func verdict(_ answer: DovecotAnswer) -> CredentialVerdict {
         switch answer {
         case .right(let login, let senders):
-            // An empty list says that it may send as nobody: without any entry it would be anybody.
-            let entries = senders.map { $0.isEmpty ? [""] : $0 } ?? []
-            return .right(AuthenticatedUser(login: login, senders: entries))
+            // Whoever has no list may send as itself; what else it may, [[senders]] says.
+            let entries = senders ?? [login].filter { Mailbox(parsing: $0) != nil }
+            // Without any entry it would be anybody.
+            return .right(AuthenticatedUser(login: login, senders: entries.isEmpty ? [""] : entries))
         case .wrong: return .wrong
         case .refused(let reason): return .refused(reason)
         case .unavailable(let reason): return .unavailable(reason)
