@@ -89,8 +89,26 @@ def test_a_line_is_mended_by_its_own_user(slimtad):
     slimtad.add_user()
     with slimtad.users.open("a") as users:
         users.write("dave:plain text\n")
-    assert passwd(slimtad, "dave").returncode == OK
+    # Nothing of such a line is kept: who could send as somebody is not to send as anybody now.
+    before = slimtad.users.read_bytes()
+    refused = passwd(slimtad, "dave")
+    assert refused.returncode == CONFIGURATION and "--senders" in refused.stderr
+    assert slimtad.users.read_bytes() == before
+    assert passwd(slimtad, "dave", "--senders", "dave@x.test").returncode == OK
     assert names(slimtad) == [LOGIN, "dave"]
+
+
+def test_an_empty_list_is_not_all(slimtad):
+    """As of a variable that is not set."""
+    slimtad.add_user()
+    before = slimtad.users.read_bytes()
+    for arguments in (["--senders", ""], ["--senders", ","], ["--app", "x", "--networks", ""],
+                      ["--app", "x", "--networks", ","]):
+        result = passwd(slimtad, LOGIN, *arguments)
+        assert result.returncode == USAGE and "* stands for all" in result.stderr
+        assert slimtad.users.read_bytes() == before
+    assert passwd(slimtad, LOGIN, "--app", "x", "--networks", "*").returncode == OK
+    assert passwd(slimtad, LOGIN, "--senders", "*").returncode == OK
 
 
 @pytest.mark.parametrize("name", [
@@ -154,7 +172,7 @@ def test_users_list(slimtad):
     assert result.returncode == OK
     assert result.stdout == "alice\ty\talice@x.test,@y.test\t\t\t\nbob\ty\t\t\t\t\n"
     found = json.loads(run_slimtad("users", "--config", slimtad.configuration, "--json").stdout)
-    other = {"hash": "y", "scram": [], "disabled": False, "expires": None, "applications": []}
+    other = {"hash": "y", "scram": [], "certificates": [], "disabled": False, "expires": None, "applications": []}
     assert found == [{"name": "alice", "senders": ["alice@x.test", "@y.test"]} | other,
                      {"name": "bob", "senders": []} | other]
     with slimtad.users.open("a") as users:

@@ -64,9 +64,29 @@ import Testing
         let hash = Self.hash.text
         let file = UsersFile("alice\nbob:plain\ncarol:\(hash):not an address\nok:\(hash)\nok:\(hash)\n")
         #expect(file.errors.map(\.line) == [1, 2, 3, 5])
-        #expect(file.users.keys.sorted() == ["ok"])
+        #expect(file.users.isEmpty)
         #expect(file.errors[1].description.contains("slimtad passwd bob"))
         #expect(!file.errors[1].description.contains("plain"))
+    }
+
+    /// An older line of a user counts no more when there is a newer one, whichever of the two is broken.
+    @Test func aBrokenLineRevivesNoOther() {
+        let (good, other) = ("a:\(Self.hash.text)", "ok:\(Self.hash.text)")
+        for broken in ["a:plain", "a:\(Self.hash.text):not an address", "a:\(Self.hash.text)::only=x", good] {
+            for lines in [[good, broken], [broken, good], [good, broken, good], [broken, good, good]] {
+                let file = UsersFile((lines + [other]).joined(separator: "\n"))
+                #expect(file.users.keys.sorted() == ["ok"], "\(lines)")
+                #expect(!file.errors.isEmpty && file.errors.allSatisfy { $0.name == "a" })
+            }
+        }
+    }
+
+    /// A list without an entry would restrict nothing. Before settings nothing stands for no list.
+    @Test(arguments: ["", ",", " ", ",,", ":", ",:disabled=yes", ", :disabled=yes"])
+    func listsOfNothing(list: String) {
+        let file = UsersFile("a:\(Self.hash.text):\(list)\n")
+        #expect(file.users.isEmpty && file.errors.count == 1, "\(list)")
+        #expect(UsersFile("a:\(Self.hash.text)::disabled=yes").users["a"]?.senders == [])
     }
 
     /// Files from Windows: with CRLF, and with a byte order mark. What is written keeps both.
