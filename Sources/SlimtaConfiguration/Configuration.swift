@@ -167,23 +167,6 @@ extension Configuration {
             if case .directory(let directory) = type { [directory.path] } else { listen.map(\.description) }
         }
 
-        /// Whether clients can be logins.
-        package var hasLogins: Bool {
-            switch type {
-            case .smtp, .http: access.auth != .off
-            case .sendmail: true
-            case .directory(let directory): directory.ownerLogin
-            }
-        }
-
-        /// Whether its logins are users of this machine, and not those of `[auth]`.
-        package var isLocal: Bool {
-            switch type {
-            case .smtp, .http: false
-            case .sendmail, .directory: true
-            }
-        }
-
         /// Whether nobody but this machine can connect to it.
         package var isLoopbackOnly: Bool { listen.allSatisfy(\.isLoopback) }
 

@@ -80,3 +80,13 @@ extension Configuration {
         return warnings
     }
 }
+
+extension Configuration.Edge {
+    /// Whether its logins are users of this machine, and not those of `[auth]`.
+    fileprivate var isLocal: Bool {
+        switch type {
+        case .smtp, .http: false
+        case .sendmail, .directory: true
+        }
+    }
+}

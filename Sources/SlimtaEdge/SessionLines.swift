@@ -89,7 +89,8 @@ struct SessionLines: Sendable {
         case .right(let user):
             if let backEnd = user.backEnd { fields["backend"] = "\(backEnd)" }
             if let app = user.app { fields["app"] = "\(app)" }
-            log(.debug, "authenticated", fields, login: nil, on: eventLoop)
+            // Which of a user's passwords is in use is seen nowhere else.
+            log(user.app == nil ? .debug : .info, "authenticated", fields, login: nil, on: eventLoop)
         case .wrong, .refused: log(.info, "authentication failed", fields, login: nil, on: eventLoop)
         case .unavailable: log(.info, "authentication could not be checked", fields, login: nil, on: eventLoop)
         }

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness.machine import IS_ROOT, SUBMISSIONS
+from harness.machine import IS_ROOT, SUBMISSION, SUBMISSIONS
 from harness.slimtad import CONFIGURATION, LOGIN, NOT_PERMITTED, OK, PASSWORD, USAGE, run_slimtad
 
 
@@ -215,7 +215,8 @@ def test_fold_case(make_slimtad):
 
 
 def test_no_password_stays_in_memory(make_slimtad):
-    """After a login the daemon's memory has the password nowhere, as a core dump would show it. What arrived is base64."""
+    """After a login the daemon's memory has the password nowhere, as a core dump would show it, while sessions are open or
+    not. What arrived is base64."""
     slimtad = make_slimtad().start()
     secret = "Vq7-nobody-else-has-this-password"
     slimtad.add_user("secret", secret)
@@ -223,6 +224,18 @@ def test_no_password_stays_in_memory(make_slimtad):
     for _ in range(3):
         assert can_log_in(slimtad, "secret", secret)
         assert not can_log_in(slimtad, "secret", secret + "?")
+    context = slimtad.certificate.trusting_context()
+    open_sessions = []
+    for mechanism, password in [("PLAIN", secret), ("LOGIN", secret), ("PLAIN", secret + "?"), ("LOGIN", secret + "?")]:
+        client = smtplib.SMTP(slimtad.address, SUBMISSION, timeout=20)
+        open_sessions.append(client)
+        client.starttls(context=context)
+        client.ehlo()
+        client.user, client.password = "secret", password
+        try:
+            client.auth(mechanism, getattr(client, f"auth_{mechanism.lower()}"))
+        except smtplib.SMTPAuthenticationError:
+            assert password != secret
     pid = slimtad.process.pid
     try:
         memory = open(f"/proc/{pid}/mem", "rb", buffering=0)
@@ -245,6 +258,8 @@ def test_no_password_stays_in_memory(make_slimtad):
                     found.append(line.strip())
     assert looked > 1 << 20
     assert not found, found
+    for client in open_sessions:
+        client.quit()
 
 
 def test_tables_on_a_terminal_show_what_hides(make_slimtad):

@@ -18,6 +18,7 @@ private struct Saying: CredentialBackEnd {
     var verdict: CredentialVerdict? = .wrong
     var known: [String: SCRAMKeys] = [:]
     var exchange: Holding?
+    var barred: Set<String> = []
 
     func mechanisms(on facts: AuthenticationFacts) -> Set<SASLMechanism> { serves }
 
@@ -30,6 +31,8 @@ private struct Saying: CredentialBackEnd {
     func keys(of login: String, _ hash: SCRAMHash, _ facts: AuthenticationFacts) async -> SecretAnswer<SCRAMKeys> {
         known[login].map { .known($0, AuthenticatedUser(login: login)) } ?? .unknown
     }
+
+    func bars(_ login: String) -> Bool { barred.contains(login) }
 
     func begin(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> (any BackEndExchange)? { exchange }
 }
@@ -136,6 +139,43 @@ private final class Holding: BackEndExchange {
         #expect(backEnds([Saying(name: "a")], binding: .require).mechanisms(on: tls) == plus + [.plain, .login])
         #expect(backEnds([Saying(name: "a", serves: [.login])]).mechanisms(on: tls) == [.login])
         #expect(backEnds([]).mechanisms(on: tls) == [])
+    }
+
+    // MARK: Who may not log in
+
+    /// Only who bars it says what is wrong; nobody else lets it in, whoever comes first and whatever he calls it.
+    @Test func whoIsBarredIsInByNobody() async {
+        let right = Saying(name: "b", verdict: .right(Self.user))
+        let barring = Saying(name: "a", barred: ["U"])
+        let telling = Saying(name: "a", verdict: .refused("disabled"), barred: ["U"])
+        for all in [[barring, right], [right, barring]] { #expect(await plain(all).result == .wrong) }
+        for all in [[telling, right], [right, telling]] { #expect(await plain(all).result == .refused("disabled")) }
+        // By the name that the back end has for it, and where who bars it serves no such mechanism.
+        #expect(await plain([Saying(name: "a", barred: ["u"]), right]).result == .wrong)
+        #expect(await plain([Saying(name: "a", serves: [], barred: ["U"]), right]).result == .wrong)
+        #expect(await plain([Saying(name: "a", barred: ["other"]), right]).result == .right(Self.user.known(to: "b")))
+    }
+
+    @Test func whoIsBarredHasNoKeys() async {
+        let keys = SCRAMKeys(password: "p".utf8, .sha256, iterations: 5000)
+        let barring = Saying(name: "a", barred: ["u"])
+        let holding = Holding([.challenge(Array("one".utf8)), .verdict(.right(Self.user))])
+        for other in [Saying(name: "b", known: ["u": keys]), Saying(name: "d", exchange: holding)] {
+            let (exchange, outcome) = await begin([barring, other])
+            #expect(challenge(outcome).hasSuffix(",i=4096"), "invented")
+            #expect(await step(exchange, .response(octets("c=biws,r=abc,p=AAAA"))).result == .wrong)
+        }
+        #expect(holding.heard == [])
+        // Dovecot may know the login by another name.
+        let (exchange, _) = await begin([
+            Saying(name: "a", barred: ["other"]),
+            Saying(
+                name: "d",
+                exchange: Holding([
+                    .challenge(Array("one".utf8)), .verdict(.right(AuthenticatedUser(login: "other"))),
+                ])),
+        ])
+        #expect(await step(exchange, .response(octets("proof"))).result == .wrong)
     }
 
     // MARK: Secrets, and who holds the exchange

@@ -191,10 +191,16 @@ import Testing
         let backend = FileCredentials(file, checks: checks)
         #expect(await check(backend, "alice", "geheim") == right("alice"))
         #expect(atOnce(backend, "alice", "geheim") == right("alice"))
-        // What is not that login with that password is hashed, and so is the same with another reading of the file.
+        // What is not that login with that password is hashed, and so is the same when the file has another hash. Others in the
+        // file are no reason.
         #expect(atOnce(backend, "alice", "falsch") == nil)
         #expect(atOnce(backend, "bob", "geheim") == nil)
-        backend.replace(file, foldsCase: false)
+        var changed = file
+        changed.set("bob", hash: PasswordHash(hashing: "geheim".utf8), senders: nil)
+        backend.replace(changed, foldsCase: false)
+        #expect(atOnce(backend, "alice", "geheim") == right("alice"))
+        changed.set("alice", hash: PasswordHash(hashing: "geheim".utf8), senders: nil)
+        backend.replace(changed, foldsCase: false)
         #expect(atOnce(backend, "alice", "geheim") == nil)
         await checks.shutdown()
     }
@@ -206,6 +212,51 @@ import Testing
         #expect(await check(backend, "alice", "neu") == right("alice"), "although it was wrong a moment ago")
         backend.replace(users(("bob", "neu")), foldsCase: false)
         #expect(await check(backend, "alice", "neu") == .wrong)
+        await checks.shutdown()
+    }
+
+    /// A password that was wrong a moment ago, and is one of the user's now, beside the one that was not changed.
+    @Test func aNewPasswordOfAnApplication() async throws {
+        var file = users(("alice", "geheim"))
+        let backend = FileCredentials(file, checks: checks)
+        let (password, kept) = AppPassword.make("phone", networks: [])
+        let text = String(decoding: password, as: UTF8.self)
+        for _ in 0..<2 { #expect(await check(backend, "alice", text) == .wrong) }
+        var alice = try #require(file.users["alice"])
+        alice.apps = [kept]
+        file.set("alice", alice)
+        backend.replace(file, foldsCase: false)
+        #expect(await check(backend, "alice", text) == .right(AuthenticatedUser(login: "alice", app: "phone")))
+        await checks.shutdown()
+    }
+
+    /// SCRAM learns of who has logged in, and not of who may not.
+    @Test func whoLearns() async {
+        let learned = Mutex<[String]>([])
+        let observer = FileCredentials.Observer(learn: { login, _, _ in learned.withLock { $0.append(login) } })
+        var file = users(("alice", "geheim"), ("bob", "geheim"))
+        var bob = UsersFile.User(hash: PasswordHash(hashing: "geheim".utf8), senders: [])
+        bob.isDisabled = true
+        file.set("bob", bob)
+        let backend = FileCredentials(file, checks: checks, observer: observer)
+        #expect(await check(backend, "bob", "geheim") == .refused("This login is disabled"))
+        #expect(await check(backend, "alice", "falsch") == .wrong)
+        #expect(await check(backend, "alice", "geheim") == right("alice"))
+        #expect(learned.withLock { $0 } == ["alice"])
+        await checks.shutdown()
+    }
+
+    /// Who is disabled, has expired or has a line that is not understood: no other back end lets it in.
+    @Test(arguments: [false, true]) func whoIsBarred(foldsCase: Bool) async {
+        let hash = PasswordHash(hashing: "x".utf8).text
+        let backend = FileCredentials(
+            UsersFile(
+                "ok:\(hash)\noff:\(hash)::disabled=yes\nold:\(hash)::expires=2020-01-01\nBad:\(hash):no entry\n"
+                    + "two:\(hash)\ntwo:\(hash)\nlater:\(hash)::expires=2999-01-01\n"),
+            foldsCase: foldsCase, checks: checks)
+        #expect(["ok", "later", "nobody", ""].allSatisfy { !backend.bars($0) })
+        #expect(["off", "old", "Bad", "two"].allSatisfy { backend.bars($0) })
+        #expect(["OFF", "bad", "BAD"].allSatisfy { backend.bars($0) == foldsCase })
         await checks.shutdown()
     }
 
@@ -314,21 +365,31 @@ import Testing
 }
 
 @Suite struct VerifiedLoginsTests {
+    private static let hash = PasswordHash(hashing: "geheim".utf8)
+
     @Test func itHoldsForItsLifetimeHoweverOftenItIsUsed() throws {
         let logins = VerifiedLogins(lifetime: .seconds(300))
         let start = ContinuousClock.now
-        let digest = logins.digest("alice", SecretOctets("geheim".utf8))
+        let digest = logins.digest("alice", Self.hash, SecretOctets("geheim".utf8))
+        let other = logins.digest("alice", Self.hash, SecretOctets("falsch".utf8))
         #expect(!logins.isVerified("alice", digest, now: start))
         logins.verified("alice", digest, now: start)
         #expect(logins.isVerified("alice", digest, now: start + .seconds(299)))
         #expect(!logins.isVerified("alice", digest, now: start + .seconds(300)))
-        #expect(!logins.isVerified("alice", logins.digest("alice", SecretOctets("falsch".utf8)), now: start))
+        logins.verified("alice", digest, now: start)
+        #expect(!logins.isVerified("alice", other, now: start))
+        logins.keep { $0 != "alice" }
+        #expect(!logins.isVerified("alice", digest, now: start))
     }
 
-    @Test func loginAndPasswordDoNotRunTogether() {
+    /// Neither do they run together, nor is a password verified for another hash.
+    @Test func whatADigestIsOf() {
         let logins = VerifiedLogins(lifetime: .seconds(300))
-        let (a, b) = (logins.digest("ab", SecretOctets("c".utf8)), logins.digest("a", SecretOctets("bc".utf8)))
-        #expect(a.prefix != b.prefix)
+        let other = PasswordHash(hashing: "geheim".utf8)
+        let digests = [
+            ("ab", Self.hash, "c"), ("a", Self.hash, "bc"), ("a", nil, "bc"), ("a", other, "bc"),
+        ].map { logins.digest($0, $1, SecretOctets($2.utf8)).prefix }
+        #expect(Set(digests).count == 4)
     }
 }
 

@@ -12,7 +12,7 @@ import Synchronization
 /// does, and one could not be asked, nobody knows: the client is to try again later, and not to be asked for another
 /// password. Where a mechanism needs to know the user's secret and nobody does, a back end that holds exchanges itself may
 /// go on with this one; and if that knows no such user either, the exchange goes on with invented keys, and fails where a
-/// wrong password does.
+/// wrong password does. Of a user whom one of them bars nobody but that one is asked.
 final class AuthenticationDialogue: AuthenticationExchange {
     typealias Step = SMTPServerMachine.AuthenticationStep
 
@@ -26,7 +26,7 @@ final class AuthenticationDialogue: AuthenticationExchange {
         /// nil: the exchange has not begun, it is over, or a step is being taken.
         var holder: Holder?
         var mechanism = SASLMechanism.plain
-        /// What the client said first, for a back end that goes on with the exchange.
+        /// What the client said first, for a back end that goes on with the exchange. Of SCRAM alone, which says no secret.
         var opening: SecretOctets?
         /// Who has logged in if the client proves it.
         var user: AuthenticatedUser?
@@ -73,14 +73,14 @@ final class AuthenticationDialogue: AuthenticationExchange {
         case .begin(let mechanism, let response, let listed):
             let server = SASLServer.begin(mechanism, context: backEnds.context(listed: listed, facts))
             state.withLock { state in
-                (state.mechanism, state.opening) = (mechanism, response)
+                (state.mechanism, state.opening) = (mechanism, mechanism.scram == nil ? nil : response)
                 state.end = .now + Self.longest
             }
             if let outcome = await beginAtBackEnd(mechanism, response) { return outcome }
             return await received(response, server)
         case .response(let response):
             let (holder, end) = state.withLock { state in
-                state.opening = state.opening ?? response
+                if state.mechanism.scram != nil { state.opening = state.opening ?? response }
                 return (state.takeHolder(), state.end)
             }
             guard let holder, end > .now else {
@@ -144,34 +144,44 @@ final class AuthenticationDialogue: AuthenticationExchange {
         let facts = facts
         switch question {
         case .password(let credentials):
-            return await judge(server) { await $0.check(credentials, facts) }
+            return await judge(server, credentials.login) { await $0.check(credentials, facts) }
         case .token(let login, let token):
-            return await judge(server) { await $0.check(token: token, login: login, facts) }
+            return await judge(server, login) { await $0.check(token: token, login: login, facts) }
         case .certificate(let authorization):
-            return await judge(server) { await $0.checkCertificate(authorization: authorization, facts) }
+            return await judge(server, authorization) {
+                await $0.checkCertificate(authorization: authorization, facts)
+            }
         case .keys(let login, let hash):
-            return await find(server, { await $0.keys(of: login, hash, facts) }, answer: { .keys($0) })
+            return await find(server, login, { await $0.keys(of: login, hash, facts) }, answer: { .keys($0) })
         case .secret(let login):
-            return await find(server, { await $0.secret(of: login, facts) }, answer: { .secret($0) })
+            return await find(server, login, { await $0.secret(of: login, facts) }, answer: { .secret($0) })
         }
     }
 
-    /// Those that serve the mechanism here.
-    private var asked: [any CredentialBackEnd] {
+    /// Those that serve the mechanism here, and may let the login in.
+    private func asked(about login: String?) -> [any CredentialBackEnd] {
         let mechanism = state.withLock { $0.mechanism }
-        return backEnds.all.filter { $0.mechanisms(on: facts).contains(mechanism) }
+        let served = backEnds.all.filter { $0.mechanisms(on: facts).contains(mechanism) }
+        guard let login, isBarred(login) else { return served }
+        return served.filter { $0.bars(login) }
     }
+
+    /// Whether somebody knows it as a user who may not log in.
+    private func isBarred(_ login: String) -> Bool { backEnds.all.contains { $0.bars(login) } }
 
     /// Is it right? The first that says so is believed.
     private func judge(
-        _ server: SASLServer, _ question: @escaping @Sendable (any CredentialBackEnd) async -> CredentialVerdict
+        _ server: SASLServer, _ login: String?,
+        _ question: @escaping @Sendable (any CredentialBackEnd) async -> CredentialVerdict
     ) async -> AuthenticationOutcome {
         var server = server
         var failure: String?
-        for backEnd in asked {
+        for backEnd in asked(about: login) {
             let late = CredentialVerdict.unavailable(backEnd.lateness)
             switch await answer(within: backEnd.timeout, else: late, { await question(backEnd) }) {
             case .right(let user):
+                // The back end may know the login by another name than the client's.
+                guard !isBarred(user.login) else { return await follow(server.answered(.wrong), server) }
                 state.withLock { $0.user = user.known(to: backEnd.name) }
                 return await follow(server.answered(.right(login: user.login)), server)
             case .refused(let reason):
@@ -186,12 +196,13 @@ final class AuthenticationDialogue: AuthenticationExchange {
 
     /// What is it? The first that knows is believed.
     private func find<Secret: Sendable>(
-        _ server: SASLServer, _ question: @escaping @Sendable (any CredentialBackEnd) async -> SecretAnswer<Secret>,
+        _ server: SASLServer, _ login: String,
+        _ question: @escaping @Sendable (any CredentialBackEnd) async -> SecretAnswer<Secret>,
         answer make: (Secret?) -> SASLAnswer
     ) async -> AuthenticationOutcome {
         var server = server
         var failure: String?
-        for backEnd in asked {
+        for backEnd in asked(about: login) {
             let late = SecretAnswer<Secret>.unavailable(backEnd.lateness)
             switch await answer(within: backEnd.timeout, else: late, { await question(backEnd) }) {
             case .known(let secret, let user):
@@ -217,7 +228,9 @@ final class AuthenticationDialogue: AuthenticationExchange {
     private func beginAtBackEnd(
         _ mechanism: SASLMechanism, _ response: SecretOctets?
     ) async -> AuthenticationOutcome? {
-        guard mechanism.isServerFirst, let first = asked.first, let (exchange, step) = await handOver(to: first) else {
+        guard mechanism.isServerFirst, let first = asked(about: nil).first,
+            let (exchange, step) = await handOver(to: first)
+        else {
             return nil
         }
         return follow(step, exchange, at: first)
@@ -247,6 +260,8 @@ final class AuthenticationDialogue: AuthenticationExchange {
         case .challenge(let challenge):
             state.withLock { $0.holder = .backEnd(backEnd, exchange) }
             return AuthenticationOutcome(.challenge(challenge))
+        case .verdict(.right(let user)) where isBarred(user.login):
+            return AuthenticationOutcome(.wrong, login: user.login)
         case .verdict(.right(let user)):
             return AuthenticationOutcome(.right(user.known(to: backEnd.name)), login: user.login)
         case .verdict(.wrong): return AuthenticationOutcome(.wrong)

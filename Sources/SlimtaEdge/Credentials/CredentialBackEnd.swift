@@ -35,6 +35,10 @@ package protocol CredentialBackEnd: Sendable {
     /// What is this user's password in clear? As for keys.
     func secret(of login: String, _ facts: AuthenticationFacts) async -> SecretAnswer<SecretOctets>
 
+    /// Is this a user who may not log in? Then nobody else is asked, and it is in by no back end: the name is the same user's
+    /// everywhere. Called on event loops: it must not wait.
+    func bars(_ login: String) -> Bool
+
     /// Begins an exchange of its own; nil: it does not hold this mechanism's. Asked only where nobody answers the questions
     /// above, and for SCRAM where nobody knows the login.
     func begin(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> (any BackEndExchange)?
@@ -61,6 +65,9 @@ extension CredentialBackEnd {
 
     /// Nobody's password is known.
     package func secret(of login: String, _ facts: AuthenticationFacts) async -> SecretAnswer<SecretOctets> { .unknown }
+
+    /// None is.
+    package func bars(_ login: String) -> Bool { false }
 
     /// None.
     package func begin(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> (any BackEndExchange)? { nil }

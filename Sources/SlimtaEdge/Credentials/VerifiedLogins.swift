@@ -7,8 +7,8 @@ import Synchronization
 
 /// Remembers for some minutes which password a login was verified with: as a keyed digest, never the password.
 ///
-/// It belongs to one reading of the users file and is dropped with it. Only right passwords are remembered, one for each
-/// user at most.
+/// The digest is of the hash too that the password was verified with: a user who has another one in the next reading of the
+/// users file is not verified. Only right passwords are remembered, one for each user at most.
 final class VerifiedLogins: Sendable {
     private struct Verified {
         let digest: KeyedDigest.Value
@@ -22,10 +22,10 @@ final class VerifiedLogins: Sendable {
     /// - Parameter lifetime: how long a verification holds; not prolonged by use.
     init(lifetime: Duration) { self.lifetime = lifetime }
 
-    /// What stands for a login and its password. Two readings of the users file have different ones.
-    func digest(_ login: String, _ password: SecretOctets) -> KeyedDigest.Value {
-        // A NUL between them: neither has one that counts, as crypt(3) takes none.
-        var message = Array(login.utf8) + [0]
+    /// What stands for a login, the hash that it has now (nil: there is no such user) and the password that it shows.
+    func digest(_ login: String, _ hash: PasswordHash?, _ password: SecretOctets) -> KeyedDigest.Value {
+        // A NUL between them: none has one that counts, as crypt(3) takes none.
+        var message = Array(login.utf8) + [0] + Array((hash?.text ?? "").utf8) + [0]
         message.reserveCapacity(message.count + password.count)
         password.withOctets { message.append(contentsOf: $0) }
         defer { message.wipe() }
@@ -48,4 +48,7 @@ final class VerifiedLogins: Sendable {
     func verified(_ login: String, _ digest: KeyedDigest.Value, now: ContinuousClock.Instant = .now) {
         verified.withLock { $0[login] = Verified(digest: digest, until: now + lifetime) }
     }
+
+    /// There is another reading of the users file: forgets who is no user any more.
+    func keep(_ isUser: (String) -> Bool) { verified.withLock { $0 = $0.filter { isUser($0.key) } } }
 }

@@ -384,6 +384,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             step,
             completion: here(context) { this, outcome in
                 if let context = this.context { this.lines.log(outcome, on: context.eventLoop) }
+                // What it has heard goes with it.
+                if case .challenge = outcome.result {} else { this.exchange = nil }
                 this.answered(.authentication(outcome.result))
             })
     }

@@ -125,14 +125,6 @@ extension EventCatalogue {
                 + "affected.",
             remedy: "Correct the line, or set the password again with `slimtad passwd`."),
         Entry(
-            "ceeb85584988d1415fbfe10f199fc755", "authenticated",
-            "A client has logged in as @SLIMTA_LOGIN@."),
-        Entry(
-            "0baa490c6dbed4821aab6287177791f4", "authentication failed",
-            "A client tried to log in as @SLIMTA_LOGIN@ with a wrong password, or there is no such user.",
-            remedy: "One of them is a typing error. Many from one address are somebody who guesses: block "
-                + "@SLIMTA_CLIENT@ in the firewall."),
-        Entry(
             "c193b575c8f742b7bede13b2f5e4b038", "users file was read again",
             "The users file @SLIMTA_FILE@ was changed, and its @SLIMTA_USERS@ users are in use. Nothing else was read."),
         Entry(

@@ -4,6 +4,14 @@ extension EventCatalogue {
     /// Part of ``entries``.
     static let entriesOfLogins: [Entry] = [
         Entry(
+            "ceeb85584988d1415fbfe10f199fc755", "authenticated",
+            "A client has logged in as @SLIMTA_LOGIN@. SLIMTA_APP, if it is there, names whose password it was."),
+        Entry(
+            "0baa490c6dbed4821aab6287177791f4", "authentication failed",
+            "A client tried to log in as @SLIMTA_LOGIN@ with a wrong password, or there is no such user.",
+            remedy: "One of them is a typing error. Many from one address are somebody who guesses: block "
+                + "@SLIMTA_CLIENT@ in the firewall."),
+        Entry(
             "7e4a77f5dfbe4029a883c2ec33a41309", "authentication cancelled",
             "The client has begun to log in as @SLIMTA_LOGIN@ and given up: @SLIMTA_REASON@.",
             remedy:

@@ -119,15 +119,19 @@ final class SCRAMLearning: Sendable {
         self.logger = logger
     }
 
-    /// Writes the keys that are wanting, unless the password has been changed meanwhile. Slow.
+    /// Writes the keys that are wanting, unless the password has been changed meanwhile. While somebody else changes the file
+    /// there is no waiting, for others wait for their passwords to be checked: the user's next login is another time. Slow.
     func learn(_ login: String, _ user: UsersFile.User, _ password: SecretOctets) {
         let auth = file.values.auth
         guard !auth.scramHashes.allSatisfy({ user.keys[$0] != nil }), !failed.withLock({ $0.contains(login) }) else {
             return
         }
-        let keys = auth.scramKeys(password, but: Set(user.keys.keys))
         do throws(Failure) {
-            let isLearned = try UsersFile.change(file, of: login) { (users) throws(Failure) -> Bool in
+            let lock: FileLock?
+            do throws(SystemError) { lock = try FileLock.ifFree(auth.users) } catch { throw Failure(error) }
+            guard let lock else { return }
+            let keys = auth.scramKeys(password, but: Set(user.keys.keys))
+            let isLearned = try UsersFile.change(file, of: login, under: lock) { (users) throws(Failure) -> Bool in
                 guard var now = users.users[login], now.hash == user.hash else { return false }
                 for key in keys where now.keys[key.hash] == nil { now.keys[key.hash] = key }
                 users.set(login, now)
