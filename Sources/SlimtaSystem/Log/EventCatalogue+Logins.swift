@@ -12,6 +12,11 @@ extension EventCatalogue {
             remedy: "One of them is a typing error. Many from one address are somebody who guesses: block "
                 + "@SLIMTA_CLIENT@ in the firewall."),
         Entry(
+            "c1f5e0b83a7d4d0e9d5b2a64f97308ce", "revocation list has ended, certificates of clients are refused",
+            "A list of revoked certificates in @SLIMTA_FILE@ has ended: what its authority has issued is not good until there "
+                + "is a new one. Clients that log in by certificate (EXTERNAL) cannot.",
+            remedy: "Put a new list into the file, behind the authority's certificate, and reload slimtad."),
+        Entry(
             "7e4a77f5dfbe4029a883c2ec33a41309", "authentication cancelled",
             "The client has begun to log in as @SLIMTA_LOGIN@ and given up: @SLIMTA_REASON@.",
             remedy:

@@ -223,7 +223,12 @@ struct Inspection {
                 names += facts.names
                 tell(facts, pair, certificateFile.key)
                 guard let secret else { continue }
-                _ = try Certificates.context(certificate: certificate, key: secret, tls)
+                let context = try Certificates.context(certificate: certificate, key: secret, tls)
+                guard let path = tls.clientCA, let end = context.revocationExpiry else { continue }
+                let expiry = Certificates.Expiry(
+                    path: path, time: Timestamp(milliseconds: end * 1000), isOfRevocations: true)
+                if let warning = expiry.warning(.now()) { warn("tls.client_ca", warning) }
+                tls.clientCA = nil
             } catch {
                 if error.code == .trust {
                     self.error("tls.client_ca", "\(user) needs certificates in PEM there: \(error)")
