@@ -165,7 +165,8 @@ install-files:
 	    sed -e 's|^listen = \["\[::\]|listen = ["127.0.0.1|' \
 	    -e '/^# \[\[edge]]$$/{N;/"sendmail"/{N;N;s/^# //;s/\n# /\n/g}}' etc/slimta.conf >"$(DESTDIR)$(SYSCONFDIR)/slimta.conf" && \
 	    chmod 644 "$(DESTDIR)$(SYSCONFDIR)/slimta.conf"; }
-	for unit in slimtad.service slimtad.socket slimtad-submissions.socket slimtad-pipe.socket slimtad-pipe.service; do \
+	for unit in slimtad.service slimtad.socket slimtad-submissions.socket slimtad-pipe.socket slimtad-pipe.service \
+	    slimtad-pam.socket slimtad-pam.service; do \
 	    sed 's,/usr/\(sbin\|libexec\)/slimtad,$(PREFIX)/\1/slimtad,g' systemd/$$unit >"$(DESTDIR)$(UNITDIR)/$$unit" && \
 	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit; done
 	install -D -m 644 systemd/slimtad.sysusers "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf"
@@ -191,6 +192,7 @@ uninstall:
 	    "$(DESTDIR)$(UNITDIR)/slimtad.service" \
 	    "$(DESTDIR)$(UNITDIR)/slimtad.socket" "$(DESTDIR)$(UNITDIR)/slimtad-submissions.socket" \
 	    "$(DESTDIR)$(UNITDIR)/slimtad-pipe.socket" "$(DESTDIR)$(UNITDIR)/slimtad-pipe.service" \
+	    "$(DESTDIR)$(UNITDIR)/slimtad-pam.socket" "$(DESTDIR)$(UNITDIR)/slimtad-pam.service" \
 	    "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf" "$(DESTDIR)/usr/lib/tmpfiles.d/slimtad.conf" \
 	    "$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog" "$(DESTDIR)$(MANDIR)/man8/slimtad.8" \
 	    "$(DESTDIR)$(MANDIR)/man8/slimtad-queue.8" "$(DESTDIR)$(MANDIR)/man8/slimtad-sendmail.8" \

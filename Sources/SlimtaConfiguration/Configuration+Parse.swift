@@ -166,7 +166,7 @@ extension Configuration.Daemon {
     }
 }
 
-extension Configuration.Log {
+extension LogSettings {
     fileprivate mutating func read(_ table: Section) {
         level = table["level"]?.choice() ?? level
         target = table["target"]?.choice() ?? target
@@ -243,6 +243,11 @@ extension Configuration.Auth {
             table.report("certificate_login", "found without EXTERNAL in mechanisms", "allowed is it with that")
         }
         read(dovecot: table.section("dovecot"), table)
+        let pam = table.section("pam")
+        if pam.exists || backends.contains(.pam) { self.pam = PAMSettings(pam) }
+        if pam.exists, !backends.contains(.pam), table.isSound("backends") {
+            table.report("pam", "found without \"pam\" in backends", "allowed is it with that")
+        }
         let issuer = table.section("oauth")
         oauth = OAuthSettings(issuer)
         table.refuseUnknownKeys()

@@ -13,7 +13,7 @@ package struct Configuration: Sendable, Equatable {
     /// `[daemon]`
     package var daemon = Daemon()
     /// `[log]`
-    package var log = Log()
+    package var log = LogSettings()
     /// `[tls]`; nil if the file has no such table: then no edge has TLS.
     package var tls: TLS?
     /// `[[edge]]`, in the file's order: at least one in a file without mistakes.
@@ -70,29 +70,6 @@ extension Configuration {
         package static let defaultStateDirectory = "/var/lib/slimtad"
         /// Where the control socket is if neither slimta.conf nor systemd says where.
         package static let defaultRuntimeDirectory = "/run/slimtad"
-    }
-
-    /// `[log]`: what is logged, and where to.
-    package struct Log: Sendable, Equatable {
-        /// What `level` may say: the levels of swift-log up to error.
-        package enum Level: String, Sendable, CaseIterable {
-            case trace, debug, info, notice, warning, error
-        }
-
-        /// What `target` may say.
-        package enum Target: String, Sendable, CaseIterable {
-            /// The journal if started by systemd, else standard error.
-            case auto
-            /// The journal of systemd, with an event's fields as its fields.
-            case journal
-            /// A line of text an event.
-            case standardError = "stderr"
-        }
-
-        /// Events below it are not logged.
-        package var level = Level.info
-        /// Where events are logged to.
-        package var target = Target.auto
     }
 
     /// `[tls]`: the certificates of all edges.
@@ -237,6 +214,8 @@ extension Configuration {
         package var certificateLogin = CertificateLogin.email
         /// Whether a login that differs from a user's name by case only is that user's.
         package var foldCase = false
+        /// `[auth.pam]`; nil: it is not asked.
+        package var pam: PAMSettings?
         /// `[auth.oauth]`; nil: there is no such table.
         package var oauth: OAuthSettings?
     }

@@ -87,6 +87,9 @@ struct SessionLines: Sendable {
             guard outcome.reason != nil else { return }
             log(.info, "authentication cancelled", fields, login: nil, on: eventLoop)
         case .right(let user):
+            // What the client wrote, and who that is, where these differ.
+            if outcome.login == nil { fields["login"] = "\(user.login)" }
+            if let login = outcome.login, login != user.login { fields["user"] = "\(user.login)" }
             if let backEnd = user.backEnd { fields["backend"] = "\(backEnd)" }
             if let app = user.app { fields["app"] = "\(app)" }
             // Which of a user's passwords is in use is seen nowhere else.

@@ -16,7 +16,7 @@ struct Slimtad: ParsableCommand {
             RunCommand.self, CheckCommand.self, PasswdCommand.self, UsersCommand.self, QueueCommand.self,
             StatusCommand.self, AuditCommand.self, ReloadCommand.self, DrainCommand.self, MapCommand.self,
             ExplainSessionCommand.self, SendmailCommand.self,
-            CatalogCommand.self, PipeHelperCommand.self,
+            CatalogCommand.self, PipeHelperCommand.self, PAMHelperCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

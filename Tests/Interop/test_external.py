@@ -103,6 +103,7 @@ def test_who_it_is(make, authority, place):
     folder = place.folder("clients")
     own = issue(folder, "maria", ["email:maria@example.com", "DNS:laptop.test"], authority)
     assert log_in(daemon, own)[0] == 235
+    daemon.wait_for_log(r"authenticated.*login=maria@example\.com")
     assert log_in(daemon, own, "maria@example.com")[0] == 235
     # Others have users too, and the certificate is not theirs.
     for other in ("team@example.com", "laptop.test", "nobody"):

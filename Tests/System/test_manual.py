@@ -570,6 +570,50 @@ def test_a_command_for_each_recipient(typist):
     typist.type("systemctl reload slimtad")
 
 
+def test_pam(typist):
+    """slimtad(8): pam_unix, for users of the machine, with the unit's sandbox as it is."""
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    machine.run("useradd -M -s /usr/sbin/nologin maria; echo 'maria:correct horse' | chpasswd")
+    machine.configure("auth", backends='["file", "pam"]')
+    told = typist.type("slimtad check")
+    assert "/etc/pam.d/slimtad does not exist" in told and "slimtad-pam.socket" in told
+    machine.write("/etc/pam.d/slimtad", "auth    required pam_unix.so\naccount required pam_unix.so\n")
+    typist.type("systemctl enable --now slimtad-pam.socket")
+    told = typist.type("slimtad check")
+    assert "PAM: /etc/pam.d/slimtad" in told and "slimtad-pam.socket" not in told
+    typist.type("systemctl reload slimtad")
+
+    def code(user, password):
+        try:
+            with machine.connect(587, user, password):
+                return 235
+        except smtplib.SMTPAuthenticationError as error:
+            return error.smtp_code, error.smtp_error
+
+    assert code("maria", "correct horse") == 235 and logs_in(machine, "127.0.0.1", "alice")
+    for user, password in [("maria", "wrong"), ("root", "wrong"), ("no-such-user", "wrong")]:
+        assert code(user, password) == (535, b"5.7.8 Authentication credentials invalid")
+    for change, reason in [("chage -E 0 maria", b"login has expired"), ("chage -E -1 -d 0 maria", b"password has expired")]:
+        machine.run(change)
+        assert code("maria", "correct horse")[0] == 535 and reason in code("maria", "correct horse")[1]
+    machine.run("chage -d 2026-01-01 maria")
+    # Whoever may not read the file is asked by nobody else: mode 0000, as other systems have it.
+    machine.run("chmod 0 /etc/shadow")
+    assert code("maria", "correct horse") == 235
+    machine.run("chmod 640 /etc/shadow; usermod -L maria")
+    assert code("maria", "correct horse")[0] == 535
+    assert machine.run("stat -c '%U:%G %a' /run/slimtad-pam").strip() == "slimtad:slimtad 600"
+    helper = int(machine.run("systemctl show -p MainPID --value slimtad-pam"))
+    # CAP_DAC_READ_SEARCH, CAP_AUDIT_WRITE.
+    assert machine.run(f"awk '/CapBnd/ {{print $2}}' /proc/{helper}/status").strip() == "0000000020000004"
+    typist.type("systemctl stop slimtad-pam.socket slimtad-pam.service")
+    assert code("maria", "correct horse")[0] == 454
+    machine.run("userdel maria; rm /etc/pam.d/slimtad; systemctl disable slimtad-pam.socket")
+    machine.write(CONFIGURATION, before)
+    typist.type("systemctl reload slimtad")
+
+
 def test_daemon_table_is_read_at_start(typist):
     machine = typist.machine
     before = machine.read(CONFIGURATION)

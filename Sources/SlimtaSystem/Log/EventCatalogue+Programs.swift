@@ -22,6 +22,11 @@ extension EventCatalogue {
                 + "queue; all other mail goes on.",
             remedy: "Correct what it says, and start slimtad again."),
         Entry(
+            "6e0d3f9c51b84a27b2c8f4170ad9e365", "no helper to ask PAM",
+            "The process that asks PAM cannot be started: @SLIMTA_ERROR@. Clients that only PAM knows are to try again later "
+                + "(454).",
+            remedy: "Correct what it says, and start slimtad again."),
+        Entry(
             "3d1c0f6b7a524e1fb7a9c4a2f0e8d615", "checked for spam",
             "SpamAssassin was shown the message @SLIMTA_QUEUE_ID@ before it was queued, and gave it the score "
                 + "@SLIMTA_SCORE@. What follows from that is in [spamassassin] of slimta.conf."),

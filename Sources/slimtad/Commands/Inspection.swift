@@ -52,6 +52,9 @@ struct Inspection {
             if file.values.auth.backends.contains(.file) { lookAtUsers() }
             if let dovecot = file.values.auth.dovecot { ask(dovecot) }
             if let oauth = file.values.auth.usedOAuth { look(at: oauth) }
+            if let pam = file.values.auth.pam {
+                tell(Self.findings(about: pam, file, hasUnit: unit != nil, isRoot: isRoot))
+            }
         }
         for zone in file.values.zoneFiles { lookForText(zone) }
         for warning in file.values.warnings { warn(warning.keyPath, warning.text) }
@@ -311,7 +314,11 @@ struct Inspection {
                 self.error(named.key, "\(named.reference): \(error)")
             }
         }
-        for finding in Self.findings(about: oauth, file) {
+        tell(Self.findings(about: oauth, file))
+    }
+
+    private mutating func tell(_ findings: [Finding]) {
+        for finding in findings {
             switch finding {
             case .fact(let text): facts.append(text)
             case .warning(let key, let text): warn(key, text)

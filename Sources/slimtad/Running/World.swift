@@ -26,6 +26,7 @@ struct World: Sendable {
     /// As `credentials`: all worlds write to the same files.
     private let records: LoginRecords?
     private let oauth: OAuthBackEnd?
+    private let pam: PAMBackEnd?
     private let logger: Logger
     /// What looks names up for this configuration; those who use it hold a lease of it, as the relays do.
     let resolver: SlimtaDNS.Resolver
@@ -92,6 +93,7 @@ struct World: Sendable {
         relays = try RelaySet(
             file, hostname: hostname, passwords: secrets.passwords, connections: share.relayConnections,
             resolver: resolver, lease: lease, on: ground)
+        pam = try file.pamBackEnd(group: ground.group)
         oauth = try values.oauthBackEnd(secrets, resolver: resolver, lease: lease, on: ground)
         gates = try GateParts(
             values, hostname: hostname, lists: secrets.lists.all, zones: secrets.zones, after: previous?.gates,
@@ -123,6 +125,7 @@ struct World: Sendable {
         let backEnds = auth.backends.compactMap { name -> (any CredentialBackEnd)? in
             switch name {
             case .file: credentials
+            case .pam: pam
             case .dovecot: dovecot
             case .oauth: oauth
             }
