@@ -19,6 +19,8 @@ import Synchronization
 ///                            of it: {"done": N, "failed": [{"id", "error"}], "next", "delivering"}; go on with after
 ///     GET  /audit            proves the ledger from storage: {"clean": BOOL, "ledger": {...}, "findings": [...], ...}
 ///     POST /audit/acknowledge  what was lost is not told of any more: {"acknowledged": [...]}
+///     GET  /guesses          who has guessed passwords and waits or is turned away: [{"kind", "name", ...}]
+///     POST /guesses/release  of name=ADDRESS, NETWORK or LOGIN nothing is held against it any more: {"released": NAME}
 ///     POST /checkpoint       brings all that is in the journal into GDBM files
 ///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
@@ -68,6 +70,10 @@ package final class Control: ControlService {
             try allow([], query)
             await log(request, "audit --acknowledge")
             return try await acknowledge()
+        case (.get, ["guesses"]):
+            try allow([], query)
+            return HTTPResponse(guesses())
+        case (.post, ["guesses", "release"]): return try await release(request)
         case (.post, ["checkpoint"]):
             try allow([], query)
             await log(request, "checkpoint")
@@ -94,6 +100,7 @@ package final class Control: ControlService {
         switch path.first {
         case "status", "checkpoint", "reload", "drain": path.count == 1
         case "audit": path.count == 1 || path == ["audit", "acknowledge"]
+        case "guesses": path.count == 1 || path == ["guesses", "release"]
         case "queue": path.count <= 2
         default: false
         }

@@ -14,7 +14,8 @@ struct Slimtad: ParsableCommand {
         version: "slimtad \(Version.text)",
         subcommands: [
             RunCommand.self, CheckCommand.self, PasswdCommand.self, UsersCommand.self, QueueCommand.self,
-            StatusCommand.self, AuditCommand.self, ReloadCommand.self, DrainCommand.self, MapCommand.self,
+            GuessCommand.self, StatusCommand.self, AuditCommand.self, ReloadCommand.self, DrainCommand.self,
+            MapCommand.self,
             ExplainSessionCommand.self, SendmailCommand.self,
             CatalogCommand.self, PipeHelperCommand.self, PAMHelperCommand.self,
         ],

@@ -40,6 +40,18 @@ final class NotingDaemon: ControlledDaemon {
     }
 
     func drain() { state.withLock { $0.orders.append("drain") } }
+    func guesses() -> [GuessReport] {
+        let until = Timestamp(milliseconds: 1_700_000_000_000)
+        return [
+            GuessReport(
+                kind: "address", name: "192.0.2.1", failures: 30, logins: 4, delay: 0, until: until, times: 2),
+            GuessReport(kind: "login", name: "alice", failures: 11, logins: nil, delay: 2, until: nil, times: 0),
+        ]
+    }
+    func releaseGuesses(_ what: String) -> Bool {
+        state.withLock { $0.orders.append("release \(what)") }
+        return what == "alice"
+    }
     func userName(_ uid: UInt32) async -> String { "user\(uid)" }
 }
 

@@ -139,17 +139,15 @@ import Testing
 }
 
 @Suite struct FileCredentialsTests {
-    private let checks = PasswordChecks(threads: 1, loop: MultiThreadedEventLoopGroup.singleton.next())
+    private let checks = PasswordChecks(threads: 1)
 
     private func check(
         _ backend: FileCredentials, _ login: String, _ password: String, from address: String = "192.0.2.1"
     ) async -> CredentialVerdict {
-        let peer = IPAddress(address).map { ConnectionFacts.Endpoint.ip($0, port: 1) } ?? .unix
-        return await withCheckedContinuation { continuation in
-            backend.check(Credentials(login: login, password: Array(password.utf8)), from: peer) {
-                continuation.resume(returning: $0)
-            }
-        }
+        let peer = try? SocketAddress(ipAddress: address, port: 1)
+        let facts = AuthenticationFacts(
+            connection: ConnectionFacts(peer: peer, local: nil), edge: "test", session: "1")
+        return await backend.check(Credentials(login: login, password: Array(password.utf8)), facts)
     }
 
     private func right(_ login: String, _ senders: [String] = []) -> CredentialVerdict {
@@ -179,7 +177,9 @@ import Testing
     {
         let answer = Mutex<CredentialVerdict?>(nil)
         let isBack = Mutex(false)
-        backend.check(Credentials(login: login, password: Array(password.utf8)), from: .unix) { result in
+        let facts = AuthenticationFacts(
+            connection: ConnectionFacts(peer: nil, local: nil), edge: "test", session: "1")
+        backend.check(Credentials(login: login, password: Array(password.utf8)), facts) { result in
             if !isBack.withLock({ $0 }) { answer.withLock { $0 = result } }
         }
         isBack.withLock { $0 = true }
@@ -272,32 +272,36 @@ import Testing
         await checks.shutdown()
     }
 
-    @Test func tooManyOfOneAddressAreTurnedAway() async {
-        var limits = PasswordCheckMachine.Limits(threads: 1)
-        limits.inHand = 2
-        let checks = PasswordChecks(limits, loop: MultiThreadedEventLoopGroup.singleton.next())
-        let backend = FileCredentials(UsersFile(), checks: checks)
-        let results = await withTaskGroup(of: CredentialVerdict.self) { group in
-            for number in 0..<20 { group.addTask { await check(backend, "a", "\(number)") } }
-            group.addTask { await check(backend, "a", "0", from: "192.0.2.2") }
-            return await group.reduce(into: []) { $0.append($1) }
-        }
-        #expect(results.count == 21)
-        #expect(results.contains { if case .unavailable = $0 { true } else { false } })
-        #expect(results.contains(.wrong))
-        await checks.shutdown()
+    /// The same wrong password again costs no hash; a new reading of the file asks anew.
+    @Test func aWrongPasswordIsKnown() async {
+        let backend = FileCredentials(users(("alice", "geheim")), checks: checks)
+        for _ in 0..<50 { #expect(await check(backend, "alice", "neu") == .wrong) }
+        backend.replace(users(("alice", "neu")), foldsCase: false)
+        #expect(await check(backend, "alice", "neu") == right("alice"))
+        #expect(await check(backend, "alice", "geheim") == .wrong)
     }
 
-    /// The timer lets a delayed check begin.
-    @Test func whatIsDelayedIsAnswered() async {
-        var limits = PasswordCheckMachine.Limits(threads: 1)
-        limits.addressFailures = 0
-        limits.longestAddressPause = .milliseconds(20)
-        let checks = PasswordChecks(limits, loop: MultiThreadedEventLoopGroup.singleton.next())
-        let backend = FileCredentials(users(("alice", "geheim")), checks: checks)
-        for number in 0..<5 { #expect(await check(backend, "alice", "\(number)") == .wrong) }
-        #expect(await check(backend, "alice", "geheim") == right("alice"))
-        await checks.shutdown()
+    /// A session that goes on asks whether its login still may.
+    @Test func whoMayGoOn() {
+        var file = users(("alice", "a"), ("bob", "b"), ("carol", "c"))
+        let backend = FileCredentials(file, checks: checks)
+        let logins = ["alice", "bob", "carol"].map { AuthenticatedUser(login: $0) }
+        #expect(logins.allSatisfy { backend.obstacle(of: $0) == nil })
+        #expect(backend.obstacle(of: AuthenticatedUser(login: "alice", app: "phone")) == "This password is no more")
+        _ = file.delete("alice")
+        if var bob = file.users["bob"] {
+            bob.isDisabled = true
+            file.set("bob", bob)
+        }
+        if var carol = file.users["carol"] {
+            carol.expires = "2001-01-01"
+            file.set("carol", carol)
+        }
+        backend.replace(file, foldsCase: false)
+        #expect(
+            logins.map { backend.obstacle(of: $0) } == [
+                "This login is no more", "This login is disabled", "This login has expired",
+            ])
     }
 }
 

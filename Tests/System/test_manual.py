@@ -112,6 +112,11 @@ def test_edit_users_check_reload(typist):
     wait_until(lambda: "by the recipe" in machine.delivered(), what="the message at the MX")
 
 
+def test_who_guesses(typist):
+    assert typist.type("slimtad guess list") == ""
+    assert "nothing is held against 192.0.2.1" in typist.type("slimtad guess release 192.0.2.1", status=69)
+
+
 def test_install_elsewhere(typist):
     """What follows `make install`, here where it changes nothing."""
     typist.machine.run("systemd-sysusers")

@@ -128,7 +128,8 @@ def test_nothing_unexplained_is_said(fresh):
 
 
 def test_conffile_is_the_configuration(fresh):
-    assert fresh.run("dpkg-query -W -f '${Conffiles}' slimtad").split()[0] == CONFIGURATION
+    assert fresh.run("dpkg-query -W -f '${Conffiles}' slimtad").split()[::2] == [
+        "/etc/fail2ban/filter.d/slimtad.conf", CONFIGURATION]
 
 
 def test_sendmail_is_a_package_of_its_own(fresh, deb):

@@ -17,35 +17,48 @@ final class AuthenticationDialogue: AuthenticationExchange {
     typealias Step = SMTPServerMachine.AuthenticationStep
 
     /// Who goes on with the exchange.
-    private enum Holder: Sendable {
+    enum Holder: Sendable {
         case mechanism(SASLServer)
         case backEnd(any CredentialBackEnd, any BackEndExchange)
     }
 
-    private struct State {
+    struct State {
         /// nil: the exchange has not begun, it is over, or a step is being taken.
         var holder: Holder?
         var mechanism = SASLMechanism.plain
+        var listed: [SASLMechanism] = []
         /// What the client said first, for a back end that goes on with the exchange. Of SCRAM alone, which says no secret.
         var opening: SecretOctets?
+        /// Who the client says it is, in an exchange that a back end holds.
+        var login: String?
+        /// Exchanges of back ends that did not know the login.
+        var strangers: [any BackEndExchange] = []
         /// Who has logged in if the client proves it.
         var user: AuthenticatedUser?
         var end = ContinuousClock.Instant.now
         var task: Task<Void, Never>?
+        /// What is counted, from where something is asked to where the exchange ends.
+        var attempt: GuessWatch.Attempt?
+        var isAbandoned = false
 
         /// Nobody has the exchange until its next step is taken.
         mutating func takeHolder() -> Holder? {
             defer { holder = nil }
             return holder
         }
+
+        mutating func takeAttempt() -> GuessWatch.Attempt? {
+            defer { attempt = nil }
+            return attempt
+        }
     }
 
     /// For the whole exchange, however many responses it has.
     private static let longest = Duration.seconds(300)
 
-    private let backEnds: BackEnds
-    private let facts: AuthenticationFacts
-    private let state = Mutex(State())
+    let backEnds: BackEnds
+    let facts: AuthenticationFacts
+    let state = Mutex(State())
 
     init(_ backEnds: BackEnds, _ facts: AuthenticationFacts) {
         self.backEnds = backEnds
@@ -54,16 +67,20 @@ final class AuthenticationDialogue: AuthenticationExchange {
 
     func take(_ step: Step, completion: @escaping @Sendable (AuthenticationOutcome) -> Void) {
         // What can be answered at once is, on this thread.
-        let task = Task.immediate { completion(await outcome(of: step)) }
+        let task = Task.immediate { completion(counted(await outcome(of: step))) }
         state.withLock { $0.task = task }
     }
 
     func abandon() {
-        let holder = state.withLock { state in
+        let (holder, attempt) = state.withLock { state in
             state.task?.cancel()
-            return state.takeHolder()
+            state.isAbandoned = true
+            let holder = state.takeHolder()
+            // While a step is taken, what comes of it counts.
+            return (holder, holder == nil ? nil : state.takeAttempt())
         }
         if case .backEnd(_, let exchange) = holder { exchange.cancel() }
+        if let attempt { backEnds.guesses?.ended(attempt, .neither) }
     }
 
     // MARK: Steps
@@ -73,7 +90,8 @@ final class AuthenticationDialogue: AuthenticationExchange {
         case .begin(let mechanism, let response, let listed):
             let server = SASLServer.begin(mechanism, context: backEnds.context(listed: listed, facts))
             state.withLock { state in
-                (state.mechanism, state.opening) = (mechanism, mechanism.scram == nil ? nil : response)
+                (state.mechanism, state.listed) = (mechanism, listed)
+                state.opening = mechanism.scram == nil ? nil : response
                 state.end = .now + Self.longest
             }
             if let outcome = await beginAtBackEnd(mechanism, response) { return outcome }
@@ -89,6 +107,7 @@ final class AuthenticationDialogue: AuthenticationExchange {
             switch holder {
             case .mechanism(let server): return await received(response, server)
             case .backEnd(let backEnd, let exchange):
+                state.withLock { $0.login = $0.login ?? $0.mechanism.login(in: response) }
                 let step = await Self.step(of: exchange, at: backEnd, response)
                 return follow(step, exchange, at: backEnd)
             }
@@ -100,7 +119,15 @@ final class AuthenticationDialogue: AuthenticationExchange {
         var server = server
         var octets = response.map { Array($0) }
         defer { octets?.wipe() }
-        return await follow(server.received(octets), server)
+        let began = ContinuousClock.now
+        let outcome = await follow(server.received(octets), server)
+        guard outcome.result == .wrong else { return outcome }
+        for stranger in state.withLock({ $0.strangers }) {
+            if case .unavailable(let reason) = await stranger.refusal(since: began) {
+                return AuthenticationOutcome(.unavailable, login: outcome.login, reason: reason)
+            }
+        }
+        return outcome
     }
 
     private func cancelled() -> AuthenticationOutcome {
@@ -110,7 +137,9 @@ final class AuthenticationDialogue: AuthenticationExchange {
         case .mechanism(let server):
             outcome.login = server.login
             if server.isTried { outcome.result = .wrong }
-        case .backEnd(_, let exchange): exchange.cancel()
+        case .backEnd(_, let exchange):
+            exchange.cancel()
+            if mechanism.scram != nil { outcome.result = .wrong }
         case nil: break
         }
         outcome.reason =
@@ -141,7 +170,18 @@ final class AuthenticationDialogue: AuthenticationExchange {
     // MARK: Questions
 
     private func ask(_ question: SASLQuestion, _ server: SASLServer) async -> AuthenticationOutcome {
-        let facts = facts
+        if let outcome = await admit(server.login, question.secret) { return outcome }
+        var facts = facts
+        facts.standing = state.withLock { state in
+            state.login = server.login
+            return state.attempt?.standing ?? .stranger
+        }
+        return await ask(question, server, facts)
+    }
+
+    private func ask(
+        _ question: SASLQuestion, _ server: SASLServer, _ facts: AuthenticationFacts
+    ) async -> AuthenticationOutcome {
         switch question {
         case .password(let credentials):
             return await judge(server, credentials.login) { await $0.check(credentials, facts) }
@@ -176,6 +216,8 @@ final class AuthenticationDialogue: AuthenticationExchange {
     ) async -> AuthenticationOutcome {
         var server = server
         var failure: String?
+        // Who guesses while a back end is away must not do so for nothing.
+        var isRefuted = false
         for backEnd in asked(about: login) {
             let late = CredentialVerdict.unavailable(backEnd.lateness)
             switch await answer(within: backEnd.timeout, else: late, { await question(backEnd) }) {
@@ -187,10 +229,13 @@ final class AuthenticationDialogue: AuthenticationExchange {
             case .refused(let reason):
                 return AuthenticationOutcome(.refused(reason), login: server.login, reason: reason)
             case .unavailable(let reason): failure = failure ?? reason
-            case .wrong: break
+            case .wrong: isRefuted = true
             }
         }
-        if let failure { return AuthenticationOutcome(.unavailable, login: server.login, reason: failure) }
+        if let failure {
+            return AuthenticationOutcome(
+                isRefuted ? .undecided : .unavailable, login: server.login, reason: failure)
+        }
         return await follow(server.answered(.wrong), server)
     }
 
@@ -212,14 +257,26 @@ final class AuthenticationDialogue: AuthenticationExchange {
             case .unknown:
                 guard let (exchange, step) = await handOver(to: backEnd) else { continue }
                 switch step {
-                case .verdict(.wrong): continue
+                case .verdict(.wrong): state.withLock { $0.strangers.append(exchange) }
                 case .verdict(.unavailable(let reason)): failure = failure ?? reason
                 default: return follow(step, exchange, at: backEnd)
                 }
             }
         }
         if let failure { return AuthenticationOutcome(.unavailable, login: server.login, reason: failure) }
+        server = disguised(server)
         return await follow(server.answered(make(nil)), server)
+    }
+
+    /// An exchange with invented keys that looks like one of the back end that would hold it, if it knew the login.
+    private func disguised(_ server: SASLServer) -> SASLServer {
+        let (strangers, listed, opening) = state.withLock { ($0.strangers, $0.listed, $0.opening) }
+        guard let look = strangers.first?.look, let opening else { return server }
+        var context = backEnds.context(listed: listed, facts)
+        context.iterations = look.iterations
+        var disguised = SASLServer(server.mechanism, context: context, nonce: look.nonce)
+        _ = disguised.received(Array(opening))
+        return disguised
     }
 
     // MARK: Exchanges of back ends
@@ -229,11 +286,13 @@ final class AuthenticationDialogue: AuthenticationExchange {
         _ mechanism: SASLMechanism, _ response: SecretOctets?
     ) async -> AuthenticationOutcome? {
         guard mechanism.isServerFirst, let first = asked(about: nil).first,
-            let (exchange, step) = await handOver(to: first)
+            let exchange = first.begin(mechanism, facts)
         else {
             return nil
         }
-        return follow(step, exchange, at: first)
+        // Who it is will be said when it is proved.
+        if let outcome = await admit(nil) { return outcome }
+        return follow(await Self.step(of: exchange, at: first, response), exchange, at: first)
     }
 
     /// Has a back end go on with the exchange, as if it had heard all that was said: one response at most.

@@ -4,7 +4,7 @@ package import NIOCore
 internal import SlimtaCrypto
 package import SlimtaMail
 package import SlimtaSASL
-internal import SlimtaSMTP
+package import SlimtaSMTP
 import Synchronization
 
 /// The back end for a users file. The daemon has one, and gives it each new reading of the file.
@@ -62,8 +62,8 @@ package final class FileCredentials: CredentialBackEnd {
     /// "file".
     package var name: String { "file" }
 
-    /// Longer than a check may be delayed that somebody seems to guess by.
-    package var timeout: TimeAmount { .seconds(120) }
+    /// Much, since many may wait for few threads.
+    package var timeout: TimeAmount { .seconds(60) }
 
     /// Those that show the password, SCRAM as far as users have keys for it, and EXTERNAL for who has shown a user's
     /// certificate.
@@ -87,7 +87,7 @@ package final class FileCredentials: CredentialBackEnd {
     /// not exist takes as long as one that does.
     package func check(_ credentials: Credentials, _ facts: AuthenticationFacts) async -> CredentialVerdict {
         await withCheckedContinuation { continuation in
-            check(credentials, from: facts.connection.peer) { continuation.resume(returning: $0) }
+            check(credentials, facts) { continuation.resume(returning: $0) }
         }
     }
 
@@ -105,9 +105,17 @@ package final class FileCredentials: CredentialBackEnd {
         return verifier.keys(of: verifier.name(of: login), hash, at: .now()).map { .known($0, $1) } ?? .unknown
     }
 
+    /// Who was taken out of the file, disabled or has expired; an application whose password was taken away.
+    package func obstacle(of user: AuthenticatedUser) -> String? {
+        let verifier = reading.withLock { $0.verifier }
+        guard let entry = verifier.entry(user.login) else { return "This login is no more" }
+        if let app = user.app, !entry.apps.contains(where: { $0.name == app }) { return "This password is no more" }
+        return entry.obstacle(at: .now())
+    }
+
     /// Calls `completion` once, on any thread.
     func check(
-        _ credentials: Credentials, from peer: ConnectionFacts.Endpoint,
+        _ credentials: Credentials, _ facts: AuthenticationFacts,
         completion: @escaping @Sendable (CredentialVerdict) -> Void
     ) {
         let reading = reading.withLock { $0 }
@@ -116,17 +124,22 @@ package final class FileCredentials: CredentialBackEnd {
         let password = credentials.password
         let digest = verified.digest(login, verifier.entry(login)?.hash, password)
         let check = PasswordCheckMachine.Check(
-            source: ConnectionLimiter.Source(peer), login: login.hashValue, password: digest.prefix ^ reading.salt)
+            source: facts.source, standing: facts.standing, login: login.hashValue,
+            password: digest.prefix ^ reading.salt)
         let known: @Sendable () -> CredentialVerdict? = {
             if let app = verifier.app(password, of: login) {
-                let verdict = verifier.verdict(login, app, from: peer.address, at: .now())
+                let verdict = verifier.verdict(login, app, from: facts.connection.peer.address, at: .now())
                 if case .right = verdict { observer.used(login, app.name) }
                 return verdict
             }
+            if verified.isRefuted(digest) { return .wrong }
             return verified.isVerified(login, digest) ? verifier.verdict(login, at: .now()) : nil
         }
         let hashed: @Sendable () -> CredentialVerdict = {
-            guard verifier.isRight(credentials, for: login), let user = verifier.entry(login) else { return .wrong }
+            guard verifier.isRight(credentials, for: login), let user = verifier.entry(login) else {
+                verified.refuted(digest)
+                return .wrong
+            }
             verified.verified(login, digest)
             let verdict = verifier.verdict(login, at: .now())
             if case .right = verdict { observer.learn?(login, user, password) }

@@ -295,6 +295,9 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         switch question {
         case .authentication(let step): authenticate(step, context)
         case .room(let mail):
+            if let user = machine.user, let obstacle = settings.credentials?.obstacle(of: user) {
+                return answered(.reply(Reply(421, .init(4, 7, 0), obstacle)))
+            }
             if let submitter = mail.submitter, !submitter.isEmpty {
                 log(.info, "AUTH= of MAIL is not believed", ["submitter": "<\(submitter)>"])
             }
@@ -398,6 +401,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     private func facts(_ context: ChannelHandlerContext) -> AuthenticationFacts {
         var facts = AuthenticationFacts(connection: connection, edge: settings.name, session: lines.session)
+        facts.isTrusted = machine.isTrusted
         if connection.tls != nil {
             facts.certificate = (try? context.pipeline.syncOperations.handler(type: TLSHandler.self))?.peerIdentity
         }

@@ -220,6 +220,7 @@ final class SubmissionDriver {
         var facts = AuthenticationFacts(
             connection: setup.connection, edge: setup.settings.name, session: setup.lines.session)
         facts.certificate = setup.certificate()
+        facts.isTrusted = setup.settings.trust.allows(setup.connection.peer)
         // Where SMTP does not list PLAIN nobody is to be asked for a password here.
         if case .begin(.plain, _, _) = step, !credentials.mechanisms(on: facts).contains(.plain) {
             return answered(.authentication(.refused("Passwords are not taken here")))

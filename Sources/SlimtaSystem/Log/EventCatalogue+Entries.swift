@@ -136,14 +136,6 @@ extension EventCatalogue {
             "The users @SLIMTA_USERS@ of @SLIMTA_FILE@ are the same name with [auth] fold_case. Each can log in with "
                 + "the name as it is spelled there, and no other way.",
             remedy: "Delete all but one with slimtad passwd NAME --delete."),
-        Entry(
-            "196f177ed3a5b1ce6e47e2d10ba6fef2", "authentication could not be checked",
-            "Whether @SLIMTA_LOGIN@ is who it says could not be found out now, and it was told to try later (454): "
-                + "@SLIMTA_REASON@.",
-            remedy:
-                "If passwords of one address (IPv6: its /64) wait to be checked, somebody may be guessing: see where "
-                + "the connections are from. If a back end of [auth] has not answered, see to that one: slimtad check "
-                + "asks it."),
 
         // Sessions
         Entry(

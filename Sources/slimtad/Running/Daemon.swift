@@ -31,6 +31,8 @@ final class Daemon {
     private var edges: RunningEdges
     /// When the certificates' files are looked at.
     private var certificateCheck: ContinuousClock.Instant
+    /// When what is known of failed logins was last written.
+    private var guessesKept = ContinuousClock.now
 
     private var logger: Logger { ground.logger }
 
@@ -73,7 +75,7 @@ final class Daemon {
 
         let (orders, continuation) = AsyncStream.makeStream(of: Order.self)
         self.orders = orders
-        state = DaemonState(orders: continuation)
+        state = DaemonState(orders: continuation, ground.guesses)
         self.ground = ground
         self.storage = storage
         self.queue = queue
@@ -116,6 +118,7 @@ final class Daemon {
         control?.unlink()
         listeners.close()
         await storage.close()
+        world.keepGuesses()
         await world.relays.end()
         await ground.end()
         logger.notice("stopped")
@@ -251,9 +254,17 @@ final class Daemon {
         logger.notice("reloaded", metadata: ["file": "\(new.file.path)"])
     }
 
+    /// Every ten seconds, in a thread that may wait.
+    private func keepGuesses() {
+        guard .now >= guessesKept + .seconds(10) else { return }
+        guessesKept = .now
+        NIOThreadPool.singleton.submit { [world] _ in world.keepGuesses() }
+    }
+
     /// Takes what was renewed without a reload.
     private func look() {
         if world.renewUsers(logger) { showState() }
+        keepGuesses()
         guard .now >= certificateCheck, world.secrets.certificates != nil else { return }
         certificateCheck = .now + world.certificateInterval
         if world.renewCertificates(logger) {

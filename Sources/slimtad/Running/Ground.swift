@@ -13,6 +13,7 @@ struct Ground: Sendable {
     /// What maildirs are written by, and pickup folders read.
     let fileThreads: NIOThreadPool
     let passwordChecks: PasswordChecks
+    let guesses: GuessWatch
     let limiter: ConnectionLimiter
     let budget: FileBudget
     let endings = Endings()
@@ -24,7 +25,8 @@ struct Ground: Sendable {
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         fileThreads = NIOThreadPool(numberOfThreads: 2)
         fileThreads.start()
-        passwordChecks = PasswordChecks(threads: System.coreCount, loop: group.next())
+        passwordChecks = PasswordChecks(threads: System.coreCount)
+        guesses = GuessWatch(logger)
         limiter = ConnectionLimiter(.init(total: 0, perAddress: 0))
         self.budget = budget
         self.level = level

@@ -1,5 +1,5 @@
 // What the daemon keeps of logins: when the passwords of applications were last used, the secret behind the salts of users
-// that do not exist, and SCRAM keys that it learns. `World` has one.
+// that do not exist, where logins are familiar and who is turned away, and SCRAM keys that it learns. `World` has one.
 
 import Glibc
 import Logging
@@ -17,11 +17,26 @@ struct LoginRecords: Sendable {
     /// What invented SCRAM keys are derived from (RFC 5802 has none): the same as long as the state directory is.
     let inventing: SecretOctets
     let uses: AppPasswordUses
+    private let guesses: String
+    private let logger: Logger
 
     /// Reads what is there, and makes what is not.
-    init(_ file: ConfigurationFile, _ logger: Logger) throws(Failure) {
+    init(_ file: ConfigurationFile, _ guesses: GuessWatch, _ logger: Logger) throws(Failure) {
         inventing = try Self.secret(in: file.stateDirectory)
         uses = AppPasswordUses(in: file.stateDirectory, logger)
+        self.guesses = "\(file.stateDirectory)/guesses"
+        self.logger = logger
+        if let octets = try? SecureFile.read(self.guesses, maximum: 64 << 20, mustNotBeReadableByOthers: false) {
+            guesses.restore(String(decoding: octets, as: UTF8.self))
+        }
+    }
+
+    /// Writes where logins are familiar and who is turned away, if that has changed.
+    func keepGuesses(of watch: GuessWatch) {
+        guard let record = watch.takeRecord() else { return }
+        do throws(SystemError) { try SecureFile.replace(guesses, with: Array(record.utf8)) } catch {
+            logger.warning("failed logins are not kept", metadata: ["error": "\(error)"])
+        }
     }
 
     /// Made once: a new one at each start would tell invented salts from those of users.

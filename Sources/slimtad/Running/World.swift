@@ -27,6 +27,7 @@ struct World: Sendable {
     private let records: LoginRecords?
     private let oauth: OAuthBackEnd?
     private let pam: PAMBackEnd?
+    private let guesses: GuessWatch
     private let logger: Logger
     /// What looks names up for this configuration; those who use it hold a lease of it, as the relays do.
     let resolver: SlimtaDNS.Resolver
@@ -56,7 +57,7 @@ struct World: Sendable {
                 .unavailable, "relay: too many files are open for another resolver: at most \(ground.budget.limit)")
         }
         var records = previous?.records
-        if records == nil, file.values.hasAuth { records = try LoginRecords(file, ground.logger) }
+        if records == nil, file.values.hasAuth { records = try LoginRecords(file, ground.guesses, ground.logger) }
         do {
             let world = try World(file, secrets, share, records, previous, ground)
             await world.resolver.waitUntilStarted()
@@ -78,6 +79,7 @@ struct World: Sendable {
         self.share = share
         self.records = records
         logger = ground.logger
+        guesses = ground.guesses
         credentials =
             previous?.credentials
             ?? secrets.users.map {
@@ -133,8 +135,11 @@ struct World: Sendable {
         return BackEnds(
             backEnds, mechanisms: auth.mechanisms, binding: binding,
             context: SASLContext(
-                listed: [], inventing: records.inventing, iterations: auth.scramIterations, hostname: hostname,
-                tokenHint: auth.tokenHint))
+                listed: [], inventing: records.inventing, iterations: auth.scramIterations,
+                // Dovecot folds case unless it is told not to.
+                foldsCase: auth.foldCase || auth.backends.contains(.dovecot), hostname: hostname,
+                tokenHint: auth.tokenHint),
+            guesses: guesses)
     }
 
     private static func observer(
@@ -147,6 +152,9 @@ struct World: Sendable {
         }
         return observer
     }
+
+    /// Keeps what is new of failed logins.
+    func keepGuesses() { records?.keepGuesses(of: guesses) }
 
     /// Has sessions ask the users file as it was last read, those that have begun as well.
     func useUsers() {
