@@ -164,6 +164,8 @@ def test_who_is_there_does_not_show(slimtad):
         fields, answer = server_first(slimtad, user)
         assert answer == refusal
         assert fields.keys() == known.keys()
+        # Nor by how it looks.
+        assert len(fields["r"]) == len(known["r"]) and fields["i"] == known["i"] and len(fields["s"]) == len(known["s"])
         if user != "disabled@example.com":
             assert server_first(slimtad, user)[0]["s"] == fields["s"], "asked twice, it has another salt"
 

@@ -15,6 +15,7 @@ package struct DovecotBackEnd: CredentialBackEnd {
     package let timeout = TimeAmount.seconds(70)
     private let client: DovecotClient
     private let certificates: CertificateLogin
+    private let pace = DovecotPace()
     private let lease: any Sendable
 
     /// A back end on a connection.
@@ -72,7 +73,8 @@ package struct DovecotBackEnd: CredentialBackEnd {
 
     package func begin(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> (any BackEndExchange)? {
         guard mechanism.scram != nil || mechanism == .cramMD5 else { return nil }
-        return DovecotExchange(client, DovecotRequest(mechanism, facts))
+        let exchange = DovecotExchange(client, DovecotRequest(mechanism, facts))
+        return mechanism.scram == nil ? exchange : VeiledDovecotExchange(exchange, pace)
     }
 
     /// What comes of an exchange with one response.
