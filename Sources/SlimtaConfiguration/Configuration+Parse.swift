@@ -97,6 +97,7 @@ extension Configuration {
         auth.read(root.section("auth"))
         self.tls?.asksClients = auth.knowsCertificates
         senders = SenderReader.read(root.section("sender_check"), tables: root.sections("senders"))
+        quota = QuotaReader.read(root.section("quota"))
         forwards = Self.readForwards(root.sections("forward"))
         let spamAssassin = root.section("spamassassin")
         self.spamAssassin = SpamAssassinSettings(spamAssassin)

@@ -41,6 +41,7 @@ extension Configuration {
             warnings.append(Warning(keyPath: "spf", text: text))
         }
         warnings += senderWarnings
+        warnings += quotaWarnings
         warnings += forwardWarnings
         if spamAssassin != nil, !queue.policies.contains(.spamassassin) {
             let text = "spamd is not asked: \"spamassassin\" is not in policies of [queue]"

@@ -32,6 +32,8 @@ package struct Configuration: Sendable, Equatable {
     package var auth = Auth()
     /// `[sender_check]` and `[[senders]]`, for all edges.
     package var senders = SenderRules()
+    /// `[quota]`, for all edges; nil: nothing is counted.
+    package var quota: QuotaRules?
     /// `[[forward]]`, in the file's order: the first that is for a recipient counts.
     package var forwards: [ForwardRule] = []
     /// `[spamassassin]`; nil: nobody is asked.
