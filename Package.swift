@@ -139,7 +139,8 @@ let package = Package(
                 // A request over HTTP is named by a digest, so that one whose answer was lost makes no second message.
                 "SlimtaCrypto",
             ]),
-        room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaNet", nioCore, logging]),
+        // SlimtaRules: what was counted of senders, and who is held, is for operators to see.
+        room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaNet", nioCore, logging]),
 
         // 4: slimta.conf; its rules are read to what an edge evaluates
         // SlimtaSASL: names of mechanisms.
@@ -211,7 +212,11 @@ let package = Package(
             ]),
         tests(
             "SlimtaControl",
-            ["SlimtaMail", "SlimtaQueue", "SlimtaNet", "SlimtaStorage", "StorageKit", nioCore, nioPosix, logging]),
+            [
+                "SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaNet", "SlimtaStorage", "StorageKit", nioCore,
+                nioPosix,
+                logging,
+            ]),
         tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", "SlimtaSASL", "SlimtaSMTP", nioCore]),
         // An executable is tested as a library: SwiftPM gives its main another name.
         tests(

@@ -5,6 +5,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
+import SlimtaRules
 import StorageKit
 import Synchronization
 import Testing
@@ -97,6 +98,7 @@ final class ControlFixture: Sendable {
     let storage: any QueueBackend
     let queue: Queue
     let daemon = NotingDaemon()
+    let quotas: QuotaBook
     let control: Control
     private let log = NotingLog.Lines()
 
@@ -113,8 +115,9 @@ final class ControlFixture: Sendable {
                 schedule: RetrySchedule(intervals: [.seconds(3600)], expire: .seconds(86400), warn: nil),
                 limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
             logger: silent)
+        quotas = QuotaBook(Quotas(rules: nil, key: SIMD2(1, 2)))
         control = Control(
-            storage: storage, queue: queue, daemon: daemon,
+            storage: storage, queue: queue, quotas: quotas, daemon: daemon,
             logger: Logger(label: "test") { [log] _ in NotingLog(lines: log) })
         try await storage.start { [queue] in queue.receive($0) }
     }

@@ -363,6 +363,16 @@ def test_changing_the_queue(typist, queued):
     assert typist.type("slimtad queue list", "slimtad queue count").strip() == "0"
 
 
+def test_holding_a_login(typist, queued):
+    written = "slimtad login hold|release|bounce"
+    assert "alice is held, and 1 message" in typist.type(written, "slimtad login hold alice")
+    assert "alice" in typist.type("slimtad login list", "slimtad login list --held")
+    assert "wants it so" in typist.type("slimtad login show alice")
+    assert "1 removed" in typist.type("slimtad queue remove --login alice --reason breaker --yes")
+    assert "alice is released" in typist.type("slimtad login release alice")
+    typist.type("slimtad queue remove --login alice", "slimtad queue remove --all --yes")
+
+
 def test_curl(typist, queued):
     for command in [command for command in typist.written if command.startswith("curl --unix-socket")]:
         assert '"error"' not in typist.type(command)

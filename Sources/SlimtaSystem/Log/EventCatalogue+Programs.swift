@@ -2,7 +2,9 @@
 
 extension EventCatalogue {
     /// All kinds.
-    static let entries = entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers
+    static let entries =
+        entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers
+        + entriesOfQuotas
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [

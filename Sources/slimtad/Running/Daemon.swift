@@ -11,6 +11,7 @@ import SlimtaMail
 import SlimtaNet
 import SlimtaPolicy
 import SlimtaQueue
+import SlimtaRules
 import SlimtaSystem
 
 /// Owns all parts. Its methods are called by one task, one after another.
@@ -42,7 +43,8 @@ final class Daemon {
     static func start(
         _ preparation: Preparation, budget: FileBudget, level: SharedLogLevel, logger: Logger
     ) async throws(Failure) -> Daemon {
-        let ground = Ground(budget: budget, level: level, logger: logger)
+        let quotas = QuotaKeeper(in: preparation.file.stateDirectory, logger)
+        let ground = Ground(budget: budget, level: level, quotas: quotas, logger: logger)
         do throws(Failure) {
             let daemon = try await Daemon(preparation, ground)
             await daemon.edges.apply(
@@ -62,7 +64,11 @@ final class Daemon {
         var world = try await World.build(file, secrets, inUse: inUse, on: ground)
         world.warnOfExpiry(logger)
         let storage = preparation.storage
-        let queue = Queue(storage: storage, relay: world.relays, configuration: world.queue, logger: logger)
+        let quotas = ground.quotas
+        quotas.book.reconfigure(file.values.quota)
+        let queue = Queue(
+            storage: storage, relay: world.relays, configuration: world.queue, logger: logger,
+            ended: QuotaKeeper.ended(quotas.book))
         do throws(StorageOpenError) {
             try await storage.start { [queue] in queue.receive($0) }
         } catch {
@@ -84,8 +90,10 @@ final class Daemon {
         listeners = preparation.listeners
         filesInUse = open - preparation.listeners.count
         intake = Intake(
-            policies: world.policies, hostname: world.hostname, queue: queue, storage: storage, logger: logger)
-        service = Control(storage: storage, queue: queue, daemon: state, logger: logger)
+            policies: world.policies, hostname: world.hostname, queue: queue, storage: storage, quotas: quotas.book,
+            logger: logger)
+        service = Control(storage: storage, queue: queue, quotas: quotas.book, daemon: state, logger: logger)
+        quotas.start(queue, service)
         edges = RunningEdges(intake, LocalQueueView(control: service, state: state), on: ground)
         supervision = Supervision(group: ground.group, queue: queue, storage: storage, state: state, logger: logger)
         certificateCheck = .now + world.certificateInterval
@@ -132,6 +140,7 @@ final class Daemon {
             tasks.addTask { [server = controlServer(control)] in await server.run(on: control.socket) }
         }
         tasks.addTask { [supervision] in await supervision.run() }
+        tasks.addTask { [quotas = ground.quotas] in await quotas.run() }
         tasks.addTask { [endings = ground.endings] in await endings.run() }
         tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
         tasks.addTask { [state] in
@@ -245,6 +254,7 @@ final class Daemon {
         if isOfDaemon { logger.warning("changes of [daemon] take effect at the next start") }
         ground.level.level = new.values.log.level.loggerLevel
         ground.limiter.setLimits(new.values.connectionLimits(new.share))
+        ground.quotas.book.reconfigure(new.values.quota)
         intake.reconfigure(policies: new.policies, hostname: new.hostname)
         queue.reconfigure(new.queue, relay: new.relays)
         new.useUsers()

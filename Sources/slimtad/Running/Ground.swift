@@ -17,11 +17,13 @@ struct Ground: Sendable {
     let limiter: ConnectionLimiter
     let budget: FileBudget
     let endings = Endings()
+    let quotas: QuotaKeeper
     let level: SharedLogLevel
     let logger: Logger
 
     /// Starts the threads. Nobody is let in until the limiter gets other limits.
-    init(budget: FileBudget, level: SharedLogLevel, logger: Logger) {
+    init(budget: FileBudget, level: SharedLogLevel, quotas: QuotaKeeper, logger: Logger) {
+        self.quotas = quotas
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         fileThreads = NIOThreadPool(numberOfThreads: 2)
         fileThreads.start()
