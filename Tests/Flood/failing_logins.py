@@ -126,7 +126,7 @@ def flood(place, rate, seconds):
     slimtad = Slimtad(place)
     edge = {"type": "smtp", "tls": "none", "auth": "required", "plaintext_auth": True}
     slimtad.change(
-        log={"level": "notice"}, queue={"deliver": False}, edge=[
+        log={"level": "notice"}, auth={"mechanisms": ["SCRAM-SHA-256", "PLAIN", "LOGIN"]}, queue={"deliver": False}, edge=[
             {"name": "clear", "listen": [f"{slimtad.address}:{PORT}"], **edge}])
     slimtad.add_user()
     rest = slimtad.users.read_text().splitlines()[0].partition(":")[2]

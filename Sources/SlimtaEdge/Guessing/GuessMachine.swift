@@ -52,7 +52,7 @@ struct GuessMachine: Sendable {
         let place: NetworkRange?
         /// Whether the login has succeeded from there of late.
         let isFamiliar: Bool
-        /// Whether some have failed there of late: more than a typing error or two.
+        /// Whether some have failed there of late.
         let hasFailed: Bool
         let start: Instant
     }
@@ -173,7 +173,7 @@ struct GuessMachine: Sendable {
             }
         }
         inHand[lane, default: 0] += 1
-        let hasFailed = (addresses[place]?.failures.now(now) ?? 0) > 2
+        let hasFailed = (addresses[place]?.failures.now(now) ?? 0) > 0
         return .admitted(Ticket(place: place, isFamiliar: isFamiliar, hasFailed: hasFailed, start: start))
     }
 
