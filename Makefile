@@ -12,6 +12,7 @@
 #   make bench-compare BEFORE=FOLDER  what a change costs: this checkout beside another one whose release build is made
 #   make crash      power cuts, kills and faults, ROUNDS=300 kills and the others in proportion; as root, for hours
 #   make flood      what strangers and hostile peers can cost, as figures with bounds; ONLY=sessions runs one of Tests/Flood
+#   make timing-auth  whether it shows in time which logins exist, for each mechanism: SAMPLES=500 of each kind
 #   make bench-million  a queue of a million deferred messages: start, memory, what is still accepted
 #   make bench-gate  what refused clients cost: sessions refused at connect, recipients refused in one session
 #   make bench-http  messages a second over HTTP beside SMTP, on connections that are kept
@@ -39,7 +40,8 @@ SWIFT_FLAGS = --explicit-target-dependency-import-check error
 BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
 
 .PHONY: build release test test-system lint figures bench bench-store bench-daemon bench-compare bench-million \
-    bench-control bench-gate bench-http kill-directory crash flood fuzz run install install-files uninstall deb clean
+    bench-control bench-gate bench-http timing-auth kill-directory crash flood fuzz run install install-files uninstall \
+    deb clean
 
 build:
 	.ci/deps build
@@ -140,6 +142,12 @@ bench-http:
 	$(BUILD_RELEASE) --product slimtad
 	.venv/bin/python Tests/Benchmarks/edges.py --slimtad .build/release/slimtad --seconds $(SECONDS)
 
+SAMPLES ?= 500
+timing-auth:
+	.ci/deps test
+	$(BUILD_RELEASE) --product slimtad
+	.venv/bin/python Tests/Benchmarks/timing_auth.py --slimtad .build/release/slimtad --samples $(SAMPLES)
+
 FILES ?= 1000
 kill-directory:
 	.ci/deps test
@@ -165,7 +173,8 @@ install-files:
 	    sed -e 's|^listen = \["\[::\]|listen = ["127.0.0.1|' \
 	    -e '/^# \[\[edge]]$$/{N;/"sendmail"/{N;N;s/^# //;s/\n# /\n/g}}' etc/slimta.conf >"$(DESTDIR)$(SYSCONFDIR)/slimta.conf" && \
 	    chmod 644 "$(DESTDIR)$(SYSCONFDIR)/slimta.conf"; }
-	for unit in slimtad.service slimtad.socket slimtad-submissions.socket slimtad-pipe.socket slimtad-pipe.service; do \
+	for unit in slimtad.service slimtad.socket slimtad-submissions.socket slimtad-pipe.socket slimtad-pipe.service \
+	    slimtad-pam.socket slimtad-pam.service; do \
 	    sed 's,/usr/\(sbin\|libexec\)/slimtad,$(PREFIX)/\1/slimtad,g' systemd/$$unit >"$(DESTDIR)$(UNITDIR)/$$unit" && \
 	    chmod 644 "$(DESTDIR)$(UNITDIR)/$$unit" || exit; done
 	install -D -m 644 systemd/slimtad.sysusers "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf"
@@ -173,6 +182,7 @@ install-files:
 	install -d -m 755 "$(DESTDIR)/usr/lib/systemd/catalog"
 	$(BUILT) catalog >"$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog"
 	chmod 644 "$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog"
+	install -D -m 644 etc/fail2ban/slimtad.conf "$(DESTDIR)/etc/fail2ban/filter.d/slimtad.conf"
 	install -d -m 755 "$(DESTDIR)$(MANDIR)/man8" "$(DESTDIR)$(MANDIR)/man5"
 	install -m 644 etc/man/slimtad.8 etc/man/slimtad-queue.8 etc/man/slimtad-sendmail.8 "$(DESTDIR)$(MANDIR)/man8"
 	# The sample is the list of keys.
@@ -191,9 +201,11 @@ uninstall:
 	    "$(DESTDIR)$(UNITDIR)/slimtad.service" \
 	    "$(DESTDIR)$(UNITDIR)/slimtad.socket" "$(DESTDIR)$(UNITDIR)/slimtad-submissions.socket" \
 	    "$(DESTDIR)$(UNITDIR)/slimtad-pipe.socket" "$(DESTDIR)$(UNITDIR)/slimtad-pipe.service" \
+	    "$(DESTDIR)$(UNITDIR)/slimtad-pam.socket" "$(DESTDIR)$(UNITDIR)/slimtad-pam.service" \
 	    "$(DESTDIR)/usr/lib/sysusers.d/slimtad.conf" "$(DESTDIR)/usr/lib/tmpfiles.d/slimtad.conf" \
-	    "$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog" "$(DESTDIR)$(MANDIR)/man8/slimtad.8" \
-	    "$(DESTDIR)$(MANDIR)/man8/slimtad-queue.8" "$(DESTDIR)$(MANDIR)/man8/slimtad-sendmail.8" \
+	    "$(DESTDIR)/usr/lib/systemd/catalog/slimtad.catalog" "$(DESTDIR)/etc/fail2ban/filter.d/slimtad.conf" \
+	    "$(DESTDIR)$(MANDIR)/man8/slimtad.8" "$(DESTDIR)$(MANDIR)/man8/slimtad-queue.8" \
+	    "$(DESTDIR)$(MANDIR)/man8/slimtad-sendmail.8" \
 	    "$(DESTDIR)$(MANDIR)/man5/slimta.conf.5" \
 	    "$(DESTDIR)$(BASHDIR)/slimtad" "$(DESTDIR)$(ZSHDIR)/_slimtad" "$(DESTDIR)$(FISHDIR)/slimtad.fish"
 

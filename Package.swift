@@ -39,7 +39,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 let fuzzed: [Target.Dependency] = [
     "SlimtaMail", "SlimtaSPF", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet", "SlimtaDNS",
     "SlimtaStorage", "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto",
-    "SlimtaRules", "SlimtaConfiguration", "SlimtaPipe", nioCore, nioEmbedded, nioHTTP1, logging,
+    "SlimtaRules", "SlimtaConfiguration", "SlimtaPipe", "SlimtaPAM", nioCore, nioEmbedded, nioHTTP1, logging,
 ]
 let fuzzers: Target =
     Context.environment["SLIMTAD_FUZZ"] == nil
@@ -71,6 +71,8 @@ let package = Package(
         .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
         .systemLibrary(name: "CCrypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
         .target(name: "CLinux"),
+        // Loads libpam itself, when it is first needed: headers are what it takes to build.
+        .target(name: "CPAM"),
 
         // 0: values; what makes two domain names the same one (libidn2, no I/O) is part of an address
         room("SlimtaMail", ["CIDN2", nioCore]),
@@ -96,9 +98,15 @@ let package = Package(
         room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore, heap]),
         room("SlimtaSystem", ["SlimtaMail", "CSystemd", "CLinux", logging]),
 
+        // 2: what helpers of the daemon have in common, processes with rights that it has not: their loop, their octets
+        room("SlimtaHelper", ["CLinux"]),
+
         // 2: commands that mail goes into: what the daemon asks of the helper that starts them, and that helper. Apart, for it
         // may run with root's rights: it is to be small, and to see nothing of mail but addresses.
-        room("SlimtaPipe", ["SlimtaMail", "CLinux"]),
+        room("SlimtaPipe", ["SlimtaMail", "SlimtaHelper", "CLinux"]),
+
+        // 2: questions to PAM: what the daemon asks of the helper that asks it, and that helper, which can read /etc/shadow.
+        room("SlimtaPAM", ["SlimtaHelper", "CPAM", "CLinux"]),
 
         // 2: what is between an edge and the queue: policies, and who runs them
         // Who mail is forwarded to is said and matched as rules are (SlimtaRules).
@@ -116,6 +124,8 @@ let package = Package(
                 "CCrypt", nioCore, nioPosix, logging,
                 // What rules need to know of a client is looked up here (Lookups/); SPF's check says what.
                 "SlimtaRules", "SlimtaDNS", "SlimtaSPF",
+                // The questions to PAM's helper.
+                "SlimtaPAM",
             ]),
         room(
             "SlimtaRelay",
@@ -129,7 +139,8 @@ let package = Package(
                 // A request over HTTP is named by a digest, so that one whose answer was lost makes no second message.
                 "SlimtaCrypto",
             ]),
-        room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaNet", nioCore, logging]),
+        // SlimtaRules: what was counted of senders, and who is held, is for operators to see.
+        room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaNet", nioCore, logging]),
 
         // 4: slimta.conf; its rules are read to what an edge evaluates
         // SlimtaSASL: names of mechanisms.
@@ -143,7 +154,7 @@ let package = Package(
                 "SlimtaMail", "SlimtaRules", "SlimtaCrypto", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy",
                 "SlimtaTLS",
                 "SlimtaDNS", "SlimtaStorage", "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl",
-                "SlimtaPipe",
+                "SlimtaHelper", "SlimtaPipe", "SlimtaPAM",
                 "SlimtaConfiguration",
                 argumentParser, logging, nioCore, nioPosix,
             ],
@@ -172,6 +183,7 @@ let package = Package(
         tests("SlimtaSASL", ["SlimtaMail", "SlimtaCrypto"]),
         tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", "StorageKit", nioCore, logging]),
         tests("SlimtaPipe", ["SlimtaMail", "CLinux"]),
+        tests("SlimtaPAM", ["SlimtaHelper", "CPAM"]),
         tests("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaStorage", nioCore, logging]),
         tests("SlimtaCrypto"),
         tests("SlimtaRules", ["SlimtaMail", nioCore]),
@@ -200,7 +212,11 @@ let package = Package(
             ]),
         tests(
             "SlimtaControl",
-            ["SlimtaMail", "SlimtaQueue", "SlimtaNet", "SlimtaStorage", "StorageKit", nioCore, nioPosix, logging]),
+            [
+                "SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaNet", "SlimtaStorage", "StorageKit", nioCore,
+                nioPosix,
+                logging,
+            ]),
         tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", "SlimtaSASL", "SlimtaSMTP", nioCore]),
         // An executable is tested as a library: SwiftPM gives its main another name.
         tests(

@@ -80,6 +80,22 @@ static inline void C_X509_each_name(
     GENERAL_NAMES_free(names);
 }
 
+// Has lists of revoked certificates (RFC 5280 section 5) looked at, where there are any in the file of those that a context
+// trusts; says when the first of them ends, NULL if none does.
+static inline const ASN1_TIME *C_SSL_CTX_use_revocations(SSL_CTX *context) {
+    X509_STORE *store = SSL_CTX_get_cert_store(context);
+    const STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+    const ASN1_TIME *first = NULL;
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        X509_CRL *list = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(objects, i));
+        if (!list) continue;
+        X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+        const ASN1_TIME *end = X509_CRL_get0_nextUpdate(list);
+        if (end && (!first || ASN1_TIME_compare(end, first) < 0)) first = end;
+    }
+    return first;
+}
+
 // Whether the certificate's chain, made of `issuers`, leads to a root that the system trusts, whatever the time: 0, or
 // why not (X509_V_ERR_...).
 static inline int C_X509_chain_error(X509 *certificate, X509 **issuers, int count) {

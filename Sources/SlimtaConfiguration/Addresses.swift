@@ -241,6 +241,14 @@ package enum ServiceAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// Whether what is said there stays on this machine.
+    var isOfThisMachine: Bool {
+        switch self {
+        case .tcp(let address): address.address?.isLoopback ?? false
+        case .unix: true
+        }
+    }
+
     /// As slimta.conf writes it.
     package var description: String {
         switch self {

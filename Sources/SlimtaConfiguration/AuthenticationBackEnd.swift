@@ -4,6 +4,8 @@
 package enum AuthenticationBackEnd: String, Sendable, CaseIterable {
     /// Users and the hashes of their passwords are in the users file.
     case file
+    /// PAM is asked, as `[auth.pam]` says.
+    case pam
     /// Dovecot's authentication service is asked.
     case dovecot
     /// Tokens are checked, as `[auth.oauth]` says.

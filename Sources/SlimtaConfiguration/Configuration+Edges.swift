@@ -250,3 +250,14 @@ extension Configuration.Edge.Access {
         return network.prefixLength < 16 && !isLocal
     }
 }
+
+extension Configuration.Edge {
+    /// Whether clients can be logins.
+    package var hasLogins: Bool {
+        switch type {
+        case .smtp, .http: access.auth != .off
+        case .sendmail: true
+        case .directory(let directory): directory.ownerLogin
+        }
+    }
+}

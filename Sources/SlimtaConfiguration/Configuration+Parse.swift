@@ -97,6 +97,7 @@ extension Configuration {
         auth.read(root.section("auth"))
         self.tls?.asksClients = auth.knowsCertificates
         senders = SenderReader.read(root.section("sender_check"), tables: root.sections("senders"))
+        quota = QuotaReader.read(root.section("quota"))
         forwards = Self.readForwards(root.sections("forward"))
         let spamAssassin = root.section("spamassassin")
         self.spamAssassin = SpamAssassinSettings(spamAssassin)
@@ -166,7 +167,7 @@ extension Configuration.Daemon {
     }
 }
 
-extension Configuration.Log {
+extension LogSettings {
     fileprivate mutating func read(_ table: Section) {
         level = table["level"]?.choice() ?? level
         target = table["target"]?.choice() ?? target
@@ -243,6 +244,11 @@ extension Configuration.Auth {
             table.report("certificate_login", "found without EXTERNAL in mechanisms", "allowed is it with that")
         }
         read(dovecot: table.section("dovecot"), table)
+        let pam = table.section("pam")
+        if pam.exists || backends.contains(.pam) { self.pam = PAMSettings(pam) }
+        if pam.exists, !backends.contains(.pam), table.isSound("backends") {
+            table.report("pam", "found without \"pam\" in backends", "allowed is it with that")
+        }
         let issuer = table.section("oauth")
         oauth = OAuthSettings(issuer)
         table.refuseUnknownKeys()
@@ -254,7 +260,9 @@ extension Configuration.Auth {
     private mutating func read(dovecot section: Section, _ table: Section) {
         let what = "where Dovecot's service auth listens, such as \"unix:/run/dovecot/auth-client\""
         dovecot = section.required("socket", what)?
-            .text("\"unix:/path\", \"address:port\", \"[v6]:port\" or \"localhost:port\"", ServiceAddress.init)
+            .text(
+                "\"unix:/path\", or a port of this machine such as \"127.0.0.1:12345\": passwords go there in clear"
+            ) { ServiceAddress($0).flatMap { $0.isOfThisMachine ? $0 : nil } }
         section.refuseUnknownKeys()
         guard table.isSound("backends", "dovecot") else { return }
         let isAsked = backends.contains(.dovecot)

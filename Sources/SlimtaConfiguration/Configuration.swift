@@ -13,7 +13,7 @@ package struct Configuration: Sendable, Equatable {
     /// `[daemon]`
     package var daemon = Daemon()
     /// `[log]`
-    package var log = Log()
+    package var log = LogSettings()
     /// `[tls]`; nil if the file has no such table: then no edge has TLS.
     package var tls: TLS?
     /// `[[edge]]`, in the file's order: at least one in a file without mistakes.
@@ -32,6 +32,8 @@ package struct Configuration: Sendable, Equatable {
     package var auth = Auth()
     /// `[sender_check]` and `[[senders]]`, for all edges.
     package var senders = SenderRules()
+    /// `[quota]`, for all edges; nil: nothing is counted.
+    package var quota: QuotaRules?
     /// `[[forward]]`, in the file's order: the first that is for a recipient counts.
     package var forwards: [ForwardRule] = []
     /// `[spamassassin]`; nil: nobody is asked.
@@ -70,29 +72,6 @@ extension Configuration {
         package static let defaultStateDirectory = "/var/lib/slimtad"
         /// Where the control socket is if neither slimta.conf nor systemd says where.
         package static let defaultRuntimeDirectory = "/run/slimtad"
-    }
-
-    /// `[log]`: what is logged, and where to.
-    package struct Log: Sendable, Equatable {
-        /// What `level` may say: the levels of swift-log up to error.
-        package enum Level: String, Sendable, CaseIterable {
-            case trace, debug, info, notice, warning, error
-        }
-
-        /// What `target` may say.
-        package enum Target: String, Sendable, CaseIterable {
-            /// The journal if started by systemd, else standard error.
-            case auto
-            /// The journal of systemd, with an event's fields as its fields.
-            case journal
-            /// A line of text an event.
-            case standardError = "stderr"
-        }
-
-        /// Events below it are not logged.
-        package var level = Level.info
-        /// Where events are logged to.
-        package var target = Target.auto
     }
 
     /// `[tls]`: the certificates of all edges.
@@ -167,15 +146,6 @@ extension Configuration {
             if case .directory(let directory) = type { [directory.path] } else { listen.map(\.description) }
         }
 
-        /// Whether clients can be logins.
-        package var hasLogins: Bool {
-            switch type {
-            case .smtp, .http: access.auth != .off
-            case .sendmail: true
-            case .directory(let directory): directory.ownerLogin
-            }
-        }
-
         /// Whether nobody but this machine can connect to it.
         package var isLoopbackOnly: Bool { listen.allSatisfy(\.isLoopback) }
 
@@ -246,6 +216,8 @@ extension Configuration {
         package var certificateLogin = CertificateLogin.email
         /// Whether a login that differs from a user's name by case only is that user's.
         package var foldCase = false
+        /// `[auth.pam]`; nil: it is not asked.
+        package var pam: PAMSettings?
         /// `[auth.oauth]`; nil: there is no such table.
         package var oauth: OAuthSettings?
     }

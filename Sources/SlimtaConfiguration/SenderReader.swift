@@ -29,6 +29,7 @@ enum SenderReader {
             .oneOrMore(of: "logins") { element in
                 element.text("a login, or a glob such as \"*@example.com\"") { $0.isEmpty ? nil : Glob($0) }
             }
+        let isLocal = table["local"]?.bool() ?? false
         let mailFrom = table["mail_from"].map(patterns)
         let from = table["from"].map(patterns)
         table.refuseUnknownKeys()
@@ -36,7 +37,8 @@ enum SenderReader {
             table.report("mail_from", "missing", "required is mail_from or from, a list of addresses")
         }
         guard let logins else { return nil }
-        return SenderRules.Table(logins: logins, mailFrom: mailFrom ?? [], from: from ?? mailFrom ?? [])
+        return SenderRules.Table(
+            logins: logins, isLocal: isLocal, mailFrom: mailFrom ?? [], from: from ?? mailFrom ?? [])
     }
 
     private static func patterns(_ setting: Setting) -> [SenderPattern] {
@@ -68,16 +70,23 @@ extension Configuration {
         }
         for (index, table) in senders.tables.enumerated() {
             let path = "senders[\(index)]"
-            if table.mailFrom.isEmpty, table.from.isEmpty {
-                warn(path, "nobody may use anything by it: its lists are empty")
-            } else if !edges.contains(where: \.hasLogins) {
-                warn(path, "it is never asked: no edge has AUTH or users of this machine")
-            } else if table.mailFrom.isEmpty || !senders.checksMailFrom,
-                table.from.isEmpty || !senders.checksFrom && !senders.addsSender
-            {
-                warn(path, "it is never asked: [sender_check] does not check what it is about")
+            if !edges.contains(where: { $0.hasLogins && $0.isLocal == table.isLocal }) {
+                let lack = table.isLocal ? "users of this machine" : "AUTH; users of this machine need local = true"
+                warn(path, "it is never asked: no edge has \(lack)")
+            } else if !senders.checksMailFrom, !senders.checksFrom, !senders.addsSender {
+                warn(path, "it is never asked: [sender_check] checks nothing")
             }
         }
         return warnings
+    }
+}
+
+extension Configuration.Edge {
+    /// Whether its logins are users of this machine, and not those of `[auth]`.
+    fileprivate var isLocal: Bool {
+        switch type {
+        case .smtp, .http: false
+        case .sendmail, .directory: true
+        }
     }
 }

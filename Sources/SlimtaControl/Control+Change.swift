@@ -89,7 +89,7 @@ extension Control {
     }
 
     /// Each is a commit of its own, with the notice; the storage makes one batch of those that are made at once.
-    private func bounce(_ ids: [QueueID], by name: String) async -> [QueueOperationFailure] {
+    func bounce(_ ids: [QueueID], by name: String) async -> [QueueOperationFailure] {
         await withTaskGroup(of: QueueOperationFailure?.self) { tasks in
             var failed: [QueueOperationFailure] = []
             for id in ids {

@@ -4,6 +4,7 @@ import Glibc
 import SlimtaMail
 package import SlimtaNet
 package import SlimtaQueue
+import SlimtaRules
 import Synchronization
 
 extension Control {
@@ -49,7 +50,7 @@ extension Control {
         }
         if let difference = daemon.difference { warnings.append(difference) }
         if !daemon.delivers { warnings.append(DaemonFacts.undelivered) }
-        return warnings + daemon.warnings
+        return warnings + daemon.warnings + quotas.now.warnings(at: .now())
     }
 
     private func reload(_ result: ReloadResult) -> JSON {

@@ -5,6 +5,7 @@ package import Logging
 import SlimtaMail
 package import SlimtaNet
 package import SlimtaQueue
+package import SlimtaRules
 import Synchronization
 
 /// Answers requests. All answers are JSON, an error is `{"error": "..."}` with a status of 400 or more:
@@ -17,20 +18,29 @@ import Synchronization
 ///     GET  /queue/ID         all that is known of a message; with ?content the message itself
 ///     POST /queue/ACTION     flush, hold, release, remove, bounce: of id=ID (repeated), or a filter, or all=yes; a page
 ///                            of it: {"done": N, "failed": [{"id", "error"}], "next", "delivering"}; go on with after
+///     GET  /logins           what was counted: {"counting": BOOL, "known": N, "logins": [...]}, those that are held first;
+///                            parameters: limit (100; 1000 at most), held=yes; login=NAME: of one alone, an object
+///     POST /logins/ACTION    hold, release, bounce: of login=NAME; {"login", "done": N, "failed": [...], "delivering"}
 ///     GET  /audit            proves the ledger from storage: {"clean": BOOL, "ledger": {...}, "findings": [...], ...}
 ///     POST /audit/acknowledge  what was lost is not told of any more: {"acknowledged": [...]}
+///     GET  /guesses          who has guessed passwords and waits or is turned away: [{"kind", "name", ...}]
+///     POST /guesses/release  of name=ADDRESS, NETWORK or LOGIN nothing is held against it any more: {"released": NAME}
 ///     POST /checkpoint       brings all that is in the journal into GDBM files
 ///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
 package final class Control: ControlService {
     let storage: any QueueBackend
     let queue: Queue
+    let quotas: QuotaBook
     let daemon: any ControlledDaemon
     let logger: Logger
     let isAuditing = Atomic(false)
 
     /// Answers for the daemon that these are the parts of. Who asks for changes is written to `logger`.
-    package init(storage: any QueueBackend, queue: Queue, daemon: any ControlledDaemon, logger: Logger) {
+    package init(
+        storage: any QueueBackend, queue: Queue, quotas: QuotaBook, daemon: any ControlledDaemon, logger: Logger
+    ) {
+        self.quotas = quotas
         self.storage = storage
         self.queue = queue
         self.daemon = daemon
@@ -61,6 +71,12 @@ package final class Control: ControlService {
                 throw Refusal(404, "\(path[1]) is none of \(QueueAction.names)")
             }
             return try await change(action, request)
+        case (.get, ["logins"]): return try logins(query)
+        case (.post, let path) where path.count == 2 && path[0] == "logins":
+            guard let action = LoginAction(rawValue: path[1]) else {
+                throw Refusal(404, "\(path[1]) is none of \(LoginAction.names)")
+            }
+            return try await change(action, request)
         case (.get, ["audit"]):
             try allow([], query)
             return try await audit()
@@ -68,6 +84,10 @@ package final class Control: ControlService {
             try allow([], query)
             await log(request, "audit --acknowledge")
             return try await acknowledge()
+        case (.get, ["guesses"]):
+            try allow([], query)
+            return HTTPResponse(guesses())
+        case (.post, ["guesses", "release"]): return try await release(request)
         case (.post, ["checkpoint"]):
             try allow([], query)
             await log(request, "checkpoint")
@@ -94,7 +114,8 @@ package final class Control: ControlService {
         switch path.first {
         case "status", "checkpoint", "reload", "drain": path.count == 1
         case "audit": path.count == 1 || path == ["audit", "acknowledge"]
-        case "queue": path.count <= 2
+        case "guesses": path.count == 1 || path == ["guesses", "release"]
+        case "queue", "logins": path.count <= 2
         default: false
         }
     }

@@ -17,6 +17,12 @@ package protocol ControlledDaemon: Sendable {
     /// Begins to stop, as after SIGTERM. Returns at once.
     func drain()
 
+    /// Who has guessed passwords and waits or is turned away for it, the worst first.
+    func guesses() -> [GuessReport]
+
+    /// Forgets what is held against an address, a network or a login. Returns whether anything was.
+    func releaseGuesses(_ what: String) -> Bool
+
     /// The name of a user of this machine, or the number where there is none.
     func userName(_ uid: UInt32) async -> String
 }

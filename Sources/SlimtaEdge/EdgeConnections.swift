@@ -6,6 +6,7 @@ internal import NIOCore
 internal import NIOPosix
 internal import SlimtaMail
 internal import SlimtaNet
+internal import SlimtaSMTP
 internal import SlimtaTLS
 import Synchronization
 
@@ -17,6 +18,9 @@ protocol EdgeConnectionSettings: Sendable {
     var proxies: [NetworkRange] { get }
     /// How long that header may take.
     var handshakeTimeout: TimeAmount { get }
+
+    /// What a client is told that is not to be served for what it did before; nil: it is served.
+    func turnsAway(_ client: ConnectionFacts.Endpoint) -> Reply?
 }
 
 /// What an edge speaks. All is called on the connection's event loop.
@@ -28,10 +32,10 @@ protocol EdgeProtocol: Sendable {
         _ connection: ConnectionFacts, on channel: any Channel, _ settings: Settings
     ) throws -> EventLoopFuture<Void>
 
-    /// Sends away a client for whom there is none.
+    /// Sends away a client that is not served.
     ///
-    /// - Parameter inSilence: nothing may be said.
-    func turnAway(on channel: any Channel, _ settings: Settings, inSilence: Bool) throws
+    /// - Parameter reply: 421 and why; nil: nothing may be said.
+    func turnAway(on channel: any Channel, _ settings: Settings, _ reply: Reply?) throws
 
     /// What the client is at is the last that is done.
     func drain(_ channel: any Channel)
@@ -124,7 +128,9 @@ final class EdgeConnections<Spoken: EdgeProtocol>: Sendable {
             try awaitHeader(connection, from: proxy, on: channel, settings)
         } else {
             let source = ConnectionLimiter.Source(connection.peer)
-            if limiter.enter(source) {
+            if let reply = settings.turnsAway(connection.peer) {
+                try turnAway(connection, on: channel, settings, reply)
+            } else if limiter.enter(source) {
                 channel.closeFuture.whenComplete { _ in self.limiter.leave(source) }
                 ready = try serve(connection, on: channel, settings)
             } else {
@@ -140,7 +146,7 @@ final class EdgeConnections<Spoken: EdgeProtocol>: Sendable {
     ) throws {
         guard limiter.enter(behind: proxy) else {
             // Whoever the client is: before the header nothing may be said to it.
-            return try turnAway(connection, on: channel, settings, inSilence: true)
+            return try turnAway(connection, on: channel, settings, nil)
         }
         let client = NIOLoopBoundBox<ConnectionLimiter.Source?>(nil, eventLoop: channel.eventLoop)
         channel.closeFuture.whenComplete { _ in self.limiter.leave(client.value, behind: proxy) }
@@ -151,6 +157,9 @@ final class EdgeConnections<Spoken: EdgeProtocol>: Sendable {
             let connection = header.facts(of: connection)
             let source = ConnectionLimiter.Source(connection.peer)
             do {
+                if let reply = settings.turnsAway(connection.peer) {
+                    return try self.turnAway(connection, on: channel, settings, reply)
+                }
                 guard self.limiter.admit(source) else {
                     return try self.turnAway(connection, on: channel, settings)
                 }
@@ -183,16 +192,21 @@ final class EdgeConnections<Spoken: EdgeProtocol>: Sendable {
         }
     }
 
-    /// There is no room for the client.
+    /// There is no room for the client, or it has guessed too much.
     private func turnAway(
-        _ connection: ConnectionFacts, on channel: any Channel, _ settings: Spoken.Settings, inSilence: Bool = false
+        _ connection: ConnectionFacts, on channel: any Channel, _ settings: Spoken.Settings,
+        _ reply: Reply? = .tooManyConnections
     ) throws {
         var fields: Logger.Metadata = ["client": "\(connection.peer)", "edge": "\(settings.name)"]
         if let proxy = connection.proxy { fields["proxy"] = "\(proxy.endpoint)" }
-        sessionLog.log(
-            .info, "too many connections", fields, source: ConnectionLimiter.Source(connection.peer),
-            on: channel.eventLoop)
-        try spoken.turnAway(on: channel, settings, inSilence: inSilence)
+        // The notice that a client is turned away for its guesses has been in the log; each of its connections need not be.
+        let source = ConnectionLimiter.Source(connection.peer)
+        if reply == .tooManyFailedLogins {
+            sessionLog.log(.debug, "guesser turned away", fields, source: source, on: channel.eventLoop)
+        } else {
+            sessionLog.log(.info, "too many connections", fields, source: source, on: channel.eventLoop)
+        }
+        try spoken.turnAway(on: channel, settings, reply)
     }
 
     private func serve(

@@ -81,17 +81,24 @@ struct SessionLines: Sendable {
         var fields: Logger.Metadata = [:]
         if let login = outcome.login { fields["login"] = "\(login)" }
         if let reason = outcome.reason { fields["reason"] = "\(reason)" }
+        // fail2ban's filter looks for it: what does not count is nothing to ban for.
+        if let failures = outcome.failures { fields["count"] = "\(failures)" }
         switch outcome.result {
         case .challenge: break
         case .malformed:
             guard outcome.reason != nil else { return }
             log(.info, "authentication cancelled", fields, login: nil, on: eventLoop)
         case .right(let user):
+            // What the client wrote, and who that is, where these differ.
+            if outcome.login == nil { fields["login"] = "\(user.login)" }
+            if let login = outcome.login, login != user.login { fields["user"] = "\(user.login)" }
             if let backEnd = user.backEnd { fields["backend"] = "\(backEnd)" }
             if let app = user.app { fields["app"] = "\(app)" }
-            log(.debug, "authenticated", fields, login: nil, on: eventLoop)
+            // Which of a user's passwords is in use is seen nowhere else.
+            log(user.app == nil ? .debug : .info, "authenticated", fields, login: nil, on: eventLoop)
         case .wrong, .refused: log(.info, "authentication failed", fields, login: nil, on: eventLoop)
-        case .unavailable: log(.info, "authentication could not be checked", fields, login: nil, on: eventLoop)
+        case .unavailable, .undecided, .turnedAway:
+            log(.info, "authentication could not be checked", fields, login: nil, on: eventLoop)
         }
     }
 }

@@ -1,5 +1,7 @@
-// What the helper says of a command that it was asked to run. PipeHelper writes it, and closes the connection behind it;
+// What the helper says of a command that it was asked to run. PipeConnection writes it, and closes the connection behind it;
 // PipeRelay reads it.
+
+internal import SlimtaHelper
 
 /// How a command ended, and what it said.
 package struct PipeAnswer: Hashable, Sendable {

@@ -1,10 +1,12 @@
-// One connection of the helper: its request, then its command. Made by PipeHelper, which polls for it; PipeRun has the rules.
+// One connection of the helper of pipes: its request, then its command. HelperLoop polls for it; PipeRun has the rules.
 
 internal import CLinux
 internal import Glibc
+internal import SlimtaHelper
 
-/// A request that comes, then a command that runs.
-final class PipeConnection {
+/// A request that comes, then a command that runs, if that is permitted.
+final class PipeConnection: HelperConnection {
+    private let judge: (PipeRequest.Pipe) -> PipeVerdict
     private let socket: Int32
     private var request: [UInt8] = []
     /// The message, to be standard input.
@@ -20,7 +22,11 @@ final class PipeConnection {
     /// Milliseconds that a request may take: it is there when the connection is.
     private static let requestTime: Int64 = 10_000
 
-    init(_ socket: Int32, _ now: Int64) {
+    /// - Parameters:
+    ///   - socket: is closed with this.
+    ///   - judge: what becomes of a request.
+    init(_ socket: Int32, _ now: Int64, judge: @escaping (PipeRequest.Pipe) -> PipeVerdict) {
+        self.judge = judge
         self.socket = socket
         deadline = now + Self.requestTime
     }
@@ -32,7 +38,7 @@ final class PipeConnection {
 
     // MARK: Polling
 
-    /// What is waited for: the connection, the end of the process, its output.
+    /// The connection, the end of the process, its output.
     var polled: [pollfd] {
         func entry(_ descriptor: Int32) -> pollfd { pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0) }
         // A negative descriptor is not looked at.
@@ -41,14 +47,13 @@ final class PipeConnection {
         return entries
     }
 
-    var polledCount: Int { process == nil ? 1 : 3 }
-
+    /// When time is over for what it does.
     var nextDue: Int64? { process.map { $0.run.nextDue } ?? deadline }
 
     /// Looks at what ``polled`` has come to.
-    func serve(_ entries: [pollfd], _ now: Int64, _ judge: (PipeRequest.Pipe) -> PipeVerdict) {
+    func serve(_ entries: [pollfd], _ now: Int64) {
         if process == nil {
-            if entries[0].revents != 0 { receive(now, judge) }
+            if entries[0].revents != 0 { receive(now) }
             if process == nil, now >= deadline { isOver = true }
             return
         }
@@ -59,7 +64,7 @@ final class PipeConnection {
         happened { $0.timePassed(now) }
     }
 
-    /// Nobody waits for it any more.
+    /// Nobody waits for it any more: ends its process.
     func abandon(_ now: Int64) {
         isSilent = true
         if process == nil { isOver = true } else { happened { $0.abandoned(now) } }
@@ -74,7 +79,7 @@ final class PipeConnection {
         return poll(&entry, 1, 0) > 0 && entry.revents & Int16(POLLHUP | POLLERR) != 0
     }
 
-    private func receive(_ now: Int64, _ judge: (PipeRequest.Pipe) -> PipeVerdict) {
+    private func receive(_ now: Int64) {
         var octets = [UInt8](repeating: 0, count: 16 * 1024)
         let got = linux_receive_file(socket, &octets, octets.count, &file)
         if got == -Int(EAGAIN) { return }

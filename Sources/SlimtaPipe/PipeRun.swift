@@ -1,5 +1,5 @@
 // One command from its start to its answer: when it is told to end, when it is killed, how long its output is waited for. A
-// value; PipeHelper carries octets, signals and times.
+// value; PipeConnection carries octets, signals and times.
 
 /// The rules for a command that runs.
 ///

@@ -1,4 +1,4 @@
-// What the helper does with a request, and as whom. The composition root decides by slimta.conf, PipeHelper obeys.
+// What the helper does with a request, and as whom. The composition root decides by slimta.conf, PipeConnection obeys.
 
 /// Who a command is to be.
 package struct PipeAccount: Hashable, Sendable {

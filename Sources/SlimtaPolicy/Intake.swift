@@ -4,6 +4,7 @@
 package import Logging
 package import SlimtaMail
 package import SlimtaQueue
+package import SlimtaRules
 import Synchronization
 
 /// Takes what edges submit. Policies run on the caller's thread, the 250 comes from the storage's.
@@ -16,12 +17,18 @@ package final class Intake: Submissions {
     private let settings: Mutex<Settings>
     private let queue: Queue
     private let storage: any QueueStorage
+    private let quotas: QuotaBook?
     /// The storage's, for policies that split.
     private let newID: @Sendable (Timestamp, QueueID) -> QueueID
     private let logger: Logger
 
     /// Takes messages for `queue`, whose storage is `storage`. `hostname` is our name: in Received, and in Message-ID.
-    package init(policies: PolicyChain, hostname: String, queue: Queue, storage: any QueueStorage, logger: Logger) {
+    /// Without `quotas` nothing is counted.
+    package init(
+        policies: PolicyChain, hostname: String, queue: Queue, storage: any QueueStorage, quotas: QuotaBook? = nil,
+        logger: Logger
+    ) {
+        self.quotas = quotas
         settings = Mutex(Settings(policies: policies, hostname: hostname))
         self.queue = queue
         self.storage = storage
@@ -55,6 +62,30 @@ package final class Intake: Submissions {
         _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, receipt: Receipt?, session: String,
         completion: @escaping @Sendable (Reply) -> Void
     ) {
+        guard let quotas else {
+            return admit(envelope, message, terms, receipt, session, isHeld: false) { reply, _ in completion(reply) }
+        }
+        // Before all policies, some of which cost much.
+        quotas.take(envelope, size: message.size) { [self] charge, refusal in
+            if let refusal {
+                refused(PolicyRefusal(refusal), envelope, message, session)
+                return completion(refusal)
+            }
+            admit(envelope, message, terms, receipt, session, isHeld: charge?.isHeld == true) { reply, stored in
+                if let charge { quotas.settle(charge, stored: stored) }
+                completion(reply)
+            }
+        }
+    }
+
+    /// What is called at the end: with the reply, and the envelopes that were stored.
+    private typealias Completion = @Sendable (Reply, [QueueID]) -> Void
+
+    /// - Parameter isHeld: its login is held.
+    private func admit(
+        _ envelope: Envelope, _ message: Message, _ terms: SubmissionTerms, _ receipt: Receipt?, _ session: String,
+        isHeld: Bool, _ completion: @escaping Completion
+    ) {
         let settings = settings.withLock { $0 }
         let context = PolicyContext(
             hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset,
@@ -64,18 +95,18 @@ package final class Intake: Submissions {
             mail = try settings.policies.apply(to: envelope, message, context)
         } catch {
             refused(error, envelope, message, session)
-            return completion(error.reply)
+            return completion(error.reply, [])
         }
         guard settings.policies.waits else {
-            return store(mail, envelope, message, terms, receipt, session, completion)
+            return store(mail, envelope, message, terms, receipt, session, isHeld: isHeld, completion)
         }
         Task {
             do throws(PolicyRefusal) {
                 let mail = try await settings.policies.finish(mail, context)
-                store(mail, envelope, message, terms, receipt, session, completion)
+                store(mail, envelope, message, terms, receipt, session, isHeld: isHeld, completion)
             } catch {
                 refused(error, envelope, message, session)
-                completion(error.reply)
+                completion(error.reply, [])
             }
         }
     }
@@ -88,10 +119,11 @@ package final class Intake: Submissions {
 
     private func store(
         _ mail: PolicyMail, _ envelope: Envelope, _ message: Message, _ terms: SubmissionTerms, _ receipt: Receipt?,
-        _ session: String, _ completion: @escaping @Sendable (Reply) -> Void
+        _ session: String, isHeld: Bool, _ completion: @escaping Completion
     ) {
         var mail = mail
-        let heldReason = terms.heldReason ?? mail.heldReason
+        // A rule's hold is the rule's: to release the login does not end it.
+        let heldReason = terms.heldReason ?? mail.heldReason ?? (isHeld ? Quotas.heldReason : nil)
         if !terms.fields.isEmpty { mail.prepend(terms.fields) }
         queue.accept(mail.envelopes, mail.message, heldReason: heldReason, due: terms.due, receipt: receipt) {
             [self, mail] result in
@@ -100,13 +132,14 @@ package final class Intake: Submissions {
                 var held: Logger.Metadata = heldReason.map { ["held": "\($0)"] } ?? [:]
                 if let due = terms.due { held["due"] = "\(due.isoDate)" }
                 for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, held) }
-                completion(Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"))
+                completion(
+                    Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"), mail.envelopes.map(\.id))
             case .failure(.repeated):
                 log(.info, "submitted before", envelope, message, session, [:])
-                completion(.repeated)
+                completion(.repeated, [])
             case .failure(let error):
                 log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
-                completion(Reply(storing: error))
+                completion(Reply(storing: error), [])
             }
         }
     }

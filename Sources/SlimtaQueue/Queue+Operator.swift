@@ -41,10 +41,15 @@ extension Queue {
 
     /// Holds envelopes: they are not attempted until they are released. What is held already stays so. Returns what
     /// could not be done, and so do all commands for several envelopes, whose ids are to be different.
-    package func hold(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
+    ///
+    /// - Parameter reason: why, where it is not just the operator's word.
+    package func hold(
+        _ ids: [QueueID], because reason: String? = nil, by operatorName: String
+    ) async -> [QueueOperationFailure] {
         await command(ids, operatorName, .held) { claim, state, commit in
             if claim.isHeld { return }
             state.hold()
+            state.heldReason = reason
             commit.states.append(state)
         } settle: { state, id in
             state.machine.held(id)

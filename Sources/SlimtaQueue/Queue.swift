@@ -83,16 +83,24 @@ package final class Queue: Sendable {
     let logger: Logger
     let clock: QueueClock
     let state: Mutex<State>
+    /// See ``init(storage:relay:configuration:logger:clock:ended:)``.
+    private let ended: Ended?
     /// The storage's, for notices.
     private let newID: @Sendable (Timestamp, QueueID) -> QueueID
     private let wakes: AsyncStream<Void>
     private let waker: AsyncStream<Void>.Continuation
 
+    /// Is told what became of recipients of an envelope in an attempt.
+    package typealias Ended = @Sendable (Envelope, [AttemptResolution.Event]) -> Void
+
     /// A queue that knows of nothing yet: ``receive(_:)`` tells it what is stored, then ``run(on:)`` makes attempts.
+    ///
+    /// - Parameter ended: is called behind each attempt when that is recorded. Must not block.
     package init(
         storage: any QueueStorage, relay: any Relay, configuration: Configuration, logger: Logger,
-        clock: QueueClock = QueueClock()
+        clock: QueueClock = QueueClock(), ended: Ended? = nil
     ) {
+        self.ended = ended
         self.storage = storage
         newID = { storage.newID(at: $0, beside: $1) }
         self.clock = clock
@@ -265,6 +273,7 @@ package final class Queue: Sendable {
         let report = Task.isCancelled ? .unknown : HostReport(outcomes, of: domains)
         log(resolution, stored, end.wall, after: age.ended)
         guard await record(resolution) else { return lost(taken.id) }
+        ended?(stored.envelope, resolution.events)
         settle(resolution, stored, report, end)
     }
 

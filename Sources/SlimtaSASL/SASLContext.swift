@@ -14,6 +14,8 @@ package struct SASLContext: Sendable {
     package var inventing: SecretOctets
     /// The iterations that such a user has: those that new users get.
     package var iterations: Int
+    /// Whether logins that differ by case only are the same: then those that do not exist have to be, too.
+    package var foldsCase: Bool
     /// Our name: a part of CRAM-MD5's challenge (RFC 2195 section 2).
     package var hostname: String
     /// What a client is told whose token is not good.
@@ -36,12 +38,14 @@ package struct SASLContext: Sendable {
     /// Each is what its property says.
     package init(
         listed: Set<SASLMechanism>, bindings: [ChannelBinding: [UInt8]] = [:], inventing: SecretOctets,
-        iterations: Int = SCRAMKeys.defaultIterations, hostname: String, tokenHint: TokenHint = TokenHint()
+        iterations: Int = SCRAMKeys.defaultIterations, foldsCase: Bool = false, hostname: String,
+        tokenHint: TokenHint = TokenHint()
     ) {
         self.listed = listed
         self.bindings = bindings
         self.inventing = inventing
         self.iterations = iterations
+        self.foldsCase = foldsCase
         self.hostname = hostname
         self.tokenHint = tokenHint
     }

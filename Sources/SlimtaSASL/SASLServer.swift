@@ -25,8 +25,8 @@ package struct SASLServer: Sendable {
         SASLServer(mechanism, context: context, nonce: RandomNonce.make())
     }
 
-    /// With a nonce of one's own: for examples.
-    init(_ mechanism: SASLMechanism, context: SASLContext, nonce: String) {
+    /// With a nonce of one's own: for examples, and for who has to look like somebody else.
+    package init(_ mechanism: SASLMechanism, context: SASLContext, nonce: String) {
         self.mechanism = mechanism
         exchange =
             switch mechanism {

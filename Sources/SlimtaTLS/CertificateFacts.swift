@@ -63,9 +63,12 @@ package struct CertificateFacts: Sendable {
     /// The common name, or all of the name where it has none.
     static func commonName(_ name: OpaquePointer?) -> String {
         var buffer = [CChar](repeating: 0, count: 256)
-        if X509_NAME_get_text_by_NID(name, NID_commonName, &buffer, CInt(buffer.count)) < 0 {
-            X509_NAME_oneline(name, &buffer, CInt(buffer.count))
+        let count = X509_NAME_get_text_by_NID(name, NID_commonName, &buffer, CInt(buffer.count))
+        if count >= 0 {
+            // With a NUL in it, if it has one: what is before that is another name.
+            return String(decoding: buffer.prefix(Int(count)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
         }
+        X509_NAME_oneline(name, &buffer, CInt(buffer.count))
         return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 }

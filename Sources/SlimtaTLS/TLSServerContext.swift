@@ -14,6 +14,9 @@ package final class TLSServerContext: Sendable {
     package let certificateExpiry: Int64
     /// Whether clients are asked for a certificate; they need not have one.
     let asksForCertificate: Bool
+    /// The end of the first list of revoked certificates of clients, as ``certificateExpiry``: no certificate that its
+    /// issuer has issued is good from then on. nil: there is no such list, or none ends.
+    package let revocationExpiry: Int64?
     /// The certificates for other names; nil if there are none.
     private let alternatives: Alternatives?
 
@@ -24,7 +27,7 @@ package final class TLSServerContext: Sendable {
     ///   - others: a client that asks for a host by name (SNI, RFC 6066 section 3) is shown the first of these
     ///     certificates that is for that name, if this one is not.
     ///   - clientTrustFile: clients are asked for a certificate, and it is good if a certificate in this PEM file issued
-    ///     it; nil: none is good. One that is not good, or none, does not end the handshake.
+    ///     it, and no list of revoked ones in it has it; nil: none is good. One that is not good, or none, does not end the handshake.
     ///   - asksClients: whether they are asked without that file as well.
     package init(
         certificatePEM: [UInt8], keyPEM: [UInt8], minimum: TLSMinimum = .v1_2, others: [TLSServerContext] = [],
@@ -64,7 +67,8 @@ package final class TLSServerContext: Sendable {
             throw .drainQueue(.key, while: "private key not accepted")
         }
         asksForCertificate = asksClients || clientTrustFile != nil
-        if asksForCertificate { try Self.askForCertificates(pointer, trustFile: clientTrustFile) }
+        revocationExpiry =
+            asksForCertificate ? try Self.askForCertificates(pointer, trustFile: clientTrustFile) : nil
         certificateExpiry = try Self.seconds(of: X509_get0_notAfter(leaf))
         alternatives = others.isEmpty ? nil : Alternatives(others)
         guard let alternatives else { return }
@@ -73,8 +77,10 @@ package final class TLSServerContext: Sendable {
             Unmanaged.passUnretained(alternatives).toOpaque())
     }
 
+    /// Says when the first list of revoked certificates ends.
+    ///
     /// RFC 8446 section 4.3.2, without the names of authorities: some clients ask their users if these are sent.
-    private static func askForCertificates(_ context: OpaquePointer, trustFile: String?) throws(TLSError) {
+    private static func askForCertificates(_ context: OpaquePointer, trustFile: String?) throws(TLSError) -> Int64? {
         ERR_clear_error()
         if let trustFile, SSL_CTX_load_verify_file(context, trustFile) != 1 {
             throw .drainQueue(.trust, while: "cannot read \(trustFile)")
@@ -84,6 +90,7 @@ package final class TLSServerContext: Sendable {
         guard SSL_CTX_set_session_id_context(context, "slimtad", 7) == 1 else {
             throw .drainQueue(.configuration, while: "session tickets")
         }
+        return try C_SSL_CTX_use_revocations(context).map { (end) throws(TLSError) in try seconds(of: end) }
     }
 
     /// Whether the certificate is for this host name (RFC 6125 section 6.4), wildcards included.

@@ -13,10 +13,11 @@ struct Slimtad: ParsableCommand {
         abstract: "A mail submission agent: takes messages over SMTP, stores them durably, relays them.",
         version: "slimtad \(Version.text)",
         subcommands: [
-            RunCommand.self, CheckCommand.self, PasswdCommand.self, UsersCommand.self, QueueCommand.self,
-            StatusCommand.self, AuditCommand.self, ReloadCommand.self, DrainCommand.self, MapCommand.self,
+            RunCommand.self, CheckCommand.self, PasswdCommand.self, UsersCommand.self, LoginCommand.self,
+            QueueCommand.self, GuessCommand.self, StatusCommand.self, AuditCommand.self, ReloadCommand.self,
+            DrainCommand.self, MapCommand.self,
             ExplainSessionCommand.self, SendmailCommand.self,
-            CatalogCommand.self, PipeHelperCommand.self,
+            CatalogCommand.self, PipeHelperCommand.self, PAMHelperCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

@@ -164,6 +164,8 @@ def test_who_is_there_does_not_show(slimtad):
         fields, answer = server_first(slimtad, user)
         assert answer == refusal
         assert fields.keys() == known.keys()
+        # Nor by how it looks.
+        assert len(fields["r"]) == len(known["r"]) and fields["i"] == known["i"] and len(fields["s"]) == len(known["s"])
         if user != "disabled@example.com":
             assert server_first(slimtad, user)[0]["s"] == fields["s"], "asked twice, it has another salt"
 
@@ -173,6 +175,11 @@ def test_senders(slimtad):
         client.login("bound@example.com", SECRET)
         assert client.mail("other@example.com")[0] in (550, 553)
         assert client.mail("any@list.example.com")[0] == 250
+    # Dovecot says nothing of this one: it is itself, and not anybody.
+    with session(slimtad) as client:
+        client.login("maria@example.com", SECRET)
+        assert client.mail("other@example.com")[0] == 553
+        assert client.mail("maria@example.com")[0] == 250
 
 
 def test_the_login_is_dovecots(slimtad):

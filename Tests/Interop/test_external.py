@@ -1,10 +1,13 @@
 """EXTERNAL: logins by certificate, with curl and with a client by hand; what is listed for whom."""
 
 import base64
+import datetime
 import smtplib
 import subprocess
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from harness.certificate import Certificate, make_certificate
 from harness.machine import SUBMISSION, SUBMISSIONS, give, must_exist, wait_until
@@ -100,6 +103,7 @@ def test_who_it_is(make, authority, place):
     folder = place.folder("clients")
     own = issue(folder, "maria", ["email:maria@example.com", "DNS:laptop.test"], authority)
     assert log_in(daemon, own)[0] == 235
+    daemon.wait_for_log(r"authenticated.*login=maria@example\.com")
     assert log_in(daemon, own, "maria@example.com")[0] == 235
     # Others have users too, and the certificate is not theirs.
     for other in ("team@example.com", "laptop.test", "nobody"):
@@ -194,6 +198,40 @@ def test_by_digest(make, place):
     assert key in run_slimtad("users", "--json", "--config", daemon.configuration).stdout
     assert passwd("--certificate", "sha256:abc").returncode == USAGE
     assert "no certificate" in passwd("--certificate", own.key).stderr.lower()
+
+
+def revocations(authority, *revoked, days=1):
+    """A list of the revoked certificates of an authority, as PEM, that ends then."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    start = now - datetime.timedelta(days=10)
+    list = x509.CertificateRevocationListBuilder(
+        x509.load_pem_x509_certificate(authority.chain.read_bytes()).subject, start, now + datetime.timedelta(days=days))
+    for one in revoked:
+        serial = x509.load_pem_x509_certificate(one.chain.read_bytes()).serial_number
+        list = list.add_revoked_certificate(
+            x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(start).build())
+    key = serialization.load_pem_private_key(authority.key.read_bytes(), None)
+    return list.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def test_revoked(make, authority, place):
+    """Lists stand in the file of the authorities; one that has ended says nothing any more, and nothing is good."""
+    daemon = make()
+    folder = place.folder("clients")
+    own, lost = (issue(folder, name, ["email:maria@example.com"], authority) for name in ("own", "lost"))
+    trusted = daemon.folder / "clients.pem"
+    assert is_listed(daemon, own) and is_listed(daemon, lost)
+    trusted.write_bytes(authority.chain.read_bytes() + revocations(authority, lost))
+    daemon.reload()
+    wait_until(lambda: not is_listed(daemon, lost), what="the list")
+    assert is_listed(daemon, own) and log_in(daemon, lost)[0] == 504
+    assert "revocation list" not in run_slimtad("check", "--config", daemon.configuration).stderr
+    trusted.write_bytes(authority.chain.read_bytes() + revocations(authority, days=-1))
+    daemon.expect_error("revocation list has ended")
+    daemon.reload()
+    wait_until(lambda: not is_listed(daemon, own), what="its end")
+    daemon.wait_for_log("revocation list has ended.*clients.pem")
+    assert f"revocation list in {trusted} has ended" in run_slimtad("check", "--config", daemon.configuration).stderr
 
 
 def test_check(make_slimtad):

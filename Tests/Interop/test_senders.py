@@ -37,7 +37,10 @@ def slimtad(module_place):
     daemon = Slimtad(
         module_place, relay=relay, queue={"policies": ["date", "message_id"]},
         sender_check={"from": True, "extension": "+", "add_sender": True, "allow_resent": True},
-        senders=[{"logins": ["test*", CALLER], "mail_from": ["@bounces.origin.test"], "from": [TEAM]}])
+        senders=[{"logins": ["test*"], "mail_from": ["@bounces.origin.test"], "from": [TEAM]},
+                 # Of users of this machine only those tables speak that say so.
+                 {"logins": [CALLER], "from": [TEAM], "mail_from": [], "local": True},
+                 {"logins": [CALLER], "mail_from": [BOSS]}])
     module_place.slimtads.append(daemon)
     daemon.box = box / "new"
     daemon.folder_of_files = module_place.folder("pickup")
@@ -97,6 +100,8 @@ HEADERS = [
     (f"From: {TEAM}, {OWN}\n", None, {"Sender": OWN}), ("", None, {"From": OWN, "Sender": None}),
     ("From: undisclosed:;\n", None, {"Sender": OWN}), (f"Resent-From: {TEAM}\nFrom: {BOSS}\n", None, {"From": BOSS}),
     (f"Resent-From: {BOSS}\nFrom: {OWN}\n", f"550 5.7.1 <{BOSS}> in Resent-From {REFUSED}", {}),
+    (f"From: {BOSS} <{OWN}>\n", "550 5.6.0 The From field has a name with an @ that needs quotes", {}),
+    (f"From: <@{BOSS},@x:{OWN}>\n", "550 5.6.0 The From field has a route before an address", {}),
     (f"From: {OWN}\nReply-To: {BOSS}\n", None, {"Reply-To": BOSS}),
     # What HeaderCheck says comes first: it would be somebody else's field behind the line.
     (f"From: {OWN}\nno field\nFrom: {BOSS}\n", "554 5.6.0 Line 2 of the message is no header field", {}),

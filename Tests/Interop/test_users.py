@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness.machine import IS_ROOT, SUBMISSIONS
+from harness.machine import IS_ROOT, SUBMISSION, SUBMISSIONS
 from harness.slimtad import CONFIGURATION, LOGIN, NOT_PERMITTED, OK, PASSWORD, USAGE, run_slimtad
 
 
@@ -89,8 +89,26 @@ def test_a_line_is_mended_by_its_own_user(slimtad):
     slimtad.add_user()
     with slimtad.users.open("a") as users:
         users.write("dave:plain text\n")
-    assert passwd(slimtad, "dave").returncode == OK
+    # Nothing of such a line is kept: who could send as somebody is not to send as anybody now.
+    before = slimtad.users.read_bytes()
+    refused = passwd(slimtad, "dave")
+    assert refused.returncode == CONFIGURATION and "--senders" in refused.stderr
+    assert slimtad.users.read_bytes() == before
+    assert passwd(slimtad, "dave", "--senders", "dave@x.test").returncode == OK
     assert names(slimtad) == [LOGIN, "dave"]
+
+
+def test_an_empty_list_is_not_all(slimtad):
+    """As of a variable that is not set."""
+    slimtad.add_user()
+    before = slimtad.users.read_bytes()
+    for arguments in (["--senders", ""], ["--senders", ","], ["--app", "x", "--networks", ""],
+                      ["--app", "x", "--networks", ","]):
+        result = passwd(slimtad, LOGIN, *arguments)
+        assert result.returncode == USAGE and "* stands for all" in result.stderr
+        assert slimtad.users.read_bytes() == before
+    assert passwd(slimtad, LOGIN, "--app", "x", "--networks", "*").returncode == OK
+    assert passwd(slimtad, LOGIN, "--senders", "*").returncode == OK
 
 
 @pytest.mark.parametrize("name", [
@@ -154,7 +172,7 @@ def test_users_list(slimtad):
     assert result.returncode == OK
     assert result.stdout == "alice\ty\talice@x.test,@y.test\t\t\t\nbob\ty\t\t\t\t\n"
     found = json.loads(run_slimtad("users", "--config", slimtad.configuration, "--json").stdout)
-    other = {"hash": "y", "scram": [], "disabled": False, "expires": None, "applications": []}
+    other = {"hash": "y", "scram": [], "certificates": [], "disabled": False, "expires": None, "applications": []}
     assert found == [{"name": "alice", "senders": ["alice@x.test", "@y.test"]} | other,
                      {"name": "bob", "senders": []} | other]
     with slimtad.users.open("a") as users:
@@ -197,7 +215,8 @@ def test_fold_case(make_slimtad):
 
 
 def test_no_password_stays_in_memory(make_slimtad):
-    """After a login the daemon's memory has the password nowhere, as a core dump would show it. What arrived is base64."""
+    """After a login the daemon's memory has the password nowhere, as a core dump would show it, while sessions are open or
+    not. What arrived is base64."""
     slimtad = make_slimtad().start()
     secret = "Vq7-nobody-else-has-this-password"
     slimtad.add_user("secret", secret)
@@ -205,6 +224,18 @@ def test_no_password_stays_in_memory(make_slimtad):
     for _ in range(3):
         assert can_log_in(slimtad, "secret", secret)
         assert not can_log_in(slimtad, "secret", secret + "?")
+    context = slimtad.certificate.trusting_context()
+    open_sessions = []
+    for mechanism, password in [("PLAIN", secret), ("LOGIN", secret), ("PLAIN", secret + "?"), ("LOGIN", secret + "?")]:
+        client = smtplib.SMTP(slimtad.address, SUBMISSION, timeout=20)
+        open_sessions.append(client)
+        client.starttls(context=context)
+        client.ehlo()
+        client.user, client.password = "secret", password
+        try:
+            client.auth(mechanism, getattr(client, f"auth_{mechanism.lower()}"))
+        except smtplib.SMTPAuthenticationError:
+            assert password != secret
     pid = slimtad.process.pid
     try:
         memory = open(f"/proc/{pid}/mem", "rb", buffering=0)
@@ -227,6 +258,8 @@ def test_no_password_stays_in_memory(make_slimtad):
                     found.append(line.strip())
     assert looked > 1 << 20
     assert not found, found
+    for client in open_sessions:
+        client.quit()
 
 
 def test_tables_on_a_terminal_show_what_hides(make_slimtad):

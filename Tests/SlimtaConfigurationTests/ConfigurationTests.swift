@@ -24,6 +24,8 @@ import Testing
             "the whole message, not the gap",
             "# client_ca", "# fail = ", "# softfail = ", "# hostname", "# host ", "# username", "# password_file",
             "# path", "# domains",
+            // Of EXTERNAL, which is not in the default list.
+            "# certificate_login",
         ]
         var isExample = false
         let lines = try readFile(path).split(separator: "\n", omittingEmptySubsequences: false).map { line -> String in

@@ -22,7 +22,7 @@ import Testing
             "[lgo]\nlevel = 1\n",
             """
             8: lgo: unknown key; allowed outside tables are auth, daemon, dns, dnsbl, edge, forward, \
-            hostname, limits, log, policy_service, queue, relay, route, rule, sender_check, senders, spamassassin, spf, tls; did you mean "log"?
+            hostname, limits, log, policy_service, queue, quota, relay, route, rule, sender_check, senders, spamassassin, spf, tls; did you mean "log"?
             """),
         Case(
             "[log]\n\"a b\".c = 1",
@@ -141,11 +141,17 @@ import Testing
         Case(
             "[auth]\nbackends = [\"dovecot\"]\n[auth.dovecot]\nsocket = \"dovecot.example:1\"\nport = 1",
             """
-            11: auth.dovecot.socket: found "dovecot.example:1"; allowed is "unix:/path", "address:port", "[v6]:port" or \
-            "localhost:port"
+            11: auth.dovecot.socket: found "dovecot.example:1"; allowed is "unix:/path", or a port of this machine such as \
+            "127.0.0.1:12345": passwords go there in clear
             """,
             """
             12: auth.dovecot.port: unknown key; allowed in auth.dovecot are socket
+            """),
+        Case(
+            "[auth]\nbackends = [\"dovecot\"]\n[auth.dovecot]\nsocket = \"192.0.2.1:12345\"",
+            """
+            11: auth.dovecot.socket: found "192.0.2.1:12345"; allowed is "unix:/path", or a port of this machine such as \
+            "127.0.0.1:12345": passwords go there in clear
             """),
         Case(
             "[auth]\nmechanisms = [\"PLAIN\", \"PLAIN\"]",

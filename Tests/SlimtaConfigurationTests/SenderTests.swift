@@ -38,6 +38,7 @@ import Testing
                 from = []
                 [[senders]]
                 logins = ["*"]
+                local = true
                 from = ["info@b\u{FC}cher.example"]
                 """, file: "f"
         ).senders
@@ -50,7 +51,8 @@ import Testing
             .init(logins: [Glob("alice"), Glob("b?b*")], mailFrom: all, from: all),
             .init(logins: [Glob("carol")], mailFrom: [try #require(SenderPattern("c@x.test"))], from: []),
             .init(
-                logins: [Glob("*")], mailFrom: [], from: [try #require(SenderPattern("info@b\u{FC}cher.example"))]),
+                logins: [Glob("*")], isLocal: true, mailFrom: [],
+                from: [try #require(SenderPattern("info@b\u{FC}cher.example"))]),
         ]
         #expect(found == expected)
     }
@@ -98,7 +100,7 @@ import Testing
             "[senders]\nlogins = [\"a\"]", "8: senders: found a table; allowed is a table [[senders]] for each senders"),
         Case(
             "[[senders]]\nlogin = [\"a\"]\nlogins = \"a\"\nfrom = \"*\"",
-            "9: senders[0].login: unknown key; allowed in senders[0] are from, logins, mail_from; did you mean \"logins\"?"
+            "9: senders[0].login: unknown key; allowed in senders[0] are from, local, logins, mail_from; did you mean \"logins\"?"
         ),
     ])
     func mistake(found: Case) {
@@ -119,7 +121,7 @@ import Testing
                 }
             }
         }) {
-            for (index, table) in tables.enumerated() {
+            for table in tables {
                 let text = """
                     [sender_check]
                     mail_from = \(mailFrom)
@@ -135,13 +137,21 @@ import Testing
                 var expected: [String] = []
                 if !from, missing == "refuse" { expected.append("sender_check.missing_from") }
                 if !from, resent, !adds { expected.append("sender_check.allow_resent") }
-                let isAsked = [mailFrom || from || adds, from || adds, mailFrom, false][index]
-                if !isAsked { expected.append("senders[0]") }
+                // An empty list says something too: who has none of its own may send as nobody.
+                if !mailFrom, !from, !adds { expected.append("senders[0]") }
                 #expect(found == expected, "\(text)")
             }
         }
-        let nobody = try Configuration.parse(edge + "[[senders]]\nlogins = \"a\"\nmail_from = \"*\"", file: "f")
-            .warnings
-        #expect(nobody.map(\.text) == ["it is never asked: no edge has AUTH or users of this machine"])
+        let table = "[[senders]]\nlogins = \"a\"\nmail_from = \"*\"\n"
+        let none = "it is never asked: no edge has "
+        let sendmail = "[[edge]]\nname = \"s\"\ntype = \"sendmail\"\nlisten = [\"unix:/run/s\"]\n"
+        for (edges, isLocal, lack) in [
+            (edge, false, "AUTH; users of this machine need local = true"), (edge, true, "users of this machine"),
+            (login, false, nil), (login, true, "users of this machine"),
+            (sendmail, false, "AUTH; users of this machine need local = true"), (sendmail, true, nil),
+        ] as [(String, Bool, String?)] {
+            let warnings = try Configuration.parse(edges + "\n" + table + "local = \(isLocal)", file: "f").warnings
+            #expect(warnings.filter { $0.keyPath == "senders[0]" }.map(\.text) == (lack.map { [none + $0] } ?? []))
+        }
     }
 }

@@ -5,6 +5,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
+import SlimtaRules
 import StorageKit
 import Synchronization
 import Testing
@@ -40,6 +41,18 @@ final class NotingDaemon: ControlledDaemon {
     }
 
     func drain() { state.withLock { $0.orders.append("drain") } }
+    func guesses() -> [GuessReport] {
+        let until = Timestamp(milliseconds: 1_700_000_000_000)
+        return [
+            GuessReport(
+                kind: "address", name: "192.0.2.1", failures: 30, logins: 4, delay: 0, until: until, times: 2),
+            GuessReport(kind: "login", name: "alice", failures: 11, logins: nil, delay: 2, until: nil, times: 0),
+        ]
+    }
+    func releaseGuesses(_ what: String) -> Bool {
+        state.withLock { $0.orders.append("release \(what)") }
+        return what == "alice"
+    }
     func userName(_ uid: UInt32) async -> String { "user\(uid)" }
 }
 
@@ -85,6 +98,7 @@ final class ControlFixture: Sendable {
     let storage: any QueueBackend
     let queue: Queue
     let daemon = NotingDaemon()
+    let quotas: QuotaBook
     let control: Control
     private let log = NotingLog.Lines()
 
@@ -101,8 +115,9 @@ final class ControlFixture: Sendable {
                 schedule: RetrySchedule(intervals: [.seconds(3600)], expire: .seconds(86400), warn: nil),
                 limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
             logger: silent)
+        quotas = QuotaBook(Quotas(rules: nil, key: SIMD2(1, 2)))
         control = Control(
-            storage: storage, queue: queue, daemon: daemon,
+            storage: storage, queue: queue, quotas: quotas, daemon: daemon,
             logger: Logger(label: "test") { [log] _ in NotingLog(lines: log) })
         try await storage.start { [queue] in queue.receive($0) }
     }

@@ -36,7 +36,7 @@ struct Mistake: Sendable, CustomStringConvertible {
     static let ofPath: [Mistake] =
         [
             "", "nothing", "status/x", "checkpoint/x", "reload/x", "drain/x", "audit/x", "audit/acknowledge/x",
-            "queue/a/b",
+            "queue/a/b", "guesses/x", "guesses/release/x",
         ]
         .flatMap { path in
             [.get, .post].map { Mistake($0, path, 404, "there is nothing at /\(path)") }
@@ -50,11 +50,15 @@ struct Mistake: Sendable, CustomStringConvertible {
         ]
 
     static let ofMethod: [Mistake] =
-        ["checkpoint", "reload", "drain", "audit/acknowledge"].map { Mistake(.get, $0, 405, "GET is for looking") }
-        + ["status", "queue", "audit"].map { Mistake(.post, $0, 405, "POST for changing") }
+        ["checkpoint", "reload", "drain", "audit/acknowledge", "guesses/release"].map {
+            Mistake(.get, $0, 405, "GET is for looking")
+        }
+        + ["status", "queue", "audit", "guesses"].map { Mistake(.post, $0, 405, "POST for changing") }
 
     static let ofName: [Mistake] =
-        ["status", "audit"].map { Mistake(.get, $0, [("x", "")], 400, "no parameter \"x\": there are none here") }
+        ["status", "audit", "guesses"].map {
+            Mistake(.get, $0, [("x", "")], 400, "no parameter \"x\": there are none here")
+        }
         + ["audit/acknowledge", "checkpoint", "reload", "drain"].map {
             Mistake(.post, $0, [("now", "yes")], 400, "no parameter \"now\": there are none here")
         }
@@ -112,6 +116,23 @@ struct Mistake: Sendable, CustomStringConvertible {
         #expect(fixture.daemon.orders.isEmpty)
         // Only the checkpoint was asked for rightly, of a storage that makes none.
         #expect(fixture.lines == ["command by=user7 command=checkpoint pid=42"])
+    }
+
+    @Test func whoGuessesIsListedAndLetIn() async throws {
+        let fixture = try await ControlFixture(database)
+        let (status, json) = try await fixture.ask(.get, "guesses")
+        #expect(status == 200 && json.elements.map { $0["name"].text } == ["192.0.2.1", "alice"])
+        #expect(
+            json.elements[0]["until"].text?.hasPrefix("2023-11-14T22:13:20") == true
+                && json.elements[0]["times"].integer == 2)
+        #expect(json.elements[1]["until"] == .null && json.elements[1]["logins"] == .null)
+        for query in [[], [("name", "")], [("name", "a"), ("name", "b")], [("all", "yes")]] {
+            #expect(try await fixture.ask(.post, "guesses/release", query).status == 400)
+        }
+        #expect(try await fixture.ask(.post, "guesses/release", [("name", "bob")]).status == 404)
+        #expect(try await fixture.ask(.post, "guesses/release", [("name", "alice")]).status == 200)
+        #expect(fixture.daemon.orders == ["release bob", "release alice"])
+        #expect(fixture.lines.last == "command by=user7 command=guess release alice pid=42")
     }
 
     // MARK: Looking

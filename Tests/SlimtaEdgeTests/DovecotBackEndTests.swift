@@ -78,6 +78,9 @@ import Testing
             guard line[0] == "AUTH" else { return [] }
             switch Self.decoded(line) {
             case "\0a\0b": return [.say("OK\t\(line[1])\tuser=A\tsenders=\n")]
+            case "\0a\0address": return [.say("OK\t\(line[1])\tuser=a@x\n")]
+            case "\0a\0name", "\0a\0*", "\0a\0@x":
+                return [.say("OK\t\(line[1])\tuser=\(Self.decoded(line).dropFirst(3))\n")]
             case "\0a\0more": return [.say("CONT\t\(line[1])\t\n")]
             default: return [.say("FAIL\t\(line[1])\tuser=a\n")]
             }
@@ -86,8 +89,12 @@ import Testing
         func check(_ password: String) async -> CredentialVerdict {
             await backEnd.check(Credentials(login: "a", password: Array(password.utf8)), facts)
         }
-        // A list without an entry is nobody, and not anybody.
+        // A list without an entry is nobody, and not anybody; without a list it is the login, if that is an address.
         #expect(await check("b") == .right(AuthenticatedUser(login: "A", senders: [""])))
+        #expect(await check("address") == .right(AuthenticatedUser(login: "a@x", senders: ["a@x"])))
+        for other in ["name", "*", "@x"] {
+            #expect(await check(other) == .right(AuthenticatedUser(login: other, senders: [""])))
+        }
         #expect(await check("c") == .wrong)
         let words = server.lines.filter { $0.hasPrefix("AUTH") }[0].split(separator: "\t").map(String.init)
         #expect(
@@ -112,7 +119,7 @@ import Testing
         let facts = try Self.facts(tls: Self.tls)
         #expect(
             await backEnd.check(token: SecretOctets("t".utf8), login: "a,b", facts)
-                == .right(AuthenticatedUser(login: "a")))
+                == .right(AuthenticatedUser(login: "a", senders: [""])))
         #expect(await backEnd.check(token: SecretOctets("u".utf8), login: "a,b", facts) == .wrong)
         #expect(server.lines.last == "CONT\t2\tAQ==")
         await client.close()
@@ -128,7 +135,7 @@ import Testing
         let facts = try Self.facts(tls: Self.tls, certificate: certificate)
         #expect(
             await backEnd.checkCertificate(authorization: nil, facts)
-                == .right(AuthenticatedUser(login: "a@b.example")))
+                == .right(AuthenticatedUser(login: "a@b.example", senders: ["a@b.example"])))
         #expect(server.lines.last?.hasSuffix("\tvalid-client-cert\tcert_username=a@b.example\tresp==") == true)
         // Of several the client chooses.
         certificate = CertificateIdentity(
@@ -158,7 +165,8 @@ import Testing
         let exchange = try #require(backEnd.begin(.cramMD5, facts))
         #expect(await exchange.received(nil) == .challenge(Array("<1>".utf8)))
         #expect(
-            await exchange.received(SecretOctets("a x".utf8)) == .verdict(.right(AuthenticatedUser(login: "a"))))
+            await exchange.received(SecretOctets("a x".utf8))
+                == .verdict(.right(AuthenticatedUser(login: "a", senders: [""]))))
         // One that nobody goes on with is taken back.
         let second = try #require(backEnd.begin(.cramMD5, facts))
         _ = await second.received(nil)

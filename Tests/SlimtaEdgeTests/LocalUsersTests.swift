@@ -57,7 +57,7 @@ import Testing
     /// Only local users have extensions: those of a users file have what it says.
     @Test func extensionsAreGiven() throws {
         #expect(try !maySend(AuthenticatedUser(login: "a", senders: ["a@b"]), as: "a+x@b"))
-        let user = AuthenticatedUser(login: "a", senders: ["@c", "a@b"], hasExtensions: true)
+        let user = AuthenticatedUser(login: "a", senders: ["@c", "a@b"], isLocal: true)
         #expect(try maySend(user, as: "a+x@b"))
         #expect(try maySend(user, as: "x@c"))
         #expect(try !maySend(user, as: "+x@d"))

@@ -174,6 +174,7 @@ final class AcceptingStorage: Submissions {
 final class HeldCredentials: Authenticator, AuthenticationExchange {
     private struct State: Sendable {
         var isSlow = false
+        var listed: [SASLMechanism] = [.plain, .login]
         var waiting: [@Sendable () -> Void] = []
         var server: SASLServer?
     }
@@ -186,7 +187,13 @@ final class HeldCredentials: Authenticator, AuthenticationExchange {
         set { state.withLock { $0.isSlow = newValue } }
     }
 
-    func mechanisms(on facts: AuthenticationFacts) -> [SASLMechanism] { [.plain, .login] }
+    /// Those that clients may use.
+    var listed: [SASLMechanism] {
+        get { state.withLock { $0.listed } }
+        set { state.withLock { $0.listed = newValue } }
+    }
+
+    func mechanisms(on facts: AuthenticationFacts) -> [SASLMechanism] { listed }
 
     func exchange(on facts: AuthenticationFacts) -> any AuthenticationExchange { self }
 

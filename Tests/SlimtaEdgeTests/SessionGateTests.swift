@@ -57,6 +57,46 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
         #expect(session.log.lines("refused").last?.fields["rule"] == nil)
     }
 
+    /// Asked before rules, at MAIL and RCPT, and nothing is said twice of one transaction.
+    @Test func quotas() throws {
+        var rules = QuotaRules()
+        rules.limits = QuotaLimits(hard: [.init(.messages, .hour, 1), .init(.newRecipients, .hour, 3)])
+        (rules.learning, rules.learningRecipients) = (.zero, 0)
+        let book = QuotaBook(Quotas(rules: rules, key: SIMD2(1, 2)))
+        let accepting = Rule("all", at: .rcpt, [], .accept)
+        for rule in [nil, accepting] {
+            let gate = try #require(
+                Gate(rules: RuleSet(rule.map { [$0] } ?? []), spf: nil, lookups: nil, rates: nil, quotas: book))
+            let session = try SessionFixture(gate: gate)
+            func answer(_ line: String) throws -> String? {
+                try session.send(line + "\r\n")
+                return try session.replies().last
+            }
+            _ = try answer("EHLO c")
+            for _ in 0..<2 {
+                #expect(try answer("MAIL FROM:<a@x.org>")?.hasPrefix("250") == true)
+                for number in 0..<3 { #expect(try answer("RCPT TO:<b\(number)@y.org>")?.hasPrefix("250") == true) }
+                let refusal = try answer("RCPT TO:<b3@y.org>")
+                #expect(
+                    refusal?.hasPrefix("450 4.7.1 Too much at once: 4 new recipients in an hour, allowed are 3") == true
+                )
+                #expect(try answer("RSET")?.hasPrefix("250") == true)
+            }
+            #expect(session.log.lines("refused").map { $0.fields["quota"] } == ["192.0.2.1", "192.0.2.1"])
+        }
+        let subject = QuotaSubject(login: nil, address: IPAddress("192.0.2.1"))
+        book.take(
+            Envelope(
+                id: QueueID(at: .now()), sender: nil, recipients: [Mailbox(localPart: "b", domain: "y.org")],
+                received: .now(), client: ClientInfo(address: "192.0.2.1", name: "c", protocolWord: "SMTP")), size: 1
+        ) { charge, _ in #expect(charge != nil) }
+        let session = try SessionFixture(
+            gate: Gate(rules: RuleSet([]), spf: nil, lookups: nil, rates: nil, quotas: book))
+        try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\n")
+        #expect(try session.replies().last?.hasPrefix("450 4.7.1 Too much at once: 2 messages in an hour") == true)
+        #expect(book.now.facts(of: subject, at: .now())?.hour.messages == 1)
+    }
+
     /// RFC 5321 section 3.1: the refusal takes the place of the greeting, and only QUIT is left.
     @Test func refusesAtConnect() throws {
         let session = try SessionFixture(gate: gate(try refusal(.connect, "554 5.7.1 no")))

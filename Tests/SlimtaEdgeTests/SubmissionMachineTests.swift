@@ -145,6 +145,7 @@ import Testing
     @Test(arguments: [
         (SMTPServerMachine.AuthenticationResult.wrong, Reply.credentialsInvalid), (.malformed, .credentialsInvalid),
         (.challenge([1]), .credentialsInvalid), (.unavailable, .credentialsUnchecked),
+        (.undecided, .credentialsUnchecked), (.turnedAway, .tooManyFailedLogins),
         (.refused("Password expired"), Reply(535, .init(5, 7, 8), "Password expired")),
     ])
     func passwordsThatAreNotRight(_ result: SMTPServerMachine.AuthenticationResult, _ reply: Reply) {

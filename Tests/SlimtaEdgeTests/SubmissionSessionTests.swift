@@ -77,6 +77,15 @@ import Testing
         #expect(log.lines("authentication failed").count == 1 && storage.count == 0)
     }
 
+    /// Where PLAIN is not to be used, a right password is none.
+    @Test func whereNoPasswordsAreTaken() async throws {
+        credentials.listed = [.scramSHA256Plus, .login]
+        guard case .refused(let reply) = try await session(.required).authenticate(.plain, login("u")) else {
+            return record("a password")
+        }
+        #expect(reply == Reply(535, .init(5, 7, 8), "Passwords are not taken here"))
+    }
+
     /// What is refused before the content, and in the middle of it.
     @Test func refusals() async throws {
         guard case .refused(let size) = try await session().begin(try request("b@y.org", size: 1001)) else {

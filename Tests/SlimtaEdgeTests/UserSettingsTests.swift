@@ -62,6 +62,10 @@ import Testing
         #expect(UsersFile(line("\(keys):\(keys)")).users.isEmpty)
         let app = AppPassword.make("x", networks: []).kept.text
         #expect(UsersFile(line("app=\(app):app=\(app)")).users.isEmpty)
+        // Neither is a list of networks without one.
+        for list in [";", ";,", ";192.0.2.1,", ";,192.0.2.1", ";;"] {
+            #expect(UsersFile(line("app=\(app)\(list)")).users.isEmpty, "\(list)")
+        }
     }
 
     @Test func untilWhen() throws {

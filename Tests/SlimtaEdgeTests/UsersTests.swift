@@ -64,9 +64,29 @@ import Testing
         let hash = Self.hash.text
         let file = UsersFile("alice\nbob:plain\ncarol:\(hash):not an address\nok:\(hash)\nok:\(hash)\n")
         #expect(file.errors.map(\.line) == [1, 2, 3, 5])
-        #expect(file.users.keys.sorted() == ["ok"])
+        #expect(file.users.isEmpty)
         #expect(file.errors[1].description.contains("slimtad passwd bob"))
         #expect(!file.errors[1].description.contains("plain"))
+    }
+
+    /// An older line of a user counts no more when there is a newer one, whichever of the two is broken.
+    @Test func aBrokenLineRevivesNoOther() {
+        let (good, other) = ("a:\(Self.hash.text)", "ok:\(Self.hash.text)")
+        for broken in ["a:plain", "a:\(Self.hash.text):not an address", "a:\(Self.hash.text)::only=x", good] {
+            for lines in [[good, broken], [broken, good], [good, broken, good], [broken, good, good]] {
+                let file = UsersFile((lines + [other]).joined(separator: "\n"))
+                #expect(file.users.keys.sorted() == ["ok"], "\(lines)")
+                #expect(!file.errors.isEmpty && file.errors.allSatisfy { $0.name == "a" })
+            }
+        }
+    }
+
+    /// A list without an entry would restrict nothing. Before settings nothing stands for no list.
+    @Test(arguments: ["", ",", " ", ",,", ":", ",:disabled=yes", ", :disabled=yes"])
+    func listsOfNothing(list: String) {
+        let file = UsersFile("a:\(Self.hash.text):\(list)\n")
+        #expect(file.users.isEmpty && file.errors.count == 1, "\(list)")
+        #expect(UsersFile("a:\(Self.hash.text)::disabled=yes").users["a"]?.senders == [])
     }
 
     /// Files from Windows: with CRLF, and with a byte order mark. What is written keeps both.
@@ -119,17 +139,15 @@ import Testing
 }
 
 @Suite struct FileCredentialsTests {
-    private let checks = PasswordChecks(threads: 1, loop: MultiThreadedEventLoopGroup.singleton.next())
+    private let checks = PasswordChecks(threads: 1)
 
     private func check(
         _ backend: FileCredentials, _ login: String, _ password: String, from address: String = "192.0.2.1"
     ) async -> CredentialVerdict {
-        let peer = IPAddress(address).map { ConnectionFacts.Endpoint.ip($0, port: 1) } ?? .unix
-        return await withCheckedContinuation { continuation in
-            backend.check(Credentials(login: login, password: Array(password.utf8)), from: peer) {
-                continuation.resume(returning: $0)
-            }
-        }
+        let peer = try? SocketAddress(ipAddress: address, port: 1)
+        let facts = AuthenticationFacts(
+            connection: ConnectionFacts(peer: peer, local: nil), edge: "test", session: "1")
+        return await backend.check(Credentials(login: login, password: Array(password.utf8)), facts)
     }
 
     private func right(_ login: String, _ senders: [String] = []) -> CredentialVerdict {
@@ -159,7 +177,9 @@ import Testing
     {
         let answer = Mutex<CredentialVerdict?>(nil)
         let isBack = Mutex(false)
-        backend.check(Credentials(login: login, password: Array(password.utf8)), from: .unix) { result in
+        let facts = AuthenticationFacts(
+            connection: ConnectionFacts(peer: nil, local: nil), edge: "test", session: "1")
+        backend.check(Credentials(login: login, password: Array(password.utf8)), facts) { result in
             if !isBack.withLock({ $0 }) { answer.withLock { $0 = result } }
         }
         isBack.withLock { $0 = true }
@@ -171,10 +191,16 @@ import Testing
         let backend = FileCredentials(file, checks: checks)
         #expect(await check(backend, "alice", "geheim") == right("alice"))
         #expect(atOnce(backend, "alice", "geheim") == right("alice"))
-        // What is not that login with that password is hashed, and so is the same with another reading of the file.
+        // What is not that login with that password is hashed, and so is the same when the file has another hash. Others in the
+        // file are no reason.
         #expect(atOnce(backend, "alice", "falsch") == nil)
         #expect(atOnce(backend, "bob", "geheim") == nil)
-        backend.replace(file, foldsCase: false)
+        var changed = file
+        changed.set("bob", hash: PasswordHash(hashing: "geheim".utf8), senders: nil)
+        backend.replace(changed, foldsCase: false)
+        #expect(atOnce(backend, "alice", "geheim") == right("alice"))
+        changed.set("alice", hash: PasswordHash(hashing: "geheim".utf8), senders: nil)
+        backend.replace(changed, foldsCase: false)
         #expect(atOnce(backend, "alice", "geheim") == nil)
         await checks.shutdown()
     }
@@ -186,6 +212,51 @@ import Testing
         #expect(await check(backend, "alice", "neu") == right("alice"), "although it was wrong a moment ago")
         backend.replace(users(("bob", "neu")), foldsCase: false)
         #expect(await check(backend, "alice", "neu") == .wrong)
+        await checks.shutdown()
+    }
+
+    /// A password that was wrong a moment ago, and is one of the user's now, beside the one that was not changed.
+    @Test func aNewPasswordOfAnApplication() async throws {
+        var file = users(("alice", "geheim"))
+        let backend = FileCredentials(file, checks: checks)
+        let (password, kept) = AppPassword.make("phone", networks: [])
+        let text = String(decoding: password, as: UTF8.self)
+        for _ in 0..<2 { #expect(await check(backend, "alice", text) == .wrong) }
+        var alice = try #require(file.users["alice"])
+        alice.apps = [kept]
+        file.set("alice", alice)
+        backend.replace(file, foldsCase: false)
+        #expect(await check(backend, "alice", text) == .right(AuthenticatedUser(login: "alice", app: "phone")))
+        await checks.shutdown()
+    }
+
+    /// SCRAM learns of who has logged in, and not of who may not.
+    @Test func whoLearns() async {
+        let learned = Mutex<[String]>([])
+        let observer = FileCredentials.Observer(learn: { login, _, _ in learned.withLock { $0.append(login) } })
+        var file = users(("alice", "geheim"), ("bob", "geheim"))
+        var bob = UsersFile.User(hash: PasswordHash(hashing: "geheim".utf8), senders: [])
+        bob.isDisabled = true
+        file.set("bob", bob)
+        let backend = FileCredentials(file, checks: checks, observer: observer)
+        #expect(await check(backend, "bob", "geheim") == .refused("This login is disabled"))
+        #expect(await check(backend, "alice", "falsch") == .wrong)
+        #expect(await check(backend, "alice", "geheim") == right("alice"))
+        #expect(learned.withLock { $0 } == ["alice"])
+        await checks.shutdown()
+    }
+
+    /// Who is disabled, has expired or has a line that is not understood: no other back end lets it in.
+    @Test(arguments: [false, true]) func whoIsBarred(foldsCase: Bool) async {
+        let hash = PasswordHash(hashing: "x".utf8).text
+        let backend = FileCredentials(
+            UsersFile(
+                "ok:\(hash)\noff:\(hash)::disabled=yes\nold:\(hash)::expires=2020-01-01\nBad:\(hash):no entry\n"
+                    + "two:\(hash)\ntwo:\(hash)\nlater:\(hash)::expires=2999-01-01\n"),
+            foldsCase: foldsCase, checks: checks)
+        #expect(["ok", "later", "nobody", ""].allSatisfy { !backend.bars($0) })
+        #expect(["off", "old", "Bad", "two"].allSatisfy { backend.bars($0) })
+        #expect(["OFF", "bad", "BAD"].allSatisfy { backend.bars($0) == foldsCase })
         await checks.shutdown()
     }
 
@@ -201,32 +272,36 @@ import Testing
         await checks.shutdown()
     }
 
-    @Test func tooManyOfOneAddressAreTurnedAway() async {
-        var limits = PasswordCheckMachine.Limits(threads: 1)
-        limits.inHand = 2
-        let checks = PasswordChecks(limits, loop: MultiThreadedEventLoopGroup.singleton.next())
-        let backend = FileCredentials(UsersFile(), checks: checks)
-        let results = await withTaskGroup(of: CredentialVerdict.self) { group in
-            for number in 0..<20 { group.addTask { await check(backend, "a", "\(number)") } }
-            group.addTask { await check(backend, "a", "0", from: "192.0.2.2") }
-            return await group.reduce(into: []) { $0.append($1) }
-        }
-        #expect(results.count == 21)
-        #expect(results.contains { if case .unavailable = $0 { true } else { false } })
-        #expect(results.contains(.wrong))
-        await checks.shutdown()
+    /// The same wrong password again costs no hash; a new reading of the file asks anew.
+    @Test func aWrongPasswordIsKnown() async {
+        let backend = FileCredentials(users(("alice", "geheim")), checks: checks)
+        for _ in 0..<50 { #expect(await check(backend, "alice", "neu") == .wrong) }
+        backend.replace(users(("alice", "neu")), foldsCase: false)
+        #expect(await check(backend, "alice", "neu") == right("alice"))
+        #expect(await check(backend, "alice", "geheim") == .wrong)
     }
 
-    /// The timer lets a delayed check begin.
-    @Test func whatIsDelayedIsAnswered() async {
-        var limits = PasswordCheckMachine.Limits(threads: 1)
-        limits.addressFailures = 0
-        limits.longestAddressPause = .milliseconds(20)
-        let checks = PasswordChecks(limits, loop: MultiThreadedEventLoopGroup.singleton.next())
-        let backend = FileCredentials(users(("alice", "geheim")), checks: checks)
-        for number in 0..<5 { #expect(await check(backend, "alice", "\(number)") == .wrong) }
-        #expect(await check(backend, "alice", "geheim") == right("alice"))
-        await checks.shutdown()
+    /// A session that goes on asks whether its login still may.
+    @Test func whoMayGoOn() {
+        var file = users(("alice", "a"), ("bob", "b"), ("carol", "c"))
+        let backend = FileCredentials(file, checks: checks)
+        let logins = ["alice", "bob", "carol"].map { AuthenticatedUser(login: $0) }
+        #expect(logins.allSatisfy { backend.obstacle(of: $0) == nil })
+        #expect(backend.obstacle(of: AuthenticatedUser(login: "alice", app: "phone")) == "This password is no more")
+        _ = file.delete("alice")
+        if var bob = file.users["bob"] {
+            bob.isDisabled = true
+            file.set("bob", bob)
+        }
+        if var carol = file.users["carol"] {
+            carol.expires = "2001-01-01"
+            file.set("carol", carol)
+        }
+        backend.replace(file, foldsCase: false)
+        #expect(
+            logins.map { backend.obstacle(of: $0) } == [
+                "This login is no more", "This login is disabled", "This login has expired",
+            ])
     }
 }
 
@@ -294,21 +369,31 @@ import Testing
 }
 
 @Suite struct VerifiedLoginsTests {
+    private static let hash = PasswordHash(hashing: "geheim".utf8)
+
     @Test func itHoldsForItsLifetimeHoweverOftenItIsUsed() throws {
         let logins = VerifiedLogins(lifetime: .seconds(300))
         let start = ContinuousClock.now
-        let digest = logins.digest("alice", SecretOctets("geheim".utf8))
+        let digest = logins.digest("alice", Self.hash, SecretOctets("geheim".utf8))
+        let other = logins.digest("alice", Self.hash, SecretOctets("falsch".utf8))
         #expect(!logins.isVerified("alice", digest, now: start))
         logins.verified("alice", digest, now: start)
         #expect(logins.isVerified("alice", digest, now: start + .seconds(299)))
         #expect(!logins.isVerified("alice", digest, now: start + .seconds(300)))
-        #expect(!logins.isVerified("alice", logins.digest("alice", SecretOctets("falsch".utf8)), now: start))
+        logins.verified("alice", digest, now: start)
+        #expect(!logins.isVerified("alice", other, now: start))
+        logins.keep { $0 != "alice" }
+        #expect(!logins.isVerified("alice", digest, now: start))
     }
 
-    @Test func loginAndPasswordDoNotRunTogether() {
+    /// Neither do they run together, nor is a password verified for another hash.
+    @Test func whatADigestIsOf() {
         let logins = VerifiedLogins(lifetime: .seconds(300))
-        let (a, b) = (logins.digest("ab", SecretOctets("c".utf8)), logins.digest("a", SecretOctets("bc".utf8)))
-        #expect(a.prefix != b.prefix)
+        let other = PasswordHash(hashing: "geheim".utf8)
+        let digests = [
+            ("ab", Self.hash, "c"), ("a", Self.hash, "bc"), ("a", nil, "bc"), ("a", other, "bc"),
+        ].map { logins.digest($0, $1, SecretOctets($2.utf8)).prefix }
+        #expect(Set(digests).count == 4)
     }
 }
 

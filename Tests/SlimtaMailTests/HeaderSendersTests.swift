@@ -43,6 +43,8 @@ import Testing
 
     private static let other = "<bob@x.test> in From is not a sender that login alice may use"
     private static let otherSender = "<bob@x.test> in Sender is not a sender that login alice may use"
+    private static let routed = "The From field has a route before an address"
+    private static let rival = "The From field has a name with an @ that needs quotes"
     private static let several = "The From field has several addresses, and no Sender says which one sends"
     private static let nobody = "The From field has no address, and no Sender says who sends"
 
@@ -53,7 +55,24 @@ import Testing
         ("From:|\t=?utf-8?q?bob=40x=2Etest?=|  <alice@x.test>", "", ""),
         ("From: \"bob@x.test\" <alice@x.test>", "", ""),
         ("From: bob@x.test", "5.7.1 \(other)", ""), ("From: alice <bob@x.test>", "5.7.1 \(other)", ""),
-        ("From: <@x.test,@own.test:bob@x.test>", "5.7.1 \(other)", ""),
+        // What some programs show, or answer to, in place of the address.
+        ("From: <@x.test,@own.test:bob@x.test>", "5.6.0 \(routed)", ""),
+        ("From: <@ceo@corp.test,@x:alice@x.test>", "5.6.0 \(routed)", ""),
+        ("From: <,@x:alice@x.test>", "5.6.0 \(routed)", ""),
+        ("From: ceo@corp.test <alice@x.test>", "5.6.0 \(rival)", ""),
+        ("From: ceo @ corp.test (c) <alice@x.test>", "5.6.0 \(rival)", ""),
+        ("From: \"ceo\"@corp.test <alice@x.test>", "5.6.0 \(rival)", ""),
+        ("From: The ceo@corp.test <alice@x.test>", "5.6.0 \(rival)", ""),
+        ("From: \"The\" any@own.test <alice@x.test>", "5.6.0 \(rival)", ""),
+        ("From: [ceo@corp.test] <alice@x.test>", "5.6.0 \(rival)", ""),
+        ("From: alice@x.test, g: ceo@corp.test <any@own.test>;|Sender: alice@x.test", "5.6.0 \(rival)", ""),
+        ("From: any@own.test <alice@x.test>", "", ""), ("From: ALICE@X.test <alice@x.test>", "", ""),
+        ("From: (ceo@corp.test) <alice@x.test>", "", ""), ("From: alice@x.test (ceo@corp.test)", "", ""),
+        (
+            "From: alice@x.test|Sender: ceo@corp.test <alice@x.test>",
+            "5.6.0 The Sender field has a name with an @ that needs quotes", ""
+        ),
+        ("From: bob@x.test <bob@X.test>, alice@x.test|Sender: alice@x.test", "", ""),
         (
             "From: alice@own.test.evil.example",
             "5.7.1 <alice@own.test.evil.example> in From is not a sender that login alice may use", ""
@@ -129,6 +148,7 @@ import Testing
             "From: bob@x.test|Sender: any@own.test|X: 1"
         ),
         ("From: alice@x.test, any@own.test", "Sender: alice@x.test|From: alice@x.test, any@own.test"),
+        ("From: c@d <alice@x.test>", "Sender: alice@x.test|From: c@d <alice@x.test>"),
         ("From: bob", "Sender: alice@x.test|From: bob"), ("Subject: x", "Sender: alice@x.test|Subject: x"),
         ("From: bob@x.test|From: alice@x.test", "Sender: alice@x.test|From: bob@x.test|From: alice@x.test"),
     ])

@@ -105,9 +105,11 @@ private func mailbox(_ text: String) -> Mailbox { Mailbox(parsing: text)! }
 }
 
 @Suite struct SenderRulesTests {
-    private static func table(_ logins: [String], _ mailFrom: [String], _ from: [String]) -> SenderRules.Table {
+    private static func table(
+        _ logins: [String], _ mailFrom: [String], _ from: [String], isLocal: Bool = false
+    ) -> SenderRules.Table {
         SenderRules.Table(
-            logins: logins.map { Glob($0) }, mailFrom: mailFrom.compactMap { SenderPattern($0) },
+            logins: logins.map { Glob($0) }, isLocal: isLocal, mailFrom: mailFrom.compactMap { SenderPattern($0) },
             from: from.compactMap { SenderPattern($0) })
     }
 
@@ -116,30 +118,50 @@ private func mailbox(_ text: String) -> Mailbox { Mailbox(parsing: text)! }
         rules.checksFrom = true
         rules.tables = [
             table(["alice", "b?b"], ["@bounces.test"], ["team@x.test"]), table(["*@y.test"], ["@y.test"], ["@y.test"]),
-            table(["a*"], [], ["info@x.test"]), table(["dave"], ["*"], []),
+            table(["a*"], [], ["info@x.test"]), table(["dave"], ["*"], []), table(["erin"], [], []),
+            table(["*"], ["*"], ["*"], isLocal: true),
         ]
         return rules
     }
 
-    /// What is said of a login, by its own list: nothing, nobody, or an address.
-    static let logins: [(login: String, mailFrom: String, from: String)] = [
+    /// What the tables say of a login; nil: none is about it.
+    static let logins: [(login: String, mailFrom: String?, from: String?)] = [
         ("alice", "@bounces.test", "team@x.test,info@x.test"), ("bob", "@bounces.test", "team@x.test"),
-        ("Alice", "", ""), ("adam", "", "info@x.test"), ("x@y.test", "@y.test", "@y.test"), ("carol", "", ""),
-        ("dave", "*", ""), ("boob", "", ""),
+        ("Alice", nil, nil), ("adam", "", "info@x.test"), ("x@y.test", "@y.test", "@y.test"), ("carol", nil, nil),
+        ("dave", "*", ""), ("boob", nil, nil), ("erin", "", ""),
     ]
 
     @Test(arguments: logins)
-    func tablesAddUp(login: String, mailFrom: String, from: String) {
+    func tablesAddUp(login: String, mailFrom: String?, from: String?) {
+        // By its own list: nothing, nobody, or an address.
         for own in [nil, SenderRights([]), SenderRights(["own@x.test"])] {
             for (added, found) in [
                 (mailFrom, Self.rules.mailFrom(of: login, own)), (from, Self.rules.header(of: login, own)?.rights),
             ] {
-                let said = (own?.patterns.map(\.description) ?? []) + added.split(separator: ",").map(String.init)
-                let expected = own == nil && added.isEmpty ? nil : said
+                let said =
+                    (own?.patterns.map(\.description) ?? []) + (added ?? "").split(separator: ",").map(String.init)
+                // One side without entries is not open because the other has some.
+                let expected = own == nil && added == nil ? nil : said
                 #expect(found.map { $0.patterns.map(\.description) } == expected, "\(login)")
             }
-            #expect(Self.rules.isUnbound(login, own) == (own == nil && mailFrom.isEmpty && from.isEmpty))
+            #expect(Self.rules.isUnbound(login, own) == (own == nil && mailFrom == nil))
         }
+    }
+
+    /// A user of this machine has nothing of a mail login's with the same name, and the other way about.
+    @Test(arguments: logins)
+    func usersOfThisMachine(login: String, mailFrom: String?, from: String?) {
+        let own = SenderRights(["own@x.test"])
+        for found in [
+            Self.rules.mailFrom(of: login, own, isLocal: true),
+            Self.rules.header(of: login, own, isLocal: true)?.rights,
+        ] {
+            #expect(found.map { $0.patterns.map(\.description) } == ["own@x.test", "*"])
+        }
+        var rules = Self.rules
+        rules.tables.removeLast()
+        #expect(rules.mailFrom(of: login, own, isLocal: true) == own)
+        #expect(rules.header(of: login, own, isLocal: true)?.rights == own)
     }
 
     @Test func whatIsNotChecked() {

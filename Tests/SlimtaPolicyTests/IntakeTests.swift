@@ -5,6 +5,7 @@ import Logging
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRules
 import SlimtaStorage
 import Synchronization
 import Testing
@@ -32,7 +33,8 @@ private final class World {
     let intake: Intake
 
     init(
-        _ policies: [any QueuePolicy] = [DatePolicy(), ReceivedPolicy()], minimumFree: UInt64 = 0
+        _ policies: [any QueuePolicy] = [DatePolicy(), ReceivedPolicy()], minimumFree: UInt64 = 0,
+        quotas: QuotaBook? = nil
     ) async throws {
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         var options = StorageOptions()
@@ -49,7 +51,7 @@ private final class World {
         self.queue = queue
         intake = Intake(
             policies: PolicyChain(policies, receivedHops: 2), hostname: "mail.example.com", queue: queue,
-            storage: storage, logger: logger)
+            storage: storage, quotas: quotas, logger: logger)
         try await storage.start { queue.receive($0) }
     }
 
@@ -252,5 +254,79 @@ private final class World {
         let told = answers.texts.withLock { $0 }
         #expect(told.count == 200 && told.allSatisfy { $0.value == ["Message queued as \($0.key)"] })
         #expect(world.queue.count == 200)
+    }
+}
+
+/// What the keeper of quotas was asked for.
+private final class KeeperNotes: Sendable {
+    let notes = Mutex<[String]>([])
+
+    var keeper: QuotaBook.Keeper {
+        QuotaBook.Keeper(
+            write: { completion in
+                self.notes.withLock { $0.append("write") }
+                Task { completion() }
+            }, tell: { event in self.notes.withLock { $0.append("tell \(event)") } },
+            release: { ids in self.notes.withLock { $0.append("release \(ids.count)") } })
+    }
+}
+
+@Suite struct IntakeQuotaTests {
+    /// Refuses what has a field X-No.
+    private struct Refusing: QueuePolicy {
+        func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
+            guard String(buffer: mail.message.head).contains("X-No") else { return }
+            throw PolicyRefusal(Reply(550, .init(5, 7, 1), "no"))
+        }
+    }
+
+    private func world(_ limits: QuotaLimits) async throws -> (World, QuotaBook, KeeperNotes) {
+        var rules = QuotaRules()
+        (rules.limits, rules.learning, rules.learningRecipients) = (limits, .zero, 0)
+        let book = QuotaBook(Quotas(rules: rules, key: SIMD2(1, 2)))
+        let notes = KeeperNotes()
+        book.setKeeper(notes.keeper)
+        return (try await World([DomainSplitPolicy(), Refusing()], quotas: book), book, notes)
+    }
+
+    private func submit(_ world: World, to: [String] = ["b@x.test"], _ content: String = "X: y\r\n\r\n") async throws
+        -> (Reply, QueueID)
+    {
+        var envelope = try world.envelope(to: to)
+        envelope.client.login = "alice"
+        return (await world.submit(envelope, content), envelope.id)
+    }
+
+    @Test func overTheLimitNothingIsStored() async throws {
+        let (world, book, _) = try await world(QuotaLimits(hard: [.init(.messages, .hour, 2)]))
+        // What a policy refuses is given back.
+        for _ in 0..<3 { #expect(try await submit(world, "X-No: y\r\n\r\n").0.code == 550) }
+        for _ in 0..<2 { #expect(try await submit(world).0.code == 250) }
+        #expect(try await submit(world).0.description.hasPrefix("450 4.7.1 Too much at once: 3 messages in an hour"))
+        #expect(world.queue.count == 2 && book.now.facts(of: .login("alice"), at: now)?.hour.messages == 2)
+        await world.storage.close()
+    }
+
+    /// Held in the commit that stores it, all envelopes of a split; durable, and told once, before the client hears of it.
+    @Test func theBreakerHolds() async throws {
+        let (world, book, notes) = try await world(QuotaLimits(breaker: [.init(.newRecipients, .hour, 2)]))
+        #expect(try await submit(world, to: ["a@x.test", "b@x.test"]).0.code == 250)
+        #expect(notes.notes.withLock { $0 }.isEmpty)
+        let (reply, id) = try await submit(world, to: ["c@x.test", "d@y.test"])
+        #expect(reply == Reply(250, .init(2, 6, 0), "Message queued as \(id)"))
+        #expect(notes.notes.withLock { $0 }.map { $0.prefix(5) } == ["tell ", "write"])
+        #expect(try await submit(world).0.code == 250)
+        let page = try await world.storage.page(after: nil, count: 10)
+        #expect(page.envelopes.count { $0.state.heldReason == nil } == 1)
+        #expect(page.envelopes.count { $0.state.heldReason == "breaker" } == 3)
+        // A rule's hold is the rule's.
+        var envelope = try world.envelope()
+        envelope.client.login = "alice"
+        _ = await world.submit(envelope, "X: y\r\n\r\n", SubmissionTerms(heldReason: "rule"))
+        #expect(try await world.storage.load(envelope.id).state.heldReason == "rule")
+        #expect(await book.release(.login("alice"), at: now))
+        #expect(try await submit(world).0.code == 250)
+        #expect(notes.notes.withLock { $0 }.count == 3)
+        await world.storage.close()
     }
 }

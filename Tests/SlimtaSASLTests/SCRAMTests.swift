@@ -299,8 +299,12 @@ private let examples = [
 
     /// Who does not exist is answered as who does: the same at each try, other users otherwise, and nobody's proof is right.
     @Test func inventedKeys() throws {
-        func salt(_ login: String, _ mechanism: SASLMechanism = .scramSHA256) throws -> String {
-            var server = SASLServer.begin(mechanism, context: .test(listed: [mechanism]))
+        func salt(
+            _ login: String, _ mechanism: SASLMechanism = .scramSHA256, foldsCase: Bool = false
+        ) throws -> String {
+            var context = SASLContext.test(listed: [mechanism])
+            context.foldsCase = foldsCase
+            var server = SASLServer.begin(mechanism, context: context)
             _ = server.received("n,,n=\(login),r=x".octets)
             guard case .challenge(let challenge) = server.answered(.keys(nil)) else { return "" }
             let parts = String(decoding: challenge, as: UTF8.self).split(separator: ",")
@@ -314,6 +318,8 @@ private let examples = [
         #expect(try salt("nobody") == salt(" nobody "), "one form of a name, before everything")
         #expect(try salt("nobody") != salt("noone"))
         #expect(try salt("nobody") != salt("nobody", .scramSHA1))
+        #expect(try salt("nobody") != salt("Nobody"))
+        #expect(try salt("nobody", foldsCase: true) == salt("NoBody", foldsCase: true), "as of who exists")
         let invented = SCRAMKeys.invented(for: "u", .sha256, iterations: 4096, secret: "s".utf8)
         #expect(invented.salt != SCRAMKeys.invented(for: "u", .sha256, iterations: 4096, secret: "t".utf8).salt)
         #expect(!invented.matches("".utf8) && !invented.matches("pencil".utf8))

@@ -120,6 +120,7 @@ import Testing
         let table: [(SMTPServerMachine.AuthenticationResult, String)] = [
             (.wrong, "535 5.7.8 Authentication credentials invalid"), (.malformed, "501 5.5.2 Invalid auth response"),
             (.unavailable, "454 4.7.0 Temporary authentication failure"),
+            (.undecided, "454 4.7.0 Temporary authentication failure"),
             (.refused("This login has expired"), "535 5.7.8 This login has expired"),
         ]
         for (result, reply) in table {
@@ -127,6 +128,13 @@ import Testing
             _ = replies(&session, "AUTH PLAIN AHUAcA==")
             #expect(answer(&session, result) == ["S: \(reply)"])
         }
+    }
+
+    @Test func whoGuessesIsTurnedAway() {
+        var session = session()
+        _ = replies(&session, "AUTH PLAIN AHUAcA==")
+        let end = ["S: 421 4.7.0 mx.example.org Too many failed logins", "close tooManyErrors"]
+        #expect(answer(&session, .turnedAway) == end)
     }
 
     /// Of whatever kind: five, and the session is over. What is not the client's fault does not count.

@@ -151,7 +151,8 @@ private struct RandomSession {
             case (8, _): .reply(one(of: [Reply(550, .init(5, 7, 1), "No"), Reply(421, .init(4, 3, 0), "Go")]))
             default:
                 one(of: [
-                    .authentication(.wrong), .authentication(.unavailable), .authentication(.malformed),
+                    .authentication(.wrong), .authentication(.unavailable), .authentication(.undecided),
+                    .authentication(.turnedAway), .authentication(.malformed),
                     .authentication(.refused("No")), .reply(Reply(452, .init(4, 3, 1), "No")),
                 ])
             }

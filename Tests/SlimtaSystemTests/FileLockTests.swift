@@ -65,6 +65,28 @@ import Testing
         }
     }
 
+    /// Somebody without a lock, such as an editor, writes while the new content is on its way.
+    @Test func whatWasChangedMeanwhileStays() throws {
+        try withFolder { path in
+            try SecureFile.replace(path, with: Array("old".utf8))
+            let stamp = FileStamp(of: path)
+            #expect(throws: SystemError.self) {
+                try SecureFile.replace(
+                    path, with: Array("new".utf8),
+                    if: {
+                        try? "editor's".write(toFile: path, atomically: false, encoding: .utf8)
+                        return FileStamp(of: path) == stamp
+                    })
+            }
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == "editor's")
+            #expect(
+                try FileManager.default.contentsOfDirectory(atPath: String(path.dropLast("/users".count))) == ["users"])
+            let now = FileStamp(of: path)
+            try SecureFile.replace(path, with: Array("new".utf8), if: { FileStamp(of: path) == now })
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == "new")
+        }
+    }
+
     /// A file that is renamed to where it belongs has the rights of the old one, or those of a model.
     @Test func rightsOfARenamedFile() throws {
         try withFolder { path in

@@ -112,6 +112,11 @@ def test_edit_users_check_reload(typist):
     wait_until(lambda: "by the recipe" in machine.delivered(), what="the message at the MX")
 
 
+def test_who_guesses(typist):
+    assert typist.type("slimtad guess list") == ""
+    assert "nothing is held against 192.0.2.1" in typist.type("slimtad guess release 192.0.2.1", status=69)
+
+
 def test_install_elsewhere(typist):
     """What follows `make install`, here where it changes nothing."""
     typist.machine.run("systemd-sysusers")
@@ -358,6 +363,16 @@ def test_changing_the_queue(typist, queued):
     assert typist.type("slimtad queue list", "slimtad queue count").strip() == "0"
 
 
+def test_holding_a_login(typist, queued):
+    written = "slimtad login hold|release|bounce"
+    assert "alice is held, and 1 message" in typist.type(written, "slimtad login hold alice")
+    assert "alice" in typist.type("slimtad login list", "slimtad login list --held")
+    assert "wants it so" in typist.type("slimtad login show alice")
+    assert "1 removed" in typist.type("slimtad queue remove --login alice --reason breaker --yes")
+    assert "alice is released" in typist.type("slimtad login release alice")
+    typist.type("slimtad queue remove --login alice", "slimtad queue remove --all --yes")
+
+
 def test_curl(typist, queued):
     for command in [command for command in typist.written if command.startswith("curl --unix-socket")]:
         assert '"error"' not in typist.type(command)
@@ -566,6 +581,50 @@ def test_a_command_for_each_recipient(typist):
     helper = int(machine.run("systemctl show -p MainPID --value slimtad-pipe"))
     # CAP_KILL, CAP_SETGID, CAP_SETUID.
     assert machine.run(f"awk '/CapBnd/ {{print $2}}' /proc/{helper}/status").strip() == "00000000000000e0"
+    machine.write(CONFIGURATION, before)
+    typist.type("systemctl reload slimtad")
+
+
+def test_pam(typist):
+    """slimtad(8): pam_unix, for users of the machine, with the unit's sandbox as it is."""
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    machine.run("useradd -M -s /usr/sbin/nologin maria; echo 'maria:correct horse' | chpasswd")
+    machine.configure("auth", backends='["file", "pam"]')
+    told = typist.type("slimtad check")
+    assert "/etc/pam.d/slimtad does not exist" in told and "slimtad-pam.socket" in told
+    machine.write("/etc/pam.d/slimtad", "auth    required pam_unix.so\naccount required pam_unix.so\n")
+    typist.type("systemctl enable --now slimtad-pam.socket")
+    told = typist.type("slimtad check")
+    assert "PAM: /etc/pam.d/slimtad" in told and "slimtad-pam.socket" not in told
+    typist.type("systemctl reload slimtad")
+
+    def code(user, password):
+        try:
+            with machine.connect(587, user, password):
+                return 235
+        except smtplib.SMTPAuthenticationError as error:
+            return error.smtp_code, error.smtp_error
+
+    assert code("maria", "correct horse") == 235 and logs_in(machine, "127.0.0.1", "alice")
+    for user, password in [("maria", "wrong"), ("root", "wrong"), ("no-such-user", "wrong")]:
+        assert code(user, password) == (535, b"5.7.8 Authentication credentials invalid")
+    for change, reason in [("chage -E 0 maria", b"login has expired"), ("chage -E -1 -d 0 maria", b"password has expired")]:
+        machine.run(change)
+        assert code("maria", "correct horse")[0] == 535 and reason in code("maria", "correct horse")[1]
+    machine.run("chage -d 2026-01-01 maria")
+    # Whoever may not read the file is asked by nobody else: mode 0000, as other systems have it.
+    machine.run("chmod 0 /etc/shadow")
+    assert code("maria", "correct horse") == 235
+    machine.run("chmod 640 /etc/shadow; usermod -L maria")
+    assert code("maria", "correct horse")[0] == 535
+    assert machine.run("stat -c '%U:%G %a' /run/slimtad-pam").strip() == "slimtad:slimtad 600"
+    helper = int(machine.run("systemctl show -p MainPID --value slimtad-pam"))
+    # CAP_DAC_READ_SEARCH, CAP_AUDIT_WRITE.
+    assert machine.run(f"awk '/CapBnd/ {{print $2}}' /proc/{helper}/status").strip() == "0000000020000004"
+    typist.type("systemctl stop slimtad-pam.socket slimtad-pam.service")
+    assert code("maria", "correct horse")[0] == 454
+    machine.run("userdel maria; rm /etc/pam.d/slimtad; systemctl disable slimtad-pam.socket")
     machine.write(CONFIGURATION, before)
     typist.type("systemctl reload slimtad")
 

@@ -74,7 +74,7 @@ def test_manual_pages_and_completions(fresh, deb):
 
 
 def test_units_are_right_and_hardened(fresh, fact):
-    verified = fresh.execute("systemd-analyze verify --man=no slimtad.service slimtad.socket slimtad-submissions.socket slimtad-pipe.socket slimtad-pipe.service")
+    verified = fresh.execute("systemd-analyze verify --man=no slimtad.service slimtad.socket slimtad-submissions.socket slimtad-pipe.socket slimtad-pipe.service slimtad-pam.socket slimtad-pam.service")
     assert verified.stdout + verified.stderr == ""
     figure = fresh.run("systemd-analyze security --no-pager slimtad | tail -n 1")
     fact(figure.strip())
@@ -128,7 +128,8 @@ def test_nothing_unexplained_is_said(fresh):
 
 
 def test_conffile_is_the_configuration(fresh):
-    assert fresh.run("dpkg-query -W -f '${Conffiles}' slimtad").split()[0] == CONFIGURATION
+    assert fresh.run("dpkg-query -W -f '${Conffiles}' slimtad").split()[::2] == [
+        "/etc/fail2ban/filter.d/slimtad.conf", CONFIGURATION]
 
 
 def test_sendmail_is_a_package_of_its_own(fresh, deb):

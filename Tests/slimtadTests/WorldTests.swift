@@ -21,9 +21,10 @@ import Testing
         folder = try Folder()
         // In the daemon the queue, opened before, has made it.
         mkdir("\(folder.path)/state", 0o700)
+        let logger = Logger(label: "world") { _ in SwiftLogNoOpLogHandler() }
         ground = Ground(
             budget: FileBudget(limit: 1 << 16), level: SharedLogLevel(.info),
-            logger: Logger(label: "world") { _ in SwiftLogNoOpLogHandler() })
+            quotas: QuotaKeeper(in: "\(folder.path)/state", logger), logger: logger)
     }
 
     /// What slimta.conf may name, the network takes.
@@ -76,7 +77,8 @@ import Testing
     @Test func aMistakeLeavesNothing() async throws {
         try await withEndings {
             let old = try await build()
-            let few = Ground(budget: FileBudget(limit: 20), level: ground.level, logger: ground.logger)
+            let few = Ground(
+                budget: FileBudget(limit: 20), level: ground.level, quotas: ground.quotas, logger: ground.logger)
             await #expect(throws: Failure.self) {
                 try await World.build(old.file, old.secrets, inUse: 10, on: few)
             }

@@ -12,40 +12,53 @@ import Synchronization
 /// does, and one could not be asked, nobody knows: the client is to try again later, and not to be asked for another
 /// password. Where a mechanism needs to know the user's secret and nobody does, a back end that holds exchanges itself may
 /// go on with this one; and if that knows no such user either, the exchange goes on with invented keys, and fails where a
-/// wrong password does.
+/// wrong password does. Of a user whom one of them bars nobody but that one is asked.
 final class AuthenticationDialogue: AuthenticationExchange {
     typealias Step = SMTPServerMachine.AuthenticationStep
 
     /// Who goes on with the exchange.
-    private enum Holder: Sendable {
+    enum Holder: Sendable {
         case mechanism(SASLServer)
         case backEnd(any CredentialBackEnd, any BackEndExchange)
     }
 
-    private struct State {
+    struct State {
         /// nil: the exchange has not begun, it is over, or a step is being taken.
         var holder: Holder?
         var mechanism = SASLMechanism.plain
-        /// What the client said first, for a back end that goes on with the exchange.
+        var listed: [SASLMechanism] = []
+        /// What the client said first, for a back end that goes on with the exchange. Of SCRAM alone, which says no secret.
         var opening: SecretOctets?
+        /// Who the client says it is, in an exchange that a back end holds.
+        var login: String?
+        /// Exchanges of back ends that did not know the login.
+        var strangers: [any BackEndExchange] = []
         /// Who has logged in if the client proves it.
         var user: AuthenticatedUser?
         var end = ContinuousClock.Instant.now
         var task: Task<Void, Never>?
+        /// What is counted, from where something is asked to where the exchange ends.
+        var attempt: GuessWatch.Attempt?
+        var isAbandoned = false
 
         /// Nobody has the exchange until its next step is taken.
         mutating func takeHolder() -> Holder? {
             defer { holder = nil }
             return holder
         }
+
+        mutating func takeAttempt() -> GuessWatch.Attempt? {
+            defer { attempt = nil }
+            return attempt
+        }
     }
 
     /// For the whole exchange, however many responses it has.
     private static let longest = Duration.seconds(300)
 
-    private let backEnds: BackEnds
-    private let facts: AuthenticationFacts
-    private let state = Mutex(State())
+    let backEnds: BackEnds
+    let facts: AuthenticationFacts
+    let state = Mutex(State())
 
     init(_ backEnds: BackEnds, _ facts: AuthenticationFacts) {
         self.backEnds = backEnds
@@ -54,16 +67,20 @@ final class AuthenticationDialogue: AuthenticationExchange {
 
     func take(_ step: Step, completion: @escaping @Sendable (AuthenticationOutcome) -> Void) {
         // What can be answered at once is, on this thread.
-        let task = Task.immediate { completion(await outcome(of: step)) }
+        let task = Task.immediate { completion(counted(await outcome(of: step))) }
         state.withLock { $0.task = task }
     }
 
     func abandon() {
-        let holder = state.withLock { state in
+        let (holder, attempt) = state.withLock { state in
             state.task?.cancel()
-            return state.takeHolder()
+            state.isAbandoned = true
+            let holder = state.takeHolder()
+            // While a step is taken, what comes of it counts.
+            return (holder, holder == nil ? nil : state.takeAttempt())
         }
         if case .backEnd(_, let exchange) = holder { exchange.cancel() }
+        if let attempt { backEnds.guesses?.ended(attempt, .neither) }
     }
 
     // MARK: Steps
@@ -73,14 +90,15 @@ final class AuthenticationDialogue: AuthenticationExchange {
         case .begin(let mechanism, let response, let listed):
             let server = SASLServer.begin(mechanism, context: backEnds.context(listed: listed, facts))
             state.withLock { state in
-                (state.mechanism, state.opening) = (mechanism, response)
+                (state.mechanism, state.listed) = (mechanism, listed)
+                state.opening = mechanism.scram == nil ? nil : response
                 state.end = .now + Self.longest
             }
             if let outcome = await beginAtBackEnd(mechanism, response) { return outcome }
             return await received(response, server)
         case .response(let response):
             let (holder, end) = state.withLock { state in
-                state.opening = state.opening ?? response
+                if state.mechanism.scram != nil { state.opening = state.opening ?? response }
                 return (state.takeHolder(), state.end)
             }
             guard let holder, end > .now else {
@@ -89,6 +107,7 @@ final class AuthenticationDialogue: AuthenticationExchange {
             switch holder {
             case .mechanism(let server): return await received(response, server)
             case .backEnd(let backEnd, let exchange):
+                state.withLock { $0.login = $0.login ?? $0.mechanism.login(in: response) }
                 let step = await Self.step(of: exchange, at: backEnd, response)
                 return follow(step, exchange, at: backEnd)
             }
@@ -100,7 +119,15 @@ final class AuthenticationDialogue: AuthenticationExchange {
         var server = server
         var octets = response.map { Array($0) }
         defer { octets?.wipe() }
-        return await follow(server.received(octets), server)
+        let began = ContinuousClock.now
+        let outcome = await follow(server.received(octets), server)
+        guard outcome.result == .wrong else { return outcome }
+        for stranger in state.withLock({ $0.strangers }) {
+            if case .unavailable(let reason) = await stranger.refusal(since: began) {
+                return AuthenticationOutcome(.unavailable, login: outcome.login, reason: reason)
+            }
+        }
+        return outcome
     }
 
     private func cancelled() -> AuthenticationOutcome {
@@ -110,7 +137,9 @@ final class AuthenticationDialogue: AuthenticationExchange {
         case .mechanism(let server):
             outcome.login = server.login
             if server.isTried { outcome.result = .wrong }
-        case .backEnd(_, let exchange): exchange.cancel()
+        case .backEnd(_, let exchange):
+            exchange.cancel()
+            if mechanism.scram != nil { outcome.result = .wrong }
         case nil: break
         }
         outcome.reason =
@@ -141,57 +170,84 @@ final class AuthenticationDialogue: AuthenticationExchange {
     // MARK: Questions
 
     private func ask(_ question: SASLQuestion, _ server: SASLServer) async -> AuthenticationOutcome {
-        let facts = facts
+        if let outcome = await admit(server.login, question.secret) { return outcome }
+        var facts = facts
+        facts.standing = state.withLock { state in
+            state.login = server.login
+            return state.attempt?.standing ?? .stranger
+        }
+        return await ask(question, server, facts)
+    }
+
+    private func ask(
+        _ question: SASLQuestion, _ server: SASLServer, _ facts: AuthenticationFacts
+    ) async -> AuthenticationOutcome {
         switch question {
         case .password(let credentials):
-            return await judge(server) { await $0.check(credentials, facts) }
+            return await judge(server, credentials.login) { await $0.check(credentials, facts) }
         case .token(let login, let token):
-            return await judge(server) { await $0.check(token: token, login: login, facts) }
+            return await judge(server, login) { await $0.check(token: token, login: login, facts) }
         case .certificate(let authorization):
-            return await judge(server) { await $0.checkCertificate(authorization: authorization, facts) }
+            return await judge(server, authorization) {
+                await $0.checkCertificate(authorization: authorization, facts)
+            }
         case .keys(let login, let hash):
-            return await find(server, { await $0.keys(of: login, hash, facts) }, answer: { .keys($0) })
+            return await find(server, login, { await $0.keys(of: login, hash, facts) }, answer: { .keys($0) })
         case .secret(let login):
-            return await find(server, { await $0.secret(of: login, facts) }, answer: { .secret($0) })
+            return await find(server, login, { await $0.secret(of: login, facts) }, answer: { .secret($0) })
         }
     }
 
-    /// Those that serve the mechanism here.
-    private var asked: [any CredentialBackEnd] {
+    /// Those that serve the mechanism here, and may let the login in.
+    private func asked(about login: String?) -> [any CredentialBackEnd] {
         let mechanism = state.withLock { $0.mechanism }
-        return backEnds.all.filter { $0.mechanisms(on: facts).contains(mechanism) }
+        let served = backEnds.all.filter { $0.mechanisms(on: facts).contains(mechanism) }
+        guard let login, isBarred(login) else { return served }
+        return served.filter { $0.bars(login) }
     }
+
+    /// Whether somebody knows it as a user who may not log in.
+    private func isBarred(_ login: String) -> Bool { backEnds.all.contains { $0.bars(login) } }
 
     /// Is it right? The first that says so is believed.
     private func judge(
-        _ server: SASLServer, _ question: @escaping @Sendable (any CredentialBackEnd) async -> CredentialVerdict
+        _ server: SASLServer, _ login: String?,
+        _ question: @escaping @Sendable (any CredentialBackEnd) async -> CredentialVerdict
     ) async -> AuthenticationOutcome {
         var server = server
         var failure: String?
-        for backEnd in asked {
+        // Who guesses while a back end is away must not do so for nothing.
+        var isRefuted = false
+        for backEnd in asked(about: login) {
             let late = CredentialVerdict.unavailable(backEnd.lateness)
             switch await answer(within: backEnd.timeout, else: late, { await question(backEnd) }) {
             case .right(let user):
+                // The back end may know the login by another name than the client's.
+                guard !isBarred(user.login) else { return await follow(server.answered(.wrong), server) }
                 state.withLock { $0.user = user.known(to: backEnd.name) }
                 return await follow(server.answered(.right(login: user.login)), server)
             case .refused(let reason):
                 return AuthenticationOutcome(.refused(reason), login: server.login, reason: reason)
             case .unavailable(let reason): failure = failure ?? reason
-            case .wrong: break
+            case .wrong: isRefuted = true
             }
         }
-        if let failure { return AuthenticationOutcome(.unavailable, login: server.login, reason: failure) }
+        if let failure {
+            return AuthenticationOutcome(
+                isRefuted ? .undecided : .unavailable, login: server.login, reason: failure)
+        }
         return await follow(server.answered(.wrong), server)
     }
 
     /// What is it? The first that knows is believed.
     private func find<Secret: Sendable>(
-        _ server: SASLServer, _ question: @escaping @Sendable (any CredentialBackEnd) async -> SecretAnswer<Secret>,
+        _ server: SASLServer, _ login: String,
+        _ question: @escaping @Sendable (any CredentialBackEnd) async -> SecretAnswer<Secret>,
         answer make: (Secret?) -> SASLAnswer
     ) async -> AuthenticationOutcome {
         var server = server
         var failure: String?
-        for backEnd in asked {
+        for backEnd in asked(about: login) {
             let late = SecretAnswer<Secret>.unavailable(backEnd.lateness)
             switch await answer(within: backEnd.timeout, else: late, { await question(backEnd) }) {
             case .known(let secret, let user):
@@ -201,14 +257,26 @@ final class AuthenticationDialogue: AuthenticationExchange {
             case .unknown:
                 guard let (exchange, step) = await handOver(to: backEnd) else { continue }
                 switch step {
-                case .verdict(.wrong): continue
+                case .verdict(.wrong): state.withLock { $0.strangers.append(exchange) }
                 case .verdict(.unavailable(let reason)): failure = failure ?? reason
                 default: return follow(step, exchange, at: backEnd)
                 }
             }
         }
         if let failure { return AuthenticationOutcome(.unavailable, login: server.login, reason: failure) }
+        server = disguised(server)
         return await follow(server.answered(make(nil)), server)
+    }
+
+    /// An exchange with invented keys that looks like one of the back end that would hold it, if it knew the login.
+    private func disguised(_ server: SASLServer) -> SASLServer {
+        let (strangers, listed, opening) = state.withLock { ($0.strangers, $0.listed, $0.opening) }
+        guard let look = strangers.first?.look, let opening else { return server }
+        var context = backEnds.context(listed: listed, facts)
+        context.iterations = look.iterations
+        var disguised = SASLServer(server.mechanism, context: context, nonce: look.nonce)
+        _ = disguised.received(Array(opening))
+        return disguised
     }
 
     // MARK: Exchanges of back ends
@@ -217,10 +285,14 @@ final class AuthenticationDialogue: AuthenticationExchange {
     private func beginAtBackEnd(
         _ mechanism: SASLMechanism, _ response: SecretOctets?
     ) async -> AuthenticationOutcome? {
-        guard mechanism.isServerFirst, let first = asked.first, let (exchange, step) = await handOver(to: first) else {
+        guard mechanism.isServerFirst, let first = asked(about: nil).first,
+            let exchange = first.begin(mechanism, facts)
+        else {
             return nil
         }
-        return follow(step, exchange, at: first)
+        // Who it is will be said when it is proved.
+        if let outcome = await admit(nil) { return outcome }
+        return follow(await Self.step(of: exchange, at: first, response), exchange, at: first)
     }
 
     /// Has a back end go on with the exchange, as if it had heard all that was said: one response at most.
@@ -247,6 +319,8 @@ final class AuthenticationDialogue: AuthenticationExchange {
         case .challenge(let challenge):
             state.withLock { $0.holder = .backEnd(backEnd, exchange) }
             return AuthenticationOutcome(.challenge(challenge))
+        case .verdict(.right(let user)) where isBarred(user.login):
+            return AuthenticationOutcome(.wrong, login: user.login)
         case .verdict(.right(let user)):
             return AuthenticationOutcome(.right(user.known(to: backEnd.name)), login: user.login)
         case .verdict(.wrong): return AuthenticationOutcome(.wrong)

@@ -10,8 +10,24 @@ package protocol Authenticator: Sendable {
     /// What a client on this connection can use now, in the order in which it is listed.
     func mechanisms(on facts: AuthenticationFacts) -> [SASLMechanism]
 
+    /// What a client is to be told in place of a greeting; nil: it may talk to us.
+    ///
+    /// - Parameter isTrusted: as ``AuthenticationFacts/isTrusted``.
+    func turnsAway(_ client: ConnectionFacts.Endpoint, isTrusted: Bool) -> Reply?
+
+    /// Why somebody who has logged in may go on no longer; nil: nothing is known of that. Must not wait.
+    func obstacle(of user: AuthenticatedUser) -> String?
+
     /// An exchange that has not begun: its first step is ``SMTPServerMachine/AuthenticationStep/begin(_:initialResponse:listed:)``.
     func exchange(on facts: AuthenticationFacts) -> any AuthenticationExchange
+}
+
+extension Authenticator {
+    /// Everybody may.
+    package func turnsAway(_ client: ConnectionFacts.Endpoint, isTrusted: Bool) -> Reply? { nil }
+
+    /// Nothing is known.
+    package func obstacle(of user: AuthenticatedUser) -> String? { nil }
 }
 
 /// One try of a client to say who it is.
@@ -38,6 +54,10 @@ package struct AuthenticationFacts: Sendable {
     package var certificate: CertificateIdentity?
     /// What binds the exchange to the TLS session, as far as it is needed and can be had.
     package var channelBindings: [ChannelBinding: [UInt8]] = [:]
+    /// Whether the client is in one of the edge's trusted networks: it is never turned away for what it guesses.
+    package var isTrusted = false
+    /// What is known of the login that is being tried there.
+    var standing = PasswordCheckMachine.Standing.stranger
 
     /// Without a certificate and bindings.
     package init(connection: ConnectionFacts, edge: String, session: String) {
@@ -62,6 +82,8 @@ package struct AuthenticationOutcome: Equatable, Sendable {
     package var login: String?
     /// Why it is so, for the operator; nil: it goes without saying.
     package var reason: String?
+    /// How many failures of the client's address there are by now; nil: it is none, or none that counts.
+    package var failures: Int?
 
     /// Each is what its property says.
     package init(_ result: SMTPServerMachine.AuthenticationResult, login: String? = nil, reason: String? = nil) {

@@ -1,7 +1,9 @@
 // The back ends of the daemon and what exchanges with clients are held to: what SMTP and HTTP edges ask who a client is. The
 // composition root makes one from `[auth]`.
 
+package import SlimtaMail
 package import SlimtaSASL
+package import SlimtaSMTP
 
 /// The back ends in the order in which they are asked, and which mechanisms clients may use.
 package struct BackEnds: Authenticator {
@@ -19,19 +21,37 @@ package struct BackEnds: Authenticator {
     let all: [any CredentialBackEnd]
     private let mechanisms: [SASLMechanism]
     private let binding: Binding
+    /// Who counts failures; nil: nobody.
+    let guesses: GuessWatch?
     /// Of an exchange on a connection without TLS that has listed nothing.
     private let context: SASLContext
 
     /// - Parameters:
     ///   - mechanisms: those that may be used, as they are to be listed.
     ///   - context: what all exchanges have; what a connection has of its own is set for each.
+    ///   - guesses: who counts failures; nil: nobody.
     package init(
-        _ all: [any CredentialBackEnd], mechanisms: [SASLMechanism], binding: Binding, context: SASLContext
+        _ all: [any CredentialBackEnd], mechanisms: [SASLMechanism], binding: Binding, context: SASLContext,
+        guesses: GuessWatch? = nil
     ) {
         self.all = all
         self.mechanisms = mechanisms
         self.binding = binding
         self.context = context
+        self.guesses = guesses
+    }
+
+    /// Who has guessed too much lately gets 421.
+    package func turnsAway(_ client: ConnectionFacts.Endpoint, isTrusted: Bool) -> Reply? {
+        guard let address = client.address, !isTrusted, !address.isLoopback, let guesses,
+            guesses.isTurnedAway(address)
+        else { return nil }
+        return .tooManyFailedLogins
+    }
+
+    /// Asks the back end that knows the user.
+    package func obstacle(of user: AuthenticatedUser) -> String? {
+        all.first { $0.name == user.backEnd }?.obstacle(of: user)
     }
 
     /// Those that some back end can serve here.

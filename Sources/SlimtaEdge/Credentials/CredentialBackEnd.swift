@@ -35,6 +35,14 @@ package protocol CredentialBackEnd: Sendable {
     /// What is this user's password in clear? As for keys.
     func secret(of login: String, _ facts: AuthenticationFacts) async -> SecretAnswer<SecretOctets>
 
+    /// Is this a user who may not log in? Then nobody else is asked, and it is in by no back end: the name is the same user's
+    /// everywhere. Called on event loops: it must not wait.
+    func bars(_ login: String) -> Bool
+
+    /// Why a user of this back end, who has logged in, may go on no longer; nil: nothing is known of that. Asked before each
+    /// message: it must not wait.
+    func obstacle(of user: AuthenticatedUser) -> String?
+
     /// Begins an exchange of its own; nil: it does not hold this mechanism's. Asked only where nobody answers the questions
     /// above, and for SCRAM where nobody knows the login.
     func begin(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> (any BackEndExchange)?
@@ -61,6 +69,12 @@ extension CredentialBackEnd {
 
     /// Nobody's password is known.
     package func secret(of login: String, _ facts: AuthenticationFacts) async -> SecretAnswer<SecretOctets> { .unknown }
+
+    /// None is.
+    package func bars(_ login: String) -> Bool { false }
+
+    /// Nothing is known.
+    package func obstacle(of user: AuthenticatedUser) -> String? { nil }
 
     /// None.
     package func begin(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> (any BackEndExchange)? { nil }
@@ -94,8 +108,24 @@ package protocol BackEndExchange: Sendable {
     /// Takes the client's next response; the first is the initial one, nil if there was none.
     func received(_ response: SecretOctets?) async -> BackEndStep
 
+    /// What the back end's own answer to SCRAM's first message has: a nonce, and the iterations; nil: it has none. Whoever
+    /// goes on with invented keys says the same.
+    var look: (nonce: String, iterations: Int)? { get }
+
+    /// Where the back end did not know the login, and the exchange went on with invented keys: what is said of a proof that
+    /// came at this time. Returns when the back end would have refused one of somebody it knows.
+    func refusal(since proof: ContinuousClock.Instant) async -> CredentialVerdict
+
     /// The exchange is over before its end: the client has gone, or given up.
     func cancel()
+}
+
+extension BackEndExchange {
+    /// None.
+    package var look: (nonce: String, iterations: Int)? { nil }
+
+    /// No, at once.
+    package func refusal(since proof: ContinuousClock.Instant) async -> CredentialVerdict { .wrong }
 }
 
 /// What follows from a response in an exchange of a back end.

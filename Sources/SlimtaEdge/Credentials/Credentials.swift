@@ -4,7 +4,7 @@ package import NIOCore
 internal import SlimtaCrypto
 package import SlimtaMail
 package import SlimtaSASL
-internal import SlimtaSMTP
+package import SlimtaSMTP
 import Synchronization
 
 /// The back end for a users file. The daemon has one, and gives it each new reading of the file.
@@ -12,15 +12,16 @@ package final class FileCredentials: CredentialBackEnd {
     /// One reading of the file.
     private struct Reading: Sendable {
         let verifier: LoginVerifier
-        let verified: VerifiedLogins
         let observer: Observer
+        /// Makes other passwords of those that checks have seen: one that was wrong may be right by this reading.
+        let salt = UInt64.random(in: .min ... .max)
     }
 
     /// What happens to users, for who writes it down. Called on a thread that may wait, or on an event loop: see each.
     package struct Observer: Sendable {
         /// An application has logged in with its password; must not wait.
         package var used: @Sendable (_ login: String, _ app: String) -> Void
-        /// A user's own password was right, and is not known to SCRAM yet; may wait. nil: nobody wants to know.
+        /// Somebody has logged in with the user's own password; may wait. nil: nobody wants to know.
         package var learn: (@Sendable (_ login: String, _ user: UsersFile.User, _ password: SecretOctets) -> Void)?
 
         /// Without `learn`, SCRAM learns nothing.
@@ -34,7 +35,7 @@ package final class FileCredentials: CredentialBackEnd {
     }
 
     private let checks: PasswordChecks
-    private let lifetime: Duration
+    private let verified: VerifiedLogins
     private let reading: Mutex<Reading>
 
     /// - Parameter lifetime: how long a right password is remembered, as a keyed digest, so that it is not hashed again.
@@ -43,26 +44,26 @@ package final class FileCredentials: CredentialBackEnd {
         observer: Observer = Observer(), lifetime: Duration = .seconds(300)
     ) {
         self.checks = checks
-        self.lifetime = lifetime
+        verified = VerifiedLogins(lifetime: lifetime)
         let verifier = LoginVerifier(file, foldsCase: foldsCase, certificates: certificates)
-        reading = Mutex(Reading(verifier: verifier, verified: VerifiedLogins(lifetime: lifetime), observer: observer))
+        reading = Mutex(Reading(verifier: verifier, observer: observer))
     }
 
-    /// Takes a new reading of the file, for sessions that have begun as well. Nothing that was verified with the old one
-    /// holds.
+    /// Takes a new reading of the file, for sessions that have begun as well. What was verified with the old one holds for
+    /// users with the same hash.
     package func replace(
         _ file: UsersFile, foldsCase: Bool, certificates: CertificateLogin = .email, observer: Observer = Observer()
     ) {
         let verifier = LoginVerifier(file, foldsCase: foldsCase, certificates: certificates)
-        let new = Reading(verifier: verifier, verified: VerifiedLogins(lifetime: lifetime), observer: observer)
-        reading.withLock { $0 = new }
+        reading.withLock { $0 = Reading(verifier: verifier, observer: observer) }
+        verified.keep { verifier.entry($0) != nil }
     }
 
     /// "file".
     package var name: String { "file" }
 
-    /// Longer than a check may be delayed that somebody seems to guess by.
-    package var timeout: TimeAmount { .seconds(120) }
+    /// Much, since many may wait for few threads.
+    package var timeout: TimeAmount { .seconds(60) }
 
     /// Those that show the password, SCRAM as far as users have keys for it, and EXTERNAL for who has shown a user's
     /// certificate.
@@ -86,8 +87,14 @@ package final class FileCredentials: CredentialBackEnd {
     /// not exist takes as long as one that does.
     package func check(_ credentials: Credentials, _ facts: AuthenticationFacts) async -> CredentialVerdict {
         await withCheckedContinuation { continuation in
-            check(credentials, from: facts.connection.peer) { continuation.resume(returning: $0) }
+            check(credentials, facts) { continuation.resume(returning: $0) }
         }
+    }
+
+    /// Who is disabled or has expired, or has a line that is not understood.
+    package func bars(_ login: String) -> Bool {
+        let verifier = reading.withLock { $0.verifier }
+        return verifier.bars(verifier.name(of: login), at: .now())
     }
 
     /// Who has no keys, and who may not log in, has the same answer.
@@ -98,31 +105,45 @@ package final class FileCredentials: CredentialBackEnd {
         return verifier.keys(of: verifier.name(of: login), hash, at: .now()).map { .known($0, $1) } ?? .unknown
     }
 
+    /// Who was taken out of the file, disabled or has expired; an application whose password was taken away.
+    package func obstacle(of user: AuthenticatedUser) -> String? {
+        let verifier = reading.withLock { $0.verifier }
+        guard let entry = verifier.entry(user.login) else { return "This login is no more" }
+        if let app = user.app, !entry.apps.contains(where: { $0.name == app }) { return "This password is no more" }
+        return entry.obstacle(at: .now())
+    }
+
     /// Calls `completion` once, on any thread.
     func check(
-        _ credentials: Credentials, from peer: ConnectionFacts.Endpoint,
+        _ credentials: Credentials, _ facts: AuthenticationFacts,
         completion: @escaping @Sendable (CredentialVerdict) -> Void
     ) {
         let reading = reading.withLock { $0 }
-        let (verifier, verified, observer) = (reading.verifier, reading.verified, reading.observer)
+        let (verifier, verified, observer) = (reading.verifier, verified, reading.observer)
         let login = verifier.name(of: credentials.login)
         let password = credentials.password
-        let digest = verified.digest(login, password)
+        let digest = verified.digest(login, verifier.entry(login)?.hash, password)
         let check = PasswordCheckMachine.Check(
-            source: ConnectionLimiter.Source(peer), login: login.hashValue, password: digest.prefix)
+            source: facts.source, standing: facts.standing, login: login.hashValue,
+            password: digest.prefix ^ reading.salt)
         let known: @Sendable () -> CredentialVerdict? = {
             if let app = verifier.app(password, of: login) {
-                let verdict = verifier.verdict(login, app, from: peer.address, at: .now())
+                let verdict = verifier.verdict(login, app, from: facts.connection.peer.address, at: .now())
                 if case .right = verdict { observer.used(login, app.name) }
                 return verdict
             }
+            if verified.isRefuted(digest) { return .wrong }
             return verified.isVerified(login, digest) ? verifier.verdict(login, at: .now()) : nil
         }
         let hashed: @Sendable () -> CredentialVerdict = {
-            guard verifier.isRight(credentials, for: login) else { return .wrong }
+            guard verifier.isRight(credentials, for: login), let user = verifier.entry(login) else {
+                verified.refuted(digest)
+                return .wrong
+            }
             verified.verified(login, digest)
-            if let learn = observer.learn, let user = verifier.entry(login) { learn(login, user, password) }
-            return verifier.verdict(login, at: .now())
+            let verdict = verifier.verdict(login, at: .now())
+            if case .right = verdict { observer.learn?(login, user, password) }
+            return verdict
         }
         checks.check(check, PasswordChecks.Work(known: known, hashed: hashed), completion: completion)
     }
@@ -134,6 +155,8 @@ package struct LoginVerifier: Sendable {
     /// Names by their folded form; nil: case counts.
     private let folded: [String: [String]]?
     private let certificateLogin: CertificateLogin
+    /// Whose lines are not understood, folded where case is.
+    private let broken: Set<String>
     /// Names by the digests of certificates and keys.
     private let pinned: [[UInt8]: [String]]
     /// A hash that no password has for each cost that the file's hashes have; by cost.
@@ -144,6 +167,7 @@ package struct LoginVerifier: Sendable {
     ///   - certificates: `[auth] certificate_login`.
     package init(_ file: UsersFile, foldsCase: Bool, certificates: CertificateLogin = .email) {
         users = file.users
+        broken = Set(file.errors.compactMap(\.name).map { foldsCase ? $0.lowercased() : $0 })
         certificateLogin = certificates
         pinned = file.users.reduce(into: [:]) { pinned, entry in
             for digest in entry.value.certificates { pinned[digest, default: []].append(entry.key) }
@@ -169,6 +193,11 @@ package struct LoginVerifier: Sendable {
         guard let names = folded[key] else { return key }
         // Of two that differ by case only, nobody knows which is meant.
         return names.count == 1 ? names[0] : login
+    }
+
+    /// Whether it is a user who may not log in at this time.
+    func bars(_ name: String, at now: Timestamp) -> Bool {
+        users[name].map { $0.obstacle(at: now) != nil } ?? broken.contains(folded == nil ? name : name.lowercased())
     }
 
     /// What the file says of the user of that name.

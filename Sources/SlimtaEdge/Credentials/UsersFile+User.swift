@@ -63,7 +63,7 @@ extension UsersFile {
             switch key {
             case "app":
                 guard let app = AppPassword(value), !apps.contains(where: { $0.name == app.name }) else {
-                    return "app is not NAME;DIGEST;NETWORK,..., each name once"
+                    return "app is not NAME;DIGEST or NAME;DIGEST;NETWORK,..., each name once"
                 }
                 apps.append(app)
             case "certificate":
@@ -147,7 +147,8 @@ package struct AppPassword: Hashable, Sendable {
             digest.count == HashFunction.sha256.size
         else { return nil }
         var networks: [NetworkRange] = []
-        for part in parts.count == 3 ? parts[2].split(separator: ",") : [] {
+        // A list without a network would be one that restricts nothing.
+        for part in parts.count == 3 ? parts[2].split(separator: ",", omittingEmptySubsequences: false) : [] {
             let isBracketed = part.hasPrefix("[") && part.hasSuffix("]")
             guard let network = NetworkRange(isBracketed ? part.dropFirst().dropLast() : part) else { return nil }
             networks.append(network)

@@ -33,7 +33,8 @@ package struct UsersFile: Sendable {
     private let lineEnd: String
     /// Whether an editor has put a byte order mark in front.
     private let hasMark: Bool
-    /// By name, as the file spells it. Of a name that is there twice it is the last line's.
+    /// By name, as the file spells it. Of a name that is there twice, or has a line that is not understood, nothing: an older
+    /// line may say more than the one that was meant to take its place.
     package private(set) var users: [String: User] = [:]
     /// Lines that are not as they should be. Their users cannot log in; the others can.
     package private(set) var errors: [LineError] = []
@@ -47,28 +48,32 @@ package struct UsersFile: Sendable {
         var parts = octets.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         if parts.last?.isEmpty == true { parts.removeLast() }
         lineEnd = parts.first?.last == UInt8(ascii: "\r") ? "\r\n" : "\n"
+        var names: Set<String> = []
         for (index, part) in parts.enumerated() {
             var part = part
             while part.last == UInt8(ascii: "\r") { part.removeLast() }
-            read(part, number: index + 1)
+            read(part, number: index + 1, besides: &names)
         }
     }
 
-    private mutating func read(_ octets: ArraySlice<UInt8>, number: Int) {
+    private mutating func read(_ octets: ArraySlice<UInt8>, number: Int, besides names: inout Set<String>) {
         var line = Line(text: String(decoding: octets, as: UTF8.self))
         defer { lines.append(line) }
         guard let first = octets.first, first != UInt8(ascii: "#") else { return }
         let fields = Self.fields(of: octets)
         if fields.count > 1 { line.name = fields[0] }
+        let isNew = fields.count < 2 || names.insert(fields[0]).inserted
         do throws(LineError) {
             let user = try Self.parse(fields, number: number)
-            guard users.updateValue(user, forKey: fields[0]) == nil else {
+            guard isNew else {
                 throw LineError(
                     line: number, name: fields[0],
-                    message: "user \(Self.quoted(fields[0])) is there twice; the last line counts")
+                    message: "user \(Self.quoted(fields[0])) is there twice, and cannot log in until one line is gone")
             }
+            users[fields[0]] = user
         } catch {
             errors.append(error)
+            if let name = error.name { users[name] = nil }
         }
     }
 
@@ -94,6 +99,12 @@ package struct UsersFile: Sendable {
                         line: number, name: name, message: "\(quoted(sender)) is not \(SenderPattern.allowed)")
                 }
                 senders.append(sender)
+            }
+            // Nothing at all, before what follows, is how no list is written.
+            guard !senders.isEmpty || fields[2].isEmpty && fields.count > 3 else {
+                throw LineError(
+                    line: number, name: name,
+                    message: "no sender is behind the second colon: leave it out, or write * for all")
             }
         }
         var user = User(hash: hash, senders: senders)

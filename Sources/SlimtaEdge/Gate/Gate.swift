@@ -32,12 +32,16 @@ package final class Gate: Sendable {
     /// Who is refused, or given to others behind DATA.
     let forwards: ForwardRules
     private let rates: MessageRates?
+    /// nil: nobody has a quota.
+    let quotas: QuotaBook?
     /// What is looked up as soon as it can be: somebody may need it, and then it has been under way for a while.
     private let facts: Set<Fact>
     /// The same for who has logged in.
     private let factsOfAuthenticated: Set<Fact>
     /// Where a session has to ask.
     package let stages: SMTPStages
+    /// Those of them where more is asked than quotas.
+    let judged: SMTPStages
 
     /// nil: nobody is asked anything on this edge, nor is anything counted.
     ///
@@ -47,10 +51,12 @@ package final class Gate: Sendable {
     ///     name.
     ///   - rates: of all edges; nil: no rule of any edge compares them.
     ///   - forwards: whom they refuse is refused at RCPT.
+    ///   - quotas: of all edges; asked before everybody else, at MAIL and RCPT.
     package init?(
         rules: RuleSet, spf: SPFEnforcement?, lookups: Lookups?, rates: MessageRates?, services: [Service] = [],
-        forwards: ForwardRules = ForwardRules()
+        forwards: ForwardRules = ForwardRules(), quotas: QuotaBook? = nil
     ) {
+        self.quotas = quotas
         self.services = services
         self.forwards = forwards
         self.rules = rules
@@ -78,6 +84,8 @@ package final class Gate: Sendable {
         // begun that nobody wants to know.
         let asksOfAll = rules.facts.contains(.spf) || spf?.includesAuthenticated == true
         factsOfAuthenticated = asksOfAll ? facts : facts.subtracting([.spf])
+        judged = stages
+        if quotas != nil { stages.formUnion([.mail, .recipient]) }
         self.stages = stages
         if stages.isEmpty, rates == nil { return nil }
     }

@@ -27,7 +27,7 @@ final class SessionGate {
         let notes: [Verdict.Note]
         /// The rules that did not act as it could not be found out whether they are to: each once in a session.
         let undecided: [Verdict.Undecided]
-        /// Who refuses, as fields of the log: `rule=`, `spf=`, `forward=` or `policy_service=`, and the lists that have the client.
+        /// Who refuses, as fields of the log: `rule=`, `spf=`, `forward=`, `quota=` or `policy_service=`, and the lists that have the client.
         let refusedBy: [(name: String, value: String)]
         /// Whose field had no room, the first of the message that has none.
         var fieldsLeftOut: String?
@@ -71,6 +71,8 @@ final class SessionGate {
     private var isHurried = false
     /// Those that somebody was told of.
     private var undecided: Set<Verdict.Undecided> = []
+    /// Of the transaction: recipients that the sender has not written to before.
+    private var newRecipients: (transaction: UInt64, count: Int) = (0, 0)
 
     /// - Parameter isTrusted: whether the client may send without having logged in.
     init(_ gate: Gate, edge: String, client: ConnectionFacts.Endpoint, isTrusted: Bool, on eventLoop: any EventLoop) {
@@ -131,6 +133,15 @@ final class SessionGate {
         guard let stage = Stage(question) else {
             return completion(Judgement(answer: .goOn, notes: [], undecided: [], refusedBy: []))
         }
+        if let (reply, subject) = quotaRefusal(question, situation) {
+            return completion(
+                Judgement(
+                    answer: .reply(reply), notes: [], undecided: [], refusedBy: [(name: "quota", value: "\(subject)")]))
+        }
+        // Facts are not put together for quotas alone: they need none.
+        guard question.stage.map(gate.judged.isSuperset(of:)) ?? true else {
+            return completion(Judgement(answer: .goOn, notes: [], undecided: [], refusedBy: []))
+        }
         let facts = facts(question, situation)
         let open = Open(
             stage: stage, number: number, transaction: situation.session.transactionNumber,
@@ -180,6 +191,27 @@ final class SessionGate {
             judgeByServices(open)
         case .refuse(let reply, let result): finish(open, refusing: reply, by: [(name: "spf", value: result.rawValue)])
         }
+    }
+
+    /// Quotas, before all others: they are cheap, and no rule that accepts lets anybody past them.
+    private func quotaRefusal(
+        _ question: SMTPServerMachine.Question, _ situation: Situation
+    ) -> (Reply, QuotaSubject)? {
+        guard let quotas = gate.quotas else { return nil }
+        let session = situation.session
+        lazy var subject = QuotaSubject(login: session.login, address: situation.connection.peer.address)
+        let reply: Reply?
+        switch question {
+        case .mail: reply = quotas.refusal(of: subject, at: .now())
+        case .recipient(let recipient, _):
+            if newRecipients.transaction != session.transactionNumber {
+                newRecipients = (session.transactionNumber, 0)
+            }
+            reply = quotas.refusal(
+                of: subject, to: recipient, behind: session.recipients.count, &newRecipients.count, at: .now())
+        default: reply = nil
+        }
+        return reply.map { ($0, subject) }
     }
 
     // MARK: Policy services

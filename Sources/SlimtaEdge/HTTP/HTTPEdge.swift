@@ -86,7 +86,7 @@ final class HTTPSessions: EdgeProtocol, HTTPService {
     ) throws -> EventLoopFuture<Void> {
         HTTPPeer.of(connection, on: channel).flatMapThrowing { peer in
             guard self.admit(peer, on: channel, settings) else {
-                return try self.turnAway(on: channel, settings, inSilence: false)
+                return try self.turnAway(on: channel, settings, .tooManyConnections)
             }
             try HTTPServer.serve(channel, peer, self, settings.limits, tls: settings.tls)
         }
@@ -107,14 +107,14 @@ final class HTTPSessions: EdgeProtocol, HTTPService {
         return true
     }
 
-    func turnAway(on channel: any Channel, _ settings: HTTPEdgeSettings, inSilence: Bool) throws {
+    func turnAway(on channel: any Channel, _ settings: HTTPEdgeSettings, _ reply: Reply?) throws {
         let mayBeTold = turnedAway.withLock { count in
-            guard !inSilence, settings.tls == nil, count < Self.turnedAwayLimit else { return false }
+            guard reply != nil, settings.tls == nil, count < Self.turnedAwayLimit else { return false }
             count += 1
             return true
         }
         if mayBeTold { channel.closeFuture.whenComplete { _ in self.turnedAway.withLock { $0 -= 1 } } }
-        try channel.pipeline.syncOperations.addHandler(HTTPTurnAway(isSilent: !mayBeTold))
+        try channel.pipeline.syncOperations.addHandler(HTTPTurnAway(saying: mayBeTold ? reply : nil))
     }
 
     func drain(_ channel: any Channel) {
@@ -158,22 +158,24 @@ final class HTTPSessions: EdgeProtocol, HTTPService {
     }
 }
 
-/// The whole session of a connection that is one too many: told so, whatever it asks, and read for a moment, so that it
+/// The whole session of a client that is turned away: told so, whatever it asks, and read for a moment, so that it
 /// sees the answer (RFC 9112 section 9.6).
 private final class HTTPTurnAway: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
     private static let patience = TimeAmount.seconds(2)
-    private static let answer =
-        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n"
-        + "Retry-After: \(HTTPReply.retryAfter)\r\n"
-        + "\(HTTPReply.fieldName): \(HTTPReply.field(.tooManyConnections))\r\n\r\n"
 
-    private let isSilent: Bool
+    private static func answer(_ reply: Reply) -> String {
+        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n"
+            + "Retry-After: \(HTTPReply.retryAfter)\r\n\(HTTPReply.fieldName): \(HTTPReply.field(reply))\r\n\r\n"
+    }
+
+    /// nil: nothing is said.
+    private let reply: Reply?
     private var deadline: Scheduled<Void>?
 
-    init(isSilent: Bool) { self.isSilent = isSilent }
+    init(saying reply: Reply?) { self.reply = reply }
 
     /// Behind a proxy's header the channel is active already.
     func handlerAdded(context: ChannelHandlerContext) {
@@ -184,9 +186,9 @@ private final class HTTPTurnAway: ChannelInboundHandler {
 
     private func turnAway(_ context: ChannelHandlerContext) {
         guard deadline == nil else { return }
-        guard !isSilent else { return context.close(promise: nil) }
+        guard let reply else { return context.close(promise: nil) }
         deadline = context.eventLoop.assumeIsolated().scheduleTask(in: Self.patience) { context.close(promise: nil) }
-        context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: Self.answer)), promise: nil)
+        context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: Self.answer(reply))), promise: nil)
         context.close(mode: .output, promise: nil)
     }
 

@@ -71,6 +71,10 @@ package struct HTTPEdgeSettings: EdgeConnectionSettings {
         self.handshakeTimeout = handshakeTimeout
     }
 
+    func turnsAway(_ client: ConnectionFacts.Endpoint) -> Reply? {
+        submission.credentials?.turnsAway(client, isTrusted: submission.trust.allows(client))
+    }
+
     /// What a connection may take. How large a message may be is told of each by the submission.
     var limits: HTTPLimits {
         var limits = HTTPLimits()

@@ -46,7 +46,11 @@ package final class SMTPEdge: Edge {
     package func closeSessions() async { await connections.closeSessions() }
 }
 
-extension SMTPEdgeSettings: EdgeConnectionSettings {}
+extension SMTPEdgeSettings: EdgeConnectionSettings {
+    func turnsAway(_ client: ConnectionFacts.Endpoint) -> Reply? {
+        credentials?.turnsAway(client, isTrusted: trust.allows(client))
+    }
+}
 
 /// SMTP on the connections of an edge.
 private struct SMTPSessions: EdgeProtocol {
@@ -64,9 +68,9 @@ private struct SMTPSessions: EdgeProtocol {
         return channel.eventLoop.makeSucceededVoidFuture()
     }
 
-    func turnAway(on channel: any Channel, _ settings: SMTPEdgeSettings, inSilence: Bool) throws {
-        let isSilent = inSilence || settings.server.tls == .immediate
-        try channel.pipeline.syncOperations.addHandler(TurnAway(saying: isSilent ? nil : settings.server.hostname))
+    func turnAway(on channel: any Channel, _ settings: SMTPEdgeSettings, _ reply: Reply?) throws {
+        let text = reply.map { Reply($0.code, $0.status, "\(settings.server.hostname) \($0.text)") }
+        try channel.pipeline.syncOperations.addHandler(TurnAway(saying: settings.server.tls == .immediate ? nil : text))
     }
 
     func drain(_ channel: any Channel) {
@@ -74,15 +78,15 @@ private struct SMTPSessions: EdgeProtocol {
     }
 }
 
-/// The whole session of a connection that is one too many.
+/// The whole session of a client that is turned away.
 private final class TurnAway: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    /// Our name; nil where TLS comes first, and a reply could not be read.
-    private let hostname: String?
+    /// nil: TLS comes first, and it could not be read.
+    private let reply: Reply?
 
-    init(saying hostname: String?) { self.hostname = hostname }
+    init(saying reply: Reply?) { self.reply = reply }
 
     /// Behind a proxy's header the channel is active already.
     func handlerAdded(context: ChannelHandlerContext) {
@@ -92,8 +96,9 @@ private final class TurnAway: ChannelInboundHandler {
     func channelActive(context: ChannelHandlerContext) { turnAway(context) }
 
     private func turnAway(_ context: ChannelHandlerContext) {
-        guard let hostname else { return context.close(promise: nil) }
-        let reply = ByteBuffer(string: "421 4.7.0 \(hostname) Too many connections\r\n")
-        context.writeAndFlush(wrapOutboundOut(reply)).assumeIsolated().whenComplete { _ in context.close(promise: nil) }
+        guard let reply else { return context.close(promise: nil) }
+        context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: "\(reply)\r\n"))).assumeIsolated().whenComplete { _ in
+            context.close(promise: nil)
+        }
     }
 }

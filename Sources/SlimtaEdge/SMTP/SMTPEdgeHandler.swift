@@ -295,6 +295,9 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         switch question {
         case .authentication(let step): authenticate(step, context)
         case .room(let mail):
+            if let user = machine.user, let obstacle = settings.credentials?.obstacle(of: user) {
+                return answered(.reply(Reply(421, .init(4, 7, 0), obstacle)))
+            }
             if let submitter = mail.submitter, !submitter.isEmpty {
                 log(.info, "AUTH= of MAIL is not believed", ["submitter": "<\(submitter)>"])
             }
@@ -384,6 +387,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             step,
             completion: here(context) { this, outcome in
                 if let context = this.context { this.lines.log(outcome, on: context.eventLoop) }
+                // What it has heard goes with it.
+                if case .challenge = outcome.result {} else { this.exchange = nil }
                 this.answered(.authentication(outcome.result))
             })
     }
@@ -396,6 +401,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     private func facts(_ context: ChannelHandlerContext) -> AuthenticationFacts {
         var facts = AuthenticationFacts(connection: connection, edge: settings.name, session: lines.session)
+        facts.isTrusted = machine.isTrusted
         if connection.tls != nil {
             facts.certificate = (try? context.pipeline.syncOperations.handler(type: TLSHandler.self))?.peerIdentity
         }

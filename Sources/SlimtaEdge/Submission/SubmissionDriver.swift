@@ -220,6 +220,11 @@ final class SubmissionDriver {
         var facts = AuthenticationFacts(
             connection: setup.connection, edge: setup.settings.name, session: setup.lines.session)
         facts.certificate = setup.certificate()
+        facts.isTrusted = setup.settings.trust.allows(setup.connection.peer)
+        // Where SMTP does not list PLAIN nobody is to be asked for a password here.
+        if case .begin(.plain, _, _) = step, !credentials.mechanisms(on: facts).contains(.plain) {
+            return answered(.authentication(.refused("Passwords are not taken here")))
+        }
         let exchange = credentials.exchange(on: facts)
         self.exchange = exchange
         take(step, exchange)
@@ -233,6 +238,7 @@ final class SubmissionDriver {
                 if case .begin = step, case .challenge = outcome.result {
                     return driver.take(.response(SecretOctets([1])), exchange)
                 }
+                driver.exchange = nil
                 driver.setup.lines.log(outcome, on: driver.setup.eventLoop)
                 driver.answered(.authentication(outcome.result))
             })

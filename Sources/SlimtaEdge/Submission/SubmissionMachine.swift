@@ -143,7 +143,8 @@ struct SubmissionMachine: Sendable {
             // A challenge is for who has more to say; here it tells what is wrong.
             case .wrong, .malformed, .challenge: return fail(.refused(.credentialsInvalid))
             case .refused(let text): return fail(.refused(Reply(535, .init(5, 7, 8), text)))
-            case .unavailable: return fail(.refused(.credentialsUnchecked))
+            case .unavailable, .undecided: return fail(.refused(.credentialsUnchecked))
+            case .turnedAway: return fail(.refused(.tooManyFailedLogins))
             }
         case (.end, .reply(let reply)) where reply.isPositive: return .done(.stored(reply))
         case (.authentication, .goOn), (.end, .goOn), (_, .authentication):

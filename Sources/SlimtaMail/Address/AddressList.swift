@@ -17,6 +17,16 @@ package struct AddressList: Hashable, Sendable {
         /// Where "@" and a domain would have to be put in, as an offset into the octets that were read: the address had
         /// none and got the one that was given. Nil if it had.
         package let endOfBareName: Int?
+        /// What else a reader's program may take for the address; nil: nothing.
+        package let rival: Rival?
+    }
+
+    /// What stands with an address and looks like another one, to which programs may answer, or which they show.
+    package enum Rival: Hashable, Sendable {
+        /// A route (RFC 5322 section 4.4).
+        case route
+        /// A name with an "@" that is not within quotes: the address that it is; nil: it is none.
+        case name(Mailbox?)
     }
 
     /// What is no list of addresses, and where.

@@ -65,7 +65,8 @@ struct AddressListParser {
         offset += 1
         var spec = try tokens()
         // obs-route: "@one,@two:" before the address
-        if spec.first?.kind == .at || spec.isEmpty && sign == UInt8(ascii: ",") {
+        let isRouted = spec.first?.kind == .at || spec.isEmpty && sign == UInt8(ascii: ",")
+        if isRouted {
             while sign == UInt8(ascii: ",") {
                 offset += 1
                 _ = try tokens()
@@ -78,13 +79,23 @@ struct AddressListParser {
         guard !spec.isEmpty else { throw Fault(offset: start, reason: .noAddress) }
         offset += 1
         guard try tokens().isEmpty else { throw Fault(offset: start, reason: .behindBracket) }
-        return try entry(spec, named: name.isEmpty ? comment.map { decoded($0) } : text(of: name))
+        return try entry(
+            spec, named: name.isEmpty ? comment.map { decoded($0) } : text(of: name),
+            besides: isRouted ? .route : rival(in: name))
+    }
+
+    /// What a name is that has an "@" outside of quotes.
+    private func rival(in name: [Token]) -> AddressList.Rival? {
+        let hasAt = name.contains { $0.kind != .quoted && octets[$0.range].contains(UInt8(ascii: "@")) }
+        return hasAt ? .name(try? entry(name, named: nil).mailbox) : nil
     }
 
     // MARK: What an address is made of
 
     /// addr-spec (RFC 5322 sections 3.4.1 and 4.4): words with dots between them, "@", then the same or a literal.
-    private func entry(_ tokens: [Token], named name: String?) throws(Fault) -> AddressList.Entry {
+    private func entry(
+        _ tokens: [Token], named name: String?, besides rival: AddressList.Rival? = nil
+    ) throws(Fault) -> AddressList.Entry {
         let fault = Fault(offset: tokens[0].range.lowerBound, reason: .noAddress)
         let at = tokens.firstIndex { $0.kind == .at } ?? tokens.count
         let local = tokens[..<at]
@@ -93,14 +104,15 @@ struct AddressListParser {
         guard at < tokens.count else {
             guard let domain else { throw Fault(offset: fault.offset, reason: .noDomain) }
             guard let mailbox = mailbox(local, domain) else { throw fault }
-            return .init(displayName: name, mailbox: mailbox, endOfBareName: tokens[at - 1].range.upperBound)
+            let end = tokens[at - 1].range.upperBound
+            return .init(displayName: name, mailbox: mailbox, endOfBareName: end, rival: rival)
         }
         let domain = tokens[(at + 1)...]
         let isLiteral = domain.count == 1 && domain.last?.kind == .literal
         guard isLiteral || Self.isDotted(domain, { $0 == .atom }) else { throw fault }
         let text = domain.reduce(into: [UInt8]()) { $0 += octets[$1.range].filter { !Self.isBlank($0) } }
         guard let mailbox = mailbox(local, String(decoding: text, as: UTF8.self)) else { throw fault }
-        return .init(displayName: name, mailbox: mailbox, endOfBareName: nil)
+        return .init(displayName: name, mailbox: mailbox, endOfBareName: nil, rival: rival)
     }
 
     /// Words of such kinds, with one dot between two.

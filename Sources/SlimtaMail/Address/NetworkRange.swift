@@ -20,6 +20,13 @@ package struct NetworkRange: Hashable, Sendable, CustomStringConvertible {
         self.prefixLength = prefixLength
     }
 
+    /// The network with a prefix of that length that an address is in.
+    package init(of address: IPAddress, prefixLength: Int) {
+        let hostBits = Self.width(address) - prefixLength
+        base = IPAddress(value: (address.value >> hostBits) << hostBits)
+        self.prefixLength = prefixLength
+    }
+
     /// The network of "192.0.2.1/24", which has bits set behind the prefix: what was probably meant.
     package static func enclosing(_ text: String) -> NetworkRange? {
         Self.parse(text).map { NetworkRange(base: $0.first, prefixLength: $0.prefixLength) }
@@ -60,7 +67,6 @@ package struct NetworkRange: Hashable, Sendable, CustomStringConvertible {
             guard (0...length).contains(prefix) else { return nil }
             length = prefix
         }
-        let hostBits = width(address) - length
-        return (IPAddress(value: (address.value >> hostBits) << hostBits), address, length)
+        return (NetworkRange(of: address, prefixLength: length).base, address, length)
     }
 }

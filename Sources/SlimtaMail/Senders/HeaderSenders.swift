@@ -125,12 +125,25 @@ extension HeaderSenders {
         }
 
         private func addresses(of field: HeaderBlock.Field) throws(Refusal) -> [Mailbox] {
+            let entries: [AddressList.Entry]
             do throws(AddressList.Fault) {
-                return try AddressList(parsing: field.value(in: buffer)).entries.map(\.mailbox)
+                entries = try AddressList(parsing: field.value(in: buffer)).entries
             } catch {
                 throw malformed("The \(field.name(in: buffer)) field cannot be read: \(error)")
             }
+            // There are programs that show, or answer to, what stands before the address.
+            for entry in entries {
+                switch entry.rival {
+                case .route: throw malformed("The \(field.name(in: buffer)) field has a route before an address")
+                case .name(let name) where name.map({ !isSame($0, entry.mailbox) && !senders.owns($0) }) ?? true:
+                    throw malformed("The \(field.name(in: buffer)) field has a name with an @ that needs quotes")
+                case .name, nil: break
+                }
+            }
+            return entries.map(\.mailbox)
         }
+
+        private func isSame(_ one: Mailbox, _ other: Mailbox) -> Bool { [one, other].eachOnce.count == 1 }
 
         private func malformed(_ text: String) -> Refusal { Refusal(reply: Reply(550, .init(5, 6, 0), text)) }
 

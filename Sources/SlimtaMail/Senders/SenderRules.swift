@@ -15,16 +15,24 @@ package struct SenderRules: Hashable, Sendable {
     package struct Table: Hashable, Sendable {
         /// Who they are.
         package var logins: [Glob]
+        /// `local`: whether they are users of this machine, and not logins of `[auth]`: of two with one name each has only what
+        /// is said of it.
+        package var isLocal: Bool
         /// What they may use in MAIL FROM.
         package var mailFrom: [SenderPattern]
         /// What they may use in From and Sender.
         package var from: [SenderPattern]
 
         /// Each is what its property says.
-        package init(logins: [Glob], mailFrom: [SenderPattern], from: [SenderPattern]) {
+        package init(logins: [Glob], isLocal: Bool = false, mailFrom: [SenderPattern], from: [SenderPattern]) {
             self.logins = logins
+            self.isLocal = isLocal
             self.mailFrom = mailFrom
             self.from = from
+        }
+
+        fileprivate func isAbout(_ login: String, isLocal: Bool) -> Bool {
+            self.isLocal == isLocal && logins.contains { $0.matches(login) }
         }
     }
 
@@ -48,29 +56,33 @@ package struct SenderRules: Hashable, Sendable {
 
     /// What a login may use in MAIL FROM; nil: anything.
     ///
-    /// - Parameter own: what its back end says of it; nil: nothing, which means anything where no table is about the login.
-    package func mailFrom(of login: String, _ own: SenderRights?) -> SenderRights? {
-        checksMailFrom ? rights(of: login, own, \.mailFrom) : nil
+    /// - Parameters:
+    ///   - own: what its back end says of it; nil: nothing, which means anything where no table is about the login.
+    ///   - isLocal: whether it is a user of this machine.
+    package func mailFrom(of login: String, _ own: SenderRights?, isLocal: Bool = false) -> SenderRights? {
+        checksMailFrom ? rights(of: login, own, isLocal, \.mailFrom) : nil
     }
 
-    /// What is to be done with the headers of a login's messages; nil: nothing. `own` is as for ``mailFrom(of:_:)``.
-    package func header(of login: String, _ own: SenderRights?) -> HeaderSenders? {
+    /// What is to be done with the headers of a login's messages; nil: nothing. The rest is as for ``mailFrom(of:_:isLocal:)``.
+    package func header(of login: String, _ own: SenderRights?, isLocal: Bool = false) -> HeaderSenders? {
         guard checksFrom || addsSender else { return nil }
-        return HeaderSenders(login: login, rights: rights(of: login, own, \.from), rules: self)
+        return HeaderSenders(login: login, rights: rights(of: login, own, isLocal, \.from), rules: self)
     }
 
-    /// Whether nothing is said of a login, so that it may send as anybody. `own` is as for ``mailFrom(of:_:)``.
+    /// Whether nothing is said of a login of `[auth]`, so that it may send as anybody. `own` is as for
+    /// ``mailFrom(of:_:isLocal:)``.
     package func isUnbound(_ login: String, _ own: SenderRights?) -> Bool {
-        own == nil && !tables.contains { $0.logins.contains { $0.matches(login) } }
+        own == nil && !tables.contains { $0.isAbout(login, isLocal: false) }
     }
 
     private func rights(
-        of login: String, _ own: SenderRights?, _ entries: KeyPath<Table, [SenderPattern]>
+        of login: String, _ own: SenderRights?, _ isLocal: Bool, _ entries: KeyPath<Table, [SenderPattern]>
     ) -> SenderRights? {
-        let added = tables.filter { !$0[keyPath: entries].isEmpty && $0.logins.contains { $0.matches(login) } }
-        guard !added.isEmpty else { return own }
+        let tables = tables.filter { $0.isAbout(login, isLocal: isLocal) }
+        guard !tables.isEmpty else { return own }
+        // A table that has nothing for one side leaves that side shut, and not open.
         var rights = own ?? SenderRights([])
-        for table in added { rights.patterns += table[keyPath: entries] }
+        for table in tables { rights.patterns += table[keyPath: entries] }
         return rights
     }
 }

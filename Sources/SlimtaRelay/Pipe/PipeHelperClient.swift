@@ -7,7 +7,7 @@ import NIOCore
 import NIOPosix
 import SlimtaPipe
 
-/// The daemon's end of what PipeHelper serves.
+/// The daemon's end of what PipeConnection serves.
 struct PipeHelperClient: Sendable {
     /// Why there is no answer.
     struct Failure: Error, CustomStringConvertible {

@@ -80,8 +80,10 @@ struct SCRAMServer: ServerExchange {
             return .unavailable
         }
         // Also for a user who exists: else it would show in time who does not.
+        let name = login ?? ""
         let invented = SCRAMKeys.invented(
-            for: login ?? "", hash, iterations: context.iterations, secret: context.inventing)
+            for: context.foldsCase ? name.lowercased() : name, hash, iterations: context.iterations,
+            secret: context.inventing)
         let keys = found ?? invented
         let serverFirst = Array(
             "r=\(String(decoding: opening.nonce, as: UTF8.self)),s=\(Base64.encode(keys.salt)),i=\(keys.iterationCount)"

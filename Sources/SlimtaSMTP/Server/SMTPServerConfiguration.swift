@@ -112,16 +112,19 @@ package struct AuthenticatedUser: Equatable, Sendable {
     package private(set) var backEnd: String?
     /// Which application's password it was; nil: the user's own, or no password.
     package let app: String?
+    /// Whether it is a user of this machine, whom no back end knows: a name there may be somebody else's here.
+    package let isLocal: Bool
 
     /// - Parameters:
     ///   - senders: each as ``SenderPattern`` has it; what is none stands for nobody. Empty: any sender.
-    ///   - hasExtensions: whether it may use them with an extension too, whatever others may: alice+anything@example.com for
-    ///     alice@example.com.
-    package init(login: String, senders: [String] = [], hasExtensions: Bool = false, app: String? = nil) {
+    ///   - isLocal: whether it is a user of this machine. It may use its senders with an extension too, whatever others may:
+    ///     alice+anything@example.com for alice@example.com.
+    package init(login: String, senders: [String] = [], isLocal: Bool = false, app: String? = nil) {
         self.login = login
         self.senders = senders
         self.app = app
-        rights = senders.isEmpty ? nil : SenderRights(senders, separators: hasExtensions ? "+" : "")
+        self.isLocal = isLocal
+        rights = senders.isEmpty ? nil : SenderRights(senders, separators: isLocal ? "+" : "")
     }
 
     /// The same user, who is known to that back end.

@@ -106,6 +106,10 @@ extension SMTPServerMachine {
             loginFailed(into: &output)
         case .malformed: refuse(.authentication(step), with: .invalidResponse, into: &output)
         case .unavailable: fail(.credentialsUnchecked, into: &output)
+        case .undecided:
+            fail(.credentialsUnchecked, into: &output)
+            loginFailed(into: &output)
+        case .turnedAway: end(.tooManyErrors, .init(4, 7, 0), Reply.tooManyFailedLogins.text, into: &output)
         }
     }
 

@@ -91,6 +91,10 @@ extension SMTPServerMachine {
         case malformed
         /// It cannot be found out now: 454 4.7.0.
         case unavailable
+        /// Nobody who could be asked takes it for right, and somebody could not: 454 4.7.0, and a failed try.
+        case undecided
+        /// Too much was guessed where the client is: 421 4.7.0.
+        case turnedAway
     }
 
     /// What a client has submitted, but for the content and the network address.

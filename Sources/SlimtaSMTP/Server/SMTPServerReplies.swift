@@ -28,6 +28,8 @@ extension Reply {
     package static let credentialsInvalid = Reply(535, .init(5, 7, 8), "Authentication credentials invalid")
     /// Whether they are right cannot be found out now (RFC 4954 section 6).
     package static let credentialsUnchecked = Reply(454, .init(4, 7, 0), "Temporary authentication failure")
+    /// Who has guessed too much is to come another time.
+    package static let tooManyFailedLogins = Reply(421, .init(4, 7, 0), "Too many failed logins")
     /// RFC 5321 section 3.3: none of the recipients was accepted.
     package static let noValidRecipients = Reply(554, .init(5, 5, 1), "No valid recipients")
 }

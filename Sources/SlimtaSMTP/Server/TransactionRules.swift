@@ -45,7 +45,7 @@ package struct TransactionRules: Hashable, Sendable {
     package func refusal(
         of sender: Mailbox?, from user: AuthenticatedUser?, smtpUTF8: Bool
     ) -> (reply: Reply, allowed: String)? {
-        guard let user, let sender, let rights = senders.mailFrom(of: user.login, user.rights),
+        guard let user, let sender, let rights = senders.mailFrom(of: user.login, user.rights, isLocal: user.isLocal),
             !rights.allow(sender, senders.matching)
         else { return nil }
         return (Reply(553, sender: sender, notOf: user.login, allowsUTF8: smtpUTF8), rights.description)
@@ -53,7 +53,7 @@ package struct TransactionRules: Hashable, Sendable {
 
     /// What has to be looked at in the header of this login's message; nil: nothing.
     package func header(of user: AuthenticatedUser?) -> HeaderSenders? {
-        user.flatMap { senders.header(of: $0.login, $0.rights) }
+        user.flatMap { senders.header(of: $0.login, $0.rights, isLocal: $0.isLocal) }
     }
 
     /// May a message of this size come? nil: nobody says how large it is.

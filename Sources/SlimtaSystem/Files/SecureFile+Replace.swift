@@ -6,7 +6,11 @@ extension SecureFile {
     /// Replaces the file `path`, or makes it: whoever reads it sees the old content or the new one, also after a crash.
     ///
     /// An old file's owner and mode are kept. A new one is 0600; or 0640 and `group`'s, where a group is named.
-    package static func replace(_ path: String, with content: [UInt8], group: String? = nil) throws(SystemError) {
+    ///
+    /// - Parameter isStillWanted: asked last of all; if not, nothing is changed, and `.invalid` thrown.
+    package static func replace(
+        _ path: String, with content: [UInt8], group: String? = nil, if isStillWanted: () -> Bool = { true }
+    ) throws(SystemError) {
         var status = stat()
         let isThere = stat(path, &status) == 0
         // A link's target is replaced, not the link.
@@ -31,6 +35,7 @@ extension SecureFile {
                 offset += written
             }
             try check(fsync(file), temporary)
+            guard isStillWanted() else { throw SystemError(.invalid, "\(path) was changed meanwhile; try again") }
             try check(rename(temporary, target), target)
         } catch {
             unlink(temporary)

@@ -125,14 +125,6 @@ extension EventCatalogue {
                 + "affected.",
             remedy: "Correct the line, or set the password again with `slimtad passwd`."),
         Entry(
-            "ceeb85584988d1415fbfe10f199fc755", "authenticated",
-            "A client has logged in as @SLIMTA_LOGIN@."),
-        Entry(
-            "0baa490c6dbed4821aab6287177791f4", "authentication failed",
-            "A client tried to log in as @SLIMTA_LOGIN@ with a wrong password, or there is no such user.",
-            remedy: "One of them is a typing error. Many from one address are somebody who guesses: block "
-                + "@SLIMTA_CLIENT@ in the firewall."),
-        Entry(
             "c193b575c8f742b7bede13b2f5e4b038", "users file was read again",
             "The users file @SLIMTA_FILE@ was changed, and its @SLIMTA_USERS@ users are in use. Nothing else was read."),
         Entry(
@@ -144,14 +136,6 @@ extension EventCatalogue {
             "The users @SLIMTA_USERS@ of @SLIMTA_FILE@ are the same name with [auth] fold_case. Each can log in with "
                 + "the name as it is spelled there, and no other way.",
             remedy: "Delete all but one with slimtad passwd NAME --delete."),
-        Entry(
-            "196f177ed3a5b1ce6e47e2d10ba6fef2", "authentication could not be checked",
-            "Whether @SLIMTA_LOGIN@ is who it says could not be found out now, and it was told to try later (454): "
-                + "@SLIMTA_REASON@.",
-            remedy:
-                "If passwords of one address (IPv6: its /64) wait to be checked, somebody may be guessing: see where "
-                + "the connections are from. If a back end of [auth] has not answered, see to that one: slimtad check "
-                + "asks it."),
 
         // Sessions
         Entry(

@@ -4,11 +4,49 @@ extension EventCatalogue {
     /// Part of ``entries``.
     static let entriesOfLogins: [Entry] = [
         Entry(
+            "ceeb85584988d1415fbfe10f199fc755", "authenticated",
+            "A client has logged in as @SLIMTA_LOGIN@. SLIMTA_APP, if it is there, names whose password it was."),
+        Entry(
+            "0baa490c6dbed4821aab6287177791f4", "authentication failed",
+            "A client tried to log in as @SLIMTA_LOGIN@ with a wrong password, or there is no such user.",
+            remedy:
+                "One of them is a typing error. Many from one address are somebody who guesses, and waits for it: slimtad "
+                + "guess list. SLIMTA_COUNT is how many failures of @SLIMTA_CLIENT@ are not forgotten yet; where there is "
+                + "none, it was the same wrong password again, or not wrong at all."),
+        Entry(
+            "196f177ed3a5b1ce6e47e2d10ba6fef2", "authentication could not be checked",
+            "Whether @SLIMTA_LOGIN@ is who it says could not be found out now, and it was told to try later (454): "
+                + "@SLIMTA_REASON@.",
+            remedy:
+                "If passwords of one address (IPv6: its /64) wait to be checked, somebody may be guessing: see where "
+                + "the connections are from. If a back end of [auth] has not answered, see to that one: slimtad check "
+                + "asks it."),
+        Entry(
+            "c1f5e0b83a7d4d0e9d5b2a64f97308ce", "revocation list has ended, certificates of clients are refused",
+            "A list of revoked certificates in @SLIMTA_FILE@ has ended: what its authority has issued is not good until there "
+                + "is a new one. Clients that log in by certificate (EXTERNAL) cannot.",
+            remedy: "Put a new list into the file, behind the authority's certificate, and reload slimtad."),
+        Entry(
             "7e4a77f5dfbe4029a883c2ec33a41309", "authentication cancelled",
             "The client has begun to log in as @SLIMTA_LOGIN@ and given up: @SLIMTA_REASON@.",
             remedy:
                 "A mail program that always does so cannot use the mechanism that it has chosen. If that is a -PLUS of "
                 + "SCRAM, set [auth] channel_binding to \"off\"; else leave the mechanism out of [auth] mechanisms."),
+        Entry(
+            "3d0f6a1be8c247f4a2b5c9e07d41f683", "guesses passwords, is turned away",
+            "So many logins have failed from @SLIMTA_CLIENT@ and its like that @SLIMTA_NETWORK@ gets 421 until "
+                + "@SLIMTA_UNTIL@: @SLIMTA_FAILURES@ failures that count, of about @SLIMTA_LOGINS@ different logins. It is "
+                + "the time number @SLIMTA_TIMES@, and each is twice as long as the one before, up to a day.",
+            remedy:
+                "slimtad guess list shows all of them. If it is one of your own, slimtad guess release @SLIMTA_NETWORK@ lets "
+                + "it in again; networks in trusted_networks are never turned away."),
+        Entry(
+            "a86c2d7f10e94b5bb3f4a1d9ce025e77", "guesser turned away",
+            "A client of a network that guesses passwords has connected, and was told to come another time (421)."),
+        Entry(
+            "5be1c7a94f3d4d0c8e62a0f7b1946d38", "failed logins are not kept",
+            "Where logins have succeeded and who is turned away cannot be written to the state directory: "
+                + "@SLIMTA_ERROR@. A restart forgets it."),
         Entry(
             "8ae7a0c00ac546119e19fe52ec266032", "SCRAM keys learned",
             "@SLIMTA_LOGIN@ has logged in with the right password, and now has keys for SCRAM in the users file too."),

@@ -2,7 +2,9 @@
 
 extension EventCatalogue {
     /// All kinds.
-    static let entries = entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers
+    static let entries =
+        entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers
+        + entriesOfQuotas
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [
@@ -20,6 +22,11 @@ extension EventCatalogue {
             "b7f0c1d2a96e4b8cb0fd41e6c3a95d77", "no helper for the commands of pipes",
             "The process that runs the commands of pipes cannot be started: @SLIMTA_ERROR@. Mail for pipes stays in the "
                 + "queue; all other mail goes on.",
+            remedy: "Correct what it says, and start slimtad again."),
+        Entry(
+            "6e0d3f9c51b84a27b2c8f4170ad9e365", "no helper to ask PAM",
+            "The process that asks PAM cannot be started: @SLIMTA_ERROR@. Clients that only PAM knows are to try again later "
+                + "(454).",
             remedy: "Correct what it says, and start slimtad again."),
         Entry(
             "3d1c0f6b7a524e1fb7a9c4a2f0e8d615", "checked for spam",

@@ -9,7 +9,7 @@ import SlimtaSystem
 import SlimtaTLS
 
 extension Inspection {
-    /// What was found about an issuer.
+    /// What was found about an issuer, or about PAM.
     enum Finding {
         /// In order.
         case fact(String)

@@ -57,6 +57,7 @@ extension Inspection {
             case .oauth: served.formUnion([.oauthBearer, .xoauth2])
             case .file:
                 served.formUnion(SASLMechanism.allCases.filter { $0.scram != nil } + [.plain, .login, .external])
+            case .pam: served.formUnion([.plain, .login])
             case .dovecot: served.formUnion(SASLMechanism.allCases.filter { !$0.bindsChannel })
             }
         }

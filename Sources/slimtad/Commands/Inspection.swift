@@ -52,6 +52,9 @@ struct Inspection {
             if file.values.auth.backends.contains(.file) { lookAtUsers() }
             if let dovecot = file.values.auth.dovecot { ask(dovecot) }
             if let oauth = file.values.auth.usedOAuth { look(at: oauth) }
+            if let pam = file.values.auth.pam {
+                tell(Self.findings(about: pam, file, hasUnit: unit != nil, isRoot: isRoot))
+            }
         }
         for zone in file.values.zoneFiles { lookForText(zone) }
         for warning in file.values.warnings { warn(warning.keyPath, warning.text) }
@@ -223,7 +226,12 @@ struct Inspection {
                 names += facts.names
                 tell(facts, pair, certificateFile.key)
                 guard let secret else { continue }
-                _ = try Certificates.context(certificate: certificate, key: secret, tls)
+                let context = try Certificates.context(certificate: certificate, key: secret, tls)
+                guard let path = tls.clientCA, let end = context.revocationExpiry else { continue }
+                let expiry = Certificates.Expiry(
+                    path: path, time: Timestamp(milliseconds: end * 1000), isOfRevocations: true)
+                if let warning = expiry.warning(.now()) { warn("tls.client_ca", warning) }
+                tls.clientCA = nil
             } catch {
                 if error.code == .trust {
                     self.error("tls.client_ca", "\(user) needs certificates in PEM there: \(error)")
@@ -306,7 +314,11 @@ struct Inspection {
                 self.error(named.key, "\(named.reference): \(error)")
             }
         }
-        for finding in Self.findings(about: oauth, file) {
+        tell(Self.findings(about: oauth, file))
+    }
+
+    private mutating func tell(_ findings: [Finding]) {
+        for finding in findings {
             switch finding {
             case .fact(let text): facts.append(text)
             case .warning(let key, let text): warn(key, text)

@@ -44,7 +44,7 @@ struct PasswdCommand: ParsableCommand {
     @Option(help: "Make another password for this application of the user, and print it.")
     var app: String?
 
-    @Option(help: "From where that password can be used, separated by commas: 192.0.2.0/24, 2001:db8::/32.")
+    @Option(help: "From where that password can be used, separated by commas: 192.0.2.0/24, 2001:db8::/32; or *.")
     var networks: String?
 
     @Option(
@@ -123,15 +123,19 @@ struct PasswdCommand: ParsableCommand {
     }
 
     private func setPassword(_ file: ConfigurationFile, _ user: String) throws(Failure) -> String {
-        let senders = try self.senders?.split(separator: ",").map { sender throws(Failure) in
-            let sender = String(sender)
-            guard UsersFile.isSender(sender) else {
-                throw Failure(.usage, "\"\(sender)\" is not \(SenderPattern.allowed)")
-            }
-            return sender
+        let senders = try Self.list(senders, "--senders")
+        for sender in senders ?? [] where !UsersFile.isSender(sender) {
+            throw Failure(.usage, "\"\(sender)\" is not \(SenderPattern.allowed)")
         }
         // Before the password is asked for: nobody is to type it twice in vain.
-        _ = try UsersFile.readForChange(file, of: user)
+        let users = try UsersFile.readForChange(file, of: user)
+        let own = Mailbox(parsing: user) != nil && UsersFile.isSender(user) ? [user] : nil
+        if let error = users.errors.first(where: { $0.name == user }), senders == nil, own == nil {
+            throw Failure(
+                .configuration,
+                "\(file.values.auth.users): \(error); nothing of that line is kept: say by --senders as whom the user may "
+                    + "send, * for anybody")
+        }
         var password = try PasswordPrompt.new()
         defer { password.wipe() }
         if let warning = Self.warning(of: password) { say(warning) }
@@ -139,8 +143,7 @@ struct PasswdCommand: ParsableCommand {
         let keys = file.values.auth.scramKeys(password)
         return try write(file, user) { (users) throws(Failure) in
             let isNew = users.users[user] == nil
-            let own = isNew && Mailbox(parsing: user) != nil && UsersFile.isSender(user) ? [user] : nil
-            let wasThere = users.set(user, hash: hash, keys: keys, senders: senders ?? own)
+            let wasThere = users.set(user, hash: hash, keys: keys, senders: senders ?? (isNew ? own : nil))
             return "user \"\(user)\" was \(wasThere ? "changed in" : "added to") \(file.values.auth.users)"
         }
     }
@@ -167,11 +170,12 @@ struct PasswdCommand: ParsableCommand {
                 return "the password of \"\(user)\" for \"\(app)\" was deleted from \(path)"
             }
         }
-        let networks = try networks?.split(separator: ",").map { text throws(Failure) in
+        var ranges: [NetworkRange] = []
+        for text in try networks == "*" ? [] : Self.list(networks, "--networks") ?? [] {
             guard let network = NetworkRange(text) else { throw Failure(.usage, "\"\(text)\" is no network") }
-            return network
+            ranges.append(network)
         }
-        let (password, kept) = AppPassword.make(app, networks: networks ?? [])
+        let (password, kept) = AppPassword.make(app, networks: ranges)
         let done = try edit(file, user) { (entry) throws(Failure) in
             let wasThere = entry.apps.contains { $0.name == app }
             entry.apps.removeAll { $0.name == app }
@@ -180,6 +184,14 @@ struct PasswdCommand: ParsableCommand {
         }
         print(String(decoding: password, as: UTF8.self))
         return done + "; it is shown only now"
+    }
+
+    /// The elements of an option's list. An empty one, of a variable that is not set perhaps, does not mean all.
+    private static func list(_ text: String?, _ option: String) throws(Failure) -> [String]? {
+        guard let text else { return nil }
+        let list = text.split(separator: ",").map(String.init)
+        guard !list.isEmpty else { throw Failure(.usage, "\(option) has an empty list; * stands for all") }
+        return list
     }
 
     private func changeCertificate(

@@ -39,9 +39,9 @@ extension PipeSettings {
             find("command", "no user is given to run it: it is run as slimtad is, with its queue", isError: false)
         }
         var status = stat()
-        if hasUnit, stat(ConfigurationFile.pipeUnitSocket, &status) != 0 {
+        if hasUnit, stat(Helper.pipes.unitSocket, &status) != 0 {
             find(
-                "command", "slimtad.service starts no commands itself: systemctl enable --now slimtad-pipe.socket",
+                "command", "slimtad.service starts no commands itself: systemctl enable --now \(Helper.pipes.unit)",
                 isError: false)
         }
         return findings

@@ -22,64 +22,39 @@ struct PipeHelperCommand: ParsableCommand {
 
     func run() {
         let listener = orExit { () throws(Failure) in
-            umask(0o077)
-            StandardStreams.fill()
-            return try takeSocket()
+            do throws(SystemError) {
+                if Privileges.isRoot { try Privileges.keepThoseOfPipes() }
+                return try Helper.pipes.takeSocket(inherited: inherited)
+            } catch {
+                throw Failure(error)
+            }
         }
         var permits = PipePermits(config.path)
-        let own = geteuid()
-        let helper = PipeHelper(
-            listener: listener.descriptor, lifeline: inherited ? STDIN_FILENO : nil,
-            limit: PipeSettings.mostProcesses,
-            mayAsk: { $0 == 0 || $0 == own || $0 == permits.service },
-            judge: { pipe in
-                let verdict = permits.judge(pipe)
-                if case .refuse(let reason) = verdict { say(reason) }
-                return verdict
-            })
-        helper.run()
-    }
-
-    /// The socket that systemd, or the slimtad that has started this one, has passed.
-    private func takeSocket() throws(Failure) -> ListeningSocket {
-        do throws(SystemError) {
-            if Privileges.isRoot { try Privileges.keepThoseOfPipes() }
-            let sockets =
-                inherited
-                ? [HelperProcess.socket] : try ServiceManager.takeInheritedSockets().map(\.descriptor)
-            guard sockets.count == 1, let socket = sockets.first else {
-                throw SystemError(.invalid, "pipe-helper is started by slimtad-pipe.socket, and not by hand")
-            }
-            let listener = ListeningSocket(inherited: socket)
-            guard listener.isListening else { throw SystemError(.invalid, "descriptor \(socket) is no socket") }
-            return listener
-        } catch {
-            throw Failure(error)
+        let judge = { (pipe: PipeRequest.Pipe) in
+            let verdict = permits.judge(pipe)
+            if case .refuse(let reason) = verdict { say(reason) }
+            return verdict
         }
+        PipeHelper(
+            listener: listener.descriptor, lifeline: inherited ? STDIN_FILENO : nil,
+            limit: PipeSettings.mostProcesses, mayAsk: { permits.configuration.mayAsk($0) }, judge: judge
+        ).run()
     }
 }
 
-/// What slimta.conf permits, as it is now: it is read again when it has changed.
+/// What slimta.conf permits, as it is now.
 struct PipePermits {
-    private let path: String
-    private var stamp: FileStamp?
-    private var pipes: [PipeRequest.Pipe] = []
-    /// The number of the daemon's user.
-    private(set) var service: UInt32?
-    private var problem: String?
+    private(set) var configuration: WatchedConfiguration
 
-    init(_ path: String) {
-        self.path = path
-        read()
-    }
+    init(_ path: String) { configuration = WatchedConfiguration(path) }
 
     /// What becomes of a request. A file with mistakes permits what it did before.
     mutating func judge(_ pipe: PipeRequest.Pipe) -> PipeVerdict {
-        read()
-        guard pipes.contains(pipe) else {
+        configuration.look()
+        guard configuration.file?.values.pipes.contains(where: { $0.requested == pipe }) == true else {
             return .refuse(
-                "\(path) does not have this command: \(pipe.command.joined(separator: " ").visible)"
-                    + (problem.map { "; \($0)" } ?? "; if it has changed, reload slimtad"))
+                "\(configuration.path) does not have this command: \(pipe.command.joined(separator: " ").visible)"
+                    + (configuration.problem.map { "; \($0)" } ?? "; if it has changed, reload slimtad"))
         }
         return verdict(on: pipe.user)
     }
@@ -101,25 +76,11 @@ struct PipePermits {
         }
         do throws(SystemError) {
             let (found, home) = try Privileges.lookUp(user: user)
-            if let problem = found.problemAsPipeUser(service: service) { return .refuse(problem) }
+            if let problem = found.problemAsPipeUser(service: configuration.service) { return .refuse(problem) }
             return .run(
                 .init(name: user, home: home, uid: found.uid, gid: found.gid, groups: found.groups), changing: true)
         } catch {
             return .refuse("\(error)")
-        }
-    }
-
-    private mutating func read() {
-        let now = FileStamp(of: path)
-        guard now != stamp || now == nil else { return }
-        stamp = now
-        do throws(Failure) {
-            let file = try ConfigurationFile.parse(path)
-            pipes = file.values.pipes.map(\.requested)
-            service = file.serviceUser
-            problem = nil
-        } catch {
-            problem = "the file has mistakes: see slimtad check"
         }
     }
 }

@@ -123,7 +123,7 @@ struct RunCommand: ParsableCommand {
     }
 }
 
-extension Configuration.Log.Target {
+extension LogSettings.Target {
     fileprivate var handlerTarget: LogTarget {
         switch self {
         case .auto: .auto
@@ -133,7 +133,7 @@ extension Configuration.Log.Target {
     }
 }
 
-extension Configuration.Log.Level {
+extension LogSettings.Level {
     var loggerLevel: Logger.Level {
         switch self {
         case .trace: .trace

@@ -11,6 +11,7 @@ import SlimtaMail
 import SlimtaNet
 import SlimtaPolicy
 import SlimtaQueue
+import SlimtaRules
 import SlimtaSystem
 
 /// Owns all parts. Its methods are called by one task, one after another.
@@ -31,6 +32,8 @@ final class Daemon {
     private var edges: RunningEdges
     /// When the certificates' files are looked at.
     private var certificateCheck: ContinuousClock.Instant
+    /// When what is known of failed logins was last written.
+    private var guessesKept = ContinuousClock.now
 
     private var logger: Logger { ground.logger }
 
@@ -40,7 +43,8 @@ final class Daemon {
     static func start(
         _ preparation: Preparation, budget: FileBudget, level: SharedLogLevel, logger: Logger
     ) async throws(Failure) -> Daemon {
-        let ground = Ground(budget: budget, level: level, logger: logger)
+        let quotas = QuotaKeeper(in: preparation.file.stateDirectory, logger)
+        let ground = Ground(budget: budget, level: level, quotas: quotas, logger: logger)
         do throws(Failure) {
             let daemon = try await Daemon(preparation, ground)
             await daemon.edges.apply(
@@ -60,7 +64,11 @@ final class Daemon {
         var world = try await World.build(file, secrets, inUse: inUse, on: ground)
         world.warnOfExpiry(logger)
         let storage = preparation.storage
-        let queue = Queue(storage: storage, relay: world.relays, configuration: world.queue, logger: logger)
+        let quotas = ground.quotas
+        quotas.book.reconfigure(file.values.quota)
+        let queue = Queue(
+            storage: storage, relay: world.relays, configuration: world.queue, logger: logger,
+            ended: QuotaKeeper.ended(quotas.book))
         do throws(StorageOpenError) {
             try await storage.start { [queue] in queue.receive($0) }
         } catch {
@@ -73,7 +81,7 @@ final class Daemon {
 
         let (orders, continuation) = AsyncStream.makeStream(of: Order.self)
         self.orders = orders
-        state = DaemonState(orders: continuation)
+        state = DaemonState(orders: continuation, ground.guesses)
         self.ground = ground
         self.storage = storage
         self.queue = queue
@@ -82,8 +90,10 @@ final class Daemon {
         listeners = preparation.listeners
         filesInUse = open - preparation.listeners.count
         intake = Intake(
-            policies: world.policies, hostname: world.hostname, queue: queue, storage: storage, logger: logger)
-        service = Control(storage: storage, queue: queue, daemon: state, logger: logger)
+            policies: world.policies, hostname: world.hostname, queue: queue, storage: storage, quotas: quotas.book,
+            logger: logger)
+        service = Control(storage: storage, queue: queue, quotas: quotas.book, daemon: state, logger: logger)
+        quotas.start(queue, service)
         edges = RunningEdges(intake, LocalQueueView(control: service, state: state), on: ground)
         supervision = Supervision(group: ground.group, queue: queue, storage: storage, state: state, logger: logger)
         certificateCheck = .now + world.certificateInterval
@@ -116,6 +126,7 @@ final class Daemon {
         control?.unlink()
         listeners.close()
         await storage.close()
+        world.keepGuesses()
         await world.relays.end()
         await ground.end()
         logger.notice("stopped")
@@ -129,6 +140,7 @@ final class Daemon {
             tasks.addTask { [server = controlServer(control)] in await server.run(on: control.socket) }
         }
         tasks.addTask { [supervision] in await supervision.run() }
+        tasks.addTask { [quotas = ground.quotas] in await quotas.run() }
         tasks.addTask { [endings = ground.endings] in await endings.run() }
         tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
         tasks.addTask { [state] in
@@ -242,6 +254,7 @@ final class Daemon {
         if isOfDaemon { logger.warning("changes of [daemon] take effect at the next start") }
         ground.level.level = new.values.log.level.loggerLevel
         ground.limiter.setLimits(new.values.connectionLimits(new.share))
+        ground.quotas.book.reconfigure(new.values.quota)
         intake.reconfigure(policies: new.policies, hostname: new.hostname)
         queue.reconfigure(new.queue, relay: new.relays)
         new.useUsers()
@@ -251,9 +264,17 @@ final class Daemon {
         logger.notice("reloaded", metadata: ["file": "\(new.file.path)"])
     }
 
+    /// Every ten seconds, in a thread that may wait.
+    private func keepGuesses() {
+        guard .now >= guessesKept + .seconds(10) else { return }
+        guessesKept = .now
+        NIOThreadPool.singleton.submit { [world] _ in world.keepGuesses() }
+    }
+
     /// Takes what was renewed without a reload.
     private func look() {
         if world.renewUsers(logger) { showState() }
+        keepGuesses()
         guard .now >= certificateCheck, world.secrets.certificates != nil else { return }
         certificateCheck = .now + world.certificateInterval
         if world.renewCertificates(logger) {

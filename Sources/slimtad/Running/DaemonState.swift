@@ -2,6 +2,7 @@
 
 import NIOPosix
 import SlimtaControl
+import SlimtaEdge
 import SlimtaMail
 import SlimtaSystem
 import Synchronization
@@ -47,8 +48,12 @@ final class DaemonState: Sendable {
     let since = Timestamp.now()
     let orders: AsyncStream<Order>.Continuation
     private let values = Mutex(Values())
+    private let watch: GuessWatch
 
-    init(orders: AsyncStream<Order>.Continuation) { self.orders = orders }
+    init(orders: AsyncStream<Order>.Continuation, _ watch: GuessWatch) {
+        self.orders = orders
+        self.watch = watch
+    }
 
     var now: Values { values.withLock { $0 } }
 
@@ -90,6 +95,16 @@ extension DaemonState: ControlledDaemon {
     }
 
     func drain() { orders.yield(.drain) }
+
+    func guesses() -> [GuessReport] {
+        watch.findings().map {
+            GuessReport(
+                kind: $0.kind.rawValue, name: $0.name, failures: $0.failures, logins: $0.logins, delay: $0.delay,
+                until: $0.until, times: $0.times)
+        }
+    }
+
+    func releaseGuesses(_ what: String) -> Bool { watch.release(what) }
 
     func userName(_ uid: UInt32) async -> String {
         // The system's databases may be on the network.

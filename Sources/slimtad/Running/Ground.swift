@@ -13,18 +13,22 @@ struct Ground: Sendable {
     /// What maildirs are written by, and pickup folders read.
     let fileThreads: NIOThreadPool
     let passwordChecks: PasswordChecks
+    let guesses: GuessWatch
     let limiter: ConnectionLimiter
     let budget: FileBudget
     let endings = Endings()
+    let quotas: QuotaKeeper
     let level: SharedLogLevel
     let logger: Logger
 
     /// Starts the threads. Nobody is let in until the limiter gets other limits.
-    init(budget: FileBudget, level: SharedLogLevel, logger: Logger) {
+    init(budget: FileBudget, level: SharedLogLevel, quotas: QuotaKeeper, logger: Logger) {
+        self.quotas = quotas
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         fileThreads = NIOThreadPool(numberOfThreads: 2)
         fileThreads.start()
-        passwordChecks = PasswordChecks(threads: System.coreCount, loop: group.next())
+        passwordChecks = PasswordChecks(threads: System.coreCount)
+        guesses = GuessWatch(logger)
         limiter = ConnectionLimiter(.init(total: 0, perAddress: 0))
         self.budget = budget
         self.level = level

@@ -1,5 +1,5 @@
 // What the daemon keeps of logins: when the passwords of applications were last used, the secret behind the salts of users
-// that do not exist, and SCRAM keys that it learns. `World` has one.
+// that do not exist, where logins are familiar and who is turned away, and SCRAM keys that it learns. `World` has one.
 
 import Glibc
 import Logging
@@ -17,11 +17,26 @@ struct LoginRecords: Sendable {
     /// What invented SCRAM keys are derived from (RFC 5802 has none): the same as long as the state directory is.
     let inventing: SecretOctets
     let uses: AppPasswordUses
+    private let guesses: String
+    private let logger: Logger
 
     /// Reads what is there, and makes what is not.
-    init(_ file: ConfigurationFile, _ logger: Logger) throws(Failure) {
+    init(_ file: ConfigurationFile, _ guesses: GuessWatch, _ logger: Logger) throws(Failure) {
         inventing = try Self.secret(in: file.stateDirectory)
         uses = AppPasswordUses(in: file.stateDirectory, logger)
+        self.guesses = "\(file.stateDirectory)/guesses"
+        self.logger = logger
+        if let octets = try? SecureFile.read(self.guesses, maximum: 64 << 20, mustNotBeReadableByOthers: false) {
+            guesses.restore(String(decoding: octets, as: UTF8.self))
+        }
+    }
+
+    /// Writes where logins are familiar and who is turned away, if that has changed.
+    func keepGuesses(of watch: GuessWatch) {
+        guard let record = watch.takeRecord() else { return }
+        do throws(SystemError) { try SecureFile.replace(guesses, with: Array(record.utf8)) } catch {
+            logger.warning("failed logins are not kept", metadata: ["error": "\(error)"])
+        }
     }
 
     /// Made once: a new one at each start would tell invented salts from those of users.
@@ -119,15 +134,19 @@ final class SCRAMLearning: Sendable {
         self.logger = logger
     }
 
-    /// Writes the keys that are wanting, unless the password has been changed meanwhile. Slow.
+    /// Writes the keys that are wanting, unless the password has been changed meanwhile. While somebody else changes the file
+    /// there is no waiting, for others wait for their passwords to be checked: the user's next login is another time. Slow.
     func learn(_ login: String, _ user: UsersFile.User, _ password: SecretOctets) {
         let auth = file.values.auth
         guard !auth.scramHashes.allSatisfy({ user.keys[$0] != nil }), !failed.withLock({ $0.contains(login) }) else {
             return
         }
-        let keys = auth.scramKeys(password, but: Set(user.keys.keys))
         do throws(Failure) {
-            let isLearned = try UsersFile.change(file, of: login) { (users) throws(Failure) -> Bool in
+            let lock: FileLock?
+            do throws(SystemError) { lock = try FileLock.ifFree(auth.users) } catch { throw Failure(error) }
+            guard let lock else { return }
+            let keys = auth.scramKeys(password, but: Set(user.keys.keys))
+            let isLearned = try UsersFile.change(file, of: login, under: lock) { (users) throws(Failure) -> Bool in
                 guard var now = users.users[login], now.hash == user.hash else { return false }
                 for key in keys where now.keys[key.hash] == nil { now.keys[key.hash] = key }
                 users.set(login, now)

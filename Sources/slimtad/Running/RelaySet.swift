@@ -29,7 +29,7 @@ final class RelaySet: Relay {
     ) throws {
         let values = file.values
         var maker = RelayMaker(
-            hostname: hostname, pipes: (file.pipeHelperSocket, file.stateDirectory), passwords: passwords,
+            hostname: hostname, pipes: (file.socket(of: .pipes), file.stateDirectory), passwords: passwords,
             connections: connections, resolver: resolver,
             own: OwnAddresses(listeners: values.listenAddresses), ground: ground)
         let routes = try values.routes.map { route in

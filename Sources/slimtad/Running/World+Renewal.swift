@@ -49,7 +49,11 @@ extension World {
             let metadata: Logger.Metadata = [
                 "file": "\(expiry.path)", "days": "\((expiry.time - now).milliseconds / 86_400_000)",
             ]
-            if expiry.time > now {
+            if expiry.isOfRevocations {
+                logger.error(
+                    "revocation list has ended, certificates of clients are refused",
+                    metadata: ["file": "\(expiry.path)"])
+            } else if expiry.time > now {
                 logger.warning("certificate expires soon", metadata: metadata)
             } else {
                 logger.error("certificate has expired", metadata: metadata)

@@ -26,6 +26,8 @@ struct World: Sendable {
     /// As `credentials`: all worlds write to the same files.
     private let records: LoginRecords?
     private let oauth: OAuthBackEnd?
+    private let pam: PAMBackEnd?
+    private let guesses: GuessWatch
     private let logger: Logger
     /// What looks names up for this configuration; those who use it hold a lease of it, as the relays do.
     let resolver: SlimtaDNS.Resolver
@@ -55,7 +57,7 @@ struct World: Sendable {
                 .unavailable, "relay: too many files are open for another resolver: at most \(ground.budget.limit)")
         }
         var records = previous?.records
-        if records == nil, file.values.hasAuth { records = try LoginRecords(file, ground.logger) }
+        if records == nil, file.values.hasAuth { records = try LoginRecords(file, ground.guesses, ground.logger) }
         do {
             let world = try World(file, secrets, share, records, previous, ground)
             await world.resolver.waitUntilStarted()
@@ -77,6 +79,7 @@ struct World: Sendable {
         self.share = share
         self.records = records
         logger = ground.logger
+        guesses = ground.guesses
         credentials =
             previous?.credentials
             ?? secrets.users.map {
@@ -92,6 +95,7 @@ struct World: Sendable {
         relays = try RelaySet(
             file, hostname: hostname, passwords: secrets.passwords, connections: share.relayConnections,
             resolver: resolver, lease: lease, on: ground)
+        pam = try file.pamBackEnd(group: ground.group)
         oauth = try values.oauthBackEnd(secrets, resolver: resolver, lease: lease, on: ground)
         gates = try GateParts(
             values, hostname: hostname, lists: secrets.lists.all, zones: secrets.zones, after: previous?.gates,
@@ -123,6 +127,7 @@ struct World: Sendable {
         let backEnds = auth.backends.compactMap { name -> (any CredentialBackEnd)? in
             switch name {
             case .file: credentials
+            case .pam: pam
             case .dovecot: dovecot
             case .oauth: oauth
             }
@@ -130,8 +135,11 @@ struct World: Sendable {
         return BackEnds(
             backEnds, mechanisms: auth.mechanisms, binding: binding,
             context: SASLContext(
-                listed: [], inventing: records.inventing, iterations: auth.scramIterations, hostname: hostname,
-                tokenHint: auth.tokenHint))
+                listed: [], inventing: records.inventing, iterations: auth.scramIterations,
+                // Dovecot folds case unless it is told not to.
+                foldsCase: auth.foldCase || auth.backends.contains(.dovecot), hostname: hostname,
+                tokenHint: auth.tokenHint),
+            guesses: guesses)
     }
 
     private static func observer(
@@ -144,6 +152,9 @@ struct World: Sendable {
         }
         return observer
     }
+
+    /// Keeps what is new of failed logins.
+    func keepGuesses() { records?.keepGuesses(of: guesses) }
 
     /// Has sessions ask the users file as it was last read, those that have begun as well.
     func useUsers() {

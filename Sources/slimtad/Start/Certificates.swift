@@ -20,17 +20,21 @@ struct Certificates: Sendable {
         let reason: String
     }
 
-    /// When a certificate ends.
+    /// When a certificate ends, or a list of revoked certificates of clients.
     struct Expiry: Sendable {
         let path: String
         let time: Timestamp
+        var isOfRevocations = false
 
-        /// Less than two weeks before it there is little time left for whoever renews it.
-        func isNear(_ now: Timestamp) -> Bool { time - now < .seconds(14 * 86400) }
+        /// Less than two weeks before it there is little time left for whoever renews a certificate; lists last no longer.
+        func isNear(_ now: Timestamp) -> Bool { time - now < .seconds(isOfRevocations ? 0 : 14 * 86400) }
 
         /// What the operator is told of it; nil: there is time.
         func warning(_ now: Timestamp) -> String? {
             guard isNear(now) else { return nil }
+            if isOfRevocations {
+                return "revocation list in \(path) has ended: certificates of clients are no longer good"
+            }
             return time > now
                 ? "certificate \(path) expires in \(age((time - now).milliseconds / 1000))"
                 : "certificate \(path) has expired"
@@ -87,8 +91,12 @@ struct Certificates: Sendable {
         // OpenSSL asks the first one for the others: it has to be made last.
         let others = Array(contexts.dropFirst())
         let main = try context(contents[0].content, tls, tls.main, "tls.certificate", others: others)
-        let expiries = zip(contents, contexts).map {
+        var expiries = zip(contents, contexts).map {
             Expiry(path: $0.pair.certificate, time: Timestamp(milliseconds: $1.certificateExpiry * 1000))
+        }
+        if let clientCA, let end = main.revocationExpiry {
+            expiries.append(
+                Expiry(path: clientCA.path, time: Timestamp(milliseconds: end * 1000), isOfRevocations: true))
         }
         return (
             Certificates(

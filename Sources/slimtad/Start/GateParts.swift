@@ -16,6 +16,7 @@ struct GateParts: Sendable {
     private let rates: MessageRates?
     private let services: [Gate.Service]
     private let forwards: ForwardRules
+    private let quotas: QuotaBook?
 
     /// - Parameters:
     ///   - lists: what ``SlimtaRules/RuleSet/lists(of:)`` says that the rules need.
@@ -26,6 +27,7 @@ struct GateParts: Sendable {
         _ values: Configuration, hostname: String, lists: [ListReference: any TextList], zones: [String: String],
         after previous: GateParts?, resolver: Resolver, lease: Lease, on ground: Ground
     ) throws {
+        quotas = values.quota == nil ? nil : ground.quotas.book
         rules = RuleSet(values.rules, lists: lists)
         spf = values.spf.enforcement
         forwards = ForwardRules(values.queue.policies.contains(.forward) ? values.forwards : [])
@@ -52,7 +54,7 @@ struct GateParts: Sendable {
     func gate(of edge: String) -> Gate? {
         Gate(
             rules: rules.forEdge(edge), spf: spf, lookups: lookups, rates: rates, services: services,
-            forwards: forwards)
+            forwards: forwards, quotas: quotas)
     }
 }
 

@@ -14,8 +14,8 @@ struct Preparation {
     let listeners: Listeners
     /// nil: it could not be made.
     let control: ControlSocket?
-    /// nil: nobody needs it, or somebody else has it.
-    let pipes: PipeHelperProcess?
+    /// Those that nobody else has started; they live as long as this.
+    let helpers: [HelperProcess]
     let storage: any QueueBackend
 
     /// - Parameter identity: who the process becomes; nil if it stays who it is.
@@ -28,7 +28,7 @@ struct Preparation {
         try listeners.bind(EdgePlan(from: [], to: file.values.edges))
         self.listeners = listeners
         control = Self.bindControl(file, identity, logger)
-        pipes = PipeHelperProcess.start(file, identity: identity, logger: logger)
+        helpers = Helper.allCases.compactMap { $0.start(file, identity: identity, logger: logger) }
         storage = try Self.openStorage(file, identity, logger)
     }
 

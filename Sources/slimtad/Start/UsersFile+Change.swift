@@ -8,7 +8,8 @@ import SlimtaSASL
 import SlimtaSystem
 
 extension UsersFile {
-    /// Reads, changes and writes the file of a configuration. What `body` throws leaves it as it was.
+    /// Reads, changes and writes the file of a configuration. What `body` throws leaves it as it was, and so does somebody
+    /// who writes to it meanwhile without the lock, as editors do.
     ///
     /// - Parameters:
     ///   - user: whose line is changed: it may be one that is not understood; all others must be.
@@ -22,12 +23,23 @@ extension UsersFile {
         do throws(SystemError) { lock = try FileLock(path, waiting: waiting) } catch {
             throw Failure(.cannotCreate, error.description)
         }
+        return try change(file, of: user, under: lock, body)
+    }
+
+    /// The same, by who has the lock.
+    static func change<Result>(
+        _ file: ConfigurationFile, of user: String, under lock: FileLock,
+        _ body: (inout UsersFile) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
         defer { withExtendedLifetime(lock) {} }
+        let path = file.values.auth.users
+        let stamp = FileStamp(of: path)
         var users = try readForChange(file, of: user)
         let result = try body(&users)
         do throws(SystemError) {
             try SecureFile.replace(
-                path, with: Array(users.text.utf8), group: Privileges.isRoot ? file.values.daemon.group : nil)
+                path, with: Array(users.text.utf8), group: Privileges.isRoot ? file.values.daemon.group : nil,
+                if: { FileStamp(of: path) == stamp })
         } catch {
             throw Failure(.cannotCreate, error.description)
         }

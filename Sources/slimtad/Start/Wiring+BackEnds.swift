@@ -9,6 +9,18 @@ extension Configuration {
     var hasAuth: Bool { edges.contains { $0.access.auth != .off } }
 }
 
+extension ConfigurationFile {
+    /// The back end `pam`; nil: it is not asked.
+    func pamBackEnd(group: any EventLoopGroup) throws -> PAMBackEnd? {
+        guard let pam = values.auth.pam else { return nil }
+        let socket = socket(of: .pam)
+        return PAMBackEnd(
+            at: try SocketAddress(unixDomainSocketPath: socket), socket: socket, timeout: TimeAmount(pam.timeout),
+            names: PAMNames(domain: pam.domain, hostname: hostname), systemErrorsRefuse: pam.systemError == .refuse,
+            group: group)
+    }
+}
+
 extension Configuration.Auth {
     /// The back end `dovecot`, which begins to connect; nil: it is not asked.
     ///

@@ -17,7 +17,7 @@ struct FuzzTarget: Sendable {
         .users,
         .encodings,
         .client, .lmtp, .server, .journal, .http, .proxy, .rules, .policy, .message,
-        .spfRecord, .spfMacro, .addressList, .submissionKey, .pipe, .spamd, .forward, .httpAnswer, .token, .keys,
+        .spfRecord, .spfMacro, .addressList, .submissionKey, .pipe, .pam, .spamd, .forward, .httpAnswer, .token, .keys,
         .httpEdge, .senders, .sasl, .saslClient, .preparation, .dovecot,
     ]
 }

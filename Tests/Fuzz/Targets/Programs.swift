@@ -4,6 +4,7 @@
 import NIOCore
 import SlimtaMail
 
+@testable import SlimtaPAM
 @testable import SlimtaPipe
 @testable import SlimtaPolicy
 @testable import SlimtaRules
@@ -32,6 +33,20 @@ extension FuzzTarget {
         }
         try same(words.count, template.words.count, "words")
         try hold(words.allSatisfy { $0.utf8.first != UInt8(ascii: "-") }, "an option")
+    }
+
+    /// As for pipes; and no name is a path.
+    static let pam = FuzzTarget(name: "pam", maximumLength: 3000) { octets in
+        switch PAMQuestion.read(octets) {
+        case .more: break
+        case .malformed: try hold(octets.count >= 4, "nothing is malformed")
+        case .question(let question):
+            try same(question.octets, octets, "a question")
+            try hold(!question.login.utf8.contains(UInt8(ascii: "/")), "a path")
+            try hold(!question.password.contains(0), "a password that ends early")
+            for count in octets.indices { try same(PAMQuestion.read(Array(octets[..<count])), .more, "a part of it") }
+        }
+        if let answer = PAMAnswer(octets) { try same(PAMAnswer(answer.octets), answer, "an answer") }
     }
 
     /// Whatever spamd says, a message gets whole fields of one line each, or none.

@@ -34,7 +34,7 @@ first_valid_uid = 1
 first_valid_gid = 1
 mail_fsync = never
 auth_mechanisms = {mechanisms}
-auth_failure_delay = 0
+auth_failure_delay = {delay}
 quota_full_tempfail = {tempfail}
 passdb {{
   driver = passwd-file
@@ -87,10 +87,12 @@ service lmtp {{
 class Dovecot(Program):
     """`users` have mailboxes; in those of `full` there is no room, which with `tempfail` may be over soon.
 
-    `logins` are users who can log in, with their lines behind the name: "{PLAIN}secret::::::extra=fields".
+    `logins` are users who can log in, with their lines behind the name: "{PLAIN}secret::::::extra=fields". `delay`: how many
+    seconds after a failure it says so; 2 is its default.
     """
 
-    def __init__(self, place, users=(), full=(), tempfail=False, certificate=None, logins=None, mechanisms="plain"):
+    def __init__(self, place, users=(), full=(), tempfail=False, certificate=None, logins=None, mechanisms="plain",
+                 delay=0):
         super().__init__(place, "dovecot")
         self.address = new_address()
         self.folder = place.folder("dovecot")
@@ -100,6 +102,7 @@ class Dovecot(Program):
         self.certificate = certificate
         self.logins = logins or {}
         self.mechanisms = mechanisms
+        self.delay = delay
 
     @property
     def auth_socket(self):
@@ -122,7 +125,7 @@ class Dovecot(Program):
         configuration.write_text(CONFIGURATION.format(
             folder=self.folder, library=library, user=USER, group=GROUP, uid=pwd.getpwnam(USER).pw_uid,
             gid=grp.getgrnam(GROUP).gr_gid, address=self.address, port=PORT, auth_port=AUTH_PORT,
-            mechanisms=self.mechanisms,
+            mechanisms=self.mechanisms, delay=f"{self.delay} secs" if self.delay else 0,
             tempfail="yes" if self.tempfail else "no", ssl="yes" if self.certificate else "no",
             certificate=self.certificate.chain if self.certificate else "/dev/null",
             key=self.certificate.key if self.certificate else "/dev/null"))

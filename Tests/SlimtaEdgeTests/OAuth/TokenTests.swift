@@ -151,6 +151,10 @@ private func login(
             ([("nbf", .string("\(now)"))], .early), ([("nbf", .null), ("iat", .null)], nil),
             ([("iat", .number(now + 61))], .early), ([("iat", .string("now"))], .early),
             ([("email", .null)], .login), ([("email", "")], .login), ([("email", .array(["a@b.test"]))], .login),
+            ([("email", "  maria@example.com ")], nil), ([("email", "  ")], .login),
+            ([("email", "a\nb@c.test")], .login),
+            ([("email", .string("a@\u{202E}c.test\u{0}"))], .login),
+            ([("email", .string(String(repeating: "a", count: 256)))], .login),
             ([("email_verified", .null)], .unverified), ([("email_verified", "true")], .unverified),
             ([("email_verified", .bool(false))], .unverified),
         ]

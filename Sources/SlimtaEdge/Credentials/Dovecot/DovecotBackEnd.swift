@@ -15,6 +15,7 @@ package struct DovecotBackEnd: CredentialBackEnd {
     package let timeout = TimeAmount.seconds(70)
     private let client: DovecotClient
     private let certificates: CertificateLogin
+    private let pace = DovecotPace()
     private let lease: any Sendable
 
     /// A back end on a connection.
@@ -72,7 +73,8 @@ package struct DovecotBackEnd: CredentialBackEnd {
 
     package func begin(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> (any BackEndExchange)? {
         guard mechanism.scram != nil || mechanism == .cramMD5 else { return nil }
-        return DovecotExchange(client, DovecotRequest(mechanism, facts))
+        let exchange = DovecotExchange(client, DovecotRequest(mechanism, facts))
+        return mechanism.scram == nil ? exchange : VeiledDovecotExchange(exchange, pace)
     }
 
     /// What comes of an exchange with one response.
@@ -128,9 +130,10 @@ private final class DovecotExchange: BackEndExchange {
     private static func verdict(_ answer: DovecotAnswer) -> CredentialVerdict {
         switch answer {
         case .right(let login, let senders):
-            // An empty list says that it may send as nobody: without any entry it would be anybody.
-            let entries = senders.map { $0.isEmpty ? [""] : $0 } ?? []
-            return .right(AuthenticatedUser(login: login, senders: entries))
+            // Whoever has no list may send as itself; what else it may, [[senders]] says.
+            let entries = senders ?? [login].filter { Mailbox(parsing: $0) != nil }
+            // Without any entry it would be anybody.
+            return .right(AuthenticatedUser(login: login, senders: entries.isEmpty ? [""] : entries))
         case .wrong: return .wrong
         case .refused(let reason): return .refused(reason)
         case .unavailable(let reason): return .unavailable(reason)

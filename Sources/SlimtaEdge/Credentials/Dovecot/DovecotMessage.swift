@@ -92,7 +92,7 @@ enum DovecotAnswer: Equatable, Sendable {
             self = .refused(reason ?? "This account may not log in")
         } else if fields.contains("auth_user") {
             self = .refused("Logging in for somebody else is not possible here")
-        } else if let user = fields["user"], (1...255).contains(user.utf8.count), !user.hasControls,
+        } else if let user = fields["user"].flatMap({ try? LoginName.normalized($0.utf8) }),
             !user.unicodeScalars.contains("\u{FFFD}")
         {
             self = .right(

@@ -3,10 +3,11 @@
 
 package import SlimtaMail
 internal import SlimtaNet
+internal import SlimtaSASL
 
 /// Who a token is for: the login, what it may send as, and until when that holds.
 package struct TokenLogin: Hashable, Sendable {
-    /// The claim that is the login, as the issuer writes it.
+    /// The claim that is the login, in the form that all logins have.
     package let name: String
     /// The addresses that the token says are the user's; none: it names none.
     package let senders: [String]
@@ -63,7 +64,8 @@ package struct TokenRules: Hashable, Sendable {
         let scopes = Set((claims["scope"].words ?? []) + (claims["scp"].words ?? []))
         guard scopes.isSuperset(of: requiredScopes) else { throw .scope }
         try checkClient(claims)
-        guard let name = claims[claim].text, !name.isEmpty else { throw .login }
+        // An issuer may let its users choose names that would be no login elsewhere.
+        guard let text = claims[claim].text, let name = try? LoginName.normalized(text.utf8) else { throw .login }
         guard isVerified(claim, claims) else { throw .unverified }
         return TokenLogin(name: name, senders: senders(claims, name), end: end)
     }

@@ -1,5 +1,4 @@
-// A table that strangers fill and that never grows beyond its bound. PasswordCheckMachine remembers addresses and logins
-// in it.
+// A table that strangers fill and that never grows beyond its bound. GuessMachine remembers addresses and logins in it.
 
 /// What can be weighed against others, to find the one that is missed least.
 protocol Weighed {
@@ -20,6 +19,9 @@ struct BoundedTable<Key: Hashable & Sendable, Value: Weighed & Sendable>: Sendab
 
     var count: Int { entries.count }
 
+    /// In no order.
+    var all: [(key: Key, value: Value)] { entries }
+
     subscript(key: Key) -> Value? { places[key].map { entries[$0].value } }
 
     /// Changes the value of `key`, which begins as `initial`.
@@ -39,6 +41,19 @@ struct BoundedTable<Key: Hashable & Sendable, Value: Weighed & Sendable>: Sendab
         places[entries[place].key] = nil
         places[key] = place
         entries[place] = (key, value)
+    }
+
+    /// Takes `key` out; nil if it is not there.
+    @discardableResult
+    mutating func remove(_ key: Key) -> Value? {
+        guard let place = places.removeValue(forKey: key) else { return nil }
+        let value = entries[place].value
+        let last = entries.removeLast()
+        if place < entries.count {
+            entries[place] = last
+            places[last.key] = place
+        }
+        return value
     }
 
     private mutating func lightest(_ now: ContinuousClock.Instant) -> Int {

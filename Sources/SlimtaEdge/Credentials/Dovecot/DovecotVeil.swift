@@ -1,0 +1,83 @@
+// Dovecot's SCRAM, so that no time shows who exists: Dovecot answers the first message of a user at once, and that of a name
+// that there is not, or that has no keys, behind its delay for failures. DovecotBackEnd begins these exchanges.
+
+internal import NIOCore
+internal import SlimtaCrypto
+internal import SlimtaSASL
+import Synchronization
+
+/// How long the first answer of SCRAM takes, whatever it is: longer than Dovecot needs for its users. One for a back end.
+final class DovecotPace: Sendable {
+    /// A tenth of a second, until Dovecot is seen to need more.
+    private static let shortest = Duration.milliseconds(100)
+    /// Below Dovecot's own delay for failures.
+    private static let longest = Duration.milliseconds(1500)
+    private let time = Mutex(shortest)
+
+    /// The time of all first answers now.
+    var now: Duration { time.withLock { $0 } }
+
+    /// Dovecot has needed that long for a user: twice that is enough from now on.
+    func needed(_ needed: Duration) {
+        time.withLock { $0 = min(max($0, needed * 2), Self.longest) }
+    }
+}
+
+/// An exchange of SCRAM with Dovecot. What Dovecot says of the first message is told when ``DovecotPace/now`` is over; what it
+/// has not said by then is taken for a name that there is not. Whoever goes on with invented keys says no as late as Dovecot
+/// would: see ``refusal(since:)``.
+final class VeiledDovecotExchange: BackEndExchange {
+    /// What Dovecot said of the first message, and how long it took.
+    private typealias First = (step: BackEndStep, time: Duration)
+
+    private let exchange: any BackEndExchange
+    private let pace: DovecotPace
+    private let first = Mutex<Task<First, Never>?>(nil)
+
+    init(_ exchange: any BackEndExchange, _ pace: DovecotPace) {
+        self.exchange = exchange
+        self.pace = pace
+    }
+
+    func received(_ response: SecretOctets?) async -> BackEndStep {
+        guard first.withLock({ $0 == nil }) else { return await exchange.received(response) }
+        let began = ContinuousClock.now
+        let task = Task<First, Never> { [exchange] in
+            let step = await exchange.received(response)
+            return (step, ContinuousClock.now - began)
+        }
+        first.withLock { $0 = task }
+        let time = pace.now
+        let found = await answer(within: TimeAmount(time), else: nil) { await task.value as First? }
+        if case .challenge = found?.step, let found { pace.needed(found.time) }
+        try? await Task.sleep(until: began + time, clock: .continuous)
+        return found?.step ?? .verdict(.wrong)
+    }
+
+    /// As Dovecot has it: 64 visible characters, "~" in place of the comma; and the iterations of `doveadm pw`.
+    var look: (nonce: String, iterations: Int)? {
+        let visible = RandomOctets.secret(64).map { octet -> UInt8 in
+            let character = octet % 93 + UInt8(ascii: "!")
+            return character == UInt8(ascii: ",") ? UInt8(ascii: "~") : character
+        }
+        return (String(decoding: visible, as: UTF8.self), 4096)
+    }
+
+    /// What the proof of a name is told that Dovecot does not know, as long after it as Dovecot says no.
+    func refusal(since proof: ContinuousClock.Instant) async -> CredentialVerdict {
+        guard let (step, time) = await first.withLock({ $0 })?.value else { return .wrong }
+        switch step {
+        case .challenge:
+            // It is a user all the same: the next time we wait as long as it takes.
+            pace.needed(time)
+            exchange.cancel()
+            return .unavailable("Dovecot has not said in time who it is")
+        case .verdict(.wrong), .malformed:
+            try? await Task.sleep(until: proof + time, clock: .continuous)
+            return .wrong
+        case .verdict(let verdict): return verdict
+        }
+    }
+
+    func cancel() { exchange.cancel() }
+}

@@ -1,0 +1,100 @@
+// The back end `pam`: users are whom PAM knows, which a helper asks (SlimtaPAM). AuthenticationDialogue asks it.
+
+package import NIOCore
+internal import SlimtaMail
+internal import SlimtaNet
+internal import SlimtaPAM
+package import SlimtaSASL
+internal import SlimtaSMTP
+
+/// Asks PAM's helper, over a connection for each question.
+package struct PAMBackEnd: CredentialBackEnd {
+    package let name = "pam"
+    package let timeout: TimeAmount
+    private let exchange: OneShotExchange
+    private let socket: String
+    private let names: PAMNames
+    private let systemErrorsRefuse: Bool
+
+    /// - Parameters:
+    ///   - address: the helper's socket, whose path is `socket`.
+    ///   - timeout: how long the helper gives PAM.
+    ///   - systemErrorsRefuse: whether PAM_SYSTEM_ERR is a "no".
+    package init(
+        at address: SocketAddress, socket: String, timeout: TimeAmount, names: PAMNames, systemErrorsRefuse: Bool,
+        group: any EventLoopGroup
+    ) {
+        exchange = OneShotExchange(with: address, atOnce: PAMWorkers.connections, group: group)
+        self.socket = socket
+        // The helper says why there is no answer; what comes later is its own fault.
+        self.timeout = timeout + .seconds(5)
+        self.names = names
+        self.systemErrorsRefuse = systemErrorsRefuse
+    }
+
+    /// Those that show the password.
+    package func mechanisms(on facts: AuthenticationFacts) -> Set<SASLMechanism> { [.plain, .login] }
+
+    package func check(_ credentials: Credentials, _ facts: AuthenticationFacts) async -> CredentialVerdict {
+        let login = names.user(of: credentials.login)
+        let host = facts.connection.peer.address.map(\.description)
+        guard var question = PAMQuestion(login: login, password: Array(credentials.password), host: host) else {
+            return .wrong
+        }
+        var octets = question.octets
+        question.password.wipe()
+        let sent = ByteBuffer(bytes: octets)
+        octets.wipe()
+        let time = Duration.nanoseconds(timeout.nanoseconds)
+        switch await exchange.run([sent], then: { nil }, limit: PAMAnswer.limit, timeout: time) {
+        case .failure(let failure):
+            return .unavailable(
+                "PAM's helper at \(socket): \(failure); if it does not run, start slimtad again, or under systemd "
+                    + "slimtad-pam.socket")
+        case .success(let answer): return verdict(PAMAnswer(Array(answer.readableBytesView)), login)
+        }
+    }
+
+    private func verdict(_ answer: PAMAnswer?, _ login: String) -> CredentialVerdict {
+        switch answer {
+        case .said(let result):
+            switch result.meaning(systemErrorsRefuse: systemErrorsRefuse) {
+            case .right: .right(names.authenticated(result.user.isEmpty ? login : result.user))
+            case .wrong: .wrong
+            case .refused(let reason): .refused(reason)
+            case .failed(let reason): .unavailable(reason)
+            }
+        case .unavailable(let reason): .unavailable(reason)
+        case nil: .unavailable("PAM's helper at \(socket) has ended without an answer")
+        }
+    }
+}
+
+/// What clients call users of PAM, and what their addresses are.
+package struct PAMNames: Sendable {
+    private let domain: String?
+    private let hostname: String
+
+    /// - Parameters:
+    ///   - domain: of the users' addresses, which are logins too; nil: they are of this machine.
+    ///   - hostname: its name.
+    package init(domain: String?, hostname: String) {
+        self.domain = domain
+        self.hostname = hostname
+    }
+
+    /// The name that PAM is asked for.
+    func user(of login: String) -> String {
+        guard let domain, let at = login.lastIndex(of: "@"), at > login.startIndex,
+            login[login.index(after: at)...].lowercased() == domain.lowercased()
+        else { return login }
+        return String(login[..<at])
+    }
+
+    /// Who has logged in: it may send as itself.
+    func authenticated(_ user: String) -> AuthenticatedUser {
+        let own = Mailbox(parsing: user) ?? Mailbox(localName: user, domain: domain ?? hostname)
+        // A name that no mailbox can have may not send as anybody: what is no entry stands for nobody.
+        return AuthenticatedUser(login: user, senders: [own?.text ?? ""])
+    }
+}

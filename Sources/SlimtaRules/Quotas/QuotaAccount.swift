@@ -1,0 +1,133 @@
+// What is remembered of one sender. Quotas has a table of them.
+
+package import SlimtaMail
+
+/// What was too much.
+package enum QuotaExcess: Hashable, Sendable, CustomStringConvertible {
+    /// There would be, or are, so many.
+    case over(QuotaLimits.Limit, count: Int)
+    /// So many of the last recipients were refused for good.
+    case refused(Int, of: Int)
+
+    /// "101 new recipients in an hour, allowed are 100".
+    package var description: String {
+        switch self {
+        case .over(let limit, let count):
+            "\(count) \(limit.counter.words) in \(limit.window.words), allowed are \(limit.most)"
+        case .refused(let count, let all): "\(count) of the last \(all) recipients were refused"
+        }
+    }
+}
+
+/// What became of the last hundred recipients.
+struct LastOutcomes: Hashable, Sendable {
+    static let most = 100
+
+    /// The last one is the lowest bit; set: refused for good.
+    var bits: UInt128 = 0
+    var count = 0
+
+    mutating func note(isRefused: Bool) {
+        bits = (bits << 1 | (isRefused ? 1 : 0)) & (1 << Self.most - 1)
+        count = min(Self.most, count + 1)
+    }
+
+    var refused: Int { bits.nonzeroBitCount }
+
+    /// Whether they are `share` in a hundred, and at least as many.
+    func isOver(_ share: Int) -> Bool { refused >= share && refused * 100 >= share * count }
+}
+
+/// Whether a login is held.
+package struct QuotaHold: Hashable, Sendable {
+    /// Since when.
+    package var since: Timestamp
+    /// What was too much, or the operator who wants it so.
+    package var reason: String
+    /// Messages that were accepted and held since then.
+    package var messages = 0
+    /// Their octets.
+    package var octets = 0
+}
+
+/// One sender. Times are seconds since 1970 in 32 bits, which is enough until 2106.
+struct QuotaAccount: Hashable, Sendable {
+    /// When it was first seen.
+    var since: UInt32
+    /// When it was last seen.
+    var last: UInt32
+    var hour = QuotaHistory()
+    var day = QuotaHistory()
+    var known = KnownRecipients()
+    var outcomes = LastOutcomes()
+    /// Recipients of all messages ever.
+    var recipients: UInt32 = 0
+    /// Soft limits that it is over, and that the operator was told of: a bit for each counter and window.
+    var told: UInt8 = 0
+    var hold: QuotaHold?
+    /// Until when the breaker is off, after a release.
+    var forgivenUntil: UInt32 = 0
+
+    init(at now: UInt32) { (since, last) = (now, now) }
+
+    /// The part of an hour, of a day.
+    static func part(_ window: QuotaWindow, at now: UInt32) -> UInt32 {
+        now / (window == .hour ? 3600 : 86400) * QuotaHistory.parts
+            + now % (window == .hour ? 3600 : 86400) / (window == .hour ? 60 : 1440)
+    }
+
+    mutating func add(_ amounts: QuotaAmounts, at now: UInt32) {
+        last = now
+        hour.add(amounts, in: Self.part(.hour, at: now))
+        day.add(amounts, in: Self.part(.day, at: now))
+    }
+
+    mutating func subtract(_ amounts: QuotaAmounts, at now: UInt32) {
+        hour.subtract(amounts, in: Self.part(.hour, at: now))
+        day.subtract(amounts, in: Self.part(.day, at: now))
+    }
+
+    /// What was counted in the hour and the day that end now.
+    func sums(at now: UInt32) -> (hour: QuotaAmounts, day: QuotaAmounts) {
+        (hour.sum(to: Self.part(.hour, at: now)), day.sum(to: Self.part(.day, at: now)))
+    }
+
+    /// The first of the limits that would be broken with these added.
+    func excess(_ limits: [QuotaLimits.Limit], adding amounts: QuotaAmounts, at now: UInt32) -> QuotaExcess? {
+        guard !limits.isEmpty else { return nil }
+        let (hour, day) = sums(at: now)
+        for limit in limits {
+            let count = (limit.window == .hour ? hour : day)[limit.counter] + amounts[limit.counter]
+            if count > limit.most { return .over(limit, count: count) }
+        }
+        return nil
+    }
+
+    /// The soft limits that it has come over since it was last asked. One that it is back under is told of again next time.
+    mutating func newlyOver(_ limits: [QuotaLimits.Limit], at now: UInt32) -> [QuotaExcess] {
+        guard !limits.isEmpty else { return [] }
+        let (hour, day) = sums(at: now)
+        var over: [QuotaExcess] = []
+        for limit in limits {
+            let count = (limit.window == .hour ? hour : day)[limit.counter]
+            let bit = Self.bit(limit)
+            if count <= limit.most {
+                told &= ~bit
+            } else if told & bit == 0 {
+                told |= bit
+                over.append(.over(limit, count: count))
+            }
+        }
+        return over
+    }
+
+    private static func bit(_ limit: QuotaLimits.Limit) -> UInt8 {
+        let counter = QuotaCounter.allCases.firstIndex(of: limit.counter) ?? 0
+        return 1 << UInt8(2 * counter + (limit.window == .hour ? 0 : 1))
+    }
+
+    /// Whether everybody is new to it as yet, so that writing to new recipients means nothing.
+    func isLearning(_ rules: QuotaRules, at now: UInt32) -> Bool {
+        recipients < rules.learningRecipients || Int64(now) - Int64(since) < rules.learning.components.seconds
+    }
+}

@@ -1,0 +1,55 @@
+// What the commands of helpers have in common: their socket, and slimta.conf, which each reads itself.
+
+import Glibc
+import SlimtaNet
+import SlimtaSystem
+
+extension Helper {
+    /// Where it finds the socket that systemd, or the slimtad that has started it, has passed.
+    ///
+    /// - Parameter inherited: whether a slimtad has started it.
+    func takeSocket(inherited: Bool) throws(SystemError) -> ListeningSocket {
+        umask(0o077)
+        StandardStreams.fill()
+        let sockets =
+            inherited ? [HelperProcess.socket] : try ServiceManager.takeInheritedSockets().map(\.descriptor)
+        guard sockets.count == 1, let socket = sockets.first else {
+            throw SystemError(.invalid, "\(command) is started by \(unit), and not by hand")
+        }
+        let listener = ListeningSocket(inherited: socket)
+        guard listener.isListening else { throw SystemError(.invalid, "descriptor \(socket) is no socket") }
+        return listener
+    }
+}
+
+/// slimta.conf as it is now: it is read again when it has changed. With mistakes it says what it did before.
+struct WatchedConfiguration {
+    let path: String
+    private var stamp: FileStamp?
+    /// nil: it has had mistakes ever since.
+    private(set) var file: ConfigurationFile?
+    /// The number of the daemon's user.
+    private(set) var service: UInt32?
+    /// What the operator is to do about it; nil: it has no mistakes.
+    private(set) var problem: String?
+
+    init(_ path: String) {
+        self.path = path
+        look()
+    }
+
+    /// Whether a user, by number, may ask a helper.
+    func mayAsk(_ user: UInt32) -> Bool { user == 0 || user == geteuid() || user == service }
+
+    mutating func look() {
+        let now = FileStamp(of: path)
+        guard now != stamp || now == nil else { return }
+        stamp = now
+        do throws(Failure) {
+            let file = try ConfigurationFile.parse(path)
+            (self.file, service, problem) = (file, file.serviceUser, nil)
+        } catch {
+            problem = "the file has mistakes: see slimtad check"
+        }
+    }
+}

@@ -1,0 +1,120 @@
+// Quotas of the running daemon: their file in the state directory, what the operator is told, and what the queue says of
+// recipients. The daemon has one, for as long as it runs: a reload changes the limits, and not what was counted.
+
+import Logging
+import NIOPosix
+import SlimtaControl
+import SlimtaMail
+import SlimtaQueue
+import SlimtaRules
+import SlimtaSystem
+import Synchronization
+
+/// Keeps a QuotaBook.
+final class QuotaKeeper: Sendable {
+    /// A larger file than that is none of ours: as many senders and recipients as there can be.
+    private static let largestFile = 256 << 20
+    /// How long counts may be lost by, and how much may be written in a second on the average, where that makes it longer.
+    private static let interval = Duration.seconds(10)
+    private static let rate = 1 << 20
+
+    let book: QuotaBook
+    private let path: String
+    private let logger: Logger
+    /// Whether the last writing failed; held while the file is written.
+    private let writing = Mutex(false)
+
+    /// Reads what was counted before. What cannot be read begins anew: mail goes on.
+    init(in directory: String, _ logger: Logger) {
+        path = "\(directory)/quotas"
+        self.logger = logger
+        book = QuotaBook(Self.read(path, logger) ?? Quotas(rules: nil, key: .random(in: 0 ... .max)))
+    }
+
+    private static func read(_ path: String, _ logger: Logger) -> Quotas? {
+        do throws(SystemError) {
+            let octets = try SecureFile.read(path, maximum: largestFile, mustNotBeReadableByOthers: false)
+            if let quotas = Quotas(octets: octets) { return quotas }
+            logger.error("quotas begin anew", metadata: ["file": "\(path)", "error": "the file is damaged"])
+        } catch {
+            if error.code != .notFound {
+                logger.error("quotas begin anew", metadata: ["file": "\(path)", "error": "\(error)"])
+            }
+        }
+        return nil
+    }
+
+    /// Before the first message: who does what with mail that is held.
+    func start(_ queue: Queue, _ service: Control) {
+        book.setKeeper(
+            QuotaBook.Keeper(
+                write: { completion in
+                    NIOThreadPool.singleton.submit { _ in
+                        self.write()
+                        completion()
+                    }
+                },
+                tell: { [logger] event in
+                    switch event {
+                    case .exceeded(let subject, let excess):
+                        logger.notice("soft limit exceeded", metadata: ["login": "\(subject)", "reason": "\(excess)"])
+                    case .held(let login, let excess):
+                        logger.warning("login is held", metadata: ["login": "\(login)", "reason": "\(excess)"])
+                        Task { await service.holdRecent(of: login) }
+                    }
+                },
+                release: { ids in Task { _ = await queue.release(ids, by: "slimtad") } }))
+    }
+
+    /// Writes what has changed, every few seconds until it is cancelled, and then once more.
+    func run() async {
+        while !Task.isCancelled {
+            let size = book.now.size
+            try? await Task.sleep(for: max(Self.interval, .seconds(size / Self.rate)))
+            await withCheckedContinuation { continuation in
+                NIOThreadPool.singleton.submit { _ in
+                    self.write()
+                    continuation.resume()
+                }
+            }
+        }
+    }
+
+    /// Slow. What was known when it is called is in the file when it returns, if the disk works.
+    private func write() {
+        writing.withLock { hasFailed in
+            guard let quotas = book.takeChanged() else { return }
+            do throws(SystemError) {
+                try SecureFile.replace(path, with: quotas.octets)
+                hasFailed = false
+            } catch {
+                book.setChanged()
+                if !hasFailed {
+                    logger.error("quotas cannot be written", metadata: ["file": "\(path)", "error": "\(error)"])
+                }
+                hasFailed = true
+            }
+        }
+    }
+
+    /// What the queue says of an envelope's recipients. Notices are ours, and count for nobody.
+    static func ended(_ book: QuotaBook) -> Queue.Ended {
+        { envelope, events in
+            guard !envelope.client.edge.isEmpty else { return }
+            var (refused, others) = (0, 0)
+            for event in events {
+                switch event.kind {
+                case .deferred: continue
+                case .bounced where isRefused(event.outcome.reply.effectiveStatus): refused += 1
+                case .bounced, .delivered, .expired: others += 1
+                }
+            }
+            book.ended(envelope.client, refused: refused, others: others, at: .now())
+        }
+    }
+
+    /// No such mailbox, no such host, a domain that takes no mail (RFC 7505), or not for this sender (RFC 3463).
+    private static func isRefused(_ status: EnhancedStatus) -> Bool {
+        [(1, 1), (1, 2), (1, 10), (7, 1)].contains { $0 == (status.subject, status.detail) }
+    }
+}

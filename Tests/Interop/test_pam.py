@@ -1,0 +1,252 @@
+"""Logins by PAM: a real libpam with a service file of our own, modules of Debian, and one that hangs, crashes and lies."""
+
+import base64
+import concurrent.futures
+import os
+import pathlib
+import signal
+import smtplib
+import socket
+import struct
+import subprocess
+import time
+
+import pytest
+
+from harness.http import HTTP, PORT, basic, edge, envelope, request
+from harness.machine import IS_ROOT, SUBMISSIONS, must_exist, wait_until
+from harness.slimtad import CONFIGURATION, LOGIN, OK, PASSWORD, run_slimtad
+
+SECRET = "open sesame"
+RIGHT = (235, b"2.7.0 Authentication successful")
+WRONG = (535, b"5.7.8 Authentication credentials invalid")
+SOURCE = pathlib.Path(__file__).parent / "harness" / "pam_says.c"
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    """The module that does what its user's name says, where everybody can read it."""
+    folder = tmp_path_factory.mktemp("pam")
+    for path in (folder, *folder.parents):
+        if path.stat().st_uid == os.geteuid() and path != path.parent:
+            path.chmod(path.stat().st_mode | 0o055)
+    built = folder / "pam_says.so"
+    subprocess.run([must_exist("gcc"), "-shared", "-fPIC", "-o", built, SOURCE, "-lpam"], check=True)
+    return built
+
+
+@pytest.fixture
+def make(make_slimtad, place, module):
+    """A daemon whose users are whom this service file knows."""
+    folder = place.folder("pam.d")
+
+    def make(service=None, backends=("pam",), start=True, **settings):
+        text = service or f"auth required {module}\naccount required {module}\n"
+        (folder / "slimtad").write_text(text)
+        daemon = make_slimtad(
+            auth={"backends": list(backends), "pam": {"directory": str(folder), "timeout": "2s"} | settings},
+            queue={"deliver": False}, log={"level": "debug"})
+        daemon.service = folder / "slimtad"
+        return daemon.start() if start else daemon
+    return make
+
+
+def session(daemon):
+    client = smtplib.SMTP_SSL(
+        daemon.address, SUBMISSIONS, "client.test", timeout=30, context=daemon.certificate.trusting_context())
+    client.ehlo()
+    return client
+
+
+def log_in(daemon, user, password=SECRET):
+    with session(daemon) as client:
+        return client.docmd("AUTH", "PLAIN " + base64.b64encode(f"\0{user}\0{password}".encode()).decode())
+
+
+def helper_of(daemon):
+    (helper,) = wait_until(lambda: subprocess.run(
+        ["pgrep", "-f", f"pam-helper --config {daemon.configuration}"], capture_output=True, text=True).stdout.split()[:1],
+        what="the helper")
+    return int(helper)
+
+
+def children_of(process):
+    return subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True).stdout.split()
+
+
+def test_what_pam_says(make):
+    daemon = make()
+    with session(daemon) as client:
+        assert client.esmtp_features["auth"].split() == ["PLAIN", "LOGIN"]
+        client.user, client.password = "maria", SECRET
+        assert client.auth("LOGIN", client.auth_login) == RIGHT
+    assert log_in(daemon, "maria") == RIGHT
+    for user, password in [("maria", "wrong"), ("nobody", SECRET), ("a/b", SECRET), ("maria", "x" * 600)]:
+        assert log_in(daemon, user, password) == WRONG, user
+    for user, reason in [("expired", b"expired"), ("old", b"password has expired"), ("closed", b"not allowed now")]:
+        code, text = log_in(daemon, user)
+        assert code == 535 and reason in text
+        # Only who knows the password is told.
+        assert log_in(daemon, user, "wrong") == WRONG
+    # What is our own fault is no reason to ask for another password.
+    for user, reason in [("broken", r"\(9\)"), ("system", r"\(4\)"), ("crash", "signal 6"), ("code", "more than a password")]:
+        assert log_in(daemon, user)[0] == 454, user
+        daemon.wait_for_log(reason)
+    assert log_in(daemon, "host", "127.0.0.1") == RIGHT
+    assert SECRET not in daemon.log
+
+
+def test_who_may_send_as_whom(make):
+    daemon = make(domain="example.com")
+    for login in ("maria", "alias", "maria@Example.COM"):
+        with session(daemon) as client:
+            client.login(login, SECRET)
+            assert client.mail("maria@mail.slimtad.test")[0] == 553
+            assert client.mail("maria@example.com")[0] == 250
+    daemon.wait_for_log("authenticated.*user=maria")
+
+
+def test_a_module_that_hangs_hangs_nobody_else(make):
+    daemon = make()
+    helper = helper_of(daemon)
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        hanging = [pool.submit(log_in, daemon, "hang") for _ in range(10)]
+        wait_until(lambda: len(children_of(helper)) == 10, what="ten processes")
+        assert log_in(daemon, "maria") == RIGHT
+        assert not any(one.done() for one in hanging)
+        hanging += [pool.submit(log_in, daemon, "hang") for _ in range(6)]
+        wait_until(lambda: len(children_of(helper)) == 16, what="sixteen processes")
+        assert log_in(daemon, "maria")[0] == 454
+        daemon.wait_for_log("16 questions to PAM wait")
+        assert {one.result()[0] for one in hanging} == {454}
+    daemon.wait_for_log("PAM has not answered in time")
+    assert not children_of(helper)
+    assert log_in(daemon, "maria") == RIGHT
+
+
+def test_who_has_gone_leaves_no_process(make):
+    daemon = make(timeout="60s")
+    helper = helper_of(daemon)
+    client = session(daemon)
+    client.putcmd("AUTH", "PLAIN " + base64.b64encode(f"\0hang\0{SECRET}".encode()).decode())
+    wait_until(lambda: children_of(helper), what="the process")
+    # Lost, and not only silent: who says no more may still wait for the answer.
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    wait_until(lambda: not children_of(helper), what="its end")
+    client = session(daemon)
+    client.putcmd("AUTH", "PLAIN " + base64.b64encode(f"\0hang\0{SECRET}".encode()).decode())
+    wait_until(lambda: children_of(helper), what="the process")
+    (process,) = children_of(helper)
+    # Nothing of other clients is in there, and none of the daemon's sockets.
+    assert len(os.listdir(f"/proc/{process}/fd")) == 4
+    assert int(open(f"/proc/{process}/stat").read().rsplit(")")[1].split()[3]) == int(process)
+    daemon.kill()
+    wait_until(lambda: not os.path.exists(f"/proc/{helper}") and not os.path.exists(f"/proc/{process}"), what="all ends")
+
+
+def test_unknown_names_take_as_long_as_wrong_passwords(make):
+    """The module knows them at once: no answer leaves before one to a right password would."""
+    daemon = make()
+
+    def took(user, password):
+        start = time.monotonic()
+        log_in(daemon, user, password)
+        return time.monotonic() - start
+
+    assert took("nobody", "x") > 0.1
+    assert took("slow", SECRET) > 1
+    assert took("nobody", "x") > 1 and took("maria", "x") > 1
+
+
+@pytest.mark.parametrize("password, wanted", [("correct horse", 235), ("wrong", 535)])
+def test_pam_exec(make, place, password, wanted):
+    """It says PAM_SYSTEM_ERR for a program that says no: that is a no where slimta.conf says so."""
+    script = place.path / "check.sh"
+    script.write_text('#!/bin/sh\np=$(tr -d "\\000"); [ "$PAM_USER" = maria ] && [ "$p" = "correct horse" ]\n')
+    script.chmod(0o755)
+    service = f"auth required pam_exec.so quiet expose_authtok {script}\naccount required pam_permit.so\n"
+    daemon = make(service, system_error="refuse")
+    assert log_in(daemon, "maria", password)[0] == wanted
+    daemon.change(auth={"pam": daemon.settings["auth"]["pam"] | {"system_error": "unavailable"}})
+    daemon.reload()
+    daemon.wait_for_log("reloaded")
+    assert log_in(daemon, "maria", password)[0] == (wanted if wanted == 235 else 454)
+
+
+def test_modules_of_debian(make):
+    daemon = make("auth required pam_permit.so\naccount required pam_deny.so\n")
+    code, text = log_in(daemon, "maria")
+    assert code == 535 and b"not allowed now" in text
+    # The file is read for each question.
+    daemon.service.write_text("auth required pam_deny.so\naccount required pam_permit.so\n")
+    assert log_in(daemon, "maria") == WRONG
+    daemon.service.write_text("auth required pam_no_such_module.so\n")
+    assert log_in(daemon, "maria")[0] in (454, 535)
+    daemon.service.unlink()
+    assert log_in(daemon, "maria")[0] == 454
+    daemon.wait_for_log(r"PAM: .*\(26\)")
+    if IS_ROOT:
+        daemon.service.write_text("auth required pam_unix.so\naccount required pam_unix.so\n")
+        for user in ("root", "no-such-user"):
+            assert log_in(daemon, user, "certainly not") == WRONG
+
+
+def test_behind_the_users_file_and_over_http(make):
+    daemon = make(backends=["file", "pam"], start=False)
+    daemon.settings["edge"].append(edge(daemon, auth="required", plaintext_auth=True))
+    daemon.change()
+    daemon.add_user().start()
+
+    def post(user, password, sender):
+        with HTTP(daemon.address, PORT) as client:
+            return client.ask(request(
+                b"Subject: by PAM\r\n\r\nHi\r\n", envelope(sender=sender), Authorization=basic(user, password))).status
+
+    assert post("maria", SECRET, "maria@mail.slimtad.test") == 200
+    assert post(LOGIN, PASSWORD, "maria@mail.slimtad.test") == 200
+    assert post("maria", "wrong", "maria@mail.slimtad.test") == 401
+    assert post("broken", "wrong", "maria@mail.slimtad.test") // 100 == 5
+    assert log_in(daemon, "maria") == log_in(daemon, LOGIN, PASSWORD) == RIGHT
+
+
+def test_the_helper_is_gone_and_comes_back(make):
+    daemon = make()
+    os.kill(helper_of(daemon), signal.SIGKILL)
+    wait_until(lambda: log_in(daemon, "maria")[0] == 454, what="its end")
+    daemon.wait_for_log("start slimtad again")
+    checked = run_slimtad("check", "--config", daemon.configuration).stderr
+    assert "PAM's helper at" in checked and "start slimtad again" in checked
+    assert daemon.term() == 0
+    daemon.start_again()
+    assert log_in(daemon, "maria") == RIGHT
+    checked = run_slimtad("check", "--config", daemon.configuration)
+    assert checked.returncode == OK and "PAM's helper" not in checked.stderr
+    assert f"PAM: {daemon.service}" in checked.stdout
+
+
+def test_check(make):
+    daemon = make()
+
+    def check():
+        return run_slimtad("check", "--config", daemon.configuration)
+
+    daemon.service.unlink()
+    text = check().stderr
+    assert f"auth.pam.service: {daemon.service} does not exist, and PAM lets nobody in" in text, text
+    daemon.service.with_name("other").write_text("auth required pam_deny.so\n")
+    assert f"{daemon.service.with_name('other')} decides" in check().stderr
+    daemon.service.write_text("auth required pam_unix.so\nauth required pam_oath.so\n")
+    assert "pam_oath, which asks for more than a password" in check().stderr
+    for pam, words in [({"service": "../x"}, "auth.pam.service"), ({"timeout": "1h"}, "from 1s to 2m"),
+                       ({"domain": "a b"}, "auth.pam.domain"), ({"system_error": "no"}, "auth.pam.system_error")]:
+        daemon.change(auth={"pam": pam})
+        result = check()
+        assert result.returncode == CONFIGURATION and words in result.stderr, result.stderr
+    daemon.change(auth={"backends": ["file"], "pam": {"service": "x"}})
+    assert 'found without "pam" in backends' in check().stderr
+
+
+def test_the_helper_is_not_started_by_hand():
+    result = run_slimtad("pam-helper")
+    assert result.returncode != OK and "slimtad-pam.socket" in result.stderr

@@ -1,0 +1,368 @@
+// Guessing is slow, ends in being turned away, and shuts nobody else out: without threads and without waiting.
+
+import SlimtaMail
+import Testing
+
+@testable import SlimtaEdge
+
+private typealias Machine = GuessMachine
+
+/// A machine and a clock that only tests move.
+private struct Watched {
+    var machine: Machine
+    var now = ContinuousClock.now
+    private var number: UInt64 = 0
+    private var tickets: [(Machine.Ticket, Machine.Guess)] = []
+
+    init(_ change: (inout Machine.Limits) -> Void = { _ in }) {
+        var limits = Machine.Limits()
+        change(&limits)
+        machine = Machine(limits)
+    }
+
+    /// A try with a password and on a connection that there were not before.
+    mutating func guess(_ address: String?, _ login: String? = "alice") throws -> Machine.Guess {
+        number += 1
+        return Machine.Guess(
+            address: try address.map { try #require(IPAddress($0)) }, session: "s\(number)", login: login,
+            digest: number)
+    }
+
+    /// Asks; the ticket of what is admitted is kept for `end`.
+    mutating func ask(_ guess: Machine.Guess) -> Duration? {
+        guard case .admitted(let ticket) = machine.asked(guess, now) else { return nil }
+        tickets.append((ticket, guess))
+        return ticket.start - now
+    }
+
+    /// Ends what was admitted last, when its time has come.
+    @discardableResult
+    mutating func end(_ result: Machine.Result = .wrong) -> Machine.Failure? {
+        guard let (ticket, guess) = tickets.popLast() else { return nil }
+        now = max(now, ticket.start)
+        return machine.ended(ticket, guess, result, now)
+    }
+
+    /// Asks and ends; how long it waited, nil: it was not admitted.
+    mutating func attempt(_ guess: Machine.Guess, _ result: Machine.Result = .wrong) -> Duration? {
+        let wait = ask(guess)
+        if wait != nil { end(result) }
+        return wait
+    }
+
+    mutating func fail(_ address: String?, _ count: Int, _ login: String? = "alice") throws -> [Duration?] {
+        try (0..<count).map { _ in attempt(try guess(address, login)) }
+    }
+
+    /// Different logins fail from there, until it is turned away; how many it were.
+    mutating func failUntilTurnedAway(_ address: String) throws -> Int {
+        for count in 1...200 {
+            let next = try guess(address, "login \(count)")
+            guard ask(next) != nil else { return count - 1 }
+            if end()?.banned != nil { return count }
+        }
+        return .max
+    }
+}
+
+@Suite struct GuessMachineTests {
+    // MARK: Pauses
+
+    @Test func anAddressThatGuessesWaitsLongerAndLonger() throws {
+        var watched = Watched()
+        let waits = try watched.fail("192.0.2.1", 12, "a")
+        #expect(waits.prefix(6).allSatisfy { $0 == .zero }, "some are free: people mistype")
+        // From the try before it on.
+        #expect(waits[6...].compactMap(\.self) == [1, 2, 4, 8, 16, 30].map { Duration.seconds($0) })
+    }
+
+    @Test(arguments: [
+        ("192.0.2.1", "192.0.2.1"), ("192.0.2.1", "::ffff:192.0.2.1"), ("2001:db8::1", "2001:db8::ffff:9"),
+    ])
+    func whatIsOneAddress(first: String, second: String) throws {
+        var watched = Watched()
+        _ = try watched.fail(first, 7)
+        #expect(watched.ask(try watched.guess(second, "bob")) ?? .zero > .zero)
+    }
+
+    @Test func othersDoNotWait() throws {
+        var watched = Watched()
+        _ = try watched.fail("192.0.2.1", 15)
+        for other in ["192.0.2.2", "2001:db8:1::1", nil] {
+            #expect(watched.ask(try watched.guess(other, "bob")) == .zero)
+        }
+    }
+
+    @Test func aLoginThatManyGuessWaitsALittleAndIsNeverLockedOut() throws {
+        var watched = Watched()
+        // One failure from each of many networks.
+        for number in 0..<200 { #expect(watched.attempt(try watched.guess("10.1.\(number).1")) != nil) }
+        let honest = try watched.guess("198.51.100.1")
+        #expect(watched.attempt(honest, .right) == .seconds(8), "the longest there is")
+        // From now on the login is known there, and for 30 days.
+        watched.now += .seconds(29 * 86400)
+        for number in 0..<200 { _ = watched.attempt(try watched.guess("10.1.\(number).1")) }
+        #expect(watched.attempt(try watched.guess("198.51.100.1"), .right) == .zero)
+        watched.now += .seconds(31 * 86400)
+        for number in 0..<200 { _ = watched.attempt(try watched.guess("10.1.\(number).1")) }
+        #expect(watched.attempt(try watched.guess("198.51.100.1")) == .seconds(8))
+    }
+
+    @Test func failuresAreForgotten() throws {
+        var watched = Watched()
+        _ = try watched.fail("192.0.2.1", 12)
+        watched.now += FadingCount.forgetting * 40
+        #expect(watched.ask(try watched.guess("192.0.2.1")) == .zero)
+    }
+
+    /// A right password wipes nothing: an account of one's own makes a few more tries free, and opens no door.
+    @Test func ownSuccessesDoNotHelpToGuessOthers() throws {
+        var watched = Watched()
+        #expect(watched.attempt(try watched.guess("192.0.2.1", "mallory"), .right) == .zero)
+        let waits = try watched.fail("192.0.2.1", 60, "victim of one")
+        #expect(waits.compactMap(\.self).filter { $0 >= .seconds(8) }.count > 40)
+    }
+
+    @Test func whatWouldWaitTooLongIsRefusedAndCostsNothing() throws {
+        var watched = Watched()
+        _ = try watched.fail("192.0.2.1", 15)
+        var waits: [Duration] = []
+        for _ in 0..<100 { if let wait = watched.ask(try watched.guess("192.0.2.1", "bob")) { waits.append(wait) } }
+        #expect(waits == [.seconds(30), .seconds(60)])
+        #expect(watched.machine.count == 2)
+    }
+
+    @Test func fewAreUnderWayAtATime() throws {
+        var watched = Watched()
+        var admitted = 0
+        for number in 0..<100 where watched.ask(try watched.guess("192.0.2.1", "\(number)")) != nil { admitted += 1 }
+        #expect(admitted == 32)
+        for _ in 0..<32 { watched.end(.neither) }
+        #expect(watched.machine.count == 0)
+    }
+
+    // MARK: What counts
+
+    @Test func theSameWrongPasswordIsOneFailure() throws {
+        var watched = Watched()
+        var phone = try watched.guess("192.0.2.1")
+        for day in 0..<10 {
+            for number in 0..<288 {
+                phone.session = "\(day) \(number)"
+                #expect(watched.ask(phone) == .zero)
+                #expect(watched.end() == Machine.Failure(count: number == 0 && day == 0 ? 1 : nil))
+                watched.now += .seconds(300)
+            }
+        }
+        watched.now += .seconds(86401)
+        #expect(watched.ask(phone) == .zero)
+        #expect(watched.end()?.count == 1, "after a day it is another one")
+    }
+
+    /// smtplib and swaks try CRAM-MD5, PLAIN and LOGIN, one after the other on one connection.
+    @Test func aClientThatTriesEveryMechanismFailsOnce() throws {
+        var watched = Watched()
+        var guess = try watched.guess("192.0.2.1")
+        guess.digest = nil
+        _ = watched.ask(guess)
+        #expect(watched.end()?.count == 1)
+        guess.digest = 1
+        for _ in 0..<2 {
+            _ = watched.ask(guess)
+            #expect(watched.end() == Machine.Failure())
+        }
+        guess.digest = 2
+        watched.now += .seconds(61)
+        _ = watched.ask(guess)
+        #expect(watched.end()?.count == 2, "a minute later it is another try")
+    }
+
+    /// Where the mechanism does not show the password, each failure makes the next one wait; but a telephone with an old
+    /// password is not turned away for it.
+    @Test func aTelephoneThatPollsIsNeverTurnedAway() throws {
+        var watched = Watched()
+        for _ in 0..<2000 {
+            var guess = try watched.guess("192.0.2.1")
+            guess.digest = nil
+            #expect(watched.attempt(guess) != nil)
+            watched.now += .seconds(300)
+        }
+        var waits: [Duration?] = []
+        for _ in 0..<2 {
+            var guess = try watched.guess("192.0.2.1")
+            guess.digest = nil
+            waits.append(watched.attempt(guess))
+        }
+        #expect(waits == [.zero, .seconds(30)])
+    }
+
+    @Test func whatIsNoGuessCountsForNothing() throws {
+        var watched = Watched()
+        for _ in 0..<50 { #expect(watched.attempt(try watched.guess("192.0.2.1"), .neither) == .zero) }
+    }
+
+    // MARK: Familiar logins
+
+    @Test func aFamiliarLoginIsServedBesideAGuesserOfItsAddress() throws {
+        var watched = Watched()
+        #expect(watched.attempt(try watched.guess("192.0.2.1", "alice"), .right) == .zero)
+        for number in 0..<200 { _ = watched.attempt(try watched.guess("192.0.2.1", "victim \(number % 60)")) }
+        // However much failed there, an address where somebody is at home is not turned away.
+        let verdict = watched.machine.asked(try watched.guess("192.0.2.1", "x"), watched.now)
+        #expect(verdict != .turnedAway)
+        // What is under way of others takes no room of its own.
+        while watched.ask(try watched.guess("192.0.2.1", "victim")) != nil {}
+        #expect(watched.attempt(try watched.guess("192.0.2.1", "alice"), .right) == .zero)
+        // Its own failures do: then it is a stranger like others.
+        for _ in 0..<5 { #expect(watched.attempt(try watched.guess("192.0.2.1", "alice")) == .zero) }
+        #expect(watched.ask(try watched.guess("192.0.2.1", "alice")) != .zero)
+    }
+
+    // MARK: Being turned away
+
+    @Test func whoTriesManyLoginsIsTurnedAway() throws {
+        var watched = Watched()
+        let count = try watched.failUntilTurnedAway("192.0.2.1")
+        #expect((10...14).contains(count), "\(count)")
+        let address = try #require(IPAddress("192.0.2.1"))
+        #expect(watched.machine.isTurnedAway(address, watched.now))
+        #expect(watched.ask(try watched.guess("192.0.2.1", "bob")) == nil)
+        #expect(watched.ask(try watched.guess("192.0.2.2", "bob")) == .zero)
+        watched.now += .seconds(901)
+        #expect(!watched.machine.isTurnedAway(address, watched.now))
+    }
+
+    @Test func whoTriesManyPasswordsIsTurnedAway() throws {
+        var watched = Watched()
+        let waits = try watched.fail("192.0.2.1", 60)
+        #expect((30...45).contains(waits.count { $0 != nil }), "\(waits.count { $0 != nil })")
+    }
+
+    @Test func eachTimeItIsTwiceAsLongUpToADay() throws {
+        var watched = Watched()
+        let place = GuessMachine.narrow(try #require(IPAddress("192.0.2.1")))
+        var times: [Duration] = []
+        for _ in 0..<9 {
+            _ = try watched.failUntilTurnedAway("192.0.2.1")
+            let ban = try #require(watched.machine.bans[place])
+            times.append(ban.until - watched.now)
+            watched.now = ban.until + .seconds(60)
+        }
+        #expect(times == [15, 30, 60, 120, 240, 480, 960, 1440, 1440].map { Duration.seconds($0 * 60) })
+        watched.now += .seconds(2 * 86400)
+        _ = try watched.failUntilTurnedAway("192.0.2.1")
+        #expect(watched.machine.bans[place]?.times == 1, "after a day it begins anew")
+    }
+
+    /// What was under way when the address was turned away does not have it turned away for longer.
+    @Test func whatWasUnderWayCountsOnce() throws {
+        var watched = Watched()
+        for number in 0..<32 { #expect(watched.ask(try watched.guess("192.0.2.1", "login \(number)")) == .zero) }
+        for _ in 0..<32 { watched.end() }
+        #expect(watched.machine.bans.all.map(\.value.times) == [1])
+    }
+
+    /// Many addresses of a network that each keep below their threshold; an honest address there is served all the same.
+    @Test(arguments: [("192.0.2.", "192.0.2.200", "192.0.3.1"), ("2001:db8:1:", "2001:db8:1:200::1", "2001:db8:2::1")])
+    func aNetworkIsTurnedAwayToo(network: String, honest: String, other: String) throws {
+        var watched = Watched()
+        #expect(watched.attempt(try watched.guess(honest, "alice"), .right) == .zero)
+        var banned: NetworkRange?
+        for number in 0..<200 where banned == nil {
+            let address = network + (network.contains(":") ? "\(number / 3)::1" : "\(number / 3)")
+            let guess = try watched.guess(address, "login \(number)")
+            if watched.ask(guess) != nil { banned = watched.end()?.banned?.place }
+        }
+        #expect(banned?.prefixLength == (network.contains(":") ? 48 : 24))
+        let turnedAway = try [network + (network.contains(":") ? "99::1" : "99"), honest, other].map {
+            watched.machine.isTurnedAway(try #require(IPAddress($0)), watched.now)
+        }
+        #expect(turnedAway == [true, false, false])
+    }
+
+    @Test func trustedNetworksAndThisMachineAreNot() throws {
+        var watched = Watched()
+        for number in 0..<300 {
+            var guess = try watched.guess("192.0.2.1", "login \(number)")
+            guess.isExempt = true
+            _ = watched.attempt(guess)
+        }
+        #expect(watched.machine.bans.count == 0)
+        // Nor do others wait for them.
+        #expect(watched.ask(try watched.guess("192.0.2.2", "bob")) == .zero)
+        for number in 0..<300 { _ = watched.attempt(try watched.guess(nil, "login \(number)")) }
+        #expect(watched.machine.bans.count == 0)
+    }
+
+    @Test func operatorsLetIn() throws {
+        var watched = Watched()
+        for address in ["192.0.2.1", "2001:db8::1"] { _ = try watched.failUntilTurnedAway(address) }
+        for number in 0..<30 { _ = watched.attempt(try watched.guess("10.1.\(number).1", "alice")) }
+        let all = watched.machine.findings(watched.now, .now(), limit: 10)
+        #expect(all.map(\.name).sorted() == ["192.0.2.1", "2001:db8::/64", "alice"])
+        #expect(all[0].until != nil && all[0].times == 1 && (10...14).contains(all[0].logins ?? 0))
+        #expect(all[2].kind == .login && all[2].delay == 8)
+        let unknown = [watched.machine.release("198.51.100.1"), watched.machine.release("bob")]
+        #expect(unknown == [false, false])
+        for name in ["192.0.2.0/24", "2001:db8::1", "Alice"] {
+            let isReleased = watched.machine.release(name)
+            #expect(isReleased, "\(name)")
+        }
+        #expect(watched.machine.findings(watched.now, .now(), limit: 10).isEmpty)
+        #expect(watched.ask(try watched.guess("192.0.2.1", "bob")) == .zero)
+    }
+
+    // MARK: Memory
+
+    @Test func whatIsKeptIsTakenUp() throws {
+        var watched = Watched()
+        #expect(watched.attempt(try watched.guess("198.51.100.1", "alice b"), .right) == .zero)
+        #expect(watched.attempt(try watched.guess(nil, "local one"), .right) == .zero)
+        _ = try watched.failUntilTurnedAway("2001:db8::1")
+        #expect(watched.machine.hasNews)
+        let wall = Timestamp(milliseconds: 1_700_000_000_000)
+        let record = watched.machine.record(watched.now, wall)
+        #expect(record.split(separator: "\n").map { $0.split(separator: " ")[0] } == ["banned", "login", "login"])
+        var other = Machine()
+        let news = "login x 1 y\nlogin 192.0.2.1/32 99999999999999999999 y\nbanned 192.0.2.1/32 5 5\n\n\u{0}\nlogin\n"
+        other.restore(record + news, watched.now, wall)
+        #expect(other.record(watched.now, wall) == record)
+        #expect(other.isTurnedAway(try #require(IPAddress("2001:db8::5")), watched.now))
+        guard case .admitted(let ticket) = other.asked(try watched.guess("198.51.100.1", "alice b"), watched.now) else {
+            Issue.record("not admitted")
+            return
+        }
+        #expect(ticket.isFamiliar)
+        // Of what was kept for long nothing is left.
+        other = Machine()
+        other.restore(record, watched.now, wall)
+        #expect(other.record(watched.now + .seconds(31 * 86400), wall).isEmpty)
+    }
+
+    @Test func memoryIsBounded() throws {
+        var watched = Watched { ($0.remembered, $0.familiars) = (64, 32) }
+        #expect(watched.attempt(try watched.guess("198.51.100.1", "honest"), .right) == .zero)
+        for _ in 0..<7 { _ = watched.attempt(try watched.guess("192.0.2.1", "loud")) }
+        for number in 0..<2000 {
+            _ = watched.attempt(try watched.guess("10.\(number / 250).\(number % 250).1", "login \(number)"))
+        }
+        let machine = watched.machine
+        #expect([machine.addresses.count, machine.networks.count, machine.logins.count] == [64, 64, 64])
+        #expect(machine.count == 0)
+        // Who made up many did not push out who guessed much, nor who is known.
+        #expect(watched.ask(try watched.guess("192.0.2.1", "x")) != .zero)
+        #expect(watched.attempt(try watched.guess("198.51.100.1", "honest"), .right) == .zero)
+        for number in 0..<100 { _ = watched.attempt(try watched.guess("10.1.1.1", "own \(number)"), .right) }
+        #expect(watched.machine.familiars.count == 32)
+    }
+
+    @Test func aSetOfLoginsCountsAboutRight() {
+        let now = ContinuousClock.now
+        for wanted in [1, 5, 10, 50, 100, 200] {
+            var set = LoginSet(since: now)
+            for number in 0..<wanted { for _ in 0..<3 { set.insert("login \(number)".hashValue, now) } }
+            #expect(abs(set.count(now) - wanted) <= 2 + wanted / 4, "\(set.count(now)) of \(wanted)")
+            #expect(set.count(now + .seconds(7200)) == 0)
+        }
+    }
+}
