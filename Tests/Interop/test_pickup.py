@@ -57,7 +57,7 @@ def test_envelopes(pickup):
         header = said[2].partition(b"\r\n\r\n")[0].lower()
         # The maildir is everybody's here, and says for whom a message is.
         header = b"\r\n".join(line for line in header.split(b"\r\n") if not line.startswith(b"delivered-to: "))
-        for name in (b"x-envelope", b"x-sender", b"x-receiver", b"bcc", b"hidden"):
+        for name in (b"x-envelope", b"x-sender", b"x-receiver", b"\nbcc", b"hidden"):
             assert name not in header, header
         assert b"to: header@one.test" in header and b"subject: s" in header
 

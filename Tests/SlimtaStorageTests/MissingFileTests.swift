@@ -40,12 +40,17 @@ import Testing
                 QueueCommit(accepted: many.map { .init($0, due: someDue) }, message: makeMessage("for many")))
             ids = many.map(\.id)
         }
+        // A commit that has to wait for the next segment would begin a checkpoint.
+        func nextSegment() async throws {
+            try await eventually("the next segment is ready") {
+                storage.running { journal in journal.state.withLock { $0.ready != nil } } == true
+            }
+        }
         for _ in 0..<count {
+            try await nextSegment()
             ids.append(try await storage.accept(makeEnvelope(), String(repeating: "x", count: size)).id)
         }
-        try await eventually("the next segment is ready") {
-            storage.running { journal in journal.state.withLock { $0.ready != nil } } == true
-        }
+        try await nextSegment()
         let segments = storage.core.index.withLock { index in
             Dictionary(uniqueKeysWithValues: ids.map { ($0, index.entry($0)!.envelope.segment) })
         }
