@@ -41,6 +41,15 @@ final class BlockingClient: Sendable {
         return true
     }
 
+    /// Whether the server ends the connection; what comes before is forgotten.
+    func isEnded() -> Bool {
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = Glibc.read(descriptor, &buffer, buffer.count)
+            if count <= 0 { return count == 0 || errno != EAGAIN }
+        }
+    }
+
     /// What comes until the connection ends, or `isEnough`.
     func read(_ isEnough: ([UInt8]) -> Bool) -> String {
         var octets: [UInt8] = []

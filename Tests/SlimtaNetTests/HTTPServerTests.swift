@@ -217,6 +217,20 @@ private struct Door: HTTPAccess {
         }
     }
 
+    /// A body that stops ends its connection, also where its head was sent ahead of the answer to another.
+    @Test(arguments: [false, true], ["Content-Length: 9", "Transfer-Encoding: chunked"])
+    func aBodyThatStops(isSentAhead: Bool, field: String) async throws {
+        var limits = HTTPLimits()
+        limits.bodyTimeout = nil
+        limits.transfer = .init(leastRate: 0, stallTimeout: .milliseconds(200))
+        try await serve(limits) { port, _ in
+            let client = try BlockingClient(port)
+            let before = isSentAhead ? post("all", "Content-Length: 5", "whole") : ""
+            client.send(Array((before + post("all", field, "5\r\nwh")).utf8))
+            #expect(client.isEnded())
+        }
+    }
+
     /// Who has its answer, sends on, and never ends, is not listened to for ever.
     @Test func lingeringEnds() async throws {
         try await serve { port, _ in

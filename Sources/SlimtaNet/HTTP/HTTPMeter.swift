@@ -1,5 +1,5 @@
-// In front of NIO's HTTP/1.1 in the channel of a server's connection: counts octets. HTTPConnection puts one there, and
-// HTTPServerHandler behind it tells it how far the requests are.
+// In front of NIO's HTTP/1.1 in the channel of a server's connection: counts octets, and knows when the socket is read.
+// HTTPConnection puts one there, and HTTPServerHandler behind it tells it how far the requests are.
 
 import NIOCore
 
@@ -32,6 +32,10 @@ final class HTTPMeter: ChannelDuplexHandler {
     var isUnread = false
     /// The client has closed its side: nothing more comes.
     private var isInputClosed = false
+    /// Since when the socket is not read. NIO keeps requests that were sent ahead, and passes them on with an end of a read
+    /// of their own while the socket is read: nobody behind it can tell.
+    private var heldSince: NIODeadline?
+    private var held = TimeAmount.zero
 
     init(limit: Int, closesHalf: Bool = true) {
         self.limit = limit
@@ -50,8 +54,23 @@ final class HTTPMeter: ChannelDuplexHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
+        heldSince = context.eventLoop.now
         context.fireChannelReadComplete()
         if lingering != nil { context.read() }
+    }
+
+    func read(context: ChannelHandlerContext) {
+        held = timeHeld(at: context.eventLoop.now)
+        heldSince = nil
+        context.read()
+    }
+
+    /// For how long the socket was not read, since this was asked last.
+    func timeHeld(at now: NIODeadline) -> TimeAmount {
+        defer { held = .zero }
+        guard let heldSince else { return held }
+        self.heldSince = now
+        return held + (now - heldSince)
     }
 
     func channelInactive(context: ChannelHandlerContext) {

@@ -46,8 +46,6 @@ final class HTTPServerHandler: ChannelDuplexHandler {
     /// While a body comes in.
     private var transfer: TransferWatch?
     private var transferEnd: NIODeadline?
-    /// Since when nothing is read as nobody wants it.
-    private var heldSince: NIODeadline?
     /// Of a client that reads nothing.
     private var listening: Scheduled<Void>?
 
@@ -109,6 +107,7 @@ final class HTTPServerHandler: ChannelDuplexHandler {
             bodyBegins(head, context)
         case .body(let octets):
             meter.content(octets.readableBytes)
+            excuse(at: context.eventLoop.now)
             transfer?.moved(octets.readableBytes, at: context.eventLoop.now)
             // To the service each piece is much more than a copy: chunks of an octet must not be pieces.
             if content.readableBytes == 0 { content = octets } else { content.writeImmutableBuffer(octets) }
@@ -133,21 +132,11 @@ final class HTTPServerHandler: ChannelDuplexHandler {
 
     func channelReadComplete(context: ChannelHandlerContext) {
         passContent(context)
-        heldSince = context.eventLoop.now
         context.fireChannelReadComplete()
     }
 
-    /// While the service does not want the body, its time does not pass.
-    func read(context: ChannelHandlerContext) {
-        resume(context)
-        context.read()
-    }
-
-    private func resume(_ context: ChannelHandlerContext) {
-        guard let heldSince else { return }
-        transfer?.wasHeld(for: context.eventLoop.now - heldSince)
-        self.heldSince = nil
-    }
+    /// What is not read is not late: while the service does not want the body, its time does not pass.
+    private func excuse(at now: NIODeadline) { transfer?.wasHeld(for: meter.timeHeld(at: now)) }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         guard !isEnded else {
@@ -193,6 +182,7 @@ final class HTTPServerHandler: ChannelDuplexHandler {
 
     private func bodyBegins(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
         let now = context.eventLoop.now
+        _ = meter.timeHeld(at: now)
         transfer = limits.transfer.map { TransferWatch($0, at: now) }
         transferEnd = limits.bodyTimeout.map { now + $0 }
         let deadline = min(transfer?.deadline ?? .distantFuture, transferEnd ?? .distantFuture)
@@ -206,12 +196,8 @@ final class HTTPServerHandler: ChannelDuplexHandler {
 
     /// The deadline of a body is looked up when the timer fires.
     private func timeIsOver(_ context: ChannelHandlerContext) {
-        if var transfer {
-            let now = context.eventLoop.now
-            // What is not read is not late.
-            if let heldSince { transfer.wasHeld(for: now - heldSince) }
-            asking.deadline = min(transfer.deadline, transferEnd ?? .distantFuture)
-        }
+        excuse(at: context.eventLoop.now)
+        if let transfer { asking.deadline = min(transfer.deadline, transferEnd ?? .distantFuture) }
         guard asking.hasPassed(on: context.eventLoop, fired: { self.timeIsOver(context) }) else { return }
         context.close(promise: nil)
     }
