@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from harness.helper import Helper
 from harness.http import HTTP, PORT, basic, edge, envelope, request
 from harness.machine import IS_ROOT, SUBMISSIONS, must_exist, wait_until
 from harness.slimtad import CONFIGURATION, LOGIN, OK, PASSWORD, run_slimtad
@@ -223,6 +224,18 @@ def test_the_helper_is_gone_and_comes_back(make):
     checked = run_slimtad("check", "--config", daemon.configuration)
     assert checked.returncode == OK and "PAM's helper" not in checked.stderr
     assert f"PAM: {daemon.service}" in checked.stdout
+
+
+def test_a_helper_that_has_started_over_a_broken_file_takes_the_mended_one(make):
+    daemon = make()
+    os.kill(helper_of(daemon), signal.SIGKILL)
+    text = daemon.configuration.read_text()
+    daemon.configuration.write_text("not mended yet")
+    another = Helper(daemon, "pam")
+    assert log_in(daemon, "maria")[0] == 454
+    daemon.configuration.write_text(text)
+    assert log_in(daemon, "maria") == RIGHT
+    another.kill()
 
 
 def test_check(make):

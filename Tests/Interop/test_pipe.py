@@ -3,13 +3,13 @@
 import os
 import pwd
 import signal
-import socket
 import subprocess
 import time
 
 import pytest
 
-from harness.machine import GROUP, IS_ROOT, SLIMTAD, USER, Program, give, must_exist, wait_until
+from harness.helper import Helper
+from harness.machine import GROUP, IS_ROOT, SLIMTAD, USER, wait_until
 from harness.messages import message
 from harness.slimtad import CONFIGURATION, OK, run_slimtad
 
@@ -210,25 +210,6 @@ def _runs(daemon):
     return subprocess.run(["pgrep", "-f", f"{daemon.folder.parent}/deliver hang"], capture_output=True).stdout
 
 
-class Helper(Program):
-    """Another helper in the place of one that has died, as systemd starts it: with a socket that listens, and root's rights."""
-
-    def __init__(self, daemon):
-        super().__init__(daemon.place, "helper")
-        path = daemon.runtime / "pipe"
-        path.unlink()
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            give(path)
-            listener.listen(10)
-            must_exist(SLIMTAD)
-            lifeline, self.lifeline = os.pipe()
-            self.process = subprocess.Popen(
-                [SLIMTAD, "pipe-helper", "--config", daemon.configuration, "--inherited"], stdin=lifeline,
-                preexec_fn=lambda: os.dup2(listener.fileno(), 3), close_fds=False, start_new_session=True)
-            os.close(lifeline)
-
-
 def test_the_helper_is_gone_and_comes_back(pipe):
     """Mail waits, and it is said what is missing; with another helper, or another start, it is delivered."""
     daemon = pipe(retry="1h")
@@ -241,9 +222,17 @@ def test_the_helper_is_gone_and_comes_back(pipe):
     assert event["status"] == "4.3.5" and "it does not run: start slimtad again" in event["reply"], event
     assert "it does not run" in run_slimtad("status", "--config", daemon.configuration).stdout
     if IS_ROOT:
-        another = Helper(daemon)
+        # It starts over a file that says of nobody who may ask it, and takes the mended one.
+        text = daemon.configuration.read_text()
+        daemon.configuration.write_text("not mended yet")
+        another = Helper(daemon, "pipe")
+        early = daemon.submit(message("early"), ["early@pipe.test"])
+        (event,) = daemon.wait_for_attempts(1, queue_id=early)
+        assert event["status"] == "4.3.5", event
+        daemon.configuration.write_text(text)
         run_slimtad("queue", "flush", "--all", "--config", daemon.configuration)
-        daemon.wait_for_attempts(1, queue_id=queue_id, status="2.0.0")
+        for waiting in (queue_id, early):
+            daemon.wait_for_attempts(1, queue_id=waiting, status="2.0.0")
         daemon.wait_for_log("command of a pipe is started again")
         assert "it does not run" not in run_slimtad("status", "--config", daemon.configuration).stdout
         another.kill()

@@ -38,8 +38,13 @@ struct WatchedConfiguration {
         look()
     }
 
-    /// Whether a user, by number, may ask a helper.
-    func mayAsk(_ user: UInt32) -> Bool { user == 0 || user == geteuid() || user == service }
+    /// Whether a user, by number, may ask a helper. Who may not may by what the file says now: who it is that asks is said
+    /// there alone, and a file with mistakes says it of nobody.
+    mutating func mayAsk(_ user: UInt32) -> Bool {
+        if user == 0 || user == geteuid() { return true }
+        if user != service { look() }
+        return user == service
+    }
 
     mutating func look() {
         let now = FileStamp(of: path)

@@ -44,7 +44,7 @@ struct PipeHelperCommand: ParsableCommand {
 
 /// What slimta.conf permits, as it is now.
 struct PipePermits {
-    private(set) var configuration: WatchedConfiguration
+    fileprivate(set) var configuration: WatchedConfiguration
 
     init(_ path: String) { configuration = WatchedConfiguration(path) }
 
