@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/types.h>
+#include <stdint.h>
 
 // What a command is started with. It gets a session of its own, umask 077, / as its directory, no signal blocked or ignored,
 // no_new_privs, and no descriptor but those in `files`.
@@ -14,9 +14,9 @@ struct linux_command {
     char *const *environment;
     int files[4];              // standard input, output, error, and a fourth one or -1
     bool changes_identity;     // to these; only for a process that may
-    uid_t uid;
-    gid_t gid;
-    const gid_t *groups;       // all supplementary ones
+    uint32_t uid;
+    uint32_t gid;
+    const uint32_t *groups;    // all supplementary ones
     size_t group_count;
     bool keeps_privileges;     // no no_new_privs: for a program of ours
 };
@@ -30,13 +30,13 @@ enum {
 };
 
 // Starts it; returns when it runs, or with why it does not. To be called while the process has one thread.
-int linux_start_command(const struct linux_command *command, pid_t *pid, int *step);
+int linux_start_command(const struct linux_command *command, int32_t *pid, int *step);
 
 // A descriptor that is readable once the process has ended; negative: an errno value.
-int linux_watch_process(pid_t pid);
+int linux_watch_process(int32_t pid);
 
 // Waits for the end of a child: its status as waitpid(2) has it.
-int linux_reap(pid_t pid, int *status);
+int linux_reap(int32_t pid, int *status);
 
 // Sends octets over a UNIX socket, all or none of them, and a descriptor with them.
 int linux_send_file(int socket, const void *octets, size_t count, int file);
@@ -46,7 +46,7 @@ int linux_send_file(int socket, const void *octets, size_t count, int file);
 long linux_receive_file(int socket, void *octets, size_t count, int *file);
 
 // Accepts a connection of a UNIX socket, non-blocking, and says who has made it; negative: an errno value.
-int linux_accept(int listener, uid_t *uid);
+int linux_accept(int listener, uint32_t *uid);
 
 // A pipe for the output of a command: whose reader does not block.
 int linux_output_pipe(int *reader, int *writer);

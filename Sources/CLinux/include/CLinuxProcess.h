@@ -4,7 +4,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 // Becomes a daemon: fork, setsid, fork, umask 077, chdir /, standard input, output and error to /dev/null.
 //
@@ -17,10 +16,10 @@ int linux_daemonize(int *readiness, int died);
 int linux_thread_count(void);
 
 // Sets the real, effective and saved ids (of all threads), groups first.
-int linux_set_identity(uid_t uid, gid_t gid, const gid_t *groups, size_t count);
+int linux_set_identity(uint32_t uid, uint32_t gid, const uint32_t *groups, size_t count);
 
 // Whether real, effective and saved ids are all these.
-bool linux_has_identity(uid_t uid, gid_t gid);
+bool linux_has_identity(uint32_t uid, uint32_t gid);
 
 // Whether root's ids can be had again: tries each way. Must not be called with a process that may go on if true.
 bool linux_can_regain_root(void);

@@ -5,7 +5,6 @@
 #include <security/_pam_types.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 // Texts end with NUL.
 struct cpam_question {
@@ -37,4 +36,4 @@ const char *cpam_load(void);
 
 // Starts a process, in a session of its own and with nothing open but the pipe, which asks and writes the answer. 0, or an
 // errno value. *reader does not block. To be called while the process has one thread.
-int cpam_ask(const struct cpam_question *question, pid_t *pid, int *reader);
+int cpam_ask(const struct cpam_question *question, int32_t *pid, int *reader);

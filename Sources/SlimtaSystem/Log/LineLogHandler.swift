@@ -1,6 +1,8 @@
 // Events as lines of text, for standard error or syslog. LogHandlers installs it.
 
 import CLinux
+// Its headers have timespec, too.
+import CSystemd
 import Glibc
 package import Logging
 
