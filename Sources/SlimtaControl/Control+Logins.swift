@@ -70,7 +70,9 @@ extension Control {
             let wasHeld = await quotas.release(subject, at: now)
             (done, failed) = try await forEachHeld(of: subject) { await self.queue.release($0, by: by) }
             if !wasHeld, done + failed.count == 0 { throw Refusal(409, "\(name) is not held") }
-        case .bounce: (done, failed) = try await forEachHeld(of: subject) { await self.bounce($0, by: by) }
+        case .bounce:
+            (done, failed) = try await forEachHeld(of: subject) { await self.bounce($0, by: by) }
+            if failed.isEmpty { quotas.emptied(subject, at: now) }
         }
         logger.notice(
             "command carried out",

@@ -63,7 +63,7 @@ package final class Intake: Submissions {
         completion: @escaping @Sendable (Reply) -> Void
     ) {
         guard let quotas else {
-            return admit(envelope, message, terms, receipt, session, isHeld: false) { reply, _ in completion(reply) }
+            return admit(envelope, message, terms, receipt, session, nil) { reply, _, _ in completion(reply) }
         }
         // Before all policies, some of which cost much.
         quotas.take(envelope, size: message.size) { [self] charge, refusal in
@@ -71,20 +71,19 @@ package final class Intake: Submissions {
                 refused(PolicyRefusal(refusal), envelope, message, session)
                 return completion(refusal)
             }
-            admit(envelope, message, terms, receipt, session, isHeld: charge?.isHeld == true) { reply, stored in
-                if let charge { quotas.settle(charge, stored: stored) }
-                completion(reply)
+            admit(envelope, message, terms, receipt, session, charge) { reply, stored, isHeld in
+                guard let charge else { return completion(reply) }
+                quotas.settle(charge, stored: stored, isHeld: isHeld) { completion(reply) }
             }
         }
     }
 
-    /// What is called at the end: with the reply, and the envelopes that were stored.
-    private typealias Completion = @Sendable (Reply, [QueueID]) -> Void
+    /// What is called at the end: with the reply, the envelopes that were stored, and whether they are held with their login.
+    private typealias Completion = @Sendable (Reply, [QueueID], Bool) -> Void
 
-    /// - Parameter isHeld: its login is held.
     private func admit(
         _ envelope: Envelope, _ message: Message, _ terms: SubmissionTerms, _ receipt: Receipt?, _ session: String,
-        isHeld: Bool, _ completion: @escaping Completion
+        _ charge: Quotas.Charge?, _ completion: @escaping Completion
     ) {
         let settings = settings.withLock { $0 }
         let context = PolicyContext(
@@ -95,18 +94,18 @@ package final class Intake: Submissions {
             mail = try settings.policies.apply(to: envelope, message, context)
         } catch {
             refused(error, envelope, message, session)
-            return completion(error.reply, [])
+            return completion(error.reply, [], false)
         }
         guard settings.policies.waits else {
-            return store(mail, envelope, message, terms, receipt, session, isHeld: isHeld, completion)
+            return store(mail, envelope, message, terms, receipt, session, charge, completion)
         }
         Task {
             do throws(PolicyRefusal) {
                 let mail = try await settings.policies.finish(mail, context)
-                store(mail, envelope, message, terms, receipt, session, isHeld: isHeld, completion)
+                store(mail, envelope, message, terms, receipt, session, charge, completion)
             } catch {
                 refused(error, envelope, message, session)
-                completion(error.reply, [])
+                completion(error.reply, [], false)
             }
         }
     }
@@ -119,11 +118,14 @@ package final class Intake: Submissions {
 
     private func store(
         _ mail: PolicyMail, _ envelope: Envelope, _ message: Message, _ terms: SubmissionTerms, _ receipt: Receipt?,
-        _ session: String, isHeld: Bool, _ completion: @escaping Completion
+        _ session: String, _ charge: Quotas.Charge?, _ completion: @escaping Completion
     ) {
         var mail = mail
         // A rule's hold is the rule's: to release the login does not end it.
-        let heldReason = terms.heldReason ?? mail.heldReason ?? (isHeld ? Quotas.heldReason : nil)
+        let ruleReason = terms.heldReason ?? mail.heldReason
+        // Asked now: policies may have taken long.
+        let isHeld = ruleReason == nil && charge.map { quotas?.isHeld($0) == true } == true
+        let heldReason = isHeld ? Quotas.heldReason : ruleReason
         if !terms.fields.isEmpty { mail.prepend(terms.fields) }
         queue.accept(mail.envelopes, mail.message, heldReason: heldReason, due: terms.due, receipt: receipt) {
             [self, mail] result in
@@ -133,13 +135,13 @@ package final class Intake: Submissions {
                 if let due = terms.due { held["due"] = "\(due.isoDate)" }
                 for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, held) }
                 completion(
-                    Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"), mail.envelopes.map(\.id))
+                    Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"), mail.envelopes.map(\.id), isHeld)
             case .failure(.repeated):
                 log(.info, "submitted before", envelope, message, session, [:])
-                completion(.repeated, [])
+                completion(.repeated, [], false)
             case .failure(let error):
                 log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
-                completion(Reply(storing: error), [])
+                completion(Reply(storing: error), [], false)
             }
         }
     }

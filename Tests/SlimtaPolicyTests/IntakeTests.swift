@@ -280,13 +280,27 @@ private final class KeeperNotes: Sendable {
         }
     }
 
+    /// While it looks at what has a field X-Trip, another session of the login trips the breaker.
+    private struct Tripping: QueuePolicy {
+        let book: QuotaBook
+
+        func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
+            guard String(buffer: mail.message.head).contains("X-Trip") else { return }
+            var other = mail.envelopes[0]
+            other.recipients = (0..<9).map { Mailbox(localPart: "r\($0)", domain: "y.test") }
+            book.take(other, size: 1) { [book, other] charge, _ in
+                if let charge { book.settle(charge, stored: [other.id], isHeld: true) {} }
+            }
+        }
+    }
+
     private func world(_ limits: QuotaLimits) async throws -> (World, QuotaBook, KeeperNotes) {
         var rules = QuotaRules()
         (rules.limits, rules.learning, rules.learningRecipients) = (limits, .zero, 0)
         let book = QuotaBook(Quotas(rules: rules, key: SIMD2(1, 2)))
         let notes = KeeperNotes()
         book.setKeeper(notes.keeper)
-        return (try await World([DomainSplitPolicy(), Refusing()], quotas: book), book, notes)
+        return (try await World([DomainSplitPolicy(), Refusing(), Tripping(book: book)], quotas: book), book, notes)
     }
 
     private func submit(_ world: World, to: [String] = ["b@x.test"], _ content: String = "X: y\r\n\r\n") async throws
@@ -327,6 +341,18 @@ private final class KeeperNotes: Sendable {
         #expect(await book.release(.login("alice"), at: now))
         #expect(try await submit(world).0.code == 250)
         #expect(notes.notes.withLock { $0 }.count == 3)
+        await world.storage.close()
+    }
+
+    /// What a policy refuses does not trip it; who trips it meanwhile has what is stored then held.
+    @Test func theBreakerLooksAtWhatIsStored() async throws {
+        let (world, book, notes) = try await world(QuotaLimits(breaker: [.init(.newRecipients, .hour, 2)]))
+        #expect(try await submit(world, to: ["a@x.test", "b@x.test", "c@x.test"], "X-No: y\r\n\r\n").0.code == 550)
+        #expect(notes.notes.withLock { $0 }.isEmpty && book.now.facts(of: .login("alice"), at: now)?.hold == nil)
+        let (reply, id) = try await submit(world, "X-Trip: y\r\n\r\n")
+        #expect(reply.code == 250)
+        #expect(try await world.storage.load(id).state.heldReason == "breaker")
+        #expect(book.now.facts(of: .login("alice"), at: now)?.hold?.messages == 2)
         await world.storage.close()
     }
 }

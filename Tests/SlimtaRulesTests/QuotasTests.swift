@@ -27,14 +27,34 @@ import Testing
         Quotas(rules: rules, key: SIMD2(3, 4), bounds: bounds)
     }
 
+    /// What became of a message.
+    private struct Sent {
+        let charge: Quotas.Charge?
+        let refusal: Reply?
+        var isHeld = false
+        var isNews: Bool
+        var events: [Quotas.Event]
+    }
+
     /// A message that is stored if it is taken.
     private func send(
         _ quotas: inout Quotas, _ subject: QuotaSubject? = nil, to recipients: [Mailbox], size: Int = 1000,
         at seconds: Int64
-    ) -> Quotas.Decision {
+    ) -> Sent {
         let decision = quotas.take(subject ?? alice, to: recipients, size: size, at: at(seconds))
-        if let charge = decision.charge { _ = quotas.settle(charge, isStored: true) }
-        return decision
+        var sent = Sent(
+            charge: decision.charge, refusal: decision.refusal, isNews: decision.isNews, events: decision.events)
+        guard let charge = decision.charge else { return sent }
+        sent.isHeld = quotas.isHeld(charge)
+        guard let news = quotas.settle(charge, as: sent.isHeld ? .held : .stored).news else { return sent }
+        sent.isNews = true
+        sent.events.append(news)
+        return sent
+    }
+
+    /// A message that is taken, and not stored yet.
+    private func take(_ quotas: inout Quotas, to range: Range<Int> = 0..<1, at seconds: Int64) throws -> Quotas.Charge {
+        try #require(quotas.take(alice, to: recipients(range), size: 1000, at: at(seconds)).charge)
     }
 
     @Test func whoIsWho() throws {
@@ -88,7 +108,7 @@ import Testing
         var quotas = quotas(rules(QuotaLimits(hard: [.init(.messages, .hour, 1)])))
         let charge = try #require(quotas.take(alice, to: recipients(0..<1), size: 1, at: at(0)).charge)
         #expect(quotas.take(alice, to: recipients(0..<1), size: 1, at: at(0)).refusal != nil)
-        #expect(quotas.settle(charge, isStored: false) == false)
+        #expect(quotas.settle(charge, as: .notStored) == .init())
         // And whom it was to is still new: nobody becomes known by messages that are refused.
         #expect(quotas.isNew(recipients(0..<1)[0], to: alice, at: at(1)))
         #expect(send(&quotas, to: recipients(0..<1), at: 1).charge != nil)
@@ -138,9 +158,9 @@ import Testing
         for number in 0..<500 {
             let decision = send(&quotas, to: recipients(number..<number + 1), at: Int64(number))
             #expect(decision.refusal == nil && decision.charge != nil)
-            #expect(decision.charge?.isHeld == (number >= 100))
+            #expect(decision.isHeld == (number >= 100))
             #expect(decision.isNews == (number == 100))
-            held += decision.charge?.isHeld == true ? 1 : 0
+            held += decision.isHeld == true ? 1 : 0
             events += decision.events
         }
         #expect(held == 400)
@@ -151,13 +171,52 @@ import Testing
         // Whom a hijacker has written to is not known by that.
         #expect(quotas.isNew(recipients(300..<301)[0], to: alice, at: at(500)))
         // Others go on.
-        #expect(send(&quotas, .login("bob"), to: recipients(0..<1), at: 500).charge?.isHeld == false)
+        #expect(send(&quotas, .login("bob"), to: recipients(0..<1), at: 500).isHeld == false)
         // Released, it may for a day.
         #expect(quotas.release(alice, at: at(600)) && !quotas.release(alice, at: at(600)))
         for number in 0..<300 {
-            #expect(send(&quotas, to: recipients(1000 + number..<1001 + number), at: 601).charge?.isHeld == false)
+            #expect(send(&quotas, to: recipients(1000 + number..<1001 + number), at: 601).isHeld == false)
         }
-        #expect(send(&quotas, to: recipients(5000..<5200), at: 600 + 86400).charge?.isHeld == true)
+        #expect(send(&quotas, to: recipients(5000..<5200), at: 600 + 86400).isHeld == true)
+    }
+
+    /// What a policy refuses holds nobody, however much it was; what is stored does, once, for whatever reason it is held.
+    @Test func breakerTripsOnWhatIsStored() throws {
+        var quotas = quotas(rules(QuotaLimits(breaker: [.init(.newRecipients, .hour, 10)])))
+        let refused = try take(&quotas, to: 0..<50, at: 0)
+        #expect(quotas.isHeld(refused) && quotas.settle(refused, as: .notStored) == .init())
+        #expect(quotas.held == 0 && send(&quotas, to: recipients(0..<9), at: 1).isHeld == false)
+        // Two at once.
+        let (first, second) = (try take(&quotas, to: 100..<102, at: 2), try take(&quotas, to: 102..<103, at: 2))
+        #expect(quotas.isHeld(first) && quotas.isHeld(second))
+        let excess = QuotaExcess.over(.init(.newRecipients, .hour, 10), count: 11)
+        #expect(quotas.settle(first, as: .stored).news == .held("alice", excess))
+        #expect(quotas.settle(second, as: .held) == .init() && quotas.held == 1)
+        // One of them is held by a rule.
+        #expect(quotas.facts(of: alice, at: at(3))?.hold?.messages == 1)
+        #expect(quotas.isNew(recipients(100..<101)[0], to: alice, at: at(3)))
+    }
+
+    /// Whether a message is held is decided when it is stored, by what its login is then.
+    @Test func heldOrReleasedBetweenTakenAndStored() throws {
+        var quotas = quotas(rules(QuotaLimits(breaker: [.init(.newRecipients, .hour, 10)])))
+        let charge = try take(&quotas, at: 0)
+        #expect(!quotas.isHeld(charge))
+        _ = send(&quotas, to: recipients(0..<50), at: 1)
+        #expect(quotas.isHeld(charge) && quotas.settle(charge, as: .held) == .init())
+        #expect(quotas.facts(of: alice, at: at(2))?.hold?.messages == 2)
+        let (ours, theirs) = (try take(&quotas, at: 3), try take(&quotas, at: 3))
+        #expect(quotas.release(alice, at: at(4)) && !quotas.isHeld(ours))
+        // What a rule holds is not released with its login.
+        #expect(quotas.settle(theirs, as: .stored) == .init())
+        #expect(quotas.settle(ours, as: .held).isReleased)
+        // One that would have tripped the breaker is forgiven too.
+        let before = try take(&quotas, to: 0..<9, at: 4 + 86400)
+        let late = try take(&quotas, to: 100..<150, at: 4 + 86400)
+        #expect(quotas.settle(before, as: .stored) == .init() && quotas.isHeld(late))
+        quotas.hold(alice, because: "root", at: at(5 + 86400))
+        #expect(quotas.release(alice, at: at(6 + 86400)) && !quotas.isHeld(late))
+        #expect(quotas.settle(late, as: .held) == .init(isReleased: true) && quotas.held == 0)
     }
 
     @Test func newLoginsHaveTheLimitAndNoBreaker() {
@@ -172,7 +231,7 @@ import Testing
         let week: Int64 = 7 * 86400
         #expect(send(&quotas, to: recipients(10..<30), at: week).refusal?.code == 450)
         for number in 0..<40 { _ = send(&quotas, to: recipients(number % 10..<number % 10 + 1), at: week + 1) }
-        #expect(send(&quotas, to: recipients(10..<30), at: week + 2).charge?.isHeld == true)
+        #expect(send(&quotas, to: recipients(10..<30), at: week + 2).isHeld == true)
     }
 
     @Test func refusedRecipients() {
@@ -201,7 +260,7 @@ import Testing
     @Test func onlyLoginsAreHeldByThemselves() {
         var quotas = quotas(rules(QuotaLimits(breaker: [.init(.newRecipients, .hour, 1)], refusedShare: 1)))
         #expect(send(&quotas, .local, to: recipients(0..<2), at: 0).refusal?.code == 450)
-        #expect(send(&quotas, .local, to: recipients(0..<1), at: 0).charge?.isHeld == false)
+        #expect(send(&quotas, .local, to: recipients(0..<1), at: 0).isHeld == false)
         #expect(quotas.ended(.local, refused: 9, others: 0, at: at(1)).isEmpty)
     }
 
@@ -211,13 +270,20 @@ import Testing
         var quotas = quotas(rules)
         quotas.hold(alice, because: "an operator", at: at(0))
         // What is held is held to no other limit: a spammer learns nothing.
-        for second in 0..<3 { #expect(send(&quotas, to: recipients(0..<1), at: Int64(second)).charge?.isHeld == true) }
+        for second in 0..<3 { #expect(send(&quotas, to: recipients(0..<1), at: Int64(second)).isHeld == true) }
         #expect(send(&quotas, to: recipients(0..<1), at: 4).refusal?.code == 452)
         #expect(quotas.refusal(of: alice, recipients: 0, at: at(4))?.code == 452)
+        // What was cleaned out makes room, and what was held is in nobody's way behind a release.
+        quotas.emptied(alice, at: at(5))
+        for second in 5..<8 { #expect(send(&quotas, to: recipients(0..<1), at: Int64(second)).isHeld) }
+        #expect(send(&quotas, to: recipients(0..<1), at: 8).refusal?.code == 452)
+        #expect(quotas.release(alice, at: at(9)) && quotas.refusal(of: alice, recipients: 1, at: at(9)) == nil)
+        #expect(send(&quotas, to: recipients(0..<1), at: 9).charge != nil)
+        #expect(send(&quotas, to: recipients(0..<1), at: 9).refusal?.code == 450)
         quotas.hold(.login("bob"), because: "an operator", at: at(0))
-        #expect(send(&quotas, .login("bob"), to: recipients(0..<1), size: 9000, at: 1).charge?.isHeld == true)
+        #expect(send(&quotas, .login("bob"), to: recipients(0..<1), size: 9000, at: 1).isHeld == true)
         #expect(send(&quotas, .login("bob"), to: recipients(0..<1), size: 1001, at: 1).refusal?.code == 452)
-        #expect(send(&quotas, .login("bob"), to: recipients(0..<1), size: 1000, at: 1).charge?.isHeld == true)
+        #expect(send(&quotas, .login("bob"), to: recipients(0..<1), size: 1000, at: 1).isHeld == true)
     }
 
     @Test func actionRefuse() {
@@ -241,9 +307,9 @@ import Testing
             try #require(quotas.take(alice, to: recipients(0..<1), size: 1, at: at(2)).charge),
             try #require(quotas.take(alice, to: recipients(0..<1), size: 1, at: at(2)).charge)
         )
-        #expect(quotas.settle(first, isStored: true) == false)
+        #expect(quotas.settle(first, as: .held) == .init())
         #expect(quotas.release(alice, at: at(3)) == true)
-        #expect(quotas.settle(second, isStored: true) && quotas.isIdle)
+        #expect(quotas.settle(second, as: .held).isReleased && quotas.isIdle)
     }
 
     // MARK: Bounds and the file

@@ -48,6 +48,18 @@ package struct QuotaHold: Hashable, Sendable {
     package var messages = 0
     /// Their octets.
     package var octets = 0
+
+    /// A message more.
+    mutating func add(_ size: Int) {
+        messages += 1
+        octets += size
+    }
+
+    /// One less.
+    mutating func subtract(_ size: Int) {
+        messages = max(0, messages - 1)
+        octets = max(0, octets - size)
+    }
 }
 
 /// One sender. Times are seconds since 1970 in 32 bits, which is enough until 2106.

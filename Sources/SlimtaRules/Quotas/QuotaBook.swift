@@ -102,7 +102,7 @@ package final class QuotaBook: Sendable {
     // MARK: Messages
 
     /// Counts a message, and calls `completion` with what is to be done with it: at once, but where a login has just been
-    /// held, which is made durable before.
+    /// held, and the message is refused for that, which is made durable before.
     package func take(
         _ envelope: Envelope, size: Int, completion: @escaping @Sendable (Quotas.Charge?, Reply?) -> Void
     ) {
@@ -116,12 +116,21 @@ package final class QuotaBook: Sendable {
         keeper.write { completion(decision.charge, decision.refusal) }
     }
 
-    /// What was counted is stored as `envelopes`; or is not, and there are none.
-    package func settle(_ charge: Quotas.Charge, stored envelopes: [QueueID]) {
-        let (isReleased, keeper) = state.withLock { state in
-            (state.quotas.settle(charge, isStored: !envelopes.isEmpty), state.keeper)
-        }
-        if isReleased { keeper?.release(envelopes) }
+    /// Whether a message that is stored now is to be held.
+    package func isHeld(_ charge: Quotas.Charge) -> Bool { state.withLock { $0.quotas.isHeld(charge) } }
+
+    /// What was counted is stored as `envelopes`, because its login is held or not; or is not, and there are none. Calls
+    /// `completion` when the client may be told: at once, but where its login has just been held.
+    package func settle(
+        _ charge: Quotas.Charge, stored envelopes: [QueueID], isHeld: Bool, completion: @escaping @Sendable () -> Void
+    ) {
+        let fate: Quotas.Fate = envelopes.isEmpty ? .notStored : isHeld ? .held : .stored
+        let settlement = change { $0.settle(charge, as: fate) }
+        let keeper = state.withLock { $0.keeper }
+        if settlement.isReleased { keeper?.release(envelopes) }
+        guard let news = settlement.news, let keeper else { return completion() }
+        keeper.tell(news)
+        keeper.write(completion)
     }
 
     /// Recipients of an envelope have had their last attempt.
@@ -156,6 +165,9 @@ package final class QuotaBook: Sendable {
         change { $0.hold(subject, because: reason, at: now) }
         await write()
     }
+
+    /// What was held of it has left the queue.
+    package func emptied(_ subject: QuotaSubject, at now: Timestamp) { change { $0.emptied(subject, at: now) } }
 
     /// Ends its hold; durable when this returns. False: it is not held.
     package func release(_ subject: QuotaSubject, at now: Timestamp) async -> Bool {

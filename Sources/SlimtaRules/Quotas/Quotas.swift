@@ -7,7 +7,8 @@ package import SlimtaMail
 ///
 /// A message is asked about at MAIL and at each RCPT (``refusal(of:recipients:isNew:at:)``), so that a client learns early that it is too much; it
 /// counts when it is there (``take(_:to:size:at:)``), before anybody else has a say, so that no two at once get past a
-/// limit; and what was not stored then is given back (``settle(_:isStored:)``).
+/// limit; whether it is held is asked when it is stored (``isHeld(_:)``); and what was not stored is given back
+/// (``settle(_:as:)``). The breaker trips on what was stored: what a policy refuses holds nobody.
 ///
 ///           new pattern, or an operator            released by an operator
 ///     free ────────────────────────────▶ held ────────────────────────────▶ forgiven ──24 h──▶ free
@@ -38,8 +39,28 @@ package struct Quotas: Sendable {
         let digests: [UInt64]
         let size: Int
         let time: UInt32
-        /// Whether it is to be held.
-        package let isHeld: Bool
+        /// Its login was held, and this counts as held.
+        var isHeld = false
+        /// Its login is to be held for this, once it is stored.
+        var excess: QuotaExcess?
+    }
+
+    /// What became of a message that was counted.
+    package enum Fate: Hashable, Sendable {
+        /// Its login was held.
+        case held
+        /// Not held, or for another reason.
+        case stored
+        /// Refused, or it could not be.
+        case notStored
+    }
+
+    /// What follows from that.
+    package struct Settlement: Hashable, Sendable {
+        /// It was stored as held, and its login has been released meanwhile.
+        package var isReleased = false
+        /// The login that has just been held, and why: this must be durable before the client is told anything.
+        package var news: Event?
     }
 
     /// What the operator is to be told.
@@ -166,20 +187,21 @@ package struct Quotas: Sendable {
         if let excess = excess(subject, account, rules, limits, amounts, now) {
             return Decision(refusal: Self.refusal(excess))
         }
+        var charge = Charge(subject: subject, amounts: amounts, digests: digests, size: size, time: now)
         if account.forgivenUntil <= now, let excess = account.excess(limits.breaker, adding: amounts, at: now) {
-            hold(subject, because: "\(excess)", at: time)
-            var decision = take(subject, to: recipients, size: size, at: time)
-            decision.isNews = true
-            decision.events.append(.held(subject.description, excess))
-            return decision
+            let reason = "\(excess)"
+            // What is refused in any case is never stored.
+            if let refusal = refusal(QuotaHold(since: time, reason: reason), adding: size) {
+                hold(subject, because: reason, at: time)
+                return Decision(refusal: refusal, isNews: true, events: [.held(subject.description, excess)])
+            }
+            charge.excess = excess
         }
         makeRoom(for: subject, at: now)
         let over = change(subject, at: now) { account in
             account.add(amounts, at: now)
             return account.newlyOver(limits.soft, at: now)
         }
-        let charge = Charge(
-            subject: subject, amounts: amounts, digests: digests, size: size, time: now, isHeld: false)
         return Decision(charge: charge, events: over.map { .exceeded(subject, $0) })
     }
 
@@ -191,33 +213,43 @@ package struct Quotas: Sendable {
         let amounts = QuotaAmounts(messages: 1, recipients: recipients.count)
         change(subject, at: now) { account in
             account.add(amounts, at: now)
-            account.hold?.messages += 1
-            account.hold?.octets += size
+            account.hold?.add(size)
         }
         return Decision(
             charge: Charge(
                 subject: subject, amounts: amounts, digests: [], size: size, time: now, isHeld: true))
     }
 
-    /// What was counted is stored, or is not. Returns whether it was stored as held, and its login has been released
-    /// meanwhile.
-    package mutating func settle(_ charge: Charge, isStored: Bool) -> Bool {
-        guard accounts[charge.subject] != nil else { return false }
+    /// Whether a message that is stored now is to be held: its login may have been held, or released, since it was taken.
+    package func isHeld(_ charge: Charge) -> Bool {
+        let account = accounts[charge.subject]
+        return account?.hold != nil || charge.excess != nil && account?.forgivenUntil ?? 0 <= charge.time
+    }
+
+    /// What was counted is stored, or is not.
+    package mutating func settle(_ charge: Charge, as fate: Fate) -> Settlement {
+        guard let before = accounts[charge.subject] else { return Settlement() }
+        var settlement = Settlement()
+        if fate != .notStored, let excess = charge.excess, before.hold == nil, before.forgivenUntil <= charge.time {
+            hold(charge.subject, because: "\(excess)", at: Timestamp(short: charge.time))
+            settlement.news = .held(charge.subject.description, excess)
+        }
         let day = UInt16(charge.time / 86400)
         let limit = knownByOne
         change(charge.subject, at: charge.time) { account in
-            guard isStored else {
-                account.subtract(charge.amounts, at: charge.time)
-                guard charge.isHeld, let hold = account.hold else { return }
-                account.hold?.messages = max(0, hold.messages - 1)
-                account.hold?.octets = max(0, hold.octets - charge.size)
-                return
+            if fate == .notStored { account.subtract(charge.amounts, at: charge.time) }
+            switch (fate, charge.isHeld) {
+            case (.held, false): account.hold?.add(charge.size)
+            case (.notStored, true): account.hold?.subtract(charge.size)
+            default: break
             }
+            guard fate != .notStored else { return }
             account.recipients = UInt32(clamping: Int(account.recipients) + charge.amounts.recipients)
-            account.known.note(charge.digests, on: day, limit: limit)
+            if fate == .stored, charge.excess == nil { account.known.note(charge.digests, on: day, limit: limit) }
         }
         if known > bounds.known { forgetRecipients(on: day) }
-        return isStored && charge.isHeld && accounts[charge.subject]?.hold == nil
+        settlement.isReleased = fate == .held && accounts[charge.subject]?.hold == nil
+        return settlement
     }
 
     /// So many recipients of a sender have had their last attempt; `refused` of them do not exist, or not for it.
@@ -259,7 +291,17 @@ package struct Quotas: Sendable {
         change(subject, at: time.short) { $0.hold = QuotaHold(since: time, reason: reason) }
     }
 
-    /// Its hold ends, and the breaker is off for a day; false: it is not held.
+    /// What was held of a login has left the queue: there is room for as much again.
+    package mutating func emptied(_ subject: QuotaSubject, at time: Timestamp) {
+        guard accounts[subject]?.hold != nil else { return }
+        change(subject, at: time.short) { account in
+            account.hold?.messages = 0
+            account.hold?.octets = 0
+        }
+    }
+
+    /// Its hold ends, and the breaker is off for a day; false: it is not held. Limits begin anew: what a hijacker, or
+    /// somebody who had every right to it, has sent is not to be in the way now.
     package mutating func release(_ subject: QuotaSubject, at time: Timestamp) -> Bool {
         guard accounts[subject]?.hold != nil else { return false }
         held -= 1
@@ -267,6 +309,7 @@ package struct Quotas: Sendable {
             account.hold = nil
             account.forgivenUntil = UInt32(clamping: Int64(time.short) + 86400)
             account.outcomes = LastOutcomes()
+            (account.hour, account.day) = (QuotaHistory(), QuotaHistory())
         }
         return true
     }
