@@ -307,13 +307,19 @@ private final class Holding: BackEndExchange {
 
     /// Who guesses while a back end is away does not do so for nothing.
     @Test func aBackEndThatIsAwayHidesNoGuess() async {
-        let watch = watch()
+        let (watch, strict) = (watch(), self.watch { ($0.strikes, $0.longestAddressPause) = (3, .milliseconds(1)) })
         let down = Saying(name: "a", verdict: .unavailable("down"))
         for number in 1...3 {
             let exchange = backEnds([down, Saying(name: "b")], guesses: watch).exchange(on: Self.client("\(number)"))
             let outcome = await step(exchange, .begin(.plain, initialResponse: octets("\0u\0p\(number)"), listed: []))
             #expect(outcome.result == .undecided && outcome.failures == number)
         }
+        // Nor is he, who may be right, turned away.
+        for number in 1...20 {
+            let exchange = backEnds([down, Saying(name: "b")], guesses: strict).exchange(on: Self.client("\(number)"))
+            _ = await step(exchange, .begin(.plain, initialResponse: octets("\0u\(number)\0p"), listed: []))
+        }
+        #expect(strict.findings().allSatisfy { $0.until == nil })
         let holding = Holding([.challenge([1])])
         let exchange = backEnds([Saying(name: "d", exchange: holding)], guesses: watch).exchange(on: Self.client("4"))
         _ = await step(exchange, .begin(.scramSHA256, initialResponse: octets("n,,n=u,r=abc"), listed: []))
@@ -361,6 +367,8 @@ private final class Holding: BackEndExchange {
         #expect(
             await step(exchange, .begin(.plain, initialResponse: octets("\0u\0p"), listed: [])).result == .turnedAway)
         #expect(watch.takeRecord()?.hasPrefix("banned 192.0.2.1/32 ") == true && watch.takeRecord() == nil)
+        watch.recordIsLost()
+        #expect(watch.takeRecord()?.isEmpty == false, "what could not be written is to be written still")
         #expect(watch.release("192.0.2.1"))
         #expect(backEnds.turnsAway(peer, isTrusted: false) == nil)
     }

@@ -43,6 +43,12 @@ private struct Watched {
         return machine.ended(ticket, guess, result, now)
     }
 
+    /// The client of what was admitted last goes away at once.
+    mutating func leave() {
+        guard let (ticket, guess) = tickets.popLast() else { return }
+        _ = machine.ended(ticket, guess, .neither, now)
+    }
+
     /// Asks and ends; how long it waited, nil: it was not admitted.
     mutating func attempt(_ guess: Machine.Guess, _ result: Machine.Result = .wrong) -> Duration? {
         let wait = ask(guess)
@@ -215,10 +221,58 @@ private struct Watched {
         #expect(watched.attempt(try watched.guess("192.0.2.1", "alice"), .right) == .zero)
         // Its own failures do: then it is a stranger like others.
         for _ in 0..<5 { #expect(watched.attempt(try watched.guess("192.0.2.1", "alice")) == .zero) }
-        #expect(watched.ask(try watched.guess("192.0.2.1", "alice")) != .zero)
+        let waits = try watched.fail("192.0.2.1", 2)
+        #expect(waits == [.zero, .seconds(30)], "it waits for its own tries only")
+        watched.now += FadingCount.forgetting
+        #expect(watched.attempt(try watched.guess("192.0.2.1", "alice"), .right) == .zero, "not for good")
+        #expect(watched.attempt(try watched.guess("192.0.2.1", "alice")) == .zero)
+    }
+
+    /// Where many share an address, one that guesses delays whom he guesses, and nobody else: an office with an honest login,
+    /// a trusted network.
+    @Test(arguments: [true, false])
+    func whoGuessesBesideOthersHoldsUpOnlyWhomHeGuesses(isTrusted: Bool) throws {
+        var watched = Watched()
+        func guess(_ login: String) throws -> Machine.Guess {
+            var guess = try watched.guess("192.0.2.1", login)
+            guess.isExempt = isTrusted
+            return guess
+        }
+        if !isTrusted { #expect(watched.attempt(try guess("alice"), .right) == .zero) }
+        for number in 0..<70 { _ = watched.attempt(try guess("victim \(number % 60)")) }
+        // As many lines as can be are full.
+        for number in 0..<40 { while watched.ask(try guess("victim \(number)")) != nil {} }
+        #expect(watched.machine.count > 64)
+        #expect(watched.attempt(try guess("bob"), .right) == .zero)
+        let first = watched.ask(try guess("carol"))
+        let second = watched.ask(try guess("carol"))
+        #expect(first == .zero && second == .seconds(30))
+    }
+
+    /// Who goes away while he waits leaves no gap, and nothing is under way.
+    @Test func whoGoesAwayLeavesHisTurn() throws {
+        var watched = Watched()
+        _ = try watched.fail("192.0.2.1", 15)
+        for _ in 0..<10 {
+            let wait = watched.ask(try watched.guess("192.0.2.1", "bob"))
+            #expect(wait == .seconds(30))
+            watched.leave()
+        }
+        #expect(watched.machine.count == 0)
     }
 
     // MARK: Being turned away
+
+    /// While a back end is away, right passwords of its users may be wrong for another one: they wait, but no office is
+    /// turned away for them.
+    @Test func whatIsUndecidedTurnsNobodyAway() throws {
+        var watched = Watched()
+        for number in 0..<40 {
+            if watched.ask(try watched.guess("192.0.2.1", "login \(number)")) != nil { watched.end(.undecided) }
+        }
+        #expect(watched.machine.bans.count == 0 && watched.machine.networks.count == 0)
+        #expect(watched.ask(try watched.guess("192.0.2.1", "bob")) == .seconds(30))
+    }
 
     @Test func whoTriesManyLoginsIsTurnedAway() throws {
         var watched = Watched()
@@ -337,6 +391,18 @@ private struct Watched {
         other = Machine()
         other.restore(record, watched.now, wall)
         #expect(other.record(watched.now + .seconds(31 * 86400), wall).isEmpty)
+    }
+
+    /// However a file came to say so.
+    @Test func numbersThatAreTooGreatAreTakenUp() throws {
+        var watched = Watched()
+        let most = "\(Int.max) \(Int.max) \(Int.max)"
+        watched.machine.restore(
+            "banned 192.0.2.1/32 1700000000 \(most)\n", watched.now, .init(milliseconds: 1_700_000_000_000))
+        watched.now += .seconds(1)
+        _ = try watched.failUntilTurnedAway("192.0.2.1")
+        let ban = try #require(watched.machine.bans.all.first?.value)
+        #expect(ban.times == Machine.Ban.mostTimes && ban.until - watched.now == .seconds(86400))
     }
 
     @Test func memoryIsBounded() throws {

@@ -42,7 +42,8 @@ extension AuthenticationDialogue {
             guard state.withLock({ $0.isAbandoned }) else { return outcome }
             result = .neither
         case .right: result = .right
-        case .wrong, .undecided: result = .wrong
+        case .wrong: result = .wrong
+        case .undecided: result = .undecided
         case .refused, .malformed, .unavailable, .turnedAway: result = .neither
         }
         var outcome = outcome

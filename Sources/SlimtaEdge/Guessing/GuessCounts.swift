@@ -69,8 +69,6 @@ extension GuessMachine {
         var strikes: FadingCount
         /// Who failed.
         var logins: LoginSet
-        /// When its next try may begin.
-        var next: Instant
         /// Where and for whom it failed last, and when that was first.
         var last: (session: String, login: Int, since: Instant)?
 
@@ -78,7 +76,6 @@ extension GuessMachine {
             failures = FadingCount(since: now)
             strikes = FadingCount(since: now)
             logins = LoginSet(since: now)
-            next = now
         }
 
         func weight(_ now: Instant) -> Int { failures.now(now) }
@@ -122,15 +119,31 @@ extension GuessMachine {
     /// A login that succeeded from an address.
     struct Familiar: Weighed, Sendable {
         var last: Instant
-        /// Since then.
-        var failures = 0
+        /// Since then. They are forgotten: others at the address do not make it a stranger for good.
+        var failures: FadingCount
+
+        /// - Parameter last: when it succeeded; nil: now.
+        init(_ now: Instant, last: Instant? = nil) {
+            self.last = last ?? now
+            failures = FadingCount(since: now)
+        }
 
         /// The longer ago, the lighter.
         func weight(_ now: Instant) -> Int { Int((last - now) / .seconds(1)) }
     }
 
+    /// When the next try may begin, of an address or, where many share it, of one login there.
+    struct Turn: Weighed, Sendable {
+        var next: Instant
+
+        func weight(_ now: Instant) -> Int { Int((next - now) / .seconds(1)) }
+    }
+
     /// An address or network that is turned away for a time, or was of late.
     struct Ban: Weighed, Sendable, Equatable {
+        /// Beyond that nothing changes.
+        static let mostTimes = 1_000_000
+
         var until: Instant
         /// How often by now: the next one is twice as long.
         var times: Int

@@ -4,17 +4,21 @@ internal import SlimtaMail
 
 extension GuessMachine {
     /// Counts a failure.
-    mutating func failed(_ ticket: Ticket, _ guess: Guess, _ now: Instant) -> Failure {
+    ///
+    /// - Parameter isUndecided: it may have been right: the next try waits, but nobody is turned away for it.
+    mutating func failed(_ ticket: Ticket, _ guess: Guess, isUndecided: Bool, _ now: Instant) -> Failure {
         let key = guess.login.map { Self.key($0) }
         let isNew = isNew(ticket, guess, key, now)
         // Without the password nobody sees whether it is the same one: it counts, but is no strike.
         guard isNew || guess.digest == nil else { return Failure() }
-        let isStrike = isNew && guess.login != nil
+        let isStrike = isNew && guess.login != nil && !isUndecided
         let count = count(guess, key, at: ticket.place, in: \.addresses, factor: 1, isStrike: isStrike, now)
         guard let count else { return Failure() }
         if ticket.isFamiliar, let login = guess.login {
             let pair = Pair(place: ticket.place, login: login)
-            familiars.update(pair, default: Familiar(last: now), now: now) { $0.failures += 1 }
+            familiars.update(pair, default: Familiar(now), now: now) {
+                $0.failures.add(now, most: limits.familiarFailures)
+            }
         }
         guard let address = guess.address, !guess.isExempt else { return Failure(count: count) }
         // A telephone that polls is nothing to its network.
@@ -92,7 +96,7 @@ extension GuessMachine {
     private mutating func turnAway(_ place: NetworkRange, _ why: (failures: Int, logins: Int), _ now: Instant) -> Ban {
         var times = 1
         // A day without: it begins anew.
-        if let old = bans[place], now - old.until < .seconds(86400) { times = old.times + 1 }
+        if let old = bans[place], now - old.until < .seconds(86400) { times = min(old.times + 1, Ban.mostTimes) }
         let time = min(limits.firstBan * (1 << min(times - 1, 16)), limits.longestBan)
         let ban = Ban(until: now + time, times: times, failures: why.failures, logins: why.logins)
         bans.update(place, default: ban, now: now) { $0 = ban }

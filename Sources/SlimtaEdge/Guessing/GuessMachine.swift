@@ -16,10 +16,11 @@ internal import SlimtaMail
 ///
 /// No login is locked out. One that succeeded from an address within ``Limits/memory`` is familiar there: what others do at
 /// that address or with that login does not delay it. An address with such a login is never turned away, and may fail ten
-/// times as often before others wait there: it may be an office. From an address without failures, the failures of others
-/// delay a login by ``Limits/longestLoginPause`` at most. The same wrong password again, as clients send it that try each
-/// mechanism or poll, is one failure; where the mechanism does not show the password, all of one login from one address in an
-/// hour are one strike.
+/// times as often before others wait there: it may be an office. Where they do, and at trusted addresses, each login waits for
+/// its own tries only. From an address without failures, the failures of others delay a login by
+/// ``Limits/longestLoginPause`` at most. The same wrong password again, as clients send it that try each mechanism or poll, is
+/// one failure; where the mechanism does not show the password, all of one login from one address in an hour are one strike.
+/// What a back end that is away leaves undecided makes others wait, and is no strike.
 struct GuessMachine: Sendable {
     typealias Instant = ContinuousClock.Instant
 
@@ -55,11 +56,19 @@ struct GuessMachine: Sendable {
         /// Whether some have failed there of late.
         let hasFailed: Bool
         let start: Instant
+        /// Where it is counted as under way.
+        fileprivate let lane: Lane
+        /// Where it has taken a turn; nil: it has not.
+        fileprivate let turns: Turns?
+        /// How long its turn is.
+        fileprivate let pause: Duration
     }
 
     enum Result: Sendable {
         case right
         case wrong
+        /// One back end says that it is wrong, another could not say.
+        case undecided
         /// It could not be found out, or it is right and does not let in: nobody has guessed.
         case neither
     }
@@ -89,7 +98,7 @@ struct GuessMachine: Sendable {
         /// Failures of a login, from where it never succeeded, that cost nothing.
         var loginFailures = 10
         var longestLoginPause = Duration.seconds(8)
-        /// Failures of a familiar login, since it last succeeded, after which it is a stranger.
+        /// Failures of a familiar login, since it last succeeded and not forgotten yet, after which it is a stranger.
         var familiarFailures = 5
         /// Strikes after which an address is turned away,
         var strikes = 30
@@ -112,9 +121,18 @@ struct GuessMachine: Sendable {
         let login: String
     }
 
-    private struct Lane: Hashable {
+    fileprivate struct Lane: Hashable {
         let place: NetworkRange?
         let isFamiliar: Bool
+        /// Whose tries those are; nil: of all others.
+        var login: Int?
+    }
+
+    /// Whose turns those are.
+    struct Turns: Hashable, Sendable {
+        let place: NetworkRange?
+        /// nil: of all logins at that place.
+        var login: Int?
     }
 
     let limits: Limits
@@ -124,6 +142,7 @@ struct GuessMachine: Sendable {
     // Apart, so that who fills one evicts nothing from another.
     var addresses: BoundedTable<NetworkRange?, Place>
     var networks: BoundedTable<NetworkRange, Place>
+    var turns: BoundedTable<Turns, Turn>
     var logins: BoundedTable<Int, Login>
     var familiars: BoundedTable<Pair, Familiar>
     /// Where somebody succeeded.
@@ -134,6 +153,7 @@ struct GuessMachine: Sendable {
         self.limits = limits
         addresses = BoundedTable(capacity: limits.remembered)
         networks = BoundedTable(capacity: limits.remembered)
+        turns = BoundedTable(capacity: limits.remembered)
         logins = BoundedTable(capacity: limits.remembered)
         familiars = BoundedTable(capacity: limits.familiars)
         honest = BoundedTable(capacity: limits.familiars)
@@ -158,42 +178,56 @@ struct GuessMachine: Sendable {
         let place = guess.address.map { Self.narrow($0) }
         let isFamiliar = isFamiliar(place, guess.login, now)
         let pause = addressPause(place, now)
-        let lane = Lane(place: place, isFamiliar: isFamiliar)
-        guard inHand[lane, default: 0] < (pause > .zero ? limits.inHandOfGuessers : limits.inHand) else {
-            return .refused
-        }
+        // An address of many, who are not to stand behind the one that guesses there.
+        let isShared = guess.isExempt || place == nil || isHonest(place, now)
+        let login = isShared ? guess.login.map { Self.key($0) } : nil
+        var mine: Turns?
         var start = now
         if !isFamiliar {
-            if pause > .zero { start = max(start, addresses[place]?.next ?? now) }
-            let network = guess.isExempt ? .zero : networkPause(guess.address, now)
+            if pause > .zero {
+                let turn = Turns(place: place, login: login)
+                start = max(start, turns[turn]?.next ?? now)
+                mine = turn
+            }
+            let network = isShared ? .zero : networkPause(guess.address, now)
             start = max(start, now + max(network, loginPause(guess.login, now)))
             guard start - now <= limits.longestDelay else { return .refused }
-            if pause > .zero {
-                addresses.update(place, default: Place(now), now: now) { $0.next = max(now, $0.next) + pause }
-            }
         }
+        // Nor does what waits take their room.
+        let lane = Lane(place: place, isFamiliar: isFamiliar, login: start > now ? login : nil)
+        let most = lane.login != nil || pause > .zero && !isShared ? limits.inHandOfGuessers : limits.inHand
+        guard inHand[lane, default: 0] < most else { return .refused }
         inHand[lane, default: 0] += 1
+        if let mine { turns.update(mine, default: Turn(next: now), now: now) { $0.next = max(now, $0.next) + pause } }
         let hasFailed = (addresses[place]?.failures.now(now) ?? 0) > 0
-        return .admitted(Ticket(place: place, isFamiliar: isFamiliar, hasFailed: hasFailed, start: start))
+        return .admitted(
+            Ticket(
+                place: place, isFamiliar: isFamiliar, hasFailed: hasFailed, start: start, lane: lane, turns: mine,
+                pause: pause))
     }
 
     /// What came of a try that was admitted; nil: it did not fail. To be called once.
     mutating func ended(_ ticket: Ticket, _ guess: Guess, _ result: Result, _ now: Instant) -> Failure? {
-        let lane = Lane(place: ticket.place, isFamiliar: ticket.isFamiliar)
-        let left = inHand[lane, default: 1] - 1
-        inHand[lane] = left > 0 ? left : nil
+        let left = inHand[ticket.lane, default: 1] - 1
+        inHand[ticket.lane] = left > 0 ? left : nil
         switch result {
-        case .neither: return nil
+        case .neither:
+            // Who is gone before his turn leaves it to others.
+            if let mine = ticket.turns, now < ticket.start, let turn = turns[mine] {
+                turns.update(mine, default: turn, now: now) { $0.next -= ticket.pause }
+            }
+            return nil
         case .right:
             if let login = guess.login { succeeded(login, at: ticket.place, now) }
             return nil
-        case .wrong: return failed(ticket, guess, now)
+        case .wrong: return failed(ticket, guess, isUndecided: false, now)
+        case .undecided: return failed(ticket, guess, isUndecided: true, now)
         }
     }
 
     /// A login is familiar at a place.
     mutating func succeeded(_ login: String, at place: NetworkRange?, _ now: Instant) {
-        let familiar = Familiar(last: now)
+        let familiar = Familiar(now)
         let pair = Pair(place: place, login: login)
         // A day more or less is not worth a write.
         if familiars[pair].map({ now - $0.last > .seconds(86400) }) ?? true { hasNews = true }
@@ -204,7 +238,9 @@ struct GuessMachine: Sendable {
     /// Nothing is held against this address, network or login any more. Returns whether anything was.
     mutating func release(_ what: String) -> Bool {
         guard let network = NetworkRange(what) ?? NetworkRange.enclosing(what) else {
-            return logins.remove(Self.key(what.lowercased())) != nil
+            let key = Self.key(what.lowercased())
+            for (turn, _) in turns.all where turn.login == key { turns.remove(turn) }
+            return logins.remove(key) != nil
         }
         var isDone = false
         for (place, _) in bans.all where network.contains(place.base) || place.contains(network.base) {
@@ -215,6 +251,10 @@ struct GuessMachine: Sendable {
         where place.map({ network.contains($0.base) || $0.contains(network.base) }) == true {
             addresses.remove(place)
             isDone = true
+        }
+        for (turn, _) in turns.all
+        where turn.place.map({ network.contains($0.base) || $0.contains(network.base) }) == true {
+            turns.remove(turn)
         }
         for (place, _) in networks.all where network.contains(place.base) || place.contains(network.base) {
             networks.remove(place)
@@ -227,7 +267,7 @@ struct GuessMachine: Sendable {
 
     private func isFamiliar(_ place: NetworkRange?, _ login: String?, _ now: Instant) -> Bool {
         guard let login, let familiar = familiars[Pair(place: place, login: login)] else { return false }
-        return familiar.failures < limits.familiarFailures && now - familiar.last < limits.memory
+        return familiar.failures.now(now) < limits.familiarFailures && now - familiar.last < limits.memory
     }
 
     /// Whether somebody has succeeded from there.

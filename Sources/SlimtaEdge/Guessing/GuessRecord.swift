@@ -36,7 +36,7 @@ extension GuessMachine {
             let place = NetworkRange(words[1])
             switch words[0] {
             case "login" where place != nil || words[1] == "local":
-                let familiar = Familiar(last: min(time, now))
+                let familiar = Familiar(now, last: min(time, now))
                 familiars.update(Pair(place: place, login: String(words[3])), default: familiar, now: now) {
                     $0 = familiar
                 }
@@ -45,7 +45,8 @@ extension GuessMachine {
                 let numbers = words[3].split(separator: " ").compactMap { Int($0) }
                 guard let place, numbers.count == 3, numbers.allSatisfy({ $0 >= 0 }) else { continue }
                 let ban = Ban(
-                    until: min(time, now + limits.longestBan), times: numbers[0], failures: numbers[1],
+                    until: min(time, now + limits.longestBan), times: min(numbers[0], Ban.mostTimes),
+                    failures: numbers[1],
                     logins: numbers[2])
                 bans.update(place, default: ban, now: now) { $0 = ban }
             default: continue

@@ -128,6 +128,9 @@ package final class GuessWatch: Sendable {
         }
     }
 
+    /// What ``takeRecord()`` said could not be kept: it is news still.
+    package func recordIsLost() { machine.withLock { $0.hasNews = true } }
+
     /// Takes up what ``takeRecord()`` said.
     package func restore(_ record: String) {
         let now = ContinuousClock.now

@@ -18,6 +18,7 @@ struct LoginRecords: Sendable {
     let inventing: SecretOctets
     let uses: AppPasswordUses
     private let guesses: String
+    private let isLost = Flag()
     private let logger: Logger
 
     /// Reads what is there, and makes what is not.
@@ -34,7 +35,13 @@ struct LoginRecords: Sendable {
     /// Writes where logins are familiar and who is turned away, if that has changed.
     func keepGuesses(of watch: GuessWatch) {
         guard let record = watch.takeRecord() else { return }
-        do throws(SystemError) { try SecureFile.replace(guesses, with: Array(record.utf8)) } catch {
+        do throws(SystemError) {
+            try SecureFile.replace(guesses, with: Array(record.utf8))
+            _ = isLost.swap(false)
+        } catch {
+            watch.recordIsLost()
+            // Tried every ten seconds: said once, until it succeeds.
+            guard !isLost.swap(true) else { return }
             logger.warning("failed logins are not kept", metadata: ["error": "\(error)"])
         }
     }
@@ -57,6 +64,19 @@ struct LoginRecords: Sendable {
             }
         } catch {
             throw Failure(error)
+        }
+    }
+}
+
+/// Whether something is so, for all copies of who holds it.
+private final class Flag: Sendable {
+    private let isSet = Mutex(false)
+
+    /// Sets it; returns what it was.
+    func swap(_ new: Bool) -> Bool {
+        isSet.withLock { isSet in
+            defer { isSet = new }
+            return isSet
         }
     }
 }
