@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 // Becomes a daemon: fork, setsid, fork, umask 077, chdir /, standard input, output and error to /dev/null.
