@@ -211,6 +211,21 @@ def test_behind_the_users_file_and_over_http(make):
     assert log_in(daemon, "maria") == log_in(daemon, LOGIN, PASSWORD) == RIGHT
 
 
+def test_who_is_disabled_is_in_by_no_other_spelling(make):
+    daemon = make(backends=["file", "pam"], start=False, domain="example.com")
+    daemon.change(auth={"fold_case": True})
+    daemon.add_user("maria@example.com")
+    daemon.start()
+    spellings = ["maria", "alias", "maria@example.com", "Maria@Example.COM"]
+    for login in spellings:
+        assert log_in(daemon, login) == RIGHT, login
+    assert run_slimtad("passwd", "--config", daemon.configuration, "maria@example.com", "--disable").returncode == OK
+    daemon.reload()
+    daemon.wait_for_log("reloaded")
+    for login in spellings:
+        assert log_in(daemon, login) == WRONG, login
+
+
 def test_the_helper_is_gone_and_comes_back(make):
     daemon = make()
     os.kill(helper_of(daemon), signal.SIGKILL)

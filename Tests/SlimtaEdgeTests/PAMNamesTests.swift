@@ -22,4 +22,16 @@ import Testing
         #expect(names.authenticated(user).senders == [address])
         #expect(names.authenticated(user).login == user)
     }
+
+    @Test func oneUserHasOneLogin() {
+        let names = PAMNames(domain: "example.com", hostname: "mail.example.org", foldsCase: true)
+        for found in ["maria", "MARIA", "Maria@example.com", "MARIA@EXAMPLE.COM"] {
+            #expect(names.authenticated(found).login == "maria")
+            #expect(names.authenticated(found).senders == ["maria@example.com"])
+        }
+        #expect(names.all(of: "maria") == ["maria", "maria@example.com"])
+        #expect(PAMNames(domain: nil, hostname: "mail.example.org").all(of: "maria") == ["maria"])
+        // Where case counts, these are two.
+        #expect(PAMNames(domain: nil, hostname: "mail.example.org").authenticated("MARIA").login == "MARIA")
+    }
 }

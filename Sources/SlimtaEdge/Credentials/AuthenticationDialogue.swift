@@ -209,6 +209,11 @@ final class AuthenticationDialogue: AuthenticationExchange {
     /// Whether somebody knows it as a user who may not log in.
     private func isBarred(_ login: String) -> Bool { backEnds.all.contains { $0.bars(login) } }
 
+    /// The same of somebody whom a back end knows, maybe by another name than the client's.
+    private func isBarred(_ user: AuthenticatedUser, of backEnd: any CredentialBackEnd) -> Bool {
+        backEnd.knownNames(of: user).contains { isBarred($0) }
+    }
+
     /// Is it right? The first that says so is believed.
     private func judge(
         _ server: SASLServer, _ login: String?,
@@ -222,8 +227,7 @@ final class AuthenticationDialogue: AuthenticationExchange {
             let late = CredentialVerdict.unavailable(backEnd.lateness)
             switch await answer(within: backEnd.timeout, else: late, { await question(backEnd) }) {
             case .right(let user):
-                // The back end may know the login by another name than the client's.
-                guard !isBarred(user.login) else { return await follow(server.answered(.wrong), server) }
+                guard !isBarred(user, of: backEnd) else { return await follow(server.answered(.wrong), server) }
                 state.withLock { $0.user = user.known(to: backEnd.name) }
                 return await follow(server.answered(.right(login: user.login)), server)
             case .refused(let reason):
@@ -319,7 +323,7 @@ final class AuthenticationDialogue: AuthenticationExchange {
         case .challenge(let challenge):
             state.withLock { $0.holder = .backEnd(backEnd, exchange) }
             return AuthenticationOutcome(.challenge(challenge))
-        case .verdict(.right(let user)) where isBarred(user.login):
+        case .verdict(.right(let user)) where isBarred(user, of: backEnd):
             return AuthenticationOutcome(.wrong, login: user.login)
         case .verdict(.right(let user)):
             return AuthenticationOutcome(.right(user.known(to: backEnd.name)), login: user.login)

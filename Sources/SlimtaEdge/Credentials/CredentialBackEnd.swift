@@ -39,6 +39,9 @@ package protocol CredentialBackEnd: Sendable {
     /// everywhere. Called on event loops: it must not wait.
     func bars(_ login: String) -> Bool
 
+    /// By which names other back ends may know a user of this one: who is barred by any of them is not in.
+    func knownNames(of user: AuthenticatedUser) -> [String]
+
     /// Why a user of this back end, who has logged in, may go on no longer; nil: nothing is known of that. Asked before each
     /// message: it must not wait.
     func obstacle(of user: AuthenticatedUser) -> String?
@@ -72,6 +75,9 @@ extension CredentialBackEnd {
 
     /// None is.
     package func bars(_ login: String) -> Bool { false }
+
+    /// By the login alone.
+    package func knownNames(of user: AuthenticatedUser) -> [String] { [user.login] }
 
     /// Nothing is known.
     package func obstacle(of user: AuthenticatedUser) -> String? { nil }

@@ -16,8 +16,8 @@ extension ConfigurationFile {
         let socket = socket(of: .pam)
         return PAMBackEnd(
             at: try SocketAddress(unixDomainSocketPath: socket), socket: socket, timeout: TimeAmount(pam.timeout),
-            names: PAMNames(domain: pam.domain, hostname: hostname), systemErrorsRefuse: pam.systemError == .refuse,
-            group: group)
+            names: PAMNames(domain: pam.domain, hostname: hostname, foldsCase: values.auth.foldCase),
+            systemErrorsRefuse: pam.systemError == .refuse, group: group)
     }
 }
 

@@ -35,6 +35,9 @@ package struct PAMBackEnd: CredentialBackEnd {
     /// Those that show the password.
     package func mechanisms(on facts: AuthenticationFacts) -> Set<SASLMechanism> { [.plain, .login] }
 
+    /// With the domain and without it.
+    package func knownNames(of user: AuthenticatedUser) -> [String] { names.all(of: user.login) }
+
     package func check(_ credentials: Credentials, _ facts: AuthenticationFacts) async -> CredentialVerdict {
         let login = names.user(of: credentials.login)
         let host = facts.connection.peer.address.map(\.description)
@@ -74,13 +77,16 @@ package struct PAMBackEnd: CredentialBackEnd {
 package struct PAMNames: Sendable {
     private let domain: String?
     private let hostname: String
+    private let foldsCase: Bool
 
     /// - Parameters:
     ///   - domain: of the users' addresses, which are logins too; nil: they are of this machine.
     ///   - hostname: its name.
-    package init(domain: String?, hostname: String) {
+    ///   - foldsCase: `[auth] fold_case`: a directory behind PAM may take ALICE for alice, and does not say so.
+    package init(domain: String?, hostname: String, foldsCase: Bool = false) {
         self.domain = domain
         self.hostname = hostname
+        self.foldsCase = foldsCase
     }
 
     /// The name that PAM is asked for.
@@ -92,9 +98,16 @@ package struct PAMNames: Sendable {
     }
 
     /// Who has logged in: it may send as itself.
-    func authenticated(_ user: String) -> AuthenticatedUser {
-        let own = Mailbox(parsing: user) ?? Mailbox(localName: user, domain: domain ?? hostname)
+    ///
+    /// - Parameter found: the name that PAM ends with, which may be the whole address.
+    func authenticated(_ found: String) -> AuthenticatedUser {
+        let name = user(of: found)
+        let login = foldsCase ? name.lowercased() : name
+        let own = Mailbox(parsing: login) ?? Mailbox(localName: login, domain: domain ?? hostname)
         // A name that no mailbox can have may not send as anybody: what is no entry stands for nobody.
-        return AuthenticatedUser(login: user, senders: [own?.text ?? ""])
+        return AuthenticatedUser(login: login, senders: [own?.text ?? ""])
     }
+
+    /// All names of who has logged in.
+    func all(of login: String) -> [String] { [login] + (domain.map { ["\(login)@\($0)"] } ?? []) }
 }
