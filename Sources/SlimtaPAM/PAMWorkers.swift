@@ -21,7 +21,7 @@ package struct PAMService: Hashable, Sendable {
 /// The processes that ask.
 package final class PAMWorkers {
     /// More at once are told that there are too many: a module that hangs must not fill the machine with processes.
-    static let limit = 16
+    package static let limit = 16
     /// Connections at once: those that are told so, and answers that wait to leave, have room too.
     package static let connections = 200
 

@@ -5,12 +5,19 @@ internal import SlimtaMail
 internal import SlimtaNet
 internal import SlimtaPAM
 package import SlimtaSASL
-internal import SlimtaSMTP
+package import SlimtaSMTP
+internal import Synchronization
 
 /// Asks PAM's helper, over a connection for each question.
 package struct PAMBackEnd: CredentialBackEnd {
     package let name = "pam"
     package let timeout: TimeAmount
+    /// What all its questions share.
+    private final class Shares: Sendable {
+        let state = Mutex(PAMShares())
+    }
+
+    private let shares = Shares()
     private let exchange: OneShotExchange
     private let socket: String
     private let names: PAMNames
@@ -44,6 +51,14 @@ package struct PAMBackEnd: CredentialBackEnd {
         guard var question = PAMQuestion(login: login, password: Array(credentials.password), host: host) else {
             return .wrong
         }
+        // A program that is trusted, or runs here, may ask for many people.
+        let peer = facts.connection.peer
+        let client = facts.isTrusted || peer.address?.isLoopback == true ? nil : facts.source
+        guard shares.state.withLock({ $0.enter(client) }) else {
+            question.password.wipe()
+            return .unavailable("questions of this client's network to PAM wait for their answers: no more at once")
+        }
+        defer { shares.state.withLock { $0.leave(client) } }
         var octets = question.octets
         question.password.wipe()
         let sent = ByteBuffer(bytes: octets)
