@@ -102,11 +102,30 @@ extension Control {
         let first = Timestamp.now() + (.zero - Self.recent)
         // Ids begin with the time.
         let start = QueueID(high: UInt64(clamping: first.milliseconds) << 16, low: 0)
-        return try await forEach(after: start) {
+        let (done, failed) = try await forEach(after: start) {
             QuotaSubject($0.envelope.client) == subject && !$0.state.isHeld
         } perform: {
             await self.queue.hold($0, because: Quotas.heldReason, by: name)
         }
+        let attempted = Self.inFlight(failed)
+        if !attempted.isEmpty { Task { await holdAttempted(attempted, of: subject, by: name) } }
+        return (done, failed)
+    }
+
+    /// What is being attempted is held as soon as that has ended, if it is not delivered then: for half an hour, and while
+    /// its login is held.
+    private func holdAttempted(_ ids: [QueueID], of subject: QuotaSubject, by name: String) async {
+        var (ids, wait, waited) = (ids, Duration.milliseconds(100), Duration.zero)
+        while !ids.isEmpty, waited < .seconds(1800) {
+            guard (try? await Task.sleep(for: wait)) != nil, quotas.isHeld(subject) else { return }
+            ids = Self.inFlight(await queue.hold(ids, because: Quotas.heldReason, by: name))
+            waited += wait
+            wait = min(wait * 2, .seconds(10))
+        }
+    }
+
+    private static func inFlight(_ failed: [QueueOperationFailure]) -> [QueueID] {
+        failed.filter { $0.error == .inFlight }.map(\.id)
     }
 
     private func forEachHeld(

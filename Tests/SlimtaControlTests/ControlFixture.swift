@@ -79,14 +79,20 @@ struct NotingLog: LogHandler {
     }
 }
 
-/// Delivers nothing to "later.test", and is never done with "slow.test" before the test lets go of it.
-private final class ManyFacedRelay: Relay {
+/// Delivers nothing to "later.test", nor to "gate.test", whose attempts last until the gate is opened, and is never done with
+/// "slow.test" before the test lets go of it.
+final class ManyFacedRelay: Relay {
+    private let isOpen = Mutex(false)
+
+    func openGate() { isOpen.withLock { $0 = true } }
+
     func attempt(_ delivery: Delivery) async -> [Outcome] {
         let domain = delivery.envelope.recipients[delivery.recipients[0]].foldedDomain
         // A drain does not wait for it: the test's end cancels it.
         if domain == "slow.test" { try? await Task.sleep(for: .seconds(60)) }
+        while domain == "gate.test", !isOpen.withLock({ $0 }), (try? await Task.sleep(for: .milliseconds(5))) != nil {}
         let outcome =
-            domain == "later.test"
+            domain == "later.test" || domain == "gate.test"
             ? Outcome(.temporary, Reply(451, .init(4, 2, 0), "Greylisted"), isRemote: true)
             : Outcome(.delivered, Reply(250, .init(2, 0, 0), "ok"), isRemote: true)
         return delivery.recipients.map { _ in outcome }
@@ -96,6 +102,7 @@ private final class ManyFacedRelay: Relay {
 /// The service and all that it looks at.
 final class ControlFixture: Sendable {
     let storage: any QueueBackend
+    let relay = ManyFacedRelay()
     let queue: Queue
     let daemon = NotingDaemon()
     let quotas: QuotaBook
@@ -110,7 +117,7 @@ final class ControlFixture: Sendable {
         self.storage = storage
         let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         queue = Queue(
-            storage: storage, relay: ManyFacedRelay(),
+            storage: storage, relay: relay,
             configuration: .init(
                 schedule: RetrySchedule(intervals: [.seconds(3600)], expire: .seconds(86400), warn: nil),
                 limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
@@ -126,13 +133,15 @@ final class ControlFixture: Sendable {
 
     /// Stores envelopes of one message; their ids in the queue's order.
     @discardableResult
-    func accept(_ count: Int = 1, to recipient: String = "x@x.test", login: String? = nil) async throws -> [QueueID] {
+    func accept(_ count: Int = 1, to recipient: String = "x@x.test", login: String? = nil, edge: String = "")
+        async throws -> [QueueID]
+    {
         let now = Timestamp.now()
         let envelopes = (0..<count).map { _ in
             Envelope(
                 id: storage.newID(at: now), sender: Mailbox(parsing: "sender@later.test"),
                 recipients: [Mailbox(parsing: recipient)!], received: now,
-                client: ClientInfo(address: "192.0.2.1", name: "c", protocolWord: "ESMTP", login: login),
+                client: ClientInfo(address: "192.0.2.1", name: "c", protocolWord: "ESMTP", login: login, edge: edge),
                 prependedFields: ByteBuffer(string: "Received: here\r\n"))
         }
         let result: Result<Void, StorageError> = await withCheckedContinuation { continuation in

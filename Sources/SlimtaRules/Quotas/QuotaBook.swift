@@ -160,6 +160,11 @@ package final class QuotaBook: Sendable {
         }
     }
 
+    /// Whether a login is held.
+    package func isHeld(_ subject: QuotaSubject) -> Bool {
+        state.withLock { $0.quotas.accounts[subject]?.hold != nil }
+    }
+
     /// Holds a login; durable when this returns.
     package func hold(_ subject: QuotaSubject, because reason: String, at now: Timestamp) async {
         change { $0.hold(subject, because: reason, at: now) }

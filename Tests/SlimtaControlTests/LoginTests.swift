@@ -1,0 +1,44 @@
+// Logins over the control socket: what becomes of their mail when they are held, and of the room for it.
+
+import SlimtaMail
+import SlimtaNet
+import SlimtaQueue
+import SlimtaRules
+import Testing
+
+@testable import SlimtaControl
+
+@Suite struct LoginTests {
+    /// What is being attempted when its login is held is held when the attempt has failed, and not tried again.
+    @Test func whatIsAttemptedIsHeldBehindTheAttempt() async throws {
+        let fixture = try await ControlFixture()
+        let attempted = try await fixture.accept(to: "x@gate.test", login: "ann", edge: "one")[0]
+        let other = try await fixture.accept(to: "x@gate.test", login: "bob", edge: "one")[0]
+        try await fixture.delivering {
+            try await eventually("attempts") { try await Set(fixture.places().values) == ["active"] }
+            let answer = try await fixture.ask(.post, "logins/hold", ("login", "ann")).json
+            #expect(answer["done"].integer == 0)
+            #expect(answer["failed"].elements.map { $0["error"].text } == [QueueOperationError.inFlight.text])
+            fixture.relay.openGate()
+            try await eventually("the hold") {
+                try await fixture.places() == ["\(attempted)": "held", "\(other)": "deferred"]
+            }
+            #expect(try await fixture.storage.load(attempted).state.heldReason == Quotas.heldReason)
+        }
+    }
+
+    /// What was bounced makes room for as much again.
+    @Test func bouncedMailMakesRoom() async throws {
+        let fixture = try await ControlFixture()
+        let id = try await fixture.accept(login: "ann", edge: "one")[0]
+        let envelope = try await fixture.storage.load(id).envelope
+        #expect(try await fixture.ask(.post, "logins/hold", ("login", "ann")).json["done"].integer == 1)
+        fixture.quotas.take(envelope, size: 1000) { charge, refusal in #expect(charge != nil && refusal == nil) }
+        let shown = try await fixture.ask(.get, "logins", ("login", "ann")).json
+        #expect(shown["held_messages"].integer == 1 && shown["held_octets"].integer == 1000)
+        #expect(try await fixture.ask(.post, "logins/bounce", ("login", "ann")).json["done"].integer == 1)
+        let after = try await fixture.ask(.get, "logins", ("login", "ann")).json
+        #expect(after["held"] == .bool(true))
+        #expect(after["held_messages"].integer == 0 && after["held_octets"].integer == 0)
+    }
+}
