@@ -228,9 +228,12 @@ def test_who_is_disabled_is_in_by_no_other_spelling(make):
 
 def test_the_helper_is_gone_and_comes_back(make):
     daemon = make()
+    daemon.expect_error("helper has ended")
     os.kill(helper_of(daemon), signal.SIGKILL)
     wait_until(lambda: log_in(daemon, "maria")[0] == 454, what="its end")
     daemon.wait_for_log("start slimtad again")
+    daemon.wait_for_log("helper has ended.*command=pam-helper")
+    assert "slimtad pam-helper has ended" in run_slimtad("status", "--config", daemon.configuration).stdout
     checked = run_slimtad("check", "--config", daemon.configuration).stderr
     assert "PAM's helper at" in checked and "start slimtad again" in checked
     assert daemon.term() == 0
@@ -243,6 +246,7 @@ def test_the_helper_is_gone_and_comes_back(make):
 
 def test_a_helper_that_has_started_over_a_broken_file_takes_the_mended_one(make):
     daemon = make()
+    daemon.expect_error("helper has ended")
     os.kill(helper_of(daemon), signal.SIGKILL)
     text = daemon.configuration.read_text()
     daemon.configuration.write_text("not mended yet")

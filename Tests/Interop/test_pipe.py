@@ -214,6 +214,7 @@ def test_the_helper_is_gone_and_comes_back(pipe):
     """Mail waits, and it is said what is missing; with another helper, or another start, it is delivered."""
     daemon = pipe(retry="1h")
     daemon.expect_error("command of a pipe cannot be started")
+    daemon.expect_error("helper has ended")
     (helper,) = daemon.wait_until(lambda: subprocess.run(
         ["pgrep", "-f", f"pipe-helper --config {daemon.configuration}"], capture_output=True, text=True).stdout.split())
     os.kill(int(helper), signal.SIGKILL)

@@ -29,6 +29,12 @@ extension EventCatalogue {
                 + "(454).",
             remedy: "Correct what it says, and start slimtad again."),
         Entry(
+            "c2d84f7b1e5a4906a3b76d0f98e1c54a", "helper has ended",
+            "The process `slimtad @SLIMTA_COMMAND@`, which this slimtad had started with the rights that it does not keep "
+                + "itself, is no more. Without pipe-helper mail for pipes stays in the queue; without pam-helper clients that "
+                + "only PAM knows are to try again later (454).",
+            remedy: "Start slimtad again. The kernel's log says whether it was killed for want of memory."),
+        Entry(
             "3d1c0f6b7a524e1fb7a9c4a2f0e8d615", "checked for spam",
             "SpamAssassin was shown the message @SLIMTA_QUEUE_ID@ before it was queued, and gave it the score "
                 + "@SLIMTA_SCORE@. What follows from that is in [spamassassin] of slimta.conf."),

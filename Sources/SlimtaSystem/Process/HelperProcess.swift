@@ -8,6 +8,7 @@ import Glibc
 package struct HelperProcess: Sendable {
     /// What its standard input is: it ends when the last copy of this is closed, however that comes.
     private let lifeline: Int32
+    private let pid: Int32
 
     /// The descriptor under which it finds its socket.
     package static let socket: Int32 = 3
@@ -34,10 +35,18 @@ package struct HelperProcess: Sendable {
             }
         }
         close(ends[0])
-        lifeline = ends[1]
+        (lifeline, self.pid) = (ends[1], pid)
         guard error == 0 else {
             close(lifeline)
             throw SystemError("cannot start another slimtad", number: error)
         }
+    }
+
+    /// Whether it has ended. That is told once, and nothing is left of it then.
+    package func hasEnded() -> Bool {
+        var status: Int32 = 0
+        guard waitpid(pid, &status, WNOHANG) == pid else { return false }
+        close(lifeline)
+        return true
     }
 }

@@ -34,6 +34,10 @@ final class Daemon {
     private var certificateCheck: ContinuousClock.Instant
     /// When what is known of failed logins was last written.
     private var guessesKept = ContinuousClock.now
+    /// Those that were started with the daemon, and still run.
+    private var helpers: [Helper: HelperProcess]
+    /// Those that do not any more, in words for the operator.
+    private var lostHelpers: [String] = []
 
     private var logger: Logger { ground.logger }
 
@@ -87,6 +91,7 @@ final class Daemon {
         self.queue = queue
         self.world = world
         control = preparation.control
+        helpers = preparation.helpers
         listeners = preparation.listeners
         filesInUse = open - preparation.listeners.count
         intake = Intake(
@@ -173,7 +178,7 @@ final class Daemon {
         let unused = listeners.unused.map {
             "systemd listens for us on \($0), and no edge has listen = \"systemd:\($0)\""
         }
-        state.set { [world, edges, ground, control] state in
+        state.set { [world, edges, ground, control, lostHelpers] state in
             state.hostname = world.hostname
             state.file = file.path
             state.content = file.content
@@ -182,7 +187,7 @@ final class Daemon {
             state.complaints = { [relays = world.relays] in relays.complaints + edges.complaints }
             state.warnings =
                 secrets.complaints.map(\.description)
-                + [control?.complaint, world.fewFiles(ground.budget)].compactMap(\.self) + unused
+                + [control?.complaint, world.fewFiles(ground.budget)].compactMap(\.self) + unused + lostHelpers
             state.certificates = secrets.certificates?.expiries ?? []
             state.localEdges = file.values.edges.filter(\.hasLocalUsers).map(\.name)
             state.edges = file.values.edges.compactMap { edge in
@@ -271,9 +276,20 @@ final class Daemon {
         NIOThreadPool.singleton.submit { [world] _ in world.keepGuesses() }
     }
 
+    /// Under systemd helpers are units of their own; here nobody else hears of it.
+    private func noteEndsOfHelpers() {
+        for (helper, process) in helpers where process.hasEnded() {
+            helpers[helper] = nil
+            lostHelpers.append("slimtad \(helper.command) has ended; start slimtad again")
+            showState()
+            logger.error("helper has ended", metadata: ["command": "\(helper.command)"])
+        }
+    }
+
     /// Takes what was renewed without a reload.
     private func look() {
         if world.renewUsers(logger) { showState() }
+        noteEndsOfHelpers()
         keepGuesses()
         guard .now >= certificateCheck, world.secrets.certificates != nil else { return }
         certificateCheck = .now + world.certificateInterval

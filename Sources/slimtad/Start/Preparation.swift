@@ -15,7 +15,7 @@ struct Preparation {
     /// nil: it could not be made.
     let control: ControlSocket?
     /// Those that nobody else has started; they live as long as this.
-    let helpers: [HelperProcess]
+    let helpers: [Helper: HelperProcess]
     let storage: any QueueBackend
 
     /// - Parameter identity: who the process becomes; nil if it stays who it is.
@@ -28,7 +28,9 @@ struct Preparation {
         try listeners.bind(EdgePlan(from: [], to: file.values.edges))
         self.listeners = listeners
         control = Self.bindControl(file, identity, logger)
-        helpers = Helper.allCases.compactMap { $0.start(file, identity: identity, logger: logger) }
+        helpers = Helper.allCases.reduce(into: [:]) { helpers, helper in
+            helpers[helper] = helper.start(file, identity: identity, logger: logger)
+        }
         storage = try Self.openStorage(file, identity, logger)
     }
 
