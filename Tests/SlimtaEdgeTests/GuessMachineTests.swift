@@ -405,6 +405,21 @@ private struct Watched {
         #expect(ban.times == Machine.Ban.mostTimes && ban.until - watched.now == .seconds(86400))
     }
 
+    /// Of an IPv6 network there are addresses without end.
+    @Test func aLoginPushesOutItself() throws {
+        var watched = Watched { $0.familiars = 128 }
+        #expect(watched.attempt(try watched.guess("198.51.100.1", "alice"), .right) == .zero)
+        for number in 0..<500 {
+            watched.now += .seconds(1)
+            #expect(watched.attempt(try watched.guess("2001:db8:1:\(number)::1", "mallory"), .right) == .zero)
+        }
+        #expect(watched.machine.familiars.count == 65 && watched.machine.honest.count == 65)
+        let places = try ["198.51.100.1", "2001:db8:1:499::1", "2001:db8:1:3::1"].map {
+            watched.machine.isHonest(Machine.narrow(try #require(IPAddress($0))), watched.now)
+        }
+        #expect(places == [true, true, false])
+    }
+
     @Test func memoryIsBounded() throws {
         var watched = Watched { ($0.remembered, $0.familiars) = (64, 32) }
         #expect(watched.attempt(try watched.guess("198.51.100.1", "honest"), .right) == .zero)

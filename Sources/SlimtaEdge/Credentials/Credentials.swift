@@ -136,7 +136,11 @@ package final class FileCredentials: CredentialBackEnd {
             return verified.isVerified(login, digest) ? verifier.verdict(login, at: .now()) : nil
         }
         let hashed: @Sendable () -> CredentialVerdict = {
-            guard verifier.isRight(credentials, for: login), let user = verifier.entry(login) else {
+            guard let isRight = verifier.isRight(credentials, for: login) else {
+                return .unavailable(
+                    "the password could not be hashed: there is no memory, or the hash is not understood")
+            }
+            guard isRight, let user = verifier.entry(login) else {
                 verified.refuted(digest)
                 return .wrong
             }
@@ -178,12 +182,13 @@ package struct LoginVerifier: Sendable {
         for (_, user) in file.users where decoys[user.hash.cost] == nil {
             decoys[user.hash.cost] = user.hash.unmatchable()
         }
-        if decoys.isEmpty {
-            let decoy = PasswordHash(hashing: Array("decoy".utf8)).unmatchable()
-            decoys[decoy.cost] = decoy
-        }
+        if decoys.isEmpty, let decoy = Self.decoy { decoys[decoy.cost] = decoy }
         self.decoys = decoys.map { ($0.key, $0.value) }.sorted { $0.cost < $1.cost }
     }
+
+    /// Of a password that nobody knows, at libxcrypt's default cost.
+    private static let decoy = PasswordHash(
+        "$y$j9T$HjdrUYGJlZk2Hm59iaHQb/$qfgaq/FLZoy3awB7ANuOWuv231uUt63BxyScu7Xhcs1")
 
     /// The user's name as the file spells it, for a login as a client does; the login, folded where case is, if there is
     /// none. A name that is spelled so is taken before one that differs by case.
@@ -254,17 +259,20 @@ package struct LoginVerifier: Sendable {
         return decoys.map { $0.cost == own?.cost ? own ?? $0.hash : $0.hash }
     }
 
-    /// Whether they are right: the password as it was typed, or in the form that all keyboards agree on. Slow.
-    package func isRight(_ credentials: Credentials, for name: String) -> Bool {
-        if isRight(credentials.password, for: name) { return true }
-        return credentials.preparedPassword.map { isRight($0, for: name) } ?? false
+    /// Whether they are right: the password as it was typed, or in the form that all keyboards agree on; nil: it could not be
+    /// hashed. Slow.
+    package func isRight(_ credentials: Credentials, for name: String) -> Bool? {
+        let isRight = isRight(credentials.password, for: name)
+        guard isRight == false, let prepared = credentials.preparedPassword else { return isRight }
+        return self.isRight(prepared, for: name)
     }
 
-    /// Whether the password is the user's. Slow.
-    package func isRight(_ password: SecretOctets, for name: String) -> Bool {
+    /// Whether the password is the user's; nil: it could not be hashed. Slow.
+    package func isRight(_ password: SecretOctets, for name: String) -> Bool? {
         let own = users[name]?.hash
-        var isRight = false
-        for hash in hashes(for: name) where hash.matches(password) && hash == own { isRight = true }
-        return isRight
+        let answers = hashes(for: name).map { (hash: $0, isRight: $0.matches(password)) }
+        if let own { return answers.first { $0.hash == own }?.isRight }
+        // As of a user, where nothing can be hashed.
+        return answers.allSatisfy { $0.isRight == nil } ? nil : false
     }
 }

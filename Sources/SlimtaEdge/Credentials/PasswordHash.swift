@@ -41,7 +41,7 @@ package struct PasswordHash: Hashable, Sendable {
             let hash = Self.hash(
                 password,
                 setting: String(decoding: setting.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
-        else { preconditionFailure("libxcrypt has no yescrypt") }
+        else { preconditionFailure("libxcrypt has no yescrypt, or no memory for it") }
         text = hash
     }
 
@@ -75,14 +75,20 @@ package struct PasswordHash: Hashable, Sendable {
         return "\(method)$\(parameters)"
     }
 
-    /// Whether `password` is the one that was hashed. As slow as the hash was made; constant time beyond that.
-    package func matches(_ password: some Collection<UInt8>) -> Bool {
-        guard let hash = Self.hash(password, setting: text) else { return false }
+    /// Whether `password` is the one that was hashed; nil: libxcrypt could not hash it. That is for want of memory, or since
+    /// the parameters are beyond it: it says EINVAL for both. As slow as the hash was made; constant time beyond that.
+    package func matches(_ password: some Collection<UInt8>) -> Bool? {
+        guard Self.canBeHashed(password) else { return false }
+        guard let hash = Self.hash(password, setting: text) else { return nil }
         return ConstantTime.areEqual(hash.utf8, text.utf8)
     }
 
+    private static func canBeHashed(_ password: some Collection<UInt8>) -> Bool {
+        password.count <= Int(CRYPT_MAX_PASSPHRASE_SIZE) && !password.contains(0)
+    }
+
     private static func hash(_ password: some Collection<UInt8>, setting: String) -> String? {
-        guard password.count <= Int(CRYPT_MAX_PASSPHRASE_SIZE), !password.contains(0) else { return nil }
+        guard canBeHashed(password) else { return nil }
         var phrase = [UInt8](repeating: 0, count: password.count + 1)
         for (place, octet) in password.enumerated() { phrase[place] = octet }
         defer { phrase.wipe() }

@@ -1,4 +1,5 @@
-// What a failed login counts for in GuessMachine, and when an address or its network is turned away.
+// What a failed login counts for in GuessMachine: how long the next try waits, and when an address or its network is turned
+// away.
 
 internal import SlimtaMail
 
@@ -102,6 +103,35 @@ extension GuessMachine {
         bans.update(place, default: ban, now: now) { $0 = ban }
         hasNews = true
         return ban
+    }
+
+    // MARK: Pauses
+
+    func addressPause(_ place: NetworkRange?, _ now: Instant) -> Duration {
+        let free = limits.addressFailures * (isHonest(place, now) ? limits.wideFactor : 1)
+        return pause(addresses[place]?.failures, now, free: free, limits.longestAddressPause)
+    }
+
+    /// Without turns: others in the network are to wait no longer than that.
+    func networkPause(_ address: IPAddress?, _ now: Instant) -> Duration {
+        guard let address else { return .zero }
+        return pause(
+            networks[Self.wide(address)]?.failures, now, free: limits.addressFailures * limits.wideFactor,
+            limits.longestLoginPause)
+    }
+
+    func loginPause(_ login: String?, _ now: Instant) -> Duration {
+        login.map { loginPause(Self.key($0), now) } ?? .zero
+    }
+
+    func loginPause(_ key: Int, _ now: Instant) -> Duration {
+        pause(logins[key]?.failures, now, free: limits.loginFailures, limits.longestLoginPause)
+    }
+
+    /// Nothing for the failures that are free, then a second, doubled with each one.
+    private func pause(_ failures: FadingCount?, _ now: Instant, free: Int, _ longest: Duration) -> Duration {
+        let count = (failures?.now(now) ?? 0) - free
+        return count < 0 ? .zero : min(.seconds(1 << min(count, 16)), longest)
     }
 }
 

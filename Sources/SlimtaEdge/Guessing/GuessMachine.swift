@@ -114,6 +114,8 @@ struct GuessMachine: Sendable {
         var remembered = 8192
         /// Familiar logins.
         var familiars = 32768
+        /// Addresses at which one login is familiar.
+        var placesOfLogin = 64
     }
 
     struct Pair: Hashable, Sendable {
@@ -231,8 +233,21 @@ struct GuessMachine: Sendable {
         let pair = Pair(place: place, login: login)
         // A day more or less is not worth a write.
         if familiars[pair].map({ now - $0.last > .seconds(86400) }) ?? true { hasNews = true }
+        if familiars[pair] == nil { makeRoom(for: login) }
         familiars.update(pair, default: familiar, now: now) { $0 = familiar }
         honest.update(place, default: familiar, now: now) { $0 = familiar }
+    }
+
+    /// One who has many addresses pushes out himself, and nobody else.
+    private mutating func makeRoom(for login: String) {
+        let own = familiars.all.filter { $0.key.login == login }
+        guard own.count >= limits.placesOfLogin, let oldest = own.min(by: { $0.value.last < $1.value.last }) else {
+            return
+        }
+        familiars.remove(oldest.key)
+        // Others may have succeeded there since.
+        let place = oldest.key.place
+        if let last = honest[place]?.last, last <= oldest.value.last { honest.remove(place) }
     }
 
     /// Nothing is held against this address, network or login any more. Returns whether anything was.
@@ -263,7 +278,7 @@ struct GuessMachine: Sendable {
         return isDone
     }
 
-    // MARK: Pauses
+    // MARK: Who is known
 
     private func isFamiliar(_ place: NetworkRange?, _ login: String?, _ now: Instant) -> Bool {
         guard let login, let familiar = familiars[Pair(place: place, login: login)] else { return false }
@@ -273,33 +288,6 @@ struct GuessMachine: Sendable {
     /// Whether somebody has succeeded from there.
     func isHonest(_ place: NetworkRange?, _ now: Instant) -> Bool {
         honest[place].map { now - $0.last < limits.memory } ?? false
-    }
-
-    func addressPause(_ place: NetworkRange?, _ now: Instant) -> Duration {
-        let free = limits.addressFailures * (isHonest(place, now) ? limits.wideFactor : 1)
-        return pause(addresses[place]?.failures, now, free: free, limits.longestAddressPause)
-    }
-
-    /// Without turns: others in the network are to wait no longer than that.
-    private func networkPause(_ address: IPAddress?, _ now: Instant) -> Duration {
-        guard let address else { return .zero }
-        return pause(
-            networks[Self.wide(address)]?.failures, now, free: limits.addressFailures * limits.wideFactor,
-            limits.longestLoginPause)
-    }
-
-    private func loginPause(_ login: String?, _ now: Instant) -> Duration {
-        login.map { loginPause(Self.key($0), now) } ?? .zero
-    }
-
-    func loginPause(_ key: Int, _ now: Instant) -> Duration {
-        pause(logins[key]?.failures, now, free: limits.loginFailures, limits.longestLoginPause)
-    }
-
-    /// Nothing for the failures that are free, then a second, doubled with each one.
-    private func pause(_ failures: FadingCount?, _ now: Instant, free: Int, _ longest: Duration) -> Duration {
-        let count = (failures?.now(now) ?? 0) - free
-        return count < 0 ? .zero : min(.seconds(1 << min(count, 16)), longest)
     }
 
     // MARK: Keys

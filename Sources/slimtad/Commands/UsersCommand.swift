@@ -67,7 +67,12 @@ struct UsersCommand: ParsableCommand {
                 }
                 var password = try PasswordPrompt.existing()
                 defer { password.wipe() }
-                guard verifier.isRight(Credentials(login: user, password: password), for: user) else {
+                guard let isRight = verifier.isRight(Credentials(login: user, password: password), for: user) else {
+                    throw Failure(
+                        .temporary,
+                        "the password cannot be hashed: there is no memory, or the hash in \(path) is not understood")
+                }
+                guard isRight else {
                     throw Failure(.notPermitted, "the password of \"\(user)\" is another one")
                 }
                 if let obstacle = found.obstacle(at: .now()) {
