@@ -1,5 +1,5 @@
-// Behind NIO's HTTP/1.1 in the channel of a server's connection: watches times, and where a request and its answer are.
-// HTTPConnection puts one there, beside an HTTPMeter.
+// Behind NIO's HTTP/1.1 in the channel of a server's connection: watches times, and does what HTTPServerExchange says
+// comes next. HTTPConnection puts one there, beside an HTTPMeter.
 
 import NIOCore
 import NIOHTTP1
@@ -30,14 +30,7 @@ final class HTTPServerHandler: ChannelDuplexHandler {
     private let meter: HTTPMeter
     /// Called when a handshake is done; nil: there is none.
     private let established: ((TLSFacts) -> Void)?
-    private var isWhole = true
-    private var isAnswered = true
-    private var hasBegunToAnswer = false
-    /// The answer that is being written is the last one.
-    private var isLast = false
-    /// Nothing more is answered: the last answer was given, or what came was no HTTP.
-    private var isEnded = false
-    private var isDraining = false
+    private var exchange = HTTPServerExchange()
     private var readsMuch = false
     /// Of a body, what came in the read that goes on.
     private var content = ByteBuffer()
@@ -65,8 +58,7 @@ final class HTTPServerHandler: ChannelDuplexHandler {
             established?(facts)
             expect(within: limits.headTimeout, context)
         case Event.drain:
-            isDraining = true
-            if isAnswered, isWhole { context.close(promise: nil) }
+            if exchange.drain() == .close { context.close(promise: nil) }
         default: break
         }
         context.fireUserInboundEventTriggered(event)
@@ -81,10 +73,8 @@ final class HTTPServerHandler: ChannelDuplexHandler {
     /// What is not HTTP is answered with 400, even in the middle of a body, and before the service may answer.
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         if let error = error as? HTTPParserError {
-            let mayAnswer = !isEnded && isAnswered == isWhole && !hasBegunToAnswer
             // Before it is answered: NIO has two errors for a wrong version, and the second comes in at once.
-            isEnded = true
-            if mayAnswer {
+            if exchange.isMalformed() == .refuse {
                 let fields = HTTPHeaders([("Connection", "close"), ("Content-Length", "0")])
                 let isTooLarge = error == .headerOverflow
                 let head = HTTPResponseHead(
@@ -99,11 +89,10 @@ final class HTTPServerHandler: ChannelDuplexHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        // Behind the last answer: a request that was sent ahead must not be done, as nobody would be told of it.
-        guard !isEnded else { return meter.isUnread = true }
+        guard !exchange.isEnded else { return meter.isUnread = true }
         switch unwrapInboundIn(data) {
         case .head(let head):
-            (isWhole, isAnswered) = (false, false)
+            exchange.requestBegins()
             bodyBegins(head, context)
         case .body(let octets):
             meter.content(octets.readableBytes)
@@ -115,10 +104,9 @@ final class HTTPServerHandler: ChannelDuplexHandler {
             return
         case .end:
             passContent(context)
-            isWhole = true
             meter.isUnread = false
             (transfer, transferEnd, asking.deadline) = (nil, nil, .distantFuture)
-            if isAnswered { if isDraining { context.close(promise: nil) } else { expectNext(context) } }
+            follow(exchange.requestEnds(), context)
         }
         context.fireChannelRead(data)
     }
@@ -139,7 +127,7 @@ final class HTTPServerHandler: ChannelDuplexHandler {
     private func excuse(at now: NIODeadline) { transfer?.wasHeld(for: meter.timeHeld(at: now)) }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        guard !isEnded else {
+        guard !exchange.isEnded else {
             promise?.fail(ChannelError.ioOnClosedChannel)
             return
         }
@@ -152,17 +140,18 @@ final class HTTPServerHandler: ChannelDuplexHandler {
         }
         switch unwrapOutboundIn(data) {
         case .head(var head):
-            hasBegunToAnswer = head.status.code >= 200
-            // The client begins to send now.
-            if !hasBegunToAnswer { transfer?.resumed(at: context.eventLoop.now) }
-            if hasBegunToAnswer, isDraining { head.headers.replaceOrAdd(name: "Connection", value: "close") }
-            isLast = head.headers["connection"] == ["close"]
+            if head.status.code < 200 {
+                // The client begins to send now.
+                transfer?.resumed(at: context.eventLoop.now)
+            } else {
+                if exchange.isDraining { head.headers.replaceOrAdd(name: "Connection", value: "close") }
+                exchange.answerBegins(isLast: head.headers["connection"] == ["close"])
+            }
             context.write(wrapOutboundOut(.head(head)), promise: promise)
         case .body(let octets): context.write(wrapOutboundOut(.body(.byteBuffer(octets))), promise: promise)
         case .end(let trailer):
-            // Before it is passed on: a request that waited for it comes in at once.
-            (isAnswered, hasBegunToAnswer, isEnded) = (true, false, isLast || isDraining)
-            if isWhole { expectNext(context) } else { meter.isUnread = true }
+            let isDraining = exchange.isDraining
+            follow(exchange.answerEnds(), context)
             // Who answers may not know that this was the last one.
             if isDraining, let promise {
                 promise.futureResult.assumeIsolated().whenComplete { _ in context.close(promise: nil) }
@@ -171,9 +160,15 @@ final class HTTPServerHandler: ChannelDuplexHandler {
         }
     }
 
-    private func expectNext(_ context: ChannelHandlerContext) {
-        meter.answered()
-        expect(within: limits.headTimeout, context)
+    private func follow(_ next: HTTPServerExchange.Next, _ context: ChannelHandlerContext) {
+        switch next {
+        case .awaitHead:
+            meter.answered()
+            expect(within: limits.headTimeout, context)
+        case .forgetRest: meter.isUnread = true
+        case .close: context.close(promise: nil)
+        case .goOn, .refuse: break
+        }
     }
 
     private func expect(within time: TimeAmount, _ context: ChannelHandlerContext) {
