@@ -99,7 +99,7 @@ crash:
 	python3 Tests/Crash/crash.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 # Each prints its figures, and fails if they are out of its bounds.
-FLOODS = $(if $(ONLY),$(ONLY:%=Tests/Flood/%.py),$(wildcard Tests/Flood/*.py))
+FLOODS = $(if $(ONLY),$(ONLY:%=Tests/Flood/%.py),$(filter-out %/common.py,$(wildcard Tests/Flood/*.py)))
 flood:
 	.ci/deps test
 	$(BUILD_RELEASE) --product slimtad

@@ -9,15 +9,13 @@ time, the mail arrives; commands are answered; a reload works; a listener that c
 time. Prints figures, and exits 0 only if all of it holds.
 """
 
-import argparse
 import os
 import pathlib
 import socket
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "Tests" / "Interop"))
+import common
 
 FILES = 256
 IDLE = 300
@@ -33,7 +31,7 @@ def open_files(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def flood(place):
+def flood(place, _):
     from harness.machine import SUBMISSION, new_address
     from harness.messages import message
     from harness.nameserver import NameServer
@@ -83,12 +81,16 @@ def flood(place):
     for client in clients:
         client.close()
     slimtad.finish()
-    return [
+    results = [
         ("the process lives", lives), ("clients were turned away with a reply", 0 < greeted < IDLE),
         ("files are left", open_files_left(greeted)), ("all mail arrived", arrived == 20),
         ("status answers", status == 0), ("reload works", reload.returncode == 0),
         ("no processor time is spent on waiting", load < 0.2),
     ]
+    for what, holds in results:
+        if not holds:
+            print(f"NOT: {what}")
+    return all(holds for _, holds in results)
 
 
 def open_files_left(greeted):
@@ -96,26 +98,5 @@ def open_files_left(greeted):
     return greeted * 2 < FILES
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slimtad", required=True, type=pathlib.Path)
-    os.environ["SLIMTAD"] = str(parser.parse_args().slimtad.resolve())
-    from harness.machine import Place
-
-    place = Place()
-    try:
-        results = flood(place)
-    finally:
-        place.stop_all()
-    for what, holds in results:
-        if not holds:
-            print(f"NOT: {what}")
-    if all(holds for _, holds in results):
-        place.remove()
-        return 0
-    print(f"kept: {place.path}")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(common.main(__doc__, flood))

@@ -6,51 +6,34 @@ Prints how many of the 20 places the slow ones held, and how long mail for the o
 held more than three quarters (half, and a quarter more of first attempts), and that mail did not wait for them.
 """
 
-import argparse
-import os
-import pathlib
 import sys
 import threading
 import time
 
-arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-arguments.add_argument("--slimtad", required=True)
-arguments.add_argument("--seconds", type=float, default=90.0)
-options = arguments.parse_args()
-os.environ["SLIMTAD"] = str(pathlib.Path(options.slimtad).resolve())
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
-
-from harness.machine import Place, wait_until  # noqa: E402: the harness reads SLIMTAD when it is imported
-from harness.messages import message  # noqa: E402
-from harness.nameserver import NameServer  # noqa: E402
-from harness.sink import Sink  # noqa: E402
-from harness.slimtad import Slimtad, send  # noqa: E402
-from harness.slow_mx import SlowMX  # noqa: E402
+import common
 
 PLACES, DOMAINS, EACH, DELAY = 20, 4, 60, 5.0
 # What a message for a host that is well may take, in seconds: far less than one slow command.
 LONGEST = 2.0
 
 
-def main():
-    place = Place()
-    try:
-        names = NameServer(place)
-        exchangers = [SlowMX(place, lambda: time.sleep(DELAY)).start() for _ in range(DOMAINS)]
-        for number, exchanger in enumerate(exchangers):
-            names.add_mx(f"slow{number}.test", exchanger.address)
-        well = Sink(place).start()
-        names.add_mx("well.test", well.address)
-        names.start()
-        slimtad = Slimtad(
-            place, names, relay={"connections": PLACES, "connections_per_destination": PLACES}).start()
-        return flood(slimtad, exchangers, well)
-    finally:
-        place.stop_all()
-        place.remove()
+def flood(place, arguments):
+    from harness.machine import wait_until
+    from harness.messages import message
+    from harness.nameserver import NameServer
+    from harness.sink import Sink
+    from harness.slimtad import Slimtad, send
+    from harness.slow_mx import SlowMX
 
-
-def flood(slimtad, exchangers, well):
+    names = NameServer(place)
+    exchangers = [SlowMX(place, lambda: time.sleep(DELAY)).start() for _ in range(DOMAINS)]
+    for number, exchanger in enumerate(exchangers):
+        names.add_mx(f"slow{number}.test", exchanger.address)
+    well = Sink(place).start()
+    names.add_mx("well.test", well.address)
+    names.start()
+    slimtad = Slimtad(
+        place, names, relay={"connections": PLACES, "connections_per_destination": PLACES}).start()
     held = []
     ended = threading.Event()
 
@@ -65,7 +48,7 @@ def flood(slimtad, exchangers, well):
         for number in range(EACH):
             for domain in range(DOMAINS):
                 send(client, message(), [f"r{number}@slow{domain}.test"])
-        end = time.monotonic() + options.seconds
+        end = time.monotonic() + arguments.seconds
         while time.monotonic() < end:
             began = time.monotonic()
             send(client, message(), [f"r{len(waits)}@well.test"])
@@ -89,8 +72,8 @@ def flood(slimtad, exchangers, well):
     for holds, what in bounds:
         if not holds:
             print(f"FAILED: {what}")
-    return 0 if all(holds for holds, _ in bounds) else 1
+    return all(holds for holds, _ in bounds)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(common.main(__doc__, flood, seconds=90.0))

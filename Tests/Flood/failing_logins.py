@@ -9,18 +9,16 @@ processor time by the second. Exits 1 if an honest try failed or took longer tha
 nine tenths of the rate, or memory grew by more than MEMORY from the end of the first third on.
 """
 
-import argparse
 import asyncio
 import base64
 import collections
 import itertools
 import multiprocessing
-import os
-import pathlib
 import sys
 import threading
 import time
 
+import common
 from descriptors import processor_time
 from sessions import resident
 
@@ -120,8 +118,10 @@ def honest(slimtad, until, waits, failures):
         time.sleep(0.1)
 
 
-def flood(place, rate, seconds):
+def flood(place, arguments):
     from harness.slimtad import Slimtad
+
+    rate, seconds = arguments.rate, arguments.seconds
 
     slimtad = Slimtad(place)
     edge = {"type": "smtp", "tls": "none", "auth": "required", "plaintext_auth": True}
@@ -162,26 +162,5 @@ def flood(place, rate, seconds):
     return not failures and waits[-1] <= LONGEST and growth <= MEMORY and tried >= 0.9 * rate * seconds
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slimtad", required=True)
-    parser.add_argument("--seconds", type=int, default=SECONDS)
-    parser.add_argument("--rate", type=int, default=RATE)
-    arguments = parser.parse_args()
-    # The harness asks for it when it is imported.
-    os.environ["SLIMTAD"] = str(pathlib.Path(arguments.slimtad).resolve())
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
-    from harness.machine import Place
-
-    place = Place()
-    try:
-        good = flood(place, arguments.rate, arguments.seconds)
-    finally:
-        place.stop_all()
-        place.remove()
-    print("failing_logins: within the bounds" if good else "failing_logins: OUT OF BOUNDS")
-    return 0 if good else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(common.main(__doc__, flood, seconds=SECONDS, rate=RATE))

@@ -8,13 +8,12 @@ login was refused, none took longer than HONEST seconds, and each address had no
 hand at first and one for each pause after that. That is a count: how long the first ones take depends on the machine.
 """
 
-import argparse
-import os
-import pathlib
 import socket
 import statistics
 import sys
 import time
+
+import common
 
 HONEST = 3.0
 ADDRESSES = 6
@@ -37,18 +36,10 @@ def honest_login(address, port, source, name, password):
         return time.monotonic() - began, code
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--slimtad", required=True)
-    parser.add_argument("--seconds", type=int, default=30)
-    options = parser.parse_args()
-    os.environ["SLIMTAD"] = options.slimtad
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "Interop"))
+def flood(place, arguments):
     from harness.guessing import Guessers
-    from harness.machine import Place
     from harness.slimtad import PASSWORD, Slimtad
 
-    place = Place()
     daemon = Slimtad(place)
     daemon.change(
         log={"level": "notice"},
@@ -63,31 +54,27 @@ def main():
         users.writelines(f"{name}:{hashed}\n" for name in names)
     daemon.start()
     waits, refused = [], 0
-    try:
-        with Guessers(daemon.address, 2525, [f"127.0.0.{number}" for number in range(101, 101 + ADDRESSES)], 560, "victim") as flood:
-            end = time.monotonic() + options.seconds
-            for name in names:
-                if time.monotonic() >= end:
-                    break
-                wait, code = honest_login(daemon.address, 2525, "127.0.0.200", name, PASSWORD)
-                waits.append(wait)
-                refused += code != 235
-                time.sleep(0.2)
-            checked = flood.count(535)
-            late = flood.count(535, since=options.seconds * 2 // 3) / (options.seconds - options.seconds * 2 // 3)
-            turned_away = flood.count(454)
-        daemon.finish()
-    finally:
-        place.stop_all()
+    with Guessers(daemon.address, 2525, [f"127.0.0.{number}" for number in range(101, 101 + ADDRESSES)], 560, "victim") as guessers:
+        end = time.monotonic() + arguments.seconds
+        for name in names:
+            if time.monotonic() >= end:
+                break
+            wait, code = honest_login(daemon.address, 2525, "127.0.0.200", name, PASSWORD)
+            waits.append(wait)
+            refused += code != 235
+            time.sleep(0.2)
+        checked = guessers.count(535)
+        late = guessers.count(535, since=arguments.seconds * 2 // 3) / (arguments.seconds - arguments.seconds * 2 // 3)
+        turned_away = guessers.count(454)
+    daemon.finish()
     waits.sort()
     print(f"honest logins: {len(waits)}, refused {refused}, waited {statistics.median(waits) * 1000:.0f} ms in the median, "
           f"{waits[-1] * 1000:.0f} ms at most")
-    allowed = ADDRESSES * (FIRST + -(-options.seconds // PAUSE))
-    print(f"guesses: {checked} checked in {options.seconds} s of {allowed} allowed, {late:.2f} a second in the last third; "
+    allowed = ADDRESSES * (FIRST + -(-arguments.seconds // PAUSE))
+    print(f"guesses: {checked} checked in {arguments.seconds} s of {allowed} allowed, {late:.2f} a second in the last third; "
           f"{turned_away} turned away with 454")
-    place.remove()
-    return 0 if refused == 0 and waits[-1] <= HONEST and checked <= allowed else 1
+    return refused == 0 and waits[-1] <= HONEST and checked <= allowed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(common.main(__doc__, flood, seconds=30))

@@ -8,11 +8,8 @@ ENDS: each must be ended by the daemon, memory and descriptors must be what they
 messages meanwhile waits. Then 150 connections pipeline what leads to nothing. Exits 1 if one of the bounds did not hold.
 """
 
-import argparse
 import itertools
 import multiprocessing
-import os
-import pathlib
 import random
 import socket
 import statistics
@@ -21,6 +18,7 @@ import sys
 import threading
 import time
 
+import common
 from sessions import flood, percentile, pour, resident
 from descriptors import open_files
 
@@ -235,20 +233,10 @@ def run(make, seconds, seed):
     return good and not faults and not failed and percentile(times, 0.99) <= LATENCY
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slimtad", required=True)
-    parser.add_argument("--seconds", type=float, default=15)
-    parser.add_argument("--seed", default="1")
-    arguments = parser.parse_args()
-    # The harness asks for it when it is imported.
-    os.environ["SLIMTAD"] = str(pathlib.Path(arguments.slimtad).resolve())
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
+def run_on(place, arguments):
     from harness.http import edge
-    from harness.machine import Place
     from harness.slimtad import Slimtad
 
-    place = Place()
     numbers = itertools.count(1)
 
     def make():
@@ -259,14 +247,8 @@ def main():
         daemon.change()
         return daemon.start()
 
-    try:
-        good = run(make, arguments.seconds, arguments.seed)
-    finally:
-        place.stop_all()
-        place.remove()
-    print("http_edge: within the bounds" if good else "http_edge: OUT OF BOUNDS")
-    return 0 if good else 1
+    return run(make, arguments.seconds, arguments.seed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(common.main(__doc__, run_on, seconds=15.0, seed="1"))

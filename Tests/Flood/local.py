@@ -8,15 +8,14 @@ of one user to the sendmail socket, which say nothing: others must be served, th
 of the bounds did not hold. As root, who can be several users.
 """
 
-import argparse
 import itertools
 import multiprocessing
 import os
-import pathlib
 import socket
 import sys
 import time
 
+import common
 from descriptors import processor_time
 from sessions import resident
 
@@ -174,19 +173,12 @@ def sendmail_case(make):
         place.remove()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slimtad", required=True)
-    parser.add_argument("--files", type=int, default=FILES)
-    parser.add_argument("--only", default="")
-    arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        sys.exit("local: several users take root")
-    # The harness asks for it when it is imported.
-    os.environ["SLIMTAD"] = str(pathlib.Path(arguments.slimtad).resolve())
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
+def flood(_, arguments):
     from harness.machine import Place
     from harness.slimtad import Slimtad
+
+    if os.geteuid() != 0:
+        sys.exit("local: several users take root")
 
     def make(body):
         place = Place()
@@ -202,10 +194,8 @@ def main():
         "odd": lambda: pickup_case(make, "FIFOs, links, sparse files", odd),
         "sendmail": lambda: sendmail_case(make),
     }
-    results = [case() for name, case in cases.items() if not arguments.only or name in arguments.only.split(",")]
-    print("local: within the bounds" if all(results) else "local: OUT OF BOUNDS")
-    return 0 if all(results) else 1
+    return all([case() for name, case in cases.items() if not arguments.only or name in arguments.only.split(",")])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(common.main(__doc__, flood, files=FILES, only=""))

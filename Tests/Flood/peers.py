@@ -6,17 +6,15 @@ Every domain of LIES has a next hop of its own that does one of them, and severa
 honest host must arrive within LONGEST seconds, memory must stay within MEMORY, and all other messages must still be queued. Prints figures; exits 1 if one of the bounds did not hold.
 """
 
-import argparse
 import collections
 import json
 import multiprocessing
-import os
-import pathlib
 import socket
 import sys
 import threading
 import time
 
+import common
 from descriptors import open_files, processor_time
 from sessions import resident
 
@@ -126,7 +124,7 @@ def tell_lies(liars):
         thread.join()
 
 
-def flood(place, seconds):
+def flood(place, arguments):
     from harness.machine import MX_PORT, wait_until
     from harness.messages import message
     from harness.sink import Sink
@@ -157,7 +155,7 @@ def flood(place, seconds):
             for domain in names:
                 # One that is larger than what a socket takes unread.
                 send(client, message("x", ("x" * 70 + "\r\n") * (1 if number else 5000)), [f"r{number}@{domain}"])
-        until = time.monotonic() + seconds
+        until = time.monotonic() + arguments.seconds
         while time.monotonic() < until:
             start = time.monotonic()
             send(client, message(), [f"r{len(waits)}@well.test"])
@@ -180,25 +178,5 @@ def flood(place, seconds):
     return waits[-1] <= LONGEST and most <= MEMORY and all(left[domain] == MESSAGES for domain in names)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slimtad", required=True)
-    parser.add_argument("--seconds", type=float, default=30)
-    arguments = parser.parse_args()
-    # The harness asks for it when it is imported.
-    os.environ["SLIMTAD"] = str(pathlib.Path(arguments.slimtad).resolve())
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
-    from harness.machine import Place
-
-    place = Place()
-    try:
-        good = flood(place, arguments.seconds)
-    finally:
-        place.stop_all()
-        place.remove()
-    print("peers: within the bounds" if good else "peers: OUT OF BOUNDS")
-    return 0 if good else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(common.main(__doc__, flood, seconds=30.0))

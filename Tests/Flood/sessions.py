@@ -8,17 +8,16 @@ connects, begins TLS, logs in and quits, again and again: prints its times. Exit
 octets, or the honest client's p99 was over LATENCY.
 """
 
-import argparse
 import itertools
 import multiprocessing
-import os
-import pathlib
 import random
 import select
 import socket
 import statistics
 import sys
 import time
+
+import common
 
 MEMORY, LATENCY = 30_000, 0.1
 SESSIONS, CONNECTIONS = 100, 150
@@ -172,31 +171,16 @@ def run(make, seconds):
     return good and percentile(times, 0.99) <= LATENCY
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slimtad", required=True)
-    parser.add_argument("--seconds", type=float, default=15)
-    arguments = parser.parse_args()
-    # The harness asks for it when it is imported.
-    os.environ["SLIMTAD"] = str(pathlib.Path(arguments.slimtad).resolve())
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
-    from harness.machine import Place
+def run_on(place, arguments):
     from harness.slimtad import Slimtad
 
-    place = Place()
-    try:
-        numbers = itertools.count(1)
-        good = run(
-            lambda: Slimtad(
-                place, name=f"slimtad{next(numbers)}", queue={"deliver": False},
-                limits={"connections_per_address": 200}).start(),
-            arguments.seconds)
-    finally:
-        place.stop_all()
-        place.remove()
-    print("sessions: within the bounds" if good else "sessions: OUT OF BOUNDS")
-    return 0 if good else 1
+    numbers = itertools.count(1)
+    return run(
+        lambda: Slimtad(
+            place, name=f"slimtad{next(numbers)}", queue={"deliver": False},
+            limits={"connections_per_address": 200}).start(),
+        arguments.seconds)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(common.main(__doc__, run_on, seconds=15.0))
