@@ -12,7 +12,8 @@
 #   make bench-compare BEFORE=FOLDER  what a change costs: this checkout beside another one whose release build is made
 #   make crash      power cuts, kills and faults, ROUNDS=300 kills and the others in proportion; as root, for hours
 #   make flood      what strangers and hostile peers can cost, as figures with bounds; ONLY=sessions runs one of Tests/Flood
-#   make timing-auth  whether it shows in time which logins exist, for each mechanism: SAMPLES=500 of each kind
+#   make timing-auth  whether it shows in time which logins exist, for each mechanism of each back end: SAMPLES=500 of each
+#                   kind; ONLY=dovecot measures one back end
 #   make bench-million  a queue of a million deferred messages: start, memory, what is still accepted
 #   make bench-gate  what refused clients cost: sessions refused at connect, recipients refused in one session
 #   make bench-http  messages a second over HTTP beside SMTP, on connections that are kept
@@ -146,7 +147,8 @@ SAMPLES ?= 500
 timing-auth:
 	.ci/deps test
 	$(BUILD_RELEASE) --product slimtad
-	.venv/bin/python Tests/Benchmarks/timing_auth.py --slimtad .build/release/slimtad --samples $(SAMPLES)
+	.venv/bin/python Tests/Benchmarks/timing_auth.py --slimtad .build/release/slimtad --samples $(SAMPLES) \
+	    $(if $(ONLY),--back-end $(ONLY))
 
 FILES ?= 1000
 kill-directory:

@@ -1,9 +1,12 @@
 """Whether it shows in time which logins exist: failing logins of users that there are and of names that there are not, by
-turns, for each mechanism.
+turns, for each mechanism of each back end.
 
-    make timing-auth      # or: timing_auth.py --slimtad BINARY [--samples N] [--only PLAIN]
+    make timing-auth      # or: timing_auth.py --slimtad BINARY [--samples N] [--back-end dovecot] [--only PLAIN]
 
-The users are those of the users file, then those of Dovecot with its delay of two seconds for failures, many at a time.
+The back ends are the users file, tokens of an issuer, Dovecot's authentication service with its delay of two seconds for
+failures, many at a time, and PAM. Where who the client is is proved by something else than a secret of the user, a name is
+chosen all the same: with a good token, or certificate, of somebody else. PAM has modules that know at once whom there is not:
+that is PAM's own matter, and what is measured is whether slimtad's helper hides it.
 
 For each step of each mechanism the two medians are printed, and the probability of a difference like theirs by chance
 (Mann-Whitney's U test, two-sided, with the normal approximation and the correction for ties). Exits 1 if one is below
@@ -13,22 +16,27 @@ LEVEL. Each try comes from a network of its own, and no name is tried often: els
 import argparse
 import base64
 import concurrent.futures
+import hashlib
 import itertools
+import json
 import math
 import os
 import pathlib
 import random
 import socket
 import statistics
+import subprocess
 import sys
 import time
 
 SAMPLES, LEVEL = 500, 0.001
 # Failures of a login that cost nothing are ten.
 TRIES_OF_A_NAME = 5
-PORT, HTTP_PORT = 2525, 8025
-# Tries under way with Dovecot.
-AT_ONCE = 40
+PORT, TLS_PORT, HTTP_PORT = 2525, 4650, 8025
+# Tries under way with Dovecot, and with PAM, whose helper has sixteen processes.
+AT_ONCE, AT_ONCE_WITH_PAM = 40, 4
+# Who has a good token, and a good certificate.
+SOMEBODY = "somebody@timing.test"
 
 
 def mann_whitney(one, other):
@@ -58,11 +66,13 @@ class Client:
 
     numbers = itertools.count(1)
 
-    def __init__(self, address, port):
+    def __init__(self, address, port, context=None):
         network = next(Client.numbers)
         own = f"127.{100 + network // 65536}.{network // 256 % 256}.{network % 256}"
         self.socket = socket.create_connection((address, port), timeout=90, source_address=(own, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context:
+            self.socket = context.wrap_socket(self.socket)
         self.stream = self.socket.makefile("rb")
 
     def say(self, line):
@@ -89,8 +99,8 @@ class Client:
         self.socket.close()
 
 
-def smtp(address):
-    client = Client(address, PORT)
+def smtp(address, context=None):
+    client = Client(address, TLS_PORT, context) if context else Client(address, PORT)
     client.reply()
     client.say("EHLO timing.test")
     client.reply()
@@ -125,24 +135,54 @@ def scram(mechanism, size):
     return exchange
 
 
-def bearer(address, name, password):
-    with smtp(address) as client:
-        answer, first = client.timed(
-            "AUTH OAUTHBEARER " + encoded(f"n,a={name},\1auth=Bearer {encoded(password.encode())}\1\1".encode()))
-        assert answer.startswith("334 "), answer
-        answer, second = client.timed("AQ==")
-    assert answer.startswith("535 "), answer
-    return {"token": first, "end": second}
+def scram_plus(mechanism, size, context):
+    """Bound to the server's certificate (RFC 5929 section 4), which has a signature with SHA-256."""
+    def exchange(address, name, _):
+        header = "p=tls-server-end-point,,"
+        with smtp(address, context) as client:
+            bound = header.encode() + hashlib.sha256(client.socket.getpeercert(binary_form=True)).digest()
+            answer, first = client.timed(f"AUTH {mechanism} " + encoded(f"{header}n={name},r=abcdefgh".encode()))
+            assert answer.startswith("334 "), answer
+            nonce = base64.b64decode(answer[4:]).decode().split(",")[0]
+            answer, second = client.timed(encoded(f"c={encoded(bound)},{nonce},p={encoded(bytes(size))}".encode()))
+        assert answer.startswith("535 "), answer
+        return {"name": first, "proof": second}
+    return exchange
 
 
-def xoauth2(address, name, password):
-    with smtp(address) as client:
-        answer, first = client.timed(
-            "AUTH XOAUTH2 " + encoded(f"user={name}\1auth=Bearer {encoded(password.encode())}\1\1".encode()))
-        assert answer.startswith("334 "), answer
-        answer, second = client.timed("")
-    assert answer.startswith("535 "), answer
-    return {"token": first, "end": second}
+def external(context):
+    """`context` has somebody's certificate, which is not for the name."""
+    def exchange(address, name, _):
+        with smtp(address, context) as client:
+            answer, seconds = client.timed("AUTH EXTERNAL " + encoded(name.encode()))
+        assert answer.startswith("535 "), answer
+        return {"": seconds}
+    return exchange
+
+
+def bearer(token=None):
+    """With somebody's `token`, or without one with none at all."""
+    def exchange(address, name, password):
+        with smtp(address) as client:
+            answer, first = client.timed("AUTH OAUTHBEARER " + encoded(
+                f"n,a={name},\1auth=Bearer {token or encoded(password.encode())}\1\1".encode()))
+            assert answer.startswith("334 "), answer
+            answer, second = client.timed("AQ==")
+        assert answer.startswith("535 "), answer
+        return {"token": first, "end": second}
+    return exchange
+
+
+def xoauth2(token=None):
+    def exchange(address, name, password):
+        with smtp(address) as client:
+            answer, first = client.timed(
+                "AUTH XOAUTH2 " + encoded(f"user={name}\1auth=Bearer {token or encoded(password.encode())}\1\1".encode()))
+            assert answer.startswith("334 "), answer
+            answer, second = client.timed("")
+        assert answer.startswith("535 "), answer
+        return {"token": first, "end": second}
+    return exchange
 
 
 def cram_md5(address, name, _):
@@ -162,67 +202,147 @@ def basic(address, name, password):
     return {"": seconds}
 
 
-MECHANISMS = {
-    "PLAIN": plain, "LOGIN": login, "SCRAM-SHA-256": scram("SCRAM-SHA-256", 32), "SCRAM-SHA-512": scram("SCRAM-SHA-512", 64),
-    "SCRAM-SHA-1": scram("SCRAM-SHA-1", 20), "OAUTHBEARER": bearer, "XOAUTH2": xoauth2, "HTTP Basic": basic,
-}
+SCRAM = {name: scram(name, size) for name, size in
+         {"SCRAM-SHA-256": 32, "SCRAM-SHA-512": 64, "SCRAM-SHA-1": 20}.items()}
+SCRAM_PLUS = {"SCRAM-SHA-256-PLUS": 32, "SCRAM-SHA-512-PLUS": 64, "SCRAM-SHA-1-PLUS": 20}
 
 
-def names_of(mechanisms, samples):
-    """Users, of whom each mechanism has enough for itself."""
-    return {mechanism: [f"known{place}-{number}" for number in range(-(-samples // TRIES_OF_A_NAME))]
-            for place, mechanism in enumerate(mechanisms)}
+class BackEnd:
+    """A slimtad, and what is measured there: {mechanism: how a login fails}. Each has users of its own, of whom
+    `names[mechanism]` are enough."""
+
+    def __init__(self, place, mechanisms, samples, at_once=1):
+        from harness.slimtad import Slimtad
+
+        self.place, self.at_once = place, at_once
+        self.mechanisms = mechanisms
+        self.names = {mechanism: [f"known{number}-{user}" for user in range(-(-samples // TRIES_OF_A_NAME))]
+                      for number, mechanism in enumerate(mechanisms)}
+        self.daemon = Slimtad(place)
+        edge = {"tls": "none", "auth": "required", "plaintext_auth": True}
+        address = self.daemon.address
+        self.daemon.change(
+            log={"level": "error"}, limits={"commands": 1000},
+            edge=[{"name": "smtp", "type": "smtp", "listen": [f"{address}:{PORT}"], **edge},
+                  {"name": "smtps", "type": "smtp", "listen": [f"{address}:{TLS_PORT}"], "tls": "immediate",
+                   "auth": "required"},
+                  {"name": "http", "type": "http", "listen": [f"{address}:{HTTP_PORT}"], **edge}])
+
+    @property
+    def users(self):
+        return [name for names in self.names.values() for name in names]
+
+    @property
+    def trusting(self):
+        return self.daemon.certificate.trusting_context()
+
+    def configure(self, **auth):
+        self.daemon.change(auth={
+            "mechanisms": list(dict.fromkeys(name.split()[0] for name in self.mechanisms if name != "HTTP Basic"))} | auth)
+
+    def write_users(self, *more):
+        """The users file: all with the same password, and the keys that the mechanisms want."""
+        self.daemon.add_user()
+        rest = self.daemon.users.read_text().splitlines()[0].partition(":")[2]
+        with self.daemon.users.open("a") as users:
+            users.writelines(f"{name}:{rest}\n" for name in [*self.users, *more])
+
+    def start(self):
+        self.daemon.start()
+        return self
+
+    def certified(self):
+        """A client's context with somebody's certificate."""
+        from harness.certificate import make_client_certificate
+        from harness.machine import give
+
+        folder = self.place.folder("authority")
+        own = make_client_certificate(folder, SOMEBODY)
+        give(own.chain)
+        self.daemon.change(tls={"client_ca": str(own.chain)})
+        context = self.trusting
+        context.load_cert_chain(own.chain, own.key)
+        return context
 
 
-def settings(daemon):
-    edge = {"tls": "none", "auth": "required", "plaintext_auth": True}
-    return {
-        "log": {"level": "error"}, "limits": {"commands": 1000},
-        "edge": [{"name": "smtp", "type": "smtp", "listen": [f"{daemon.address}:{PORT}"], **edge},
-                 {"name": "http", "type": "http", "listen": [f"{daemon.address}:{HTTP_PORT}"], **edge}]}
+def with_file(place, samples):
+    """Users with the same password and keys."""
+    names = ["PLAIN", "LOGIN", *SCRAM, *SCRAM_PLUS, "EXTERNAL", "HTTP Basic"]
+    found = BackEnd(place, dict.fromkeys(names), samples)
+    found.mechanisms |= SCRAM | {"PLAIN": plain, "LOGIN": login, "HTTP Basic": basic}
+    found.mechanisms |= {name: scram_plus(name, size, found.trusting) for name, size in SCRAM_PLUS.items()}
+    found.mechanisms["EXTERNAL"] = external(found.certified())
+    found.configure()
+    found.write_users(SOMEBODY)
+    return found.start()
 
 
-OF_DOVECOT = {"PLAIN": plain, "SCRAM-SHA-256": scram("SCRAM-SHA-256", 32), "CRAM-MD5": cram_md5}
+def with_tokens(place, samples):
+    """Users of the users file, of whom some may have tokens: one that is good, and is somebody's, and none."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    def text(octets):
+        return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
-def make(place, samples):
-    """A slimtad with enough users, all with the same password: each mechanism has some for itself."""
-    from harness.slimtad import Slimtad
-
+    key = Ed25519PrivateKey.generate()
+    claims = {"iss": "https://issuer.test", "aud": "slimtad", "exp": int(time.time()) + 86400, "email": SOMEBODY,
+              "email_verified": True}
+    parts = ".".join(text(json.dumps(part).encode()) for part in ({"alg": "EdDSA", "typ": "at+jwt"}, claims))
+    token = f"{parts}.{text(key.sign(parts.encode()))}"
+    found = BackEnd(place, {
+        "OAUTHBEARER": bearer(), "XOAUTH2": xoauth2(), "OAUTHBEARER (good)": bearer(token),
+        "XOAUTH2 (good)": xoauth2(token)}, samples)
     keys = place.folder("keys") / "keys.json"
-    keys.write_text('{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}')
+    keys.write_text(json.dumps({"keys": [{
+        "kty": "OKP", "crv": "Ed25519", "x": text(key.public_key().public_bytes_raw())}]}))
     keys.chmod(0o644)
-    daemon = Slimtad(place)
-    smtp_mechanisms = [name for name in MECHANISMS if name != "HTTP Basic"]
-    daemon.change(
-        auth={"backends": ["file", "oauth"], "mechanisms": smtp_mechanisms, "oauth": {
-            "issuer": "https://issuer.test", "audience": "slimtad", "jwks_file": str(keys)}},
-        **settings(daemon))
-    daemon.add_user()
-    rest = daemon.users.read_text().splitlines()[0].partition(":")[2]
-    names = names_of(MECHANISMS, samples)
-    with daemon.users.open("a") as users:
-        users.writelines(f"{name}:{rest}\n" for all_names in names.values() for name in all_names)
-    return daemon.start(), names
+    found.configure(backends=["file", "oauth"], oauth={
+        "issuer": "https://issuer.test", "audience": "slimtad", "jwks_file": str(keys)})
+    found.write_users()
+    found.start()
+    # It is good where nobody else is named.
+    with smtp(found.daemon.address) as client:
+        answer, _ = client.timed("AUTH XOAUTH2 " + encoded(f"user={SOMEBODY}\1auth=Bearer {token}\1\1".encode()))
+        assert answer.startswith("235 "), answer
+    return found
 
 
-def make_with_dovecot(place, samples):
-    """The same, with users whom Dovecot knows."""
+def with_dovecot(place, samples):
+    """Users whom Dovecot knows."""
     from harness.dovecot import Dovecot
-    from harness.slimtad import Slimtad
 
-    names = names_of(OF_DOVECOT, samples)
+    chosen = [name for name in SCRAM if name != "SCRAM-SHA-512"]
+    found = BackEnd(place, dict.fromkeys(["PLAIN", "LOGIN", *chosen, "CRAM-MD5", "EXTERNAL", "HTTP Basic"]), samples, AT_ONCE)
+    found.mechanisms |= {name: SCRAM[name] for name in chosen}
+    found.mechanisms |= {"PLAIN": plain, "LOGIN": login, "CRAM-MD5": cram_md5, "HTTP Basic": basic,
+                         "EXTERNAL": external(found.certified())}
     dovecot = Dovecot(
-        place, logins={name: "{PLAIN}correct horse" for all_names in names.values() for name in all_names},
-        mechanisms="plain cram-md5 scram-sha-256", delay=2).start()
-    daemon = Slimtad(place)
-    daemon.change(
-        auth={"backends": ["dovecot"], "mechanisms": list(OF_DOVECOT), "dovecot": {"socket": f"unix:{dovecot.auth_socket}"}},
-        **settings(daemon))
-    daemon.change(log={"level": "info"})
-    daemon.start()
-    daemon.wait_for_log("connected to Dovecot")
-    return daemon, names
+        place, logins={name: "{PLAIN}correct horse" for name in [*found.users, SOMEBODY]},
+        mechanisms="plain login cram-md5 external " + " ".join(chosen).lower(), delay=2).start()
+    found.daemon.change(log={"level": "info"})
+    found.configure(backends=["dovecot"], dovecot={"socket": f"unix:{dovecot.auth_socket}"})
+    found.start()
+    found.daemon.wait_for_log("connected to Dovecot")
+    return found
+
+
+def with_pam(place, samples):
+    """Users of a list, who have a wrong password; who is not in it is known to be nobody at once."""
+    folder = place.folder("pam.d")
+    source = pathlib.Path(__file__).resolve().parents[1] / "Interop" / "harness" / "pam_says.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "pam_says.so", source, "-lpam"], check=True)
+    found = BackEnd(place, {"PLAIN": plain, "LOGIN": login, "HTTP Basic": basic}, samples, AT_ONCE_WITH_PAM)
+    (folder / "known").write_text("".join(f"{name}\n" for name in found.users))
+    (folder / "slimtad").write_text(
+        f"auth requisite pam_listfile.so item=user sense=allow onerr=fail file={folder}/known\n"
+        f"auth required {folder}/pam_says.so\naccount required {folder}/pam_says.so\n")
+    for path in folder.iterdir():
+        path.chmod(0o755 if path.suffix == ".so" else 0o644)
+    found.configure(backends=["pam"], pam={"directory": str(folder)})
+    return found.start()
+
+
+BACK_ENDS = {"file": with_file, "tokens": with_tokens, "dovecot": with_dovecot, "pam": with_pam}
 
 
 def measure(daemon, exchange, names, samples, at_once):
@@ -250,23 +370,25 @@ def tell(back_end, mechanism, times):
         probability = mann_whitney(found[True], found[False])
         there, not_there = (statistics.median(found[exists]) * 1000 for exists in (True, False))
         verdict = "no difference" if probability >= LEVEL else "A DIFFERENCE"
-        print(f"{back_end:8} {mechanism:14} {step:10} there {there:9.3f} ms, not there {not_there:9.3f} ms, "
+        print(f"{back_end:8} {mechanism:18} {step:10} there {there:9.3f} ms, not there {not_there:9.3f} ms, "
               f"p = {probability:.4f}: {verdict}", flush=True)
         if probability < LEVEL:
             shown.append(f"{back_end} {mechanism} {step}".strip())
     return shown
 
 
-def run(make_daemon, back_end, mechanisms, samples, at_once):
+def run(back_end, only, samples):
     from harness.machine import Place
 
     place = Place()
     try:
-        daemon, names = make_daemon(place, samples)
+        found = BACK_ENDS[back_end](place, samples)
         shown = []
-        for mechanism, exchange in mechanisms.items():
-            shown += tell(back_end, mechanism, measure(daemon, exchange, names[mechanism], samples, at_once))
-        daemon.finish()
+        for mechanism, exchange in found.mechanisms.items():
+            if only in (None, mechanism.split()[0]):
+                times = measure(found.daemon, exchange, found.names[mechanism], samples, found.at_once)
+                shown += tell(back_end, mechanism, times)
+        found.daemon.finish()
         return shown
     finally:
         place.stop_all()
@@ -277,14 +399,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slimtad", required=True)
     parser.add_argument("--samples", type=int, default=SAMPLES)
-    parser.add_argument("--only", help="one mechanism of the users file")
+    parser.add_argument("--back-end", choices=BACK_ENDS, help="one of them")
+    parser.add_argument("--only", help="one mechanism")
     options = parser.parse_args()
     os.environ["SLIMTAD"] = str(pathlib.Path(options.slimtad).resolve())
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
-    chosen = {name: exchange for name, exchange in MECHANISMS.items() if options.only in (None, name)}
-    shown = run(make, "file", chosen, options.samples, 1)
-    if not options.only:
-        shown += run(make_with_dovecot, "dovecot", OF_DOVECOT, options.samples, AT_ONCE)
+    shown = []
+    for back_end in [options.back_end] if options.back_end else BACK_ENDS:
+        shown += run(back_end, options.only, options.samples)
     print(f"timing-auth: {options.samples} samples of each: "
           + (f"it shows in {', '.join(shown)}" if shown else "nothing shows"))
     return 1 if shown else 0

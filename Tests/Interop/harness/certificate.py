@@ -42,3 +42,15 @@ def make_certificate(folder, name, *addresses):
     if IS_ROOT:
         shutil.chown(certificate.key, group=GROUP)
     return certificate
+
+
+def make_client_certificate(folder, email):
+    """A new key and certificate for the client with this address, which is its own authority."""
+    certificate = Certificate(folder / f"{email}.pem", folder / f"{email}.key")
+    subprocess.run(
+        [must_exist("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-days", "2", "-subj", "/CN=client", "-addext", f"subjectAltName=email:{email}", "-addext",
+         "extendedKeyUsage=clientAuth", "-keyout", certificate.key, "-out", certificate.chain],
+        check=True, capture_output=True,
+    )
+    return certificate
