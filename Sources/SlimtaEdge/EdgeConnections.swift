@@ -87,7 +87,8 @@ final class EdgeConnections<Spoken: EdgeProtocol>: Sendable {
                     let pause = AcceptBackoffHandler(shouldForwardIOErrorCaught: false) { error in
                         sessionLog.log(
                             .warning, "cannot accept connections for a moment",
-                            ["address": "\(address)", "error": "\(error)"], source: nil, on: channel.eventLoop)
+                            ["address": "\(address)", "error": "\(error.connectionReason)"], source: nil,
+                            on: channel.eventLoop)
                         return acceptPause
                     }
                     try channel.pipeline.syncOperations.addHandler(pause)

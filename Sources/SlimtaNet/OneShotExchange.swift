@@ -1,7 +1,6 @@
 // One question and one answer over a connection of their own, the answer ending with the connection: SPAMC, for one. It knows
 // nothing of what is said. Used by the composition root for what asks in that way.
 
-internal import Glibc
 package import NIOCore
 internal import NIOPosix
 internal import SlimtaMail
@@ -97,7 +96,7 @@ package struct OneShotExchange: Sendable {
                     }
                 }
         } catch {
-            return .failure(Failure(description: "cannot connect: \(Self.reason(error))"))
+            return .failure(Failure(description: "cannot connect: \(error.connectionReason)"))
         }
         // Closing is what ends whatever is waited for: reads, writes, and a reader of files behind the next of them.
         let timer = Task { [channel = channel.channel] in
@@ -107,14 +106,6 @@ package struct OneShotExchange: Sendable {
         defer { timer.cancel() }
         let result = await exchange(channel, octets, next, limit)
         return ContinuousClock.now >= deadline ? .failure(Failure(description: "no answer in time")) : result
-    }
-
-    private static func reason(_ error: any Error) -> String {
-        switch error {
-        case let error as IOError: String(cString: strerror(error.errnoCode))
-        case ChannelError.connectTimeout: "timed out"
-        default: "\(error)"
-        }
     }
 
     private func exchange(
@@ -135,7 +126,7 @@ package struct OneShotExchange: Sendable {
             }
             return answer.map { .success($0) } ?? .failure(Failure(description: "its answer is too long"))
         } catch {
-            return .failure(Failure(description: "the connection has failed: \(Self.reason(error))"))
+            return .failure(Failure(description: "the connection has failed: \(error.connectionReason)"))
         }
     }
 }

@@ -1,11 +1,11 @@
-// The deadline of a session, which begins anew with each command and still costs next to nothing. The drivers of SMTP
-// sessions have one each: SlimtaEdge's for clients, SlimtaRelay's for servers.
+// The deadline of a session, which begins anew with each command and still costs next to nothing. Each driver of a machine that
+// knows times has one: of sessions in both directions, and of the services that are asked about clients.
 
 package import NIOCore
 
 /// One timer for a session. A deadline that moves further away costs a comparison: the timer fires too early then, and is
 /// set again. Lives on the session's event loop; its owner calls ``cancel()`` when the session ends.
-package struct SessionTimer {
+package struct SessionTimer: Sendable {
     /// When the session's time is over; `distantFuture`: never. What is written here does not move the timer: that is for
     /// deadlines that are looked up when it fires.
     package var deadline = NIODeadline.distantFuture

@@ -294,7 +294,11 @@ private struct Echo: HTTPService, HTTPAccess {
         // Nobody listens on that port there.
         let refusing = try SocketAddress(ipAddress: "127.0.0.77", port: #require(server.address.port))
         #expect(text(await ask(HTTPQuestion("GET", "/"), refusing, server.address)) == "200 second")
-        #expect(text(await ask(HTTPQuestion("GET", "/"), refusing, refusing)) == "cannot connect 2")
+        let refused = await ask(HTTPQuestion("GET", "/"), refusing, refusing)
+        #expect(text(refused) == "cannot connect 2")
+        if case .failure(.cannotConnect(let failures)) = refused {
+            #expect(failures.allSatisfy { $0 == "\(refusing): Connection refused" }, "\(failures)")
+        }
         #expect(text(await ask(HTTPQuestion("GET", "/"))) == "cannot connect 0")
     }
 

@@ -148,7 +148,8 @@ final class HTTPSessions: EdgeProtocol, HTTPService {
             // Who goes away in the middle is most often nobody's fault.
             let isGone = error is IOError || error is ChannelError || (error as? TLSError)?.code == .closed
             lines(peer).log(
-                isGone ? .debug : .info, "connection failed", ["error": "\(error)"], login: nil, on: eventLoop)
+                isGone ? .debug : .info, "connection failed", ["error": "\(error.connectionReason)"], login: nil,
+                on: eventLoop)
         case .broken(nil, _): break
         }
     }

@@ -1,10 +1,10 @@
 // The client of one policy server: carries questions, answers and times between the gate and PolicyServiceMachine, which
 // decides. The daemon has one for each [[policy_service]] of a configuration.
 
-internal import Glibc
 package import Logging
 package import NIOCore
 internal import NIOPosix
+internal import SlimtaNet
 package import SlimtaRules
 internal import Synchronization
 
@@ -54,7 +54,7 @@ package final class PolicyServiceClient: Sendable {
         var channels: [Machine.ConnectionID: any Channel] = [:]
         /// To be closed as soon as they are there.
         var unwanted: Set<Machine.ConnectionID> = []
-        var timer: (scheduled: Scheduled<Void>, at: NIODeadline)?
+        var timer = SessionTimer()
         /// What was told once and is not told again: verbs, and words of ours.
         var told: Set<String> = []
     }
@@ -116,10 +116,7 @@ package final class PolicyServiceClient: Sendable {
         let channels = try? await loop.submit {
             let channels = Array(self.state.withLock { $0.channels }.values)
             self.happened { machine, _ in machine.shutDown() }
-            self.state.withLock { state in
-                state.timer?.scheduled.cancel()
-                state.timer = nil
-            }
+            self.state.withLock { $0.timer.cancel() }
             return channels
         }.get()
         for channel in channels ?? [] { try? await channel.closeFuture.get() }
@@ -174,16 +171,7 @@ package final class PolicyServiceClient: Sendable {
                 }
             }
             .connect(to: address)
-            .whenFailure { self.connect(id, addresses.dropFirst(), "cannot connect: \(Self.reason($0))") }
-    }
-
-    /// What went wrong, in words for logs.
-    static func reason(_ error: any Error) -> String {
-        switch error {
-        case let error as IOError: String(cString: strerror(error.errnoCode))
-        case ChannelError.connectTimeout: "timed out"
-        default: "\(error)"
-        }
+            .whenFailure { self.connect(id, addresses.dropFirst(), "cannot connect: \($0.connectionReason)") }
     }
 
     // MARK: Actions
@@ -249,15 +237,12 @@ package final class PolicyServiceClient: Sendable {
 
     private func armTimer() {
         state.withLock { state in
-            guard let due = state.machine.nextDue else { return }
-            if let timer = state.timer, timer.at <= due { return }
-            state.timer?.scheduled.cancel()
-            state.timer = (loop.scheduleTask(deadline: due) { self.timerFired() }, due)
+            state.timer.set(state.machine.nextDue ?? .distantFuture, on: loop) { self.timerFired() }
         }
     }
 
     private func timerFired() {
-        state.withLock { $0.timer = nil }
-        happened { $0.timePassed($1) }
+        let isDue = state.withLock { $0.timer.hasPassed(on: loop) { self.timerFired() } }
+        if isDue { happened { $0.timePassed($1) } }
     }
 }

@@ -1,6 +1,7 @@
 // One connection to a policy server: passes answers on as they are whole. PolicyServiceClient puts one into each channel.
 
 import NIOCore
+internal import SlimtaNet
 internal import SlimtaRules
 
 /// Reads answers, and tells its client what the connection comes to.
@@ -56,7 +57,7 @@ final class PolicyServiceHandler: ChannelDuplexHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        end { $0.failed(id, PolicyServiceClient.reason(error)) }
+        end { $0.failed(id, error.connectionReason) }
         context.close(promise: nil)
     }
 

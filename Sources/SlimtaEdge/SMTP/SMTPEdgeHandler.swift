@@ -197,7 +197,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         let isGone = error is IOError || (error as? TLSError)?.code == .closed
-        if !(isSilent && isGone) { log(.info, "connection failed", ["error": "\(error)"]) }
+        if !(isSilent && isGone) { log(.info, "connection failed", ["error": "\(error.connectionReason)"]) }
         context.close(promise: nil)
     }
 

@@ -168,7 +168,7 @@ final class ConnectionPool: Sendable {
         bootstrap.connect(to: host.address).whenFailure { error in
             // Not at once: this leads to the next connection, and that may fail as quickly.
             eventLoop.execute {
-                self.notConnected(id, job, Self.reason(error), isTimeout: Self.isTimeout(error))
+                self.notConnected(id, job, error.connectionReason, isTimeout: Self.isTimeout(error))
             }
         }
     }
@@ -195,15 +195,6 @@ final class ConnectionPool: Sendable {
         case let error as IOError: error.errnoCode == ETIMEDOUT
         case ChannelError.connectTimeout: true
         default: false
-        }
-    }
-
-    /// What went wrong, without what a bounce's reader does not understand.
-    private static func reason(_ error: any Error) -> String {
-        switch error {
-        case let error as IOError: String(cString: strerror(error.errnoCode))
-        case ChannelError.connectTimeout: "timed out"
-        default: "\(error)"
         }
     }
 }

@@ -1,7 +1,6 @@
 // One SMTP connection as a channel handler: feeds an SMTPClientMachine and performs its actions. Made by ConnectionPool,
 // which it tells how things went; decides nothing about SMTP.
 
-import Glibc
 import Logging
 import NIOCore
 import SlimtaMail
@@ -192,8 +191,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         switch error {
         case let error as TLSError: end(.tlsFailed(error.message))
-        case let error as IOError: end(.broken(String(cString: strerror(error.errnoCode))))
-        default: end(.broken("\(error)"))
+        default: end(.broken(error.connectionReason))
         }
         close()
     }

@@ -5,6 +5,7 @@ import CLinux
 import Glibc
 import NIOCore
 import NIOPosix
+import SlimtaNet
 import SlimtaPipe
 
 /// The daemon's end of what PipeConnection serves.
@@ -44,7 +45,7 @@ struct PipeHelperClient: Sendable {
             if let answer = PipeAnswer(answer) { return answer }
         } catch {
             reader.fail(error)
-            throw Failure(description: "the helper that runs commands was lost: \(error)")
+            throw Failure(description: "the helper that runs commands was lost: \(error.connectionReason)")
         }
         throw Failure(description: "the helper that runs commands has not answered")
     }

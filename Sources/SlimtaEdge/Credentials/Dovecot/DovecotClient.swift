@@ -5,6 +5,7 @@ package import Logging
 package import NIOCore
 internal import NIOPosix
 internal import SlimtaMail
+internal import SlimtaNet
 internal import SlimtaSASL
 internal import Synchronization
 
@@ -18,7 +19,7 @@ package final class DovecotClient: Sendable {
         var waiting: [Machine.ID: @Sendable (DovecotAnswer) -> Void] = [:]
         /// The connection, as soon as it is there.
         var channel: (id: Machine.ConnectionID, channel: any Channel)?
-        var timer: (scheduled: Scheduled<Void>, at: NIODeadline)?
+        var timer = SessionTimer()
         /// Gets what the first try to connect comes to.
         var first: EventLoopPromise<Set<String>>?
     }
@@ -58,10 +59,7 @@ package final class DovecotClient: Sendable {
         let channel = try? await loop.submit {
             let channel = self.state.withLock { $0.channel?.channel }
             self.happened { machine, _ in machine.stopped() }
-            self.state.withLock { state in
-                state.timer?.scheduled.cancel()
-                state.timer = nil
-            }
+            self.state.withLock { $0.timer.cancel() }
             return channel
         }.get()
         try? await channel?.closeFuture.get()
@@ -159,9 +157,7 @@ package final class DovecotClient: Sendable {
                 }
             }
             .connect(to: address)
-            .whenFailure {
-                self.connect(id, addresses.dropFirst(), "cannot connect: \(PolicyServiceClient.reason($0))")
-            }
+            .whenFailure { self.connect(id, addresses.dropFirst(), "cannot connect: \($0.connectionReason)") }
     }
 
     // MARK: Actions
@@ -206,16 +202,13 @@ package final class DovecotClient: Sendable {
 
     private func armTimer() {
         state.withLock { state in
-            guard let due = state.machine.nextDue else { return }
-            if let timer = state.timer, timer.at <= due { return }
-            state.timer?.scheduled.cancel()
-            state.timer = (loop.scheduleTask(deadline: due) { self.timerFired() }, due)
+            state.timer.set(state.machine.nextDue ?? .distantFuture, on: loop) { self.timerFired() }
         }
     }
 
     private func timerFired() {
-        state.withLock { $0.timer = nil }
-        happened { $0.timePassed($1) }
+        let isDue = state.withLock { $0.timer.hasPassed(on: loop) { self.timerFired() } }
+        if isDue { happened { $0.timePassed($1) } }
     }
 }
 

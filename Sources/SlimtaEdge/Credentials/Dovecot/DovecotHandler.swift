@@ -1,6 +1,7 @@
 // The connection to Dovecot: passes on what each line means. DovecotClient puts one into each channel.
 
 import NIOCore
+internal import SlimtaNet
 
 /// Reads lines, and tells its client what they say and what the connection comes to.
 final class DovecotHandler: ChannelInboundHandler {
@@ -37,7 +38,7 @@ final class DovecotHandler: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        end(PolicyServiceClient.reason(error))
+        end(error.connectionReason)
         context.close(promise: nil)
     }
 

@@ -143,7 +143,7 @@ final class HTTPClientPool: Sendable {
             }
             .connect(to: address)
             .whenFailure { error in
-                let failures = failures + ["\(address): \(error)"]
+                let failures = failures + ["\(address): \(error.connectionReason)"]
                 self.connect(id, call, on: eventLoop, addresses.dropFirst(), failures: failures)
             }
     }
