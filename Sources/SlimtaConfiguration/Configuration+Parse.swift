@@ -226,6 +226,9 @@ extension Configuration.Auth {
     fileprivate mutating func read(_ table: Section) {
         // What it was called when there was one.
         if let one = table["backend"]?.choice(of: AuthenticationBackEnd.self) { backends = [one] }
+        if table.has("backend"), table.has("backends") {
+            table.report("backend", "found beside backends", "allowed is backends alone: this line is to be removed")
+        }
         backends =
             table["backends"]?.distinctList(of: "back ends", mayBeEmpty: false) {
                 $0.choice(of: AuthenticationBackEnd.self)

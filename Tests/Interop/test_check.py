@@ -182,6 +182,40 @@ def test_sockets_of_services(slimtad, place):
     assert result.returncode == CONFIGURATION and result.stderr.count("is no socket") == 2
 
 
+def test_dovecots_socket_is_judged_as_any_other(slimtad, place):
+    folder = place.folder("dovecot")
+    folder.chmod(0o755)
+    path = folder / "auth-client"
+    slimtad.change(auth={"backends": ["dovecot"], "dovecot": {"socket": f"unix:{path}"}})
+    result = check(slimtad)
+    assert result.returncode == OK
+    assert f"auth.dovecot.socket: {path} is not there: who logs in is to try again later" in result.stderr, result.stderr
+    path.write_text("")
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION and f"auth.dovecot.socket: {path} is no socket" in result.stderr
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        if IS_ROOT:
+            path.chmod(0o600)
+            result = check(slimtad)
+            assert result.returncode == CONFIGURATION
+            assert f"auth.dovecot.socket: {USER} may not speak to {path}: Permission denied" in result.stderr
+            path.chmod(0o666)
+        result = check(slimtad)
+        assert result.returncode == OK and f"unix:{path} cannot be asked: " in result.stderr, result.stderr
+
+
+def test_what_is_said_of_auth_is_said_once(slimtad):
+    """Also where there is no users file, and with the line that it is about."""
+    slimtad.users.unlink()
+    slimtad.change(auth={"mechanisms": ["PLAIN", "XOAUTH2"]})
+    result = check(slimtad)
+    text = f"slimta.conf:{line_of(slimtad, 'mechanisms')}: auth.mechanisms: none of auth.backends serves XOAUTH2"
+    assert result.returncode == OK and result.stderr.count(text) == 1, result.stderr
+    assert result.stderr.count("none of auth.backends serves") == 1 and "does not exist; make a user" in result.stderr
+
+
 # Certificates
 
 

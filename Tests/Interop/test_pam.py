@@ -15,7 +15,7 @@ import pytest
 
 from harness.helper import Helper
 from harness.http import HTTP, PORT, basic, edge, envelope, request
-from harness.machine import IS_ROOT, SUBMISSIONS, must_exist, wait_until
+from harness.machine import IS_ROOT, SUBMISSIONS, USER, must_exist, wait_until
 from harness.slimtad import CONFIGURATION, LOGIN, OK, PASSWORD, run_slimtad
 
 SECRET = "open sesame"
@@ -277,6 +277,16 @@ def test_check(make):
         assert result.returncode == CONFIGURATION and words in result.stderr, result.stderr
     daemon.change(auth={"backends": ["file"], "pam": {"service": "x"}})
     assert 'found without "pam" in backends' in check().stderr
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can judge as another user")
+def test_check_says_who_may_not_ask(make):
+    daemon = make()
+    path = daemon.runtime / "pam"
+    os.chown(path, 0, 0)
+    path.chmod(0o600)
+    found = run_slimtad("check", "--config", daemon.configuration).stderr
+    assert f"{USER} may not speak to PAM's helper at {path}: Permission denied" in found, found
 
 
 def test_the_helper_is_not_started_by_hand():

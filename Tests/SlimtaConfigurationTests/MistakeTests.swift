@@ -136,6 +136,9 @@ import Testing
             "unix:/run/dovecot/auth-client"
             """),
         Case(
+            "[auth]\nbackend = \"pam\"\nbackends = [\"file\", \"pam\"]",
+            "9: auth.backend: found beside backends; allowed is backends alone: this line is to be removed"),
+        Case(
             "[auth.dovecot]\nsocket = \"unix:/run/dovecot/auth-client\"",
             "8: auth.dovecot: found without \"dovecot\" in backends; allowed is it with that"),
         Case(

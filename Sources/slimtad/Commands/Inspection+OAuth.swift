@@ -9,40 +9,36 @@ import SlimtaSystem
 import SlimtaTLS
 
 extension Inspection {
-    /// What was found about an issuer, or about PAM.
-    enum Finding {
-        /// In order.
-        case fact(String)
-        /// slimtad starts with it; logins wait until it is mended.
-        case warning(key: String, String)
-        /// slimtad does not start with it.
-        case error(key: String, String)
-    }
-
     /// Asks where the keys of tokens are. An introspection endpoint is not asked: there is no token to show it.
-    static func findings(about oauth: OAuthSettings, _ file: ConfigurationFile) -> [Finding] {
+    mutating func look(at oauth: OAuthSettings) {
         switch oauth.source {
-        case .file: return []
+        case .file:
+            guard let named = file.values.auth.issuerKeysFile, let octets = read(named) else { return }
+            do throws(JSONWebKeys.Fault) {
+                note("tokens: \(try JSONWebKeys(octets).count) keys in \(named.reference)")
+            } catch {
+                self.error(named.key, "\(named.reference): \(error)")
+            }
         case .introspection(let url, let id, _):
-            if let finding = trust(oauth) { return [finding] }
-            return [.fact("tokens: shown to \(url) as \(id)")]
+            if isTrustFileSound(oauth) { note("tokens: shown to \(url) as \(id)") }
         case .keys(let url):
-            if let finding = trust(oauth) { return [finding] }
-            switch keys(at: url, oauth, file) {
-            case .success(let keys): return [.fact("tokens: \(keys.count) keys from \(url)")]
+            guard isTrustFileSound(oauth) else { return }
+            switch Self.keys(at: url, oauth, file) {
+            case .success(let keys): note("tokens: \(keys.count) keys from \(url)")
             case .failure(let failure):
-                let text = "\(url): \(failure); until it is mended nobody can log in with a token"
-                return [.warning(key: "auth.oauth.jwks_url", text)]
+                warn("auth.oauth.jwks_url", "\(url): \(failure); until it is mended nobody can log in with a token")
             }
         }
     }
 
-    private static func trust(_ oauth: OAuthSettings) -> Finding? {
-        guard let file = oauth.trustFile else { return nil }
-        do throws(TLSError) { _ = try TLSClientContext(verifies: true, trustFile: file) } catch {
-            return .error(key: "auth.oauth.trust_file", "\(error)")
+    /// Whether there is none, or one that can be used; if not, that is told.
+    private mutating func isTrustFileSound(_ oauth: OAuthSettings) -> Bool {
+        guard let trustFile = oauth.trustFile else { return true }
+        do throws(TLSError) { _ = try TLSClientContext(verifies: true, trustFile: trustFile) } catch {
+            self.error("auth.oauth.trust_file", "\(error)")
+            return false
         }
-        return nil
+        return true
     }
 
     private static func keys(

@@ -117,21 +117,32 @@ extension Inspection {
     /// What becomes of mail while nobody listens on a relay's socket.
     static let mailWaits = "its mail waits until it is"
 
+    /// What becomes of clients while nobody says who they are.
+    static let loginsWait = "who logs in is to try again later until it is"
+
     private static func meanwhile(_ onFailure: PolicyOnFailure) -> String {
         onFailure == .accept
             ? "until it is, mail passes that nobody was asked about" : "until it is, mail is refused with 451"
     }
 
-    /// Whether somebody may be listening there, to whom the service may speak. `meanwhile` says what holds until then.
-    mutating func lookForSocket(_ path: String, _ key: String, _ meanwhile: String) {
+    /// Whether somebody may be listening there, to whom the service may speak; if not, that is told. `meanwhile` says what
+    /// holds until then.
+    @discardableResult
+    mutating func lookForSocket(_ path: String, _ key: String, _ meanwhile: String) -> Bool {
         var status = stat()
         if stat(path, &status) != 0 {
             let what = errno == ENOENT ? "\(path) is not there" : "\(user) cannot reach \(path): \(reason(errno))"
             warn(key, "\(what): \(meanwhile)")
-        } else if status.st_mode & S_IFMT != S_IFSOCK {
-            error(key, "\(path) is no socket")
-        } else if access(path, W_OK) != 0 {
-            error(key, "\(user) may not speak to \(path): \(reason(errno))")
+            return false
         }
+        if status.st_mode & S_IFMT != S_IFSOCK {
+            error(key, "\(path) is no socket")
+            return false
+        }
+        if access(path, W_OK) != 0 {
+            error(key, "\(user) may not speak to \(path): \(reason(errno))")
+            return false
+        }
+        return true
     }
 }

@@ -51,23 +51,20 @@ extension Inspection {
     }
 
     /// Mechanisms that no back end can serve.
-    static func warnings(about auth: Configuration.Auth) -> [String] {
+    mutating func lookAtMechanisms() {
+        let auth = file.values.auth
         let served = auth.backends.reduce(into: Set<SASLMechanism>()) { served, backEnd in
             switch backEnd {
             case .oauth: served.formUnion([.oauthBearer, .xoauth2])
             case .file:
                 served.formUnion(SASLMechanism.allCases.filter { $0.scram != nil } + [.plain, .login, .external])
             case .pam: served.formUnion([.plain, .login])
-            case .dovecot: served.formUnion(SASLMechanism.allCases.filter { !$0.bindsChannel })
+            case .dovecot: served.formUnion(DovecotBackEnd.mechanisms(of: Set(SASLMechanism.allCases.map(\.rawValue))))
             }
         }
-        var warnings: [String] = []
         let idle = auth.mechanisms.filter { !served.contains($0) }.map(\.rawValue)
-        if !idle.isEmpty {
-            warnings.append(
-                "auth.mechanisms: none of auth.backends serves \(idle.joined(separator: ", ")): never offered")
-        }
-        return warnings
+        guard !idle.isEmpty else { return }
+        warn("auth.mechanisms", "none of auth.backends serves \(idle.joined(separator: ", ")): never offered")
     }
 
     /// Some of the names, and how many more there are.

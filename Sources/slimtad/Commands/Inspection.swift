@@ -48,13 +48,11 @@ struct Inspection {
             look(at: tls)
         }
         if file.values.hasAuth {
-            warnings += Self.warnings(about: file.values.auth)
+            lookAtMechanisms()
             if file.values.auth.backends.contains(.file) { lookAtUsers() }
             if let dovecot = file.values.auth.dovecot { ask(dovecot) }
             if let oauth = file.values.auth.usedOAuth { look(at: oauth) }
-            if let pam = file.values.auth.pam {
-                tell(Self.findings(about: pam, file, hasUnit: unit != nil, isRoot: isRoot))
-            }
+            if let pam = file.values.auth.pam { look(at: pam) }
         }
         for zone in file.values.zoneFiles { lookForText(zone) }
         for warning in file.values.warnings { warn(warning.keyPath, warning.text) }
@@ -69,9 +67,14 @@ struct Inspection {
 
     mutating func warn(_ key: String, _ text: String) { warnings.append(placed(key, text)) }
 
+    mutating func note(_ fact: String) { facts.append(fact) }
+
     private func placed(_ key: String, _ text: String) -> String {
         key.isEmpty ? "\(file.path): \(text)" : "\(file.path):\(file.line(of: key)): \(key): \(text)"
     }
+
+    /// Whether what is looked at now is looked at as the service's user.
+    var isService: Bool { file.serviceUser == nil || file.serviceUser == geteuid() }
 
     func reason(_ number: CInt) -> String { String(cString: strerror(number)) }
 
@@ -121,7 +124,7 @@ struct Inspection {
     // MARK: As the service's user
 
     /// The content of a file that a key names; nil: told.
-    private mutating func read(_ named: NamedFile) -> [UInt8]? {
+    mutating func read(_ named: NamedFile) -> [UInt8]? {
         do throws(SystemError) {
             guard named.reference.hasPrefix("credential:") else { return try named.read(service: file.serviceUser) }
             if let found = credentials[named.reference] { return try found.get() }
@@ -172,7 +175,6 @@ struct Inspection {
             guard case .directory(let directory) = edge.type else { continue }
             let (key, daemon) = ("edge[\(index)].path", file.values.daemon)
             // Who does not come as root looks at what the service would find, as far as that is to be seen.
-            let isService = file.serviceUser == nil || file.serviceUser == geteuid()
             let found = FolderFindings(
                 directory, user: isService ? user : daemon.user, uid: file.serviceUser ?? geteuid(), group: daemon.group
             )
@@ -268,8 +270,6 @@ struct Inspection {
     private mutating func lookAtUsers() {
         let (key, path) = ("auth.users", file.values.auth.users)
         if access(path, F_OK) != 0, errno == ENOENT {
-            warnings += Self.warnings(about: file.values.auth)
-            guard file.values.auth.backends.contains(.file) else { return }
             return warn(key, "\(path) does not exist; make a user with: slimtad passwd NAME")
         }
         guard let octets = read(NamedFile(.users, path, key)) else { return }
@@ -290,40 +290,18 @@ struct Inspection {
 
     /// Whether Dovecot says what it offers, and something of it is used.
     private mutating func ask(_ dovecot: ServiceAddress) {
+        let key = "auth.dovecot.socket"
         guard let address = try? dovecot.socketAddress else {
-            return error("auth.dovecot.socket", "\(dovecot) is longer than a socket's path can be")
+            return error(key, "\(dovecot) is longer than a socket's path can be")
         }
+        if case .unix(let path) = dovecot, !lookForSocket(path, key, Self.loginsWait) { return }
         switch DovecotClient.offer(at: address) {
         case .success(let names):
             facts.append("Dovecot at \(dovecot): \(names.sorted().joined(separator: " ").visible)")
-            if !file.values.auth.mechanisms.contains(where: { names.contains($0.rawValue) }) {
+            if DovecotBackEnd.mechanisms(of: names).isDisjoint(with: file.values.auth.mechanisms) {
                 warn("auth.mechanisms", "Dovecot offers none of them, and nobody can log in by it")
             }
-        case .failure(let error):
-            warn(
-                "auth.dovecot.socket",
-                "\(dovecot) cannot be asked: \(error); clients are to try again later until it can")
-        }
-    }
-
-    private mutating func look(at oauth: OAuthSettings) {
-        if let named = file.values.auth.issuerKeysFile, let octets = read(named) {
-            do throws(JSONWebKeys.Fault) {
-                facts.append("tokens: \(try JSONWebKeys(octets).count) keys in \(named.reference)")
-            } catch {
-                self.error(named.key, "\(named.reference): \(error)")
-            }
-        }
-        tell(Self.findings(about: oauth, file))
-    }
-
-    private mutating func tell(_ findings: [Finding]) {
-        for finding in findings {
-            switch finding {
-            case .fact(let text): facts.append(text)
-            case .warning(let key, let text): warn(key, text)
-            case .error(let key, let text): error(key, text)
-            }
+        case .failure(let error): warn(key, "\(dovecot) cannot be asked: \(error); \(Self.loginsWait)")
         }
     }
 
@@ -357,12 +335,7 @@ struct Inspection {
         case .mx, .blackhole, .smtp, .lmtp: return
         case .lmtpSocket(let path): lookForSocket(path, "\(key).socket", Self.mailWaits)
         case .maildir(let path): lookForWriting(path, "\(key).path")
-        case .pipe(let pipe):
-            let findings = pipe.findings(service: file.serviceUser, hasUnit: unit != nil, isRoot: isRoot)
-            for finding in findings {
-                let place = "\(key).\(finding.key)"
-                if finding.isError { error(place, finding.text) } else { warn(place, finding.text) }
-            }
+        case .pipe(let pipe): look(at: pipe, key)
         case .http(let server):
             if let socket = server.socket { lookForSocket(socket, "\(key).socket", Self.mailWaits) }
             guard let file = server.trustFile else { return }

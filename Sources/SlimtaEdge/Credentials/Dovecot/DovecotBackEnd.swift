@@ -32,11 +32,17 @@ package struct DovecotBackEnd: CredentialBackEnd {
     /// What Dovecot offers. While it was never there, who has a password is to come again, and not to find no AUTH at all.
     package func mechanisms(on facts: AuthenticationFacts) -> Set<SASLMechanism> {
         guard let offered = client.mechanisms else { return [.plain, .login] }
+        var served = Self.mechanisms(of: offered)
+        if names(facts).isEmpty { served.remove(.external) }
+        return served
+    }
+
+    /// What clients can be served where Dovecot offers these, by their names.
+    package static func mechanisms(of offered: Set<String>) -> Set<SASLMechanism> {
         // Its version of the protocol knows nothing of TLS sessions.
         var served = Set(SASLMechanism.allCases.filter { offered.contains($0.rawValue) && !$0.bindsChannel })
         // Both bring a password, which it is shown by PLAIN.
         if served.contains(.plain) { served.insert(.login) } else { served.remove(.login) }
-        if names(facts).isEmpty { served.remove(.external) }
         return served
     }
 
