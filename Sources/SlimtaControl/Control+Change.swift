@@ -18,7 +18,7 @@ extension Control {
             }
             return id
         }
-        var walk = try Walk(query)
+        let walk = try Walk(query)
         let all = query.first { $0.name == "all" }
         guard all.map({ $0.value == "yes" }) ?? true else { throw Refusal(400, "all: say all=yes") }
         let isGiven = [!ids.isEmpty, !walk.filter.isEmpty, all != nil].filter(\.self).count
@@ -37,25 +37,27 @@ extension Control {
         var chosen = ids.filter { seen.insert($0).inserted }
         var next: QueueID?
         if ids.isEmpty {
-            walk.limit = min(walk.limit, 1000)
             (_, next) = try await self.walk(walk) { queued, _, _ in chosen.append(queued.envelope.id) }
         }
         let failed = await perform(action, chosen, by: by)
         if chosen.count != 1 { logDone(action, chosen.count - failed.count, by) }
         // What left while we looked for it needs nothing more.
         let told = ids.isEmpty ? failed.filter { $0.error != .notFound } : failed
-        return answer(
-            chosen.count - failed.count,
-            told.map { .object([.init("id", .string("\($0.id)")), .init("error", .string($0.error.text))]) }, next: next
-        )
+        return answer(chosen.count - failed.count, told, next: next)
     }
 
-    private func answer(_ done: Int, _ failed: [JSON], next: QueueID?) -> HTTPResponse {
-        HTTPResponse(
-            .object([
-                .init("done", .count(done)), .init("failed", .array(failed)),
-                .init("next", .optional(next.map { "\($0)" })), .init("delivering", .bool(daemon.delivers)),
-            ]))
+    private func answer(_ done: Int, _ failed: [QueueOperationFailure], next: QueueID?) -> HTTPResponse {
+        HTTPResponse(.object(changed(done, failed) + [.init("next", .optional(next.map { "\($0)" }))]))
+    }
+
+    /// What all changes of messages are answered with.
+    func changed(_ done: Int, _ failed: [QueueOperationFailure]) -> [JSON.Member] {
+        let failed = failed.map { failure -> JSON in
+            .object([.init("id", .string("\(failure.id)")), .init("error", .string(failure.error.text))])
+        }
+        return [
+            .init("done", .count(done)), .init("failed", .array(failed)), .init("delivering", .bool(daemon.delivers)),
+        ]
     }
 
     private func logDone(_ action: QueueAction, _ count: Int, _ name: String) {

@@ -2,7 +2,7 @@
 // login and reason.
 
 import Logging
-import SlimtaMail
+package import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
 import SlimtaRules
@@ -20,6 +20,8 @@ extension Control {
     private static let recent = Duration.seconds(3600)
     /// Envelopes that are read, and changed, at once.
     private static let portion = 256
+    /// Who does what nobody has commanded.
+    private static let ownName = "slimtad"
 
     // MARK: Looking
 
@@ -33,13 +35,7 @@ extension Control {
             }
             return HTTPResponse(.login(facts))
         }
-        var limit = 100
-        if let text = query.first(where: { $0.name == "limit" })?.value {
-            guard let number = Int(text), 1...1000 ~= number else {
-                throw Refusal(400, "limit: \"\(text)\" is not a number from 1 to 1000")
-            }
-            limit = number
-        }
+        let limit = try Walk.limit(query)
         let isOnlyHeld = query.contains { $0.name == "held" && $0.value == "yes" }
         let quotas = quotas.now
         let found = quotas.facts(limit: limit, isOnlyHeld: isOnlyHeld, at: now)
@@ -77,23 +73,39 @@ extension Control {
         logger.notice(
             "command carried out",
             metadata: ["command": "login \(action.rawValue) \(name)", "by": "\(by)", "messages": "\(done)"])
-        return HTTPResponse(
-            .object([
-                .init("login", .string("\(subject)")), .init("done", .count(done)),
-                .init(
-                    "failed",
-                    .array(
-                        failed.map {
-                            .object([.init("id", .string("\($0.id)")), .init("error", .string($0.error.text))])
-                        })),
-                .init("delivering", .bool(daemon.delivers)),
-            ]))
+        return HTTPResponse(.object([.init("login", .string("\(subject)"))] + changed(done, failed)))
     }
 
-    /// Holds what a login that is held has sent shortly before and is not delivered yet.
+    /// Holds what a login that is held has sent shortly before and is not delivered yet. What goes wrong is told in the log.
     package func holdRecent(of login: String) async {
-        guard let (done, _) = try? await holdRecent(of: .login(login), by: "slimtad"), done > 0 else { return }
-        logger.notice("recent mail of a login is held", metadata: ["login": "\(login)", "messages": "\(done)"])
+        let subject = QuotaSubject.login(login)
+        do throws(Refusal) {
+            let (done, failed) = try await holdRecent(of: subject, by: Self.ownName)
+            tellNotHeld(failed.filter { $0.error != .inFlight }, of: subject)
+            guard done > 0 else { return }
+            logger.notice("recent mail of a login is held", metadata: ["login": "\(login)", "messages": "\(done)"])
+        } catch {
+            tellNotHeld(error.text, of: subject)
+        }
+    }
+
+    /// Lets envelopes go that were stored as held while their login was released. What goes wrong is told in the log.
+    package func releaseStored(_ ids: [QueueID]) async {
+        for failure in await queue.release(ids, by: Self.ownName) where failure.error != .notFound {
+            logger.error(
+                "mail of a released login stays held",
+                metadata: ["queue_id": "\(failure.id)", "error": "\(failure.error.text)"])
+        }
+    }
+
+    /// Where nobody waits for the answer.
+    private func tellNotHeld(_ failed: [QueueOperationFailure], of subject: QuotaSubject) {
+        guard let first = failed.first else { return }
+        tellNotHeld("\(failed.count) of it, the first \(first.id): \(first.error.text)", of: subject)
+    }
+
+    private func tellNotHeld(_ reason: String, of subject: QuotaSubject) {
+        logger.error("recent mail of a login is not held", metadata: ["login": "\(subject)", "error": "\(reason)"])
     }
 
     private func holdRecent(
@@ -116,10 +128,14 @@ extension Control {
     /// its login is held.
     private func holdAttempted(_ ids: [QueueID], of subject: QuotaSubject, by name: String) async {
         var (ids, wait, waited) = (ids, Duration.milliseconds(100), Duration.zero)
-        while !ids.isEmpty, waited < .seconds(1800) {
+        while !ids.isEmpty {
             guard (try? await Task.sleep(for: wait)) != nil, quotas.isHeld(subject) else { return }
-            ids = Self.inFlight(await queue.hold(ids, because: Quotas.heldReason, by: name))
+            let failed = await queue.hold(ids, because: Quotas.heldReason, by: name).filter { $0.error != .notFound }
             waited += wait
+            let isLast = waited >= .seconds(1800)
+            tellNotHeld(failed.filter { isLast || $0.error != .inFlight }, of: subject)
+            if isLast { return }
+            ids = Self.inFlight(failed)
             wait = min(wait * 2, .seconds(10))
         }
     }

@@ -4,6 +4,7 @@ import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
 import SlimtaRules
+import StorageKit
 import Testing
 
 @testable import SlimtaControl
@@ -25,6 +26,28 @@ import Testing
             }
             #expect(try await fixture.storage.load(attempted).state.heldReason == Quotas.heldReason)
         }
+    }
+
+    /// Nobody waits for an answer where a login is held by itself: what cannot be held, or released, is told in the log.
+    @Test func whatCannotBeDoneIsLogged() async throws {
+        let database = MemoryDatabase()
+        let fixture = try await ControlFixture(database)
+        let id = try await fixture.accept(login: "ann", edge: "one")[0]
+        await fixture.quotas.hold(.login("ann"), because: "it sends too much", at: .now())
+        database.setAway("node", "no route")
+        await fixture.control.holdRecent(of: "ann")
+        await fixture.control.releaseStored([id])
+        let away = StorageError.away("no route").text
+        #expect(
+            fixture.lines == [
+                "recent mail of a login is not held error=\(away) login=ann",
+                "mail of a released login stays held error=\(away) queue_id=\(id)",
+            ])
+        database.setAway("node", nil)
+        await fixture.control.holdRecent(of: "ann")
+        #expect(fixture.lines.last == "recent mail of a login is held login=ann messages=1")
+        await fixture.control.releaseStored([id])
+        #expect(try await fixture.places() == ["\(id)": "due"] && fixture.lines.count == 3)
     }
 
     /// What was bounced makes room for as much again.

@@ -98,7 +98,7 @@ final class Daemon {
             policies: world.policies, hostname: world.hostname, queue: queue, storage: storage, quotas: quotas.book,
             logger: logger)
         service = Control(storage: storage, queue: queue, quotas: quotas.book, daemon: state, logger: logger)
-        quotas.start(queue, service)
+        quotas.start(service)
         edges = RunningEdges(intake, LocalQueueView(control: service, state: state), on: ground)
         supervision = Supervision(group: ground.group, queue: queue, storage: storage, state: state, logger: logger)
         certificateCheck = .now + world.certificateInterval

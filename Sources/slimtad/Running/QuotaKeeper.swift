@@ -45,7 +45,7 @@ final class QuotaKeeper: Sendable {
     }
 
     /// Before the first message: who does what with mail that is held.
-    func start(_ queue: Queue, _ service: Control) {
+    func start(_ service: Control) {
         book.setKeeper(
             QuotaBook.Keeper(
                 write: { completion in
@@ -63,7 +63,7 @@ final class QuotaKeeper: Sendable {
                         Task { await service.holdRecent(of: login) }
                     }
                 },
-                release: { ids in Task { _ = await queue.release(ids, by: "slimtad") } }))
+                release: { ids in Task { await service.releaseStored(ids) } }))
     }
 
     /// Writes what has changed, every few seconds until it is cancelled, and then once more.
