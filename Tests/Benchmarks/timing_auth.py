@@ -17,6 +17,7 @@ import argparse
 import base64
 import concurrent.futures
 import hashlib
+import hmac
 import itertools
 import json
 import math
@@ -307,6 +308,15 @@ def with_tokens(place, samples):
     return found
 
 
+def scram_keys(mechanism):
+    """What `doveadm pw` makes of a password: of a clear one Dovecot would make other keys each time, which takes long."""
+    name = mechanism.removeprefix("SCRAM-").replace("-", "").lower()
+    salt = b"0123456789abcdef"
+    salted = hashlib.pbkdf2_hmac(name, b"correct horse", salt, 4096)
+    client, server = (hmac.digest(salted, key, name) for key in (b"Client Key", b"Server Key"))
+    return f"{{{mechanism}}}4096," + ",".join(map(encoded, (salt, hashlib.new(name, client).digest(), server)))
+
+
 def with_dovecot(place, samples):
     """Users whom Dovecot knows."""
     from harness.dovecot import Dovecot
@@ -316,8 +326,11 @@ def with_dovecot(place, samples):
     found.mechanisms |= {name: SCRAM[name] for name in chosen}
     found.mechanisms |= {"PLAIN": plain, "LOGIN": login, "CRAM-MD5": cram_md5, "HTTP Basic": basic,
                          "EXTERNAL": external(found.certified())}
+    logins = dict.fromkeys([*found.users, SOMEBODY], "{PLAIN}correct horse")
+    for mechanism in chosen:
+        logins |= dict.fromkeys(found.names[mechanism], scram_keys(mechanism))
     dovecot = Dovecot(
-        place, logins={name: "{PLAIN}correct horse" for name in [*found.users, SOMEBODY]},
+        place, logins=logins,
         mechanisms="plain login cram-md5 external " + " ".join(chosen).lower(), delay=2).start()
     found.daemon.change(log={"level": "info"})
     found.configure(backends=["dovecot"], dovecot={"socket": f"unix:{dovecot.auth_socket}"})
@@ -346,8 +359,16 @@ BACK_ENDS = {"file": with_file, "tokens": with_tokens, "dovecot": with_dovecot, 
 
 
 def measure(daemon, exchange, names, samples, at_once):
-    """The times of each step: {step: {whether there is such a user: [seconds]}}."""
-    times = {}
+    """The times of each step: {step: {whether there is such a user: [seconds]}}; and, in the same form, how often which
+    answers came that no wrong password gets."""
+    times, others = {}, {}
+
+    def attempt(one):
+        try:
+            return one[0], exchange(daemon.address, one[1], f"wrong {random.random()}"), None
+        except AssertionError as error:
+            return one[0], {}, str(error).strip()
+
     tries = []
     for number in range(samples):
         known = names[number % len(names)]
@@ -355,17 +376,20 @@ def measure(daemon, exchange, names, samples, at_once):
         random.shuffle(pair)
         tries += pair
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        found = pool.map(
-            lambda one: (one[0], exchange(daemon.address, one[1], f"wrong {random.random()}")), tries)
-        for exists, steps in found:
+        for exists, steps, other in pool.map(attempt, tries):
+            if other:
+                others.setdefault(other, {True: 0, False: 0})[exists] += 1
             for step, seconds in steps.items():
                 times.setdefault(step, {True: [], False: []})[exists].append(seconds)
-    return times
+    return times, others
 
 
-def tell(back_end, mechanism, times):
+def tell(back_end, mechanism, times, others):
     """Prints what was found; the steps at which it shows."""
     shown = []
+    for answer, found in others.items():
+        print(f"{back_end:8} {mechanism:18} ANOTHER ANSWER: there {found[True]} times, not there {found[False]}: {answer}")
+        shown.append(f"{back_end} {mechanism} answer")
     for step, found in times.items():
         probability = mann_whitney(found[True], found[False])
         there, not_there = (statistics.median(found[exists]) * 1000 for exists in (True, False))
@@ -386,8 +410,8 @@ def run(back_end, only, samples):
         shown = []
         for mechanism, exchange in found.mechanisms.items():
             if only in (None, mechanism.split()[0]):
-                times = measure(found.daemon, exchange, found.names[mechanism], samples, found.at_once)
-                shown += tell(back_end, mechanism, times)
+                results = measure(found.daemon, exchange, found.names[mechanism], samples, found.at_once)
+                shown += tell(back_end, mechanism, *results)
         found.daemon.finish()
         return shown
     finally:
