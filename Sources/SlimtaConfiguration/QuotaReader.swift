@@ -10,6 +10,9 @@ enum QuotaReader {
     static func read(_ table: Section) -> QuotaRules? {
         var rules = QuotaRules()
         rules.action = table["action"]?.choice() ?? rules.action
+        rules.notify = table["notify"]?.text("an address such as \"postmaster@example.com\"") {
+            Mailbox(parsing: $0, allowsUTF8: true)
+        }
         rules.heldMessages = table["held_messages"]?.integer(1...1_000_000) ?? rules.heldMessages
         rules.heldSize = table["held_size"]?.size(1...1 << 40) ?? rules.heldSize
         rules.learning = table["learning"]?.duration(.seconds(0) ... .days(365)) ?? rules.learning
@@ -96,6 +99,15 @@ extension Configuration {
         if quota.action == .refuse, isSet {
             let text = "held_messages and held_size do nothing with action = \"refuse\": nothing is held"
             warnings.append(Warning(keyPath: "quota.action", text: text))
+        }
+        if quota.notify != nil {
+            let limits = [quota.limits] + quota.exceptions.filter { !$0.logins.isEmpty }.map(\.limits)
+            let text: String? =
+                limits.allSatisfy { $0.breaker.isEmpty && $0.refusedShare == nil }
+                ? "nobody is told of anything: [quota.breaker] has no limits, so it holds nobody"
+                : edges.contains(where: \.hasLogins)
+                    ? nil : "nobody is told of anything: no edge has AUTH or users of this machine, so no login is held"
+            if let text { warnings.append(Warning(keyPath: "quota.notify", text: text)) }
         }
         return warnings
     }

@@ -4,6 +4,8 @@ import Logging
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
+import SlimtaRules
+import Synchronization
 
 extension Control {
     /// Changes that are being made durable at once.
@@ -36,14 +38,27 @@ extension Control {
         var seen: Set<QueueID> = []
         var chosen = ids.filter { seen.insert($0).inserted }
         var next: QueueID?
+        var isOfHeldLogin = await leavesHold(action, chosen)
         if ids.isEmpty {
-            (_, next) = try await self.walk(walk) { queued, _, _ in chosen.append(queued.envelope.id) }
+            (_, next) = try await self.walk(walk) { queued, _, _ in
+                chosen.append(queued.envelope.id)
+                isOfHeldLogin = isOfHeldLogin || action.endsHold && queued.state.heldReason == Quotas.heldReason
+            }
         }
         let failed = await perform(action, chosen, by: by)
+        if isOfHeldLogin { owesCount.store(true, ordering: .releasing) }
+        // There is room for as much again of who is held: counted once, behind the last page.
+        if next == nil, owesCount.exchange(false, ordering: .acquiringAndReleasing) { await countHeld() }
         if chosen.count != 1 { logDone(action, chosen.count - failed.count, by) }
         // What left while we looked for it needs nothing more.
         let told = ids.isEmpty ? failed.filter { $0.error != .notFound } : failed
         return answer(chosen.count - failed.count, told, next: next)
+    }
+
+    /// Whether what is held with its login is among these, and is not behind the action.
+    private func leavesHold(_ action: QueueAction, _ ids: [QueueID]) async -> Bool {
+        guard action.endsHold, !ids.isEmpty, quotas.hasHolds else { return false }
+        return await storage.states(ids).contains { (try? $0.get())?.heldReason == Quotas.heldReason }
     }
 
     private func answer(_ done: Int, _ failed: [QueueOperationFailure], next: QueueID?) -> HTTPResponse {
@@ -106,6 +121,16 @@ extension Control {
             }
             for await failure in tasks { if let failure { failed.append(failure) } }
             return failed
+        }
+    }
+}
+
+extension QueueAction {
+    /// Whether what was held is not behind it.
+    fileprivate var endsHold: Bool {
+        switch self {
+        case .release, .remove, .bounce: true
+        case .flush, .hold: false
         }
     }
 }

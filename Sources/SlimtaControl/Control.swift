@@ -35,6 +35,10 @@ package final class Control: ControlService {
     let daemon: any ControlledDaemon
     let logger: Logger
     let isAuditing = Atomic(false)
+    /// Whose recent mail is being held.
+    let sweeping = Mutex(Sweeping())
+    /// Some of what was held has left the queue, and was not counted anew yet.
+    let owesCount = Atomic(false)
 
     /// Answers for the daemon that these are the parts of. Who asks for changes is written to `logger`.
     package init(

@@ -1,11 +1,14 @@
 """[quota]: limits and the breaker over all edges, what operators see and do, restarts, and that no message is lost by it."""
 
+import email
+import email.policy
 import json
 import os
 import pathlib
 import pwd
 import smtplib
 import subprocess
+import threading
 
 from harness.control import command, curl, on_terminal
 from harness.http import HTTP, basic, edge, envelope, request
@@ -229,3 +232,119 @@ def test_the_socket_and_mistakes(make_slimtad):
     daemon.expect_error("quotas begin anew")
     daemon.start_again()
     assert daemon.events(error="the file is damaged") and curl(daemon, "/logins")[1]["known"] == 0
+
+
+def test_a_notice_for_the_operator(place, make_slimtad):
+    """One message a hold to the address of the file, which is not counted, not held, and about which nothing is told."""
+    mx = PythonMX(place).start()
+    rules = quota(breaker={"messages": {"per_hour": 3}}, hard={"messages": {"per_hour": 100}})
+    daemon = make_slimtad(
+        relay=through(mx), quota=rules | {"notify": "postmaster@ops.test"}, queue={"deliver": False}).start()
+    send_to_new(daemon, 6)
+    daemon.wait_for_log("notice of a held login queued")
+    daemon.wait_until(lambda: held(daemon) == 6, what="all of it held")
+    daemon.change(queue={"deliver": True})
+    command(daemon, "reload")
+    (notice,) = mx.wait_for(1)
+    assert notice.sender in ("", "<>", None) and notice.recipients == ["postmaster@ops.test"]
+    found = email.message_from_bytes(notice.content, policy=email.policy.default)
+    assert found["Auto-Submitted"] == "auto-generated" and found["Subject"] == f"Login {LOGIN} is held"
+    assert found["From"].addresses[0].addr_spec == f"MAILER-DAEMON@{HOSTNAME}" and found["To"] == "postmaster@ops.test"
+    text = found.get_content()
+    for line in ["4 messages in an hour, allowed are 3", "within an hour:  ", f"slimtad login show {LOGIN}",
+                 f"slimtad login release {LOGIN}", f"slimtad login bounce {LOGIN}", "one.test ("]:
+        assert line in text, line
+    # More of the same, a reload and a restart tell nothing more; nor does a crash.
+    send_to_new(daemon, 3, start=10)
+    command(daemon, "reload")
+    daemon.wait_until(lambda: held(daemon) == 9, what="the rest held")
+    assert login(daemon)["hour"]["messages"] == 9
+    daemon.kill()
+    daemon.start_again()
+    assert daemon.term() == 0
+    daemon.start_again()
+    assert len(mx.messages) == 1 and daemon.log.count("notice of a held login queued") == 1
+    # What they type next.
+    assert command(daemon, "login", "bounce", LOGIN, "--yes") == f"9 messages of {LOGIN} bounced\n"
+    assert command(daemon, "login", "release", LOGIN) == f"{LOGIN} is released, and 0 messages\n"
+    assert json.loads(command(daemon, "audit", "--json"))["clean"]
+
+
+def test_a_notice_that_is_refused(place, make_slimtad):
+    """The operator's own mailbox is full: no loop, and the hold stays."""
+    mx = PythonMX(place).start()
+    mx.answers["RCPT"] = ["552 5.2.2 Full"]
+    daemon = make_slimtad(relay=through(mx), quota=quota(
+        breaker={"messages": {"per_hour": 1}}) | {"notify": "postmaster@ops.test"}, queue={"deliver": False}).start()
+    send_to_new(daemon, 2)
+    daemon.wait_until(lambda: held(daemon) == 2, what="both held")
+    daemon.wait_for_log("notice of a held login queued")
+    daemon.change(queue={"deliver": True})
+    command(daemon, "reload")
+    daemon.wait_for_log("notice could not be delivered")
+    daemon.wait_until(lambda: command(daemon, "queue", "count") == "2\n", what="nothing but what is held")
+    assert login(daemon)["held"] and not mx.messages
+    daemon.change(quota={"notify": None})
+    command(daemon, "reload")
+    command(daemon, "login", "release", LOGIN)
+    mx.wait_for(2)
+    daemon.kill()
+
+
+def test_a_crash_before_recent_mail_is_held(place, make_slimtad):
+    """What is being attempted when its login is held, and the daemon is killed: it is held before it is attempted again."""
+    mx = PythonMX(place).start()
+    reached, go_on = threading.Event(), threading.Event()
+
+    def wait(*_):
+        reached.set()
+        go_on.wait(30)
+        return "451 4.3.0 Later"
+
+    mx.answers["RCPT"] = [wait]
+    daemon = make_slimtad(relay=through(mx), quota=quota(breaker={"messages": {"per_hour": 1}})).start()
+    send_to_new(daemon, 1)
+    assert reached.wait(30)
+    send_to_new(daemon, 1, start=1)
+    daemon.wait_for_log("login is held")
+    assert held(daemon) == 1
+    daemon.kill()
+    go_on.set()
+    daemon.start_again()
+    daemon.wait_until(lambda: held(daemon) == 2, what="both held")
+    assert not mx.messages and login(daemon)["held_messages"] == 1
+    # What an operator lets go by itself stays so, though its login is held.
+    recent = daemon.events(login=LOGIN, protocol="ESMTPSA")[0]["queue_id"]
+    command(daemon, "queue", "release", recent)
+    mx.wait_for(1)
+    assert held(daemon) == 1
+
+
+def test_what_is_removed_makes_room(make_slimtad):
+    """While it runs, by id and by filter; while it does not; and what a crash has made forgotten."""
+    daemon = make_slimtad(queue={"deliver": False}, quota=quota() | {"held_messages": 4}).start()
+    command(daemon, "login", "hold", LOGIN)
+    send_to_new(daemon, 4)
+    with daemon.connect() as client:
+        assert client.mail("a@origin.test")[0] == 452
+    first = daemon.events(login=LOGIN, held="breaker")[0]["queue_id"]
+    command(daemon, "queue", "remove", first, "--yes")
+    assert login(daemon)["held_messages"] == 3
+    # To two domains: two messages in the queue, which are one that was sent.
+    with daemon.connect() as client:
+        send(client, b"Subject: x\r\n\r\nx\r\n", ["a@one.test", "b@two.test"])
+        assert client.mail("a@origin.test")[0] == 452
+    command(daemon, "queue", "remove", "--domain", "two.test", "--yes")
+    assert held(daemon) == 4 and login(daemon)["held_messages"] == 4
+    command(daemon, "queue", "remove", "--login", LOGIN, "--reason", "breaker", "--yes")
+    assert login(daemon)["held_messages"] == login(daemon)["held_octets"] == 0
+    send_to_new(daemon, 4, start=10)
+    daemon.kill()
+    daemon.start_again()
+    # Whatever was counted last before the crash.
+    daemon.wait_until(lambda: login(daemon)["held_messages"] == 4, what="what is held is counted")
+    assert daemon.term() == 0
+    assert run_slimtad("queue", "remove", "--config", daemon.configuration, "--all", "--yes").returncode == 0
+    daemon.start_again()
+    daemon.wait_until(lambda: login(daemon)["held_messages"] == 0, what="what was removed is counted")
+    send_to_new(daemon, 4, start=20)

@@ -41,6 +41,7 @@ import Testing
                 """
                 [quota]
                 action = "refuse"
+                notify = "postmaster@example.com"
                 held_messages = 10
                 held_size = "1MiB"
                 learning = "0s"
@@ -65,6 +66,7 @@ import Testing
                 """
             ).quota)
         #expect(quota.action == .refuse && quota.heldMessages == 10 && quota.heldSize == 1 << 20)
+        #expect(quota.notify?.text == "postmaster@example.com")
         #expect(quota.learning == .zero && quota.learningRecipients == 0)
         #expect(
             Set(quota.limits.soft) == [
@@ -90,6 +92,7 @@ import Testing
                 "allowed in quota.hard.messages are per_day, per_hour") == true)
         #expect(
             mistakes("[quota.hard]\nmesages = 1").count == 1 && mistakes("[quota.hard]\nrefused_share = 1").count == 1)
+        #expect(mistakes("[quota]\nnotify = \"postmaster\"").first?.contains("allowed is an address such as") == true)
         #expect(mistakes("[[quota.except]]\nhard = {}").first?.contains("required is logins or networks") == true)
         #expect(mistakes("[[quota.except]]\nnetworks = \"192.0.2.1/24\"").count == 1)
         #expect(mistakes("[quota]\nlearning = \"soon\"").count == 1 && mistakes("[quota]\nhard = 3").count == 1)
@@ -112,5 +115,12 @@ import Testing
         let open = edge.replacing("auth = \"required\"\nplaintext_auth = true", with: "auth = \"none\"")
         let configuration = try Configuration.parse(open + "[[quota.except]]\nlogins = \"a\"", file: "slimta.conf")
         #expect(configuration.warnings.map(\.keyPath) == ["quota.except[0]"])
+        let notify = "[quota]\nnotify = \"a@example.com\"\n"
+        let unheard = try Configuration.parse(open + notify, file: "slimta.conf")
+        #expect(unheard.warnings.map(\.keyPath) == ["quota.notify"])
+        let none = "[quota.breaker]\nnew_recipients = \"none\"\nrefused_share = \"none\"\n"
+        #expect(try warned(notify + none).first?.hasPrefix("quota.notify: nobody is told") == true)
+        let one = "[[quota.except]]\nlogins = \"a\"\nbreaker = { refused_share = 30 }"
+        #expect(try warned(notify + none + one).isEmpty && warned(notify).isEmpty)
     }
 }

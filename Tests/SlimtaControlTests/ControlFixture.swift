@@ -109,11 +109,15 @@ final class ControlFixture: Sendable {
     let control: Control
     private let log = NotingLog.Lines()
 
-    convenience init(_ database: MemoryDatabase = MemoryDatabase()) async throws {
-        try await self.init(MemoryStorage(database))
+    convenience init(
+        _ database: MemoryDatabase = MemoryDatabase(), _ quotas: Quotas = Quotas(rules: nil, key: SIMD2(1, 2))
+    ) async throws {
+        try await self.init(MemoryStorage(database), quotas)
     }
 
-    init(_ storage: any QueueBackend) async throws {
+    init(
+        _ storage: any QueueBackend, _ quotas: Quotas = Quotas(rules: nil, key: SIMD2(1, 2))
+    ) async throws {
         self.storage = storage
         let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         queue = Queue(
@@ -122,9 +126,9 @@ final class ControlFixture: Sendable {
                 schedule: RetrySchedule(intervals: [.seconds(3600)], expire: .seconds(86400), warn: nil),
                 limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
             logger: silent)
-        quotas = QuotaBook(Quotas(rules: nil, key: SIMD2(1, 2)))
+        self.quotas = QuotaBook(quotas)
         control = Control(
-            storage: storage, queue: queue, quotas: quotas, daemon: daemon,
+            storage: storage, queue: queue, quotas: self.quotas, daemon: daemon,
             logger: Logger(label: "test") { [log] _ in NotingLog(lines: log) })
         try await storage.start { [queue] in queue.receive($0) }
     }
@@ -133,9 +137,10 @@ final class ControlFixture: Sendable {
 
     /// Stores envelopes of one message; their ids in the queue's order.
     @discardableResult
-    func accept(_ count: Int = 1, to recipient: String = "x@x.test", login: String? = nil, edge: String = "")
-        async throws -> [QueueID]
-    {
+    func accept(
+        _ count: Int = 1, to recipient: String = "x@x.test", login: String? = nil, edge: String = "",
+        heldReason: String? = nil
+    ) async throws -> [QueueID] {
         let now = Timestamp.now()
         let envelopes = (0..<count).map { _ in
             Envelope(
@@ -145,7 +150,9 @@ final class ControlFixture: Sendable {
                 prependedFields: ByteBuffer(string: "Received: here\r\n"))
         }
         let result: Result<Void, StorageError> = await withCheckedContinuation { continuation in
-            queue.accept(envelopes, Message(head: ByteBuffer(string: "Subject: x\r\n\r\nbody\r\n"))) {
+            queue.accept(
+                envelopes, Message(head: ByteBuffer(string: "Subject: x\r\n\r\nbody\r\n")), heldReason: heldReason
+            ) {
                 continuation.resume(returning: $0)
             }
         }

@@ -264,7 +264,7 @@ import Testing
         #expect(quotas.ended(.local, refused: 9, others: 0, at: at(1)).isEmpty)
     }
 
-    @Test func heldLimit() {
+    @Test func heldLimit() throws {
         var rules = rules(QuotaLimits(hard: [.init(.messages, .hour, 1)]))
         (rules.heldMessages, rules.heldSize) = (3, 10_000)
         var quotas = quotas(rules)
@@ -274,7 +274,7 @@ import Testing
         #expect(send(&quotas, to: recipients(0..<1), at: 4).refusal?.code == 452)
         #expect(quotas.refusal(of: alice, recipients: 0, at: at(4))?.code == 452)
         // What was cleaned out makes room, and what was held is in nobody's way behind a release.
-        quotas.emptied(alice, at: at(5))
+        try quotas.counted(messages: 0, octets: 0, of: alice, before: #require(quotas.holds[alice]))
         for second in 5..<8 { #expect(send(&quotas, to: recipients(0..<1), at: Int64(second)).isHeld) }
         #expect(send(&quotas, to: recipients(0..<1), at: 8).refusal?.code == 452)
         #expect(quotas.release(alice, at: at(9)) && quotas.refusal(of: alice, recipients: 1, at: at(9)) == nil)
@@ -310,6 +310,47 @@ import Testing
         #expect(quotas.settle(first, as: .held) == .init())
         #expect(quotas.release(alice, at: at(3)) == true)
         #expect(quotas.settle(second, as: .held).isReleased && quotas.isIdle)
+    }
+
+    /// Who holds a login, and what is then to be done; durable like the hold, and done for that hold alone.
+    @Test func dutiesOfAHold() throws {
+        var rules = rules(QuotaLimits(breaker: [.init(.messages, .hour, 1)]))
+        var quotas = quotas(rules)
+        for second in 0..<2 { _ = send(&quotas, to: recipients(0..<1), at: Int64(second)) }
+        #expect(quotas.holds[alice]?.duties == .recent)
+        rules.notify = Mailbox(parsing: "postmaster@example.com")
+        quotas.rules = rules
+        quotas.hold(.login("bob"), because: "root", at: at(3))
+        #expect(quotas.holds[.login("bob")]?.duties == .recent)
+        #expect(quotas.release(alice, at: at(4)) && quotas.holds[alice] == nil)
+        for second in 0..<2 { _ = send(&quotas, to: recipients(0..<1), at: 100_000 + Int64(second)) }
+        let hold = try #require(quotas.holds[alice])
+        #expect(hold.duties == [.recent, .notice] && hold.messages == 1)
+        var read = try #require(Quotas(octets: quotas.octets))
+        #expect(read.holds == quotas.holds)
+        read.fulfilled(.notice, of: alice, heldSince: at(0))
+        #expect(read.holds[alice]?.duties == hold.duties && !read.isChanged)
+        read.fulfilled(.notice, of: alice, heldSince: hold.since)
+        #expect(read.holds[alice]?.duties == .recent && read.isChanged)
+        // Each hold has a name of its own.
+        let names = quotas.holds.map { quotas.name(of: $1, $0) }
+        #expect(Set(names).count == 2 && quotas.name(of: hold, alice) == read.name(of: hold, alice))
+        // What came while it was counted is added to what was found.
+        _ = send(&quotas, to: recipients(0..<1), at: 100_003)
+        quotas.counted(messages: 0, octets: 0, of: alice, before: hold)
+        #expect(quotas.holds[alice]?.messages == 1 && quotas.holds[alice]?.octets == 1000)
+        quotas.counted(messages: 9, octets: 9, of: alice, before: QuotaHold(since: at(0), reason: ""))
+        #expect(quotas.holds[alice]?.messages == 1)
+    }
+
+    /// What was on its way when its login was held by another message is recent mail.
+    @Test func whatIsStoredWhileItsLoginIsHeldIsLookedFor() throws {
+        var quotas = quotas(rules(QuotaLimits(hard: [.init(.messages, .hour, 9)])))
+        let charge = try take(&quotas, at: 0)
+        quotas.hold(alice, because: "root", at: at(1))
+        quotas.fulfilled(.recent, of: alice, heldSince: at(1))
+        _ = quotas.settle(charge, as: .stored)
+        #expect(quotas.holds[alice]?.duties == .recent)
     }
 
     // MARK: Bounds and the file

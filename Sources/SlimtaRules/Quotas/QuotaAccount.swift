@@ -38,16 +38,34 @@ struct LastOutcomes: Hashable, Sendable {
     func isOver(_ share: Int) -> Bool { refused >= share && refused * 100 >= share * count }
 }
 
+/// What is still to be done for a login that is held. It is kept with the hold, so that a crash forgets none of it.
+package struct HoldDuties: OptionSet, Hashable, Sendable {
+    /// As it is in the file.
+    package let rawValue: UInt8
+
+    /// From the file.
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// What it has sent shortly before, and is not delivered, is to be held.
+    package static let recent = HoldDuties(rawValue: 1)
+    /// The operator is to be told by mail.
+    package static let notice = HoldDuties(rawValue: 2)
+    /// There are no others.
+    static let all: HoldDuties = [.recent, .notice]
+}
+
 /// Whether a login is held.
 package struct QuotaHold: Hashable, Sendable {
     /// Since when.
     package var since: Timestamp
     /// What was too much, or the operator who wants it so.
     package var reason: String
-    /// Messages that were accepted and held since then.
+    /// Messages that were accepted and held since then, and are held yet.
     package var messages = 0
     /// Their octets.
     package var octets = 0
+    /// What is still to be done.
+    package var duties: HoldDuties = []
 
     /// A message more.
     mutating func add(_ size: Int) {

@@ -171,8 +171,21 @@ package final class QuotaBook: Sendable {
         await write()
     }
 
-    /// What was held of it has left the queue.
-    package func emptied(_ subject: QuotaSubject, at now: Timestamp) { change { $0.emptied(subject, at: now) } }
+    /// Those that are held.
+    package var holds: [QuotaSubject: QuotaHold] { state.withLock { $0.quotas.holds } }
+
+    /// Whether any is.
+    package var hasHolds: Bool { state.withLock { $0.quotas.held > 0 } }
+
+    /// That is done for a login that is held since then.
+    package func fulfilled(_ duties: HoldDuties, of subject: QuotaSubject, heldSince since: Timestamp) {
+        change { $0.fulfilled(duties, of: subject, heldSince: since) }
+    }
+
+    /// So much of it is held: see ``Quotas/counted(messages:octets:of:before:)``.
+    package func counted(messages: Int, octets: Int, of subject: QuotaSubject, before: QuotaHold) {
+        change { $0.counted(messages: messages, octets: octets, of: subject, before: before) }
+    }
 
     /// Ends its hold; durable when this returns. False: it is not held.
     package func release(_ subject: QuotaSubject, at now: Timestamp) async -> Bool {

@@ -188,6 +188,8 @@ package struct QuotaRules: Hashable, Sendable {
     package var exceptions: [Exception] = []
     /// What the breaker does.
     package var action = Action.hold
+    /// Who is told by mail when the breaker holds a login; nil: nobody.
+    package var notify: Mailbox?
     /// Messages that are held of one login; one more gets 452 4.3.1.
     package var heldMessages = 1000
     /// Octets that are held of one login.

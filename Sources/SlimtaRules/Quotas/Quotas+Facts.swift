@@ -36,6 +36,19 @@ extension Quotas {
         accounts[subject].map { facts(subject, $0, at: time) }
     }
 
+    /// Those that are held. Looks at all, if there is one.
+    package var holds: [QuotaSubject: QuotaHold] { held == 0 ? [:] : accounts.compactMapValues(\.hold) }
+
+    /// A name for a hold that no other has, nor did, as 256 bits.
+    package func name(of hold: QuotaHold, _ subject: QuotaSubject) -> SIMD4<UInt64> {
+        var name = SIMD4<UInt64>()
+        for part in 0..<4 {
+            var text = "\(part) \(subject.isLogin) \(hold.since.milliseconds) \(subject)"
+            name[part] = text.withUTF8 { digest(UnsafeRawBufferPointer($0)) }
+        }
+        return name
+    }
+
     /// At most `limit`: who is held, then who is over soft limits, then who has most recipients within a day.
     package func facts(limit: Int, isOnlyHeld: Bool, at time: Timestamp) -> [QuotaFacts] {
         let now = time.short

@@ -11,7 +11,8 @@ extension Quotas {
     ///     file     magic (16), key (8, 8), number of senders (4), senders, digest of all before under an empty key (8)
     ///     sender   kind (1), name, since, last, recipients ever, forgiven until (4 each), soft limits told of (1),
     ///              last outcomes (8, 8, 1), words of the hour, of the day (each: number (4), words (4 each)),
-    ///              recipients (number (4), entries (8 each)), held (1); if so: since in ms (8), messages (4), octets (8), reason
+    ///              recipients (number (4), entries (8 each)), held (1): 0 no, else 1 + 2 * duties;
+    ///              if so: since in ms (8), messages (4), octets (8), reason
     ///     text     number of octets (2), octets
     package var octets: [UInt8] {
         var output = QuotaWriter()
@@ -83,7 +84,7 @@ private struct QuotaWriter {
         put(account.hour.words)
         put(account.day.words)
         put(account.known.entries)
-        put(UInt8(account.hold == nil ? 0 : 1))
+        put(account.hold.map { 1 | $0.duties.rawValue << 1 } ?? 0)
         if let hold = account.hold {
             put(hold.since.milliseconds)
             put(UInt32(clamping: hold.messages))
@@ -154,12 +155,13 @@ private struct QuotaReader {
         return LastOutcomes(bits: UInt128(high) << 64 | UInt128(low), count: Int(count))
     }
 
-    private mutating func hold() -> QuotaHold? {
+    private mutating func hold(_ duties: HoldDuties) -> QuotaHold? {
         guard let since = number(Int64.self), let messages = number(UInt32.self), let size = number(UInt64.self),
             size < 1 << 50, let reason = text()
         else { return nil }
         return QuotaHold(
-            since: Timestamp(milliseconds: since), reason: reason, messages: Int(messages), octets: Int(size))
+            since: Timestamp(milliseconds: since), reason: reason, messages: Int(messages), octets: Int(size),
+            duties: duties)
     }
 
     mutating func account() -> (QuotaSubject, QuotaAccount)? {
@@ -172,10 +174,11 @@ private struct QuotaReader {
         (account.last, account.recipients, account.forgivenUntil, account.told) = (last, recipients, forgiven, told)
         (account.outcomes, account.hour, account.day) = (outcomes, hour, day)
         // Searched by halves.
-        guard zip(known, known.dropFirst()).allSatisfy({ $0 >> 16 < $1 >> 16 }), isHeld <= 1 else { return nil }
+        guard zip(known, known.dropFirst()).allSatisfy({ $0 >> 16 < $1 >> 16 }) else { return nil }
         account.known.entries = known
-        if isHeld == 1 {
-            guard let hold = hold() else { return nil }
+        if isHeld != 0 {
+            let duties = HoldDuties(rawValue: isHeld >> 1)
+            guard isHeld & 1 == 1, duties.isSubset(of: .all), let hold = hold(duties) else { return nil }
             account.hold = hold
         }
         return (subject, account)

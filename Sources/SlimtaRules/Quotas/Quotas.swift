@@ -38,7 +38,8 @@ package struct Quotas: Sendable {
         let amounts: QuotaAmounts
         let digests: [UInt64]
         let size: Int
-        let time: UInt32
+        let received: Timestamp
+        var time: UInt32 { received.short }
         /// Its login was held, and this counts as held.
         var isHeld = false
         /// Its login is to be held for this, once it is stored.
@@ -175,7 +176,7 @@ package struct Quotas: Sendable {
         _ subject: QuotaSubject, to recipients: [Mailbox], size: Int, at time: Timestamp
     ) -> Decision {
         let now = time.short
-        if let hold = accounts[subject]?.hold { return takeHeld(subject, hold, recipients, size, now) }
+        if let hold = accounts[subject]?.hold { return takeHeld(subject, hold, recipients, size, time) }
         guard let rules else { return Decision() }
         let limits = rules.limits(of: subject)
         guard !limits.isEmpty else { return Decision() }
@@ -187,12 +188,12 @@ package struct Quotas: Sendable {
         if let excess = excess(subject, account, rules, limits, amounts, now) {
             return Decision(refusal: Self.refusal(excess))
         }
-        var charge = Charge(subject: subject, amounts: amounts, digests: digests, size: size, time: now)
+        var charge = Charge(subject: subject, amounts: amounts, digests: digests, size: size, received: time)
         if account.forgivenUntil <= now, let excess = account.excess(limits.breaker, adding: amounts, at: now) {
             let reason = "\(excess)"
             // What is refused in any case is never stored.
             if let refusal = refusal(QuotaHold(since: time, reason: reason), adding: size) {
-                hold(subject, because: reason, at: time)
+                hold(subject, because: reason, at: time, isBreaker: true)
                 return Decision(refusal: refusal, isNews: true, events: [.held(subject.description, excess)])
             }
             charge.excess = excess
@@ -207,8 +208,9 @@ package struct Quotas: Sendable {
 
     /// It counts, but nobody becomes known by what a hijacker sends.
     private mutating func takeHeld(
-        _ subject: QuotaSubject, _ hold: QuotaHold, _ recipients: [Mailbox], _ size: Int, _ now: UInt32
+        _ subject: QuotaSubject, _ hold: QuotaHold, _ recipients: [Mailbox], _ size: Int, _ time: Timestamp
     ) -> Decision {
+        let now = time.short
         if let refusal = refusal(hold, adding: size) { return Decision(refusal: refusal) }
         let amounts = QuotaAmounts(messages: 1, recipients: recipients.count)
         change(subject, at: now) { account in
@@ -217,7 +219,7 @@ package struct Quotas: Sendable {
         }
         return Decision(
             charge: Charge(
-                subject: subject, amounts: amounts, digests: [], size: size, time: now, isHeld: true))
+                subject: subject, amounts: amounts, digests: [], size: size, received: time, isHeld: true))
     }
 
     /// Whether a message that is stored now is to be held: its login may have been held, or released, since it was taken.
@@ -231,7 +233,7 @@ package struct Quotas: Sendable {
         guard let before = accounts[charge.subject] else { return Settlement() }
         var settlement = Settlement()
         if fate != .notStored, let excess = charge.excess, before.hold == nil, before.forgivenUntil <= charge.time {
-            hold(charge.subject, because: "\(excess)", at: Timestamp(short: charge.time))
+            hold(charge.subject, because: "\(excess)", at: charge.received, isBreaker: true)
             settlement.news = .held(charge.subject.description, excess)
         }
         let day = UInt16(charge.time / 86400)
@@ -241,6 +243,8 @@ package struct Quotas: Sendable {
             switch (fate, charge.isHeld) {
             case (.held, false): account.hold?.add(charge.size)
             case (.notStored, true): account.hold?.subtract(charge.size)
+            // It was on its way while its login was held: who looked for recent mail may not have seen it.
+            case (.stored, false): account.hold?.duties.insert(.recent)
             default: break
             }
             guard fate != .notStored else { return }
@@ -275,7 +279,7 @@ package struct Quotas: Sendable {
         }
         var events = over.map { Event.exceeded(subject, $0) }
         if let excess {
-            hold(subject, because: "\(excess)", at: time)
+            hold(subject, because: "\(excess)", at: time, isBreaker: true)
             events.append(.held(subject.description, excess))
         }
         return events
@@ -284,20 +288,40 @@ package struct Quotas: Sendable {
     // MARK: Holding
 
     /// Holds a login, whether anything is known of it or not. One that is held stays so, for its reason.
-    package mutating func hold(_ subject: QuotaSubject, because reason: String, at time: Timestamp) {
+    ///
+    /// - Parameter isBreaker: nobody has asked for it, so somebody is to be told.
+    package mutating func hold(
+        _ subject: QuotaSubject, because reason: String, at time: Timestamp, isBreaker: Bool = false
+    ) {
         guard accounts[subject]?.hold == nil else { return }
         makeRoom(for: subject, at: time.short)
         held += 1
-        change(subject, at: time.short) { $0.hold = QuotaHold(since: time, reason: reason) }
+        let duties: HoldDuties = isBreaker && rules?.notify != nil ? [.recent, .notice] : .recent
+        change(subject, at: time.short) { $0.hold = QuotaHold(since: time, reason: reason, duties: duties) }
     }
 
-    /// What was held of a login has left the queue: there is room for as much again.
-    package mutating func emptied(_ subject: QuotaSubject, at time: Timestamp) {
-        guard accounts[subject]?.hold != nil else { return }
-        change(subject, at: time.short) { account in
-            account.hold?.messages = 0
-            account.hold?.octets = 0
+    /// That is done for a login, as long as it is the same hold.
+    package mutating func fulfilled(_ duties: HoldDuties, of subject: QuotaSubject, heldSince since: Timestamp) {
+        guard let hold = accounts[subject]?.hold, hold.since == since, !hold.duties.isDisjoint(with: duties) else {
+            return
         }
+        isChanged = true
+        accounts[subject]?.hold?.duties.subtract(duties)
+    }
+
+    /// So much of it was found in the queue, when somebody had begun to look at the hold as it was `before`: what has come
+    /// since then is added.
+    package mutating func counted(
+        messages: Int, octets: Int, of subject: QuotaSubject, before: QuotaHold
+    ) {
+        guard let hold = accounts[subject]?.hold, hold.since == before.since else { return }
+        let (messages, octets) = (
+            max(0, messages + hold.messages - before.messages), max(0, octets + hold.octets - before.octets)
+        )
+        guard (messages, octets) != (hold.messages, hold.octets) else { return }
+        isChanged = true
+        accounts[subject]?.hold?.messages = messages
+        accounts[subject]?.hold?.octets = octets
     }
 
     /// Its hold ends, and the breaker is off for a day; false: it is not held. Limits begin anew: what a hijacker, or

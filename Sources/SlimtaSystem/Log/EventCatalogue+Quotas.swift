@@ -26,15 +26,16 @@ extension EventCatalogue {
         Entry(
             "14d7fe413de74f9383509db7b213037e", "recent mail of a login is not held",
             "@SLIMTA_LOGIN@ is held, but not all that it had sent within the hour before and was not delivered yet: "
-                + "@SLIMTA_ERROR@. That is delivered as it becomes due.",
-            remedy:
-                "See what is left with slimtad queue list --login @SLIMTA_LOGIN@, and hold it again when the reason is gone: "
-                + "slimtad login hold @SLIMTA_LOGIN@."),
+                + "@SLIMTA_ERROR@. It is tried again every few seconds; what becomes due meanwhile is delivered.",
+            remedy: "See what is left with slimtad queue list --login @SLIMTA_LOGIN@."),
         Entry(
             "e8e6a43c7e644374a0618e9537ca3244", "mail of a released login stays held",
             "The message @SLIMTA_QUEUE_ID@ was stored as held while its login was released, and could not be released: "
                 + "@SLIMTA_ERROR@.",
             remedy: "When the reason is gone: slimtad queue release @SLIMTA_QUEUE_ID@."),
+        Entry(
+            "071e75d908e04abd912ba538643f334c", "notice of a held login queued",
+            "@SLIMTA_RECIPIENT@ is told by mail that @SLIMTA_LOGIN@ is held, as notify of [quota] has it."),
         Entry(
             "07dc88bb451c4649983789c275696285", "quotas begin anew",
             "What was counted of logins, and who is held, cannot be read from @SLIMTA_FILE@: @SLIMTA_ERROR@. All are taken "

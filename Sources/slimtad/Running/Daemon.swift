@@ -140,12 +140,17 @@ final class Daemon {
     /// What goes on beside the orders.
     private func addTasks(_ signals: AsyncStream<Signal>, to tasks: inout TaskGroup<Void>) {
         let executors = ground.group.makeIterator().map { EventLoopExecutor($0) }
-        tasks.addTask { [queue] in await queue.run(on: executors) }
+        tasks.addTask { [queue, service] in
+            // What the last run had no time to hold is not to be attempted.
+            await service.lookAfterHolds()
+            await queue.run(on: executors)
+        }
         if let control {
             tasks.addTask { [server = controlServer(control)] in await server.run(on: control.socket) }
         }
         tasks.addTask { [supervision] in await supervision.run() }
         tasks.addTask { [quotas = ground.quotas] in await quotas.run() }
+        tasks.addTask { [quotas = ground.quotas, service] in await quotas.lookAfterHolds(by: service) }
         tasks.addTask { [endings = ground.endings] in await endings.run() }
         tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
         tasks.addTask { [state] in

@@ -23,6 +23,8 @@ final class QuotaKeeper: Sendable {
     private let logger: Logger
     /// Whether the last writing failed; held while the file is written.
     private let writing = Mutex(false)
+    /// Something is to be done for a login that is held, maybe.
+    private let (holds, waker) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
 
     /// Reads what was counted before. What cannot be read begins anew: mail goes on.
     init(in directory: String, _ logger: Logger) {
@@ -54,13 +56,13 @@ final class QuotaKeeper: Sendable {
                         completion()
                     }
                 },
-                tell: { [logger] event in
+                tell: { [logger, waker] event in
                     switch event {
                     case .exceeded(let subject, let excess):
                         logger.notice("soft limit exceeded", metadata: ["login": "\(subject)", "reason": "\(excess)"])
                     case .held(let login, let excess):
                         logger.warning("login is held", metadata: ["login": "\(login)", "reason": "\(excess)"])
-                        Task { await service.holdRecent(of: login) }
+                        waker.yield()
                     }
                 },
                 release: { ids in Task { await service.releaseStored(ids) } }))
@@ -71,11 +73,28 @@ final class QuotaKeeper: Sendable {
         while !Task.isCancelled {
             let size = book.now.size
             try? await Task.sleep(for: max(Self.interval, .seconds(size / Self.rate)))
-            await withCheckedContinuation { continuation in
-                NIOThreadPool.singleton.submit { _ in
-                    self.write()
-                    continuation.resume()
-                }
+            await written()
+            // What could not be done at once is tried again.
+            if book.hasHolds { waker.yield() }
+        }
+    }
+
+    /// Has what is to be done for logins that are held done, until it is cancelled.
+    func lookAfterHolds(by service: Control) async {
+        // While no daemon ran, or it crashed, some of what was held may have left the queue.
+        await service.countHeld()
+        for await _ in holds {
+            // Nobody is to hear of a hold that a crash forgets.
+            await written()
+            await service.lookAfterHolds()
+        }
+    }
+
+    private func written() async {
+        await withCheckedContinuation { continuation in
+            NIOThreadPool.singleton.submit { _ in
+                self.write()
+                continuation.resume()
             }
         }
     }
