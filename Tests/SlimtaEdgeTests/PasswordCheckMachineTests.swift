@@ -88,6 +88,54 @@ private func source(_ text: String) throws -> Machine.Source? {
         #expect(hash() == nil)
     }
 
+    // MARK: The bound
+
+    /// A flood from few addresses, from many, and from one that has failed: each is turned away itself, and who comes last, from
+    /// an address of his own, has his place and his turn.
+    @Test(arguments: [(2, PasswordCheckMachine.Standing.stranger), (60, .stranger), (2, .guesser), (300, .guesser)])
+    func aFullLineHasRoomForWhoIsNotTheFlood(addresses: Int, standing: PasswordCheckMachine.Standing) throws {
+        var machine = Machine(threads: 1, waiting: 100)
+        func check(_ address: String, _ number: Int, _ standing: Machine.Standing) throws -> Machine.Check {
+            Machine.Check(source: try source(address), standing: standing, login: number, password: UInt64(number))
+        }
+        var lost = 0
+        for number in 0..<1000 {
+            let next = try check("10.0.\(number % addresses / 100).\(number % addresses % 100)", number, standing)
+            #expect(machine.asked(next) == .begun)
+            if let gone = machine.lined(next) {
+                #expect(gone.standing == standing)
+                lost += 1
+            }
+        }
+        #expect(lost == 900 && machine.waiting == 100 && machine.count == 100)
+        for (number, honest) in [Machine.Standing.stranger, .familiar].enumerated() {
+            let next = try check("198.51.100.\(number)", 2000 + number, honest)
+            #expect(machine.asked(next) == .begun)
+            #expect(machine.lined(next)?.standing == standing, "another one goes")
+        }
+        var served: [Machine.Check] = []
+        while let check = machine.next() {
+            machine.ended(check)
+            served.append(check)
+        }
+        #expect(served.count == 100 && served.filter { $0.login >= 2000 }.count == 2)
+        #expect(machine.waiting == 0 && machine.count == 0)
+    }
+
+    @Test mutating func whoIsGoneHasNoPlace() throws {
+        let checks = try (0..<3).map { try check("192.0.2.1", $0) }
+        for check in checks { line(check) }
+        let begun = machine.next()
+        #expect(begun == checks[0])
+        let left = checks.map { machine.left($0) }
+        #expect(left == [false, true, true], "what is being hashed is")
+        #expect(machine.count == 1 && machine.waiting == 0)
+        machine.ended(checks[0])
+        #expect(hash() == nil)
+        line(checks[1])
+        #expect(hash() == checks[1])
+    }
+
     @Test func threadsAreNotMoreThanThereAre() throws {
         var machine = Machine(threads: 2)
         for number in 1...5 {

@@ -1,6 +1,7 @@
 // Users and passwords: the file, the hashes, the back end.
 
 import Glibc
+import Logging
 import NIOCore
 import NIOPosix
 import SlimtaCrypto
@@ -139,7 +140,7 @@ import Testing
 }
 
 @Suite struct FileCredentialsTests {
-    private let checks = PasswordChecks(threads: 1)
+    private let checks = PasswordChecks(threads: 1, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
 
     private func check(
         _ backend: FileCredentials, _ login: String, _ password: String, from address: String = "192.0.2.1"

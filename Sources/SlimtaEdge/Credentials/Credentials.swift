@@ -86,8 +86,16 @@ package final class FileCredentials: CredentialBackEnd {
     /// Answers at once what was verified lately; hashes else, when the checks that wait before it are done. A login that does
     /// not exist takes as long as one that does.
     package func check(_ credentials: Credentials, _ facts: AuthenticationFacts) async -> CredentialVerdict {
-        await withCheckedContinuation { continuation in
-            check(credentials, facts) { continuation.resume(returning: $0) }
+        let place = Mutex<(check: PasswordChecks.Check, number: Int)?>(nil)
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let asked = check(credentials, facts) { continuation.resume(returning: $0) }
+                place.withLock { $0 = asked }
+                // Who was gone before has left no place.
+                if Task.isCancelled { checks.leave(asked.check, asked.number) }
+            }
+        } onCancel: {
+            if let asked = place.withLock({ $0 }) { checks.leave(asked.check, asked.number) }
         }
     }
 
@@ -113,11 +121,12 @@ package final class FileCredentials: CredentialBackEnd {
         return entry.obstacle(at: .now())
     }
 
-    /// Calls `completion` once, on any thread.
+    /// Calls `completion` once, on any thread. Returns the place in the line.
+    @discardableResult
     func check(
         _ credentials: Credentials, _ facts: AuthenticationFacts,
         completion: @escaping @Sendable (CredentialVerdict) -> Void
-    ) {
+    ) -> (check: PasswordChecks.Check, number: Int) {
         let reading = reading.withLock { $0 }
         let (verifier, verified, observer) = (reading.verifier, verified, reading.observer)
         let login = verifier.name(of: credentials.login)
@@ -149,7 +158,8 @@ package final class FileCredentials: CredentialBackEnd {
             if case .right = verdict { observer.learn?(login, user, password) }
             return verdict
         }
-        checks.check(check, PasswordChecks.Work(known: known, hashed: hashed), completion: completion)
+        let work = PasswordChecks.Work(known: known, hashed: hashed)
+        return (check, checks.check(check, work, completion: completion))
     }
 }
 

@@ -5,9 +5,11 @@
 ///
 ///     asked ──▶ begun ──known──────────────▶ ended
 ///       └──▶ joined └──lined──next──▶ hashing ──▶ ended
+///                        └──▶ outOfLine
 ///
 /// It is **fair**: checks stand in lanes, one for each address (IPv6: /64) and one more for the logins that are familiar
-/// there, and each lane has one check in turn. Familiar ones come first, those of addresses that have failed last.
+/// there, and each lane has one check in turn. Familiar ones come first, those of addresses that have failed last. It is
+/// **bounded**: where it is full, the last of the longest lane goes, of those who come last.
 struct PasswordCheckMachine: Sendable {
     typealias Source = ConnectionLimiter.Source
 
@@ -52,6 +54,10 @@ struct PasswordCheckMachine: Sendable {
         case hashing
     }
 
+    /// How many checks wait for each thread at most: a hash of libxcrypt's default cost takes some 60 ms, and who has not had
+    /// his turn within `FileCredentials.timeout` is answered without it. More would be hashed for nobody.
+    static let waitingForThread = 1024
+
     /// Checks at once.
     private let threads: Int
     private var checks: [Check: Phase] = [:]
@@ -60,8 +66,16 @@ struct PasswordCheckMachine: Sendable {
     private var turns: [[Lane]] = [[], [], []]
     private var turn = 0
     private var hashing = 0
+    /// How many checks are in line at most.
+    let mostWaiting: Int
+    /// How many are.
+    private(set) var waiting = 0
 
-    init(threads: Int) { self.threads = threads }
+    /// - Parameter waiting: ``mostWaiting``; nil: as many as the threads have time for.
+    init(threads: Int, waiting: Int? = nil) {
+        self.threads = threads
+        mostWaiting = waiting ?? threads * Self.waitingForThread
+    }
 
     /// How many checks are in hand.
     var count: Int { checks.count }
@@ -73,12 +87,42 @@ struct PasswordCheckMachine: Sendable {
         return .begun
     }
 
-    /// The answer to a check that was begun is not known: it has to be hashed, and is in line for that.
-    mutating func lined(_ check: Check) {
-        guard checks[check] == .begun else { return }
+    /// The answer to a check that was begun is not known: it has to be hashed, and is in line for that. Returns who is not any
+    /// more, as there is no room: nobody will be told the answer.
+    @discardableResult
+    mutating func lined(_ check: Check) -> Check? {
+        guard checks[check] == .begun else { return nil }
         checks[check] = .lined
         lines[check.lane, default: []].append(check)
         if lines[check.lane]?.count == 1 { enter(check.lane) }
+        waiting += 1
+        guard waiting > mostWaiting, let lost = lastOfLongestLine() else { return nil }
+        left(lost)
+        return lost
+    }
+
+    /// Nobody waits for the answer any more. Returns whether it was still in line, and is gone.
+    @discardableResult
+    mutating func left(_ check: Check) -> Bool {
+        guard checks[check] == .lined, let place = lines[check.lane]?.lastIndex(of: check) else { return false }
+        checks[check] = nil
+        waiting -= 1
+        lines[check.lane]?.remove(at: place)
+        if lines[check.lane]?.isEmpty == true {
+            lines[check.lane] = nil
+            turns[check.standing.rawValue].removeAll { $0 == check.lane }
+        }
+        return true
+    }
+
+    /// A guesser's where there is one, so that no flood of theirs is in the way of others; of those of the address that has
+    /// most.
+    private func lastOfLongestLine() -> Check? {
+        for lanes in turns.reversed() {
+            let longest = lanes.max { lines[$0]?.count ?? 0 < lines[$1]?.count ?? 0 }
+            if let last = longest.flatMap({ lines[$0]?.last }) { return last }
+        }
+        return nil
     }
 
     private mutating func enter(_ lane: Lane) {
@@ -100,6 +144,7 @@ struct PasswordCheckMachine: Sendable {
             enter(lane)
         }
         checks[check] = .hashing
+        waiting -= 1
         hashing += 1
         return check
     }

@@ -22,6 +22,14 @@ extension EventCatalogue {
                 + "the connections are from. If a back end of [auth] has not answered, see to that one: slimtad check "
                 + "asks it."),
         Entry(
+            "9d4be7c02f6a4b1d8a35c1e06d7f2b48", "too many passwords wait to be checked",
+            "So many clients log in at once that @SLIMTA_WAITING@ passwords wait to be hashed. Of the address (IPv6: its /64) "
+                + "with most of them the last ones are told to try later (454), guessers first. Told once a minute at most.",
+            remedy:
+                "Somebody guesses from many addresses: slimtad guess list. Or there are too few processors for those who log "
+                + "in: applications that keep their connections, or passwords of their own (slimtad passwd NAME --app), cost "
+                + "no hash."),
+        Entry(
             "c1f5e0b83a7d4d0e9d5b2a64f97308ce", "revocation list has ended, certificates of clients are refused",
             "A list of revoked certificates in @SLIMTA_FILE@ has ended: what its authority has issued is not good until there "
                 + "is a new one. Clients that log in by certificate (EXTERNAL) cannot.",

@@ -27,7 +27,7 @@ struct Ground: Sendable {
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         fileThreads = NIOThreadPool(numberOfThreads: 2)
         fileThreads.start()
-        passwordChecks = PasswordChecks(threads: System.coreCount)
+        passwordChecks = PasswordChecks(threads: System.coreCount, logger: logger)
         guesses = GuessWatch(logger)
         limiter = ConnectionLimiter(.init(total: 0, perAddress: 0))
         self.budget = budget
