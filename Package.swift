@@ -223,8 +223,8 @@ let package = Package(
             "slimtad",
             [
                 "SlimtaMail", "SlimtaRules", "SlimtaConfiguration", "SlimtaNet", "SlimtaTLS", "SlimtaDNS",
-                "SlimtaStorage",
-                "SlimtaEdge", "SlimtaControl", "SlimtaSystem", logging, nioCore,
+                "SlimtaStorage", "SlimtaSASL",
+                "SlimtaEdge", "SlimtaControl", "SlimtaSystem", logging, nioCore, nioPosix,
             ]),
     ]
 )

@@ -3,7 +3,6 @@
 
 internal import SlimtaMail
 internal import SlimtaRules
-internal import SlimtaSASL
 
 extension Configuration {
     /// Something that is allowed and does nothing.
@@ -47,10 +46,6 @@ extension Configuration {
             let text = "spamd is not asked: \"spamassassin\" is not in policies of [queue]"
             warnings.append(Warning(keyPath: "spamassassin", text: text))
         }
-        if auth.oauth != nil, !auth.backends.contains(.oauth) {
-            let text = "the issuer is not asked: \"oauth\" is not in backends of [auth]"
-            warnings.append(Warning(keyPath: "auth.oauth", text: text))
-        }
         warnings += loginWarnings
         for (path, relay) in [("relay", relay)] + routes.indices.map({ ("route[\($0)]", routes[$0].relay) }) {
             guard case .pipe(let pipe) = relay.type, pipe.processes > self.relay.connectionsPerDestination else {
@@ -93,33 +88,6 @@ extension Configuration {
                 continue
             }
             warnings.append(neverMatches(rule.name, "\(path).\(condition.name)", reason))
-        }
-        return warnings
-    }
-
-    /// What of `[auth]` does nothing, or not all that it may seem to do.
-    private var loginWarnings: [Warning] {
-        var warnings: [Warning] = []
-        if auth.mechanisms.contains(.external), edges.contains(where: \.hasLogins), tls?.clientCA == nil,
-            !auth.knowsCertificates
-        {
-            let text =
-                "EXTERNAL is offered to nobody: clients are asked for a certificate only with client_ca in [tls], or with "
-                + "certificate_login = \"fingerprint\" and the back end \"file\""
-            warnings.append(Warning(keyPath: "auth.mechanisms", text: text))
-        }
-        if edges.contains(where: { $0.isHTTP && $0.hasLogins }), !auth.mechanisms.contains(.plain),
-            !auth.backends.contains(.oauth)
-        {
-            let text =
-                "nobody can log in over HTTP: Basic is taken with PLAIN in mechanisms only, and Bearer with \"oauth\" "
-                + "in backends"
-            warnings.append(Warning(keyPath: "auth.mechanisms", text: text))
-        }
-        if auth.channelBinding == .require, auth.mechanisms.contains(where: { $0 == .plain || $0 == .login }) {
-            let text =
-                "it is SCRAM that is bound: who wants no passwords at all takes PLAIN and LOGIN out of mechanisms"
-            warnings.append(Warning(keyPath: "auth.channel_binding", text: text))
         }
         return warnings
     }
@@ -181,14 +149,4 @@ extension Configuration {
     }
 
     private static let noAuth = "no edge that it is for has AUTH"
-}
-
-extension Configuration.Edge {
-    /// Whether it speaks HTTP.
-    fileprivate var isHTTP: Bool {
-        switch type {
-        case .http: true
-        case .smtp, .sendmail, .directory: false
-        }
-    }
 }

@@ -94,12 +94,6 @@ extension Configuration {
                 warnings.append(Warning(keyPath: path, text: text))
             }
         }
-        let defaults = QuotaRules()
-        let isSet = quota.heldMessages != defaults.heldMessages || quota.heldSize != defaults.heldSize
-        if quota.action == .refuse, isSet {
-            let text = "held_messages and held_size do nothing with action = \"refuse\": nothing is held"
-            warnings.append(Warning(keyPath: "quota.action", text: text))
-        }
         if quota.notify != nil {
             let limits = [quota.limits] + quota.exceptions.filter { !$0.logins.isEmpty }.map(\.limits)
             let text: String? =
@@ -108,6 +102,23 @@ extension Configuration {
                 : edges.contains(where: \.hasLogins)
                     ? nil : "nobody is told of anything: no edge has AUTH or users of this machine, so no login is held"
             if let text { warnings.append(Warning(keyPath: "quota.notify", text: text)) }
+        }
+        let defaults = QuotaRules()
+        guard edges.contains(where: \.hasLogins) else {
+            // Who has no login is never held, and new or not is refused what would hold a login.
+            let set = [
+                ("action", quota.action != defaults.action),
+                ("held_messages", quota.heldMessages != defaults.heldMessages),
+                ("held_size", quota.heldSize != defaults.heldSize), ("learning", quota.learning != defaults.learning),
+                ("learning_recipients", quota.learningRecipients != defaults.learningRecipients),
+            ]
+            let text = "does nothing: it is about logins, and no edge has AUTH or users of this machine"
+            return warnings + set.filter(\.1).map { Warning(keyPath: "quota.\($0.0)", text: text) }
+        }
+        let isSet = quota.heldMessages != defaults.heldMessages || quota.heldSize != defaults.heldSize
+        if quota.action == .refuse, isSet {
+            let text = "held_messages and held_size do nothing with action = \"refuse\": nothing is held"
+            warnings.append(Warning(keyPath: "quota.action", text: text))
         }
         return warnings
     }

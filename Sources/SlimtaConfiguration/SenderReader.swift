@@ -63,7 +63,17 @@ extension Configuration {
         var warnings: [Warning] = []
         func warn(_ path: String, _ text: String) { warnings.append(Warning(keyPath: path, text: text)) }
         let defaults = SenderRules()
-        if !senders.checksFrom {
+        var checks = senders
+        checks.tables = []
+        let checksNothing = !senders.checksMailFrom && !senders.checksFrom && !senders.addsSender
+        if !edges.contains(where: \.hasLogins) {
+            if checks != defaults { warn("sender_check", "does nothing: no edge has AUTH or users of this machine") }
+        } else if checksNothing {
+            let text = "does nothing: [sender_check] compares no addresses"
+            if senders.matching.separators != defaults.matching.separators { warn("sender_check.extension", text) }
+            if senders.matching.foldsCase != defaults.matching.foldsCase { warn("sender_check.fold_case", text) }
+        }
+        if !senders.checksFrom, edges.contains(where: \.hasLogins) {
             let text = "does nothing: without from = true in [sender_check] From is not checked"
             if senders.missingFrom != defaults.missingFrom { warn("sender_check.missing_from", text) }
             if senders.allowsResent, !senders.addsSender { warn("sender_check.allow_resent", text) }
@@ -73,7 +83,7 @@ extension Configuration {
             if !edges.contains(where: { $0.hasLogins && $0.isLocal == table.isLocal }) {
                 let lack = table.isLocal ? "users of this machine" : "AUTH; users of this machine need local = true"
                 warn(path, "it is never asked: no edge has \(lack)")
-            } else if !senders.checksMailFrom, !senders.checksFrom, !senders.addsSender {
+            } else if checksNothing {
                 warn(path, "it is never asked: [sender_check] checks nothing")
             }
         }

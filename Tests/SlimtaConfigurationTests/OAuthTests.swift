@@ -113,7 +113,9 @@ import Testing
             mistakes(edge + "[auth]\nbackends = [\"file\", \"oauth\"]")
                 == ["8: auth.oauth: missing; required is the table [auth.oauth] with the back end of that name"])
         let table = "[auth.oauth]\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"/k\""
-        let warnings = try Configuration.parse(edge + table, file: "f").warnings
-        #expect(warnings.map(\.keyPath) == ["auth.oauth"])
+        let login = edge.replacing("auth = \"none\"", with: "auth = \"required\"\nplaintext_auth = true")
+        for (edges, path) in [(login, "auth.oauth"), (edge, "auth")] {
+            #expect(try Configuration.parse(edges + table, file: "f").warnings.map(\.keyPath) == [path])
+        }
     }
 }

@@ -122,5 +122,15 @@ import Testing
         #expect(try warned(notify + none).first?.hasPrefix("quota.notify: nobody is told") == true)
         let one = "[[quota.except]]\nlogins = \"a\"\nbreaker = { refused_share = 30 }"
         #expect(try warned(notify + none + one).isEmpty && warned(notify).isEmpty)
+        // Who has no login is never held.
+        for line in [
+            "action = \"refuse\"", "held_messages = 9", "held_size = \"1MB\"", "learning = \"1d\"",
+            "learning_recipients = 9",
+        ] {
+            let found = try Configuration.parse(open + "[quota]\n\(line)", file: "f").warnings
+            #expect(found.map(\.keyPath) == ["quota." + line.prefix { $0 != " " }])
+            #expect(try parsed("[quota]\n\(line)").warnings.isEmpty)
+        }
+        #expect(try Configuration.parse(open + "[quota.hard]\nmessages = \"none\"", file: "f").warnings.isEmpty)
     }
 }

@@ -142,6 +142,19 @@ import Testing
                 #expect(found == expected, "\(text)")
             }
         }
+        // Where no addresses are compared, how does not matter; and without logins nothing does.
+        for (line, key) in [
+            ("fold_case = false", ".fold_case"), ("extension = \"+\"", ".extension"), ("from = true", ""),
+            ("mail_from = false", ""), ("add_sender = true", ""),
+        ] {
+            let text = "\n[sender_check]\n\(line)\n"
+            #expect(try Configuration.parse(login + text, file: "f").warnings.isEmpty)
+            #expect(try Configuration.parse(edge + text, file: "f").warnings.map(\.keyPath) == ["sender_check"])
+            guard !key.isEmpty else { continue }
+            let warnings = try Configuration.parse(login + text + "mail_from = false", file: "f").warnings
+            #expect(warnings.map(\.keyPath) == ["sender_check" + key])
+        }
+        #expect(try Configuration.parse(edge + "[sender_check]\nmail_from = true", file: "f").warnings.isEmpty)
         let table = "[[senders]]\nlogins = \"a\"\nmail_from = \"*\"\n"
         let none = "it is never asked: no edge has "
         let sendmail = "[[edge]]\nname = \"s\"\ntype = \"sendmail\"\nlisten = [\"unix:/run/s\"]\n"

@@ -1,5 +1,5 @@
-// What `slimtad check` says of the users file and of [auth]: who cannot log in by what is offered, and what will never be
-// offered.
+// What `slimtad check` says of the users file in the light of [auth]: who cannot log in by what is offered, and what will
+// never be offered.
 
 import SlimtaConfiguration
 import SlimtaEdge
@@ -48,23 +48,6 @@ extension Inspection {
                     + "users from names that do not exist, until their passwords are set anew")
         }
         return warnings
-    }
-
-    /// Mechanisms that no back end can serve.
-    mutating func lookAtMechanisms() {
-        let auth = file.values.auth
-        let served = auth.backends.reduce(into: Set<SASLMechanism>()) { served, backEnd in
-            switch backEnd {
-            case .oauth: served.formUnion([.oauthBearer, .xoauth2])
-            case .file:
-                served.formUnion(SASLMechanism.allCases.filter { $0.scram != nil } + [.plain, .login, .external])
-            case .pam: served.formUnion([.plain, .login])
-            case .dovecot: served.formUnion(DovecotBackEnd.mechanisms(of: Set(SASLMechanism.allCases.map(\.rawValue))))
-            }
-        }
-        let idle = auth.mechanisms.filter { !served.contains($0) }.map(\.rawValue)
-        guard !idle.isEmpty else { return }
-        warn("auth.mechanisms", "none of auth.backends serves \(idle.joined(separator: ", ")): never offered")
     }
 
     /// Some of the names, and how many more there are.

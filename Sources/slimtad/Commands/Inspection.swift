@@ -48,7 +48,6 @@ struct Inspection {
             look(at: tls)
         }
         if file.values.hasAuth {
-            lookAtMechanisms()
             if file.values.auth.backends.contains(.file) { lookAtUsers() }
             if let dovecot = file.values.auth.dovecot { ask(dovecot) }
             if let oauth = file.values.auth.usedOAuth { look(at: oauth) }
