@@ -10,6 +10,8 @@ package enum PAMAnswer: Hashable, Sendable {
     case said(PAMResult)
     /// It could not be asked, or did not answer: in words for the operator.
     case unavailable(String)
+    /// It has had a process to the end of its time: in words for the operator.
+    case late(String)
 
     /// The most octets of an answer.
     package static let limit = 4096
@@ -26,6 +28,9 @@ package enum PAMAnswer: Hashable, Sendable {
             writer.text(result.text)
         case .unavailable(let reason):
             writer.octets.append(2)
+            writer.text(reason)
+        case .late(let reason):
+            writer.octets.append(3)
             writer.text(reason)
         }
         return writer.octets
@@ -44,9 +49,9 @@ package enum PAMAnswer: Hashable, Sendable {
                 PAMResult(
                     phase: phase, code: Int32(truncatingIfNeeded: code), user: user, text: text, asksForMore: more == 1)
             )
-        case 2:
+        case let kind? where kind == 2 || kind == 3:
             guard let reason = reader.text(), reader.isAtEnd else { return nil }
-            self = .unavailable(reason)
+            self = kind == 2 ? .unavailable(reason) : .late(reason)
         default: return nil
         }
     }

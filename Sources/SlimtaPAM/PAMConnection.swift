@@ -83,7 +83,7 @@ package final class PAMConnection: HelperConnection {
             if entries[0].revents != 0 { return abandon(now) }
             guard now >= until else { return }
             kill()
-            answered(.unavailable("PAM has not answered in time, and was ended"), now)
+            answered(.late("PAM has not answered in time, and was ended"), now)
         case .holding(let answer, let until):
             if entries[0].revents != 0 { phase = .answered } else if now >= until { send(answer) }
         case .answered: break

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 
 from harness import fail2ban
-from harness.guessing import Guessers
+from harness.guessing import Guessers, through_proxy
 from harness.slimtad import LOGIN, PASSWORD, run_slimtad
 from harness.wire import Wire
 
@@ -96,35 +96,21 @@ def behind_a_proxy(make_slimtad, **edges):
     return daemon.start()
 
 
-def client(daemon, address):
-    """A connection of a client, with TLS if it is served; its first line."""
-    wire = Wire(daemon.address, 2525, daemon.certificate)
-    kind = "TCP6" if ":" in address else "TCP4"
-    wire.send(f"PROXY {kind} {address} {'2001:db8:f::1' if ':' in address else '192.0.2.1'} 40000 25\r\n".encode())
-    first = wire.line()
-    if first.startswith("220 "):
-        wire.ehlo()
-        assert wire.ask("STARTTLS").startswith("220 ")
-        wire.tls()
-        wire.ehlo()
-    return wire, first
-
-
 def greeting(daemon, address):
-    wire, first = client(daemon, address)
+    wire, first = through_proxy(daemon, address)
     with wire:
         return int(first[:3])
 
 
 def log_in(daemon, address, password=PASSWORD):
-    wire, _ = client(daemon, address)
+    wire, _ = through_proxy(daemon, address)
     with wire:
         return int(wire.ask(plain(LOGIN, password))[:3])
 
 
 def spray(daemon, address, count=14):
     """One password at many logins, on a connection each, all at once. The codes. The same from elsewhere would be no news."""
-    wires = [client(daemon, address)[0] for _ in range(count)]
+    wires = [through_proxy(daemon, address)[0] for _ in range(count)]
     for number, wire in enumerate(wires):
         wire.send(f"{plain(f'login{number}', address)}\r\n".encode())
     codes = []
@@ -195,7 +181,7 @@ def test_scram_counts(make_slimtad):
     """It shows no password, and counts all the same."""
     daemon = behind_a_proxy(make_slimtad)
     for number in range(5):
-        wire, _ = client(daemon, "203.0.113.5")
+        wire, _ = through_proxy(daemon, "203.0.113.5")
         with wire:
             first = base64.b64encode(f"n,,n=login{number},r=abcdef".encode()).decode()
             reply = wire.ask(f"AUTH SCRAM-SHA-256 {first}")

@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import json
 import os
 import pathlib
 import signal
@@ -13,6 +14,7 @@ import time
 
 import pytest
 
+from harness.guessing import through_proxy
 from harness.helper import Helper
 from harness.http import HTTP, PORT, basic, edge, envelope, request
 from harness.machine import IS_ROOT, SUBMISSIONS, USER, must_exist, wait_until
@@ -123,6 +125,75 @@ def test_a_module_that_hangs_hangs_nobody_else(make):
     daemon.wait_for_log("PAM has not answered in time")
     assert not children_of(helper)
     assert log_in(daemon, "maria") == RIGHT
+
+
+def behind_a_proxy(make, timeout):
+    daemon = make(start=False, timeout=timeout)
+    daemon.settings["edge"].append({
+        "name": "behind", "type": "smtp", "listen": [f"{daemon.address}:2525"], "tls": "starttls", "auth": "required",
+        "proxy_protocol": ["127.0.0.0/8"]})
+    daemon.change()
+    return daemon.start()
+
+
+def ask(daemon, address, user, wire=None):
+    wire = wire or through_proxy(daemon, address)[0]
+    with wire:
+        return int(wire.ask("AUTH PLAIN " + base64.b64encode(f"\0{user}\0{SECRET}".encode()).decode())[:3])
+
+
+def vanish(wire):
+    """Lost, and not only silent: who says no more may still wait for the answer."""
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wire.socket.close()
+
+
+def failures(daemon, address):
+    """How many are held against an address; None: nothing is, or it is turned away."""
+    found = json.loads(run_slimtad("guess", "list", "--json", "--config", daemon.configuration).stdout)
+    counts = {one["name"]: one["failures"] for one in found if not one["until"]}
+    assert set(counts) <= {address} and not any(one["until"] for one in found), found
+    return counts.get(address)
+
+
+def test_who_makes_pam_hang_waits(make):
+    """A time-out is no wrong password, and has nobody turned away; but who causes them, or goes away before them, waits."""
+    daemon = behind_a_proxy(make, "1s")
+    address = "203.0.113.5"
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        wires = [through_proxy(daemon, address)[0] for _ in range(8)]
+        assert list(pool.map(lambda wire: ask(daemon, address, "hang", wire), wires)) == [454] * 8
+    # All were under way when the first one was over.
+    assert failures(daemon, address) == 8 and "authentication failed" not in daemon.log
+    assert ask(daemon, "198.51.100.1", "maria") == 235
+    assert run_slimtad("guess", "release", address, "--config", daemon.configuration).returncode == OK
+    helper = helper_of(daemon)
+    daemon.change(auth={"pam": daemon.settings["auth"]["pam"] | {"timeout": "60s"}})
+    daemon.reload()
+    daemon.wait_for_log("reloaded")
+    wires = [through_proxy(daemon, address)[0] for _ in range(6)]
+    for number, wire in enumerate(wires):
+        wire.send(b"AUTH PLAIN " + base64.b64encode(f"\0hang\0{SECRET}".encode()) + b"\r\n")
+        wait_until(lambda: len(children_of(helper)) == number + 1, what="the process")
+    for wire in wires:
+        vanish(wire)
+    wait_until(lambda: failures(daemon, address) == 6, what="six that count")
+    assert not children_of(helper)
+
+
+def test_what_hangs_from_many_addresses_leaves_room(make):
+    """Who has made it hang before has half of the processes with all others who have: a stranger has his answer at once."""
+    daemon = behind_a_proxy(make, "5s")
+    helper = helper_of(daemon)
+    addresses = [f"203.0.{number}.5" for number in range(113, 121)]
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        assert list(pool.map(lambda address: ask(daemon, address, "hang"), addresses)) == [454] * 8
+        wires = [through_proxy(daemon, address)[0] for address in addresses * 3]
+        hanging = [pool.submit(ask, daemon, None, "hang", wire) for wire in wires]
+        wait_until(lambda: len(children_of(helper)) == 8, what="eight processes")
+        wait_until(lambda: sum(one.done() for one in hanging) >= 16, what="answers to the others")
+        assert ask(daemon, "198.51.100.1", "maria") == 235
+        assert {one.result() for one in hanging} == {454}
 
 
 def test_who_has_gone_leaves_no_process(make):

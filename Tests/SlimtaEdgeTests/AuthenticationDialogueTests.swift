@@ -327,6 +327,22 @@ private final class Holding: BackEndExchange {
         #expect(outcome.result == .wrong && outcome.failures == 4, "to break off behind the first answer is a try")
     }
 
+    /// Who keeps one busy to the end of its time waits for the next try; it is no wrong password.
+    @Test func aBackEndThatIsKeptBusy() async {
+        let watch = watch { ($0.addressFailures, $0.longestAddressPause) = (2, .milliseconds(1)) }
+        let hanging = Saying(name: "pam", verdict: .exhausting("late"))
+        for all in [[hanging], [Saying(name: "file"), hanging]] {
+            for number in 0..<4 {
+                let exchange = backEnds(all, guesses: watch).exchange(on: Self.client("\(all.count) \(number)"))
+                let outcome = await step(exchange, .begin(.plain, initialResponse: octets("\0u\0p"), listed: []))
+                #expect(outcome.result == (all.count == 1 ? .unavailable : .undecided) && outcome.reason == "late")
+                #expect(outcome.failures == nil || all.count == 2 && number == 0)
+            }
+        }
+        let found = watch.findings()
+        #expect(found.map(\.name) == ["192.0.2.1"] && found.allSatisfy { $0.failures == 8 && $0.until == nil })
+    }
+
     /// What says nothing of a password does not count, and leaves nothing behind.
     @Test func whatIsNoGuess() async {
         let watch = watch { $0.inHand = 2 }

@@ -207,6 +207,57 @@ private struct Watched {
         for _ in 0..<50 { #expect(watched.attempt(try watched.guess("192.0.2.1"), .neither) == .zero) }
     }
 
+    // MARK: What keeps a back end busy
+
+    /// Each time, whatever login and password it is: it is held against the address, and against nobody else.
+    @Test func whoKeepsABackEndBusyWaitsAndIsNotTurnedAway() throws {
+        var watched = Watched()
+        var guess = try watched.guess("192.0.2.1")
+        var waits: [Duration?] = []
+        for number in 0..<200 {
+            guess.session = "hang \(number)"
+            waits.append(watched.ask(guess))
+            #expect(watched.end(.exhausting(isRefuted: false)) == nil, "it is no wrong password")
+        }
+        #expect(waits.prefix(6).allSatisfy { $0 == .zero })
+        #expect(waits.suffix(180).allSatisfy { ($0 ?? .zero) >= .seconds(16) })
+        #expect(!watched.machine.isTurnedAway(try #require(IPAddress("192.0.2.1")), watched.now))
+        #expect(watched.ask(try watched.guess("198.51.100.1")) == .zero, "nor is its login")
+        // The back end is there again: what it could not help is soon forgotten.
+        watched.now += FadingCount.forgetting * 6
+        #expect(watched.ask(try watched.guess("192.0.2.1")) == .zero)
+    }
+
+    /// Who is known there waits for no back end that was away, and is none the less known.
+    @Test func aFamiliarLoginIsNotBlamedForABackEnd() throws {
+        var watched = Watched()
+        #expect(watched.attempt(try watched.guess("192.0.2.1"), .right) == .zero)
+        for _ in 0..<100 {
+            #expect(watched.attempt(try watched.guess("192.0.2.1"), .exhausting(isRefuted: false)) == .zero)
+        }
+        #expect(watched.attempt(try watched.guess("192.0.2.1"), .right) == .zero)
+        let bob = try watched.guess("192.0.2.1", "bob")
+        guard case .admitted(let ticket) = watched.machine.asked(bob, watched.now) else {
+            Issue.record("not admitted")
+            return
+        }
+        #expect(!ticket.hasFailed)
+    }
+
+    /// A wrong password counts once; that it keeps a back end busy counts each time.
+    @Test func theSameWrongPasswordKeepsABackEndBusyAgain() throws {
+        var watched = Watched()
+        var guess = try watched.guess("192.0.2.1")
+        var counts: [Int?] = []
+        for number in 0..<8 {
+            guess.session = "hang \(number)"
+            #expect(watched.ask(guess) != nil)
+            counts.append(watched.end(.exhausting(isRefuted: true))?.count)
+        }
+        #expect(counts == [1, nil, nil, nil, nil, nil, nil, nil])
+        #expect(watched.ask(guess) == .seconds(4))
+    }
+
     // MARK: Familiar logins
 
     @Test func aFamiliarLoginIsServedBesideAGuesserOfItsAddress() throws {

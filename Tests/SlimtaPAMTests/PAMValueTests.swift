@@ -31,7 +31,7 @@ import Testing
 
     @Test func anAnswer() {
         for answer in [
-            PAMAnswer.unavailable("why"),
+            PAMAnswer.unavailable("why"), .late("why"),
             .said(PAMResult(phase: .account, code: 0, user: "a", text: "Success")),
             .said(PAMResult(phase: .authenticate, code: 19, text: "x", asksForMore: true)),
         ] {

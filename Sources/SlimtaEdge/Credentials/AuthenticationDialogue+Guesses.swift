@@ -37,13 +37,15 @@ extension AuthenticationDialogue {
     /// Where the exchange ends, what it has come to is counted.
     func counted(_ outcome: AuthenticationOutcome) -> AuthenticationOutcome {
         let result: GuessMachine.Result
+        let isExhausting = state.withLock { $0.isExhausting }
         switch outcome.result {
         case .challenge:
             guard state.withLock({ $0.isAbandoned }) else { return outcome }
             result = .neither
         case .right: result = .right
         case .wrong: result = .wrong
-        case .undecided: result = .undecided
+        case .undecided: result = isExhausting ? .exhausting(isRefuted: true) : .undecided
+        case .unavailable where isExhausting: result = .exhausting(isRefuted: false)
         case .refused, .malformed, .unavailable, .turnedAway: result = .neither
         }
         var outcome = outcome

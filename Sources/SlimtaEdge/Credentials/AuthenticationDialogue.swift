@@ -40,6 +40,8 @@ final class AuthenticationDialogue: AuthenticationExchange {
         /// What is counted, from where something is asked to where the exchange ends.
         var attempt: GuessWatch.Attempt?
         var isAbandoned = false
+        /// What was asked has had a back end busy for as long as it may.
+        var isExhausting = false
 
         /// Nobody has the exchange until its next step is taken.
         mutating func takeHolder() -> Holder? {
@@ -233,6 +235,9 @@ final class AuthenticationDialogue: AuthenticationExchange {
             case .refused(let reason):
                 return AuthenticationOutcome(.refused(reason), login: server.login, reason: reason)
             case .unavailable(let reason): failure = failure ?? reason
+            case .exhausting(let reason):
+                failure = failure ?? reason
+                state.withLock { $0.isExhausting = true }
             case .wrong: isRefuted = true
             }
         }
@@ -329,7 +334,7 @@ final class AuthenticationDialogue: AuthenticationExchange {
             return AuthenticationOutcome(.right(user.known(to: backEnd.name)), login: user.login)
         case .verdict(.wrong): return AuthenticationOutcome(.wrong)
         case .verdict(.refused(let reason)): return AuthenticationOutcome(.refused(reason), reason: reason)
-        case .verdict(.unavailable(let reason)):
+        case .verdict(.unavailable(let reason)), .verdict(.exhausting(let reason)):
             exchange.cancel()
             return AuthenticationOutcome(.unavailable, reason: reason)
         case .malformed: return AuthenticationOutcome(.malformed)

@@ -97,6 +97,9 @@ package enum CredentialVerdict: Equatable, Sendable {
     /// It cannot be found out now, for this reason, which the log tells. The next back end is asked; if that does not know
     /// better, the client is to try again later.
     case unavailable(String)
+    /// The same, and the question has had what there are few of, to the end of its time: who asks so again waits. No login is
+    /// blamed for it.
+    case exhausting(String)
 }
 
 /// What a back end knows of a user's secret.

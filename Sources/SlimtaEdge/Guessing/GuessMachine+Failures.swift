@@ -30,6 +30,15 @@ extension GuessMachine {
         return Failure(count: count, banned: ban(address, now))
     }
 
+    /// Counts a try that has kept a back end busy for nothing: each, for whoever sends the same again takes as much again.
+    mutating func exhausted(_ ticket: Ticket, _ now: Instant) {
+        guard !ticket.isFamiliar else { return }
+        let most = limits.addressTimeOuts
+        addresses.update(ticket.place, default: Place(now), now: now) { place in
+            if place.failures.now(now) < most { place.failures.add(now, most: most) }
+        }
+    }
+
     /// Whether it is not what was wrong already; and counts it for the login if it is a stranger's.
     private mutating func isNew(_ ticket: Ticket, _ guess: Guess, _ key: Int?, _ now: Instant) -> Bool {
         guard let login = guess.login, let key else { return true }

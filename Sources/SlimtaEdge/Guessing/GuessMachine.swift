@@ -20,7 +20,8 @@ internal import SlimtaMail
 /// its own tries only. From an address without failures, the failures of others delay a login by
 /// ``Limits/longestLoginPause`` at most. The same wrong password again, as clients send it that try each mechanism or poll, is
 /// one failure; where the mechanism does not show the password, all of one login from one address in an hour are one strike.
-/// What a back end that is away leaves undecided makes others wait, and is no strike.
+/// What a back end that is away leaves undecided makes others wait, and is no strike. What keeps one busy to the end of its
+/// time makes the address wait, and is held against nobody else: neither its login nor who is familiar there.
 struct GuessMachine: Sendable {
     typealias Instant = ContinuousClock.Instant
 
@@ -69,6 +70,10 @@ struct GuessMachine: Sendable {
         case wrong
         /// One back end says that it is wrong, another could not say.
         case undecided
+        /// It could not be found out, and has had of a back end what there is little of.
+        ///
+        /// - Parameter isRefuted: another one says that it is wrong.
+        case exhausting(isRefuted: Bool)
         /// It could not be found out, or it is right and does not let in: nobody has guessed.
         case neither
     }
@@ -94,6 +99,9 @@ struct GuessMachine: Sendable {
         var longestDelay = Duration.seconds(60)
         /// Failures of an address that cost nothing.
         var addressFailures = 5
+        /// Beyond so many failures of an address, time-outs are none: its pause is the longest by then, and is to end soon
+        /// behind a back end that was away.
+        var addressTimeOuts = 10
         var longestAddressPause = Duration.seconds(30)
         /// Failures of a login, from where it never succeeded, that cost nothing.
         var loginFailures = 10
@@ -222,6 +230,10 @@ struct GuessMachine: Sendable {
         case .right:
             if let login = guess.login { succeeded(login, at: ticket.place, now) }
             return nil
+        case .exhausting(let isRefuted):
+            let failure = isRefuted ? failed(ticket, guess, isUndecided: true, now) : nil
+            if failure?.count == nil { exhausted(ticket, now) }
+            return failure
         case .wrong: return failed(ticket, guess, isUndecided: false, now)
         case .undecided: return failed(ticket, guess, isUndecided: true, now)
         }

@@ -1,6 +1,6 @@
 """Who guesses passwords: many connections of a few addresses, each with one AUTH under way, again and again.
 
-`Tests/Flood/guessing.py` and `test_guessing.py` attack with it.
+`Tests/Flood/guessing.py` and `test_guessing.py` attack with it. And clients with addresses of their own.
 """
 
 import asyncio
@@ -8,6 +8,8 @@ import base64
 import collections
 import itertools
 import threading
+
+from .wire import Wire
 
 
 class Guessers:
@@ -72,6 +74,20 @@ class Guessers:
             finally:
                 if writer:
                     writer.close()
+
+
+def through_proxy(daemon, address, port=2525):
+    """A connection to an edge with STARTTLS of a client that a proxy tells of, with TLS if it is served; its first line."""
+    wire = Wire(daemon.address, port, daemon.certificate)
+    kind = "TCP6" if ":" in address else "TCP4"
+    wire.send(f"PROXY {kind} {address} {'2001:db8:f::1' if ':' in address else '192.0.2.1'} 40000 25\r\n".encode())
+    first = wire.line()
+    if first.startswith("220 "):
+        wire.ehlo()
+        assert wire.ask("STARTTLS").startswith("220 ")
+        wire.tls()
+        wire.ehlo()
+    return wire, first
 
 
 async def reply(reader):

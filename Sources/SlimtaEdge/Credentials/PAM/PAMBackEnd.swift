@@ -54,22 +54,29 @@ package struct PAMBackEnd: CredentialBackEnd {
         // A program that is trusted, or runs here, may ask for many people.
         let peer = facts.connection.peer
         let client = facts.isTrusted || peer.address?.isLoopback == true ? nil : facts.source
-        guard shares.state.withLock({ $0.enter(client) }) else {
+        let standing = facts.standing
+        guard shares.state.withLock({ $0.enter(client, standing) }) else {
             question.password.wipe()
-            return .unavailable("questions of this client's network to PAM wait for their answers: no more at once")
+            return .unavailable(
+                "questions to PAM of this client's network, or of many who failed, wait for their answers: no more at once"
+            )
         }
-        defer { shares.state.withLock { $0.leave(client) } }
+        defer { shares.state.withLock { $0.leave(client, standing) } }
         var octets = question.octets
         question.password.wipe()
         let sent = ByteBuffer(bytes: octets)
         octets.wipe()
         let time = Duration.nanoseconds(timeout.nanoseconds)
-        switch await exchange.run([sent], then: { nil }, limit: PAMAnswer.limit, timeout: time) {
+        let result = await exchange.run([sent], then: { nil }, limit: PAMAnswer.limit, timeout: time)
+        let answer = (try? result.get()).flatMap { PAMAnswer(Array($0.readableBytesView)) }
+        // It has had a process until then, and would be free to have the next one.
+        if answer == nil, Task.isCancelled { return .exhausting("the client has gone while PAM was asked") }
+        switch result {
         case .failure(let failure):
             return .unavailable(
                 "PAM's helper at \(socket): \(failure); if it does not run, start slimtad again, or under systemd "
                     + "slimtad-pam.socket")
-        case .success(let answer): return verdict(PAMAnswer(Array(answer.readableBytesView)), login)
+        case .success: return verdict(answer, login)
         }
     }
 
@@ -83,6 +90,7 @@ package struct PAMBackEnd: CredentialBackEnd {
             case .failed(let reason): .unavailable(reason)
             }
         case .unavailable(let reason): .unavailable(reason)
+        case .late(let reason): .exhausting(reason)
         case nil: .unavailable("PAM's helper at \(socket) has ended without an answer")
         }
     }
