@@ -8,6 +8,7 @@ import urllib.request
 
 import pytest
 
+from harness.certificate import make_certificate
 from harness.http import HTTP, PORT, edge, envelope, request
 from harness.issuer import RIG, Issuer, initial
 from harness.machine import SUBMISSION, SUBMISSIONS, must_exist, wait_until
@@ -184,6 +185,59 @@ def test_a_file(make_daemon, issuer, place):
     assert login(slimtad, issuer.mint("ES256"), user="maria")[0] == 535
     slimtad.reload()
     wait_until(lambda: login(slimtad, issuer.mint("ES256"), user="maria")[0] == 235, 20, "the new keys")
+
+
+def test_what_a_token_must_say(make_daemon, issuer):
+    """Scopes, all of them; its type; and that the issuer has verified the address."""
+    slimtad = make_daemon(lambda _: by_keys(issuer, required_scope=["smtp", "send"], strict_typ=True)).start()
+    both = {"scope": "send openid smtp"}
+    assert login(slimtad, issuer.mint(claims=both)) == (235, None)
+    assert login(slimtad, issuer.mint(claims={"scope": None, "scp": ["smtp", "send"]})) == (235, None)
+    for scope in ("openid smtp", "send", "", "smtpsend"):
+        code, said = login(slimtad, issuer.mint(claims={"scope": scope}))
+        assert code == 535 and said["scope"] == "smtp send", scope
+    assert login(slimtad, issuer.mint(claims=both, header={"typ": "application/at+jwt"}))[0] == 235
+    for typ in ("JWT", None):
+        assert login(slimtad, issuer.mint(claims=both, header={"typ": typ}))[0] == 535, typ
+    unverified = [{"email_verified": value} for value in (False, None, "yes")]
+    for claims in unverified:
+        assert login(slimtad, issuer.mint(claims=both | claims))[0] == 535, claims
+    slimtad.change(auth={"oauth": by_keys(issuer, unverified_email=True)})
+    slimtad.reload()
+    slimtad.wait_for_log("reloaded")
+    for claims in unverified:
+        assert login(slimtad, issuer.mint(claims=claims, header={"typ": "JWT"}))[0] == 235, claims
+
+
+def test_as_whom_a_token_may_send(make_daemon, issuer):
+    """As its own address, or as what senders_claim has and nothing else: who has nothing there may send as nobody."""
+    slimtad = make_daemon(lambda _: by_keys(issuer, claim="preferred_username", senders_claim="addresses")).start()
+
+    def may_send(claims, *addresses):
+        with session(slimtad) as client:
+            initial_response = initial("OAUTHBEARER", issuer.mint(claims=claims), "maria")
+            assert client.docmd("AUTH", f"OAUTHBEARER {initial_response}")[0] == 235
+            codes = []
+            for address in addresses:
+                codes.append(client.mail(address)[0])
+                client.rset()
+            return codes
+
+    asked = ("team@example.com", "maria@example.com", "maria@mail.slimtad.test")
+    assert may_send({"addresses": ["team@example.com"]}, *asked) == [250, 553, 553]
+    assert may_send({"addresses": "maria@example.com"}, *asked) == [553, 250, 553]
+    for nothing in ({}, {"addresses": []}, {"addresses": ["", "*", "@example.com"]}, {"addresses": [5]}):
+        assert may_send(nothing, *asked) == [553] * 3, nothing
+
+
+def test_an_issuer_with_a_certificate_of_its_own(make_daemon, place):
+    issuer = Issuer(place, certificate=make_certificate(place.folder("issuer-tls"), "localhost")).start()
+    slimtad = make_daemon(lambda _: by_keys(issuer)).start()
+    assert login(slimtad, issuer.mint()) == (454, None)
+    slimtad.change(auth={"oauth": by_keys(issuer, trust_file=str(issuer.certificate.chain))})
+    slimtad.reload()
+    slimtad.wait_for_log("reloaded")
+    wait_until(lambda: login(slimtad, issuer.mint())[0] == 235, 20, "keys")
 
 
 def test_introspection(make_daemon, issuer):

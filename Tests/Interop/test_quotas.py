@@ -128,6 +128,45 @@ def test_limits_over_smtp_and_a_restart(make_slimtad):
     assert "nothing is known of app-1" in command(daemon, "login", "show", "app-1", status=UNAVAILABLE)
 
 
+def test_held_size(make_slimtad):
+    """Of a login that is held no more is taken than held_size, whatever the messages; a release makes room again."""
+    daemon = make_slimtad(queue={"deliver": False}, quota=quota(held_size="100KB")).start()
+    command(daemon, "login", "hold", LOGIN)
+    large = b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n" + (b"y" * 70 + b"\r\n") * 600
+    with daemon.connect() as client:
+        send(client, large, ["a@one.test"])
+        send(client, large, ["a@one.test"])
+        assert client.mail("a@origin.test")[0] == client.rcpt("a@one.test")[0] == 250
+        assert client.data(large) == (452, b"4.3.1 Insufficient system storage")
+        # What is smaller still has room.
+        send(client, b"Subject: x\r\n\r\nx\r\n", ["a@one.test"])
+        assert held(daemon) == login(daemon)["held_messages"] == 3
+        command(daemon, "login", "release", LOGIN)
+        send(client, large, ["a@one.test"])
+    assert held(daemon) == 0
+
+
+def test_exceptions_of_networks(make_slimtad):
+    """Who has no login is counted by address; a network that has limits of its own has those and no others."""
+    daemon = make_slimtad(queue={"deliver": False}, quota=quota(hard={"messages": {"per_hour": 2}}) | {
+        "except": [{"networks": ["127.9.0.0/16"], "hard": {"messages": {"per_hour": 4}}}]})
+    daemon.change(edge=daemon.settings["edge"] + [
+        {"name": "open", "type": "smtp", "listen": [f"{daemon.address}:2525"], "tls": "none", "auth": "none"}])
+    daemon.start()
+
+    def accepted(source):
+        with smtplib.SMTP(daemon.address, 2525, "client.test", timeout=20, source_address=(source, 0)) as client:
+            client.ehlo()
+            count = 0
+            while client.mail("a@origin.test")[0] == 250:
+                assert client.rcpt("b@one.test")[0] == client.data(b"Subject: x\r\n\r\nx\r\n")[0] == 250
+                count += 1
+            return count
+
+    assert accepted("127.8.0.1") == 2 and accepted("127.9.0.1") == 4
+    assert accepted("127.8.0.1") == 0 and accepted("127.8.0.2") == 2 and accepted("127.9.255.1") == 4
+
+
 def test_refused_recipients(place, make_slimtad):
     """A list that was bought: what its hosts say holds the login."""
     mx = PythonMX(place).start()

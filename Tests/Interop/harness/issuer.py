@@ -11,24 +11,28 @@ RIG = ROOT.parent / "shared" / "rigs" / "credentials" / "jwks.py"
 
 
 class Issuer(Program):
-    """The issuer on a port of 127.0.0.1: new keys at each start."""
+    """The issuer on a port of 127.0.0.1, with TLS if it has a certificate: new keys at each start."""
 
-    def __init__(self, place, name="issuer"):
+    def __init__(self, place, name="issuer", certificate=None):
         super().__init__(place, name)
         (self.port,) = free_ports(1)
-        self.name_of_it = f"http://localhost:{self.port}"
+        self.certificate = certificate
+        self.name_of_it = f"{'https' if certificate else 'http'}://localhost:{self.port}"
         self.keys = f"{self.name_of_it}/jwks"
         self.introspection = f"{self.name_of_it}/introspect"
 
     def start(self):
-        self.launch([sys.executable, RIG, "serve", self.port])
+        tls = ["--tls", self.certificate.chain, self.certificate.key] if self.certificate else []
+        self.launch([sys.executable, RIG, "serve", self.port, *tls])
         self.wait_until(lambda: '"issuer"' in self.log, what="the issuer")
         return self
 
     def ask(self, path, body=None):
         """What it answers, as text."""
         data = None if body is None else body.encode()
-        return urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", data, timeout=20).read().decode()
+        context = self.certificate.trusting_context() if self.certificate else None
+        url = f"{self.name_of_it}{path}".replace("localhost", "127.0.0.1")
+        return urllib.request.urlopen(url, data, timeout=20, context=context).read().decode()
 
     def mint(self, alg="RS256", bad="", claims=None, header=None):
         """A token; `email` is verified, since the login is of that claim."""
