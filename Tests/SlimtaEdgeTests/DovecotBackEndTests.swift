@@ -90,10 +90,10 @@ import Testing
             await backEnd.check(Credentials(login: "a", password: Array(password.utf8)), facts)
         }
         // A list without an entry is nobody, and not anybody; without a list it is the login, if that is an address.
-        #expect(await check("b") == .right(AuthenticatedUser(login: "A", senders: [""])))
+        #expect(await check("b") == .right(AuthenticatedUser(login: "A", senders: [])))
         #expect(await check("address") == .right(AuthenticatedUser(login: "a@x", senders: ["a@x"])))
         for other in ["name", "*", "@x"] {
-            #expect(await check(other) == .right(AuthenticatedUser(login: other, senders: [""])))
+            #expect(await check(other) == .right(AuthenticatedUser(login: other, senders: [])))
         }
         #expect(await check("c") == .wrong)
         let words = server.lines.filter { $0.hasPrefix("AUTH") }[0].split(separator: "\t").map(String.init)
@@ -119,7 +119,7 @@ import Testing
         let facts = try Self.facts(tls: Self.tls)
         #expect(
             await backEnd.check(token: SecretOctets("t".utf8), login: "a,b", facts)
-                == .right(AuthenticatedUser(login: "a", senders: [""])))
+                == .right(AuthenticatedUser(login: "a", senders: [])))
         #expect(await backEnd.check(token: SecretOctets("u".utf8), login: "a,b", facts) == .wrong)
         #expect(server.lines.last == "CONT\t2\tAQ==")
         await client.close()
@@ -166,7 +166,7 @@ import Testing
         #expect(await exchange.received(nil) == .challenge(Array("<1>".utf8)))
         #expect(
             await exchange.received(SecretOctets("a x".utf8))
-                == .verdict(.right(AuthenticatedUser(login: "a", senders: [""]))))
+                == .verdict(.right(AuthenticatedUser(login: "a", senders: []))))
         // One that nobody goes on with is taken back.
         let second = try #require(backEnd.begin(.cramMD5, facts))
         _ = await second.received(nil)

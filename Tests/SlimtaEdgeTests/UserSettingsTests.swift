@@ -69,7 +69,7 @@ import Testing
     }
 
     @Test func untilWhen() throws {
-        var user = UsersFile.User(hash: Self.hash, senders: [])
+        var user = UsersFile.User(hash: Self.hash)
         let noon = try #require(Timestamp(isoDate: "2027-01-31T12:00:00Z"))
         #expect(user.obstacle(at: noon) == nil)
         user.expires = "2027-01-31"
@@ -91,8 +91,8 @@ import Testing
     /// A hash is offered where each user has it that has any; users who are disabled do not count.
     @Test func whatIsOffered() {
         var (all, one, none) = (
-            UsersFile.User(hash: Self.hash, senders: []), UsersFile.User(hash: Self.hash, senders: []),
-            UsersFile.User(hash: Self.hash, senders: [])
+            UsersFile.User(hash: Self.hash), UsersFile.User(hash: Self.hash),
+            UsersFile.User(hash: Self.hash)
         )
         for keys in Self.keys { all.keys[keys.hash] = keys }
         one.keys[.sha256] = Self.keys[1]
@@ -148,7 +148,7 @@ import Testing
     /// By the certificate or by its key, whoever issued it; several users may have the same.
     @Test func certificatesByDigest() {
         var (one, other) = (
-            UsersFile.User(hash: Self.hash, senders: []), UsersFile.User(hash: Self.hash, senders: [])
+            UsersFile.User(hash: Self.hash), UsersFile.User(hash: Self.hash)
         )
         one.certificates = [[UInt8](repeating: 1, count: 32)]
         other.certificates = [[UInt8](repeating: 7, count: 32)]
@@ -161,7 +161,7 @@ import Testing
     }
 
     @Test func passwordsOfApplications() throws {
-        var user = UsersFile.User(hash: Self.hash, senders: [])
+        var user = UsersFile.User(hash: Self.hash)
         let network = try #require(NetworkRange("192.0.2.0/24"))
         let (printer, phone) = (
             AppPassword.make("printer", networks: []), AppPassword.make("phone", networks: [network])

@@ -47,7 +47,7 @@ import Testing
         let text = "# who may send\n\nalice:\(Self.hash.text)\nbob:\(Self.hash.text):bob@x.test,@y.test\n"
         var file = UsersFile(text)
         #expect(file.errors.isEmpty)
-        #expect(file.users["alice"]?.senders == [])
+        #expect(file.users["alice"].map(\.senders) == .some(nil))
         #expect(file.users["bob"]?.senders == ["bob@x.test", "@y.test"])
         #expect(file.text == text)
         let other = PasswordHash(hashing: Array("y".utf8))
@@ -87,7 +87,7 @@ import Testing
     func listsOfNothing(list: String) {
         let file = UsersFile("a:\(Self.hash.text):\(list)\n")
         #expect(file.users.isEmpty && file.errors.count == 1, "\(list)")
-        #expect(UsersFile("a:\(Self.hash.text)::disabled=yes").users["a"]?.senders == [])
+        #expect(UsersFile("a:\(Self.hash.text)::disabled=yes").users["a"].map(\.senders) == .some(nil))
     }
 
     /// Files from Windows: with CRLF, and with a byte order mark. What is written keeps both.
@@ -169,7 +169,7 @@ import Testing
         #expect(await check(backend, "nobody", "geheim") == .wrong)
     }
 
-    private func right(_ login: String, _ senders: [String] = []) -> CredentialVerdict {
+    private func right(_ login: String, _ senders: [String]? = nil) -> CredentialVerdict {
         .right(AuthenticatedUser(login: login, senders: senders))
     }
 
@@ -254,7 +254,7 @@ import Testing
         let learned = Mutex<[String]>([])
         let observer = FileCredentials.Observer(learn: { login, _, _ in learned.withLock { $0.append(login) } })
         var file = users(("alice", "geheim"), ("bob", "geheim"))
-        var bob = UsersFile.User(hash: PasswordHash(hashing: "geheim".utf8), senders: [])
+        var bob = UsersFile.User(hash: PasswordHash(hashing: "geheim".utf8))
         bob.isDisabled = true
         file.set("bob", bob)
         let backend = FileCredentials(file, checks: checks, observer: observer)

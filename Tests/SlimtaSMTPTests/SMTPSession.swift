@@ -14,7 +14,7 @@ struct SMTPSession {
     struct Answers {
         /// Logins with their passwords; "down" cannot be checked now.
         var passwords = ["u": "p", "ü": "pässwort"]
-        var senders: [String] = []
+        var senders: [String]?
         var room: Reply?
         var stored = Reply(250, .init(2, 6, 0), "Message queued as 0123")
     }

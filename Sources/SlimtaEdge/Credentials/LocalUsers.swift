@@ -38,8 +38,8 @@ package struct LocalUsers: Sendable {
     /// As ``user(_:)``, by the name that it has.
     package func user(named name: String) -> AuthenticatedUser {
         if trusted.contains(name) { return AuthenticatedUser(login: name, senders: ["*"], isLocal: true) }
-        // A name that no mailbox can have may not send as anybody: what is no entry stands for nobody.
+        // A name that no mailbox can have may not send as anybody.
         let mailbox = Mailbox(localName: name, domain: hostname)
-        return AuthenticatedUser(login: name, senders: [mailbox?.text ?? ""], isLocal: true)
+        return AuthenticatedUser(login: name, senders: mailbox.map { [$0.text] } ?? [], isLocal: true)
     }
 }

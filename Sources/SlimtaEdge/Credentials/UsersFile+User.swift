@@ -9,8 +9,9 @@ extension UsersFile {
     package struct User: Hashable, Sendable {
         /// Of the password.
         package var hash: PasswordHash
-        /// The addresses that the user may send as, each as `SenderPattern` has it. Empty: any.
-        package var senders: [String]
+        /// The addresses that the user may send as, each as `SenderPattern` has it; nil: the line has no list, which means any.
+        /// A list in the file is never empty.
+        package var senders: [String]?
         /// What SCRAM needs to know of the password, one for each hash.
         package var keys: [SCRAMHash: SCRAMKeys] = [:]
         /// Other passwords, each for one application.
@@ -23,7 +24,7 @@ extension UsersFile {
         package var expires: String?
 
         /// A user with nothing but a password.
-        package init(hash: PasswordHash, senders: [String]) {
+        package init(hash: PasswordHash, senders: [String]? = nil) {
             self.hash = hash
             self.senders = senders
         }

@@ -90,22 +90,24 @@ package struct UsersFile: Sendable {
                 line: number, name: name,
                 message: "the hash of \"\(name)\" is not one of crypt(3); set it with: slimtad passwd \(name)")
         }
-        var senders: [String] = []
-        if fields.count >= 3 {
+        var senders: [String]?
+        // Nothing at all, before what follows, is how no list is written.
+        if fields.count == 3 || fields.count > 3 && !fields[2].isEmpty {
+            var list: [String] = []
             for sender in fields[2].utf8.split(separator: UInt8(ascii: ",")) {
                 let sender = String(decoding: sender.drop { $0 == UInt8(ascii: " ") }, as: UTF8.self)
                 guard isSender(sender) else {
                     throw LineError(
                         line: number, name: name, message: "\(quoted(sender)) is not \(SenderPattern.allowed)")
                 }
-                senders.append(sender)
+                list.append(sender)
             }
-            // Nothing at all, before what follows, is how no list is written.
-            guard !senders.isEmpty || fields[2].isEmpty && fields.count > 3 else {
+            guard !list.isEmpty else {
                 throw LineError(
                     line: number, name: name,
                     message: "no sender is behind the second colon: leave it out, or write * for all")
             }
+            senders = list
         }
         var user = User(hash: hash, senders: senders)
         for field in fields.dropFirst(3) {
@@ -150,7 +152,7 @@ package struct UsersFile: Sendable {
     package mutating func set(
         _ name: String, hash: PasswordHash, keys: [SCRAMKeys] = [], senders: [String]?
     ) -> Bool {
-        var user = users[name] ?? User(hash: hash, senders: [])
+        var user = users[name] ?? User(hash: hash)
         user.hash = hash
         user.keys = Dictionary(uniqueKeysWithValues: keys.map { ($0.hash, $0) })
         user.senders = senders ?? user.senders
@@ -161,7 +163,7 @@ package struct UsersFile: Sendable {
     @discardableResult
     package mutating func set(_ name: String, _ user: User) -> Bool {
         let settings = user.settings.map { ":" + $0 }.joined()
-        let senders = user.senders.isEmpty && settings.isEmpty ? "" : ":" + user.senders.joined(separator: ",")
+        let senders = user.senders.map { ":" + $0.joined(separator: ",") } ?? (settings.isEmpty ? "" : ":")
         let place = lines.firstIndex { $0.name == name } ?? lines.count
         let wasThere = delete(name)
         lines.insert(Line(text: "\(name):\(user.hash.text)\(senders)\(settings)", name: name), at: place)

@@ -104,8 +104,8 @@ package struct SMTPStages: OptionSet, Sendable {
 package struct AuthenticatedUser: Equatable, Sendable {
     /// The name as the back end has it, which may differ from what the client wrote.
     package let login: String
-    /// The sender addresses that its back end lets the login use. Empty: it says nothing of them.
-    package let senders: [String]
+    /// The sender addresses that its back end lets the login use; nil: it says nothing of them. Empty: there are none.
+    package let senders: [String]?
     /// The same as it is asked; nil: nothing is said of it.
     package let rights: SenderRights?
     /// Who knows the user: a name of `[auth] backends`; nil: nobody was asked.
@@ -116,15 +116,16 @@ package struct AuthenticatedUser: Equatable, Sendable {
     package let isLocal: Bool
 
     /// - Parameters:
-    ///   - senders: each as ``SenderPattern`` has it; what is none stands for nobody. Empty: any sender.
+    ///   - senders: each as ``SenderPattern`` has it; what is none stands for nobody. Empty: no sender;
+    ///     nil: any.
     ///   - isLocal: whether it is a user of this machine. It may use its senders with an extension too, whatever others may:
     ///     alice+anything@example.com for alice@example.com.
-    package init(login: String, senders: [String] = [], isLocal: Bool = false, app: String? = nil) {
+    package init(login: String, senders: [String]? = nil, isLocal: Bool = false, app: String? = nil) {
         self.login = login
         self.senders = senders
         self.app = app
         self.isLocal = isLocal
-        rights = senders.isEmpty ? nil : SenderRights(senders, separators: isLocal ? "+" : "")
+        rights = senders.map { SenderRights($0, separators: isLocal ? "+" : "") }
     }
 
     /// The same user, who is known to that back end.

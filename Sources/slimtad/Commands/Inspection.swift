@@ -277,9 +277,9 @@ struct Inspection {
         warnings += Secrets.Complaint.about(users, file).map(\.description)
         warnings += Self.warnings(about: users, file)
         if file.values.auth.learnSCRAM { lookForLearning(path) }
-        let unbound = users.users.keys.sorted().filter { name in
-            users.users[name]?.senders.isEmpty == true && file.values.senders.isUnbound(name, nil)
-        }
+        let unbound = users.users.filter { name, user in
+            user.senders == nil && file.values.senders.isUnbound(name, nil)
+        }.keys.sorted()
         let shown =
             unbound.prefix(5).joined(separator: ", ") + (unbound.count > 5 ? " and \(unbound.count - 5) more" : "")
         facts.append(

@@ -105,7 +105,7 @@ enum UsersTable {
                     "\(app.name) (\(uses["\(name):\(app.name)"].map { "used \($0.isoDate.prefix(16))Z" } ?? "never used"))"
                 }
                 table.row([
-                    name, user.hash.method, user.senders.joined(separator: ","),
+                    name, user.hash.method, (user.senders ?? []).joined(separator: ","),
                     scram.map(\.shortName).joined(separator: ","), state(user), apps.joined(separator: ", "),
                 ])
             }
@@ -129,7 +129,7 @@ enum UsersTable {
     ) -> JSON {
         .object([
             .init("name", .string(name)), .init("hash", .string(user.hash.method)),
-            .init("senders", .array(user.senders.map { .string($0) })),
+            .init("senders", .array((user.senders ?? []).map { .string($0) })),
             .init("scram", .array(scram.map { .string(String($0.shortName)) })),
             .init("certificates", .array(user.certificates.map { .string($0.hexadecimal) })),
             .init("disabled", .bool(user.isDisabled)),

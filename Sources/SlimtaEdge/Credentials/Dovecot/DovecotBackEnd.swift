@@ -137,9 +137,8 @@ private final class DovecotExchange: BackEndExchange {
         switch answer {
         case .right(let login, let senders):
             // Whoever has no list may send as itself; what else it may, [[senders]] says.
-            let entries = senders ?? [login].filter { Mailbox(parsing: $0) != nil }
-            // Without any entry it would be anybody.
-            return .right(AuthenticatedUser(login: login, senders: entries.isEmpty ? [""] : entries))
+            let own = [login].filter { Mailbox(parsing: $0) != nil }
+            return .right(AuthenticatedUser(login: login, senders: senders ?? own))
         case .wrong: return .wrong
         case .refused(let reason): return .refused(reason)
         case .unavailable(let reason): return .unavailable(reason)

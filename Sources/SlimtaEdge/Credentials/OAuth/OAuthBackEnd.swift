@@ -29,9 +29,7 @@ package final class OAuthBackEnd: CredentialBackEnd {
     package func check(token: SecretOctets, login: String?, _ facts: AuthenticationFacts) async -> CredentialVerdict {
         switch await verifier.verdict(on: token, login: login ?? "") {
         case .right(let login):
-            // Nobody may send as an empty address, and without any he could as everybody.
-            let senders = login.senders.isEmpty ? [""] : login.senders
-            return .right(AuthenticatedUser(login: login.name, senders: senders))
+            return .right(AuthenticatedUser(login: login.name, senders: login.senders))
         case .wrong(let fault):
             logger.info(
                 "token refused",

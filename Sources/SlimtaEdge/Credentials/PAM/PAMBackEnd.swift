@@ -42,6 +42,9 @@ package struct PAMBackEnd: CredentialBackEnd {
     /// Those that show the password.
     package func mechanisms(on facts: AuthenticationFacts) -> Set<SASLMechanism> { [.plain, .login] }
 
+    /// What a user of PAM is called once it is in, whatever it is called before.
+    package func login(of name: String) -> String { names.login(of: name) }
+
     /// With the domain and without it.
     package func knownNames(of user: AuthenticatedUser) -> [String] { names.all(of: user.login) }
 
@@ -113,7 +116,7 @@ package struct PAMNames: Sendable {
     }
 
     /// The name that PAM is asked for.
-    func user(of login: String) -> String {
+    package func user(of login: String) -> String {
         guard let domain, let at = login.lastIndex(of: "@"), at > login.startIndex,
             login[login.index(after: at)...].lowercased() == domain.lowercased()
         else { return login }
@@ -123,12 +126,17 @@ package struct PAMNames: Sendable {
     /// Who has logged in: it may send as itself.
     ///
     /// - Parameter found: the name that PAM ends with, which may be the whole address.
-    func authenticated(_ found: String) -> AuthenticatedUser {
-        let name = user(of: found)
-        let login = foldsCase ? name.lowercased() : name
+    package func authenticated(_ found: String) -> AuthenticatedUser {
+        let login = login(of: found)
         let own = Mailbox(parsing: login) ?? Mailbox(localName: login, domain: domain ?? hostname)
-        // A name that no mailbox can have may not send as anybody: what is no entry stands for nobody.
-        return AuthenticatedUser(login: login, senders: [own?.text ?? ""])
+        // A name that no mailbox can have may not send as anybody.
+        return AuthenticatedUser(login: login, senders: own.map { [$0.text] } ?? [])
+    }
+
+    /// What somebody is called who has logged in.
+    func login(of found: String) -> String {
+        let name = user(of: found)
+        return foldsCase ? name.lowercased() : name
     }
 
     /// All names of who has logged in.

@@ -64,7 +64,7 @@ struct ExplainSessionCommand: ParsableCommand {
         switch edge.type {
         case .smtp, .http:
             guard let users = try? UsersFile.read(file) else { return nil }
-            return AuthenticatedUser(login: login, senders: users.users[login]?.senders ?? [])
+            return AuthenticatedUser(login: login, senders: users.users[login]?.senders)
         case .sendmail(let sendmail): trusted = sendmail.trustedUsers
         case .directory(let directory): trusted = directory.trustedUsers
         }
