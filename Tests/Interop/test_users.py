@@ -195,6 +195,33 @@ def test_users_test(slimtad):
     assert result.returncode == OK and '"Alice"' in result.stdout
 
 
+def test_users_test_of_applications(slimtad):
+    """What logs in is right; it is told whose password it is, and from where it is good."""
+    slimtad.add_user()
+    phone = passwd(slimtad, LOGIN, "--app", "phone", "--networks", "192.0.2.0/24").stdout.splitlines()[0]
+
+    def ask(password):
+        return run_slimtad("users", "test", LOGIN, "--config", slimtad.configuration, stdin=password + "\n")
+    result = ask(phone)
+    assert result.returncode == OK and 'for "phone" is right' in result.stdout and "from 192.0.2.0/24" in result.stdout
+    assert ask(PASSWORD).returncode == OK and "phone" not in ask(PASSWORD).stdout
+    assert passwd(slimtad, LOGIN, "--disable").returncode == OK
+    refused = ask(phone)
+    assert refused.returncode == NOT_PERMITTED and "is disabled" in refused.stderr
+    assert passwd(slimtad, LOGIN, "--app", "phone", "--delete").returncode == OK
+    assert ask(phone).returncode == NOT_PERMITTED
+
+
+def test_a_file_that_nobody_asks(slimtad):
+    """A password in a file that is no back end lets nobody in, and that is said."""
+    slimtad.change(auth={"backends": ["pam"]})
+    result = passwd(slimtad, LOGIN)
+    assert result.returncode == OK and "no reload is needed" not in result.stdout
+    assert 'nobody can log in by it' in result.stdout and 'auth.backends is ["pam"]' in result.stdout
+    tested = run_slimtad("users", "test", LOGIN, "--config", slimtad.configuration, stdin=PASSWORD + "\n")
+    assert tested.returncode == OK and "nobody can log in by it" in tested.stderr
+
+
 def test_fold_case(make_slimtad):
     """Logins by configuration only; what differs by case only is told, and each such name is its own."""
     slimtad = make_slimtad(auth={"fold_case": True})

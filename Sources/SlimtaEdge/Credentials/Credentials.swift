@@ -246,7 +246,7 @@ package struct LoginVerifier: Sendable {
     }
 
     /// Whose password it is of a user's applications.
-    func app(_ password: SecretOctets, of name: String) -> AppPassword? {
+    package func app(_ password: SecretOctets, of name: String) -> AppPassword? {
         var found: AppPassword?
         for app in users[name]?.apps ?? [] where app.matches(password) { found = app }
         return found

@@ -119,6 +119,7 @@ struct PasswdCommand: ParsableCommand {
         } else {
             done = try setPassword(file, user)
         }
+        if let unused = file.values.unusedUsers { return "\(done); \(unused)" }
         return done + "; a running slimtad takes it within seconds, no reload is needed"
     }
 

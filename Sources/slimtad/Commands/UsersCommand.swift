@@ -43,8 +43,9 @@ struct UsersCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "test", abstract: "Say whether a login and a password are right.",
             discussion: """
-                The password is asked for on a terminal; otherwise one line of standard input is it. The exit status is \
-                0 if it is right, 77 if it is not, 78 if there is no such user.
+                The password is asked for on a terminal; otherwise one line of standard input is it. The passwords of \
+                the user's applications are tried too. The exit status is 0 if it is right, 77 if it is not, 78 if there \
+                is no such user.
                 """)
 
         @OptionGroup var config: ConfigurationOption
@@ -67,20 +68,33 @@ struct UsersCommand: ParsableCommand {
                 }
                 var password = try PasswordPrompt.existing()
                 defer { password.wipe() }
-                guard let isRight = verifier.isRight(Credentials(login: user, password: password), for: user) else {
-                    throw Failure(
-                        .temporary,
-                        "the password cannot be hashed: there is no memory, or the hash in \(path) is not understood")
-                }
-                guard isRight else {
-                    throw Failure(.notPermitted, "the password of \"\(user)\" is another one")
-                }
+                let credentials = Credentials(login: user, password: password)
+                let app = verifier.app(credentials.password, of: user)
+                if app == nil { try Self.refuseWrong(credentials, verifier, path) }
+                let right = "the password\(app.map { " for \"\($0.name)\"" } ?? "") is right"
                 if let obstacle = found.obstacle(at: .now()) {
-                    throw Failure(.notPermitted, "the password is right; \(obstacle)")
+                    throw Failure(.notPermitted, "\(right); \(obstacle)")
                 }
                 let rights = AuthenticatedUser(login: user, senders: found.senders).rights
                 let senders = file.values.senders.mailFrom(of: user, rights)?.description ?? "any address"
-                print("the password is right; \"\(user)\" may send as \(senders)".visible)
+                let networks = app?.networks.map(\.description).joined(separator: ",") ?? ""
+                let places = networks.isEmpty ? "" : " from \(networks)"
+                print("\(right); \"\(user)\" may send as \(senders)\(places)".visible)
+                if let warning = file.values.unusedUsers { say("warning: \(warning)") }
+            }
+        }
+
+        /// Throws if the password is not the user's own.
+        private static func refuseWrong(
+            _ credentials: Credentials, _ verifier: LoginVerifier, _ path: String
+        ) throws(Failure) {
+            guard let isRight = verifier.isRight(credentials, for: credentials.login) else {
+                throw Failure(
+                    .temporary,
+                    "the password cannot be hashed: there is no memory, or the hash in \(path) is not understood")
+            }
+            guard isRight else {
+                throw Failure(.notPermitted, "the password of \"\(credentials.login)\" is another one")
             }
         }
     }

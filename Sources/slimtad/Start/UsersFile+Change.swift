@@ -73,6 +73,15 @@ extension UsersFile {
     }
 }
 
+extension Configuration {
+    /// Why nobody logs in by the users file; nil: it is asked.
+    var unusedUsers: String? {
+        guard !auth.backends.contains(.file) else { return nil }
+        let names = auth.backends.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
+        return "nobody can log in by it: slimtad does not ask that file, for auth.backends is [\(names)]"
+    }
+}
+
 extension Configuration.Auth {
     /// The hashes for which a user needs keys to use all the mechanisms.
     var scramHashes: [SCRAMHash] {
