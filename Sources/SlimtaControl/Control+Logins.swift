@@ -20,11 +20,11 @@ extension Control {
     // MARK: Looking
 
     /// A page of logins, or one.
-    func logins(_ query: [HTTPTarget.Parameter]) throws(Refusal) -> HTTPResponse {
+    func logins(_ query: [HTTPTarget.Parameter]) async throws(Refusal) -> HTTPResponse {
         try allow(["login", "held", "limit"], query)
         let now = Timestamp.now()
         if let name = query.first(where: { $0.name == "login" })?.value {
-            guard let facts = quotas.now.facts(of: quotas.subject(name), at: now) else {
+            guard let facts = quotas.now.facts(of: await subject(name).0, at: now) else {
                 throw Refusal(404, "nothing is known of \(name): it has sent nothing that was counted, and is not held")
             }
             return HTTPResponse(.login(facts))
@@ -47,9 +47,17 @@ extension Control {
         guard let name = request.query.first?.value, !name.isEmpty, request.query.count == 1 else {
             throw Refusal(400, "which login? login=NAME")
         }
-        let by = await log(request, "login \(action.rawValue) \(name)")
-        let subject = quotas.subject(name)
+        let (subject, isThere) = await subject(name)
         let now = Timestamp.now()
+        var isKnown = isThere == true
+        if !isKnown { isKnown = try await isHeardOf(subject, at: now) }
+        if !isKnown, isThere == false, action != .release {
+            throw Refusal(
+                404,
+                "nobody is called \(subject): it is no user, nothing was counted of it, and it has no mail in the queue; "
+                    + "nothing was changed")
+        }
+        let by = await log(request, "login \(action.rawValue) \(subject)")
         var failed: [QueueOperationFailure] = []
         var done = 0
         switch action {
@@ -61,15 +69,34 @@ extension Control {
         case .release:
             let wasHeld = await quotas.release(subject, at: now)
             (done, failed) = try await forEachHeld(of: subject) { await self.queue.release($0, by: by) }
-            if !wasHeld, done + failed.count == 0 { throw Refusal(409, "\(name) is not held") }
+            if !wasHeld, done + failed.count == 0 { throw Refusal(409, "\(subject) is not held") }
         case .bounce:
             (done, failed) = try await forEachHeld(of: subject) { await self.bounce($0, by: by) }
+            if !quotas.isHeld(subject), done + failed.count == 0 { throw Refusal(409, "\(subject) is not held") }
             await countHeld()
         }
         logger.notice(
             "command carried out",
-            metadata: ["command": "login \(action.rawValue) \(name)", "by": "\(by)", "messages": "\(done)"])
-        return HTTPResponse(.object([.init("login", .string("\(subject)"))] + changed(done, failed)))
+            metadata: ["command": "login \(action.rawValue) \(subject)", "by": "\(by)", "messages": "\(done)"])
+        let told: [JSON.Member] = [.init("login", .string("\(subject)")), .init("known", .bool(isKnown))]
+        return HTTPResponse(.object(told + changed(done, failed)))
+    }
+
+    /// Whom an operator means, and whether there is such a login; nil: nobody can tell. An address need not have sent anything.
+    private func subject(_ name: String) async -> (QuotaSubject, isThere: Bool?) {
+        let login = await daemon.login(name)
+        let subject = quotas.subject(name, as: login.name)
+        return (subject, subject.isLogin ? login.isThere : true)
+    }
+
+    /// Whether anything was counted of a sender, or it has mail in the queue.
+    private func isHeardOf(_ subject: QuotaSubject, at now: Timestamp) async throws(Refusal) -> Bool {
+        var isHeardOf = quotas.now.facts(of: subject, at: now) != nil
+        if isHeardOf { return true }
+        try await forEachPage(after: nil) { page in
+            isHeardOf = isHeardOf || page.contains { QuotaSubject($0.envelope.client) == subject }
+        }
+        return isHeardOf
     }
 
     /// How many envelopes of a login that are held with it `perform` was done for, and those for which it was not, but for what

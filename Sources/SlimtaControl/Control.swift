@@ -75,7 +75,7 @@ package final class Control: ControlService {
                 throw Refusal(404, "\(path[1]) is none of \(QueueAction.names)")
             }
             return try await change(action, request)
-        case (.get, ["logins"]): return try logins(query)
+        case (.get, ["logins"]): return try await logins(query)
         case (.post, let path) where path.count == 2 && path[0] == "logins":
             guard let action = LoginAction(rawValue: path[1]) else {
                 throw Refusal(404, "\(path[1]) is none of \(LoginAction.names)")

@@ -25,6 +25,23 @@ package protocol ControlledDaemon: Sendable {
 
     /// The name of a user of this machine, or the number where there is none.
     func userName(_ uid: UInt32) async -> String
+
+    /// Whom an operator means by the name of a login, which may be spelled as clients may spell it.
+    func login(_ name: String) async -> KnownLogin
+}
+
+/// A login as those know it who let it in.
+package struct KnownLogin: Hashable, Sendable {
+    /// As it is called once it is in.
+    package var name: String
+    /// Whether there is such a login; nil: somebody who knows logins cannot be asked that.
+    package var isThere: Bool?
+
+    /// With the meaning of its properties.
+    package init(name: String, isThere: Bool?) {
+        self.name = name
+        self.isThere = isThere
+    }
 }
 
 /// The daemon as it is now.

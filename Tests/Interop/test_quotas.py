@@ -252,6 +252,25 @@ def test_all_edges(place, make_slimtad):
     assert {name: login(daemon, name)["hour"]["messages"] for name in (LOGIN, WHO)} == {LOGIN: 2, WHO: 2}
 
 
+def test_names_of_logins(make_slimtad):
+    """A name that nobody has holds nobody, and is told; one is spelled as at logins."""
+    daemon = make_slimtad(queue={"deliver": False}, auth={"fold_case": True}).start()
+    for action in (["hold"], ["bounce", "--yes"]):
+        assert "nobody is called gohst: " in command(daemon, "login", *action, "gohst", status=1)
+    assert json.loads(command(daemon, "login", "--json"))["logins"] == []
+    assert command(daemon, "login", "hold", LOGIN.upper()) == f"{LOGIN} is held, and 0 messages of the last hour\n"
+    send_to_new(daemon, 1)
+    assert held(daemon) == 1 and login(daemon, LOGIN.title())["held"]
+    assert command(daemon, "login", "bounce", LOGIN.title(), "--yes") == f"1 message of {LOGIN} bounced\n"
+    assert command(daemon, "login", "release", LOGIN.upper()).startswith(f"{LOGIN} is released")
+    assert "is not held" in command(daemon, "login", "bounce", "--yes", LOGIN, status=UNAVAILABLE)
+    # Other back ends cannot be asked whom they have.
+    daemon.change(auth={"backends": ["file", "pam"]})
+    command(daemon, "reload")
+    result = run_slimtad("login", "hold", "GOHST", "--config", daemon.configuration)
+    assert result.returncode == 0 and "gohst is held" in result.stdout and "nothing is known of gohst" in result.stderr
+
+
 def test_the_socket_and_mistakes(make_slimtad):
     daemon = make_slimtad(queue={"deliver": False}, quota=quota(hard={"messages": {"per_hour": 9}})).start()
     assert curl(daemon, "/logins") == (200, {"counting": True, "known": 0, "logins": []})

@@ -54,6 +54,12 @@ final class NotingDaemon: ControlledDaemon {
         return what == "alice"
     }
     func userName(_ uid: UInt32) async -> String { "user\(uid)" }
+    /// The users are ann and bob, whose case does not count; whether "x@..." is one somebody else knows.
+    func login(_ name: String) async -> KnownLogin {
+        let folded = name.lowercased()
+        if ["ann", "bob"].contains(folded) { return KnownLogin(name: folded, isThere: true) }
+        return KnownLogin(name: folded, isThere: name.hasPrefix("x@") ? nil : false)
+    }
 }
 
 /// Keeps what is logged, a line each: the message and what is said of the command.

@@ -50,6 +50,28 @@ import Testing
         #expect(try await fixture.places() == ["\(id)": "due"] && fixture.lines.count == 3)
     }
 
+    /// Who is not there is not held, nor bounced, which is told; one of whom nobody can know is held beforehand. What is
+    /// in the queue was sent by somebody. Names are spelled as at logins.
+    @Test func nobodyIsNotHeld() async throws {
+        let fixture = try await ControlFixture()
+        for action in ["hold", "bounce"] {
+            let (status, answer) = try await fixture.ask(.post, "logins/\(action)", ("login", "ghost"))
+            #expect(status == 404 && answer["error"].text?.hasPrefix("nobody is called ghost: ") == true)
+        }
+        #expect(try await fixture.ask(.get, "logins").json["logins"].elements.isEmpty)
+        let foreign = try await fixture.ask(.post, "logins/hold", ("login", "x@y.test"))
+        #expect(foreign.status == 200 && foreign.json["known"] == .bool(false))
+        #expect(try await fixture.ask(.post, "logins/hold", ("login", "192.0.2.7")).status == 200)
+        try await fixture.accept(login: "ghost", edge: "one")
+        let gone = try await fixture.ask(.post, "logins/hold", ("login", "ghost")).json
+        #expect(gone["known"] == .bool(true) && gone["done"].integer == 1)
+        let held = try await fixture.ask(.post, "logins/hold", ("login", "ANN")).json
+        #expect(held["login"].text == "ann" && held["known"] == .bool(true))
+        #expect(try await fixture.ask(.get, "logins", ("login", "Ann")).json["held"] == .bool(true))
+        #expect(try await fixture.ask(.post, "logins/bounce", ("login", "bob")).status == 409)
+        #expect(try await fixture.ask(.post, "logins/release", ("login", "aNN")).json["login"].text == "ann")
+    }
+
     /// What was bounced makes room for as much again.
     @Test func bouncedMailMakesRoom() async throws {
         let fixture = try await ControlFixture()

@@ -105,6 +105,13 @@ package final class FileCredentials: CredentialBackEnd {
         return verifier.bars(verifier.name(of: login), at: .now())
     }
 
+    /// Whom a login means, spelled as a client may spell it: the user's name, and whether there is one.
+    package func user(of login: String) -> (name: String, isThere: Bool) {
+        let verifier = reading.withLock { $0.verifier }
+        let name = verifier.name(of: login)
+        return (name, verifier.entry(name) != nil)
+    }
+
     /// Who has no keys, and who may not log in, has the same answer.
     package func keys(
         of login: String, _ hash: SCRAMHash, _ facts: AuthenticationFacts

@@ -148,15 +148,18 @@ package final class QuotaBook: Sendable {
 
     // MARK: Operators
 
-    /// Whom an operator means: a login that is known, an address that is, or else a login.
-    package func subject(_ name: String) -> QuotaSubject {
-        state.withLock { state in
-            if state.quotas.facts(of: .login(name), at: .now()) != nil { return .login(name) }
+    /// Whom an operator means: a login of which something was counted, an address, or else a login.
+    ///
+    /// - Parameter login: what a login of that name is called once it is in; nil: the same.
+    package func subject(_ name: String, as login: String? = nil) -> QuotaSubject {
+        let login = login ?? name
+        return state.withLock { state in
+            for name in [login, name] where state.quotas.accounts[.login(name)] != nil { return .login(name) }
             if let address = IPAddress(name) { return QuotaSubject(login: nil, address: address) }
             if name == QuotaSubject.local.description, state.quotas.facts(of: .local, at: .now()) != nil {
                 return .local
             }
-            return .login(name)
+            return .login(login)
         }
     }
 

@@ -132,8 +132,19 @@ struct LoginCommand: ParsableCommand {
 
     private static func change(_ action: LoginAction, _ name: String, _ options: Options) {
         let failures = orExit { () throws(Failure) -> Int in
-            let answer = try daemon(options, "login \(action.rawValue)")
-                .ask(.post, ["logins", action.rawValue], [.init("login", name)])
+            let daemon = try daemon(options, "login \(action.rawValue)")
+            let (status, answer) = try daemon.answer(.post, ["logins", action.rawValue], [.init("login", name)])
+            guard status == 200 else {
+                let failure = RunningDaemon.failure(status, answer["error"].text)
+                // As of a message that is not in the queue.
+                guard status == 404 else { throw failure }
+                say(failure.message)
+                return 1
+            }
+            let name = answer["login"].text ?? name
+            if !answer["known"].isTrue, action == .hold {
+                say("nothing is known of \(name) as yet: a user of that name is held when there is one")
+            }
             if options.json {
                 print(answer.line)
             } else {

@@ -179,7 +179,7 @@ final class Daemon {
 
     /// Tells those who ask over the control socket what there is now.
     private func showState() {
-        let (file, secrets) = (world.file, world.secrets)
+        let (world, file, secrets) = (world, world.file, world.secrets)
         let unused = listeners.unused.map {
             "systemd listens for us on \($0), and no edge has listen = \"systemd:\($0)\""
         }
@@ -193,6 +193,7 @@ final class Daemon {
             state.warnings =
                 secrets.complaints.map(\.description)
                 + [control?.complaint, world.fewFiles(ground.budget)].compactMap(\.self) + unused + lostHelpers
+            state.login = world.knownLogins
             state.certificates = secrets.certificates?.expiries ?? []
             state.localEdges = file.values.edges.filter(\.hasLocalUsers).map(\.name)
             state.edges = file.values.edges.compactMap { edge in

@@ -41,6 +41,8 @@ final class DaemonState: Sendable {
         var warnings: [String] = []
         /// What the operator has to put right with the relays and edges in use.
         var complaints: @Sendable () -> [String] = { [] }
+        /// Whom somebody means by the name of a login; may wait for the system's databases.
+        var login: @Sendable (String) -> KnownLogin = { KnownLogin(name: $0, isThere: nil) }
         /// When the certificates in use end.
         var certificates: [Certificates.Expiry] = []
     }
@@ -109,5 +111,10 @@ extension DaemonState: ControlledDaemon {
     func userName(_ uid: UInt32) async -> String {
         // The system's databases may be on the network.
         (try? await NIOThreadPool.singleton.runIfActive { Accounts.userName(uid) }) ?? "\(uid)"
+    }
+
+    func login(_ name: String) async -> KnownLogin {
+        let find = now.login
+        return (try? await NIOThreadPool.singleton.runIfActive { find(name) }) ?? KnownLogin(name: name, isThere: nil)
     }
 }

@@ -4,6 +4,7 @@
 
 import Logging
 import SlimtaConfiguration
+import SlimtaControl
 import SlimtaDNS
 import SlimtaEdge
 import SlimtaPolicy
@@ -151,6 +152,26 @@ struct World: Sendable {
             observer.learn = { login, user, password in learning.learn(login, user, password) }
         }
         return observer
+    }
+
+    /// Whom somebody means by the name of a login, which may be spelled in any way in which a client may spell it. May wait.
+    var knownLogins: @Sendable (String) -> KnownLogin {
+        let asked = values.hasAuth ? values.auth.backends : []
+        let hasLocalUsers = values.edges.contains {
+            switch $0.type {
+            case .smtp, .http: false
+            case .sendmail, .directory: true
+            }
+        }
+        let (credentials, pam) = (asked.contains(.file) ? credentials : nil, pam)
+        return { name in
+            let user = credentials?.user(of: name)
+            if let user, user.isThere { return KnownLogin(name: user.name, isThere: true) }
+            if hasLocalUsers, Privileges.userID(name) != nil { return KnownLogin(name: name, isThere: true) }
+            // The others cannot be asked whether they have somebody.
+            let isNobody = asked.allSatisfy { $0 == .file }
+            return KnownLogin(name: pam?.login(of: name) ?? user?.name ?? name, isThere: isNobody ? false : nil)
+        }
     }
 
     /// Keeps what is new of failed logins.
