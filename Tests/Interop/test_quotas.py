@@ -287,9 +287,12 @@ def test_the_socket_and_mistakes(make_slimtad):
     path = pathlib.Path(daemon.state) / "quotas"
     octets = path.read_bytes()
     path.write_bytes(octets[:-1])
+    before = octets[:-1]
     daemon.expect_error("quotas begin anew")
     daemon.start_again()
     assert daemon.events(error="the file is damaged") and curl(daemon, "/logins")[1]["known"] == 0
+    (kept,) = path.parent.glob("quotas.unusable-*")
+    assert kept.read_bytes() == before
 
 
 def test_a_notice_for_the_operator(place, make_slimtad):

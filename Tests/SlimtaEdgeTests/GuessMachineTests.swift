@@ -430,7 +430,8 @@ private struct Watched {
         #expect(record.split(separator: "\n").map { $0.split(separator: " ")[0] } == ["banned", "login", "login"])
         var other = Machine()
         let news = "login x 1 y\nlogin 192.0.2.1/32 99999999999999999999 y\nbanned 192.0.2.1/32 5 5\n\n\u{0}\nlogin\n"
-        other.restore(record + news, watched.now, wall)
+        var isUnderstood = other.restore(record + news, watched.now, wall)
+        #expect(!isUnderstood)
         #expect(other.record(watched.now, wall) == record)
         #expect(other.isTurnedAway(try #require(IPAddress("2001:db8::5")), watched.now))
         guard case .admitted(let ticket) = other.asked(try watched.guess("198.51.100.1", "alice b"), watched.now) else {
@@ -440,7 +441,8 @@ private struct Watched {
         #expect(ticket.isFamiliar)
         // Of what was kept for long nothing is left.
         other = Machine()
-        other.restore(record, watched.now, wall)
+        isUnderstood = other.restore(record, watched.now, wall)
+        #expect(isUnderstood)
         #expect(other.record(watched.now + .seconds(31 * 86400), wall).isEmpty)
     }
 
@@ -448,8 +450,9 @@ private struct Watched {
     @Test func numbersThatAreTooGreatAreTakenUp() throws {
         var watched = Watched()
         let most = "\(Int.max) \(Int.max) \(Int.max)"
-        watched.machine.restore(
+        let isUnderstood = watched.machine.restore(
             "banned 192.0.2.1/32 1700000000 \(most)\n", watched.now, .init(milliseconds: 1_700_000_000_000))
+        #expect(isUnderstood)
         watched.now += .seconds(1)
         _ = try watched.failUntilTurnedAway("192.0.2.1")
         let ban = try #require(watched.machine.bans.all.first?.value)

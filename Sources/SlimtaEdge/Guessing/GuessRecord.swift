@@ -25,33 +25,37 @@ extension GuessMachine {
         return lines.sorted().joined()
     }
 
-    /// Takes up what ``record(_:_:)`` said; what cannot be understood is left out.
-    mutating func restore(_ record: String, _ now: Instant, _ wall: Timestamp) {
-        for line in record.split(separator: "\n") {
-            let words = line.split(separator: " ", maxSplits: 3)
-            guard words.count == 4, let seconds = Int64(words[2]) else { continue }
-            // A clock that was set back must not make it hold for ever.
-            let time =
-                now + (Timestamp(milliseconds: seconds.multipliedReportingOverflow(by: 1000).partialValue) - wall)
-            let place = NetworkRange(words[1])
-            switch words[0] {
-            case "login" where place != nil || words[1] == "local":
-                let familiar = Familiar(now, last: min(time, now))
-                familiars.update(Pair(place: place, login: String(words[3])), default: familiar, now: now) {
-                    $0 = familiar
-                }
-                honest.update(place, default: familiar, now: now) { $0.last = max($0.last, familiar.last) }
-            case "banned":
-                let numbers = words[3].split(separator: " ").compactMap { Int($0) }
-                guard let place, numbers.count == 3, numbers.allSatisfy({ $0 >= 0 }) else { continue }
-                let ban = Ban(
-                    until: min(time, now + limits.longestBan), times: min(numbers[0], Ban.mostTimes),
-                    failures: numbers[1],
-                    logins: numbers[2])
-                bans.update(place, default: ban, now: now) { $0 = ban }
-            default: continue
+    /// Takes up what ``record(_:_:)`` said; what cannot be understood is left out. Returns whether that is nothing.
+    mutating func restore(_ record: String, _ now: Instant, _ wall: Timestamp) -> Bool {
+        let understood = record.split(separator: "\n").map { restore(line: $0, now, wall) }
+        return understood.allSatisfy(\.self)
+    }
+
+    private mutating func restore(line: Substring, _ now: Instant, _ wall: Timestamp) -> Bool {
+        let words = line.split(separator: " ", maxSplits: 3)
+        guard words.count == 4, let seconds = Int64(words[2]) else { return false }
+        // A clock that was set back must not make it hold for ever.
+        let time =
+            now + (Timestamp(milliseconds: seconds.multipliedReportingOverflow(by: 1000).partialValue) - wall)
+        let place = NetworkRange(words[1])
+        switch words[0] {
+        case "login" where place != nil || words[1] == "local":
+            let familiar = Familiar(now, last: min(time, now))
+            familiars.update(Pair(place: place, login: String(words[3])), default: familiar, now: now) {
+                $0 = familiar
             }
+            honest.update(place, default: familiar, now: now) { $0.last = max($0.last, familiar.last) }
+        case "banned":
+            let numbers = words[3].split(separator: " ").compactMap { Int($0) }
+            guard let place, numbers.count == 3, numbers.allSatisfy({ $0 >= 0 }) else { return false }
+            let ban = Ban(
+                until: min(time, now + limits.longestBan), times: min(numbers[0], Ban.mostTimes),
+                failures: numbers[1],
+                logins: numbers[2])
+            bans.update(place, default: ban, now: now) { $0 = ban }
+        default: return false
         }
+        return true
     }
 
     /// What operators see, as ``GuessWatch/findings(limit:)`` says.

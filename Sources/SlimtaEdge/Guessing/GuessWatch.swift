@@ -131,10 +131,10 @@ package final class GuessWatch: Sendable {
     /// What ``takeRecord()`` said could not be kept: it is news still.
     package func recordIsLost() { machine.withLock { $0.hasNews = true } }
 
-    /// Takes up what ``takeRecord()`` said.
-    package func restore(_ record: String) {
+    /// Takes up what ``takeRecord()`` said, as far as it can be understood. Returns whether that is all of it.
+    package func restore(_ record: String) -> Bool {
         let now = ContinuousClock.now
-        machine.withLock { $0.restore(record, now, .now()) }
+        return machine.withLock { $0.restore(record, now, .now()) }
     }
 }
 

@@ -56,6 +56,26 @@ extension EventCatalogue {
             "Where logins have succeeded and who is turned away cannot be written to the state directory: "
                 + "@SLIMTA_ERROR@. A restart forgets it."),
         Entry(
+            "4c9d1f0be27a4e6f9b8357d2a1c06e94", "failed logins begin anew",
+            "Where logins have succeeded, and who is turned away, cannot be read from @SLIMTA_FILE@: @SLIMTA_ERROR@. What "
+                + "of it could be understood is in use. The file is kept as @SLIMTA_KEPT@.",
+            remedy:
+                "Who guessed passwords before is let in again, and has to be found out again; logins wait for guesses at "
+                + "them where they did not before. When nobody needs the file any more, delete it."),
+        Entry(
+            "a3f2c6d07b1e4859ae41907f5c38d2b6", "last uses of passwords begin anew",
+            "When applications last used their passwords cannot be read from @SLIMTA_FILE@: @SLIMTA_ERROR@. What of it could "
+                + "be understood is in use. The file is kept as @SLIMTA_KEPT@.",
+            remedy: "Some may be shown as never used that were. When nobody needs the file any more, delete it."),
+        Entry(
+            "e7b05a9c3d1842f68c0fd9264b7ea153", "SCRAM secret cannot be used, another holds until the end",
+            "What the SCRAM keys of names that do not exist are invented from cannot be read from @SLIMTA_FILE@, or not be "
+                + "written there: @SLIMTA_ERROR@. Logins go on. But the salts of such names are others after the next start, "
+                + "and those of users are not: who asks before and after it can tell which users there are.",
+            remedy:
+                "Put the file right: 32 octets, mode 0600, of the service's user, the same on all nodes. If it is lost, "
+                + "delete it, and slimtad makes another at its next start."),
+        Entry(
             "8ae7a0c00ac546119e19fe52ec266032", "SCRAM keys learned",
             "@SLIMTA_LOGIN@ has logged in with the right password, and now has keys for SCRAM in the users file too."),
         Entry(

@@ -39,7 +39,7 @@ extension EventCatalogue {
         Entry(
             "07dc88bb451c4649983789c275696285", "quotas begin anew",
             "What was counted of logins, and who is held, cannot be read from @SLIMTA_FILE@: @SLIMTA_ERROR@. All are taken "
-                + "to have sent nothing yet, and nobody to be held.",
+                + "to have sent nothing yet, and nobody to be held. What was in the file is in @SLIMTA_KEPT@.",
             remedy:
                 "Hold again who was held: slimtad login hold. What is held in the queue stays so: slimtad queue list "
                 + "--reason breaker."),

@@ -104,7 +104,7 @@ struct UsersCommand: ParsableCommand {
 enum UsersTable {
     static func print(_ file: ConfigurationFile, json: Bool) throws(Failure) {
         let users = try UsersFile.read(file)
-        let uses = AppPasswordUses.read(in: file.stateDirectory)
+        let uses = AppPasswordUses.look(in: file.stateDirectory)
         var table = Table([
             .init("NAME", 32), .init("HASH", 8), .init("SENDERS", 32), .init("SCRAM", 16), .init("STATE", 24),
             .init("APPLICATIONS"),

@@ -131,7 +131,7 @@ final class Daemon {
         control?.unlink()
         listeners.close()
         await storage.close()
-        world.keepGuesses()
+        world.keepRecords()
         await world.relays.end()
         await ground.end()
         logger.notice("stopped")
@@ -279,7 +279,7 @@ final class Daemon {
     private func keepGuesses() {
         guard .now >= guessesKept + .seconds(10) else { return }
         guessesKept = .now
-        NIOThreadPool.singleton.submit { [world] _ in world.keepGuesses() }
+        NIOThreadPool.singleton.submit { [world] _ in world.keepRecords() }
     }
 
     /// Under systemd helpers are units of their own; here nobody else hears of it.

@@ -17,67 +17,59 @@ struct LoginRecords: Sendable {
     /// What invented SCRAM keys are derived from (RFC 5802 has none): the same as long as the state directory is.
     let inventing: SecretOctets
     let uses: AppPasswordUses
-    private let guesses: String
-    private let isLost = Flag()
+    private let guesses: StateFile
     private let logger: Logger
 
-    /// Reads what is there, and makes what is not.
-    init(_ file: ConfigurationFile, _ guesses: GuessWatch, _ logger: Logger) throws(Failure) {
-        inventing = try Self.secret(in: file.stateDirectory)
-        uses = AppPasswordUses(in: file.stateDirectory, logger)
-        self.guesses = "\(file.stateDirectory)/guesses"
+    /// Reads what is there, and makes what is not. What cannot be used begins anew: logins go on.
+    init(_ directory: String, _ watch: GuessWatch, _ logger: Logger) {
+        inventing = Self.secret(in: directory, logger)
+        uses = AppPasswordUses(in: directory, logger)
+        guesses = StateFile("guesses", in: directory, maximum: 64 << 20)
         self.logger = logger
-        if let octets = try? SecureFile.read(self.guesses, maximum: 64 << 20, mustNotBeReadableByOthers: false) {
-            guesses.restore(String(decoding: octets, as: UTF8.self))
+        let path = guesses.path
+        guesses.read {
+            watch.restore(String(decoding: $0, as: UTF8.self))
+        } lost: { why, kept in
+            logger.error(
+                "failed logins begin anew", metadata: ["file": "\(path)", "error": "\(why)", "kept": "\(kept)"])
+            watch.recordIsLost()
         }
     }
 
-    /// Writes where logins are familiar and who is turned away, if that has changed.
-    func keepGuesses(of watch: GuessWatch) {
-        guard let record = watch.takeRecord() else { return }
-        do throws(SystemError) {
-            try SecureFile.replace(guesses, with: Array(record.utf8))
-            _ = isLost.swap(false)
-        } catch {
+    /// Writes where logins are familiar and who is turned away, and when passwords were used, if that has changed.
+    func keep(of watch: GuessWatch) {
+        uses.write()
+        guesses.write {
+            watch.takeRecord().map { Array($0.utf8) }
+        } failed: { error, isNews in
             watch.recordIsLost()
             // Tried every ten seconds: said once, until it succeeds.
-            guard !isLost.swap(true) else { return }
-            logger.warning("failed logins are not kept", metadata: ["error": "\(error)"])
+            if isNews { logger.warning("failed logins are not kept", metadata: ["error": "\(error)"]) }
         }
     }
 
-    /// Made once: a new one at each start would tell invented salts from those of users.
-    private static func secret(in directory: String) throws(Failure) -> SecretOctets {
+    /// Made once: a new one at each start would tell invented salts from those of users. One that cannot be used stays where
+    /// it is, for who can mend it.
+    private static func secret(in directory: String, _ logger: Logger) -> SecretOctets {
         let path = "\(directory)/scram-secret"
+        var fresh = RandomOctets.secret(32)
+        defer { fresh.wipe() }
         do throws(SystemError) {
             do throws(SystemError) {
                 var octets = try SecureFile.read(path, maximum: 64, mustNotBeReadableByOthers: true)
                 defer { octets.wipe() }
-                guard octets.count == 32 else { throw SystemError(.invalid, "\(path) is not 32 octets; delete it") }
+                guard octets.count == 32 else { throw SystemError(.invalid, "\(path) is not 32 octets") }
                 return SecretOctets(octets)
             } catch {
                 guard error.code == .notFound else { throw error }
-                var octets = RandomOctets.secret(32)
-                defer { octets.wipe() }
-                try SecureFile.replace(path, with: octets)
-                return SecretOctets(octets)
+                try SecureFile.replace(path, with: fresh)
             }
         } catch {
-            throw Failure(error)
+            logger.error(
+                "SCRAM secret cannot be used, another holds until the end",
+                metadata: ["file": "\(path)", "error": "\(error)"])
         }
-    }
-}
-
-/// Whether something is so, for all copies of who holds it.
-private final class Flag: Sendable {
-    private let isSet = Mutex(false)
-
-    /// Sets it; returns what it was.
-    func swap(_ new: Bool) -> Bool {
-        isSet.withLock { isSet in
-            defer { isSet = new }
-            return isSet
-        }
+        return SecretOctets(fresh)
     }
 }
 
@@ -86,35 +78,64 @@ private final class Flag: Sendable {
 final class AppPasswordUses: Sendable {
     private struct State {
         /// By `LOGIN:APP`, neither of which has a colon.
-        var uses: [String: Timestamp]
-        var isWriting = false
+        var uses: [String: Timestamp] = [:]
+        /// Not all of it is in the file, and somebody is about to write it.
+        var isNew = false
     }
 
-    private let path: String
+    private let file: StateFile
     private let logger: Logger
-    private let state: Mutex<State>
+    private let state = Mutex(State())
 
     init(in directory: String, _ logger: Logger) {
-        path = Self.path(in: directory)
-        self.logger = logger
-        state = Mutex(State(uses: Self.read(in: directory)))
+        let file = Self.file(in: directory)
+        (self.file, self.logger) = (file, logger)
+        file.read { octets in
+            let (uses, isWhole) = Self.parse(octets)
+            state.withLock { $0.uses = uses }
+            return isWhole
+        } lost: { why, kept in
+            logger.error(
+                "last uses of passwords begin anew",
+                metadata: ["file": "\(file.path)", "error": "\(why)", "kept": "\(kept)"])
+            state.withLock { $0.isNew = true }
+        }
+        write()
     }
 
-    private static func path(in directory: String) -> String { "\(directory)/app-passwords" }
+    private static func file(in directory: String) -> StateFile {
+        StateFile("app-passwords", in: directory, maximum: maximum)
+    }
 
-    /// By `LOGIN:APP`; empty if nothing can be read.
-    static func read(in directory: String) -> [String: Timestamp] {
-        guard
-            let octets = try? SecureFile.read(
-                path(in: directory), maximum: 64 << 20, mustNotBeReadableByOthers: false)
-        else { return [:] }
+    private static let maximum = 64 << 20
+
+    /// What the daemon has written, for a command: by `LOGIN:APP`. Says on standard error what it cannot read.
+    static func look(in directory: String) -> [String: Timestamp] {
+        let path = file(in: directory).path
+        do throws(SystemError) {
+            let octets = try SecureFile.read(path, maximum: maximum, mustNotBeReadableByOthers: false)
+            let (uses, isWhole) = parse(octets)
+            if !isWhole { say("warning: \(path) is damaged: not all uses of passwords are known") }
+            return uses
+        } catch {
+            if error.code != .notFound { say("warning: when passwords were used is not known: \(error)") }
+            return [:]
+        }
+    }
+
+    private static func parse(_ octets: [UInt8]) -> (uses: [String: Timestamp], isWhole: Bool) {
         var uses: [String: Timestamp] = [:]
-        for line in String(decoding: octets, as: UTF8.self).split(separator: "\n") {
+        guard let text = String(validating: octets, as: UTF8.self) else { return (uses, false) }
+        var isWhole = true
+        for line in text.split(separator: "\n") {
             guard let end = line.lastIndex(of: "="), let time = Timestamp(isoDate: String(line[end...].dropFirst()))
-            else { continue }
+            else {
+                isWhole = false
+                continue
+            }
             uses[String(line[..<end])] = time
         }
-        return uses
+        return (uses, isWhole)
     }
 
     /// An application has logged in. Returns at once.
@@ -124,20 +145,25 @@ final class AppPasswordUses: Sendable {
             let name = "\(login):\(app)"
             if let last = state.uses[name], now < last + .seconds(60) { return false }
             state.uses[name] = now
-            defer { state.isWriting = true }
-            return !state.isWriting
+            defer { state.isNew = true }
+            return !state.isNew
         }
         if mustWrite { NIOThreadPool.singleton.submit { _ in self.write() } }
     }
 
-    private func write() {
-        let uses = state.withLock { state in
-            state.isWriting = false
-            return state.uses
-        }
-        let text = uses.sorted { $0.key < $1.key }.map { "\($0)=\($1.isoDate)\n" }.joined()
-        do throws(SystemError) { try SecureFile.replace(path, with: Array(text.utf8)) } catch {
-            logger.warning("last use of passwords is not kept", metadata: ["error": "\(error)"])
+    /// Slow. What was known when it is called is in the file when it returns, if the disk works.
+    func write() {
+        file.write {
+            let uses: [String: Timestamp]? = state.withLock { state in
+                guard state.isNew else { return nil }
+                state.isNew = false
+                return state.uses
+            }
+            return uses.map { uses in
+                Array(uses.sorted { $0.key < $1.key }.map { "\($0)=\($1.isoDate)\n" }.joined().utf8)
+            }
+        } failed: { error, isNews in
+            if isNews { logger.warning("last use of passwords is not kept", metadata: ["error": "\(error)"]) }
         }
     }
 }

@@ -8,7 +8,6 @@ import SlimtaMail
 import SlimtaQueue
 import SlimtaRules
 import SlimtaSystem
-import Synchronization
 
 /// Keeps a QuotaBook.
 final class QuotaKeeper: Sendable {
@@ -19,31 +18,24 @@ final class QuotaKeeper: Sendable {
     private static let rate = 1 << 20
 
     let book: QuotaBook
-    private let path: String
+    private let file: StateFile
     private let logger: Logger
-    /// Whether the last writing failed; held while the file is written.
-    private let writing = Mutex(false)
     /// Something is to be done for a login that is held, maybe.
     private let (holds, waker) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
 
     /// Reads what was counted before. What cannot be read begins anew: mail goes on.
     init(in directory: String, _ logger: Logger) {
-        path = "\(directory)/quotas"
-        self.logger = logger
-        book = QuotaBook(Self.read(path, logger) ?? Quotas(rules: nil, key: .random(in: 0 ... .max)))
-    }
-
-    private static func read(_ path: String, _ logger: Logger) -> Quotas? {
-        do throws(SystemError) {
-            let octets = try SecureFile.read(path, maximum: largestFile, mustNotBeReadableByOthers: false)
-            if let quotas = Quotas(octets: octets) { return quotas }
-            logger.error("quotas begin anew", metadata: ["file": "\(path)", "error": "the file is damaged"])
-        } catch {
-            if error.code != .notFound {
-                logger.error("quotas begin anew", metadata: ["file": "\(path)", "error": "\(error)"])
-            }
+        let file = StateFile("quotas", in: directory, maximum: Self.largestFile)
+        var quotas: Quotas?
+        file.read {
+            quotas = Quotas(octets: $0)
+            return quotas != nil
+        } lost: { why, kept in
+            logger.error(
+                "quotas begin anew", metadata: ["file": "\(file.path)", "error": "\(why)", "kept": "\(kept)"])
         }
-        return nil
+        (self.file, self.logger) = (file, logger)
+        book = QuotaBook(quotas ?? Quotas(rules: nil, key: .random(in: 0 ... .max)))
     }
 
     /// Before the first message: who does what with mail that is held.
@@ -101,17 +93,12 @@ final class QuotaKeeper: Sendable {
 
     /// Slow. What was known when it is called is in the file when it returns, if the disk works.
     private func write() {
-        writing.withLock { hasFailed in
-            guard let quotas = book.takeChanged() else { return }
-            do throws(SystemError) {
-                try SecureFile.replace(path, with: quotas.octets)
-                hasFailed = false
-            } catch {
-                book.setChanged()
-                if !hasFailed {
-                    logger.error("quotas cannot be written", metadata: ["file": "\(path)", "error": "\(error)"])
-                }
-                hasFailed = true
+        file.write {
+            book.takeChanged()?.octets
+        } failed: { error, isNews in
+            book.setChanged()
+            if isNews {
+                logger.error("quotas cannot be written", metadata: ["file": "\(file.path)", "error": "\(error)"])
             }
         }
     }

@@ -58,14 +58,8 @@ struct World: Sendable {
                 .unavailable, "relay: too many files are open for another resolver: at most \(ground.budget.limit)")
         }
         var records = previous?.records
-        if records == nil, file.values.hasAuth { records = try LoginRecords(file, ground.guesses, ground.logger) }
-        do {
-            let world = try World(file, secrets, share, records, previous, ground)
-            await world.resolver.waitUntilStarted()
-            world.gates.start()
-            return world
-        } catch {
-            throw Failure(.unavailable, "relay: \(error)")
+        if records == nil, file.values.hasAuth {
+            records = LoginRecords(file.stateDirectory, ground.guesses, ground.logger)
         }
     }
 
@@ -174,8 +168,19 @@ struct World: Sendable {
         }
     }
 
-    /// Keeps what is new of failed logins.
-    func keepGuesses() { records?.keepGuesses(of: guesses) }
+    private static func observer(
+        _ file: ConfigurationFile, _ records: LoginRecords?, _ logger: Logger
+    ) -> FileCredentials.Observer {
+        var observer = FileCredentials.Observer(used: { login, app in records?.uses.used(login, app) })
+        if file.values.auth.learnSCRAM {
+            let learning = SCRAMLearning(file, logger)
+            observer.learn = { login, user, password in learning.learn(login, user, password) }
+        }
+        return observer
+    }
+
+    /// Keeps what is new of logins. Slow.
+    func keepRecords() { records?.keep(of: guesses) }
 
     /// Has sessions ask the users file as it was last read, those that have begun as well.
     func useUsers() {
