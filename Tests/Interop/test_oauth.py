@@ -11,7 +11,7 @@ import pytest
 from harness.certificate import make_certificate
 from harness.http import HTTP, PORT, edge, envelope, request
 from harness.issuer import RIG, Issuer, initial
-from harness.machine import SUBMISSION, SUBMISSIONS, must_exist, wait_until
+from harness.machine import SUBMISSION, SUBMISSIONS, give, must_exist, wait_until
 from harness.slimtad import CONFIGURATION, OK, run_slimtad
 
 pytestmark = pytest.mark.skipif(not RIG.exists(), reason="the laboratory (shared/rigs) is not beside this repository")
@@ -38,6 +38,7 @@ def by_introspection(issuer, slimtad, **more):
     secret = slimtad.folder / "client-secret"
     secret.write_text("secret\n")
     secret.chmod(0o600)
+    give(secret)
     return {
         "issuer": issuer.name_of_it, "audience": "slimtad", "introspection_url": issuer.introspection,
         "client_id": "client", "client_secret_file": str(secret),
@@ -163,6 +164,34 @@ def test_keys_that_cannot_be_had(make_daemon, issuer, mode):
     # What was fetched holds; of a name that it does not have nobody knows whose fault that is.
     assert login(slimtad, issuer.mint())[0] == 235
     assert login(slimtad, issuer.mint(bad="kid"))[0] == 454
+
+
+def test_a_reload_while_the_issuer_is_away(daemon, issuer):
+    """What it has said holds on, as it would without a reload; and what is new is fetched once it is back."""
+    token = issuer.mint()
+    assert login(daemon, token)[0] == 235
+    issuer.mode(jwks="down")
+    asked = issuer.count("/jwks")
+    daemon.reload()
+    daemon.wait_for_log("keys of the OAuth issuer cannot be had")
+    assert issuer.count("/jwks") > asked
+    assert login(daemon, token)[0] == 235
+    # By other rules the same keys.
+    daemon.change(auth={"oauth": by_keys(issuer, audience="other")})
+    daemon.reload()
+    daemon.wait_until(lambda: daemon.log.count(" reloaded ") == 2, what="the second reload")
+    assert login(daemon, token)[0] == 535
+
+
+def test_a_reload_while_introspection_is_away(make_daemon, issuer):
+    slimtad = make_daemon(lambda slimtad: by_introspection(issuer, slimtad, claim="sub")).start()
+    token = issuer.mint()
+    assert login(slimtad, token, user="maria")[0] == 235
+    issuer.mode(introspect="down")
+    slimtad.reload()
+    slimtad.wait_for_log(" reloaded ")
+    assert login(slimtad, token, user="maria")[0] == 235
+    assert login(slimtad, issuer.mint(), user="maria") == (454, None)
 
 
 def test_one_name_for_two_keys(make_daemon, issuer):

@@ -88,6 +88,25 @@ import Testing
         }
     }
 
+    /// What cannot be made is told as what it is.
+    @Test func faultsHaveTheirNames() async throws {
+        try await withEndings {
+            var conf = Conf()
+            conf.more = """
+                [auth]
+                backends = ["oauth"]
+                mechanisms = ["OAUTHBEARER"]
+                [auth.oauth]
+                issuer = "https://issuer.test"
+                audience = "slimtad"
+                jwks_url = "https://issuer.test/keys"
+                trust_file = "\(folder.path)/none.pem"
+                """
+            let failure = try await #require(throws: Failure.self) { _ = try await build(conf) }
+            #expect(failure.message.hasPrefix("auth.oauth: "))
+        }
+    }
+
     /// A users file is read when it has changed and rested; one that cannot be used keeps the users, and is told once.
     @Test func usersAreRenewed() async throws {
         try await withEndings {

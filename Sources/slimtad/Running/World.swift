@@ -61,15 +61,25 @@ struct World: Sendable {
         if records == nil, file.values.hasAuth {
             records = LoginRecords(file.stateDirectory, ground.guesses, ground.logger)
         }
+        let world = try World(file, secrets, share, records, previous, ground)
+        await world.resolver.waitUntilStarted()
+        world.gates.start()
+        return world
+    }
+
+    /// What cannot be made is told as what it is of slimta.conf.
+    private static func make<Part>(_ table: String, _ body: () throws -> Part) throws(Failure) -> Part {
+        do { return try body() } catch { throw Failure(.unavailable, "\(table): \(error)") }
     }
 
     private init(
         _ file: ConfigurationFile, _ secrets: Secrets, _ share: FileBudget.Share, _ records: LoginRecords?,
         _ previous: World?, _ ground: Ground
-    ) throws {
+    ) throws(Failure) {
         let values = file.values
         self.file = file
-        hostname = file.hostname
+        let hostname = file.hostname
+        self.hostname = hostname
         self.secrets = secrets
         self.share = share
         self.records = records
@@ -83,20 +93,27 @@ struct World: Sendable {
                     checks: ground.passwordChecks,
                     observer: Self.observer(file, records, ground.logger))
             }
-        dovecot = try values.auth.dovecotBackEnd(keeping: previous.map { ($0.values.auth, $0.dovecot) }, on: ground)
-        let resolver = try values.makeResolver(sockets: ground.budget.resolverSockets)
+        dovecot = try Self.make("auth.dovecot") {
+            try values.auth.dovecotBackEnd(keeping: previous.map { ($0.values.auth, $0.dovecot) }, on: ground)
+        }
+        let resolver = try Self.make("dns") { try values.makeResolver(sockets: ground.budget.resolverSockets) }
         self.resolver = resolver
         let lease = Lease(ground.endings) { await resolver.close() }
-        relays = try RelaySet(
-            file, hostname: hostname, passwords: secrets.passwords, connections: share.relayConnections,
-            resolver: resolver, lease: lease, on: ground)
-        pam = try file.pamBackEnd(group: ground.group)
-        oauth = try values.oauthBackEnd(secrets, resolver: resolver, lease: lease, on: ground)
-        gates = try GateParts(
-            values, hostname: hostname, lists: secrets.lists.all, zones: secrets.zones, after: previous?.gates,
-            resolver: resolver,
-            lease: lease, on: ground)
-        policies = try values.policyChain(group: ground.group, logger: ground.logger)
+        relays = try Self.make("relay") {
+            try RelaySet(
+                file, hostname: hostname, passwords: secrets.passwords, connections: share.relayConnections,
+                resolver: resolver, lease: lease, on: ground)
+        }
+        pam = try Self.make("auth.pam") { try file.pamBackEnd(group: ground.group) }
+        oauth = try Self.make("auth.oauth") {
+            try values.oauthBackEnd(secrets, after: previous?.oauth, resolver: resolver, lease: lease, on: ground)
+        }
+        gates = try Self.make("policy_service") {
+            try GateParts(
+                values, hostname: hostname, lists: secrets.lists.all, zones: secrets.zones, after: previous?.gates,
+                resolver: resolver, lease: lease, on: ground)
+        }
+        policies = try Self.make("spamassassin") { try values.policyChain(group: ground.group, logger: ground.logger) }
         queue = values.queueConfiguration(hostname: hostname, share)
     }
 
@@ -135,17 +152,6 @@ struct World: Sendable {
                 foldsCase: auth.foldCase || auth.backends.contains(.dovecot), hostname: hostname,
                 tokenHint: auth.tokenHint),
             guesses: guesses)
-    }
-
-    private static func observer(
-        _ file: ConfigurationFile, _ records: LoginRecords?, _ logger: Logger
-    ) -> FileCredentials.Observer {
-        var observer = FileCredentials.Observer(used: { login, app in records?.uses.used(login, app) })
-        if file.values.auth.learnSCRAM {
-            let learning = SCRAMLearning(file, logger)
-            observer.learn = { login, user, password in learning.learn(login, user, password) }
-        }
-        return observer
     }
 
     /// Whom somebody means by the name of a login, which may be spelled in any way in which a client may spell it. May wait.

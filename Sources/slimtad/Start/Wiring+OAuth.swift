@@ -12,9 +12,11 @@ import SlimtaTLS
 extension Configuration {
     /// The back end "oauth", which begins at once to fetch what it needs; nil: it is not asked.
     ///
-    /// - Parameter lease: of `resolver`, which the back end keeps.
+    /// - Parameters:
+    ///   - previous: the one in use: what it has of the issuer holds on.
+    ///   - lease: of `resolver`, which the back end keeps.
     func oauthBackEnd(
-        _ secrets: Secrets, resolver: SlimtaDNS.Resolver, lease: Lease, on ground: Ground
+        _ secrets: Secrets, after previous: OAuthBackEnd?, resolver: SlimtaDNS.Resolver, lease: Lease, on ground: Ground
     ) throws -> OAuthBackEnd? {
         guard let oauth = auth.usedOAuth else { return nil }
         let source: TokenVerifier.Source
@@ -29,7 +31,7 @@ extension Configuration {
                 try oauth.client(url, resolver: resolver, group: ground.group), id: id,
                 secret: secrets.passwords[file] ?? "")
         }
-        let verifier = TokenVerifier(oauth.rules, source, logger: ground.logger)
+        let verifier = TokenVerifier(oauth.rules, source, after: previous?.verifier, logger: ground.logger)
         verifier.start()
         return OAuthBackEnd(
             verifier, logger: ground.logger,

@@ -50,6 +50,22 @@ import Testing
         #expect(ask(&machine, "rsa-1", 15) == "key")
     }
 
+    /// Another configuration has the keys of the one before, and no more of a fetch than that there is to be one.
+    @Test func anotherTakesOver() {
+        var machine = KeySetMachine(now: at(0))
+        #expect(begun(&machine, 0))
+        #expect(machine.fetched(old, age: .seconds(900), at(1)) == nil)
+        #expect(begun(&machine, 901))
+        var next = KeySetMachine(after: machine, now: at(902))
+        #expect(ask(&next, "rsa-1", 902) == "key")
+        #expect(begun(&next, 902))
+        #expect(next.failed("down", at(903)) == .failed("down"))
+        #expect(ask(&next, "rsa-1", 904) == "key")
+        // As long as with the one before.
+        #expect(ask(&next, "rsa-1", 86400) == "key")
+        #expect(ask(&next, "rsa-1", 86401) == "fetch")
+    }
+
     /// Bounds of max-age.
     @Test(arguments: [(0.0, 60.0), (59, 60), (300, 300), (90_000, 86_400)]) func age(_ said: Double, _ taken: Double) {
         var machine = KeySetMachine(now: at(0))

@@ -47,7 +47,8 @@ package final class IssuerClient: Sendable {
 
     private static let timeout = Duration.seconds(5)
 
-    private let endpoint: IssuerEndpoint
+    /// Where it answers.
+    package let endpoint: IssuerEndpoint
     private let resolver: Resolver
     private let tls: TLSClientContext?
     private let client: HTTPClient

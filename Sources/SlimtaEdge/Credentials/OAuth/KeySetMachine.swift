@@ -58,6 +58,12 @@ struct KeySetMachine: Sendable {
     /// No keys: due at once.
     init(now: Instant) { due = now }
 
+    /// The keys of another one, with all that holds of them; due at once. A fetch of the other's is none of this one's.
+    init(after other: KeySetMachine, now: Instant) {
+        self = other
+        (isFetching, due) = (false, now)
+    }
+
     /// Why they could not be fetched, the last time; nil: they could.
     var complaint: String? { failure }
 

@@ -12,7 +12,8 @@ package final class OAuthBackEnd: CredentialBackEnd {
     /// The issuer is given five seconds; keys may have to be fetched once more behind a fetch that runs already.
     package let timeout = TimeAmount.seconds(12)
 
-    private let verifier: TokenVerifier
+    /// What checks tokens.
+    package let verifier: TokenVerifier
     private let logger: Logger
     /// Ends the verifier when nobody has this any more.
     private let lease: any Sendable

@@ -46,12 +46,29 @@ package final class TokenVerifier: Sendable {
     private let rules: TokenRules
     private let source: Source
     private let logger: Logger
-    private let digest = KeyedDigest()
-    private let state = Mutex(State())
+    private let digest: KeyedDigest
+    private let state: Mutex<State>
 
     /// Nothing is asked before ``start()``, or the first token.
-    package init(_ rules: TokenRules, _ source: Source, logger: Logger) {
+    ///
+    /// - Parameter previous: by another configuration. Where that has asked the same issuer, what it was told holds on as it
+    ///   would there: the issuer may be away just now. Keys are fetched anew all the same.
+    package init(_ rules: TokenRules, _ source: Source, after previous: TokenVerifier? = nil, logger: Logger) {
         (self.rules, self.source, self.logger) = (rules, source, logger)
+        var (state, digest) = (State(), KeyedDigest())
+        if let previous {
+            switch (source, previous.source) {
+            case (.keys(let client), .keys(let old)) where client.endpoint == old.endpoint:
+                state.keys = KeySetMachine(after: previous.state.withLock { $0.keys }, now: .now)
+            case (.introspection(let client, let id, _), .introspection(let old, let oldID, _))
+            where client.endpoint == old.endpoint && id == oldID && rules == previous.rules:
+                (state.cache, state.silence) = previous.state.withLock { ($0.cache, $0.silence) }
+                digest = previous.digest
+            default: break
+            }
+        }
+        self.state = Mutex(state)
+        self.digest = digest
     }
 
     /// Fetches the keys, and again whenever they are due: so no login waits for that, and the log says early that they
