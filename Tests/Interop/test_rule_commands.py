@@ -9,7 +9,7 @@ import smtplib
 import pytest
 
 from harness.machine import GROUP, IS_ROOT, give
-from harness.slimtad import CONFIGURATION, LOGIN, OK, TEMPORARY, UNAVAILABLE, USAGE, run_slimtad
+from harness.slimtad import CONFIGURATION, LOGIN, OK, PASSWORD, TEMPORARY, UNAVAILABLE, USAGE, run_slimtad
 
 REFUSED = 1
 
@@ -242,6 +242,44 @@ def test_every_rule_with_its_verdict(slimtad):
         "connect", "ehlo", "auth", "mail", "rcpt", "rcpt", "data", None]
     assert found[4]["reply"] == f"550 5.1.1 closed@one.test is closed to {LOGIN}"
     assert found[-1] == {"accepted": True, "fields": ["X-Gate: mark\r\n"], "held_by": None}
+
+
+def test_who_is_asked_about_a_login(slimtad):
+    """Which back ends, in which order, and what each serves on that edge; none but the users file is asked."""
+    def said(login, *options, mail="a@origin.test", status=OK):
+        return explain(slimtad, "--client", "192.0.2.1", "--tls", "--login", login, "--mail", mail, *options, status=status)
+    slimtad.change(auth={
+        "backends": ["file", "pam", "dovecot", "oauth"], "mechanisms": ["PLAIN", "SCRAM-SHA-256", "OAUTHBEARER"],
+        "pam": {"service": "mail", "domain": "people.test"}, "dovecot": {"socket": "unix:/nobody/auth"},
+        "oauth": {"issuer": "i", "audience": "a", "jwks_url": "http://127.0.0.1:1/keys", "claim": "upn"}})
+    slimtad.add_user("alice", PASSWORD, "--senders", "alice@x.test")
+    slimtad.add_user("bob")
+    run_slimtad("passwd", "--config", slimtad.configuration, "bob", "--disable")
+    text = said("alice", mail="alice@x.test")
+    assert "asked in this order: file, pam, dovecot, oauth" in text
+    assert 'has it as "alice" (SCRAM-SHA-256, PLAIN)' in text.replace("PLAIN, SCRAM-SHA-256", "SCRAM-SHA-256, PLAIN")
+    assert 'pam: service "mail" is asked about "alice" (PLAIN)' in text
+    assert "dovecot: the service at unix:/nobody/auth is asked" in text
+    assert 'oauth: a token is shown whose claim "upn" is the login (OAUTHBEARER)' in text
+    assert "alice of file may send as alice@x.test" in text
+    assert "553 5.7.1" in said("alice", status=REFUSED)
+    # Whom the file does not have the next one may; there it may send as itself.
+    text = said("carol@people.test", mail="carol@people.test")
+    assert "does not have it" in text and 'is asked about "carol"' in text
+    assert "carol of pam may send as carol@people.test" in text
+    assert "553 5.7.1" in said("carol@people.test", status=REFUSED)
+    text = said("carol@x.test", "--mechanism", "oauthbearer", mail="carol@x.test")
+    assert "with OAUTHBEARER asked in this order: dovecot, oauth" in text
+    assert "carol@x.test of oauth may send as carol@x.test" in said("carol@x.test", "--backend", "oauth", mail="carol@x.test")
+    assert "nobody else lets it in" in said("bob", mail="bob@x.test")
+    assert "no back end serves it here" in said("alice", "--mechanism", "EXTERNAL", mail="alice@x.test")
+    assert "(--tls)" in explain(slimtad, "--client", "192.0.2.1", "--login", "alice")
+    assert "allowed is file, pam, dovecot, oauth" in said("alice", "--backend", "ldap", status=USAGE)
+    assert "allowed is SCRAM-" in said("alice", "--mechanism", "NTLM", status=USAGE)
+    # With the file alone who is not there is nobody.
+    slimtad.settings["auth"] = {}
+    slimtad.change()
+    assert "nobody lets it in (535)" in said("carol")
 
 
 def test_it_says_what_the_daemon_says(slimtad):

@@ -218,7 +218,7 @@ package struct LoginVerifier: Sendable {
     }
 
     /// Whether it is a user who may not log in at this time.
-    func bars(_ name: String, at now: Timestamp) -> Bool {
+    package func bars(_ name: String, at now: Timestamp) -> Bool {
         users[name].map { $0.obstacle(at: now) != nil } ?? broken.contains(folded == nil ? name : name.lowercased())
     }
 
@@ -227,7 +227,7 @@ package struct LoginVerifier: Sendable {
 
     /// What can be served. SCRAM with a hash for which each user has keys that has any: a client that takes the best of
     /// the list would fail for ever else.
-    let mechanisms: Set<SASLMechanism>
+    package let mechanisms: Set<SASLMechanism>
 
     private static func mechanisms(of users: some Collection<UsersFile.User>) -> Set<SASLMechanism> {
         let kept = users.filter { !$0.isDisabled && !$0.keys.isEmpty }.map { Set($0.keys.keys) }

@@ -16,8 +16,12 @@ extension ConfigurationFile {
         let socket = socket(of: .pam)
         return PAMBackEnd(
             at: try SocketAddress(unixDomainSocketPath: socket), socket: socket, timeout: TimeAmount(pam.timeout),
-            names: PAMNames(domain: pam.domain, hostname: hostname, foldsCase: values.auth.foldCase),
-            systemErrorsRefuse: pam.systemError == .refuse, group: group)
+            names: pamNames, systemErrorsRefuse: pam.systemError == .refuse, group: group)
+    }
+
+    /// What users of PAM are called.
+    var pamNames: PAMNames {
+        PAMNames(domain: values.auth.pam?.domain, hostname: hostname, foldsCase: values.auth.foldCase)
     }
 }
 

@@ -17,6 +17,8 @@ struct ExplainSessionCommand: ParsableCommand {
         abstract: "Say what the rules of slimta.conf would do to a session, and why.",
         discussion: """
             The session is made up from the options, and goes as far as they say: without --mail it ends behind AUTH. \
+            A login is taken to have shown what is right; who would be asked about it is told, and nobody is but the \
+            users file. \
             Names, SPF and lists are really looked up where a rule needs them, unless an option says what they are. \
             The file is read as it is on disk; no running slimtad is asked, no mail is sent, and no policy service asked. \
             Exit status 0: the session is taken, 1: it is refused, 69: a fact is missing (--no-lookups).
@@ -33,7 +35,9 @@ struct ExplainSessionCommand: ParsableCommand {
             let file = try ConfigurationFile.parse(config.path)
             let lists = try Lists.load(file)
             var made = try session.session(file.values)
-            made.user = made.login.flatMap { Self.user($0, made.edge, file) }
+            if let login = made.login {
+                made.explanation = LoginExplanation(of: login, made, file, try session.choice(file.values.auth))
+            }
             let rules = RuleSet(file.values.rules, lists: lists.all).forEdge(made.edge.name)
             let lookups = CommandLookups(
                 file, zones: session.noLookups ? [:] : try file.readZones(), client: made.facts.client,
@@ -53,22 +57,6 @@ struct ExplainSessionCommand: ParsableCommand {
             lookups.end()
             Glibc.exit(explanation.status)
         }
-    }
-
-    /// A login as the edge would have it; one that the users file does not know is one that it says nothing of. Nil: that
-    /// file cannot be read.
-    private static func user(
-        _ login: String, _ edge: Configuration.Edge, _ file: ConfigurationFile
-    ) -> AuthenticatedUser? {
-        let trusted: [String]
-        switch edge.type {
-        case .smtp, .http:
-            guard let users = try? UsersFile.read(file) else { return nil }
-            return AuthenticatedUser(login: login, senders: users.users[login]?.senders)
-        case .sendmail(let sendmail): trusted = sendmail.trustedUsers
-        case .directory(let directory): trusted = directory.trustedUsers
-        }
-        return LocalUsers(hostname: file.hostname, trusted: trusted) { _ in nil }.user(named: login)
     }
 
     // MARK: Output

@@ -15,8 +15,8 @@ struct MadeUpSession {
     var ehlo: String?
     var tls: TLSFacts?
     var login: String?
-    /// The login with what is said of its senders; nil: without login, or nobody knows.
-    var user: AuthenticatedUser?
+    /// What becomes of the login; nil: there is none.
+    var explanation: LoginExplanation?
     /// nil: no MAIL.
     var sender: Facts.Sender?
     var recipients: [Mailbox] = []
@@ -99,7 +99,8 @@ struct SessionExplanation {
             guard take(.ehlo) else { return false }
         }
         if let login = session.login {
-            facts.login = login
+            // As it is called once it is in.
+            facts.login = session.explanation?.user?.login ?? login
             guard take(.auth) else { return false }
         }
         guard let sender = session.sender else { return true }
@@ -141,7 +142,7 @@ struct SessionExplanation {
             step.notes.append("who is neither logged in nor trusted is refused before any rule: give --login")
             return false
         }
-        if stage == .mail, case .mailbox(let sender) = session.sender, let user = session.user,
+        if stage == .mail, case .mailbox(let sender) = session.sender, let user = session.explanation?.user,
             let (reply, allowed) = TransactionRules(authentication: .required, senders: values.senders)
                 .refusal(of: sender, from: user, smtpUTF8: true)
         {
@@ -149,9 +150,10 @@ struct SessionExplanation {
             step.notes.append("before any rule: login \(user.login) may send as \(allowed)")
             return false
         }
-        if stage == .mail, session.login != nil, session.user == nil {
-            step.notes.append("as whom the login may send is not known: \(values.auth.users) cannot be read")
+        if stage == .mail, let why = session.explanation?.ignorance {
+            step.notes.append("as whom the login may send is not known: \(why)")
         }
+        if stage == .auth { step.notes += session.explanation?.notes ?? [] }
         let traces = traces(&step)
         step.lines = traces.map {
             Step.Line(name: $0.rule.name, action: $0.rule.action.shown, outcome: $0.outcome.shown)

@@ -6,6 +6,7 @@ import NIOCore
 import SlimtaConfiguration
 import SlimtaMail
 import SlimtaRules
+import SlimtaSASL
 import SlimtaSystem
 
 /// What an operator says of a session.
@@ -33,6 +34,12 @@ struct SessionOptions: ParsableArguments {
 
     @Option(help: "Who logs in.")
     var login: String?
+
+    @Option(help: "By which mechanism, such as PLAIN; without this by any that there is.")
+    var mechanism: String?
+
+    @Option(help: "Whose user the login is: one of [auth] backends; without this the first that may know it.")
+    var backend: String?
 
     @Option(help: "The sender; \"<>\" is the null one.")
     var mail: String?
@@ -99,6 +106,24 @@ struct SessionOptions: ParsableArguments {
         session.declaredSize = size
         session.message = try content()
         return session
+    }
+
+    /// By what the client logs in, and whose user it is, as far as that is said.
+    func choice(_ auth: Configuration.Auth) throws(Failure) -> LoginExplanation.Choice {
+        var choice = LoginExplanation.Choice()
+        if let mechanism {
+            guard let found = SASLMechanism(rawValue: mechanism.uppercased()) else {
+                throw wrong("mechanism", mechanism, SASLMechanism.allCases.map(\.rawValue).joined(separator: ", "))
+            }
+            choice.mechanism = found
+        }
+        if let backend {
+            guard let found = auth.backends.first(where: { $0.rawValue == backend }) else {
+                throw wrong("backend", backend, auth.backends.map(\.rawValue).joined(separator: ", "))
+            }
+            choice.backEnd = found
+        }
+        return choice
     }
 
     private func wrong(_ option: String, _ found: String, _ allowed: String) -> Failure {
