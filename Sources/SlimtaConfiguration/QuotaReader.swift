@@ -54,7 +54,7 @@ enum QuotaReader {
             let place = limits.firstIndex { $0.counter == counter && $0.window == window }
             if setting.string == none {
                 if let place { limits.remove(at: place) }
-            } else if let most = setting.integer(1...1_000_000_000) {
+            } else if let most = setting.integer(1...min(1_000_000_000, counter.most - 1)) {
                 if let place { limits[place].most = most } else { limits.append(.init(counter, window, most)) }
             }
         }
@@ -92,6 +92,11 @@ extension Configuration {
             if !exception.logins.isEmpty, exception.networks.isEmpty, !edges.contains(where: \.hasLogins) {
                 let text = "it is for nobody: no edge has AUTH or users of this machine"
                 warnings.append(Warning(keyPath: path, text: text))
+            }
+            for level in QuotaLimits.Level.allCases
+            where exception.logins.isEmpty && exception.limits[level].contains(where: { $0.counter == .networks }) {
+                let text = "it does nothing without logins: who has none is one address"
+                warnings.append(Warning(keyPath: "\(path).\(level.rawValue).networks", text: text))
             }
         }
         if quota.notify != nil {

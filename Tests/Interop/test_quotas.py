@@ -18,7 +18,7 @@ from harness.sink import Sink
 from harness.slimtad import HOSTNAME, LOGIN, PASSWORD, UNAVAILABLE, USAGE, run_slimtad, send
 
 WHO = pwd.getpwuid(os.geteuid()).pw_name
-NONE = {"messages": "none", "recipients": "none", "new_recipients": "none", "refused": "none"}
+NONE = {"messages": "none", "recipients": "none", "new_recipients": "none", "refused": "none", "networks": "none"}
 # Nobody is new, and there are no limits but those that a test has.
 OPEN = {"learning": "0s", "learning_recipients": 0, "soft": NONE, "hard": NONE, "breaker": {**NONE, "refused_share": "none"}}
 
@@ -77,6 +77,31 @@ def test_a_hijacked_login(place, make_slimtad):
     assert audit["clean"] and audit["ledger"]["submitted"]["delivered"] == 501
     assert "is held" not in command(daemon, "status") and daemon.log.count("login is held") == 1
     assert "is not held" in command(daemon, "login", "release", LOGIN, status=UNAVAILABLE)
+
+
+def test_a_login_that_sends_from_everywhere(make_slimtad):
+    """Soft: told once. Breaker: held. Both outlive a stop."""
+    daemon = make_slimtad(queue={"deliver": False}, quota=quota(
+        soft={"networks": {"per_hour": 3}}, breaker={"networks": {"per_day": 5}})).start()
+
+    def send_from(*networks):
+        for network in networks:
+            with daemon.connect(source=f"127.0.{network}.1") as client:
+                send(client, b"Subject: x\r\n\r\nx\r\n", ["x@one.test"])
+
+    send_from(1, 1, 2, 3)
+    assert "soft limit" not in daemon.log
+    send_from(4, 5)
+    daemon.wait_for_log("soft limit exceeded")
+    assert len(daemon.events(login=LOGIN, reason="4 networks in an hour, allowed are 3")) == 1
+    assert f"{LOGIN} sends much: 5 networks in an hour, allowed are 3" in command(daemon, "status")
+    assert "5 networks (soft 3)" in command(daemon, "login", "show", LOGIN)
+    assert daemon.term() == 0
+    daemon.start_again()
+    send_from(5, 1)
+    assert not login(daemon)["held"] and login(daemon)["day"]["networks"] == 5
+    send_from(6)
+    assert login(daemon)["reason"] == "6 networks in a day, allowed are 5"
 
 
 def test_recent_mail_is_held_too_and_can_be_bounced(make_slimtad):

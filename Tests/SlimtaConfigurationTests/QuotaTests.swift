@@ -51,6 +51,7 @@ import Testing
                 recipients = "none"
                 new_recipients = { per_day = "none" }
                 refused = { per_hour = 5, per_day = 50 }
+                networks = { per_day = 20 }
                 [quota.hard]
                 messages = "none"
                 [quota.breaker]
@@ -71,7 +72,8 @@ import Testing
         #expect(
             Set(quota.limits.soft) == [
                 .init(.messages, .hour, 10), .init(.messages, .day, 1500), .init(.newRecipients, .hour, 60),
-                .init(.refused, .hour, 5), .init(.refused, .day, 50),
+                .init(.refused, .hour, 5), .init(.refused, .day, 50), .init(.networks, .hour, 10),
+                .init(.networks, .day, 20),
             ])
         #expect(Set(quota.limits.hard) == [.init(.recipients, .hour, 1000), .init(.recipients, .day, 5000)])
         #expect(Set(quota.limits.breaker) == [.init(.newRecipients, .hour, 7), .init(.newRecipients, .day, 300)])
@@ -86,6 +88,8 @@ import Testing
         #expect(
             mistakes("[quota.hard]\nmessages = 300").first?.contains("allowed is { per_hour = 100, per_day = 500 }")
                 == true)
+        // More than are told apart.
+        #expect(mistakes("[quota.soft]\nnetworks = { per_hour = 256 }").first?.contains("1 to 255") == true)
         #expect(mistakes("[quota.hard]\nmessages = { per_hour = 0 }").first?.contains("a number from 1 to") == true)
         #expect(
             mistakes("[quota.hard]\nmessages = { per_minute = 1 }").first?.contains(
@@ -132,5 +136,9 @@ import Testing
             #expect(try parsed("[quota]\n\(line)").warnings.isEmpty)
         }
         #expect(try Configuration.parse(open + "[quota.hard]\nmessages = \"none\"", file: "f").warnings.isEmpty)
+        #expect(
+            try warned("[[quota.except]]\nnetworks = \"192.0.2.0/24\"\nsoft = { networks = { per_hour = 2 } }") == [
+                "quota.except[0].soft.networks: it does nothing without logins: who has none is one address"
+            ])
     }
 }

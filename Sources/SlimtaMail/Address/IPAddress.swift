@@ -68,6 +68,11 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     /// Its first 64 bits, an IPv6 address given: the smallest network that a customer gets. Of an IPv4 address all of it.
     package var customerNetwork: IPAddress { isIPv4 ? self : IPAddress(value: (value >> 64) << 64) }
 
+    /// Its first 48 bits, of an IPv4 address the first 24: about what one site or one provider's pool has.
+    package var accessNetwork: IPAddress {
+        isIPv4 ? IPAddress(value: (value >> 8) << 8) : IPAddress(value: (value >> 80) << 80)
+    }
+
     /// 0.0.0.0 or ::, which mean every address of the machine.
     package var isUnspecified: Bool { value == 0 || value == Self.mappedPrefix }
 

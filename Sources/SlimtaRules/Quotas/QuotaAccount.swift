@@ -89,11 +89,13 @@ struct QuotaAccount: Hashable, Sendable {
     var hour = QuotaHistory()
     var day = QuotaHistory()
     var known = KnownRecipients()
+    /// Of a login; of others it stays empty.
+    var networks = KnownNetworks()
     var outcomes = LastOutcomes()
     /// Recipients of all messages ever.
     var recipients: UInt32 = 0
     /// Soft limits that it is over, and that the operator was told of: a bit for each counter and window.
-    var told: UInt8 = 0
+    var told: UInt16 = 0
     var hold: QuotaHold?
     /// Until when the breaker is off, after a release.
     var forgivenUntil: UInt32 = 0
@@ -119,7 +121,12 @@ struct QuotaAccount: Hashable, Sendable {
 
     /// What was counted in the hour and the day that end now.
     func sums(at now: UInt32) -> (hour: QuotaAmounts, day: QuotaAmounts) {
-        (hour.sum(to: Self.part(.hour, at: now)), day.sum(to: Self.part(.day, at: now)))
+        func sum(_ history: QuotaHistory, _ window: QuotaWindow) -> QuotaAmounts {
+            var sum = history.sum(to: Self.part(window, at: now))
+            sum.networks = networks.count(window, at: now)
+            return sum
+        }
+        return (sum(hour, .hour), sum(day, .day))
     }
 
     /// The first of the limits that would be broken with these added.
@@ -151,9 +158,9 @@ struct QuotaAccount: Hashable, Sendable {
         return over
     }
 
-    private static func bit(_ limit: QuotaLimits.Limit) -> UInt8 {
+    private static func bit(_ limit: QuotaLimits.Limit) -> UInt16 {
         let counter = QuotaCounter.allCases.firstIndex(of: limit.counter) ?? 0
-        return 1 << UInt8(2 * counter + (limit.window == .hour ? 0 : 1))
+        return 1 << UInt16(2 * counter + (limit.window == .hour ? 0 : 1))
     }
 
     /// Whether everybody is new to it as yet, so that writing to new recipients means nothing.

@@ -109,7 +109,11 @@ package final class QuotaBook: Sendable {
         guard !isIdle.load(ordering: .acquiring) else { return completion(nil, nil) }
         let subject = QuotaSubject(envelope.client)
         let (decision, keeper) = state.withLock { state in
-            (state.quotas.take(subject, to: envelope.recipients, size: size, at: envelope.received), state.keeper)
+            (
+                state.quotas.take(
+                    subject, from: IPAddress(envelope.client.address), to: envelope.recipients, size: size,
+                    at: envelope.received), state.keeper
+            )
         }
         for event in decision.events { keeper?.tell(event) }
         guard decision.isNews, let keeper else { return completion(decision.charge, decision.refusal) }

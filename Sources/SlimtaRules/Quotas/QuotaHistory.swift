@@ -11,6 +11,8 @@ package struct QuotaAmounts: Hashable, Sendable {
     package var newRecipients = 0
     /// See ``QuotaCounter``.
     package var refused = 0
+    /// See ``QuotaCounter``. Not of a message: of a window.
+    package var networks = 0
 
     /// Without arguments: nothing.
     package init(messages: Int = 0, recipients: Int = 0, newRecipients: Int = 0, refused: Int = 0) {
@@ -27,6 +29,7 @@ package struct QuotaAmounts: Hashable, Sendable {
         case .recipients: recipients
         case .newRecipients: newRecipients
         case .refused: refused
+        case .networks: networks
         }
     }
 }
@@ -46,7 +49,7 @@ struct QuotaHistory: Hashable, Sendable {
     /// Counts at the time whose part is `part`.
     mutating func add(_ amounts: QuotaAmounts, in part: UInt32) {
         let start = open(part)
-        for (index, counter) in QuotaCounter.allCases.enumerated() {
+        for (index, counter) in QuotaCounter.summed.enumerated() {
             let sum = Int(words[start + 1 + index]) + amounts[counter]
             words[start + 1 + index] = UInt32(clamping: sum)
         }
@@ -55,7 +58,7 @@ struct QuotaHistory: Hashable, Sendable {
     /// Takes back what was counted in `part`.
     mutating func subtract(_ amounts: QuotaAmounts, in part: UInt32) {
         for start in Swift.stride(from: 0, to: words.count, by: Self.stride) where words[start] == part {
-            for (index, counter) in QuotaCounter.allCases.enumerated() {
+            for (index, counter) in QuotaCounter.summed.enumerated() {
                 words[start + 1 + index] = UInt32(clamping: Int(words[start + 1 + index]) - amounts[counter])
             }
         }

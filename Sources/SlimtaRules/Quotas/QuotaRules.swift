@@ -13,6 +13,14 @@ package enum QuotaCounter: String, CaseIterable, Hashable, Sendable {
     case newRecipients = "new_recipients"
     /// Recipients that were refused for good where they were to be delivered: they do not exist, or are not for this sender.
     case refused
+    /// Networks that a login has sent from: /24 of IPv4, /48 of IPv6.
+    case networks
+
+    /// Those of which each message adds some to what there were.
+    static let summed: [QuotaCounter] = [.messages, .recipients, .newRecipients, .refused]
+
+    /// The most that can be counted.
+    package var most: Int { self == .networks ? KnownNetworks.most : Int(UInt32.max) }
 
     /// "messages", "new recipients".
     package var words: String {
@@ -21,6 +29,7 @@ package enum QuotaCounter: String, CaseIterable, Hashable, Sendable {
         case .recipients: "recipients"
         case .newRecipients: "new recipients"
         case .refused: "refused recipients"
+        case .networks: "networks"
         }
     }
 }
@@ -86,6 +95,7 @@ package struct QuotaLimits: Hashable, Sendable {
         soft: [
             Limit(.messages, .hour, 200), Limit(.messages, .day, 1500), Limit(.recipients, .hour, 700),
             Limit(.recipients, .day, 3500), Limit(.newRecipients, .hour, 60), Limit(.newRecipients, .day, 200),
+            Limit(.networks, .hour, 10),
         ],
         hard: [
             Limit(.messages, .hour, 300), Limit(.messages, .day, 2000), Limit(.recipients, .hour, 1000),

@@ -4,14 +4,16 @@ internal import SlimtaMail
 
 extension Quotas {
     /// The first octets of a file, the format's number last.
-    private static let magic = Array("slimtad quotas 1".utf8)
+    private static let magic = Array("slimtad quotas 2".utf8)
+    /// The format before: one octet of soft limits, and no networks.
+    private static let firstMagic = Array("slimtad quotas 1".utf8)
 
     /// All of it. Numbers have the low octet first:
     ///
     ///     file     magic (16), key (8, 8), number of senders (4), senders, digest of all before under an empty key (8)
-    ///     sender   kind (1), name, since, last, recipients ever, forgiven until (4 each), soft limits told of (1),
+    ///     sender   kind (1), name, since, last, recipients ever, forgiven until (4 each), soft limits told of (2),
     ///              last outcomes (8, 8, 1), words of the hour, of the day (each: number (4), words (4 each)),
-    ///              recipients (number (4), entries (8 each)), held (1): 0 no, else 1 + 2 * duties;
+    ///              recipients, networks (each: number (4), entries (8 each)), held (1): 0 no, else 1 + 2 * duties;
     ///              if so: since in ms (8), messages (4), octets (8), reason
     ///     text     number of octets (2), octets
     package var octets: [UInt8] {
@@ -28,7 +30,8 @@ extension Quotas {
 
     /// What ``octets`` says; nil: these are not such octets, or not all of them.
     package init?(octets: [UInt8]) {
-        guard octets.starts(with: Self.magic), octets.count >= Self.magic.count + 28 else { return nil }
+        let isFirst = octets.starts(with: Self.firstMagic)
+        guard isFirst || octets.starts(with: Self.magic), octets.count >= Self.magic.count + 28 else { return nil }
         let end = octets.count - 8
         var check = QuotaReader(octets[end...])
         guard check.number(UInt64.self) == Self.digest(of: octets[..<end]) else { return nil }
@@ -38,7 +41,7 @@ extension Quotas {
         else { return nil }
         var accounts: [QuotaSubject: QuotaAccount] = [:]
         for _ in 0..<count {
-            guard let (subject, account) = input.account() else { return nil }
+            guard let (subject, account) = input.account(isFirst: isFirst) else { return nil }
             accounts[subject] = account
         }
         guard input.isAtEnd, accounts.count == Int(count) else { return nil }
@@ -84,6 +87,7 @@ private struct QuotaWriter {
         put(account.hour.words)
         put(account.day.words)
         put(account.known.entries)
+        put(account.networks.entries)
         put(account.hold.map { 1 | $0.duties.rawValue << 1 } ?? 0)
         if let hold = account.hold {
             put(hold.since.milliseconds)
@@ -164,11 +168,14 @@ private struct QuotaReader {
             duties: duties)
     }
 
-    mutating func account() -> (QuotaSubject, QuotaAccount)? {
+    mutating func account(isFirst: Bool) -> (QuotaSubject, QuotaAccount)? {
         guard let subject = subject(), let since = number(UInt32.self), let last = number(UInt32.self),
-            let recipients = number(UInt32.self), let forgiven = number(UInt32.self), let told = number(UInt8.self),
+            let recipients = number(UInt32.self), let forgiven = number(UInt32.self),
+            let told = isFirst ? number(UInt8.self).map(UInt16.init) : number(UInt16.self),
             let outcomes = outcomes(), let hour = history(), let day = history(),
-            let known = numbers(UInt64.self, most: 1 << 24), let isHeld = number(UInt8.self)
+            let known = numbers(UInt64.self, most: 1 << 24),
+            let networks = isFirst ? [] : numbers(UInt64.self, most: KnownNetworks.most),
+            let isHeld = number(UInt8.self)
         else { return nil }
         var account = QuotaAccount(at: since)
         (account.last, account.recipients, account.forgivenUntil, account.told) = (last, recipients, forgiven, told)
@@ -176,6 +183,7 @@ private struct QuotaReader {
         // Searched by halves.
         guard zip(known, known.dropFirst()).allSatisfy({ $0 >> 16 < $1 >> 16 }) else { return nil }
         account.known.entries = known
+        account.networks.entries = networks
         if isHeld != 0 {
             let duties = HoldDuties(rawValue: isHeld >> 1)
             guard isHeld & 1 == 1, duties.isSubset(of: .all), let hold = hold(duties) else { return nil }

@@ -173,14 +173,15 @@ package struct Quotas: Sendable {
 
     /// A message is there.
     package mutating func take(
-        _ subject: QuotaSubject, to recipients: [Mailbox], size: Int, at time: Timestamp
+        _ subject: QuotaSubject, from client: IPAddress? = nil, to recipients: [Mailbox], size: Int, at time: Timestamp
     ) -> Decision {
         let now = time.short
         if let hold = accounts[subject]?.hold { return takeHeld(subject, hold, recipients, size, time) }
         guard let rules else { return Decision() }
         let limits = rules.limits(of: subject)
         guard !limits.isEmpty else { return Decision() }
-        let account = accounts[subject] ?? QuotaAccount(at: now)
+        var account = accounts[subject] ?? QuotaAccount(at: now)
+        if subject.isLogin, let client { account.networks.note(digest(client.accessNetwork), at: now) }
         let digests = recipients.map { digest($0) }
         let amounts = QuotaAmounts(
             messages: 1, recipients: recipients.count,
@@ -199,8 +200,10 @@ package struct Quotas: Sendable {
             charge.excess = excess
         }
         makeRoom(for: subject, at: now)
+        let networks = account.networks
         let over = change(subject, at: now) { account in
             account.add(amounts, at: now)
+            account.networks = networks
             return account.newlyOver(limits.soft, at: now)
         }
         return Decision(charge: charge, events: over.map { .exceeded(subject, $0) })
@@ -333,7 +336,7 @@ package struct Quotas: Sendable {
             account.hold = nil
             account.forgivenUntil = UInt32(clamping: Int64(time.short) + 86400)
             account.outcomes = LastOutcomes()
-            (account.hour, account.day) = (QuotaHistory(), QuotaHistory())
+            (account.hour, account.day, account.networks) = (QuotaHistory(), QuotaHistory(), KnownNetworks())
         }
         return true
     }

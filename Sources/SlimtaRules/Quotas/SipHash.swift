@@ -26,6 +26,12 @@ struct SipHash: Hashable, Sendable {
         return text.withUTF8 { self(UnsafeRawBufferPointer($0)) }
     }
 
+    /// The digest of an address of the network.
+    func callAsFunction(_ address: IPAddress) -> UInt64 {
+        var text = address.description
+        return text.withUTF8 { self(UnsafeRawBufferPointer($0)) }
+    }
+
     private struct State {
         var v: SIMD4<UInt64>
 

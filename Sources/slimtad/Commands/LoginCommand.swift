@@ -200,7 +200,8 @@ extension LoginCommand {
         if let until = login["forgiven_until"].text { line("not held before", until) }
         if login["learning"].isTrue { line("new", "it is not held by itself yet: what would hold it is refused") }
         for (window, words) in [("hour", "within an hour"), ("day", "within a day")] {
-            let amounts = counters.map { counter -> String in
+            let ofLogins = login["is_login"].isTrue ? ["networks"] : []
+            let amounts = (counters + ofLogins).map { counter -> String in
                 let most = ["soft", "hard", "breaker"].compactMap { level in
                     login["limits"][level].elements.first {
                         $0["counter"].text == counter && $0["window"].text == "per_\(window)"

@@ -178,13 +178,14 @@ class Slimtad(Program):
 
     # Submission
 
-    def connect(self, implicit=False, login=LOGIN, password=PASSWORD, helo="client.test"):
-        """A session of Python's smtplib, encrypted and logged in."""
+    def connect(self, implicit=False, login=LOGIN, password=PASSWORD, helo="client.test", source=None):
+        """A session of Python's smtplib, encrypted and logged in, from an address of this machine."""
+        source = source and (source, 0)
         context = self.certificate.trusting_context()
         if implicit:
-            client = smtplib.SMTP_SSL(self.address, SUBMISSIONS, helo, context=context, timeout=20)
+            client = smtplib.SMTP_SSL(self.address, SUBMISSIONS, helo, context=context, timeout=20, source_address=source)
         else:
-            client = smtplib.SMTP(self.address, SUBMISSION, helo, timeout=20)
+            client = smtplib.SMTP(self.address, SUBMISSION, helo, timeout=20, source_address=source)
             client.starttls(context=context)
         client.login(login, password)
         return client
