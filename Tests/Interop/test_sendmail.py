@@ -246,10 +246,16 @@ def test_lines(mail):
     transaction, message = mail.delivered(to)
     assert b"From joe" not in transaction.content and message["X-A"] == "b"
     assert transaction.content.endswith(b"\none\ntwo\nthree\n") and b"\r" not in transaction.content
-    for text in (b"Subject: x\n\na\rb\n", b"Subject: x\n\na\0b\n", b"Subject: x\n\n" + b"x" * 999 + b"\n",
-                 b"Subject: x\nno field\nTo: a@b\n\nb\n"):
+    for text in (b"Subject: x\n\na\rb\n", b"Subject: x\n\na\0b\n", b"Subject: x\nno field\nTo: a@b\n\nb\n"):
         done = mail.run("-i", address("never"), text=text)
         assert done.returncode == DATA and done.errors.count("\n") == 1, (text[:30], done.errors)
+
+
+def test_long_lines(mail):
+    """Jobs of cron write lines of any length: they are taken as over SMTP."""
+    to = address()
+    mail.send("-i", to, text=b"Subject: x\n\n" + b"x" * 150_000 + b"\n")
+    assert mail.delivered(to)[0].content.endswith(b"\n\n" + b"x" * 150_000 + b"\n")
 
 
 def test_missing_header(mail):
@@ -394,6 +400,26 @@ def test_refusals_are_mailed(mail):
         assert "550 5.1.1" in message.get_content() and text in message.get_content()
 
 
+def test_what_is_no_message_is_mailed(mail):
+    """With -oem, cron's way: its report is lost otherwise."""
+    texts = {
+        "bar": b"Subject: bar\n\nJ\xc3\xb6rg\n10%\r20%\n.end\n", "nul": b"Subject: nul\n\nl\n.end\n\0\n",
+        "late": b"Subject: late\n\n" + b"line\n" * 50_000 + b"here\r.end",
+    }
+    for text in texts.values():
+        assert mail.run("-FCronDaemon", "-i", "-B8BITMIME", "-oem", OWN, text=text).returncode == DATA
+
+    def about(name):
+        return [one for one in mail.sink.transactions() if one.recipients == [OWN] and f"Subject: {name}".encode() in one.content]
+
+    for name, words in {"bar": ["J\u00f6rg\n10%", "20%\n.end"], "nul": ["l\n.end"], "late": ["line\n" * 100, "here"]}.items():
+        notice = wait_until(lambda: about(name), 20, f"the notice about {name}")[0]
+        message = email.message_from_bytes(notice.content, policy=email.policy.default)
+        content = message.get_content().replace("\r\n", "\n")
+        assert notice.sender == "" and "the message is refused: Line " in content and "how it began" in content
+        assert all(word in content for word in words), content[:2000]
+
+
 def test_without_input(mail):
     script = f"{mail.sendmail} {address('never')} <&-"
     assert mail.as_user(["sh", "-c", script]).returncode == NO_INPUT
@@ -456,6 +482,8 @@ def test_fallback(place, make_slimtad, sink):
     for words, text in [
         (["-t", "-i"], "To: a@example.test\nBcc: b@example.test\nSubject: header\n\n.\nb\n"),
         (["-f", "", "c@example.test"], "Subject: null\n\nb\n"),
+        # Fields of the message that would be an envelope.
+        (["f@example.test"], "X-Envelope-Recipient: never@example.test\nX-Sender: x@y.test\nSubject: own\n\nb\n"),
         (["-f", "root@example.test", "d@example.test"], "Subject: forged\n\nb\n"),
     ]:
         done = fallback.run(*words, text=text)
@@ -465,19 +493,41 @@ def test_fallback(place, make_slimtad, sink):
         f"EHLO x\r\nMAIL FROM:<{OWN}>\r\nRCPT TO:<e@example.test>\r\nDATA\r\nSubject: session\r\n\r\nb\r\n.\r\nQUIT\r\n")
     done = fallback.run("-bs", text=script)
     assert done.returncode == OK and "250 2.0.0 slimtad does not run" in done.stdout, done.stdout + done.stderr
-    assert len(fallback.left()) == 4
+    assert len(fallback.left()) == 5
     assert {(fallback.folder / name).stat().st_mode & 0o777 for name in fallback.left()} == {0o640}
     fallback.daemon.start()
-    sink.wait_until(lambda: len(sink.transactions()) == 3, 20, what="three messages at the sink")
+    sink.wait_until(lambda: len(sink.transactions()) == 4, 20, what="four messages at the sink")
     forged, = fallback.daemon.wait_until(lambda: list((fallback.folder / "failed").glob("*.reason")), what="the forged one")
     assert "553 5.7.1" in forged.read_text() and "root@example.test" in forged.read_text()
     fallback.daemon.wait_until(lambda: not fallback.left(), what="an empty folder")
     told = {(one.sender, *sorted(one.recipients)) for one in sink.transactions()}
-    assert told == {(OWN, "a@example.test", "b@example.test"), ("", "c@example.test"), (OWN, "e@example.test")}
+    assert told == {(OWN, "a@example.test", "b@example.test"), ("", "c@example.test"), (OWN, "e@example.test"), (OWN, "f@example.test")}
     for one in sink.transactions():
-        assert b"X-Envelope" not in one.content and b"b@example.test" not in one.content
+        assert (b"X-Envelope" in one.content) == (b"Subject: own" in one.content) and b"b@example.test" not in one.content
     # The socket is what counts as soon as somebody is there.
     assert fallback.run("-f", "root@example.test", "d@example.test").returncode == NOT_PERMITTED
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="files of several users take root")
+def test_a_recipient_for_later(place, make_slimtad, sink):
+    """Others have got the message: it waits for the one that a reply of 4xx was for, and goes to nobody twice."""
+    fallback = Fallback(place, make_slimtad, sink)
+    later = {"name": "later", "at": "rcpt", "recipient": "later@example.test", "reply": "450 4.2.0 Not now"}
+    closed = {"name": "closed", "at": "rcpt", "recipient": "closed@example.test", "reply": "550 5.1.1 No"}
+    fallback.daemon.change(rule=[later, closed])
+    fallback.daemon.start()
+    done = fallback.run("ok@example.test", "later@example.test", "closed@example.test")
+    assert done.returncode == OK and "<closed@example.test>: 550" in done.stderr
+    assert f"the message waits in {fallback.folder} for <later@example.test>: 450 4.2.0 Not now" in done.stderr
+    # Alone, or where nobody has got it, it is the caller's to try again.
+    assert fallback.run("later@example.test").returncode == TEMPORARY
+    sink.wait_for(1)
+    assert fallback.daemon.term() == 0
+    fallback.daemon.change(rule=[closed])
+    fallback.daemon.start_again()
+    told = [one.recipients for one in sink.wait_for(2)]
+    assert told == [["ok@example.test"], ["later@example.test"]]
+    fallback.daemon.wait_until(lambda: not fallback.left(), what="an empty folder")
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="files of several users take root")

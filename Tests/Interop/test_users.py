@@ -98,6 +98,18 @@ def test_a_line_is_mended_by_its_own_user(slimtad):
     assert names(slimtad) == [LOGIN, "dave"]
 
 
+def test_senders_that_part_a_line(slimtad):
+    """What could not be read again is not written."""
+    slimtad.add_user()
+    before = slimtad.users.read_bytes()
+    for sender in ('"a:b"@x.test', '"a,b"@x.test', "a:b@x.test", "@[::1]:x"):
+        result = passwd(slimtad, "bob", "--senders", sender)
+        assert result.returncode == USAGE and result.stderr.count("\n") == 1, sender
+        assert slimtad.users.read_bytes() == before
+    assert passwd(slimtad, "bob", "--senders", "x@[IPv6:2001:db8::1]").returncode == OK
+    assert passwd(slimtad, LOGIN, "--disable").returncode == OK
+
+
 def test_an_empty_list_is_not_all(slimtad):
     """As of a variable that is not set."""
     slimtad.add_user()

@@ -159,6 +159,14 @@ import Testing
             "X-Envelope-Sender: <>\nX-Envelope-Recipient: b@y.test\n" + mail,
             Read(sender: "<>", recipients: ["b@y.test"], rest: mail)
         ),
+        // and those of the message
+        (
+            "X-Envelope-Sender: a@x.test\nX-Envelope-Recipient: b@y.test\nX-Envelope-End:\n"
+                + "X-Envelope-Recipient: c@z.test\nX-Envelope-End:\n" + mail,
+            Read(
+                sender: "<a@x.test>", recipients: ["b@y.test"],
+                rest: "X-Envelope-Recipient: c@z.test\nX-Envelope-End:\n" + mail)
+        ),
         // recipients alone: the sender is who the file is of
         ("X-Receiver: b@y.test\n" + mail, Read(sender: "header none", recipients: ["b@y.test"], rest: mail)),
         // as sendmail -t

@@ -79,6 +79,7 @@ import Testing
         #expect(Mailbox(localPart: "a", domain: "[IPv6:2001:DB8::1]").foldedDomain == "[ipv6:2001:db8::1]")
         #expect("Bob@M\u{FC}nchen.test".foldedAsAddress() == "bob@xn--mnchen-3ya.test")
         #expect("\"a@b\"@M\u{FC}nchen.test".foldedAsAddress() == "\"a@b\"@xn--mnchen-3ya.test")
+        #expect("\u{DC}@MA\u{DF}.test".foldedAsAddress() == "\u{FC}@xn--ma-hia.test")
         #expect("@M\u{FC}nchen.test".foldedAsAddress() == "@xn--mnchen-3ya.test")
     }
 }

@@ -98,9 +98,9 @@ import Testing
         ("From: g: alice@x.test, bob@x.test;|Sender: alice@x.test", "", ""),
         ("From: g: bob@x.test;", "5.7.1 \(other)", ""), ("From: g: alice@x.test;", "", ""),
         // None.
-        ("From: undisclosed-recipients:;", "5.6.0 \(nobody)", "Sender: alice@x.test|"),
-        ("From:", "5.6.0 \(nobody)", "Sender: alice@x.test|"),
-        ("From: |  ", "5.6.0 \(nobody)", "Sender: alice@x.test|"),
+        ("From: undisclosed-recipients:;", "5.6.0 \(nobody)", ""), ("From:", "5.6.0 \(nobody)", ""),
+        ("From: |  ", "5.6.0 \(nobody)", ""), ("From: (nobody)", "5.6.0 \(nobody)", ""),
+        ("From: ,", "5.6.0 \(nobody)", ""),
         ("From: undisclosed:;|Sender: alice@x.test", "", ""),
         ("From: undisclosed:;|Sender: bob@x.test", "5.7.1 \(otherSender)", ""),
         // What cannot be read could be shown as anything.

@@ -26,10 +26,12 @@ import Testing
         ("\"two words\"@old.test", "\"two words\"@new.test"),
         ("\"a b\"@quoted.test", "\"x a b\"@new.test"), ("m@b\u{FC}cher.test", "books@new.test"),
         ("m@xn--bcher-kva.test", "books@new.test"), ("dollar@cost.test", "5$x@new.test"),
+        ("M\u{DC}LL@old.de", "waste@new.test"),
     ])
     func patterns(_ recipient: String, _ wanted: String) throws {
         let rules = try rules([
             ("a@old.test", ["b@new.test"]), ("@old.test", ["@new.test"]), ("@.old.test", ["@below.test"]),
+            ("m\u{FC}ll@old.de", ["waste@new.test"]),
             ("/(ian|icg)@example.com/", ["$1.one@example.org", "$1.two@example.org"]),
             ("/([^+]+)\\+(.*)@plus\\.test/", ["$2@$1.test"]), ("/(.*)@quoted.test/", ["\"x $1\"@new.test"]),
             ("/.*@b\u{FC}cher.test/", ["books@new.test"]), ("/dollar@cost.test/", ["5$$x@new.test"]),

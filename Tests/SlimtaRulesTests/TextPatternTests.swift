@@ -15,6 +15,12 @@ struct TextPatternTests {
         ("*", "", true), ("<>", "<>", true), ("@m\u{FC}nchen.de", "a@xn--mnchen-3ya.de", true),
         ("@xn--mnchen-3ya.de", "a@M\u{FC}nchen.de", true), ("/^a.*b$/", "AxxB", true), ("/^a.*b$/", "xab", false),
         ("mail.example.com", "mail.example.com.", true),
+        // Letters outside ASCII, in a name that is no domain and in one that is.
+        ("m\u{FC}ll@example.com", "M\u{DC}LL@Example.com", true),
+        ("M\u{DC}LL@b\u{FC}cher.de", "m\u{FC}ll@B\u{DC}CHER.de", true),
+        ("M\u{DC}*@example.com", "m\u{FC}ll@example.com", true), ("J\u{DC}RG M", "j\u{FC}rg m", true),
+        ("J\u{DC}RG", "j\u{FC}rg", true), ("/^m\u{FC}ll/", "M\u{DC}LL@example.com", true),
+        ("ma\u{DF}@example.com", "mass@example.com", false),
     ])
     func matches(_ pattern: String, _ text: String, _ expected: Bool) throws {
         #expect(try TextPattern(pattern).matches(text) == expected)

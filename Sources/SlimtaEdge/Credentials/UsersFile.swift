@@ -131,9 +131,10 @@ package struct UsersFile: Sendable {
             && octets.last != blank && !octets.contains(UInt8(ascii: ":")) && name.isVisible
     }
 
-    /// Whether `text` can be one of a user's senders. A comma in it would part it.
+    /// Whether `text` can be one of a user's senders. A comma in it would part it, a colon that is not within brackets too.
     package static func isSender(_ text: String) -> Bool {
-        !text.utf8.contains(UInt8(ascii: ",")) && SenderPattern(text) != nil
+        !text.utf8.contains(UInt8(ascii: ",")) && fields(of: Array(text.utf8)[...]) == [text]
+            && SenderPattern(text) != nil
     }
 
     /// Names that differ by case only, each group in order: `[auth] fold_case` cannot tell them apart.

@@ -11,7 +11,7 @@ internal import SlimtaSMTP
 ///     X-Envelope-Sender: <a@example.com>          X-Sender: <a@example.com> BODY=8bitmime RET=HDRS ENVID=x
 ///     X-Envelope-Recipient: b@example.com, ...    X-Receiver: <b@example.com> NOTIFY=FAILURE ORCPT=rfc822;b@example.com
 ///
-/// (the second kind is IIS's, Exchange's and .NET's), or the header does, as for `sendmail -t`. RET, ENVID, NOTIFY and ORCPT
+/// (the second kind is IIS's, Exchange's and .NET's; what comes behind a field X-Envelope-End is the message's own), or the header does, as for `sendmail -t`. RET, ENVID, NOTIFY and ORCPT
 /// (RFC 3461) have to be well-formed and change nothing yet.
 struct PickupEnvelope: Equatable {
     /// Who sends it.
@@ -38,7 +38,8 @@ struct PickupEnvelope: Equatable {
         var content = head
         content.moveReaderIndex(forwardBy: lines)
         let header = HeaderBlock(scanning: content)
-        let top = header.fields.prefix { Self.Line($0, content) != nil }
+        var top = header.fields.prefix { Self.Line($0, content) != nil }
+        if let end = top.firstIndex(where: { Self.Line($0, content) == .end }) { top = top[...end] }
         topLength = lines + (top.last?.range.upperBound ?? 0)
         sender = .header(Self.author(header, content, hostname))
         if top.isEmpty {
@@ -70,7 +71,7 @@ struct PickupEnvelope: Equatable {
     // MARK: Lines at the top
 
     private enum Line: CaseIterable {
-        case sender, receiver, envelopeSender, envelopeRecipient
+        case sender, receiver, envelopeSender, envelopeRecipient, end
 
         init?(_ field: HeaderBlock.Field, _ head: ByteBuffer) {
             guard let line = Line.allCases.first(where: { field.isNamed($0.name, in: head) }) else { return nil }
@@ -83,6 +84,7 @@ struct PickupEnvelope: Equatable {
             case .receiver: "x-receiver"
             case .envelopeSender: "x-envelope-sender"
             case .envelopeRecipient: "x-envelope-recipient"
+            case .end: "x-envelope-end"
             }
         }
 
@@ -93,7 +95,7 @@ struct PickupEnvelope: Equatable {
         var isOfEnvelope: Bool?
         var senders = 0
         for field in top {
-            guard let line = Line(field, head) else { continue }
+            guard let line = Line(field, head), line != .end else { continue }
             guard isOfEnvelope ?? line.isOfEnvelope == line.isOfEnvelope else {
                 throw PickupRefusal("X-Sender or X-Receiver beside X-Envelope-Sender or X-Envelope-Recipient")
             }
@@ -106,6 +108,7 @@ struct PickupEnvelope: Equatable {
             case .envelopeSender:
                 sender = .given(value.isEmpty || value == "<>" ? nil : try Self.only(field.value(in: head), name))
             case .envelopeRecipient: recipients += try Self.list(field.value(in: head), name)
+            case .end: break
             }
             if line == .sender || line == .envelopeSender { senders += 1 }
         }

@@ -52,7 +52,7 @@ final class SubmissionDriver {
         self.setup = setup
         let (settings, connection) = (setup.settings, setup.connection)
         // A line may be as long as over SMTP.
-        reader = ContentReader(limit: settings.rules.messageSize, longestLine: .max)
+        reader = ContentReader(limit: settings.rules.messageSize)
         machine = SubmissionMachine(
             settings.rules, stages: settings.gate?.stages ?? [],
             isTrusted: connection.isClientKnown && settings.trust.allows(connection.peer),

@@ -50,11 +50,17 @@ extension String {
     /// address literal, has its ASCII letters in lower case.
     package func foldedAsDomain() -> String { DomainName.ascii(self) ?? asciiLowercased() }
 
-    /// An address, or "@domain", with its domain as it is compared, and ASCII letters in lower case.
+    /// An address, or "@domain", with its domain as it is compared, and all other letters in lower case.
     package func foldedAsAddress() -> String {
-        let address = asciiLowercased()
+        let address = utf8.allSatisfy { $0 < 128 } ? asciiLowercased() : lowercasedBeforeDomain()
         guard let at = address.utf8.lastIndex(of: UInt8(ascii: "@")) else { return address }
         let domain = address.utf8.index(after: at)
         return address[..<domain] + String(address[domain...]).foldedAsDomain()
+    }
+
+    /// A domain has lower case of its own: IDNA takes other letters for the same ones.
+    private func lowercasedBeforeDomain() -> String {
+        guard let at = utf8.lastIndex(of: UInt8(ascii: "@")) else { return lowercased() }
+        return self[..<at].lowercased() + self[at...]
     }
 }

@@ -5,9 +5,10 @@ package import NIOCore
 
 /// Makes CRLF of every end of a line, LF or CRLF, however they are mixed and however the octets were cut.
 ///
-/// Refused is what SMTP could not carry, or what another host could read otherwise (RFC 5321 sections 2.3.8 and 4.1.1.4): a
-/// CR without LF, a NUL, and a line that is too long. Nothing is repaired but the ends. What was given out before a fault
-/// is worth nothing. Costs a search for each of the three octets and one copy.
+/// Refused is what another host could read otherwise (RFC 5321 sections 2.3.8 and 4.1.1.4): a CR without LF, and a NUL.
+/// Lines may be of any length, as over SMTP: programs' reports have longer ones than RFC 5322 section 2.1.1 wants. Nothing
+/// is repaired but the ends. What was given out before a fault is worth nothing. Costs a search for each of the three octets
+/// and one copy.
 package struct ContentReader: Sendable {
     /// Why the content is refused: the first fault that is in it.
     package enum Fault: Hashable, Sendable {
@@ -16,17 +17,11 @@ package struct ContentReader: Sendable {
         /// A CR without LF.
         case bareCarriageReturn
         case null
-        /// A line of more octets than a line may have.
-        case longLine
     }
 
-    /// The most octets of a line, without its end (RFC 5322 section 2.1.1).
-    package static let longestLine = 998
-
     private let limit: Int
-    private let longestLine: Int
-    /// The octets of the line so far.
-    private var column = 0
+    /// The line so far has octets.
+    private var isInLine = false
     /// The last octet was a CR; it is given out with its LF.
     private var isAfterCR = false
 
@@ -47,17 +42,11 @@ package struct ContentReader: Sendable {
         case .bareCarriageReturn:
             Reply(554, .init(5, 6, 0), "Line \(line) has a CR without LF; lines end with LF or CRLF")
         case .null: Reply(554, .init(5, 6, 0), "Line \(line) has a NUL")
-        case .longLine: Reply(554, .init(5, 6, 0), "Line \(line) has more than \(longestLine) octets")
         }
     }
 
-    /// - Parameters:
-    ///   - limit: the most octets that the message may have, each end of a line counted as the two that it becomes.
-    ///   - longestLine: the most octets of a line without its end.
-    package init(limit: Int, longestLine: Int = Self.longestLine) {
-        self.limit = limit
-        self.longestLine = longestLine
-    }
+    /// - Parameter limit: the most octets that the message may have, each end of a line counted as the two that it becomes.
+    package init(limit: Int) { self.limit = limit }
 
     /// Appends what `octets` are to `content`, which gets at most the limit over all calls.
     package mutating func read(_ octets: ByteBuffer, into content: inout ByteBuffer) {
@@ -68,7 +57,7 @@ package struct ContentReader: Sendable {
     package mutating func finish(into content: inout ByteBuffer) {
         guard fault == nil else { return }
         if isAfterCR { return fault = .bareCarriageReturn }
-        if column > 0 { endLine(into: &content) }
+        if isInLine { endLine(into: &content) }
     }
 
     private mutating func read(_ octets: UnsafeRawBufferPointer, into content: inout ByteBuffer) {
@@ -106,12 +95,11 @@ package struct ContentReader: Sendable {
         if fault == nil { copy(octets, start..<octets.count, to: &content) }
     }
 
-    /// Counts octets of a line. Of the two limits the one that they pass first counts, so that cuts change nothing.
+    /// Counts octets of a line.
     private mutating func take(text count: Int) {
-        let (room, lineRoom) = (limit - size, longestLine - column)
-        guard count <= min(room, lineRoom) else { return fault = room <= lineRoom ? .tooLarge : .longLine }
+        guard count <= limit - size else { return fault = .tooLarge }
         size += count
-        column += count
+        if count > 0 { isInLine = true }
     }
 
     /// Counts the end of a line, and appends it.
@@ -124,7 +112,7 @@ package struct ContentReader: Sendable {
     private mutating func endLine() {
         guard size + 2 <= limit else { return fault = .tooLarge }
         size += 2
-        (column, line, isAfterCR) = (0, line + 1, false)
+        (isInLine, line, isAfterCR) = (false, line + 1, false)
     }
 
     private mutating func copy(_ octets: UnsafeRawBufferPointer, _ range: Range<Int>, to content: inout ByteBuffer) {

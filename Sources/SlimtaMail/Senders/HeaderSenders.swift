@@ -106,11 +106,13 @@ extension HeaderSenders {
             let isOwn = other == nil || authors.count > 1 && hasSender && authors.contains(where: senders.owns)
             if let other, !isOwn { throw notOwn(other, "From") }
             guard authors.count != 1, !hasSender else { return [] }
+            // A Sender that we add does not make up for a message without an author.
+            guard !authors.isEmpty else {
+                throw malformed("The \(prefix)From field has no address, and no \(prefix)Sender says who sends")
+            }
             guard senders.rules.addsSender, let address = ownAddress else {
                 throw malformed(
-                    authors.isEmpty
-                        ? "The \(prefix)From field has no address, and no \(prefix)Sender says who sends"
-                        : "The \(prefix)From field has several addresses, and no \(prefix)Sender says which one sends")
+                    "The \(prefix)From field has several addresses, and no \(prefix)Sender says which one sends")
             }
             return [added("Sender", address)]
         }

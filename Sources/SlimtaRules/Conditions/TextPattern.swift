@@ -102,9 +102,10 @@ package struct TextPattern: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// An address, or the name of a host: its last "@" begins the domain.
+    /// An address, or the name of a host: its last "@" begins the domain. All letters of what is no domain are in lower case.
     static func folded(_ text: String) -> String {
-        text.utf8.contains(UInt8(ascii: "@")) ? text.foldedAsAddress() : withoutLastDot(text.foldedAsDomain())
+        text.utf8.contains(UInt8(ascii: "@"))
+            ? text.foldedAsAddress() : withoutLastDot(DomainName.ascii(text) ?? text.lowercased())
     }
 
     /// All that an expression may mean by an address or a host's name: as it is written, with its domain in A-labels, and in

@@ -92,8 +92,13 @@ package struct HeaderFacts: Sendable {
     package var isComplete: Bool { block.isComplete }
 
     /// The values of all fields of a name, whatever its case: unfolded (RFC 5322 section 2.2.3), without blanks at their
-    /// ends. Octets that are no UTF-8 are replaced.
+    /// ends. Octets that are no UTF-8 are replaced. Behind a value with encoded words stands what they say.
     package func values(of name: String) -> [String] {
+        written(in: name).flatMap { value in [value] + (EncodedWords.decoded(value).map { [$0] } ?? []) }
+    }
+
+    /// Those values as they are written, one for each field.
+    func written(in name: String) -> [String] {
         let name = Array(name.asciiLowercased().utf8)
         return head.withUnsafeReadableBytes { octets in
             block.fields.compactMap { field in

@@ -39,7 +39,8 @@ final class PickupFile {
         }
         var fields = "X-Envelope-Sender: <\(envelope.sender?.text ?? "")>\r\n"
         for recipient in envelope.recipients { fields += "X-Envelope-Recipient: <\(recipient)>\r\n" }
-        try append(ByteBuffer(string: fields))
+        // The message may begin with such fields: they are its own.
+        try append(ByteBuffer(string: fields + "X-Envelope-End:\r\n"))
     }
 
     deinit {

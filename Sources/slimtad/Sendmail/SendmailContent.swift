@@ -18,6 +18,9 @@ final class SendmailContent {
     private var file: CInt = -1
     private var fileSize = 0
 
+    /// Whether there was more that was not kept: what came is no message.
+    var isCut = false
+
     /// How many octets there are.
     var size: Int { head.readableBytes + fileSize }
     /// Whether ``head`` is all of it.

@@ -18,13 +18,32 @@ struct SendmailDelivery {
         _ envelope: SendmailEnvelope, _ content: SendmailContent, needsAll: Bool
     ) throws(Failure) -> SendmailResult {
         if let socket = places.socket, let client = try Self.connect(socket) {
-            return try send(envelope, content, needsAll: needsAll, by: client)
+            var result = try send(envelope, content, needsAll: needsAll, by: client)
+            leave(envelope, content, for: &result)
+            return result
         }
         guard let folder = places.folder else { throw noWay }
+        try leave(envelope, content, in: folder)
+        return SendmailResult(notice: "slimtad does not run; the message waits in \(folder) until it does")
+    }
+
+    /// Leaves the message for those who do not get it now, where others have got it: who called cannot send it to them alone.
+    private func leave(_ envelope: SendmailEnvelope, _ content: SendmailContent, for result: inout SendmailResult) {
+        let names = Set(result.postponed.map(\.recipient))
+        let postponed = envelope.recipients.filter { names.contains($0.text) }
+        guard let folder = places.folder, !postponed.isEmpty, postponed.count == names.count else { return }
+        let rest = SendmailEnvelope(sender: envelope.sender, recipients: postponed)
+        // Where that cannot be done, they are told as those who get nothing.
+        guard (try? leave(rest, content, in: folder)) != nil else { return }
+        let said = result.postponed.map { "<\($0.recipient)>: \($0.reply)" }.joined(separator: "; ")
+        result.notice = "the message waits in \(folder) for \(said)"
+        result.refused.removeAll { names.contains($0.recipient) }
+    }
+
+    private func leave(_ envelope: SendmailEnvelope, _ content: SendmailContent, in folder: String) throws(Failure) {
         let file = try PickupFile(in: folder, envelope)
         try content.forEach { piece throws(Failure) in try file.append(piece) }
         try file.finish()
-        return SendmailResult(notice: "slimtad does not run; the message waits in \(folder) until it does")
     }
 
     private func send(

@@ -14,6 +14,8 @@ struct SendmailInput {
     private var dot: DotEnd?
     private var reader = ContentReader(limit: .max)
     private var isAtEnd = false
+    /// Where the message is refused: what was read last, which has the fault, in lines that end with CRLF.
+    private(set) var refused = ByteBuffer()
 
     /// - Parameter stopsAtDot: whether a line of a dot ends the message.
     init(_ descriptor: CInt, stopsAtDot: Bool) {
@@ -24,17 +26,36 @@ struct SendmailInput {
     /// The next octets, none of which need be there: an end of a line may have been kept back; nil at the end.
     mutating func next() throws(Failure) -> ByteBuffer? {
         guard !isAtEnd else { return nil }
-        var content = ByteBuffer()
-        if let octets = try read() {
-            reader.read(dot?.read(octets) ?? octets, into: &content)
+        let octets: ByteBuffer?
+        if let more = try read() {
+            octets = dot?.read(more) ?? more
             isAtEnd = dot?.isFound ?? false
         } else {
-            if let rest = dot?.finish() { reader.read(rest, into: &content) }
+            octets = dot?.finish()
             isAtEnd = true
         }
+        var content = ByteBuffer()
+        if let octets { reader.read(octets, into: &content) }
         if isAtEnd { reader.finish(into: &content) }
-        if let refusal = reader.refusal { throw Failure(.data, "the message is refused: \(refusal.text)") }
+        if let refusal = reader.refusal {
+            refused = octets.map(Self.lines(of:)) ?? ByteBuffer()
+            throw Failure(.data, "the message is refused: \(refusal.text)")
+        }
         return content
+    }
+
+    /// For a person: only the ends of lines are other ones.
+    private static func lines(of octets: ByteBuffer) -> ByteBuffer {
+        var lines = ByteBuffer()
+        var rest = octets.readableBytesView
+        while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+            let line = rest[..<end]
+            lines.writeBytes(line.last == UInt8(ascii: "\r") ? line.dropLast() : line)
+            lines.writeStaticString("\r\n")
+            rest = rest[rest.index(after: end)...]
+        }
+        lines.writeBytes(rest)
+        return lines
     }
 
     /// Reads what nobody wants any more: who writes it is not to be killed by SIGPIPE. Not what somebody types.

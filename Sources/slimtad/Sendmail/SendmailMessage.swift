@@ -60,7 +60,14 @@ struct SendmailMessage {
     private func read() throws(Failure) {
         var input = SendmailInput(STDIN_FILENO, stopsAtDot: !options.ignoresDots)
         defer { input.drain() }
-        while let piece = try input.next() { try content.append(piece) }
+        do throws(Failure) {
+            while let piece = try input.next() { try content.append(piece) }
+        } catch {
+            // Who is told of it by mail has it nowhere else.
+            content.isCut = true
+            if error.status == .data { try content.append(input.refused) }
+            throw error
+        }
     }
 
     // MARK: Whom it is from and for

@@ -18,7 +18,8 @@ struct SendmailNotice {
         var text = ByteBuffer()
         text.writeString("Your message could not be sent from \(caller.hostname):\r\n\r\n")
         for complaint in complaints { text.writeString("  \(complaint.visible)\r\n") }
-        text.writeString("\r\nIt was not kept. This is \(quote.isInMemory ? "all of it" : "how it began"):\r\n\r\n")
+        text.writeString(
+            "\r\nIt was not kept. This is \(quote.isInMemory && !quote.isCut ? "all of it" : "how it began"):\r\n\r\n")
         text.writeImmutableBuffer(quote.head)
         var content = ByteBuffer()
         content.writeString(

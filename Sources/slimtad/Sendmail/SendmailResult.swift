@@ -31,6 +31,9 @@ struct SendmailResult: Equatable {
     /// What the caller is to know of a message that was taken; nil: nothing.
     var notice: String?
 
+    /// Those who do not get it now, of a message that others get.
+    var postponed: [Refused] { reply?.isPositive == true ? refused.filter(\.reply.isTemporary) : [] }
+
     /// What the program ends with. Where some recipients get the message it is success: who tried again would send it to
     /// those twice.
     var status: ExitStatus {

@@ -58,10 +58,9 @@ extension FuzzTarget {
     static let content = FuzzTarget(name: "content", maximumLength: 4096) { octets in
         var choices = Choices(octets)
         let limit = choices.flag() ? 100_000 : Int(choices.octet())
-        let longestLine = choices.flag() ? ContentReader.longestLine : Int(choices.octet())
         let octets = Array(choices.rest)
         let read = try anyCut(octets) { chunks in
-            var reader = ContentReader(limit: limit, longestLine: longestLine)
+            var reader = ContentReader(limit: limit)
             var content = ByteBuffer()
             for chunk in chunks { reader.read(chunk, into: &content) }
             reader.finish(into: &content)
@@ -72,7 +71,7 @@ extension FuzzTarget {
                 fault: reader.fault, line: reader.line, content: isGood ? Array(content.readableBytesView) : nil,
                 hasEightBit: isGood && reader.hasEightBit)
         }
-        let expected = contentByLines(octets, longestLine: longestLine)
+        let expected = contentByLines(octets)
         try same(read.content, expected.flatMap { $0.count <= limit ? $0 : nil }, "the content of \(octets)")
         guard let content = read.content else { return }
         try same(read.hasEightBit, content.contains { $0 > 127 }, "eight bits of \(octets)")
@@ -194,13 +193,13 @@ func dataOfRFC5321(_ octets: [UInt8]) -> (content: [UInt8], rest: [UInt8])? {
 }
 
 /// Lines end with LF, and a CR before it is part of the end; nil: refused.
-private func contentByLines(_ octets: [UInt8], longestLine: Int) -> [UInt8]? {
+private func contentByLines(_ octets: [UInt8]) -> [UInt8]? {
     var lines = octets.split(separator: 10, omittingEmptySubsequences: false)
     var content: [UInt8] = []
     if lines.last?.isEmpty == true { lines.removeLast() } else if lines.last?.last == 13 { return nil }
     for line in lines {
         let text = line.last == 13 ? line.dropLast() : line
-        guard text.count <= longestLine, !text.contains(13), !text.contains(0) else { return nil }
+        guard !text.contains(13), !text.contains(0) else { return nil }
         content += text + [13, 10]
     }
     return content

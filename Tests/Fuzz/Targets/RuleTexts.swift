@@ -79,7 +79,7 @@ private func checkTemplates(_ text: String, _ value: String) throws {
         let block = HeaderBlock(scanning: head)
         try same(block.fields.count, 1, "fields in \(field.visible)")
         try same(block.fields.first?.range, 0..<head.readableBytes, "the field of \(field.visible)")
-        try same(HeaderFacts(of: head).values(of: template.name).count, 1, "values of \(field.visible)")
+        try same(HeaderFacts(of: head).written(in: template.name).count, 1, "values of \(field.visible)")
     }
 }
 
