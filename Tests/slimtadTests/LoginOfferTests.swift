@@ -160,7 +160,7 @@ import Testing
 
     private static func users() -> UsersFile {
         var file = UsersFile("")
-        var user = UsersFile.User(hash: PasswordHash("$5$abcdefgh$x")!, senders: [])
+        var user = UsersFile.User(hash: PasswordHash("$5$abcdefgh$x")!)
         for hash in SCRAMHash.allCases { user.keys[hash] = SCRAMKeys(password: "x".utf8, hash, iterations: 4096) }
         user.certificates = [fingerprint]
         file.set(Self.user, user)
