@@ -192,12 +192,16 @@ import Testing
         }
     }
 
-    private func endpoint(_ client: String) -> ConnectionFacts.Endpoint {
+    func endpoint(_ client: String) -> ConnectionFacts.Endpoint {
         client.isEmpty ? .unix : IPAddress(client).map { .ip($0, port: 1) } ?? .unknown
     }
 
     /// What MAIL before AUTH gets: code and status, or "ask" if it comes to the question whether there is room.
-    private func reply(_ edge: Configuration.Edge, _ client: String, isEncrypted: Bool) -> String {
+    ///
+    /// - Parameter senders: `[sender_check]` and `[[senders]]`.
+    func reply(
+        _ edge: Configuration.Edge, _ client: String, isEncrypted: Bool, senders: SenderRules = SenderRules()
+    ) -> String {
         let tls: SMTPServerConfiguration.TLSMode =
             switch edge.access.tls {
             case .starttls: .startTLS
@@ -213,6 +217,7 @@ import Testing
         var settings = SMTPServerConfiguration(
             hostname: "mx.example.org", tls: tls, authentication: authentication,
             allowsPlaintextAuthentication: edge.access.plaintextAuth)
+        settings.senders = senders
         // Whoever is asked lets everybody through: that is no right to send.
         settings.stages = [.connect, .hello, .startTLS, .login, .mail, .recipient, .data, .message]
         var machine = SMTPServerMachine(settings, isTrusted: edge.trust.allows(endpoint(client)))
