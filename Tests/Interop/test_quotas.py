@@ -66,6 +66,7 @@ def test_a_hijacked_login(place, make_slimtad):
     assert shown["held"] and shown["reason"] == reason and shown["held_messages"] == 400
     assert shown["hour"]["messages"] == shown["day"]["recipients"] == 500
     assert f"held: {reason}" in command(daemon, "login", "list", "--held")
+    assert f"held: {reason}" in command(daemon, "login", "list", "--limit", "1")
     assert "since then:       400 messages" in command(daemon, "login", "show", LOGIN)
     assert command(daemon, "login", "release", LOGIN).startswith(f"{LOGIN} is released, and ")
     assert len(sink.wait_for(500)) == 500

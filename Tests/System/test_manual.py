@@ -367,9 +367,13 @@ def test_holding_a_login(typist, queued):
     written = "slimtad login hold|release|bounce"
     assert "alice is held, and 1 message" in typist.type(written, "slimtad login hold alice")
     assert "alice" in typist.type("slimtad login list", "slimtad login list --held")
+    assert "alice" in typist.type("slimtad login list", "slimtad login list --limit 1")
     assert "wants it so" in typist.type("slimtad login show alice")
     assert "1 removed" in typist.type("slimtad queue remove --login alice --reason breaker --yes")
     assert "alice is released" in typist.type("slimtad login release alice")
+    assert "bob is held, and 1 message" in typist.type(written, "slimtad login hold bob")
+    assert "1 message of bob bounced" in typist.type(written, "slimtad login bounce --yes bob")
+    typist.type(written, "slimtad login release bob")
     typist.type("slimtad queue remove --login alice", "slimtad queue remove --all --yes")
 
 
@@ -593,7 +597,10 @@ def test_pam(typist):
     machine.configure("auth", backends='["file", "pam"]')
     told = typist.type("slimtad check")
     assert "/etc/pam.d/slimtad does not exist" in told and "slimtad-pam.socket" in told
-    machine.write("/etc/pam.d/slimtad", "auth    required pam_unix.so\naccount required pam_unix.so\n")
+    # The file as it is printed there, under the comment that names it.
+    heading, service = manual.block("slimtad.8", "pam_unix.so").split("\n\n")[0].split("\n", 1)
+    assert heading == "# in /etc/pam.d/slimtad" and "account" in service, (heading, service)
+    machine.write("/etc/pam.d/slimtad", service + "\n")
     typist.type("systemctl enable --now slimtad-pam.socket")
     told = typist.type("slimtad check")
     assert "PAM: /etc/pam.d/slimtad" in told and "slimtad-pam.socket" not in told
