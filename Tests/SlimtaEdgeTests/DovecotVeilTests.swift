@@ -22,8 +22,10 @@ private struct Slow: BackEndExchange {
 @Suite struct DovecotVeilTests {
     private static let challenge = BackEndStep.challenge([1])
 
-    private func first(_ slow: Slow, _ pace: DovecotPace) async -> (VeiledDovecotExchange, BackEndStep, Duration) {
-        let exchange = VeiledDovecotExchange(slow, pace)
+    private func first(
+        _ slow: Slow, _ pace: DovecotPace, failing: Slow = Slow(time: .zero, step: .verdict(.wrong))
+    ) async -> (VeiledDovecotExchange, BackEndStep, Duration) {
+        let exchange = VeiledDovecotExchange(slow, failing: failing, pace)
         let began = ContinuousClock.now
         let step = await exchange.received(SecretOctets([]))
         return (exchange, step, ContinuousClock.now - began)
@@ -37,12 +39,14 @@ private struct Slow: BackEndExchange {
         }
     }
 
-    /// As late as for a wrong proof of somebody whom Dovecot knows.
-    @Test func aStrangerIsRefusedAsLateAsDovecotDoes() async {
-        let (exchange, said, _) = await first(Slow(time: .milliseconds(400), step: .verdict(.wrong)), DovecotPace())
+    /// As late as for a wrong proof of somebody whom Dovecot knows: another exchange begins with the proof.
+    @Test(arguments: [BackEndStep.verdict(.wrong), Self.challenge, .verdict(.unavailable("down"))])
+    func aStrangerIsRefusedWhenDovecotDoes(_ step: BackEndStep) async {
+        let no = Slow(time: .zero, step: .verdict(.wrong))
+        let (exchange, said, _) = await first(no, DovecotPace(), failing: Slow(time: .milliseconds(400), step: step))
         #expect(said == .verdict(.wrong))
         let proof = ContinuousClock.now
-        #expect(await exchange.refusal(since: proof) == .wrong)
+        #expect(await exchange.refusal() == .wrong)
         #expect(ContinuousClock.now - proof >= .milliseconds(400))
     }
 
@@ -50,7 +54,7 @@ private struct Slow: BackEndExchange {
         let pace = DovecotPace()
         let (exchange, said, _) = await first(Slow(time: .milliseconds(400), step: Self.challenge), pace)
         guard said == .verdict(.wrong) else { return }
-        let verdict = await exchange.refusal(since: .now)
+        let verdict = await exchange.refusal()
         #expect(verdict == .unavailable("Dovecot has not said in time who it is"))
         #expect(pace.now >= .milliseconds(800))
         let (_, again, _) = await first(Slow(time: .milliseconds(1), step: Self.challenge), pace)
@@ -63,6 +67,6 @@ private struct Slow: BackEndExchange {
         #expect(said == down || said == .verdict(.wrong))
         let (exchange, late, _) = await first(Slow(time: .milliseconds(400), step: down), DovecotPace())
         guard late == .verdict(.wrong) else { return }
-        #expect(await exchange.refusal(since: .now) == .unavailable("down"))
+        #expect(await exchange.refusal() == .unavailable("down"))
     }
 }

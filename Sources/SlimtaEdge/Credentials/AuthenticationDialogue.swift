@@ -121,11 +121,10 @@ final class AuthenticationDialogue: AuthenticationExchange {
         var server = server
         var octets = response.map { Array($0) }
         defer { octets?.wipe() }
-        let began = ContinuousClock.now
         let outcome = await follow(server.received(octets), server)
         guard outcome.result == .wrong else { return outcome }
         for stranger in state.withLock({ $0.strangers }) {
-            if case .unavailable(let reason) = await stranger.refusal(since: began) {
+            if case .unavailable(let reason) = await stranger.refusal() {
                 return AuthenticationOutcome(.unavailable, login: outcome.login, reason: reason)
             }
         }

@@ -121,9 +121,9 @@ package protocol BackEndExchange: Sendable {
     /// goes on with invented keys says the same.
     var look: (nonce: String, iterations: Int)? { get }
 
-    /// Where the back end did not know the login, and the exchange went on with invented keys: what is said of a proof that
-    /// came at this time. Returns when the back end would have refused one of somebody it knows.
-    func refusal(since proof: ContinuousClock.Instant) async -> CredentialVerdict
+    /// Where the back end did not know the login, and the exchange went on with invented keys: what is said of the proof,
+    /// which has just come. Returns when the back end would have refused one of somebody it knows.
+    func refusal() async -> CredentialVerdict
 
     /// The exchange is over before its end: the client has gone, or given up.
     func cancel()
@@ -134,7 +134,7 @@ extension BackEndExchange {
     package var look: (nonce: String, iterations: Int)? { nil }
 
     /// No, at once.
-    package func refusal(since proof: ContinuousClock.Instant) async -> CredentialVerdict { .wrong }
+    package func refusal() async -> CredentialVerdict { .wrong }
 }
 
 /// What follows from a response in an exchange of a back end.

@@ -79,8 +79,11 @@ package struct DovecotBackEnd: CredentialBackEnd {
 
     package func begin(_ mechanism: SASLMechanism, _ facts: AuthenticationFacts) -> (any BackEndExchange)? {
         guard mechanism.scram != nil || mechanism == .cramMD5 else { return nil }
-        let exchange = DovecotExchange(client, DovecotRequest(mechanism, facts))
-        return mechanism.scram == nil ? exchange : VeiledDovecotExchange(exchange, pace)
+        var request = DovecotRequest(mechanism, facts)
+        let exchange = DovecotExchange(client, request)
+        guard mechanism.scram != nil else { return exchange }
+        request.parameters.append(("no-penalty", nil))
+        return VeiledDovecotExchange(exchange, failing: DovecotExchange(client, request), pace)
     }
 
     /// What comes of an exchange with one response.

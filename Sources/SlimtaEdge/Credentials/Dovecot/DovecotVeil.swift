@@ -24,18 +24,23 @@ final class DovecotPace: Sendable {
 }
 
 /// An exchange of SCRAM with Dovecot. What Dovecot says of the first message is told when ``DovecotPace/now`` is over; what it
-/// has not said by then is taken for a name that there is not. Whoever goes on with invented keys says no as late as Dovecot
-/// would: see ``refusal(since:)``.
+/// has not said by then is taken for a name that there is not. Whoever goes on with invented keys says no when Dovecot says it
+/// to another exchange, which begins with the proof: Dovecot tells failures many at a time, and no time that was measured
+/// before looks like that.
 final class VeiledDovecotExchange: BackEndExchange {
     /// What Dovecot said of the first message, and how long it took.
     private typealias First = (step: BackEndStep, time: Duration)
 
     private let exchange: any BackEndExchange
+    /// One for the proof of a name that there is not. Dovecot's delay for addresses that fail again and again is not in it:
+    /// it stands before the first message of an exchange, and so before no proof.
+    private let failing: any BackEndExchange
     private let pace: DovecotPace
-    private let first = Mutex<Task<First, Never>?>(nil)
+    private let first = Mutex<(message: SecretOctets?, answer: Task<First, Never>)?>(nil)
 
-    init(_ exchange: any BackEndExchange, _ pace: DovecotPace) {
+    init(_ exchange: any BackEndExchange, failing: any BackEndExchange, _ pace: DovecotPace) {
         self.exchange = exchange
+        self.failing = failing
         self.pace = pace
     }
 
@@ -46,7 +51,7 @@ final class VeiledDovecotExchange: BackEndExchange {
             let step = await exchange.received(response)
             return (step, ContinuousClock.now - began)
         }
-        first.withLock { $0 = task }
+        first.withLock { $0 = (response, task) }
         let time = pace.now
         let found = await answer(within: TimeAmount(time), else: nil) { await task.value as First? }
         if case .challenge = found?.step, let found { pace.needed(found.time) }
@@ -63,21 +68,27 @@ final class VeiledDovecotExchange: BackEndExchange {
         return (String(decoding: visible, as: UTF8.self), 4096)
     }
 
-    /// What the proof of a name is told that Dovecot does not know, as long after it as Dovecot says no.
-    func refusal(since proof: ContinuousClock.Instant) async -> CredentialVerdict {
-        guard let (step, time) = await first.withLock({ $0 })?.value else { return .wrong }
+    /// What the proof of a name is told that Dovecot does not know, when Dovecot says no.
+    func refusal() async -> CredentialVerdict {
+        guard let (message, answer) = first.withLock({ $0 }) else { return .wrong }
+        async let refused = failing.received(message)
+        let (step, time) = await answer.value
         switch step {
         case .challenge:
             // It is a user all the same: the next time we wait as long as it takes.
             pace.needed(time)
-            exchange.cancel()
+            cancel()
             return .unavailable("Dovecot has not said in time who it is")
         case .verdict(.wrong), .malformed:
-            try? await Task.sleep(until: proof + time, clock: .continuous)
+            // Who has become a user meanwhile has another password, or comes again.
+            if case .challenge = await refused { failing.cancel() }
             return .wrong
         case .verdict(let verdict): return verdict
         }
     }
 
-    func cancel() { exchange.cancel() }
+    func cancel() {
+        exchange.cancel()
+        failing.cancel()
+    }
 }
