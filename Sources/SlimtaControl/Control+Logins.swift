@@ -130,7 +130,7 @@ extension JSON {
             .init("forgiven_until", .optional(facts.forgivenUntil?.isoDate)),
             .init("learning", .bool(facts.isLearning)),
             .init("since", .string(facts.since.isoDate)), .init("last", .string(facts.last.isoDate)),
-            .init("hour", amounts(facts.hour)), .init("day", amounts(facts.day)),
+            .init(QuotaWindow.hour.name, amounts(facts.hour)), .init(QuotaWindow.day.name, amounts(facts.day)),
             .init("known_recipients", .count(facts.known)),
             .init(
                 "last_outcomes",

@@ -47,14 +47,6 @@ package enum SASLMechanism: String, CaseIterable, Sendable {
         }
     }
 
-    /// Whether it shows the server what would do to log in elsewhere too: for TLS alone.
-    package var showsSecret: Bool {
-        switch self {
-        case .plain, .login, .oauthBearer, .xoauth2: true
-        default: false
-        }
-    }
-
     /// Whether the server speaks first: an initial response is then a mistake of the client's (RFC 4954 section 4).
     package var isServerFirst: Bool { self == .cramMD5 }
 }

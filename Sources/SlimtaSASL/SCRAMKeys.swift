@@ -131,9 +131,6 @@ package struct SCRAMKeys: Hashable, Sendable, CustomStringConvertible, CustomRef
         "\(iterationCount)," + [salt, storedKey, serverKey].map { Base64.encode($0) }.joined(separator: ",")
     }
 
-    /// As Dovecot has it.
-    package var dovecotText: String { "{\(hash.rawValue)}\(commaSeparated)" }
-
     /// As RFC 5803 has it.
     package var rfc5803Text: String {
         "\(hash.rawValue)$\(iterationCount):\(Base64.encode(salt))$\(Base64.encode(storedKey)):\(Base64.encode(serverKey))"

@@ -65,7 +65,7 @@ private final class Holding: BackEndExchange {
         connection: ConnectionFacts(peer: nil, local: nil), edge: "test", session: "1")
 
     private func backEnds(
-        _ all: [Saying], binding: BackEnds.Binding = .offer, guesses: GuessWatch? = nil
+        _ all: [Saying], binding: ChannelBindingMode = .offer, guesses: GuessWatch? = nil
     ) -> BackEnds {
         BackEnds(
             all, mechanisms: SASLMechanism.allCases, binding: binding,

@@ -30,6 +30,16 @@ import Testing
     ])
     func isNone(text: String) { #expect(NetworkRange(text) == nil) }
 
+    @Test(arguments: [
+        ("10.0.0.0/8", "10.1.0.0/16", true), ("10.0.0.0/8", "10.0.0.0/8", true), ("10.0.0.0/16", "10.1.0.0/16", false),
+        ("192.0.2.1", "192.0.2.0/24", true), ("2001:db8::/32", "2001:db8:1::/48", true),
+        ("2001:db8::/48", "2001:db8:1::/48", false), ("0.0.0.0/0", "::/0", false),
+    ])
+    func overlaps(one: String, other: String, expected: Bool) throws {
+        let (one, other) = (try #require(NetworkRange(one)), try #require(NetworkRange(other)))
+        #expect(one.overlaps(other) == expected && other.overlaps(one) == expected)
+    }
+
     @Test func octetsInNetworkOrder() throws {
         let network = try #require(NetworkRange("192.0.2.0/24"))
         #expect(network.contains(bytes: [192, 0, 2, 7]))

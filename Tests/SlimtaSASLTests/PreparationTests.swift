@@ -93,30 +93,26 @@ struct Other: Decodable {
     }
 
     private func prepare(_ profile: String, _ text: String) -> [UInt8]? {
-        switch profile {
-        case "OpaqueString": PRECIS.opaqueString(text.utf8)
-        case "UsernameCaseMapped": PRECIS.usernameCaseMapped(text.utf8)
-        default: PRECIS.usernameCasePreserved(text.utf8)
-        }
+        profile == "OpaqueString" ? PRECIS.opaqueString(text.utf8) : PRECIS.usernameCasePreserved(text.utf8)
     }
 
     /// RFC 8265 sections 3.5 and 4.3.
     @Test(
         arguments: [
-            ("UsernameCaseMapped", "juliet@example.com", "juliet@example.com"),
-            ("UsernameCaseMapped", "fussball", "fussball"),
-            ("UsernameCaseMapped", "fu\u{DF}ball", "fu\u{DF}ball"), ("UsernameCaseMapped", "\u{3C0}", "\u{3C0}"),
-            ("UsernameCaseMapped", "\u{3A3}", "\u{3C3}"), ("UsernameCaseMapped", "\u{3C2}", "\u{3C2}"),
-            ("UsernameCaseMapped", "foo bar", nil), ("UsernameCaseMapped", "", nil),
-            ("UsernameCaseMapped", "henry\u{2163}", nil),
-            ("UsernameCaseMapped", "\u{221E}", nil), ("UsernameCasePreserved", "Juliet", "Juliet"),
+            ("UsernameCasePreserved", "juliet@example.com", "juliet@example.com"),
+            ("UsernameCasePreserved", "fussball", "fussball"),
+            ("UsernameCasePreserved", "fu\u{DF}ball", "fu\u{DF}ball"), ("UsernameCasePreserved", "\u{3C0}", "\u{3C0}"),
+            ("UsernameCasePreserved", "\u{3A3}", "\u{3A3}"), ("UsernameCasePreserved", "\u{3C2}", "\u{3C2}"),
+            ("UsernameCasePreserved", "foo bar", nil), ("UsernameCasePreserved", "", nil),
+            ("UsernameCasePreserved", "henry\u{2163}", nil),
+            ("UsernameCasePreserved", "\u{221E}", nil), ("UsernameCasePreserved", "Juliet", "Juliet"),
             ("OpaqueString", "correct horse battery staple", "correct horse battery staple"),
             ("OpaqueString", "Correct Horse Battery Staple", "Correct Horse Battery Staple"),
             ("OpaqueString", "\u{3C0}\u{DF}\u{E5}", "\u{3C0}\u{DF}\u{E5}"),
             ("OpaqueString", "Jack of \u{2666}s", "Jack of \u{2666}s"),
             ("OpaqueString", "foo\u{1680}bar", "foo bar"), ("OpaqueString", "", nil),
             ("OpaqueString", "my cat is a \u{9}by", nil),
-            ("UsernameCaseMapped", "\u{FF2A}\u{FF55}\u{FF4C}\u{FF49}\u{FF45}\u{FF54}", "juliet"),
+            ("UsernameCasePreserved", "\u{FF2A}\u{FF55}\u{FF4C}\u{FF49}\u{FF45}\u{FF54}", "Juliet"),
         ] as [(String, String, String?)])
     func examples(_ profile: String, _ text: String, _ expected: String?) {
         #expect(prepare(profile, text) == expected.map { Array($0.utf8) })
@@ -133,16 +129,18 @@ struct Other: Decodable {
                 #expect(record.contains("\"input\": \"\\ud8"))
                 continue
             }
+            // Case is for the back end: nothing here folds it.
+            guard golden.profile != "UsernameCaseMapped" else { continue }
             count += 1
             #expect(
                 prepare(golden.profile, golden.input) == golden.output.map { Array($0.utf8) },
                 "\(golden.profile) \(golden.input.unicodeScalars.map { String($0.value, radix: 16) })")
         }
-        #expect(count == 969)
+        #expect(count == 646)
     }
 
     @Test func notUTF8() {
-        #expect(PRECIS.opaqueString([0xFF]) == nil && PRECIS.usernameCaseMapped([0x61, 0xC3]) == nil)
+        #expect(PRECIS.opaqueString([0xFF]) == nil && PRECIS.usernameCasePreserved([0x61, 0xC3]) == nil)
     }
 
     /// SASLprep and PRECIS differ (`slimtad passwd` warns of such passwords).

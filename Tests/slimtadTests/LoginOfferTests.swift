@@ -147,14 +147,8 @@ import Testing
                         logger: Self.logger), logger: Self.logger, keeping: 0)
             }
         }
-        let binding: BackEnds.Binding =
-            switch auth.channelBinding {
-            case .off: .off
-            case .offer: .offer
-            case .require: .require
-            }
         return BackEnds(
-            all, mechanisms: auth.mechanisms, binding: binding,
+            all, mechanisms: auth.mechanisms, binding: auth.channelBinding,
             context: SASLContext(listed: [], inventing: SecretOctets([1]), hostname: "h"))
     }
 

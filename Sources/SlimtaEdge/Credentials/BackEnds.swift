@@ -7,20 +7,10 @@ package import SlimtaSMTP
 
 /// The back ends in the order in which they are asked, and which mechanisms clients may use.
 package struct BackEnds: Authenticator {
-    /// Whether SCRAM is bound to the TLS session (RFC 5802 section 6).
-    package enum Binding: Sendable {
-        /// No -PLUS is listed.
-        case off
-        /// It is listed where it can be had.
-        case offer
-        /// SCRAM is listed with -PLUS only.
-        case require
-    }
-
     /// In the order in which they are asked.
     let all: [any CredentialBackEnd]
     private let mechanisms: [SASLMechanism]
-    private let binding: Binding
+    private let binding: ChannelBindingMode
     /// Who counts failures; nil: nobody.
     let guesses: GuessWatch?
     /// Of an exchange on a connection without TLS that has listed nothing.
@@ -31,7 +21,7 @@ package struct BackEnds: Authenticator {
     ///   - context: what all exchanges have; what a connection has of its own is set for each.
     ///   - guesses: who counts failures; nil: nobody.
     package init(
-        _ all: [any CredentialBackEnd], mechanisms: [SASLMechanism], binding: Binding, context: SASLContext,
+        _ all: [any CredentialBackEnd], mechanisms: [SASLMechanism], binding: ChannelBindingMode, context: SASLContext,
         guesses: GuessWatch? = nil
     ) {
         self.all = all

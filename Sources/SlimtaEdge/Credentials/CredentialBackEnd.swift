@@ -100,6 +100,9 @@ package enum CredentialVerdict: Equatable, Sendable {
     /// The same, and the question has had what there are few of, to the end of its time: who asks so again waits. No login is
     /// blamed for it.
     case exhausting(String)
+
+    /// A certificate is good for more than one, and the client has named none.
+    static let severalLogins = refused("Your certificate is for several logins: name one of them")
 }
 
 /// What a back end knows of a user's secret.

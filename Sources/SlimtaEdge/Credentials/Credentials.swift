@@ -79,7 +79,7 @@ package final class FileCredentials: CredentialBackEnd {
         let owners = facts.certificate.map { verifier.owners(of: $0) } ?? []
         let wanted = authorization.map { name in owners.filter { $0 == verifier.name(of: name) } } ?? owners
         guard let owner = wanted.first else { return .wrong }
-        guard wanted.count == 1 else { return .refused("Your certificate is for several logins: name one of them") }
+        guard wanted.count == 1 else { return .severalLogins }
         return verifier.verdict(owner, at: .now())
     }
 

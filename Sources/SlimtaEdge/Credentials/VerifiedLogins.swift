@@ -27,12 +27,7 @@ final class VerifiedLogins: Sendable {
 
     /// What stands for a login, the hash that it has now (nil: there is no such user) and the password that it shows.
     func digest(_ login: String, _ hash: PasswordHash?, _ password: SecretOctets) -> KeyedDigest.Value {
-        // A NUL between them: none has one that counts, as crypt(3) takes none.
-        var message = Array(login.utf8) + [0] + Array((hash?.text ?? "").utf8) + [0]
-        message.reserveCapacity(message.count + password.count)
-        password.withOctets { message.append(contentsOf: $0) }
-        defer { message.wipe() }
-        return digest(message)
+        digest(password, behind: login, hash?.text ?? "")
     }
 
     /// Whether the login was verified with what `digest` stands for.

@@ -63,14 +63,7 @@ package final class DirectoryEdge: Edge {
     package func closeSessions() async {
         let task = task.withLock { $0 }
         task?.cancel()
-        let (ended, end) = AsyncStream<Void>.makeStream()
-        let alarm = loop.scheduleTask(in: Self.lastMoment) { end.finish() }
-        Task {
-            await task?.value
-            end.finish()
-        }
-        for await _ in ended {}
-        alarm.cancel()
+        await answer(within: Self.lastMoment, else: ()) { await task?.value ?? () }
     }
 
     /// How many files are being submitted, or are and still have to be removed.

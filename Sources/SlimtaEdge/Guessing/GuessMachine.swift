@@ -270,20 +270,16 @@ struct GuessMachine: Sendable {
             return logins.remove(key) != nil
         }
         var isDone = false
-        for (place, _) in bans.all where network.contains(place.base) || place.contains(network.base) {
+        for (place, _) in bans.all where network.overlaps(place) {
             bans.remove(place)
             (isDone, hasNews) = (true, true)
         }
-        for (place, _) in addresses.all
-        where place.map({ network.contains($0.base) || $0.contains(network.base) }) == true {
+        for (place, _) in addresses.all where place.map(network.overlaps) == true {
             addresses.remove(place)
             isDone = true
         }
-        for (turn, _) in turns.all
-        where turn.place.map({ network.contains($0.base) || $0.contains(network.base) }) == true {
-            turns.remove(turn)
-        }
-        for (place, _) in networks.all where network.contains(place.base) || place.contains(network.base) {
+        for (turn, _) in turns.all where turn.place.map(network.overlaps) == true { turns.remove(turn) }
+        for (place, _) in networks.all where network.overlaps(place) {
             networks.remove(place)
             isDone = true
         }

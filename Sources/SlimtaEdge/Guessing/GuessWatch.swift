@@ -93,12 +93,8 @@ package final class GuessWatch: Sendable {
 
     /// What stands for a login with what proves it, here and nowhere else.
     func digest(of secret: SecretOctets, _ login: String?) -> UInt64 {
-        var message = Array((login ?? "").utf8) + [0]
-        message.reserveCapacity(message.count + secret.count)
-        secret.withOctets { message.append(contentsOf: $0) }
-        defer { message.wipe() }
         // 0 stands for none.
-        return digest(message).prefix | 1
+        digest(secret, behind: login ?? "").prefix | 1
     }
 
     /// Whether a client is to be turned away before anything is said.

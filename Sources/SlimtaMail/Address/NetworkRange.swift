@@ -37,6 +37,9 @@ package struct NetworkRange: Hashable, Sendable, CustomStringConvertible {
         address.isIPv4 == base.isIPv4 && (address.value ^ base.value) >> (Self.width(base) - prefixLength) == 0
     }
 
+    /// Whether some address is in both.
+    package func overlaps(_ other: NetworkRange) -> Bool { contains(other.base) || other.contains(base) }
+
     /// Whether the address, given as text as in ``IPAddress/init(_:)``, is in the network; false if it is none.
     package func contains(addressText: some StringProtocol) -> Bool {
         IPAddress(addressText).map { contains($0) } ?? false

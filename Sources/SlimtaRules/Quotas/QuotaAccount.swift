@@ -129,36 +129,28 @@ struct QuotaAccount: Hashable, Sendable {
         return (sum(hour, .hour), sum(day, .day))
     }
 
-    /// The first of the limits that would be broken with these added.
-    func excess(_ limits: [QuotaLimits.Limit], adding amounts: QuotaAmounts, at now: UInt32) -> QuotaExcess? {
-        guard !limits.isEmpty else { return nil }
+    /// Those of the limits that it is over, or would be with these added.
+    func over(
+        _ limits: [QuotaLimits.Limit], adding amounts: QuotaAmounts = QuotaAmounts(), at now: UInt32
+    ) -> [QuotaExcess] {
+        guard !limits.isEmpty else { return [] }
         let (hour, day) = sums(at: now)
-        for limit in limits {
+        return limits.compactMap { limit in
             let count = (limit.window == .hour ? hour : day)[limit.counter] + amounts[limit.counter]
-            if count > limit.most { return .over(limit, count: count) }
+            return count > limit.most ? .over(limit, count: count) : nil
         }
-        return nil
     }
 
     /// The soft limits that it has come over since it was last asked. One that it is back under is told of again next time.
     mutating func newlyOver(_ limits: [QuotaLimits.Limit], at now: UInt32) -> [QuotaExcess] {
-        guard !limits.isEmpty else { return [] }
-        let (hour, day) = sums(at: now)
-        var over: [QuotaExcess] = []
-        for limit in limits {
-            let count = (limit.window == .hour ? hour : day)[limit.counter]
-            let bit = Self.bit(limit)
-            if count <= limit.most {
-                told &= ~bit
-            } else if told & bit == 0 {
-                told |= bit
-                over.append(.over(limit, count: count))
-            }
-        }
-        return over
+        let over = over(limits, at: now)
+        let before = told
+        told = over.reduce(0) { $0 | Self.bit($1) }
+        return over.filter { before & Self.bit($0) == 0 }
     }
 
-    private static func bit(_ limit: QuotaLimits.Limit) -> UInt16 {
+    private static func bit(_ excess: QuotaExcess) -> UInt16 {
+        guard case .over(let limit, _) = excess else { return 0 }
         let counter = QuotaCounter.allCases.firstIndex(of: limit.counter) ?? 0
         return 1 << UInt16(2 * counter + (limit.window == .hour ? 0 : 1))
     }

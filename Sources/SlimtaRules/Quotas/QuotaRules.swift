@@ -17,7 +17,7 @@ package enum QuotaCounter: String, CaseIterable, Hashable, Sendable {
     case networks
 
     /// Those of which each message adds some to what there were.
-    static let summed: [QuotaCounter] = [.messages, .recipients, .newRecipients, .refused]
+    package static let summed: [QuotaCounter] = [.messages, .recipients, .newRecipients, .refused]
 
     /// The most that can be counted.
     package var most: Int { self == .networks ? KnownNetworks.most : Int(UInt32.max) }
@@ -38,6 +38,9 @@ package enum QuotaCounter: String, CaseIterable, Hashable, Sendable {
 package enum QuotaWindow: String, CaseIterable, Hashable, Sendable {
     case hour = "per_hour"
     case day = "per_day"
+
+    /// "hour".
+    package var name: String { "\(self)" }
 
     /// "an hour".
     package var words: String { self == .hour ? "an hour" : "a day" }

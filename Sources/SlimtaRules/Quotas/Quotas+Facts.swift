@@ -81,16 +81,13 @@ extension Quotas {
         let now = time.short
         let limits = rules?.limits(of: subject) ?? QuotaLimits()
         let (hour, day) = account.sums(at: now)
-        let exceeded = limits.soft.compactMap { limit -> QuotaExcess? in
-            let count = (limit.window == .hour ? hour : day)[limit.counter]
-            return count > limit.most ? .over(limit, count: count) : nil
-        }
         return QuotaFacts(
             subject: subject, since: Timestamp(short: account.since), last: Timestamp(short: account.last), hour: hour,
             day: day, known: account.known.count, refused: (account.outcomes.refused, account.outcomes.count),
             hold: account.hold,
             forgivenUntil: account.forgivenUntil > now ? Timestamp(short: account.forgivenUntil) : nil,
-            isLearning: rules.map { account.isLearning($0, at: now) } ?? false, limits: limits, exceeded: exceeded)
+            isLearning: rules.map { account.isLearning($0, at: now) } ?? false, limits: limits,
+            exceeded: account.over(limits.soft, at: now))
     }
 }
 

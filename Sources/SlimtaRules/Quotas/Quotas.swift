@@ -152,9 +152,9 @@ package struct Quotas: Sendable {
         _ subject: QuotaSubject, _ account: QuotaAccount, _ rules: QuotaRules, _ limits: QuotaLimits,
         _ amounts: QuotaAmounts, _ now: UInt32
     ) -> QuotaExcess? {
-        if let excess = account.excess(limits.hard, adding: amounts, at: now) { return excess }
+        if let excess = account.over(limits.hard, adding: amounts, at: now).first { return excess }
         guard account.forgivenUntil <= now, !subject.isLogin || account.isLearning(rules, at: now) else { return nil }
-        return account.excess(limits.breaker, adding: amounts, at: now)
+        return account.over(limits.breaker, adding: amounts, at: now).first
     }
 
     private static func refusal(_ excess: QuotaExcess) -> Reply {
@@ -190,7 +190,7 @@ package struct Quotas: Sendable {
             return Decision(refusal: Self.refusal(excess))
         }
         var charge = Charge(subject: subject, amounts: amounts, digests: digests, size: size, received: time)
-        if account.forgivenUntil <= now, let excess = account.excess(limits.breaker, adding: amounts, at: now) {
+        if account.forgivenUntil <= now, let excess = account.over(limits.breaker, adding: amounts, at: now).first {
             let reason = "\(excess)"
             // What is refused in any case is never stored.
             if let refusal = refusal(QuotaHold(since: time, reason: reason), adding: size) {
@@ -278,7 +278,7 @@ package struct Quotas: Sendable {
             if let share = limits.refusedShare, account.outcomes.isOver(share) {
                 return (over, .refused(account.outcomes.refused, of: account.outcomes.count))
             }
-            return (over, account.excess(limits.breaker, adding: QuotaAmounts(), at: now))
+            return (over, account.over(limits.breaker, at: now).first)
         }
         var events = over.map { Event.exceeded(subject, $0) }
         if let excess {

@@ -19,9 +19,6 @@ extension [Unicode.Scalar] {
         return converted { u32_normalize(form, $0, $1, nil, $2) }
     }
 
-    /// In lower case: toLowerCase() of The Unicode Standard section 3.13, for no language.
-    func lowercased() -> [Unicode.Scalar] { converted { u32_tolower($0, $1, nil, nil, nil, $2) } }
-
     /// What a function of libunistring makes of them, which is in memory of its own.
     private func converted(
         _ convert: (UnsafePointer<UInt32>?, Int, UnsafeMutablePointer<Int>) -> UnsafeMutablePointer<UInt32>?

@@ -3,28 +3,19 @@
 
 /// The profiles of RFC 8265. Texts are UTF-8; nil: not UTF-8, empty, or with characters that the profile has no use for.
 package enum PRECIS {
-    /// A name in which case does not count (RFC 8265 section 3.3).
-    package static func usernameCaseMapped(_ name: some Collection<UInt8>) -> [UInt8]? {
-        username(name) { $0.lowercased() }
-    }
-
     /// A name in which case counts (RFC 8265 section 3.4).
-    package static func usernameCasePreserved(_ name: some Collection<UInt8>) -> [UInt8]? { username(name) { $0 } }
+    package static func usernameCasePreserved(_ name: some Collection<UInt8>) -> [UInt8]? {
+        guard let scalars = [Unicode.Scalar](utf8: name) else { return nil }
+        let mapped = scalars.flatMap(\.ofUsualWidth).normalized(.nfc)
+        guard !mapped.isEmpty, PRECISClass.identifier.contains(mapped), keepsBidiRule(mapped) else { return nil }
+        return mapped.utf8
+    }
 
     /// A password (RFC 8265 section 4.2).
     package static func opaqueString(_ password: some Collection<UInt8>) -> [UInt8]? {
         guard let scalars = [Unicode.Scalar](utf8: password) else { return nil }
         let mapped = scalars.map { $0.isBlank ? " " : $0 }.normalized(.nfc)
         guard !mapped.isEmpty, PRECISClass.freeform.contains(mapped) else { return nil }
-        return mapped.utf8
-    }
-
-    private static func username(
-        _ name: some Collection<UInt8>, _ mapCase: ([Unicode.Scalar]) -> [Unicode.Scalar]
-    ) -> [UInt8]? {
-        guard let scalars = [Unicode.Scalar](utf8: name) else { return nil }
-        let mapped = mapCase(scalars.flatMap(\.ofUsualWidth)).normalized(.nfc)
-        guard !mapped.isEmpty, PRECISClass.identifier.contains(mapped), keepsBidiRule(mapped) else { return nil }
         return mapped.utf8
     }
 

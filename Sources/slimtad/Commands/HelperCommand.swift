@@ -5,10 +5,23 @@ import SlimtaNet
 import SlimtaSystem
 
 extension Helper {
-    /// Where it finds the socket that systemd, or the slimtad that has started it, has passed.
+    /// The socket that systemd, or the slimtad that has started it, has passed; without one it ends.
     ///
-    /// - Parameter inherited: whether a slimtad has started it.
-    func takeSocket(inherited: Bool) throws(SystemError) -> ListeningSocket {
+    /// - Parameters:
+    ///   - inherited: whether a slimtad has started it.
+    ///   - prepare: what comes before all else.
+    func socketOrExit(inherited: Bool, prepare: () throws(SystemError) -> Void) -> ListeningSocket {
+        orExit { () throws(Failure) in
+            do throws(SystemError) {
+                try prepare()
+                return try takeSocket(inherited: inherited)
+            } catch {
+                throw Failure(error)
+            }
+        }
+    }
+
+    private func takeSocket(inherited: Bool) throws(SystemError) -> ListeningSocket {
         umask(0o077)
         StandardStreams.fill()
         let sockets =

@@ -118,7 +118,7 @@ extension Inspection {
     static let mailWaits = "its mail waits until it is"
 
     /// What becomes of clients while nobody says who they are.
-    static let loginsWait = "who logs in is to try again later until it is"
+    static let loginsWait = "who logs in is to try again later"
 
     private static func meanwhile(_ onFailure: PolicyOnFailure) -> String {
         onFailure == .accept

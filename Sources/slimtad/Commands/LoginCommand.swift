@@ -5,6 +5,7 @@ import Glibc
 import SlimtaControl
 import SlimtaMail
 import SlimtaNet
+import SlimtaRules
 import SlimtaSystem
 
 struct LoginCommand: ParsableCommand {
@@ -112,14 +113,7 @@ struct LoginCommand: ParsableCommand {
         func run() {
             if !yes {
                 orExit { () throws(Failure) in
-                    guard isatty(STDIN_FILENO) == 1 else {
-                        throw Failure(
-                            .usage,
-                            "bounce cannot be undone and there is no terminal to ask on: say --yes if it is meant")
-                    }
-                    guard Terminal.asks("bounce all held mail of \(name) for good?") else {
-                        throw Failure(.usage, "nothing was changed")
-                    }
+                    try Terminal.confirm(LoginAction.bounce.rawValue) { "all held mail of \(name.visible)" }
                 }
             }
             LoginCommand.change(.bounce, name, options)
@@ -164,19 +158,21 @@ struct LoginCommand: ParsableCommand {
 }
 
 extension LoginCommand {
-    private static let counters = ["messages", "recipients", "new_recipients", "refused"]
-
     fileprivate static func table(_ logins: [JSON]) {
         var table = Table([
             .init("NAME", 28), .init("HOUR", 5), .init("RCPT", 5), .init("NEW", 5), .init("BAD", 5), .init("DAY", 6),
             .init("RCPT", 6), .init("NEW", 6), .init("BAD", 6), .init("STATE"),
         ])
         for login in logins {
-            let amounts = ["hour", "day"].flatMap { window in
-                counters.map { "\(login[window][$0].integer ?? 0)" }
+            let amounts = QuotaWindow.allCases.flatMap { window in
+                QuotaCounter.summed.map { "\(amount($0, window, of: login))" }
             }
             table.row([login["name"].text ?? ""] + amounts + [state(login)])
         }
+    }
+
+    private static func amount(_ counter: QuotaCounter, _ window: QuotaWindow, of login: JSON) -> Int64 {
+        login[window.name][counter.rawValue].integer ?? 0
     }
 
     private static func state(_ login: JSON) -> String {
@@ -199,19 +195,19 @@ extension LoginCommand {
         for excess in login["exceeded"].elements { line("soft limit", excess.text ?? "") }
         if let until = login["forgiven_until"].text { line("not held before", until) }
         if login["learning"].isTrue { line("new", "it is not held by itself yet: what would hold it is refused") }
-        for (window, words) in [("hour", "within an hour"), ("day", "within a day")] {
-            let ofLogins = login["is_login"].isTrue ? ["networks"] : []
-            let amounts = (counters + ofLogins).map { counter -> String in
-                let most = ["soft", "hard", "breaker"].compactMap { level in
+        for window in QuotaWindow.allCases {
+            // Who has no login is one address.
+            let counters = QuotaCounter.allCases.filter { $0 != .networks || login["is_login"].isTrue }
+            let amounts = counters.map { counter -> String in
+                let most = QuotaLimits.Level.allCases.map(\.rawValue).compactMap { level in
                     login["limits"][level].elements.first {
-                        $0["counter"].text == counter && $0["window"].text == "per_\(window)"
+                        $0["counter"].text == counter.rawValue && $0["window"].text == window.rawValue
                     }.flatMap { $0["most"].integer }.map { "\(level) \($0)" }
                 }
-                let name = counter.replacing("_", with: " ")
-                return "\(login[window][counter].integer ?? 0) \(name == "refused" ? "refused recipients" : name)"
+                return "\(amount(counter, window, of: login)) \(counter.words)"
                     + (most.isEmpty ? "" : " (\(most.joined(separator: ", ")))")
             }
-            line(words, amounts.joined(separator: ", "))
+            line("within \(window.words)", amounts.joined(separator: ", "))
         }
         let outcomes = login["last_outcomes"]
         line(

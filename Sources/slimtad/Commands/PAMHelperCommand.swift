@@ -22,14 +22,9 @@ struct PAMHelperCommand: ParsableCommand {
     var inherited = false
 
     func run() {
-        let listener = orExit { () throws(Failure) in
-            do throws(SystemError) {
-                // Passwords are in memory.
-                try CoreFiles.forbid()
-                return try Helper.pam.takeSocket(inherited: inherited)
-            } catch {
-                throw Failure(error)
-            }
+        let listener = Helper.pam.socketOrExit(inherited: inherited) { () throws(SystemError) in
+            // Passwords are in memory.
+            try CoreFiles.forbid()
         }
         var configuration = WatchedConfiguration(config.path)
         let workers = PAMWorkers {

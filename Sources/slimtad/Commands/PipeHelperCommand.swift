@@ -21,13 +21,8 @@ struct PipeHelperCommand: ParsableCommand {
     var inherited = false
 
     func run() {
-        let listener = orExit { () throws(Failure) in
-            do throws(SystemError) {
-                if Privileges.isRoot { try Privileges.keepThoseOfPipes() }
-                return try Helper.pipes.takeSocket(inherited: inherited)
-            } catch {
-                throw Failure(error)
-            }
+        let listener = Helper.pipes.socketOrExit(inherited: inherited) { () throws(SystemError) in
+            if Privileges.isRoot { try Privileges.keepThoseOfPipes() }
         }
         var permits = PipePermits(config.path)
         let judge = { (pipe: PipeRequest.Pipe) in

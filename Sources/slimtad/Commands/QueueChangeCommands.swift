@@ -100,7 +100,12 @@ enum QueueChange {
                 _ = try RunningDaemon.need(file, for: "queue \(action.rawValue)")
             }
             let ids = try resolve(options.ids, file)
-            if !isConfirmed { try confirm(action, ids, options.all ? [] : query, file) }
+            if !isConfirmed {
+                try Terminal.confirm(action.rawValue) { () throws(Failure) in
+                    let filter = options.all ? [] : query
+                    return counted(ids.isEmpty ? try QueueView.open(file).count(filter) : ids.count, "message")
+                }
+            }
             let result: QueueChangeResult
             if let daemon {
                 result = try change(action, ids, query, daemon)
@@ -148,19 +153,5 @@ enum QueueChange {
             _ = add(try daemon.ask(.post, path, ids[start...].prefix(500).map { .init("id", "\($0)") }))
         }
         return result
-    }
-
-    private static func confirm(
-        _ action: QueueAction, _ ids: [QueueID], _ query: [HTTPTarget.Parameter], _ file: ConfigurationFile
-    ) throws(Failure) {
-        guard isatty(STDIN_FILENO) == 1 else {
-            throw Failure(
-                .usage,
-                "\(action.rawValue) cannot be undone and there is no terminal to ask on: say --yes if it is meant")
-        }
-        let count = ids.isEmpty ? try QueueView.open(file).count(query) : ids.count
-        guard Terminal.asks("\(action.rawValue) \(counted(count, "message")) for good?") else {
-            throw Failure(.usage, "nothing was changed")
-        }
     }
 }

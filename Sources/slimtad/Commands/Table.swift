@@ -3,6 +3,7 @@
 
 import Glibc
 import SlimtaMail
+import SlimtaSystem
 
 /// Prints rows as they come, so that a million of them need no memory.
 struct Table {
@@ -59,11 +60,17 @@ enum Terminal {
         return Int(size.ws_col)
     }
 
-    /// Asks on the terminal; only "y" and "yes" mean yes.
-    static func asks(_ question: String) -> Bool {
-        var octets = Array("\(question) [y/N] ".utf8)
-        write(STDERR_FILENO, &octets, octets.count)
-        return ["y", "yes"].contains(readLine()?.lowercased())
+    /// Asks on the terminal whether `action` is meant, which cannot be undone: only "y" and "yes" mean so.
+    ///
+    /// - Parameter what: to what it would be done; asked for where there is a terminal.
+    static func confirm(_ action: String, _ what: () throws(Failure) -> String) throws(Failure) {
+        guard isatty(STDIN_FILENO) == 1 else {
+            throw Failure(
+                .usage, "\(action) cannot be undone and there is no terminal to ask on: say --yes if it is meant")
+        }
+        var question = Array("\(action) \(try what()) for good? [y/N] ".utf8)
+        write(STDERR_FILENO, &question, question.count)
+        guard ["y", "yes"].contains(readLine()?.lowercased()) else { throw Failure(.usage, "nothing was changed") }
     }
 }
 

@@ -130,12 +130,6 @@ struct World: Sendable {
     private var authenticator: BackEnds? {
         guard let records else { return nil }
         let auth = values.auth
-        let binding: BackEnds.Binding =
-            switch auth.channelBinding {
-            case .off: .off
-            case .offer: .offer
-            case .require: .require
-            }
         let backEnds = auth.backends.compactMap { name -> (any CredentialBackEnd)? in
             switch name {
             case .file: credentials
@@ -145,7 +139,7 @@ struct World: Sendable {
             }
         }
         return BackEnds(
-            backEnds, mechanisms: auth.mechanisms, binding: binding,
+            backEnds, mechanisms: auth.mechanisms, binding: auth.channelBinding,
             context: SASLContext(
                 listed: [], inventing: records.inventing, iterations: auth.scramIterations,
                 // Dovecot folds case unless it is told not to.

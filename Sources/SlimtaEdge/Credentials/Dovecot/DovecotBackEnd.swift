@@ -69,9 +69,7 @@ package struct DovecotBackEnd: CredentialBackEnd {
         let names = names(facts)
         // Who names itself Dovecot asks whether that is one with the certificate's.
         guard let name = names.first(where: { $0 == authorization }) ?? names.first else { return .wrong }
-        guard names.count == 1 || name == authorization else {
-            return .refused("Your certificate is for several logins: name one of them")
-        }
+        guard names.count == 1 || name == authorization else { return .severalLogins }
         // Dovecot believes us: the certificate was checked when TLS began.
         let said: [DovecotRequest.Parameter] = [("valid-client-cert", nil), ("cert_username", name)]
         return await verdict(.external, SecretOctets((authorization ?? "").utf8), facts, adding: said)

@@ -1,5 +1,5 @@
-// An answer that is not waited for longer than a time. AuthenticationDialogue asks back ends by it: a session has no deadline
-// while it waits for us.
+// An answer that is not waited for longer than a time. AuthenticationDialogue asks back ends by it, as a session has no deadline
+// while it waits for us; DirectoryEdge waits by it for what it breaks off.
 
 internal import NIOCore
 import Synchronization

@@ -1,4 +1,4 @@
-// What `[auth] channel_binding` can say. Configuration has it, the composition root makes settings of it.
+// What `[auth] channel_binding` can say. SlimtaConfiguration reads it, SlimtaEdge's BackEnds obeys it.
 
 /// Whether SCRAM is bound to the TLS session (RFC 5802 section 6).
 package enum ChannelBindingMode: String, Sendable, CaseIterable {
