@@ -167,15 +167,15 @@ package struct ListeningSocket: Hashable, Sendable {
     /// - Parameter isForAll: it is open to every user: to be told apart by who is asked for it.
     package static func unix(path: String, isForAll: Bool = false) throws(BindError) -> ListeningSocket {
         let text = "unix:\(path)"
-        let mask: mode_t = isForAll ? 0o111 : 0o117
+        let mode: mode_t = isForAll ? 0o666 : 0o660
         return try withAddress(of: path) { address, length throws(BindError) in
             do throws(BindError) {
-                return try bound(AF_UNIX, address, length, text, fileMask: mask)
+                return try bound(AF_UNIX, address, length, text, fileMode: mode)
             } catch {
                 guard error.errorNumber == EADDRINUSE else { throw error }
                 try look(at: path)
                 guard unlink(path) == 0 else { throw BindError(address: text, errorNumber: errno) }
-                return try bound(AF_UNIX, address, length, text, fileMask: mask)
+                return try bound(AF_UNIX, address, length, text, fileMode: mode)
             }
         }
     }
@@ -222,14 +222,14 @@ package struct ListeningSocket: Hashable, Sendable {
 
     private static func bound(
         _ family: CInt, _ address: UnsafePointer<sockaddr>, _ length: socklen_t, _ text: String,
-        _ isOverlapping: Bool = false, fileMask: mode_t? = nil
+        _ isOverlapping: Bool = false, fileMode: mode_t? = nil
     ) throws(BindError) -> ListeningSocket {
         let socket = try ListeningSocket(family, address: text)
         do throws(BindError) {
             if family != AF_UNIX { try socket.set(SOL_SOCKET, SO_REUSEADDR, 1, text) }
             if family == AF_INET6 { try socket.set(CInt(IPPROTO_IPV6), IPV6_V6ONLY, 0, text) }
             if isOverlapping { socket.setReusePort(true) }
-            try socket.listen(on: address, length, text, fileMask: fileMask)
+            try socket.listen(on: address, length, text, fileMode: fileMode)
             if isOverlapping { socket.setReusePort(false) }
             return socket
         } catch {
@@ -239,10 +239,12 @@ package struct ListeningSocket: Hashable, Sendable {
     }
 
     private func listen(
-        on address: UnsafePointer<sockaddr>, _ length: socklen_t, _ text: String, fileMask: mode_t?
+        on address: UnsafePointer<sockaddr>, _ length: socklen_t, _ text: String, fileMode: mode_t?
     ) throws(BindError) {
-        // A socket file is made with the umask.
-        let mask = fileMask.map { umask($0) }
+        // A socket file is made with the mode of the socket and the umask. That is the whole process's: a folder that another
+        // thread makes meanwhile must not lose the right to be entered.
+        if let fileMode, fchmod(descriptor, fileMode) != 0 { throw BindError(address: text, errorNumber: errno) }
+        let mask = fileMode.map { umask(~$0 & 0o7) }
         let result = bind(descriptor, address, length)
         let error = errno
         if let mask { umask(mask) }

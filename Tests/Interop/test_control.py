@@ -363,6 +363,7 @@ def test_checkpoint(daemon):
     assert len(json.loads(command(daemon, "queue", "list", "--json"))) == 2
 
 
+@pytest.mark.timeout(300)
 def test_ten_thousand_are_listed_and_removed(make_slimtad):
     daemon = make_slimtad(queue={"deliver": False}).start()
     submit_many(daemon, 10_000)

@@ -28,10 +28,11 @@ def test_missing_journal_segment(make_slimtad):
     with slimtad.connect() as client:
         for number in range(30):
             client.sendmail("sender@origin.test", ["someone@one.test"], message(f"number {number}"))
+    # The next one is made ready beside the mail, and is empty.
+    slimtad.wait_until(lambda: len(list((slimtad.state / "journal").glob("*.wal"))) > 1, what="two segments")
     slimtad.signal(signal.SIGKILL)
     slimtad.process.wait()
     segments = sorted((slimtad.state / "journal").glob("*.wal"))
-    # The first; the next one was made ready and is empty.
     segments[0].unlink()
     slimtad.start_again()
     (line,) = [line for line in slimtad.log.splitlines() if "a file of the queue is missing" in line]

@@ -98,7 +98,7 @@ HEADERS = [
     (f"From: {OWN}\nFrom : {OWN}\n", "550 5.6.0 The header has two From fields", {}),
     (f"From: {BOSS}, {TEAM}\nSender: {OWN}\n", None, {"Sender": OWN}),
     (f"From: {TEAM}, {OWN}\n", None, {"Sender": OWN}), ("", None, {"From": OWN, "Sender": None}),
-    ("From: undisclosed:;\n", None, {"Sender": OWN}), (f"Resent-From: {TEAM}\nFrom: {BOSS}\n", None, {"From": BOSS}),
+    ("From: undisclosed:;\n", "550 5.6.0 The From field has no address", {}), ("From: (me)\n", "550 5.6.0", {}), (f"Resent-From: {TEAM}\nFrom: {BOSS}\n", None, {"From": BOSS}),
     (f"Resent-From: {BOSS}\nFrom: {OWN}\n", f"550 5.7.1 <{BOSS}> in Resent-From {REFUSED}", {}),
     (f"From: {BOSS} <{OWN}>\n", "550 5.6.0 The From field has a name with an @ that needs quotes", {}),
     (f"From: <@{BOSS},@x:{OWN}>\n", "550 5.6.0 The From field has a route before an address", {}),

@@ -41,7 +41,7 @@ import Testing
             "Subject: Login alice is held", "Auto-Submitted: auto-generated",
             "    101 new recipients in an hour, allowed are 100",
             "What it sends is accepted and held, and nothing of it is delivered.",
-            "    within an hour:  1 messages, 3 recipients, 3 new recipients, 0 refused recipients",
+            "    within an hour:  1 messages, 3 recipients, 3 new recipients, 0 refused recipients, 0 networks",
             "    last recipients: 0 of 0 were refused", "    held by now:     1 message in the queue",
             "    most of it is for one.test (2), two.test (1)", "    slimtad login show alice",
             "    slimtad queue list --login alice --state held", "    slimtad login release alice",

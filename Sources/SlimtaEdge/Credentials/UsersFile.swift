@@ -133,7 +133,7 @@ package struct UsersFile: Sendable {
 
     /// Whether `text` can be one of a user's senders. A comma in it would part it, a colon that is not within brackets too.
     package static func isSender(_ text: String) -> Bool {
-        !text.utf8.contains(UInt8(ascii: ",")) && fields(of: Array(text.utf8)[...]) == [text]
+        !text.utf8.contains(UInt8(ascii: ",")) && fields(of: Array("::\(text)".utf8)[...]) == ["", "", text]
             && SenderPattern(text) != nil
     }
 

@@ -134,7 +134,7 @@ struct EncodedWords {
                 var to = output.baseAddress?.assumingMemoryBound(to: CChar.self)
                 var (left, space) = (input.count, room)
                 // What is no character is left out.
-                while left > 0, iconv(converter, &from, &left, &to, &space) == .max, errno == EILSEQ,
+                while left > 0, iconv(converter, &from, &left, &to, &space) == -1, errno == EILSEQ,
                     left > 0
                 {
                     from = from?.advanced(by: 1)

@@ -26,6 +26,10 @@ class API:
     def state(self, identifier):
         return self.get(f"/v1/messages/{identifier}")
 
+    def states(self, identifier):
+        """What became of each recipient."""
+        return {one["address"]: one["state"] for one in self.state(identifier).json()["recipients"]}
+
 
 def problem(response, status):
     """A problem of RFC 9457 with this status; it has a line's end and nothing of the request."""
