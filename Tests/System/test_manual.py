@@ -298,7 +298,8 @@ def test_rules_with_a_list(typist):
     assert "530 5.7.0" in said
     everything = (
         "slimtad explain-session --client 192.0.2.1 --edge submission --early-talker --ehlo x --tls "
-        "--cipher TLS_AES_128_GCM_SHA256 --certificate x.example --proxy-tls --login alice --mail a@example.com --size 100 "
+        "--cipher TLS_AES_128_GCM_SHA256 --certificate x.example --proxy-tls --login alice --mechanism PLAIN --backend file "
+        "--mail a@example.com --size 100 "
         "--rcpt open@example.test --rcpt b@example.test --message /root/message --at 'mon 09:30' "
         "--rate 'login 120/hour' --ptr none --spf pass --no-lookups")
     machine.write("/root/message", "Subject: x\n\nx\n")
