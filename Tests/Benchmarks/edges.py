@@ -12,13 +12,15 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import time
 
 HTTP_PORT = 8025
 
 
 def processor(pid):
-    """The seconds that a process has had, in all of its threads."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()) / 1e9
+    """The seconds that a process has had, in all of its threads, those that have ended too."""
+    # Its clock, as clock_getcpuclockid(3) makes it.
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def measure(load, daemon, protocol, port, connections, options):

@@ -38,11 +38,9 @@ def memory(pid):
 
 
 def processor(pid):
-    """The seconds that a process has had, in all of its threads."""
-    total = 0
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+    """The seconds that a process has had, in all of its threads, those that have ended too."""
+    # Its clock, as clock_getcpuclockid(3) makes it.
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def settled(pid):

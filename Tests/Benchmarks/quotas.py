@@ -17,7 +17,8 @@ import sys
 from edges import measure
 
 ENDLESS = {"per_hour": 999_999_999, "per_day": 1_000_000_000}
-LEVEL = {name: ENDLESS for name in ("messages", "recipients", "new_recipients", "refused")}
+LEVEL = {name: ENDLESS for name in ("messages", "recipients", "new_recipients", "refused")} | {
+    "networks": {"per_hour": 254, "per_day": 255}}
 QUOTA = {"learning": "0s", "learning_recipients": 0, "soft": LEVEL, "hard": LEVEL, "breaker": LEVEL}
 
 
