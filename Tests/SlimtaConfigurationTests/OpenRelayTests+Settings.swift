@@ -104,7 +104,11 @@ extension OpenRelayTests {
             "", "[[senders]]\nlogins = \"*\"\nmail_from = \"*\"",
             "[[senders]]\nlogins = \"*\"\nlocal = true\nmail_from = \"*\"",
         ],
-        ["", "[[quota.except]]\nlogins = \"*\"\nnetworks = [\"0.0.0.0/0\", \"::/0\"]"],
+        [
+            "",
+            "[quota]\nnotify = \"a@example.com\"\nsoft = { networks = { per_hour = 2 } }\n"
+                + "[[quota.except]]\nlogins = \"*\"\nnetworks = [\"0.0.0.0/0\", \"::/0\"]",
+        ],
     ]
 
     /// The first three are keys of [auth]; of two of its back ends there are tables.
