@@ -7,6 +7,7 @@ the ratio HTTP / SMTP, and what a message takes of the processor. Nothing is ass
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import statistics
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import time
 
-HTTP_PORT = 8025
+SUBMISSION, HTTP_PORT = 2587, 8025
+OPEN_TO_US = {"tls": "none", "auth": "none"}
 
 
 def processor(pid):
@@ -35,6 +37,33 @@ def measure(load, daemon, protocol, port, connections, options):
     return count / lasted, (processor(daemon.process.pid) - before) / count * 1e3, median
 
 
+@contextlib.contextmanager
+def loaded(slimtad, level, *edges):
+    """The load generator and a daemon that keeps what it is sent: `edges` are (protocol, port). Yields both, and the
+    harness's way to run slimtad."""
+    # The harness asks for it when it is imported.
+    os.environ["SLIMTAD"] = str(pathlib.Path(slimtad).resolve())
+    sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
+    from harness.machine import Place
+    from harness.slimtad import Slimtad, run_slimtad
+
+    place = Place()
+    try:
+        load = place.folder("load") / "load"
+        subprocess.run(["cc", "-O2", "-o", load, pathlib.Path(__file__).with_name("load.c")], check=True)
+        daemon = Slimtad(
+            place, queue={"deliver": False}, log={"level": level}, limits={"connections_per_address": 2000})
+        daemon.change(edge=[
+            {"name": protocol, "type": protocol, "listen": [f"{daemon.address}:{port}"]} | OPEN_TO_US
+            for protocol, port in edges])
+        daemon.start()
+        yield load, daemon, run_slimtad
+        daemon.finish()
+    finally:
+        place.stop_all()
+        place.remove()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slimtad", required=True)
@@ -42,25 +71,8 @@ def main():
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--octets", type=int, default=4096)
     options = parser.parse_args()
-    # The harness asks for it when it is imported.
-    os.environ["SLIMTAD"] = str(pathlib.Path(options.slimtad).resolve())
-    sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
-    from harness.machine import SUBMISSION, Place
-    from harness.slimtad import Slimtad
-
-    place = Place()
-    try:
-        load = place.folder("load") / "load"
-        source = pathlib.Path(__file__).with_name("load.c")
-        subprocess.run(["cc", "-O2", "-o", load, source], check=True)
-        daemon = Slimtad(
-            place, queue={"deliver": False}, log={"level": "warning"}, limits={"connections_per_address": 2000})
-        open_to_us = {"tls": "none", "auth": "none"}
-        daemon.change(edge=[
-            {"name": "smtp", "type": "smtp", "listen": [f"{daemon.address}:{SUBMISSION}"]} | open_to_us,
-            {"name": "http", "type": "http", "listen": [f"{daemon.address}:{HTTP_PORT}"]} | open_to_us])
-        daemon.start()
-        ports = {"smtp": SUBMISSION, "http": HTTP_PORT}
+    ports = {"smtp": SUBMISSION, "http": HTTP_PORT}
+    with loaded(options.slimtad, "warning", *ports.items()) as (load, daemon, _):
         for protocol, port in ports.items():
             measure(load, daemon, protocol, port, 10, argparse.Namespace(seconds=1, octets=options.octets))
         print(f"{'connections':>12}{'SMTP/s':>10}{'HTTP/s':>10}{'ratio':>8}{'SMTP ms':>10}{'HTTP ms':>10}  "
@@ -74,10 +86,6 @@ def main():
             cost = {name: statistics.median(one[1] for one in found[name]) for name in ports}
             print(f"{connections:>12}{rate['smtp']:>10.0f}{rate['http']:>10.0f}{rate['http'] / rate['smtp']:>8.2f}"
                   f"{cost['smtp']:>10.3f}{cost['http']:>10.3f}", flush=True)
-        daemon.finish()
-    finally:
-        place.stop_all()
-        place.remove()
     return 0
 
 

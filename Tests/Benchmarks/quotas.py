@@ -8,13 +8,10 @@ of the turns with how far they scatter. Nothing is asserted.
 """
 
 import argparse
-import os
-import pathlib
 import statistics
-import subprocess
 import sys
 
-from edges import measure
+from edges import SUBMISSION, loaded, measure
 
 ENDLESS = {"per_hour": 999_999_999, "per_day": 1_000_000_000}
 LEVEL = {name: ENDLESS for name in ("messages", "recipients", "new_recipients", "refused")} | {
@@ -30,22 +27,7 @@ def main():
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--octets", type=int, default=4096)
     options = parser.parse_args()
-    # The harness asks for it when it is imported.
-    os.environ["SLIMTAD"] = str(pathlib.Path(options.slimtad).resolve())
-    sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "Interop"))
-    from harness.machine import SUBMISSION, Place
-    from harness.slimtad import Slimtad, run_slimtad
-
-    place = Place()
-    try:
-        load = place.folder("load") / "load"
-        subprocess.run(["cc", "-O2", "-o", load, pathlib.Path(__file__).with_name("load.c")], check=True)
-        daemon = Slimtad(
-            place, queue={"deliver": False}, log={"level": "error"}, limits={"connections_per_address": 2000})
-        daemon.change(edge=[{"name": "smtp", "type": "smtp", "listen": [f"{daemon.address}:{SUBMISSION}"], "tls": "none",
-                             "auth": "none"}])
-        daemon.start()
-
+    with loaded(options.slimtad, "error", ("smtp", SUBMISSION)) as (load, daemon, run_slimtad):
         def turn(is_counting):
             daemon.settings.pop("quota", None)
             daemon.change(**({"quota": QUOTA} if is_counting else {}))
@@ -58,10 +40,6 @@ def main():
         for rep in range(options.reps):
             for is_counting in ((True, False) if rep % 2 else (False, True)):
                 found[is_counting].append(turn(is_counting))
-        daemon.finish()
-    finally:
-        place.stop_all()
-        place.remove()
     for is_counting, name in ((False, "without [quota]"), (True, "with [quota]")):
         rate, cost, _ = (statistics.median(column) for column in zip(*found[is_counting]))
         print(f"{name:16} {rate:8.0f} messages a second, {cost * 1000:7.1f} us of the processor a message")

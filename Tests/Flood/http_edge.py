@@ -19,7 +19,7 @@ import threading
 import time
 
 import common
-from sessions import flood, percentile, pour, resident
+from sessions import flood, memory_of_each, percentile, resident
 from descriptors import open_files
 
 # Of a message up to 256 KiB are in memory.
@@ -69,26 +69,11 @@ def connect(address, source=None):
     return socket.create_connection((address, PORT), timeout=PATIENCE, source_address=(source, 0) if source else None)
 
 
-def memory_of_a_connection(daemon, octets, seconds=1.5):
-    """Octets of memory for each of CONNECTIONS that send `octets` and read nothing, at the most."""
+def memory_of_a_connection(daemon, octets):
     with connect(daemon.address) as first:
         first.sendall(post().encode() + GET.encode())
         first.recv(1000)
-    before, most = resident(daemon.process.pid), 0
-    found = [connect(daemon.address) for _ in range(CONNECTIONS)]
-    for each in found:
-        each.setblocking(False)
-    sent = [0] * CONNECTIONS
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for index, each in enumerate(found):
-            if sent[index] is not None:
-                sent[index] = pour(each, octets, sent[index])
-        most = max(most, resident(daemon.process.pid) - before)
-        time.sleep(0.02)
-    for each in found:
-        each.close()
-    return most / CONNECTIONS
+    return memory_of_each(daemon, CONNECTIONS, connect, octets)
 
 
 def mutated(choice):

@@ -64,13 +64,13 @@ def pour(found, octets, offset):
     return offset
 
 
-def memory_of_a_session(daemon, octets, seconds=1.5):
-    """Octets of memory for each of SESSIONS that send `octets` and read nothing, at the most."""
-    for _ in range(3):
-        connect(daemon.address).close()
-    before = resident(daemon.process.pid)
-    found = [connect(daemon.address) for _ in range(SESSIONS)]
-    sent, most = [0] * SESSIONS, 0
+def memory_of_each(daemon, count, connect, octets, seconds=1.5):
+    """Octets of memory for each of `count` connections that send `octets` and read nothing, at the most."""
+    before, most = resident(daemon.process.pid), 0
+    found = [connect(daemon.address) for _ in range(count)]
+    for each in found:
+        each.setblocking(False)
+    sent = [0] * count
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for index, each in enumerate(found):
@@ -80,7 +80,13 @@ def memory_of_a_session(daemon, octets, seconds=1.5):
         time.sleep(0.02)
     for each in found:
         each.close()
-    return most / SESSIONS
+    return most / count
+
+
+def memory_of_a_session(daemon, octets):
+    for _ in range(3):
+        connect(daemon.address).close()
+    return memory_of_each(daemon, SESSIONS, connect, octets)
 
 
 def flood(address, port, connections, until, commands):
