@@ -1,5 +1,5 @@
-// The certificates of [tls]: read at start and at reload with the other secrets, and looked at once a day by
-// CertificateCheck, because those that renew them do not always say so.
+// The certificates of [tls]: read at start and at reload with the other secrets, and looked at in between (World+Renewal),
+// because those that renew them do not always say so.
 
 import SlimtaConfiguration
 import SlimtaMail
