@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from conftest import install
-from machine import CONFIGURATION, ROOT, message, wait_until
+from machine import CONFIGURATION, LAB, ROOT, Load, message
 
 
 @pytest.fixture(scope="module")
@@ -148,40 +148,101 @@ def test_sendmail_is_a_package_of_its_own(fresh, deb):
     fresh.run("slimtad queue remove --all --yes && apt-get purge -y slimtad-mta </dev/null 2>&1")
 
 
-def test_upgrade_keeps_queue_and_configuration(fresh, deb):
-    """From the package SLIMTAD_PREVIOUS_DEB, or this one, as a build that dpkg takes for an older one."""
+@pytest.fixture(scope="module")
+def older(deb):
+    """The package SLIMTAD_PREVIOUS_DEB, or this one, as one that dpkg takes for older, and whose sample was another: so
+    dpkg has a question about an slimta.conf that somebody has edited."""
     older = deb.parent / "older.deb"
     folder = deb.parent / "older"
     subprocess.run(["rm", "-rf", folder], check=True)
     subprocess.run(["dpkg-deb", "--raw-extract", os.environ.get("SLIMTAD_PREVIOUS_DEB", deb), folder], check=True)
     control = folder / "DEBIAN" / "control"
     control.write_text(re.sub(r"(?m)^Version: .*", "Version: 0.0.1-1", control.read_text()))
+    sample = folder / CONFIGURATION.removeprefix("/")
+    sample.write_text(sample.read_text() + "# as it was\n")
     subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "--root-owner-group", "--build", folder, older], check=True)
     subprocess.run(["rm", "-rf", folder], check=True)
-    fresh.run("apt-get purge -y slimtad </dev/null 2>&1")
-    install(fresh, older)
-    assert fresh.run("dpkg-query -W -f '${Version}' slimtad") == "0.0.1-1"
+    return older
 
-    fresh.configure("queue", deliver="false")
-    fresh.append("# mine\n")
-    fresh.add_user()
-    fresh.run("systemctl reload slimtad")
-    wait_until(lambda: "reloaded" in "\n".join(fresh.journal()), what="the reload")
+
+def begin_with(machine, older):
+    """A fresh installation of the older package, which delivers nothing, with an edge for load and a user."""
+    machine.run("apt-get purge -y slimtad </dev/null 2>&1")
+    install(machine, older)
+    assert machine.run("dpkg-query -W -f '${Version}' slimtad") == "0.0.1-1"
+    machine.configure("queue", deliver="false")
+    machine.append('[[edge]]\nname = "load"\ntype = "smtp"\nlisten = ["127.0.0.1:2587"]\ntls = "none"\nauth = "none"\n')
+    machine.append("# mine\n")
+    machine.add_user()
+    machine.run("slimtad reload")
+
+
+def upgrade(machine, deb):
+    """With nobody there to answer: without --force-confold dpkg ends at its question, which is dpkg's."""
+    machine.copy(deb, "/root/newer.deb")
+    said = machine.run(
+        "DEBIAN_FRONTEND=noninteractive apt-get install -y -o Dpkg::Options::=--force-confold /root/newer.deb </dev/null 2>&1")
+    assert machine.run("dpkg-query -W -f '${Version}' slimtad") != "0.0.1-1"
+    assert "Using current old file as you requested" in said
+    assert machine.run("systemctl is-active slimtad").strip() == "active"
+    assert machine.read(CONFIGURATION).endswith("# mine\n")
+
+
+def test_upgrade_keeps_queue_and_configuration(fresh, deb, older):
+    """While mail comes in and commands run: no connection is refused, and each message is queued once."""
+    begin_with(fresh, older)
     with fresh.connect() as client:
         client.sendmail("a@origin.test", ["b@example.test"], message("kept"))
+    fresh.run("slimtad queue hold --all")
     certificate = fresh.certificate()
-    fresh.copy(deb, "/root/newer.deb")
-    fresh.run("DEBIAN_FRONTEND=noninteractive apt-get install -y /root/newer.deb </dev/null 2>&1")
-    assert fresh.run("dpkg-query -W -f '${Version}' slimtad") != "0.0.1-1"
-    assert fresh.run("systemctl is-active slimtad").strip() == "active"
-    assert fresh.read(CONFIGURATION).endswith("# mine\n")
+    with Load(fresh, clients=4) as load:
+        load.wait_for(50)
+        commands = subprocess.Popen(
+            [LAB, "exec", "--", "sh", "-c", "while slimtad queue list --limit 1 >/dev/null; do :; done"])
+        upgrade(fresh, deb)
+        load.wait_for(50)
+        assert commands.poll() is None, "slimtad queue list failed"
+        commands.kill()
+    assert load.refused == []
+    assert all("421" in why and "shutting down" in why for _, why in load.broken), load.broken
     assert fresh.certificate() == certificate
-    assert fresh.run("slimtad queue count").strip() == "1"
+    assert fresh.run("slimtad queue count").strip() == str(1 + len(load.acknowledged))
+    assert fresh.run("slimtad queue count --state held").strip() == "1"
+    assert "balanced" in fresh.run("slimtad audit")
     fresh.connect().quit()
 
 
+def test_upgrade_leaves_sockets_open(fresh, deb, older):
+    """Those of the ports, of pipes and of PAM; the helper behind one is of the new version."""
+    begin_with(fresh, older)
+    text = fresh.read(CONFIGURATION)
+    for name, port in (("submission", 587), ("submissions", 465)):
+        text = text.replace(f'listen = ["127.0.0.1:{port}"]', f'listen = ["systemd:{name}"]')
+    fresh.write(CONFIGURATION, text)
+    fresh.configure("auth", backends='["file", "pam"]')
+    fresh.write("/etc/pam.d/slimtad", "auth required pam_unix.so\naccount required pam_unix.so\n")
+    fresh.run("useradd -rM maria; echo 'maria:correct horse' | chpasswd")
+    sockets = "slimtad.socket slimtad-submissions.socket slimtad-pipe.socket slimtad-pam.socket"
+    fresh.run("systemctl stop slimtad; systemctl enable --now slimtad.socket slimtad-pipe.socket slimtad-pam.socket; "
+              "systemctl start slimtad")
+
+    def helper():
+        return int(fresh.run("systemctl show -p MainPID --value slimtad-pam"))
+
+    fresh.connect(587, "maria", "correct horse").quit()
+    before = helper()
+    upgrade(fresh, deb)
+    assert fresh.run(f"systemctl is-active {sockets}").split() == ["active"] * 4
+    for port in (587, 465):
+        fresh.connect(port, "maria", "correct horse").quit()
+    assert before and helper() not in (0, before)
+    fresh.run("rm /etc/pam.d/slimtad; userdel maria; rm -f /etc/subuid- /etc/subgid-")
+
+
 def test_removal_keeps_purge_leaves_nothing(fresh):
+    # With the sockets of the test before, if it has run.
     fresh.run("apt-get remove -y slimtad </dev/null 2>&1")
+    assert "slimtad" not in fresh.run("systemctl list-units --no-legend --plain --state=active 'slimtad*'")
     assert fresh.run("ls /etc/slimta/slimta.conf /var/lib/slimtad/super")
     assert "slimtad" not in fresh.run("ps -eo comm")
     # What the administrator wrote for the unit is not ours.
