@@ -5,13 +5,16 @@ import datetime
 import email
 import email.policy
 import json
+import select
 import time
 
 import pytest
 
-from harness.http import with_edge
+from harness.http import HTTP, request, with_edge
 from harness.json_api import API, SHORT, pointers, problem
+from harness.machine import SUBMISSION
 from harness.slimtad import LOGIN, PASSWORD, run_slimtad
+from harness.wire import Wire
 
 
 @pytest.fixture
@@ -76,6 +79,26 @@ def test_large_attachments(held):
     said = API(held).post({**SHORT, "attachments": [{"content": base64.b64encode(octets).decode(), "filename": "ü.bin"}]}).json()
     (part,) = content(held, said["id"]).iter_attachments()
     assert part.get_content() == octets and part.get_filename() == "ü.bin"
+
+
+def test_a_long_request_holds_nobody_up(held):
+    """While megabytes are read and made a message of, sessions on all event loops go on: each is answered again and again before
+    that request is."""
+    with HTTP(held.address, timeout=120) as client:
+        sessions = [Wire(held.address, SUBMISSION) for _ in range(6)]
+        for session in sessions:
+            assert session.code() == 220
+        long = json.dumps({**SHORT, "text": "=" * (256 << 10)}).encode()
+        client.send(request(long, [], target="/v1/messages", Content_Type="application/json"))
+        rounds = 0
+        while rounds < 20 and not select.select([client.socket], [], [], 0)[0]:
+            for session in sessions:
+                assert session.ask("NOOP").startswith("250")
+            rounds += 1
+        assert rounds == 20
+        assert client.answer().status == 202
+        for session in sessions:
+            session.socket.close()
 
 
 def test_mistakes(held):

@@ -147,4 +147,36 @@ import Testing
         #expect(faults(#"{"from": "a@b.c", "to": "d@e.f", "text": "x", "headers": {"X-A": "\#(long)"}}"#).count == 1)
         #expect(faults(#"{"from": "a@b.c", "to": "d@e.f", "text": "x", "headers": {"X-A": "\#(long)ä"}}"#).isEmpty)
     }
+
+    /// What nobody can mean is not looked at to its end: megabytes of it took minutes.
+    @Test func whatNobodyCanMean() {
+        let limits = MessageRequest.Limits.self
+        func found(_ members: String) -> [String] {
+            faults(#"{"from": "a@b.c", "to": "d@e.f", "text": "x", \#(members)}"#)
+        }
+        let values = Array(repeating: "1", count: limits.values(recipients: 5)).joined(separator: ",")
+        #expect(found(#""cc": [\#(values)]"#).first?.hasSuffix("too many values") == true)
+        let most = limits.addresses(recipients: 5)
+        let address = "<d@e.f>" + String(repeating: " ", count: most / 2)
+        #expect(found(#""cc": "\#(address)""#).isEmpty)
+        #expect(
+            found(#""cc": ["\#(address)", "\#(address)", "\#(address)"]"#)
+                == ["#/cc/1: has, with what is before it, more than \(most) octets of addresses"])
+        let long = String(repeating: "\\u0001", count: 1025)
+        #expect(
+            found(#""attachments": [{"content": "", "filename": "\#(long)"}]"#)
+                == ["#/attachments/0/filename: has 1025 octets; there may be 1024"])
+        func many(_ element: (Int) -> String, _ count: Int) -> String {
+            (0...count).map(element).joined(separator: ",")
+        }
+        #expect(
+            found(#""attachments": [\#(many({ _ in "1" }, limits.attachments))]"#)
+                == ["#/attachments: has 101 elements; there may be 100"])
+        #expect(
+            found(#""headers": {\#(many({ "\"A\($0)\": 1" }, limits.headers))}"#)
+                == ["#/headers: has 101 members; there may be 100"])
+        #expect(
+            found(#""metadata": {\#(many({ "\"A\($0)\": 1" }, limits.metadata))}"#)
+                == ["#/metadata: has 51 members; there may be 50"])
+    }
 }

@@ -16,6 +16,13 @@ import Testing
         #expect(value.line.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F })
     }
 
+    /// All values count, wherever they are.
+    @Test func valuesAreBounded() throws {
+        let text = #"[1, {"a": [], "b": null}]"#
+        #expect(try JSON(parsing: text.utf8, values: 5) == JSON(parsing: text.utf8))
+        #expect(throws: JSONError(offset: 19, what: "too many values")) { try JSON(parsing: text.utf8, values: 4) }
+    }
+
     @Test func readsEscapes() throws {
         let text = #" { "aA\/\b\f" : "😀 \u00e9" } "#
         #expect(try JSON(parsing: text.utf8) == .object([.init("aA/\u{8}\u{C}", .string("😀 é"))]))

@@ -76,8 +76,7 @@ package struct JSONResource: HTTPResource {
         try share.look(exchange.request.length ?? 0)
         let opening = await KeyedRequest.open(exchange, as: login)
         if case .refused(let refusal) = opening { throw Problem(refusal) }
-        let octets = try await read(body, limit, share)
-        let fingerprint = Self.fingerprint(of: octets)
+        let (octets, fingerprint) = try await read(body, limit, share)
         let submission = MessageSubmission(
             settings: exchange.settings.submission, submissions: exchange.submissions)
         switch opening {
@@ -106,13 +105,6 @@ package struct JSONResource: HTTPResource {
         }
     }
 
-    private static func fingerprint(of octets: ByteBuffer) -> Receipt.Digest {
-        var digest = SubmissionDigest()
-        digest.add(["application/json"])
-        digest.addContent(octets.readableBytesView)
-        return digest.finish()
-    }
-
     /// The key of a submission that has none: no other one has it.
     private static func digest(of id: QueueID) -> Receipt.Digest {
         var digest = SubmissionDigest()
@@ -134,15 +126,20 @@ package struct JSONResource: HTTPResource {
         }
     }
 
-    /// The whole body: JSON can only be read then.
-    private func read(_ body: HTTPBody, _ limit: Int, _ share: JSONRoom.Share) async throws -> ByteBuffer {
+    /// The whole body, as JSON can only be read then, and its fingerprint.
+    private func read(
+        _ body: HTTPBody, _ limit: Int, _ share: JSONRoom.Share
+    ) async throws -> (ByteBuffer, Receipt.Digest) {
         var octets = ByteBuffer()
+        var digest = SubmissionDigest()
+        digest.add(["application/json"])
         while var piece = try await body.next() {
             guard octets.readableBytes + piece.readableBytes <= limit else { throw Problem.tooLarge(limit) }
             try share.grow(to: octets.readableBytes + piece.readableBytes)
+            digest.addContent(piece.readableBytesView)
             octets.writeBuffer(&piece)
         }
-        return octets
+        return (octets, digest.finish())
     }
 
     // MARK: GET /v1/messages/ID

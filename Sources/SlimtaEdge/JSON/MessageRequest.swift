@@ -38,6 +38,11 @@ package struct MessageRequest: Sendable {
         package static let faults = 100
         /// Arrays and objects within each other: more than a request can need.
         package static let depth = 8
+
+        /// Values in the whole of a request, and octets of all that names recipients: more than can be needed for so many.
+        /// Who sends megabytes of what nobody can mean is not to be read for minutes.
+        package static func values(recipients: Int) -> Int { 20_000 + 10 * min(recipients, 1 << 32) }
+        package static func addresses(recipients: Int) -> Int { (64 << 10) + 600 * min(recipients, 1 << 32) }
     }
 }
 

@@ -13,6 +13,7 @@ extension MessageRequestReader {
         case .array(let elements):
             if elements.isEmpty { fault(place, "has no address in it; where there is none, leave it out") }
             return elements.enumerated().flatMap { index, element -> [MailDraft.Address] in
+                if hasEnough { return [] }
                 if case .array = element {
                     fault(place[index], "is an array within an array")
                     return []
@@ -30,6 +31,7 @@ extension MessageRequestReader {
     }
 
     private mutating func addresses(_ text: String, _ place: JSONPlace) -> [MailDraft.Address] {
+        if hasTooMuch(addresses: text.utf8.count, place) { return [] }
         if text.hasControls {
             fault(place, "has a line end or another control character in it")
             return []
@@ -82,7 +84,10 @@ extension MessageRequestReader {
             return []
         }
         let limit = MessageRequest.Limits.attachments
-        if elements.count > limit { fault(place, "has \(elements.count) elements; there may be \(limit)") }
+        guard elements.count <= limit else {
+            fault(place, "has \(elements.count) elements; there may be \(limit)")
+            return []
+        }
         var ids: Set<String> = []
         return elements.enumerated().compactMap { index, element in
             let attachment = attachment(element, place[index])
@@ -149,7 +154,10 @@ extension MessageRequestReader {
             return []
         }
         let limit = MessageRequest.Limits.headers
-        if members.count > limit { fault(place, "has \(members.count) members; there may be \(limit)") }
+        guard members.count <= limit else {
+            fault(place, "has \(members.count) members; there may be \(limit)")
+            return []
+        }
         var seen: Set<String> = []
         return members.compactMap { member in
             let place = place[member.name]

@@ -17,6 +17,8 @@ struct MessageRequestReader {
     private let recipientLimit: Int
     private let now: Timestamp
     private(set) var faults: [RequestFault] = []
+    /// Octets of addresses that were read.
+    private var addressOctets = 0
 
     private init(recipientLimit: Int, now: Timestamp) {
         self.recipientLimit = recipientLimit
@@ -24,7 +26,20 @@ struct MessageRequestReader {
     }
 
     mutating func fault(_ place: JSONPlace, _ detail: String) {
-        if faults.count < MessageRequest.Limits.faults { faults.append(RequestFault(place, detail)) }
+        if !hasEnough { faults.append(RequestFault(place, detail)) }
+    }
+
+    /// Whether no more mistakes are told: what is still to come need not be looked at.
+    var hasEnough: Bool { faults.count >= MessageRequest.Limits.faults }
+
+    /// Whether so many more octets of addresses are too many; tells that once.
+    mutating func hasTooMuch(addresses octets: Int, _ place: JSONPlace) -> Bool {
+        let limit = MessageRequest.Limits.addresses(recipients: recipientLimit)
+        guard addressOctets <= limit else { return true }
+        addressOctets += octets
+        guard addressOctets > limit else { return false }
+        fault(place, "has, with what is before it, more than \(limit) octets of addresses")
+        return true
     }
 
     fileprivate static func read(
@@ -32,7 +47,9 @@ struct MessageRequestReader {
     ) throws(RequestFaults) -> MessageRequest {
         let json: JSON
         do throws(JSONError) {
-            json = try JSON(parsing: octets.readableBytesView, depth: MessageRequest.Limits.depth)
+            json = try JSON(
+                parsing: octets.readableBytesView, depth: MessageRequest.Limits.depth,
+                values: MessageRequest.Limits.values(recipients: recipientLimit))
         } catch {
             throw RequestFaults(faults: [RequestFault(.root, "is \(error)")])
         }
@@ -96,6 +113,7 @@ struct MessageRequestReader {
             return nil
         }
         for member in members where !known.contains(member.name) {
+            if hasEnough { break }
             let meant = elsewhere[member.name] ?? Spelling.nearest(to: member.name, among: known)
             fault(
                 place[member.name],
@@ -116,8 +134,11 @@ struct MessageRequestReader {
     /// A text that becomes part of a line.
     mutating func line(_ json: JSON?, _ place: JSONPlace, upTo limit: Int) -> String? {
         guard let text = string(json, place) else { return nil }
+        guard text.utf8.count <= limit else {
+            fault(place, "has \(text.utf8.count) octets; there may be \(limit)")
+            return nil
+        }
         if text.hasControls { fault(place, "has a line end or another control character in it") }
-        if text.utf8.count > limit { fault(place, "has \(text.utf8.count) octets; there may be \(limit)") }
         return text
     }
 
@@ -141,6 +162,7 @@ struct MessageRequestReader {
         let limits = MessageRequest.Limits.self
         if members.count > limits.metadata {
             fault(place, "has \(members.count) members; there may be \(limits.metadata)")
+            return []
         }
         for member in members {
             if !(1...limits.metadataName).contains(member.name.utf8.count) {

@@ -2,6 +2,7 @@
 // edge calls it for POST /v1/messages, behind the login and before the key of the submission is let go.
 
 package import NIOCore
+internal import NIOPosix
 package import SlimtaMail
 package import SlimtaNet
 package import SlimtaQueue
@@ -30,6 +31,49 @@ package struct MessageSubmission: Sendable {
         _ octets: ByteBuffer, in session: SubmissionSession,
         receipt: @Sendable (QueueID, KeptAnswer, _ sendAt: Timestamp?) -> Receipt
     ) async throws(Problem) -> (answer: KeptAnswer, reply: Reply) {
+        let composition = try await compose(octets)
+        let (request, message, id) = (composition.request, composition.message, composition.id)
+        let verdicts = try await begin(request, message, id, session)
+        let answer = KeptAnswer(accepted: id, verdicts, request)
+        for piece in message {
+            if let refusal = await session.append(piece) { throw Problem(refusal) }
+        }
+        let reply = await session.end(receipt: receipt(id, answer, request.sendAt)).reply
+        guard reply.isPositive || reply == .repeated else { throw Problem(reply) }
+        return (answer, reply)
+    }
+
+    /// What a request asks for.
+    private struct Composition: Sendable {
+        let request: MessageRequest
+        let message: ComposedMessage
+        let id: QueueID
+    }
+
+    /// Octets of a request that is read where it came in.
+    private static let short = 16 << 10
+    /// The thread of all longer ones: megabytes take as long as a thousand other requests, and those are not to wait for them
+    /// on an event loop. They wait for each other.
+    private static let thread: NIOThreadPool = {
+        let thread = NIOThreadPool(numberOfThreads: 1)
+        thread.start()
+        return thread
+    }()
+
+    private func compose(_ octets: ByteBuffer) async throws(Problem) -> Composition {
+        guard octets.readableBytes > Self.short else { return try composed(octets) }
+        let result: Result<Composition, Problem>
+        do {
+            result = try await Self.thread.runIfActive {
+                Result { () throws(Problem) in try composed(octets) }
+            }
+        } catch {
+            throw Problem(.unavailable, "The request cannot be read now.")
+        }
+        return try result.get()
+    }
+
+    private func composed(_ octets: ByteBuffer) throws(Problem) -> Composition {
         let now = Timestamp.now()
         let request: MessageRequest
         do throws(RequestFaults) {
@@ -48,14 +92,7 @@ package struct MessageSubmission: Sendable {
             throw Problem(
                 .tooLarge, "The message would have \(message.size) octets; there may be \(settings.rules.messageSize).")
         }
-        let verdicts = try await begin(request, message, id, session)
-        let answer = KeptAnswer(accepted: id, verdicts, request)
-        for piece in message {
-            if let refusal = await session.append(piece) { throw Problem(refusal) }
-        }
-        let reply = await session.end(receipt: receipt(id, answer, request.sendAt)).reply
-        guard reply.isPositive || reply == .repeated else { throw Problem(reply) }
-        return (answer, reply)
+        return Composition(request: request, message: message, id: id)
     }
 
     /// May this message come, and to whom?

@@ -81,7 +81,7 @@ package struct ComposedMessage: Sequence, Sendable {
     /// Reads the pieces, from the first.
     package func makeIterator() -> Iterator { Iterator(chunks: chunks[...]) }
 
-    /// Pieces of a message in their order; those of attachments have at most 60,000 octets.
+    /// Pieces of a message in their order, each of at most 60,000 octets.
     package struct Iterator: IteratorProtocol {
         fileprivate var chunks: ArraySlice<MIMEWriter.Chunk>
         private var offset = 0
@@ -93,8 +93,15 @@ package struct ComposedMessage: Sequence, Sendable {
             switch chunks.first {
             case nil: return nil
             case .octets(let octets):
-                chunks.removeFirst()
-                return octets
+                let length = Swift.min(MIMEWriter.pieceLength, octets.readableBytes - offset)
+                defer {
+                    offset += length
+                    if offset == octets.readableBytes {
+                        chunks.removeFirst()
+                        offset = 0
+                    }
+                }
+                return octets.getSlice(at: octets.readerIndex + offset, length: length)
             case .base64(let text):
                 if offset >= text.utf8.count {
                     chunks.removeFirst()

@@ -22,6 +22,8 @@ struct MIMEWriter {
     static let lineLength = 76
     /// Of an attachment.
     static let linesAtOnce = 768
+    /// Octets of anything else at once.
+    static let pieceLength = 60_000
 
     private var written: [Chunk] = []
     private var octets = ByteBuffer()

@@ -8,11 +8,14 @@ extension JSON {
     /// - Parameters:
     ///   - limit: how many octets there may be, white space counted.
     ///   - depth: how many arrays and objects may be within each other; more than 64 are never read.
-    package init(parsing octets: some Collection<UInt8>, upTo limit: Int = .max, depth: Int = 64) throws(JSONError) {
+    ///   - values: how many values there may be, those within others counted: each costs far more than its octets.
+    package init(
+        parsing octets: some Collection<UInt8>, upTo limit: Int = .max, depth: Int = 64, values: Int = .max
+    ) throws(JSONError) {
         guard octets.count <= limit else { throw JSONError(offset: limit, what: "longer than \(limit) octets") }
         // What is in one place is read there: a message may have many megabytes.
         let read = { (octets: UnsafeBufferPointer<UInt8>) -> Result<JSON, JSONError> in
-            var parser = JSONParser(octets: octets, deepest: min(depth, 64))
+            var parser = JSONParser(octets: octets, deepest: min(depth, 64), values: values)
             return Result { () throws(JSONError) in try parser.document() }
         }
         let result = octets.withContiguousStorageIfAvailable(read) ?? Array(octets).withUnsafeBufferPointer(read)
@@ -23,11 +26,14 @@ extension JSON {
 private struct JSONParser {
     let octets: UnsafeBufferPointer<UInt8>
     let deepest: Int
+    /// How many values may still come.
+    var values: Int
     var place = 0
 
-    init(octets: UnsafeBufferPointer<UInt8>, deepest: Int) {
+    init(octets: UnsafeBufferPointer<UInt8>, deepest: Int, values: Int) {
         self.octets = octets
         self.deepest = deepest
+        self.values = values
     }
 
     mutating func document() throws(JSONError) -> JSON {
@@ -57,6 +63,8 @@ private struct JSONParser {
 
     private mutating func value(_ depth: Int) throws(JSONError) -> JSON {
         guard let octet = peek() else { throw error("no value") }
+        guard values > 0 else { throw error("too many values") }
+        values -= 1
         switch octet {
         case UInt8(ascii: "{"): return try object(depth)
         case UInt8(ascii: "["): return try array(depth)

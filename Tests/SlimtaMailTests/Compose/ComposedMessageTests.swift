@@ -153,6 +153,19 @@ import Testing
         #expect(text.contains("Cc: \u{DC} <\u{FC}@b.c>\r\nSubject: =?utf-8?b?w5w=?=\r\n"))
     }
 
+    /// A text of any size is read in pieces, too: who hands them on is not to have all of it in the hand.
+    @Test(arguments: [59_000, 60_000, 200_000], ["x", "=", "\u{E4}"])
+    func largeTexts(count: Int, character: String) throws {
+        let text = Array(repeating: String(repeating: character, count: 70), count: count / 70).joined(separator: "\n")
+        let message = ComposedMessage(try draft { $0.text = text }, frame)
+        #expect(message.allSatisfy { (1...60_000).contains($0.readableBytes) })
+        #expect(message.reduce(0) { $0 + $1.readableBytes } == message.size)
+        let whole = compose(try draft { $0.text = text })
+        #expect(whole.utf8.count == message.size && whole.hasSuffix("\r\n"))
+        guard character == "x" else { return }
+        #expect(whole.hasSuffix(text.replacing("\n", with: "\r\n") + "\r\n"))
+    }
+
     /// Attachments are read in pieces, whose lines are as long as ever.
     @Test func largeAttachments() throws {
         for count in [56, 57, 58, 43_775, 43_776, 43_777, 200_000] {
