@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from harness.machine import IS_ROOT, SLIMTAD, Place
+from harness.machine import DISK, IS_ROOT, SLIMTAD, Place, in_memory
 from harness.nameserver import NameServer
 from harness.sink import Sink
 from harness.slimtad import Slimtad, run_slimtad
@@ -30,7 +30,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def _place(request):
-    place = Place()
+    place = Place(DISK if request.node.get_closest_marker("disk") else in_memory())
     daemons = []
 
     def finish():

@@ -14,6 +14,8 @@ from harness.slimtad import HOSTNAME, run_slimtad
 from harness.sink import Sink
 from harness.wire import submission
 
+pytestmark = pytest.mark.disk
+
 
 def command(slimtad, *arguments, status=0):
     result = run_slimtad(*arguments, "--config", slimtad.configuration)

@@ -6,10 +6,14 @@ import re
 import signal
 import subprocess
 
+import pytest
+
 from harness.machine import SLIMTAD, SUBMISSION, must_exist, new_address
 from harness.messages import message
 from harness.slimtad import send
 from harness.wire import Wire, submission
+
+pytestmark = pytest.mark.disk
 
 
 def clear_edge(address):

@@ -13,6 +13,8 @@ from harness.python_mx import PythonMX
 from harness.sink import Sink
 from harness.slimtad import send
 
+pytestmark = pytest.mark.disk
+
 SENDER = "sender@origin.test"
 
 

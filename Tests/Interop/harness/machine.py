@@ -65,11 +65,25 @@ def free_ports(count):
             found.close()
 
 
-class Place:
-    """A test's folder, below /tmp so that paths of sockets stay short and other users can pass through."""
+# Where folders of tests are: so that paths of sockets stay short, and other users can pass through.
+DISK, MEMORY = "/tmp", "/dev/shm"
 
-    def __init__(self):
-        self.path = pathlib.Path(tempfile.mkdtemp(prefix="slimtad-test-", dir="/tmp"))
+
+def in_memory():
+    """MEMORY if it has room for the queues of all workers and programs may be run from there, else DISK: the journal and
+    the reserve of a daemon are 143 MB that a disk writes for each test."""
+    try:
+        room = os.statvfs(MEMORY)
+    except OSError:
+        return DISK
+    return DISK if room.f_bavail * room.f_frsize < 8 << 30 or room.f_flag & os.ST_NOEXEC else MEMORY
+
+
+class Place:
+    """A folder for what a test starts, and these programs."""
+
+    def __init__(self, folder=DISK):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="slimtad-test-", dir=folder))
         self.path.chmod(0o755)
         self.programs = []
 

@@ -22,6 +22,10 @@ LOGIN, PASSWORD = "tester", "open sesame, please"
 OK, USAGE, UNAVAILABLE, CANNOT_CREATE, TEMPORARY, NOT_PERMITTED, CONFIGURATION = 0, 64, 69, 73, 75, 77, 78
 
 
+# Users files with LOGIN alone, by the rest of [auth]: their octets, and their facts.
+_usual_users = {}
+
+
 def run_slimtad(*arguments, stdin="", timeout=30, env=None):
     """slimtad to its end; what `subprocess.run` returns, with text output."""
     command = [must_exist(SLIMTAD), *map(str, arguments)]
@@ -125,12 +129,28 @@ class Slimtad(Program):
         assert result.returncode == 0, f"slimtad passwd: {result.returncode}\n{result.stdout}{result.stderr}"
         return self
 
+    def add_usual_user(self):
+        """As add_user(), but asks slimtad once for all daemons with the same [auth]: what it writes is the same."""
+        auth = dict(self.settings["auth"])
+        is_here = auth.pop("users", None) == str(self.users)
+        terms = toml(auth)
+        if not is_here or terms not in _usual_users:
+            self.add_user()
+            if is_here:
+                _usual_users[terms] = self.users.read_bytes(), self.users.stat()
+            return
+        octets, facts = _usual_users[terms]
+        self.users.write_bytes(octets)
+        self.users.chmod(facts.st_mode & 0o7777)
+        if IS_ROOT:
+            os.chown(self.users, facts.st_uid, facts.st_gid)
+
     # Life
 
     def start(self, *arguments, wait=True):
         """Starts it in the foreground, and waits until it greets on its first edge."""
         if not self.users.exists():
-            self.add_user()
+            self.add_usual_user()
         limits = ["prlimit", *self.limits, "--"] if self.limits else []
         self.launch([*limits, SLIMTAD, "run", "--config", self.configuration, *arguments], env=self.environment)
         if wait:
