@@ -150,7 +150,7 @@ extension Configuration.Edge.Directory {
     fileprivate init(_ table: Section) {
         path =
             table.required("path", "an absolute path such as \"/var/spool/slimtad/pickup\"")?
-            .text("an absolute path, in it none of \"//\", \"/./\" and \"/../\"", Self.folder) ?? ""
+            .text("an absolute path, without \"/\" at its end and \"//\", \"/./\", \"/../\" in it", Self.folder) ?? ""
         ownerLogin = table["owner_login"]?.bool() ?? ownerLogin
         settle = table["settle"]?.duration(.zero ... .seconds(3600)) ?? settle
         let users = table["trusted_users"]?.userNames()

@@ -115,7 +115,8 @@ private struct Recovery {
     private var lineCount: Int { max(1, lines.last?.isEmpty == true ? lines.count - 1 : lines.count) }
 
     private mutating func report(_ line: Int, _ text: String) {
-        problems.append(TOMLProblem(line: line, text: text))
+        let hint = lines.indices.contains(line - 1) ? TOMLHint.text(for: lines[line - 1]) : ""
+        problems.append(TOMLProblem(line: line, text: text + hint))
     }
 
     /// Takes out what the parser stumbled over in `line`; false if there is nothing to take out.
@@ -131,7 +132,7 @@ private struct Recovery {
         if let problem = statement.problem {
             report(problem.line, problem.text)
         } else if !completed.contains(statement.lines.lowerBound) {
-            report(line, message)
+            report(line, TOMLHint.again(statement, message, lineOf) ?? message)
         }
         takeOut(statement)
         return true

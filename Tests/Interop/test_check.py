@@ -293,6 +293,31 @@ def test_credentials_of_the_unit(slimtad):
     assert check(slimtad, units).returncode == CONFIGURATION
 
 
+@pytest.mark.parametrize("passed", [
+    "", "LoadCredential=other:/x", "ImportCredential=", "LoadCredential=tls-key", "LoadCredentialEncrypted=tls-key:/x",
+    "SetCredential=tls-key:x", "ImportCredential=tls-*"])
+def test_a_credential_that_the_unit_does_not_pass(slimtad, passed):
+    """The start is refused for it: so is check, where it is this configuration that the unit starts."""
+    is_passed = passed not in ("", "LoadCredential=other:/x", "ImportCredential=")
+    slimtad.change(tls={"key": "credential:tls-key"})
+    starts = f"ExecStart=/usr/sbin/slimtad run --config {slimtad.configuration}"
+    units = unit(slimtad, f"{starts}\n{passed}")
+    result = check(slimtad, units)
+    assert result.returncode == (OK if is_passed else CONFIGURATION), result.stderr
+    text = "slimtad.service passes no such credential: LoadCredential=tls-key:/path in a drop-in"
+    assert (text in result.stderr) != is_passed
+    # Another configuration is no matter of that unit.
+    (units / "slimtad.service").write_text(f"[Service]\nExecStart=/usr/sbin/slimtad run --config /else\n{passed}\n")
+    assert check(slimtad, units).returncode == OK
+
+
+def test_text_that_is_not_utf8_has_a_line(slimtad):
+    lines = slimtad.configuration.read_bytes().count(b"\n")
+    slimtad.configuration.write_bytes(slimtad.configuration.read_bytes() + "# für\n".encode("latin-1"))
+    result = check(slimtad)
+    assert result.returncode == CONFIGURATION and f"{slimtad.configuration}:{lines + 1}: is not UTF-8" in result.stderr
+
+
 def test_a_maildir_that_the_sandbox_does_not_let_us_write_to(slimtad):
     maildir = slimtad.folder / "maildir"
     maildir.mkdir()

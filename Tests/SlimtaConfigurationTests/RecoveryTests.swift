@@ -69,7 +69,7 @@ import Testing
         Case("[]\nlevel = \"x\"\nlevel = 1", "8: not TOML: Error while parsing table header", "10: not TOML:"),
         Case(
             "[log]\n[limits]\n[log] # again\nlevel = \"x\"\n[dns]\ndnssec = 1",
-            "10: not TOML: Error while parsing table header: cannot redefine existing table 'log'",
+            "10: not TOML: [log] is there already, from line 8 on: what is in it belongs there",
             "13: dns.dnssec: found the number 1"),
         Case(
             "[[edge]\nname = \"b\"\ntype = \"smtp\"\nlisten = [\"127.0.0.1:2525\"]\ntls = \"none\"\nauth = \"none\"",
@@ -82,7 +82,7 @@ import Testing
         Case("[tls]\ncertificate = \"/c\"\nkey =\n", "10: not TOML: Error while parsing"),
         Case(
             "[log]\nlevel = \"x\"\nlevel = \"info\"", "9: log.level: found \"x\"",
-            "10: not TOML: Error while parsing key-value pair: cannot redefine existing string 'level'"),
+            "10: not TOML: log.level is there already, in line 9"),
         Case(
             "[log]\nlevel = \"x\" target = \"y\"", "9: not TOML: Error while parsing key-value pair"),
         Case("limits = { errors = 0, # no\n}", "8: not TOML: the inline table has no end in this line"),
@@ -119,6 +119,29 @@ import Testing
         let errors = mistakes(edge + given.text)
         #expect(errors.count == given.errors.count, "\(errors)")
         for (error, start) in zip(errors, given.errors) { #expect(error.hasPrefix(start)) }
+    }
+
+    /// What the parser's own words leave out.
+    @Test(arguments: [
+        // Said twice: where it is already.
+        ("[log]\nlevel = \"info\"\nlevel = \"error\"", "10: not TOML: log.level is there already, in line 9"),
+        (
+            "[log]\n[limits]\n[log]",
+            "10: not TOML: [log] is there already, from line 8 on: what is in it belongs there"
+        ),
+        ("[log]\n[[log]]\nlevel = \"x\"", "9: not TOML: log is there already, in line 8, and no list of tables"),
+        // As web pages have it.
+        ("[log]\nlevel = “info”", "; “ is no quote of TOML: write \""),
+        ("[log]\nlevel = \"info”", "9: not TOML: the string has no end in this line; ” is no quote of TOML: write \""),
+        ("[dns]\nservers = [„127.0.0.1”]", "; „ is no quote of TOML: write \""),
+        ("[log]\nlevel\u{A0}= \"info\"", "; an invisible character U+00A0 is in the line: write a plain space"),
+        ("[log]\nlevel = \"“x”\" y", "9: not TOML: Error while parsing key-value pair: expected"),
+    ])
+    func whatIsWrongIsNamed(_ text: String, _ told: String) {
+        let errors = mistakes(edge + text)
+        let text = errors.first ?? ""
+        #expect(errors.count == 1 && text.contains(told), "\(errors)")
+        #expect(text.contains("quote of TOML") == told.contains("quote of TOML"))
     }
 
     @Test func deepNestingEnds() {

@@ -131,6 +131,14 @@ struct Inspection {
             self.error(named.key, "\(error)\(error.number == EACCES ? unreadable : "")")
             return nil
         }
+        let name = String(named.reference.dropFirst("credential:".count))
+        if unit?.lacksCredential(name, forConfiguration: file.path) == true {
+            self.error(
+                named.key,
+                "\(named.reference): slimtad.service passes no such credential: LoadCredential=\(name):/path in a drop-in "
+                    + "(systemctl edit slimtad), then a restart")
+            return nil
+        }
         warn(
             named.key,
             "\(named.reference) cannot be looked at: no LoadCredential= of the unit names a file that can be read here")

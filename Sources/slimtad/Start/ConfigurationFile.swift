@@ -67,7 +67,7 @@ struct ConfigurationFile: Sendable {
         let understood = Configuration.Understood(text, file: path)
         var file = ConfigurationFile(path: path, values: understood.configuration, content: octets)
         if String(validating: octets, as: UTF8.self) == nil {
-            file.failure = Failure(.configuration, "\(path): is not UTF-8")
+            file.failure = Failure(.configuration, "\(path):\(Lists.line(ofBrokenText: octets)): is not UTF-8")
         } else if !understood.mistakes.errors.isEmpty {
             let mistakes = understood.mistakes
             file.failure = Failure(

@@ -52,6 +52,16 @@ struct ServiceUnit {
         }
     }
 
+    /// Whether a start with the configuration at `path` is refused for want of this credential: the unit passes no such
+    /// one.
+    func lacksCredential(_ name: String, forConfiguration path: String) -> Bool {
+        let isStartedWithIt = settings["ExecStart"]?.contains(path) == true
+        guard isStartedWithIt, settings["ImportCredential"] ?? [] == [] else { return false }
+        return !["LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"].contains {
+            (settings[$0] ?? []).contains { $0 == name || $0.hasPrefix("\(name):") }
+        }
+    }
+
     /// Whether the sandbox lets the daemon write below `path`.
     func mayWrite(_ path: String) -> Bool {
         guard settings["ProtectSystem"]?.last == "strict" else { return true }
