@@ -29,6 +29,9 @@ import Synchronization
 ///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
 package final class Control: ControlService {
+    /// How the answer to a path that is none begins: commands know a daemon of an older version by it.
+    package static let unknownPath = "there is nothing at"
+
     let storage: any QueueBackend
     let queue: Queue
     let quotas: QuotaBook
@@ -110,7 +113,7 @@ package final class Control: ControlService {
             return HTTPResponse(.object([.init("draining", .bool(true))])) { [daemon] in daemon.drain() }
         case (_, let path) where Self.isKnown(path):
             throw Refusal(405, "GET is for looking, POST for changing something")
-        default: throw Refusal(404, "there is nothing at /\(request.path.joined(separator: "/"))")
+        default: throw Refusal(404, "\(Self.unknownPath) /\(request.path.joined(separator: "/"))")
         }
     }
 

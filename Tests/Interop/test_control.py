@@ -4,17 +4,19 @@ import grp
 import json
 import os
 import pwd
+import re
 import smtplib
 import socket
 import ssl
 import subprocess
+import threading
 
 import pytest
 
-from harness.control import NOBODY_THERE, command, curl, submit_many
+from harness.control import NOBODY_THERE, command, curl, listed, submit_many
 from harness.machine import IS_ROOT, MX_PORT, SLIMTAD, SUBMISSION, USER
 from harness.messages import message
-from harness.slimtad import CONFIGURATION, NOT_PERMITTED, OK, UNAVAILABLE, USAGE, run_slimtad
+from harness.slimtad import CONFIGURATION, LOGIN, NOT_PERMITTED, OK, UNAVAILABLE, USAGE, run_slimtad
 
 @pytest.fixture
 def daemon(make_slimtad):
@@ -243,6 +245,43 @@ def test_hold_release_flush_remove_bounce(daemon):
     assert daemon.term() == 0
     daemon.start_again()
     assert json.loads(command(daemon, "queue", "show", ids[3], "--json"))["state"] == "held"
+
+
+def test_many_that_cannot_be_flushed_are_told_in_short(make_slimtad):
+    daemon = make_slimtad(queue={"deliver": False}, relay={"type": "mx"}).start()
+    submit_many(daemon, 25)
+    command(daemon, "queue", "hold", "--all")
+    told = command(daemon, "queue", "flush", "--login", LOGIN, status=1).splitlines()
+    assert sum(bool(re.fullmatch("slimtad: [0-9a-f]{32}: is held: release it first", line)) for line in told) == 10
+    assert "slimtad: and 15 more messages: is held: release it first" in told
+    # Of those that were named each is told.
+    ids = listed(daemon)
+    told = command(daemon, "queue", "flush", *ids, status=1)
+    assert all(f"{queue_id}: is held" in told for queue_id in ids)
+
+
+def test_a_daemon_of_an_older_version(make_slimtad):
+    """After an upgrade that did not restart it: what it does not know it answers as the daemon that is not yet upgraded."""
+    daemon = make_slimtad()
+    daemon.runtime.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as older:
+        older.bind(str(daemon.runtime / "control"))
+        older.listen()
+
+        def answer():
+            connection, _ = older.accept()
+            with connection:
+                path = connection.recv(65536).split(b" ")[1].split(b"?")[0].decode()
+                body = json.dumps({"error": f"there is nothing at {path}"})
+                connection.sendall(
+                    f"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+                    .encode())
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        told = command(daemon, "login", "list", status=UNAVAILABLE)
+        thread.join(10)
+    assert "does not know this command: it is of an older version; systemctl restart slimtad" in told
 
 
 def test_without_a_daemon(daemon):

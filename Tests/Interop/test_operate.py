@@ -56,6 +56,24 @@ def test_hold_and_release_by_every_filter(two_kinds):
     assert two_kinds.events(command="hold", by=WHO, messages="6")
 
 
+def test_tables_fit_a_terminal_of_80_columns(make_slimtad):
+    """Whole headings, whole numbers, and what is cut is marked."""
+    daemon = make_slimtad(quota={}).add_user("a-user-with-a-very-long-name@example.com", "secret", "--senders", "*")
+    run_slimtad("passwd", "--config", daemon.configuration, "--app", "telephone", "a-user-with-a-very-long-name@example.com")
+    daemon.start()
+    for login in ("a-user-with-a-very-long-name@example.com", "192.0.2.1"):
+        command(daemon, "login", "hold", login)
+    for arguments, heading in [
+            (("users", "list"), ["NAME", "HASH", "SENDERS", "SCRAM", "STATE", "APPLICATIONS"]),
+            (("login", "list"), ["NAME", "HOUR", "RCPT", "NEW", "BAD", "DAY", "RCPT", "NEW", "BAD", "STATE"])]:
+        status, shown = on_terminal(daemon, *arguments, answer="")
+        lines = shown.splitlines()
+        assert status == 0 and lines[0].split() == heading, shown
+        assert all(len(line) <= 80 for line in lines), shown
+        assert re.search(r"^a-user-[a-z-]*~ ", shown, re.M), shown
+    assert re.search(r"^192.0.2.1 +(0 +){8}held: ", shown, re.M), shown
+
+
 def test_flush_by_filter_tries_again(make_slimtad):
     daemon = make_slimtad(queue={"retry": ["1h"]}, relay={"type": "mx", "port": MX_PORT}).start()
     submit_many(daemon, 2)

@@ -13,7 +13,7 @@ import SlimtaSystem
 struct QueueChangeResult {
     var done = 0
     /// Ids, and why it could not be done.
-    var failed: [(String, String)] = []
+    var failed: [(id: String, reason: String)] = []
     /// Whether the daemon delivers anything.
     var isDelivering = true
 }

@@ -113,7 +113,7 @@ enum QueueChange {
                 say("no daemon runs: the queue's files are changed")
                 result = try OfflineQueue.change(action, ids, options.all ? [] : query, file)
             }
-            for (id, reason) in result.failed { say("\(id): \(reason)") }
+            tell(result.failed, areNamed: !ids.isEmpty)
             if !result.isDelivering, action == .flush || action == .release { say(DaemonFacts.undelivered) }
             if options.json {
                 let failed = result.failed.map { JSON.object([.init("id", .string($0)), .init("error", .string($1))]) }
@@ -124,6 +124,17 @@ enum QueueChange {
             return result.failed.count
         }
         if failures > 0 { Glibc.exit(1) }
+    }
+
+    /// Says what could not be done: of messages that were named each, of those that a filter found as many as can be read.
+    private static func tell(_ failed: [(id: String, reason: String)], areNamed: Bool) {
+        var ids: [String: [String]] = [:]
+        for (id, reason) in failed { ids[reason, default: []].append(id) }
+        for (reason, ids) in ids.sorted(by: { $0.key < $1.key }) {
+            let told = areNamed ? ids.count : min(ids.count, 10)
+            for id in ids.prefix(told) { say("\(id): \(reason)") }
+            if ids.count > told { say("and \(counted(ids.count - told, "more message")): \(reason)") }
+        }
     }
 
     private static func resolve(_ ids: [String], _ file: ConfigurationFile) throws(Failure) -> [QueueID] {

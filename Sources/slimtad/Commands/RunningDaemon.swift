@@ -53,7 +53,11 @@ struct RunningDaemon {
         _ method: ControlRequest.Method, _ path: [String], _ query: [HTTPTarget.Parameter] = []
     ) throws(Failure) -> JSON {
         let (status, json) = try answer(method, path, query)
-        guard status == 200 else { throw Self.failure(status, json["error"].text) }
+        guard status == 200 else {
+            // Every command asks for what a daemon of its own version has.
+            if status == 404, json["error"].text?.hasPrefix(Control.unknownPath) == true { throw Self.otherVersion }
+            throw Self.failure(status, json["error"].text)
+        }
         return json
     }
 
@@ -92,6 +96,11 @@ struct RunningDaemon {
             throw Self.failure(error)
         }
     }
+
+    /// As after an upgrade that has not restarted it.
+    private static let otherVersion = Failure(
+        .unavailable,
+        "the running slimtad does not know this command: it is of an older version; systemctl restart slimtad")
 
     /// What it means that the daemon answered with `status`.
     static func failure(_ status: Int, _ text: String?) -> Failure {

@@ -18,14 +18,35 @@ struct Table {
         }
     }
 
-    private let columns: [Column]
+    private var columns: [Column]
+    /// Blanks between two columns.
+    private var gap = 2
     private let terminalWidth: Int?
     private var hasHeading = false
 
     init(_ columns: [Column]) {
         self.columns = columns
         terminalWidth = Terminal.width
+        if let terminalWidth { fit(into: terminalWidth) }
     }
+
+    /// Makes the gaps smaller where the line would be too long, then the widest columns; those of numbers stay as they are.
+    private mutating func fit(into width: Int) {
+        var excess = columns.reduce(0) { $0 + ($1.width ?? Self.leastRest) } + gap * (columns.count - 1) - width
+        guard excess > 0 else { return }
+        gap = 1
+        excess -= columns.count - 1
+        while excess > 0 {
+            let widest = columns.indices.max { (columns[$0].width ?? 0) < (columns[$1].width ?? 0) }
+            guard let widest, let width = columns[widest].width, width > Self.leastText else { return }
+            columns[widest].width = width - 1
+            excess -= 1
+        }
+    }
+
+    /// What is left of the line for the last column, and what a column of text is not made smaller than.
+    private static let leastRest = 14
+    private static let leastText = 12
 
     mutating func row(_ fields: [String]) {
         guard let terminalWidth else { return print(fields.map(\.visible).joined(separator: "\t")) }
@@ -40,11 +61,12 @@ struct Table {
         var line = ""
         for (column, field) in zip(columns, fields) {
             guard let space = column.width else {
-                line += field.prefix(max(8, width - line.count))
+                let space = max(8, width - line.count)
+                line += field.count > space ? field.prefix(space - 1) + "~" : field[...]
                 continue
             }
             let shown = field.count > space ? field.prefix(space - 1) + "~" : field[...]
-            line += shown + String(repeating: " ", count: space - shown.count + 2)
+            line += shown + String(repeating: " ", count: space - shown.count + gap)
         }
         while line.last == " " { line.removeLast() }
         return line
