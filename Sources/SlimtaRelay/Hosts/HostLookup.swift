@@ -87,11 +87,10 @@ final class HostLookup: Sendable {
     func addresses(of host: String) async -> Addresses {
         let known = hosts.withLock { $0.value(for: host, at: .now()) }
         if let known { return .found(known) }
-        async let v6 = lookup { () async throws(DNSError) in try await self.resolver.aaaa(host) }
-        async let v4 = lookup { () async throws(DNSError) in try await self.resolver.a(host) }
         var answers: [DNSAnswer<ResolvedAddress>] = []
         var failure: DNSError?
-        for answer in await [v6, v4] {
+        let both = await resolver.addresses(of: host)
+        for answer in [both.v6, both.v4] {
             switch answer {
             case .success(let answer): if !answer.records.isEmpty { answers.append(answer) }
             case .failure(.noSuchName), .failure(.invalidName): break
@@ -118,12 +117,6 @@ final class HostLookup: Sendable {
         (0..<(families.map(\.count).max() ?? 0)).flatMap { index in
             families.compactMap { index < $0.count ? $0[index] : nil }
         }
-    }
-
-    private func lookup(
-        _ ask: @Sendable () async throws(DNSError) -> DNSAnswer<ResolvedAddress>
-    ) async -> Result<DNSAnswer<ResolvedAddress>, DNSError> {
-        do { return .success(try await ask()) } catch { return .failure(error) }
     }
 
     private static func remember<Value>(

@@ -46,6 +46,10 @@ package final class IssuerClient: Sendable {
     }
 
     private static let timeout = Duration.seconds(5)
+    /// Of that, for its addresses; and for a connection to one of several: one that swallows what is sent leaves time for
+    /// the next.
+    private static let lookupTimeout = Duration.seconds(3)
+    private static let connectTimeout = TimeAmount.milliseconds(1500)
 
     /// Where it answers.
     package let endpoint: IssuerEndpoint
@@ -60,12 +64,17 @@ package final class IssuerClient: Sendable {
         self.endpoint = endpoint
         self.resolver = resolver
         tls = endpoint.isSecure ? try TLSClientContext(verifies: true, trustFile: endpoint.trustFile) : nil
-        var limits = HTTPClientLimits()
-        limits.body = JSONWebKeys.limit
         var connections = HTTPConnectionLimits()
         connections.perOrigin = 8
         connections.idleTimeout = .seconds(30)
-        client = HTTPClient(limits: limits, connections: connections, group: group)
+        client = HTTPClient(limits: Self.limits(addresses: 1), connections: connections, group: group)
+    }
+
+    private static func limits(addresses: Int) -> HTTPClientLimits {
+        var limits = HTTPClientLimits()
+        limits.body = JSONWebKeys.limit
+        if addresses > 1 { limits.connectTimeout = connectTimeout }
+        return limits
     }
 
     /// Closes its connections.
@@ -95,7 +104,9 @@ package final class IssuerClient: Sendable {
             ("Accept", "application/json"), ("Content-Type", "application/x-www-form-urlencoded"),
             ("Authorization", IntrospectionAnswer.authorization(id: id, secret: secret)),
         ]
-        let question = HTTPQuestion("POST", endpoint.target, fields, body: IntrospectionAnswer.form(token))
+        var question = HTTPQuestion("POST", endpoint.target, fields, body: IntrospectionAnswer.form(token))
+        // It changes nothing at the issuer, whose connections may have ended just now.
+        question.mayBeRepeated = true
         switch await answer(to: question) {
         case .failure(let failure): return .unavailable(failure.description)
         case .success(let answer):
@@ -129,10 +140,11 @@ package final class IssuerClient: Sendable {
     }
 
     private func ask(_ question: HTTPQuestion) async throws(Failure) -> HTTPAnswer {
-        let origin = HTTPOrigin(
-            host: endpoint.host, port: endpoint.port, addresses: try await addresses(), tls: tls)
+        let addresses = try await addresses()
+        let origin = HTTPOrigin(host: endpoint.host, port: endpoint.port, addresses: addresses, tls: tls)
         do throws(HTTPClientError) {
-            return try await client.answer(to: question, from: origin)
+            return try await client.answer(
+                to: question, from: origin, limits: Self.limits(addresses: addresses.count))
         } catch {
             throw Failure(description: error.words)
         }
@@ -143,16 +155,14 @@ package final class IssuerClient: Sendable {
         let literals = endpoint.host == "localhost" ? ["127.0.0.1", "::1"] : [endpoint.host]
         let known = literals.compactMap { try? SocketAddress(ipAddress: $0, port: endpoint.port) }
         if !known.isEmpty { return known }
+        guard let both = await within(Self.lookupTimeout, { await self.resolver.addresses(of: self.endpoint.host) })
+        else { throw Failure(description: "name servers do not say in time where \(endpoint.host) is") }
         var (texts, failure): ([String], DNSError?) = ([], nil)
-        do throws(DNSError) {
-            texts += try await resolver.aaaa(endpoint.host).records.map(\.text)
-        } catch {
-            failure = error
-        }
-        do throws(DNSError) {
-            texts += try await resolver.a(endpoint.host).records.map(\.text)
-        } catch {
-            failure = error
+        for answer in [both.v6, both.v4] {
+            switch answer {
+            case .success(let answer): texts += answer.records.map(\.text)
+            case .failure(let error): failure = error
+            }
         }
         let found = texts.compactMap { try? SocketAddress(ipAddress: $0, port: endpoint.port) }
         guard found.isEmpty else { return found }

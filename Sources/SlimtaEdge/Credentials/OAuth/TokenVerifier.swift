@@ -85,8 +85,9 @@ package final class TokenVerifier: Sendable {
 
     /// Ends what runs, and closes its connections.
     package func end() async {
-        let tasks = state.withLock { [$0.refresh, $0.fetch] }
+        let (tasks, questions) = state.withLock { ([$0.refresh, $0.fetch], Array($0.questions.values)) }
         for task in tasks { task?.cancel() }
+        for question in questions { question.cancel() }
         switch source {
         case .file: break
         case .keys(let client), .introspection(let client, _, _): await client.shutDown()
@@ -208,7 +209,8 @@ package final class TokenVerifier: Sendable {
             defer { state.silence = silence }
             return (state.silence == nil) != (silence == nil)
         }
-        guard isNews else { return }
+        // One that was broken off by us says nothing of the issuer.
+        guard isNews, !Task.isCancelled else { return }
         if let silence {
             logger.warning("OAuth issuer says nothing of tokens", metadata: ["error": "\(silence)"])
         } else {

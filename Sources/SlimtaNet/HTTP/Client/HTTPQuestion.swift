@@ -109,6 +109,8 @@ package struct HTTPQuestion: Sendable {
     package var body: ByteBuffer?
     /// What follows on ``body``. The length is told in advance, so that no server has to understand chunks.
     package var stream: HTTPRequestStream?
+    /// Asking twice does no more than asking once, though the method does not say so: such as where a POST only asks.
+    package var mayBeRepeated = false
 
     /// A request of any kind.
     package init(
@@ -127,10 +129,11 @@ package struct HTTPQuestion: Sendable {
     ]
     private static let idempotent: Set<String> = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]
 
-    /// Whether asking twice does no more than asking once (RFC 9110 section 9.2.2): by the method, or because the server is
-    /// told how to know a repeated request (draft-ietf-httpapi-idempotency-key-header).
+    /// Whether asking twice does no more than asking once (RFC 9110 section 9.2.2): by the method, because we know it, or
+    /// because the server is told how to know a repeated request (draft-ietf-httpapi-idempotency-key-header).
     var isIdempotent: Bool {
-        Self.idempotent.contains(method) || fields.contains { $0.name.lowercased() == "idempotency-key" }
+        mayBeRepeated || Self.idempotent.contains(method)
+            || fields.contains { $0.name.lowercased() == "idempotency-key" }
     }
 
     /// The head as it is sent. Parts of it may come from elsewhere, as the target of a report does (RFC 8460 section 3):
