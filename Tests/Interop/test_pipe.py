@@ -153,6 +153,24 @@ def test_at_most_so_many_at_once_and_no_attempt_is_lost(pipe):
     assert most == 2
 
 
+def test_one_that_hangs_concerns_no_other_of_the_same_program(place, make_slimtad):
+    routes = []
+    for name, text in (("hangs", "sleep 100"), ("works", "cat >/dev/null")):
+        script = place.path / name
+        script.write_text(text + "\n")
+        routes.append({"domains": [f"{name}.test"], "type": "pipe", "command": ["/bin/sh", str(script)]}
+                      | ({"user": PIPE_USER} if IS_ROOT else {}))
+    daemon = make_slimtad(routes=routes).start()
+    # More than are tried at once where nothing is known yet.
+    daemon.submit(message("x"), [f"u{number}@hangs.test" for number in range(3)])
+    for number in range(8):
+        daemon.submit(message("x"), [f"v{number}@hangs.test"])
+    daemon.submit(message("x"), ["u@works.test"])
+    assert daemon.wait_for_attempts(1, recipient="u@works.test")[0]["status"] == "2.0.0"
+    listed = [line for line in run_slimtad("status", "--config", daemon.configuration).stdout.splitlines() if "/bin/sh" in line]
+    assert len(listed) == 1 and f"pipe:/bin/sh {place.path}/hangs" in listed[0]
+
+
 def test_options_and_loops_are_refused(pipe):
     daemon = pipe()
     assert outcomes(daemon, ["-rf"])["-rf"][0] == "5.1.3"

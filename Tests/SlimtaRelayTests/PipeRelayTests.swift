@@ -81,7 +81,18 @@ struct PipeRelayTests {
             helper.content("a") == "Return-Path: <sender@client.test>\nDelivered-To: a+x@x.test\nReceived: here\n"
                 + "Subject: x\n\n.\n\(body)sender@client.test a+x@x.test\n")
         #expect(helper.content("b").contains("Delivered-To: b@x.test\n"))
-        #expect(relay.complaint == nil && relay.destination(for: "x.test") == "pipe:/bin/sh")
+        #expect(relay.complaint == nil)
+    }
+
+    /// What one command does concerns no other that is the same program.
+    @Test func oneDestinationForEachCommand() throws {
+        let helper = try Helper()
+        func destination(_ script: String, user: String? = nil) throws -> String {
+            try helper.relay(script, user: user).destination(for: "x.test")
+        }
+        #expect(try destination("a\n") == "pipe:/bin/sh -c a\\x0a sh {user} \(helper.folder)")
+        #expect(try destination("a") == destination("a"))
+        #expect(try destination("a", user: "m") == "pipe:/bin/sh -c a sh {user} \(helper.folder) (m)")
     }
 
     @Test(arguments: [

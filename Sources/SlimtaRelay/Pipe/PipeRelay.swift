@@ -78,8 +78,11 @@ package final class PipeRelay: ConnectingRelay {
     /// Commands end with their attempts: there is nothing else.
     package func shutDown() async {}
 
-    /// All mail goes to one command, so all of it shares turns and back-off. No domain has a colon in its name.
-    package func destination(for domain: String) -> String { result.relay }
+    /// All mail goes to one command, so all of it shares turns and back-off. Its arguments and its user make another command
+    /// of it: many are a program that is told what to run. No domain has a colon in its name.
+    package func destination(for domain: String) -> String {
+        "pipe:" + settings.command.words.joined(separator: " ").visible + (settings.user.map { " (\($0))" } ?? "")
+    }
 
     /// A process for each recipient; no more than ``Settings/processes`` at once, the others wait. Never throws; a cancelled
     /// task ends the commands that run.
