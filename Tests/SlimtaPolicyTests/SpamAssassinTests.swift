@@ -35,6 +35,8 @@ import Testing
         "SPAMD/1.1 0 EX_OK\r\nContent-length: 9\r\nSpam: True ; 1 / 2\r\n\r\nGTUBE",
         "SPAMD/1.1 0 EX_OK\r\nno field\r\nSpam: True ; 1 / 2\r\n\r\n",
         "SPAMD/1.1 0 EX_OK\r\nContent-length: x\r\nSpam: True ; 1 / 2\r\n\r\n",
+        "SPAMD/1.1 0 EX_OK\r\nSpam: True ; 9 / 5\r\nSpam: False ; 0 / 5\r\n\r\n",
+        "SPAMD/1.1 0 EX_OK\r\nContent-length: 1\r\nContent-length: 0\r\nSpam: True ; 9 / 5\r\n\r\n",
     ])
     func whatIsNone(_ answer: String) {
         #expect(throws: SpamVerdict.Fault.self) { try verdict(answer) }

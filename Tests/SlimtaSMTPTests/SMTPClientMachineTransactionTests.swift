@@ -333,6 +333,8 @@ struct SMTPClientMachineTransactionTests {
             ("554 e\r\n", remoteOutcome(554, "e"), true), ("421 e\r\n", remoteOutcome(421, "e"), false),
             ("354 e\r\n", protocolErrorOutcome("354 in reply to the message"), false),
             ("550-a\r\n551 b\r\n", protocolErrorOutcome("the lines of a reply have different codes"), false),
+            ("250-a\r\n550 b\r\n", protocolErrorOutcome("the lines of a reply have different codes"), false),
+            ("250-a\r\n451-b\r\n", protocolErrorOutcome("the lines of a reply have different codes"), false),
             ("55 no\r\n", protocolErrorOutcome("not an SMTP reply"), false),
             ("OK\r\n", protocolErrorOutcome("not an SMTP reply"), false),
             ("250 ok\r\n250 ok\r\n", remoteOutcome(250, "ok"), false), ("250 ok\r\n2", remoteOutcome(250, "ok"), false),

@@ -74,9 +74,13 @@ package struct SpamVerdict: Hashable, Sendable {
             let value = sides[1].drop { $0 == " " }
             switch String(sides[0]).asciiLowercased() {
             case "content-length":
-                guard let count = Int(value) else { throw Fault(description: "its answer has no length") }
+                guard length == nil, let count = Int(value) else {
+                    throw Fault(description: "its answer has no length, or several")
+                }
                 length = count
-            case "spam": spam = value
+            case "spam":
+                guard spam == nil else { throw Fault(description: "its answer has several verdicts") }
+                spam = value
             default: break
             }
         }

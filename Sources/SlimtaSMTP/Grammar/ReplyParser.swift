@@ -38,6 +38,8 @@ package struct ReplyParser: Sendable {
     private var taken = 0
     /// The first octet of the reply under way, if it is there.
     private var first: UInt8?
+    /// A line of the reply under way says no, or not yet, behind one that has said something else.
+    private var isContradicted = false
     /// The reply under way; `lines` is empty between replies.
     private var code: UInt16 = 0
     private var status: EnhancedStatus?
@@ -52,9 +54,10 @@ package struct ReplyParser: Sendable {
     /// What there is of a reply that begins with 2 and did not come to a proper end; nil if there is none.
     ///
     /// RFC 5321 section 4.3.2: the first digit decides. Where a yes that is not heard means a second copy of a message,
-    /// it is heard in whatever form it comes.
+    /// it is heard in whatever form it comes; but not if a line of it says no, which is often the last, and the one that was
+    /// meant: that would be a lost message.
     package var halfYes: Reply? {
-        guard (first ?? input.readableBytesView.first) == UInt8(ascii: "2") else { return nil }
+        guard !isContradicted, (first ?? input.readableBytesView.first) == UInt8(ascii: "2") else { return nil }
         if !lines.isEmpty { return Reply(code, status, lines: lines) }
         return (cut ?? input).withUnsafeReadableBytes { octets in
             let end = octets.prefix(Self.maximumLine).prefix { $0 != UInt8(ascii: "\r") && $0 != UInt8(ascii: "\n") }
@@ -81,6 +84,7 @@ package struct ReplyParser: Sendable {
                 code = line.code
                 status = nil
             } else if line.code != code {
+                isContradicted = line.code / 100 != code / 100
                 throw .codeChanged
             }
             if lines.count < Self.maximumLines { lines.append(textBehindStatus(line.text)) }
