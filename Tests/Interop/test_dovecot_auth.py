@@ -203,6 +203,13 @@ def test_stopped_and_started_again(slimtad, dovecot):
     assert slimtad.log.count("warning no connection to Dovecot") == 1, "told once"
 
 
+def test_a_stop_of_ours_is_no_loss(slimtad):
+    """Nothing that an operator would look for at Dovecot."""
+    assert log_in(slimtad, "PLAIN", SENDER)[0] == 235
+    assert slimtad.term() == 0
+    assert "no connection to Dovecot" not in slimtad.log
+
+
 def test_not_there_at_the_start(place, make_slimtad):
     """A client is told to come again, and not that there is no AUTH."""
     dovecot = Dovecot(place, logins=LOGINS, mechanisms="plain login")

@@ -298,8 +298,43 @@ private typealias Machine = DovecotMachine
         #expect(machine.mechanisms == nil)
         _ = machine.received(6, .version(major: "1", minor: "2"), Self.at(now))
         #expect(machine.received(6, .done, Self.at(now)) == [.tellReady])
-        #expect(machine.failed(6, "closed", Self.at(now)) == [.close(6), .tellLost("closed")])
-        #expect(machine.nextDue == Self.at(now + 1))
+        #expect(machine.timePassed(Self.at(now + 10)) == [])
+        #expect(machine.failed(6, "closed", Self.at(now + 10)) == [.close(6), .tellLost("closed")])
+        #expect(machine.nextDue == Self.at(now + 11))
+    }
+
+    /// One that shakes hands and closes, for ever: told of twice, tried ever more slowly, and told of again when it lasts: by an
+    /// answer, or by its time.
+    @Test(arguments: [true, false]) func readyAndGone(_ isAnswered: Bool) {
+        var machine = Self.machine(.connecting)
+        var (now, told) = (Int64(0), [Machine.Action]())
+        func ready(_ id: UInt64) {
+            _ = machine.connected(id, as: 1, Self.at(now))
+            _ = machine.received(id, .version(major: "1", minor: "2"), Self.at(now))
+            _ = machine.received(id, .mechanism("PLAIN"), Self.at(now))
+            told += machine.received(id, .done, Self.at(now))
+            #expect(machine.isReady)
+        }
+        for (number, pause) in zip(UInt64(1)..., [Int64(1), 2, 5, 5, 5]) {
+            ready(number)
+            told += machine.failed(number, "closed", Self.at(now)).filter { $0 != .close(number) }
+            #expect(machine.nextDue == Self.at(now + pause))
+            now += pause
+            #expect(machine.timePassed(Self.at(now)) == [.connect(number + 1)])
+        }
+        #expect(told == [.tellReady, .tellLost("closed"), .tellReady, .tellLost("closed")])
+        ready(6)
+        if isAnswered {
+            let id = machine.nextID()
+            _ = machine.began(id, Self.plain, Self.at(now))
+            let answer = machine.received(6, .failure(id, DovecotFields([])), Self.at(now))
+            #expect(answer == [.tellReady, .answer(id, .wrong)])
+        } else {
+            #expect(machine.nextDue == Self.at(now + 10))
+            #expect(machine.timePassed(Self.at(now + 10)) == [.tellReady])
+        }
+        #expect(machine.failed(6, "closed", Self.at(now + 10)) == [.close(6), .tellLost("closed")])
+        #expect(machine.nextDue == Self.at(now + 11))
     }
 
     /// What was offered last is offered while nobody is there, and is read again.
@@ -345,6 +380,7 @@ private typealias Machine = DovecotMachine
     /// Of a Dovecot that answers others, the connection stays.
     @Test func oneIsLateAndOthersAreNot() {
         var machine = Self.machine(.dovecotsTurn)
+        #expect(machine.timePassed(Self.at(10)) == [])
         #expect(machine.nextDue == Self.at(60))
         let second = machine.nextID()
         _ = machine.began(second, Self.plain, Self.at(30))

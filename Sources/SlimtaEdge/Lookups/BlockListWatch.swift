@@ -74,6 +74,11 @@ final class BlockListWatch: Sendable {
     /// Whether it was in order when it was last looked at.
     var isInOrder: Bool { state.withLock { $0.fault == nil } }
 
+    /// Why it is off; nil: it is not.
+    var complaint: String? {
+        state.withLock { $0.fault }.map { "dnsbl \(list.name): it is out of order, and not asked: \($0)" }
+    }
+
     // MARK: What lookups report
 
     /// It has answered a question.

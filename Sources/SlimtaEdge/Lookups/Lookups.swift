@@ -125,6 +125,9 @@ package final class Lookups: Sendable {
     /// What was counted.
     package var counts: Counts { counted.counts }
 
+    /// What is wrong with lists.
+    package var complaints: [String] { watches.sorted { $0.key < $1.key }.compactMap { $0.value.complaint } }
+
     /// How many questions are being asked, and how many wait.
     package var load: (running: Int, waiting: Int) {
         let (a, b) = (line.counts, listLine.counts)

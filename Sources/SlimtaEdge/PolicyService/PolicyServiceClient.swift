@@ -70,6 +70,14 @@ package final class PolicyServiceClient: Sendable {
     private let state: Mutex<State>
     private let lastQuestion = Atomic<UInt64>(0)
 
+    /// That it is not asked for a while, and why; nil: it is.
+    package var complaint: String? {
+        state.withLock { $0.machine.complaint }.map { failure in
+            "policy_service \(settings.name): it gives no answers: \(failure); on_failure = "
+                + "\"\(settings.onFailure.rawValue)\" counts"
+        }
+    }
+
     /// A client without connections: they are made when somebody asks. They live on one loop of `group`.
     package convenience init(_ settings: Settings, group: any EventLoopGroup, logger: Logger) {
         var limits = Machine.Limits()

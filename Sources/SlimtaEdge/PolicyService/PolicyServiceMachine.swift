@@ -138,6 +138,8 @@ struct PolicyServiceMachine: Sendable {
     private var idle: [ConnectionID] = []
     private var breaker = Breaker.closed([])
     private var mayTellAt: NIODeadline?
+    /// Why questions are given up at once; nil: they are not.
+    private(set) var complaint: Failure?
     private var lastConnection: ConnectionID = 0
     private var isShutDown = false
     /// When ``timePassed(_:)`` is due; nil: never. It can be that nothing is left to do then.
@@ -252,6 +254,7 @@ struct PolicyServiceMachine: Sendable {
         }
         connections[id]?.isUsed = true
         breaker = .closed([])
+        complaint = nil
         if isInOrder { return actions + becameIdle(id, now) }
         return actions + close(id) + serve(now)
     }
@@ -317,10 +320,12 @@ struct PolicyServiceMachine: Sendable {
             return tell(failure, now) + open
         case .closed:
             breaker = .open(until: now + limits.breakTime)
+            complaint = failure
             mayTellAt = now + Self.tellInterval
             return [.tellOpened(failure)] + open + giveUpLine()
         case .trying(id):
             breaker = .open(until: now + limits.breakTime)
+            complaint = failure
             return tell(failure, now) + open
         // Those that were on their way when it opened.
         case .open, .trying: return open

@@ -133,6 +133,7 @@ final class Daemon {
         await storage.close()
         world.keepRecords()
         await world.relays.end()
+        await world.endBackEnds()
         await ground.end()
         logger.notice("stopped")
     }
@@ -189,7 +190,7 @@ final class Daemon {
             state.content = file.content
             state.read = file.time
             state.delivers = file.values.queue.deliver
-            state.complaints = { [relays = world.relays] in relays.complaints + edges.complaints }
+            state.complaints = { world.relays.complaints + edges.complaints + world.complaints }
             state.warnings =
                 secrets.complaints.map(\.description)
                 + [control?.complaint, world.fewFiles(ground.budget)].compactMap(\.self) + unused + lostHelpers

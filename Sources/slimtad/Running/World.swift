@@ -179,6 +179,24 @@ struct World: Sendable {
         return observer
     }
 
+    /// What the operator has to put right with those who are asked about clients.
+    var complaints: [String] {
+        let dovecot = dovecot?.complaint.map {
+            "auth.dovecot: no connection to Dovecot: \($0); whom it knows cannot log in"
+        }
+        let issuer = oauth?.verifier.complaint.map {
+            "auth.oauth: the issuer says nothing of tokens: \($0); logins by token may fail"
+        }
+        return [dovecot, issuer].compactMap(\.self) + gates.complaints
+    }
+
+    /// Ends what it keeps with those who know logins, at the stop of the daemon: before the threads end, which would be told
+    /// of as a loss of theirs.
+    func endBackEnds() async {
+        await dovecot?.end()
+        await oauth?.verifier.end()
+    }
+
     /// Keeps what is new of logins. Slow.
     func keepRecords() { records?.keep(of: guesses) }
 

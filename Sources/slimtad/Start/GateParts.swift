@@ -15,6 +15,7 @@ struct GateParts: Sendable {
     private let lookups: Lookups?
     private let rates: MessageRates?
     private let services: [Gate.Service]
+    private let clients: [PolicyServiceClient]
     private let forwards: ForwardRules
     private let quotas: QuotaBook?
 
@@ -33,10 +34,11 @@ struct GateParts: Sendable {
         forwards = ForwardRules(values.queue.policies.contains(.forward) ? values.forwards : [])
         let keys = rules.rates
         rates = keys.isEmpty ? nil : MessageRates(for: keys, continuing: previous?.rates)
-        services = try values.policyServices.map { service in
-            let client = PolicyServiceClient(try service.settings, group: ground.group, logger: ground.logger)
-            return Gate.Service(
-                client, at: service.stages, keeping: Lease(ground.endings) { await client.close() })
+        clients = try values.policyServices.map { service in
+            PolicyServiceClient(try service.settings, group: ground.group, logger: ground.logger)
+        }
+        services = zip(clients, values.policyServices).map { client, service in
+            Gate.Service(client, at: service.stages, keeping: Lease(ground.endings) { await client.close() })
         }
         guard spf != nil || !services.isEmpty || !rules.facts.isEmpty else {
             lookups = nil
@@ -46,6 +48,9 @@ struct GateParts: Sendable {
             values.lookupSettings(hostname: hostname, zones: zones), resolver: resolver, logger: ground.logger,
             keeping: lease)
     }
+
+    /// What the operator has to put right with those who are asked.
+    var complaints: [String] { clients.compactMap(\.complaint) + (lookups?.complaints ?? []) }
 
     /// Begins to look whether lists are in order.
     func start() { lookups?.start() }

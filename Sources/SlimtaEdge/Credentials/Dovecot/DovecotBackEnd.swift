@@ -29,6 +29,12 @@ package struct DovecotBackEnd: CredentialBackEnd {
         self.lease = lease
     }
 
+    /// Why Dovecot cannot be asked; nil: it can, or nobody knows yet.
+    package var complaint: String? { client.complaint }
+
+    /// Ends the connection, whoever still has the back end: at the stop of the daemon.
+    package func end() async { await client.close() }
+
     /// What Dovecot offers. While it was never there, who has a password is to come again, and not to find no AUTH at all.
     package func mechanisms(on facts: AuthenticationFacts) -> Set<SASLMechanism> {
         guard let offered = client.mechanisms else { return [.plain, .login] }

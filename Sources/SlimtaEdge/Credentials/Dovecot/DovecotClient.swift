@@ -81,6 +81,9 @@ package final class DovecotClient: Sendable {
     /// What Dovecot offers, or offered last; nil: it has not been there so far.
     var mechanisms: Set<String>? { state.withLock { $0.machine.mechanisms } }
 
+    /// Why Dovecot cannot be asked; nil: it can.
+    var complaint: String? { state.withLock { $0.machine.complaint } }
+
     // MARK: Exchanges
 
     /// Begins an exchange: its number, which is for ``respond(_:_:)`` if the answer is a challenge. Cancelled, the exchange is

@@ -24,6 +24,8 @@ struct DovecotMachine: Sendable {
         var handshake = TimeAmount.seconds(10)
         /// What an answer may take. Dovecot delays a FAIL by up to 17 s on purpose.
         var answer = TimeAmount.seconds(60)
+        /// How long a connection has to last, or be answered on, to be one: behind one that was not, the pauses go on.
+        var lasting = TimeAmount.seconds(10)
         /// Before the first, second, … try to connect again; the last counts for all that follow.
         var pauses: [TimeAmount] = [.seconds(1), .seconds(2), .seconds(5)]
         /// Mechanisms.
@@ -40,7 +42,7 @@ struct DovecotMachine: Sendable {
         case close(ConnectionID)
         /// This came of the exchange. But for a challenge it is over.
         case answer(ID, DovecotAnswer)
-        /// For the log: the handshake is done.
+        /// For the log: the handshake is done; behind connections that were lost at once, that this one lasts.
         case tellReady
         /// For the log: the connection was lost, or could not be made for the first time since it was.
         case tellLost(String)
@@ -79,9 +81,14 @@ struct DovecotMachine: Sendable {
     private var answerDue: NIODeadline?
     /// When the connection last said something.
     private var lastHeard = NIODeadline.uptimeNanoseconds(0)
-    /// Tries to connect since the last handshake.
+    /// Tries to connect since the last connection that has lasted.
     private var tries = 0
-    private var isToldLost = false
+    /// Connections in a row that were ready and have not lasted.
+    private var shortLived = 0
+    /// Since when the connection has lasted; nil: it is not ready, or has lasted already.
+    private var lastsAt: NIODeadline?
+    /// Why there is none, if the log was told so; nil: there is one, or nobody knows yet.
+    private(set) var complaint: String?
     /// What Dovecot offers to clients; also while there is no connection: what it offered last. Nil: it was never there.
     private(set) var mechanisms: Set<String>?
 
@@ -101,7 +108,7 @@ struct DovecotMachine: Sendable {
         switch phase {
         case .stopped: nil
         case .paused(let until), .connecting(let until), .greeting(let until, _): until
-        case .ready: answerDue
+        case .ready: [answerDue, lastsAt].compactMap(\.self).min()
         }
     }
 
@@ -169,9 +176,12 @@ struct DovecotMachine: Sendable {
                     phase = .greeting(until: until, greeting)
                     return []
                 }
-                (phase, mechanisms, tries, isToldLost) = (.ready, greeting.mechanisms, 0, false)
-                return [.tellReady]
-            case .ready: return try answered(message)
+                (phase, mechanisms, lastsAt) = (.ready, greeting.mechanisms, now + limits.lasting)
+                // What ends behind each handshake would be told of each time.
+                return shortLived > 1 ? [] : tellReady()
+            case .ready:
+                let actions = try answered(message)
+                return (actions.isEmpty ? [] : lasted()) + actions
             case .stopped, .paused, .connecting: return []
             }
         } catch {
@@ -186,11 +196,13 @@ struct DovecotMachine: Sendable {
         case .stopped, .paused: return []
         case .connecting, .greeting, .ready: break
         }
+        if lastsAt != nil { shortLived += 1 }
+        lastsAt = nil
         let pause = limits.pauses.isEmpty ? .zero : limits.pauses[min(tries, limits.pauses.count - 1)]
         tries += 1
         phase = .paused(until: now + pause)
-        let told: [Action] = isToldLost ? [] : [.tellLost(reason)]
-        isToldLost = true
+        let told: [Action] = complaint == nil ? [.tellLost(reason)] : []
+        complaint = reason
         return [.close(id)] + told + giveUpAll("the connection to Dovecot was lost: \(reason)")
     }
 
@@ -200,7 +212,7 @@ struct DovecotMachine: Sendable {
         case .paused(let until) where until <= now: return connect(now)
         case .connecting(let until) where until <= now: return failed(connection, "connecting timed out", now)
         case .greeting(let until, _) where until <= now: return failed(connection, "the handshake timed out", now)
-        case .ready: return timeOut(now)
+        case .ready: return (lastsAt.map { $0 <= now } == true ? lasted() : []) + timeOut(now)
         case .stopped, .paused, .connecting, .greeting: return []
         }
     }
@@ -218,6 +230,18 @@ struct DovecotMachine: Sendable {
         connection += 1
         phase = .connecting(until: now + limits.handshake)
         return [.connect(connection)]
+    }
+
+    private mutating func tellReady() -> [Action] {
+        complaint = nil
+        return [.tellReady]
+    }
+
+    /// The connection is one.
+    private mutating func lasted() -> [Action] {
+        guard lastsAt != nil else { return [] }
+        (lastsAt, tries, shortLived) = (nil, 0, 0)
+        return complaint == nil ? [] : tellReady()
     }
 
     /// Whether the handshake is done with this.
