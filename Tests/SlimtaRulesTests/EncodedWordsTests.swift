@@ -56,6 +56,18 @@ struct EncodedWordsTests {
         #expect(facts.values(of: "X-A") == ["plain"])
     }
 
+    /// A character set is opened once, however often it changes, and each word begins anew with it.
+    @Test func charactersSetsByTurns() {
+        let converters = EncodedWords.Converters()
+        let words = [
+            "=?big5?B?p0Gmbg==?= ", "=?iso-2022-jp?B?GyRCRnw=?= ", "=?koi8-r?B?8NLJ18XU?= ", "=?iso-2022-jp?Q?a?= ",
+        ]
+        let value = String(repeating: words.joined(), count: 1000)
+        let once = "\u{4F60}\u{597D}\u{65E5}\u{41F}\u{440}\u{438}\u{432}\u{435}\u{442}a"
+        #expect(EncodedWords.decoded(value, by: converters) == String(repeating: once, count: 1000) + " ")
+        #expect(converters.count == 3)
+    }
+
     /// In proportion to its length, however much looks like the beginning of a word.
     @Test func longValues() {
         for piece in ["=?", "=?utf-8?", "=?utf-8?q?", "=?utf-8?q?x", "=?utf-8?q?x?= ", " "] {

@@ -22,12 +22,37 @@ struct EncodedWords {
             "tis-620",
         ] + (2...16).map { "iso-8859-\($0)" } + (1250...1258).map { "windows-\($0)" })
 
+    /// iconv's converters that have been opened. To open one takes longer than to read a thousand words: a header that changes
+    /// its character set from word to word would take seconds.
+    final class Converters {
+        private var opened: [String: iconv_t?] = [:]
+
+        /// How many there are.
+        var count: Int { opened.count }
+
+        deinit { for case let converter? in opened.values { iconv_close(converter) } }
+
+        /// The one that reads a character set, from its beginning; nil: the system has none.
+        fileprivate func converter(from charset: String) -> iconv_t? {
+            if let known = opened[charset] {
+                if let known { iconv(known, nil, nil, nil, nil) }
+                return known
+            }
+            let converter = iconv_open("UTF-8", charset)
+            opened[charset] = .some(Int(bitPattern: converter) == -1 ? nil : converter)
+            return opened[charset] ?? nil
+        }
+    }
+
     private let octets: [UInt8]
+    private let converters: Converters
 
     /// `value` as a reader's program shows it; nil: it has no encoded word. Takes a time in proportion to its length.
-    static func decoded(_ value: String) -> String? {
+    ///
+    /// - Parameter converters: the same for all that is read at once.
+    static func decoded(_ value: String, by converters: Converters = Converters()) -> String? {
         guard value.contains("=?") else { return nil }
-        let decoded = EncodedWords(octets: Array(value.utf8)).text
+        let decoded = EncodedWords(octets: Array(value.utf8), converters: converters).text
         return decoded == value ? nil : decoded
     }
 
@@ -36,7 +61,7 @@ struct EncodedWords {
         func close() {
             guard let ended = run else { return }
             run = nil
-            output += Self.utf8(ended.text, ended.charset) ?? Array(octets[ended.range])
+            output += utf8(ended.text, ended.charset) ?? Array(octets[ended.range])
         }
         while index < octets.count {
             let blanks = octets[index...].prefix { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") }
@@ -113,17 +138,16 @@ struct EncodedWords {
     }
 
     /// In UTF-8; nil: nobody knows the character set.
-    private static func utf8(_ text: [UInt8], _ charset: String) -> [UInt8]? {
+    private func utf8(_ text: [UInt8], _ charset: String) -> [UInt8]? {
         switch charset {
         case "utf-8", "utf8", "us-ascii", "ascii": text
         case "iso-8859-1", "latin1": text.flatMap { Array(String(UnicodeScalar($0)).utf8) }
-        default: charsets.contains(charset) ? converted(text, charset) : nil
+        default: Self.charsets.contains(charset) ? converted(text, charset) : nil
         }
     }
 
-    private static func converted(_ text: [UInt8], _ charset: String) -> [UInt8]? {
-        guard let converter = iconv_open("UTF-8", charset), Int(bitPattern: converter) != -1 else { return nil }
-        defer { iconv_close(converter) }
+    private func converted(_ text: [UInt8], _ charset: String) -> [UInt8]? {
+        guard let converter = converters.converter(from: charset) else { return nil }
         var text = text
         // No character of these takes more octets in UTF-8 than four times its own.
         var output = [UInt8](repeating: 0, count: 4 * text.count + 16)

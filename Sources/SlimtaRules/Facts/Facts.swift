@@ -3,6 +3,7 @@
 
 package import NIOCore
 package import SlimtaMail
+import Synchronization
 
 /// A fact that has to be looked up. What the session itself knows is always there.
 package enum Fact: Hashable, Sendable {
@@ -76,8 +77,14 @@ package struct Facts: Sendable {
 
 /// The header of a message.
 package struct HeaderFacts: Sendable {
+    /// What has been read of it: any number of rules may ask for one field, which may have hundreds of kilobytes.
+    private final class Memory: Sendable {
+        let values = Mutex<[String: [String]]>([:])
+    }
+
     private let block: HeaderBlock
     private let head: ByteBuffer
+    private let memory = Memory()
 
     /// What is found in `head`, the beginning of a message as the client sent it. Lines of a mailbox file before the first
     /// field are passed over: they do not hide the header from rules, as they are dropped before the message is stored.
@@ -94,7 +101,14 @@ package struct HeaderFacts: Sendable {
     /// The values of all fields of a name, whatever its case: unfolded (RFC 5322 section 2.2.3), without blanks at their
     /// ends. Octets that are no UTF-8 are replaced. Behind a value with encoded words stands what they say.
     package func values(of name: String) -> [String] {
-        written(in: name).flatMap { value in [value] + (EncodedWords.decoded(value).map { [$0] } ?? []) }
+        let name = name.asciiLowercased()
+        if let known = memory.values.withLock({ $0[name] }) { return known }
+        let converters = EncodedWords.Converters()
+        let values = written(in: name).flatMap { value in
+            [value] + (EncodedWords.decoded(value, by: converters).map { [$0] } ?? [])
+        }
+        memory.values.withLock { $0[name] = values }
+        return values
     }
 
     /// Those values as they are written, one for each field.
