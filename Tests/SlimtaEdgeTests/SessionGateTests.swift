@@ -298,19 +298,45 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
     }
 
     /// What comes behind that is not delayed either, however much was sent ahead.
-    @Test(arguments: ["drain", "close"]) func noDelayBegins(how: String) throws {
+    @Test func noDelayBegins() throws {
         let session = try SessionFixture(gate: gate(Rule("slow", at: .rcpt, [], .delay(.seconds(60)))))
         let recipients = (0..<20).map { "RCPT TO:<u\($0)@y.org>\r\n" }.joined()
         try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\n\(recipients)")
         #expect(try session.replies().last?.hasPrefix("250 2.1.0") == true)
-        let pipeline = session.channel.pipeline
-        if how == "drain" {
-            pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain)
-        } else {
-            pipeline.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
-        }
+        session.channel.pipeline.fireUserInboundEventTriggered(SMTPEdgeHandler.Event.drain)
         #expect(try session.replies().filter { $0.hasPrefix("250 2.1.5") }.count == 20)
-        #expect(session.channel.isActive == (how == "drain"))
+        #expect(session.channel.isActive)
+    }
+
+    /// Who closes its side can still be reading, and must not get anything sooner by that: neither replies to what it has sent
+    /// ahead, nor its message into the queue.
+    @Test func whoClosesItsSideIsDelayedAllTheSame() throws {
+        let rules = [
+            Rule("slow", at: .rcpt, [], .delay(.seconds(60))), Rule("slower", at: .message, [], .delay(.seconds(90))),
+        ]
+        let gate = Gate(rules: RuleSet(rules), spf: nil, lookups: nil, rates: nil)
+        let ahead = try SessionFixture(gate: gate)
+        try ahead.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nRCPT TO:<c@y.org>\r\n")
+        _ = try ahead.replies()
+        ahead.channel.pipeline.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+        for recipient in ["b", "c"] {
+            #expect(try ahead.replies() == [])
+            ahead.advance(.seconds(60))
+            #expect(try ahead.replies() == ["250 2.1.5 <\(recipient)@y.org> Ok"])
+        }
+        #expect(!ahead.channel.isActive)
+
+        let session = try SessionFixture(gate: gate)
+        try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n")
+        session.advance(.seconds(60))
+        #expect(try session.replies().last?.hasPrefix("354") == true)
+        try session.send("text\r\n.\r\n")
+        session.channel.pipeline.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+        session.advance(.milliseconds(89_999))
+        #expect(try session.replies() == [] && session.storage.count == 0)
+        session.advance(.milliseconds(1))
+        #expect(try session.replies() == ["250 2.6.0 Message queued"] && session.storage.count == 1)
+        #expect(!session.channel.isActive)
     }
 
     /// A client that does not wait for its delayed reply is not read without bound.

@@ -189,7 +189,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         case ChannelEvent.inputClosed:
             if isLingering { return context.close(promise: nil) }
             machine.inputClosed()
-            gate?.endDelays()
+            // One that has closed its side may still be reading: it gets nothing sooner by that.
+            if machine.isAtItsEnd { gate?.endDelays() }
             advance()
         default: context.fireUserInboundEventTriggered(event)
         }

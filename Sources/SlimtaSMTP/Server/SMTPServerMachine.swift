@@ -206,6 +206,13 @@ package struct SMTPServerMachine: Sendable {
     /// How many octets have come and could not be taken yet: the driver stops reading when it is much.
     package var unreadCount: Int { input.readableBytes }
 
+    /// Whether nothing can come any more of what the client has said but the reply that it is owed: no other command waits, and
+    /// no message.
+    package var isAtItsEnd: Bool {
+        if case .asking(.message, _) = phase { return false }
+        return isInputClosed && input.readableBytes == 0
+    }
+
     /// How many octets of memory that takes.
     var unreadCapacity: Int { input.storageCapacity }
 
