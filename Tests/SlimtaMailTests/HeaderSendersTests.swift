@@ -85,6 +85,10 @@ import Testing
         ("From: alice@x.test|Sender: alice@x.test, any@own.test", "5.6.0 The Sender field needs one address", ""),
         ("From: alice@x.test|Sender:", "5.6.0 The Sender field needs one address", ""),
         ("From: alice@x.test|Sender: g:;", "5.6.0 The Sender field needs one address", ""),
+        (
+            "From: alice@x.test" + String(repeating: " ", count: 1 << 16),
+            "5.6.0 The From field has more than 65536 octets", ""
+        ),
         // Two fields.
         ("From: alice@x.test|From: alice@x.test", "5.6.0 The header has two From fields", ""),
         ("From: alice@x.test|Subject: x|FROM : bob@x.test", "5.6.0 The header has two From fields", ""),

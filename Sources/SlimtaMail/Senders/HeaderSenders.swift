@@ -126,7 +126,13 @@ extension HeaderSenders {
             return true
         }
 
+        /// Octets of a field. A thousand authors have room there; who sends more would have us read for others' time.
+        private static var longest: Int { 64 << 10 }
+
         private func addresses(of field: HeaderBlock.Field) throws(Refusal) -> [Mailbox] {
+            guard field.range.count <= Self.longest else {
+                throw malformed("The \(field.name(in: buffer)) field has more than \(Self.longest) octets")
+            }
             let entries: [AddressList.Entry]
             do throws(AddressList.Fault) {
                 entries = try AddressList(parsing: field.value(in: buffer)).entries
