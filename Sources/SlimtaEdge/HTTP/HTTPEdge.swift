@@ -146,7 +146,9 @@ final class HTTPSessions: EdgeProtocol, HTTPService {
                 on: eventLoop)
         case .broken(let peer?, let error):
             // Who goes away in the middle is most often nobody's fault.
-            let isGone = error is IOError || error is ChannelError || (error as? TLSError)?.code == .closed
+            let isGone =
+                error is IOError || error is ChannelError || error is HTTPBody.Broken
+                || (error as? TLSError)?.code == .closed
             lines(peer).log(
                 isGone ? .debug : .info, "connection failed", ["error": "\(error.connectionReason)"], login: nil,
                 on: eventLoop)

@@ -11,7 +11,10 @@ package final class HTTPBody {
     package struct TooLarge: Error {}
 
     /// The client ended the connection in the middle.
-    package struct Broken: Error {}
+    package struct Broken: Error, CustomStringConvertible {
+        /// For logs.
+        package let description = "the client has closed in the middle of a request"
+    }
 
     private var parts: NIOAsyncChannelInboundStream<HTTPServerRequestPart>.AsyncIterator
     private let channel: any Channel
