@@ -69,18 +69,15 @@ package struct JSONPlace: Sendable {
 
     /// A member of an object.
     subscript(name: String) -> JSONPlace {
-        var text = "\(pointer)/"
-        for octet in name.cut(toOctets: 200).utf8 {
+        let token = name.cut(toOctets: 200).utf8.flatMap { octet -> [UInt8] in
             switch octet {
-            case UInt8(ascii: "~"): text += "~0"
-            case UInt8(ascii: "/"): text += "~1"
-            // What a fragment has as it is (RFC 3986 section 3.5).
-            case _ where octet.isASCIILetterOrDigit || "-._!$&'()*+,;=:@?".utf8.contains(octet):
-                text.unicodeScalars.append(Unicode.Scalar(octet))
-            default: text += "%\(String(hexadecimal: octet, digits: 2, uppercase: true))"
+            case UInt8(ascii: "~"): Array("~0".utf8)
+            case UInt8(ascii: "/"): Array("~1".utf8)
+            default: [octet]
             }
         }
-        return JSONPlace(pointer: text)
+        // What a fragment has as it is (RFC 3986 section 3.5).
+        return JSONPlace(pointer: "\(pointer)/\(token.percentEncoded(except: "-._~!$&'()*+,;=:@?"))")
     }
 
     /// An element of an array.

@@ -109,6 +109,14 @@ package struct IPAddress: Hashable, Sendable, CustomStringConvertible {
 }
 
 extension SocketAddress {
+    /// Where a host is whom no DNS has to be asked about: an IP address, without brackets, and "localhost", which is this
+    /// machine whatever DNS says of it, so that what goes there may go in clear. Empty: any other name.
+    package static func known(_ host: String, port: Int) -> [SocketAddress] {
+        (host == "localhost" ? ["127.0.0.1", "::1"] : [host]).compactMap {
+            try? SocketAddress(ipAddress: $0, port: port)
+        }
+    }
+
     /// An IPv4 address that is written as IPv6 (::ffff:192.0.2.1) as what it is: connecting to it is IPv4.
     package var unmapped: SocketAddress {
         guard case .v6 = self, let ip = IPAddress(self), ip.isIPv4, let port,

@@ -33,17 +33,7 @@ extension FieldWriter {
 
 extension Unicode.Scalar {
     /// As it stands in an extended value (RFC 2231 section 7): some readers are confused by signs that need no encoding.
-    fileprivate var percentEncoded: String {
-        var text = ""
-        for octet in UTF8.encode(self) ?? .init() {
-            if octet.isASCIILetterOrDigit || "._-".utf8.contains(octet) {
-                text.unicodeScalars.append(Unicode.Scalar(octet))
-            } else {
-                text += "%\(String(hexadecimal: octet, digits: 2, uppercase: true))"
-            }
-        }
-        return text
-    }
+    fileprivate var percentEncoded: String { (UTF8.encode(self) ?? .init()).percentEncoded(except: "._-") }
 }
 
 extension String {

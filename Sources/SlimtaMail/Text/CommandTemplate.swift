@@ -38,10 +38,7 @@ package struct CommandTemplate: Hashable, Sendable {
         package let placeholder: Placeholder
     }
 
-    private enum Part: Hashable, Sendable {
-        case text(String)
-        case placeholder(Placeholder)
-    }
+    private typealias Part = TemplatePart<Placeholder>
 
     private let parts: [[Part]]
     /// As they are written.
@@ -57,9 +54,7 @@ package struct CommandTemplate: Hashable, Sendable {
         var parts: [[Part]] = []
         for (index, word) in words.enumerated() {
             let these = try Self.parts(of: word, index)
-            let values = these.compactMap { part -> Placeholder? in
-                if case .placeholder(let placeholder) = part { placeholder } else { nil }
-            }
+            let values = these.compactMap(\.placeholder)
             if case .text(let text) = these.first, text.utf8.first == UInt8(ascii: "-"),
                 !text.utf8.contains(UInt8(ascii: "=")),
                 !values.isEmpty, values.allSatisfy(\.mayBeEmpty)
@@ -77,31 +72,16 @@ package struct CommandTemplate: Hashable, Sendable {
         guard !word.utf8.contains(0) else {
             throw Mistake(index: index, found: "a NUL", allowed: "any other character")
         }
-        var parts: [Part] = []
-        var rest = word[...]
-        while let open = rest.firstIndex(where: { $0 == "{" || $0 == "}" }) {
-            if open > rest.startIndex { parts.append(.text(String(rest[..<open]))) }
-            guard rest[open] == "{", let close = rest[open...].firstIndex(of: "}"),
-                let placeholder = Placeholder(rawValue: String(rest[rest.index(after: open)..<close]))
-            else {
-                let all = Placeholder.allCases.map { "{\($0.rawValue)}" }.joined(separator: " ")
-                throw Mistake(
-                    index: index, found: "\"\(String(rest[open...]).visible.cut(toOctets: 64))\"",
-                    allowed: "no braces but those of \(all)")
-            }
-            parts.append(.placeholder(placeholder))
-            rest = rest[rest.index(after: close)...]
+        do throws(StrayBrace) {
+            return try Part.parts(of: word)
+        } catch {
+            throw Mistake(
+                index: index, found: "\"\(error.found.visible.cut(toOctets: 64))\"", allowed: error.allowed)
         }
-        if !rest.isEmpty { parts.append(.text(String(rest))) }
-        return parts
     }
 
     /// Whether there is a placeholder in the word at `index`.
-    package func isFixed(_ index: Int) -> Bool {
-        parts[index].allSatisfy { part in
-            if case .text = part { true } else { false }
-        }
-    }
+    package func isFixed(_ index: Int) -> Bool { parts[index].allSatisfy { $0.placeholder == nil } }
 
     /// The words with everything in its place. Behind a word "--" nothing is an option.
     package func filled(_ values: CommandValues) throws(LooksLikeOption) -> [String] {

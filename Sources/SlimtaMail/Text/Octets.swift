@@ -67,6 +67,17 @@ extension UnsafeRawBufferPointer {
 extension Sequence<UInt8> {
     /// Two hexadecimal digits for each octet, in lower case.
     package var hexadecimal: String { map { String(hexadecimal: $0, digits: 2) }.joined() }
+
+    /// Letters, digits and octets of `signs` as they are, all else as "%" and two hexadecimal digits (RFC 3986 section 2.1).
+    package func percentEncoded(except signs: String) -> String {
+        reduce(into: "") { text, octet in
+            if octet.isASCIILetterOrDigit || signs.utf8.contains(octet) {
+                text.unicodeScalars.append(Unicode.Scalar(octet))
+            } else {
+                text += "%" + String(hexadecimal: octet, digits: 2, uppercase: true)
+            }
+        }
+    }
 }
 
 extension StringProtocol {

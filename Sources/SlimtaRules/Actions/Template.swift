@@ -37,12 +37,7 @@ package struct Template: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    enum Part: Hashable, Sendable {
-        case text(String)
-        case placeholder(Placeholder)
-    }
-
-    let parts: [Part]
+    private let parts: [TemplatePart<Placeholder>]
     /// As it is written.
     package let description: String
 
@@ -52,22 +47,11 @@ package struct Template: Hashable, Sendable, CustomStringConvertible {
         guard text.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) else {
             throw RuleError("\"\(text.visible.cut(toOctets: 64))\"", "printable ASCII")
         }
-        var parts: [Part] = []
-        var rest = text[...]
-        while let open = rest.firstIndex(where: { $0 == "{" || $0 == "}" }) {
-            if open > rest.startIndex { parts.append(.text(String(rest[..<open]))) }
-            guard rest[open] == "{", let close = rest[open...].firstIndex(of: "}"),
-                let placeholder = Placeholder(rawValue: String(rest[rest.index(after: open)..<close]))
-            else {
-                let word = rest[open...].prefix { $0 != " " }
-                let all = Placeholder.allCases.map { "{\($0.rawValue)}" }.joined(separator: " ")
-                throw RuleError("\"\(word)\"", "no braces but those of \(all)")
-            }
-            parts.append(.placeholder(placeholder))
-            rest = rest[rest.index(after: close)...]
+        do throws(StrayBrace) {
+            parts = try TemplatePart.parts(of: text)
+        } catch {
+            throw RuleError("\"\(error.found.prefix { $0 != " " })\"", error.allowed)
         }
-        if !rest.isEmpty { parts.append(.text(String(rest))) }
-        self.parts = parts
     }
 
     /// Text of ours without placeholders.
@@ -75,10 +59,7 @@ package struct Template: Hashable, Sendable, CustomStringConvertible {
 
     /// What is put into it.
     package var placeholders: Set<Placeholder> {
-        Set(
-            parts.compactMap { part in
-                if case .placeholder(let placeholder) = part { placeholder } else { nil }
-            })
+        Set(parts.compactMap(\.placeholder))
     }
 
     /// What has to be looked up before it can be filled, beside what the rule itself is about.

@@ -60,12 +60,6 @@ enum IntrospectionAnswer: Hashable, Sendable {
 
     /// application/x-www-form-urlencoded.
     private static func formEncoded(_ octets: some Collection<UInt8>) -> String {
-        octets.reduce(into: "") { text, octet in
-            if octet.isASCIILetterOrDigit || "-._*".utf8.contains(octet) {
-                text.unicodeScalars.append(Unicode.Scalar(octet))
-            } else {
-                text += "%" + String(hexadecimal: octet, digits: 2, uppercase: true)
-            }
-        }
+        octets.percentEncoded(except: "-._*")
     }
 }
