@@ -30,24 +30,14 @@ package final class ControlClient {
     /// Connects to the socket at `path`.
     package init(_ path: String) throws(ControlError) {
         self.path = path
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        guard path.utf8.count < MemoryLayout.size(ofValue: address.sun_path) else {
-            throw .failed("\(path): longer than the name of a socket may be")
-        }
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
         descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw .failed("cannot make a socket: \(String(cString: strerror(errno)))") }
-        let length = socklen_t(MemoryLayout<sockaddr_un>.size)
-        let result = withUnsafePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, length) }
-        }
-        guard result == 0 else {
-            switch errno {
-            case ENOENT, ECONNREFUSED: throw .noDaemon
-            case EACCES, EPERM: throw .notPermitted
-            default: throw .failed("cannot connect to \(path): \(String(cString: strerror(errno)))")
-            }
+        switch withUnixSocketAddress(of: path, { connect(descriptor, $0, $1) == 0 ? 0 : errno }) {
+        case 0?: break
+        case nil: throw .failed("\(path): longer than the name of a socket may be")
+        case ENOENT?, ECONNREFUSED?: throw .noDaemon
+        case EACCES?, EPERM?: throw .notPermitted
+        case let error?: throw .failed("cannot connect to \(path): \(String(cString: strerror(error)))")
         }
         var time = timeval(tv_sec: Self.patience, tv_usec: 0)
         let size = socklen_t(MemoryLayout<timeval>.size)

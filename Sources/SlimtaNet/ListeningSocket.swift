@@ -200,17 +200,10 @@ package struct ListeningSocket: Hashable, Sendable {
     private static func withAddress<Result>(
         of path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) throws(BindError) -> Result
     ) throws(BindError) -> Result {
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        guard path.utf8.count < MemoryLayout.size(ofValue: address.sun_path) else {
+        guard let result = try withUnixSocketAddress(of: path, body) else {
             throw BindError(address: "unix:\(path)", errorNumber: ENAMETOOLONG)
         }
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        return try withUnsafePointer(to: &address) { pointer throws(BindError) in
-            try pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address throws(BindError) in
-                try body(address, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
+        return result
     }
 
     private func set(_ level: CInt, _ option: CInt, _ value: CInt, _ text: String) throws(BindError) {

@@ -80,14 +80,8 @@ package final class JournaledStorage: CheckpointedBackend {
             try recovery.run()
             try start(recovery)
             recovery.forEach(visit)
-        } catch let error as StorageOpenError {
-            throw error
-        } catch let error as DiskError {
-            throw .system(error.description)
-        } catch let error as FormatError {
-            throw .damaged(error.text)
         } catch {
-            throw .damaged("\(FileFailure(error))")
+            throw StorageOpenError(error)
         }
     }
 

@@ -161,7 +161,7 @@ package final class HTTPRelay: ConnectingRelay {
 
     private struct Unknown: Error { let value: Outcome }
 
-    /// Where the server is. A password goes in clear to this machine alone, whatever "localhost" may mean elsewhere.
+    /// Where the server is.
     private func addresses() async -> Result<[SocketAddress], Unknown> {
         func failed(_ outcome: Outcome) -> Result<[SocketAddress], Unknown> {
             var outcome = outcome
@@ -174,8 +174,7 @@ package final class HTTPRelay: ConnectingRelay {
             }
             return .success([address])
         }
-        let literals = service.host == "localhost" ? ["127.0.0.1", "::1"] : [service.host]
-        let known = literals.compactMap { try? SocketAddress(ipAddress: $0, port: service.port) }
+        let known = SocketAddress.known(service.host, port: service.port)
         if !known.isEmpty { return .success(known) }
         switch await lookup.addresses(of: service.host) {
         case .found(let found): return .success(found.addresses)

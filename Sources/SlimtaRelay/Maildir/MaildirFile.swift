@@ -73,12 +73,12 @@ final class MaildirFile: Sendable {
     func discard() { unlink("\(directory)/tmp/\(name)") }
 
     func write(_ bytes: ByteBuffer) throws(MaildirError) {
-        let error: CInt? = bytes.withUnsafeReadableBytes { write($0) }
+        let error = bytes.withUnsafeReadableBytes { writeAll($0, to: descriptor) }
         if let error { throw MaildirError("write", name, error: error) }
     }
 
     func write(_ bytes: [UInt8]) throws(MaildirError) {
-        let error: CInt? = bytes.withUnsafeBytes { write($0) }
+        let error = bytes.withUnsafeBytes { writeAll($0, to: descriptor) }
         if let error { throw MaildirError("write", name, error: error) }
     }
 
@@ -90,18 +90,5 @@ final class MaildirFile: Sendable {
             throw MaildirError("link", name, error: errno)
         }
         try Self.sync("\(directory)/new")
-    }
-
-    private func write(_ octets: UnsafeRawBufferPointer) -> CInt? {
-        var rest = octets
-        while !rest.isEmpty {
-            let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
-            if count < 0 {
-                if errno == EINTR { continue }
-                return errno
-            }
-            rest = UnsafeRawBufferPointer(rebasing: rest[count...])
-        }
-        return nil
     }
 }

@@ -54,40 +54,29 @@ final class PipeInput: Sendable {
 
     func write(_ bytes: ByteBuffer) throws(PipeInputError) {
         let error = bytes.withUnsafeReadableBytes { write($0, isEnd: false) }
-        if error != 0 { throw PipeInputError("write", error) }
+        if let error { throw PipeInputError("write", error) }
     }
 
     func write(_ text: String) throws(PipeInputError) { try write(ByteBuffer(string: text)) }
 
     /// Ends it: a descriptor of the whole, at its beginning, which is the caller's.
     func finish() throws(PipeInputError) -> Int32 {
-        let error = write(UnsafeRawBufferPointer(start: nil, count: 0), isEnd: true)
-        if error != 0 { throw PipeInputError("write", error) }
+        if let error = write(UnsafeRawBufferPointer(start: nil, count: 0), isEnd: true) {
+            throw PipeInputError("write", error)
+        }
         let reader = linux_open_for_others(descriptor)
         guard reader >= 0 else { throw PipeInputError("open", -reader) }
         return reader
     }
 
-    private func write(_ octets: UnsafeRawBufferPointer, isEnd: Bool) -> Int32 {
+    private func write(_ octets: UnsafeRawBufferPointer, isEnd: Bool) -> Int32? {
         var converted: [UInt8] = []
         let isConverted = lines.withLock { lines in
             converted.reserveCapacity(lines == nil ? 0 : octets.count + 1)
             lines?.convert(octets, isEnd: isEnd, into: &converted)
             return lines != nil
         }
-        return isConverted ? converted.withUnsafeBytes { writeAll($0) } : writeAll(octets)
-    }
-
-    private func writeAll(_ octets: UnsafeRawBufferPointer) -> Int32 {
-        var rest = octets
-        while !rest.isEmpty {
-            let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
-            if count < 0 {
-                if errno == EINTR { continue }
-                return errno
-            }
-            rest = UnsafeRawBufferPointer(rebasing: rest[count...])
-        }
-        return 0
+        return isConverted
+            ? converted.withUnsafeBytes { writeAll($0, to: descriptor) } : writeAll(octets, to: descriptor)
     }
 }

@@ -30,12 +30,8 @@ package final class StorageInspector {
         let recovery = Recovery(core, isReadOnly: true)
         do {
             try recovery.run(withJournal: lock != nil)
-        } catch let error as StorageOpenError {
-            throw error
-        } catch let error as DiskError {
-            throw .system(error.description)
         } catch {
-            throw .damaged("\(FileFailure(error))")
+            throw StorageOpenError(error)
         }
         asOfCheckpoint = lock == nil ? recovery.superblock.sequence : nil
         var found: [QueuedSummary] = []
@@ -56,10 +52,8 @@ package final class StorageInspector {
             auditor.listFiles()
             auditor.listQuarantine()
             return auditor.audit
-        } catch let error as StorageOpenError {
-            throw error
         } catch {
-            throw .damaged("\(FileFailure(error))")
+            throw StorageOpenError(error)
         }
     }
 

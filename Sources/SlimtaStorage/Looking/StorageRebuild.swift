@@ -33,12 +33,8 @@ package struct StorageRebuild: Sendable {
             let lock = try StateLock.take(directory, owner: owner)
             defer { withExtendedLifetime(lock) {} }
             return try run(LinuxFileSystem(), directory: directory, options: StorageOptions(), report: report)
-        } catch let error as StorageOpenError {
-            throw error
-        } catch let error as DiskError {
-            throw .system(error.description)
         } catch {
-            throw .damaged("\(FileFailure(error))")
+            throw StorageOpenError(error)
         }
     }
 

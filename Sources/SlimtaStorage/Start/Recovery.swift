@@ -357,3 +357,14 @@ struct AlignedOctets {
         withExtendedLifetime(memory) {}
     }
 }
+
+extension StorageOpenError {
+    /// What keeps a queue from being opened or looked at, whatever has thrown it.
+    init(_ error: any Error) {
+        switch error {
+        case let error as StorageOpenError: self = error
+        case let error as DiskError: self = .system(error.description)
+        default: self = .damaged("\(FileFailure(error))")
+        }
+    }
+}
