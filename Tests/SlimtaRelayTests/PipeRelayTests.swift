@@ -4,6 +4,7 @@ import Foundation
 import NIOCore
 import NIOPosix
 import SlimtaMail
+import SlimtaNet
 import SlimtaPipe
 import SlimtaQueue
 import Testing
@@ -20,15 +21,7 @@ private final class Helper {
         let folder = try Fixture.folder()
         self.folder = folder
         let listener = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let path = folder + "/helper"
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        let bound = withUnsafePointer(to: address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(listener, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
+        let bound = withUnixSocketAddress(of: folder + "/helper") { bind(listener, $0, $1) }
         try #require(bound == 0 && listen(listener, 100) == 0)
         var ends: [Int32] = [-1, -1]
         try #require(pipe(&ends) == 0)
@@ -98,12 +91,19 @@ struct PipeRelayTests {
     @Test(arguments: [
         ("exit 67", "550 5.1.1"), ("echo 4.2.2 full; exit 69", "451 4.2.2"), ("kill -9 $$", "451 4.3.0"),
         ("exec 0<&-; exit 0", "250 2.0.0"), ("head -c 3000000 /dev/zero; exit 1", "554 5.3.0"),
-        ("sleep 30 & exit 0", "250 2.0.0"), ("sleep 30", "451 4.3.0"),
+        ("sleep 300 & exit 0", "250 2.0.0"),
     ])
     func ends(_ script: String, _ reply: String) async throws {
         let helper = try Helper()
-        let outcomes = try await helper.relay(script, timeout: .seconds(1)).attempt(Delivery(to: ["a@x.test"]))
+        let outcomes = try await helper.relay(script, timeout: .seconds(200)).attempt(Delivery(to: ["a@x.test"]))
         #expect(outcomes[0].reply.description.hasPrefix(reply), "\(outcomes[0].reply)")
+    }
+
+    @Test func whatTakesTooLongIsEnded() async throws {
+        let helper = try Helper()
+        let outcomes = try await helper.relay("sleep 300", timeout: .milliseconds(100)).attempt(
+            Delivery(to: ["a@x.test"]))
+        #expect(outcomes[0].reply.description == "451 4.3.0 the command took too long and was ended")
     }
 
     @Test func noMoreAtOnceThanMayBe() async throws {

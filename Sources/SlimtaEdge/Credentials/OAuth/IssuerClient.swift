@@ -29,7 +29,7 @@ package struct IssuerEndpoint: Hashable, Sendable {
     }
 }
 
-/// Asks one endpoint, and gives up after five seconds.
+/// Asks one endpoint, and gives up when it does not answer in time.
 package final class IssuerClient: Sendable {
     /// Why there is no usable answer, in words for the operator.
     package struct Failure: Error, Hashable, Sendable, CustomStringConvertible {
@@ -45,9 +45,8 @@ package final class IssuerClient: Sendable {
         let age: Duration?
     }
 
-    private static let timeout = Duration.seconds(5)
-    /// Of that, for its addresses; and for a connection to one of several: one that swallows what is sent leaves time for
-    /// the next.
+    /// Of the time for all, for its addresses; and for a connection to one of several: one that swallows what is sent leaves
+    /// time for the next.
     private static let lookupTimeout = Duration.seconds(3)
     private static let connectTimeout = TimeAmount.milliseconds(1500)
 
@@ -56,12 +55,14 @@ package final class IssuerClient: Sendable {
     private let resolver: Resolver
     private let tls: TLSClientContext?
     private let client: HTTPClient
+    private let timeout: Duration
 
     /// Throws if there can be no TLS, as with certificates to trust that cannot be read.
     package init(
-        _ endpoint: IssuerEndpoint, resolver: Resolver, group: any EventLoopGroup
+        _ endpoint: IssuerEndpoint, resolver: Resolver, group: any EventLoopGroup, timeout: Duration = .seconds(5)
     ) throws(TLSError) {
         self.endpoint = endpoint
+        self.timeout = timeout
         self.resolver = resolver
         tls = endpoint.isSecure ? try TLSClientContext(verifies: true, trustFile: endpoint.trustFile) : nil
         var connections = HTTPConnectionLimits()
@@ -133,10 +134,10 @@ package final class IssuerClient: Sendable {
     }
 
     private func answer(to question: HTTPQuestion) async -> Result<HTTPAnswer, Failure> {
-        let answer = await within(Self.timeout) { () async -> Result<HTTPAnswer, Failure> in
+        let answer = await within(timeout) { () async -> Result<HTTPAnswer, Failure> in
             do throws(Failure) { return .success(try await self.ask(question)) } catch { return .failure(error) }
         }
-        return answer ?? .failure(Failure(description: "no answer within \(Self.timeout.components.seconds) s"))
+        return answer ?? .failure(Failure(description: "no answer within \(timeout.components.seconds) s"))
     }
 
     private func ask(_ question: HTTPQuestion) async throws(Failure) -> HTTPAnswer {
@@ -150,10 +151,8 @@ package final class IssuerClient: Sendable {
         }
     }
 
-    /// "localhost" is this machine, whatever DNS says of it: what goes there may go in clear.
     private func addresses() async throws(Failure) -> [SocketAddress] {
-        let literals = endpoint.host == "localhost" ? ["127.0.0.1", "::1"] : [endpoint.host]
-        let known = literals.compactMap { try? SocketAddress(ipAddress: $0, port: endpoint.port) }
+        let known = SocketAddress.known(endpoint.host, port: endpoint.port)
         if !known.isEmpty { return known }
         guard let both = await within(Self.lookupTimeout, { await self.resolver.addresses(of: self.endpoint.host) })
         else { throw Failure(description: "name servers do not say in time where \(endpoint.host) is") }

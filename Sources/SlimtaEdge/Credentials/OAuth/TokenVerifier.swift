@@ -31,7 +31,7 @@ package final class TokenVerifier: Sendable {
     }
 
     private struct State {
-        var keys = KeySetMachine(now: .now)
+        var keys: KeySetMachine
         /// The last fetch of keys.
         var fetch: Task<Void, Never>?
         /// Fetches keys when they are due.
@@ -48,18 +48,24 @@ package final class TokenVerifier: Sendable {
     private let logger: Logger
     private let digest: KeyedDigest
     private let state: Mutex<State>
+    private let now: @Sendable () -> KeySetMachine.Instant
 
     /// Nothing is asked before ``start()``, or the first token.
     ///
-    /// - Parameter previous: by another configuration. Where that has asked the same issuer, what it was told holds on as it
-    ///   would there: the issuer may be away just now. Keys are fetched anew all the same.
-    package init(_ rules: TokenRules, _ source: Source, after previous: TokenVerifier? = nil, logger: Logger) {
-        (self.rules, self.source, self.logger) = (rules, source, logger)
-        var (state, digest) = (State(), KeyedDigest())
+    /// - Parameters:
+    ///   - previous: by another configuration. Where that has asked the same issuer, what it was told holds on as it would
+    ///     there: the issuer may be away just now. Keys are fetched anew all the same.
+    ///   - now: the clock by which answers grow old, and issuers are asked again.
+    package init(
+        _ rules: TokenRules, _ source: Source, after previous: TokenVerifier? = nil, logger: Logger,
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
+    ) {
+        (self.rules, self.source, self.logger, self.now) = (rules, source, logger, now)
+        var (state, digest) = (State(keys: KeySetMachine(now: now())), KeyedDigest())
         if let previous {
             switch (source, previous.source) {
             case (.keys(let client), .keys(let old)) where client.endpoint == old.endpoint:
-                state.keys = KeySetMachine(after: previous.state.withLock { $0.keys }, now: .now)
+                state.keys = KeySetMachine(after: previous.state.withLock { $0.keys }, now: now())
             case (.introspection(let client, let id, _), .introspection(let old, let oldID, _))
             where client.endpoint == old.endpoint && id == oldID && rules == previous.rules:
                 (state.cache, state.silence) = previous.state.withLock { ($0.cache, $0.silence) }
@@ -136,7 +142,7 @@ package final class TokenVerifier: Sendable {
         }
         while true {
             let (answer, fetch) = state.withLock { state in
-                let answer = state.keys.key(id, for: algorithm, .now)
+                let answer = state.keys.key(id, for: algorithm, now())
                 if case .fetch = answer { state.fetch = Task { await fetchKeys(client) } }
                 return (answer, state.fetch)
             }
@@ -152,8 +158,8 @@ package final class TokenVerifier: Sendable {
     private func refreshIfDue() -> Duration? {
         guard case .keys(let client) = source else { return nil }
         return state.withLock { state in
-            if state.keys.begunIfDue(.now) { state.fetch = Task { await fetchKeys(client) } }
-            return max(.seconds(1), state.keys.due - .now)
+            if state.keys.begunIfDue(now()) { state.fetch = Task { await fetchKeys(client) } }
+            return max(.seconds(1), state.keys.due - now())
         }
     }
 
@@ -161,8 +167,8 @@ package final class TokenVerifier: Sendable {
         let result = await client.keys()
         let news = state.withLock { state in
             switch result {
-            case .success(let keys): state.keys.fetched(keys.set, age: keys.age, .now)
-            case .failure(let failure): state.keys.failed("\(failure)", .now)
+            case .success(let keys): state.keys.fetched(keys.set, age: keys.age, now())
+            case .failure(let failure): state.keys.failed("\(failure)", now())
             }
         }
         switch news {
@@ -184,7 +190,7 @@ package final class TokenVerifier: Sendable {
         guard IntrospectionAnswer.isToken(token) else { return .wrong(.malformed) }
         let digest = digest(token)
         let question = state.withLock { state -> Task<IntrospectionAnswer, Never> in
-            if let known = state.cache.answer(digest, .now) { return Task { known } }
+            if let known = state.cache.answer(digest, now()) { return Task { known } }
             if let running = state.questions[digest] { return running }
             let task = Task { [rules] in
                 let answer = await client.introspection(of: token, id: id, secret: secret, rules)
@@ -205,7 +211,7 @@ package final class TokenVerifier: Sendable {
         let silence: String? = if case .unavailable(let why) = answer { why } else { nil }
         let isNews = state.withLock { state in
             state.questions[digest] = nil
-            state.cache.answered(digest, answer, lifetime: answer.lifetime(now: .now()), .now)
+            state.cache.answered(digest, answer, lifetime: answer.lifetime(now: .now()), now())
             defer { state.silence = silence }
             return (state.silence == nil) != (silence == nil)
         }
