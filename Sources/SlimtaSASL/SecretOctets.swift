@@ -6,10 +6,11 @@ import Glibc
 /// Octets that are overwritten when the last one who holds them lets go. Never printed.
 ///
 /// What the system's buffers had of them (the read of the socket, TLS records) is not ours to overwrite.
+///
+/// `@unchecked Sendable`: the octets are written by init and deinit only, before and after anybody shares them.
 package final class SecretOctets: RandomAccessCollection, Equatable, @unchecked Sendable, CustomStringConvertible,
     CustomDebugStringConvertible, CustomReflectable
 {
-    // Sendable: written by init and deinit only.
     private let octets: UnsafeMutableRawBufferPointer
 
     /// Copies them; the original is for its owner to wipe.

@@ -1,7 +1,6 @@
 // Submissions that may come again: what is done with one by its key. The HTTP edge asks before it takes a submission, and
 // again when it has been stored or not.
 
-internal import SlimtaCrypto
 package import SlimtaQueue
 import Synchronization
 
@@ -16,9 +15,6 @@ package final class SubmissionKeys: Sendable {
 
     /// How long what a submission leaves behind is kept.
     package static let lifetime = Duration.seconds(86_400)
-
-    /// The key of a submission that was given none: nobody can make it again.
-    package static func unnamed() -> Receipt.Digest { Receipt.Digest(RandomOctets.visible(32)) }
 
     /// Of edges that submit to `submissions`.
     package init(_ submissions: any Submissions) { self.submissions = submissions }

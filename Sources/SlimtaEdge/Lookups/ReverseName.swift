@@ -1,5 +1,5 @@
 // Addresses as names: where their own names are kept (RFC 1035 section 3.5, RFC 3596 section 2.5), and how DNS lists have
-// them (RFC 5782 sections 2.1 and 2.4). Asked by ClientNames and BlockList.
+// them (RFC 5782 sections 2.1 and 2.4). Asked by LookupPlan and BlockList.
 
 internal import SlimtaDNS
 internal import SlimtaMail
