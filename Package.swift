@@ -37,7 +37,8 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 /// The fuzzers. `make fuzz` builds them as a program that libFuzzer is linked into (Tests/Fuzz/fuzz.py says so by this
 /// variable, and what else that takes); everybody else gets the same code as tests that replay what was found.
 let fuzzed: [Target.Dependency] = [
-    "SlimtaMail", "SlimtaSPF", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet", "SlimtaDNS",
+    "SlimtaMail", "SlimtaSPF", "SlimtaDKIM", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet",
+    "SlimtaDNS",
     "SlimtaStorage", "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto",
     "SlimtaRules", "SlimtaConfiguration", "SlimtaPipe", "SlimtaPAM", nioCore, nioEmbedded, nioHTTP1, logging,
 ]
@@ -90,6 +91,8 @@ let package = Package(
         room("SlimtaRules", ["SlimtaMail", "CPCRE2", nioCore]),
         // Who may send for a domain: asks its questions to DNS through whoever drives it.
         room("SlimtaSPF", ["SlimtaMail"]),
+        // Signatures of mail, and what DNS has to say of their keys: asks nobody, is told. Messages are buffers.
+        room("SlimtaDKIM", ["SlimtaMail", "SlimtaCrypto", nioCore]),
 
         // 2: one library of the system each
         // What a handshake came to is one of the facts of a connection, which edges and relays share (SlimtaMail).
@@ -170,6 +173,11 @@ let package = Package(
             name: "compose-worker", dependencies: ["SlimtaMail", "SlimtaEdge", nioCore], path: "Tests/ComposeWorker",
             swiftSettings: settings),
 
+        // Messages signed and verified, and texts canonicalised, for other people's programs to compare; not installed.
+        .executableTarget(
+            name: "dkim-worker", dependencies: ["SlimtaMail", "SlimtaCrypto", "SlimtaDKIM", nioCore],
+            path: "Tests/DKIMWorker", swiftSettings: settings),
+
         fuzzers,
 
         // A storage in memory, and what every storage owes: for tests of storages and of what has one.
@@ -188,6 +196,7 @@ let package = Package(
         tests("SlimtaCrypto"),
         tests("SlimtaRules", ["SlimtaMail", nioCore]),
         tests("SlimtaSPF", ["SlimtaMail"]),
+        tests("SlimtaDKIM", ["SlimtaMail", "SlimtaCrypto", nioCore]),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "StorageKit", "CGDBM", nioCore]),

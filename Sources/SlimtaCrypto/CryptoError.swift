@@ -8,7 +8,8 @@ package struct CryptoError: Error, Hashable, Sendable, CustomStringConvertible {
     /// What was wrong, with OpenSSL's words for it if it had any.
     package let message: String
 
-    init(_ message: String) { self.message = message }
+    /// What is wrong, said by who knows more of the key than OpenSSL.
+    package init(_ message: String) { self.message = message }
 
     /// The same.
     package var description: String { message }

@@ -64,7 +64,8 @@ package enum SignatureScheme: Hashable, Sendable, CaseIterable {
 package final class PrivateKey: Sendable {
     /// How it signs.
     package let scheme: SignatureScheme
-    private let key: OpenSSLObject
+    /// An `EVP_PKEY`.
+    let key: OpenSSLObject
 
     /// The first private key in PEM text, without a passphrase.
     package convenience init(pem: [UInt8]) throws(CryptoError) { try self.init(PEMText(pem).readPrivateKey()) }
@@ -78,7 +79,7 @@ package final class PrivateKey: Sendable {
         try self.init(OpenSSLObject(key) { EVP_PKEY_free($0) })
     }
 
-    private init(_ key: OpenSSLObject) throws(CryptoError) {
+    init(_ key: OpenSSLObject) throws(CryptoError) {
         scheme = try SignatureScheme(of: key)
         self.key = key
     }
@@ -138,7 +139,8 @@ package final class PrivateKey: Sendable {
 package final class PublicKey: Sendable {
     /// How what it checks was signed.
     package let scheme: SignatureScheme
-    private let key: OpenSSLObject
+    /// An `EVP_PKEY`.
+    let key: OpenSSLObject
 
     /// The first public key in PEM text.
     package convenience init(pem: [UInt8]) throws(CryptoError) { try self.init(PEMText(pem).readPublicKey()) }

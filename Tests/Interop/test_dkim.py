@@ -1,0 +1,230 @@
+"""Signatures of mail and other people's verifiers: dkimpy, OpenDKIM and Mail::DKIM take what slimtad signs, slimtad takes what
+dkimpy signs, and both make the same canonical form of whatever comes.
+
+The signatures come from Tests/DKIMWorker, thousands of them from one process.
+"""
+
+import base64
+import concurrent.futures
+import hashlib
+import os
+import random
+import re
+import subprocess
+
+import dkim
+import dkim.canonicalization
+import nacl.encoding
+import nacl.signing
+import pytest
+
+from harness.machine import IS_ROOT, ROOT, SLIMTAD, VECTORS
+
+WORKER = SLIMTAD.parent / "dkim-worker"
+RIG = ROOT.parent / "shared" / "rigs" / "content"
+CORPUS = VECTORS / "mail-corpus"
+DOMAIN = "football.example.com"
+FORMS = {"simple": dkim.canonicalization.Simple, "relaxed": dkim.canonicalization.Relaxed}
+
+needs_vectors = pytest.mark.skipif(not VECTORS.exists(), reason="../shared/vectors is not there")
+
+
+class Worker:
+    """One process that signs, verifies and canonicalises."""
+
+    def __init__(self):
+        path = os.environ.get("DKIM_WORKER", WORKER)
+        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def ask(self, *words):
+        """The word of the answer, and its octets. The last of `words` is octets."""
+        line = " ".join([*map(str, words[:-1]), str(len(words[-1]))])
+        self.process.stdin.write(line.encode() + b"\n" + words[-1])
+        self.process.stdin.flush()
+        word, size = self.process.stdout.readline().split()
+        return word.decode(), self.process.stdout.read(int(size))
+
+    def close(self):
+        self.process.stdin.close()
+        assert self.process.wait() == 0
+
+
+@pytest.fixture
+def worker():
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+class Keys:
+    """An RSA key and an Ed25519 key: files, and the records that publish them."""
+
+    def __init__(self, folder):
+        self.rsa, self.ed25519 = folder / "rsa.pem", folder / "ed25519.pem"
+        run = lambda *command: subprocess.run(command, check=True, capture_output=True).stdout
+        run("openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", self.rsa)
+        run("openssl", "genpkey", "-algorithm", "ED25519", "-out", self.ed25519)
+        public = run("openssl", "pkey", "-in", self.rsa, "-pubout", "-outform", "DER")
+        seed = run("openssl", "pkey", "-in", self.ed25519, "-outform", "DER")[-32:]
+        key = nacl.signing.SigningKey(seed)
+        self.seed = base64.b64encode(seed)
+        self.records = {
+            f"r._domainkey.{DOMAIN}": b"v=DKIM1; k=rsa; p=" + base64.b64encode(public),
+            f"e._domainkey.{DOMAIN}": b"v=DKIM1; k=ed25519; p=" + key.verify_key.encode(nacl.encoding.Base64Encoder)}
+
+    def both(self):
+        return f"r={self.rsa},e={self.ed25519}"
+
+    def record(self, name, timeout=5):
+        return self.records.get(name.decode().rstrip("."))
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    return Keys(tmp_path_factory.mktemp("keys"))
+
+
+def dated(message):
+    """The message with a Date, as slimtad adds it where there is none: libopendkim takes no message without."""
+    for line in message.split(b"\r\n"):
+        if re.match(rb"date[ \t]*:", line, re.I):
+            return message
+        if not line or not re.match(rb"[!-9;-~]+[ \t]*:|[ \t]", line):
+            break
+    return b"Date: Sun, 29 Nov 2026 21:00:00 +0000\r\n" + message
+
+
+def corpus():
+    """Every message, with the line ends that it has on the wire."""
+    for path in sorted(CORPUS.rglob("*")):
+        if path.is_file() and "LICENSE" not in path.name and path.name != "README.md":
+            octets = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"")
+            # What comes over SMTP ends with a line end.
+            yield str(path.relative_to(CORPUS)), dated(octets.replace(b"\n", b"\r\n").removesuffix(b"\r\n") + b"\r\n")
+
+
+def signed_corpus(worker, keys, form):
+    """Each message that may be signed, and how many may not."""
+    signed, refused = {}, {}
+    for name, message in corpus():
+        word, octets = worker.ask("sign", DOMAIN, form, keys.both(), message)
+        (signed if word == "signed" else refused)[name] = octets
+    # A message whose From is missing or there twice is nobody's; all others are signed.
+    for name, why in refused.items():
+        assert re.fullmatch(rb"the header has \d+ From fields", why), (name, why)
+    assert len(signed) > 120 and len(refused) < 30
+    return signed
+
+
+@needs_vectors
+@pytest.mark.parametrize("form", ["relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple"])
+def test_corpus_by_dkimpy(worker, keys, form):
+    for name, message in signed_corpus(worker, keys, form).items():
+        verifier = dkim.DKIM(message, minkey=1024)
+        for place in (0, 1):
+            assert verifier.verify(place, dnsfunc=keys.record), (name, place)
+        assert b"l=" not in verifier.signature_fields
+
+
+# Two References fields, of which RFC 5322 section 3.6 allows one: libopendkim does not parse the message.
+REFUSED_BY_OPENDKIM = {"ruby-mail/multiple_references_with_one_invalid.eml"}
+
+
+@needs_vectors
+@pytest.mark.skipif(not IS_ROOT or not RIG.exists(), reason="the rig of DKIM takes root, and ../shared")
+@pytest.mark.timeout(900)
+def test_corpus_by_all(worker, keys, tmp_path):
+    """The rig: dkimpy, OpenDKIM, Mail::DKIM and authheaders, each asking a name server for the keys."""
+    zone = tmp_path / "zone"
+    zone.write_text("".join(f"{name} TXT {record.decode()}\n" for name, record in keys.records.items()))
+    files = {}
+    for number, (name, message) in enumerate(signed_corpus(worker, keys, "relaxed/relaxed").items()):
+        path = tmp_path / f"{number}.eml"
+        path.write_bytes(message)
+        files[path.name] = name
+
+    def verify(paths):
+        environment = {**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
+        return subprocess.run(
+            [RIG / "enter.sh", RIG / "verify.sh", zone, *paths], env=environment, capture_output=True, text=True).stdout
+
+    paths = [tmp_path / file for file in files]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        lines = "".join(pool.map(verify, [paths[start::4] for start in range(4)])).splitlines()
+    assert len(lines) == len(files)
+    bad = []
+    for line in lines:
+        file, dkimpy, opendkim, perl, headers = re.fullmatch(
+            r"(\S+): dkimpy\[(.*?)\] opendkim\[(.*)\] Mail::DKIM\[(.*?)\] authheaders\[(.*)\]", line).groups()
+        name = files[file]
+        ours = dkimpy.split(",")[:2]
+        # Debian's OpenDKIM and Mail::DKIM have no Ed25519; what else a message was signed with is not ours.
+        good = (
+            ours == ["rsa-sha256=pass", "ed25519-sha256=pass"] and perl.startswith("rsa-sha256=pass")
+            and (opendkim == "pass") != (name in REFUSED_BY_OPENDKIM) and "dkim=pass" in headers)
+        if not good:
+            bad.append((name, line))
+    assert not bad, "\n".join(map(str, bad))
+
+
+def outside_dkimpy(octets):
+    """dkimpy takes away form feeds and vertical tabs at the ends of values, which are content (RFC 6376 section 2.8)."""
+    return octets.strip(b" \t\r\n")[:1] in (b"\v", b"\f") or octets.strip(b" \t\r\n")[-1:] in (b"\v", b"\f")
+
+
+def test_bodies_as_dkimpy(worker):
+    """What nobody thinks of, the same in each run, in parts of every size."""
+    chance = random.Random(6376)
+    pieces = [b"\r\n", b" ", b"\t", b"a", b"bc", b"\r\n\r\n", b" \r\n", b"\xff", b"\0", b"\f", b"\v", b"-- ", b"x" * 80]
+    for number in range(3000):
+        # As on the wire: the last line has an end.
+        body = b"".join(chance.choices(pieces, k=chance.randrange(40)))
+        body += b"\r\n" if body and not body.endswith(b"\r\n") else b""
+        for form, theirs in FORMS.items():
+            word, digest = worker.ask("body", form, chance.randrange(1, 100), body)
+            assert base64.b64decode(digest) == hashlib.sha256(theirs.canonicalize_body(body)).digest(), (form, body)
+
+
+def test_headers_as_dkimpy(worker):
+    chance = random.Random(3)
+    pieces = [b" ", b"\t", b"a", b"B:c", b"\r\n ", b"\r\n\t", b"\xe4", b"\v", b"\f", b",", b"  "]
+    for number in range(3000):
+        name = chance.choice([b"Subject", b"X-A", b"to", b"DKIM-Signature"])
+        value = b"".join(chance.choices(pieces, k=chance.randrange(30)))
+        if outside_dkimpy(value):
+            continue
+        for form, theirs in FORMS.items():
+            _, field = worker.ask("header", form, name + b":" + value + b"\r\n")
+            (expected,) = theirs.canonicalize_headers([(name, value + b"\r\n")])
+            assert field == b":".join(expected), (form, value)
+
+
+@needs_vectors
+@pytest.mark.parametrize("algorithm", ["rsa-sha256", "ed25519-sha256"])
+def test_signed_by_dkimpy(worker, keys, algorithm):
+    """The other direction. A record for each algorithm; one changed octet is seen."""
+    selector = algorithm[:1]
+    key = keys.rsa.read_bytes() if algorithm == "rsa-sha256" else keys.seed
+    record = base64.b64encode(keys.records[f"{selector}._domainkey.{DOMAIN}"]).decode()
+    chance, count, cut = random.Random(8463), 0, 0
+    for name, message in corpus():
+        form = chance.choice(["relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple"]).encode().split(b"/")
+        try:
+            signature = dkim.sign(
+                message, selector.encode(), DOMAIN.encode(), key, canonicalize=tuple(form),
+                signature_algorithm=algorithm.encode())
+        except Exception:  # dkimpy does not sign what it cannot parse
+            continue
+        first = worker.ask("verify", record, signature + message)[1].decode().split("\n")[0]
+        if first.endswith(".malformedHeader)"):
+            # Cut off by a line that is no field: dkimpy passes over it, others end the header there.
+            cut += 1
+            continue
+        assert first == "pass(isTesting: false)", (name, form, first)
+        place = message.index(b"\r\n\r\n") + 4 if b"\r\n\r\n" in message else 0
+        if place and place < len(message) - 2:
+            changed = message[:place] + bytes([message[place] ^ 1]) + message[place + 1:]
+            first = worker.ask("verify", record, signature + changed)[1].decode().split("\n")[0]
+            assert first.startswith("fail("), (name, form, first)
+        count += 1
+    assert count > 100 and cut < 30
