@@ -38,8 +38,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 /// variable, and what else that takes); everybody else gets the same code as tests that replay what was found.
 let fuzzed: [Target.Dependency] = [
     "SlimtaMail", "SlimtaSPF", "SlimtaDKIM", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet",
-    "SlimtaDNS",
-    "SlimtaStorage", "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto",
+    "SlimtaMilter", "SlimtaDNS", "SlimtaStorage", "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto",
     "SlimtaRules", "SlimtaConfiguration", "SlimtaPipe", "SlimtaPAM", nioCore, nioEmbedded, nioHTTP1, logging,
 ]
 let fuzzers: Target =
@@ -93,6 +92,8 @@ let package = Package(
         room("SlimtaSPF", ["SlimtaMail"]),
         // Signatures of mail, and what DNS has to say of their keys: asks nobody, is told. Messages are buffers.
         room("SlimtaDKIM", ["SlimtaMail", "SlimtaCrypto", nioCore]),
+        // Filters that sendmail and Postfix ask as well: what is said to them, and what comes of it.
+        room("SlimtaMilter", ["SlimtaMail", nioCore]),
 
         // 2: one library of the system each
         // What a handshake came to is one of the facts of a connection, which edges and relays share (SlimtaMail).
@@ -178,6 +179,11 @@ let package = Package(
             name: "dkim-worker", dependencies: ["SlimtaMail", "SlimtaCrypto", "SlimtaDKIM", nioCore],
             path: "Tests/DKIMWorker", swiftSettings: settings),
 
+        // One real milter, asked over a real socket; not installed.
+        .executableTarget(
+            name: "milter-worker", dependencies: ["SlimtaMail", "SlimtaMilter", nioCore], path: "Tests/MilterWorker",
+            swiftSettings: settings),
+
         fuzzers,
 
         // A storage in memory, and what every storage owes: for tests of storages and of what has one.
@@ -197,6 +203,7 @@ let package = Package(
         tests("SlimtaRules", ["SlimtaMail", nioCore]),
         tests("SlimtaSPF", ["SlimtaMail"]),
         tests("SlimtaDKIM", ["SlimtaMail", "SlimtaCrypto", nioCore]),
+        tests("SlimtaMilter", ["SlimtaMail", nioCore]),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "StorageKit", "CGDBM", nioCore]),

@@ -18,8 +18,8 @@ struct FuzzTarget: Sendable {
         .encodings,
         .client, .lmtp, .server, .journal, .http, .proxy, .rules, .policy, .message,
         .spfRecord, .spfMacro, .addressList, .submissionKey, .pipe, .pam, .spamd, .forward, .httpAnswer, .token, .keys,
-        .httpEdge, .senders, .sasl, .saslClient, .preparation, .dovecot,
-        .dkimBody, .dkimHeader, .dkimSignature, .dkimRecord, .dkimState,
+        .httpEdge, .senders, .sasl, .saslClient, .preparation, .dovecot, .dkimBody, .dkimHeader, .dkimSignature,
+        .dkimRecord, .dkimState, .milterReply, .milter,
     ]
 }
 
