@@ -38,7 +38,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 /// variable, and what else that takes); everybody else gets the same code as tests that replay what was found.
 let fuzzed: [Target.Dependency] = [
     "SlimtaMail", "SlimtaSPF", "SlimtaDKIM", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet",
-    "SlimtaMilter", "SlimtaDNS", "SlimtaStorage", "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto",
+    "SlimtaMilter", "SlimtaDNS", "SlimtaStorage", "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto", "SlimtaMIME",
     "SlimtaRules", "SlimtaConfiguration", "SlimtaPipe", "SlimtaPAM", nioCore, nioEmbedded, nioHTTP1, logging,
 ]
 let fuzzers: Target =
@@ -94,6 +94,8 @@ let package = Package(
         room("SlimtaDKIM", ["SlimtaMail", "SlimtaCrypto", nioCore]),
         // Filters that sendmail and Postfix ask as well: what is said to them, and what comes of it.
         room("SlimtaMilter", ["SlimtaMail", nioCore]),
+        // What the content of a message is made of, and how it is made 7-bit: for rules, policies and relays.
+        room("SlimtaMIME", ["SlimtaMail", nioCore]),
 
         // 2: one library of the system each
         // What a handshake came to is one of the facts of a connection, which edges and relays share (SlimtaMail).
@@ -184,6 +186,11 @@ let package = Package(
             name: "milter-worker", dependencies: ["SlimtaMail", "SlimtaMilter", nioCore], path: "Tests/MilterWorker",
             swiftSettings: settings),
 
+        // What a message is made of, and what its conversion makes of it, for Python to judge; not installed.
+        .executableTarget(
+            name: "mime-worker", dependencies: ["SlimtaMail", "SlimtaMIME", nioCore], path: "Tests/MIMEWorker",
+            swiftSettings: settings),
+
         fuzzers,
 
         // A storage in memory, and what every storage owes: for tests of storages and of what has one.
@@ -204,6 +211,7 @@ let package = Package(
         tests("SlimtaSPF", ["SlimtaMail"]),
         tests("SlimtaDKIM", ["SlimtaMail", "SlimtaCrypto", nioCore]),
         tests("SlimtaMilter", ["SlimtaMail", nioCore]),
+        tests("SlimtaMIME", ["SlimtaMail", nioCore]),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
         tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "StorageKit", "CGDBM", nioCore]),

@@ -19,7 +19,7 @@ struct FuzzTarget: Sendable {
         .client, .lmtp, .server, .journal, .http, .proxy, .rules, .policy, .message,
         .spfRecord, .spfMacro, .addressList, .submissionKey, .pipe, .pam, .spamd, .forward, .httpAnswer, .token, .keys,
         .httpEdge, .senders, .sasl, .saslClient, .preparation, .dovecot, .dkimBody, .dkimHeader, .dkimSignature,
-        .dkimRecord, .dkimState, .milterReply, .milter,
+        .dkimRecord, .dkimState, .milterReply, .milter, .mime, .sevenBit, .containment,
     ]
 }
 

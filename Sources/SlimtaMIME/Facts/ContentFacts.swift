@@ -1,0 +1,117 @@
+// What rules ask of a message's content, gathered while it arrives: an edge gives every chunk to a ContentFactsReader, once.
+
+package import NIOCore
+internal import SlimtaMail
+
+/// What a message consists of.
+package struct ContentFacts: Hashable, Sendable {
+    /// A part that is more than the text of the message.
+    package struct Attachment: Hashable, Sendable {
+        /// "application/pdf", in lower case.
+        package let type: String
+        /// What it may be called where it arrives (``MIMEEntity/names``); of one beyond 1,000 octets the last of them, for
+        /// what it is stands at the end. Empty: it has no name.
+        package let names: [String]
+    }
+
+    /// What has more than is kept.
+    package struct Bounds: OptionSet, Hashable, Sendable {
+        /// A bit for each.
+        package let rawValue: UInt8
+
+        /// Those whose bits are set.
+        package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+        /// Parts are in each other more deeply than 20.
+        package static let nesting = Bounds(rawValue: 1)
+        /// There are more than 1,000 parts.
+        package static let parts = Bounds(rawValue: 2)
+        /// A part has a header of more than 256 KiB.
+        package static let header = Bounds(rawValue: 4)
+        /// Types and names of attachments have more than 64 KiB.
+        package static let attachments = Bounds(rawValue: 8)
+    }
+
+    /// Parts, however deep in each other; 0: the message is not made of parts.
+    package var parts = 0
+    /// How many parts the deepest part is in, the message itself among them; 0: it is not made of parts.
+    package var nesting = 0
+    /// Octets of the message's header.
+    package var headerSize = 0
+    /// In their order: what has a name, wants to be one (RFC 2183), or is no text; messages within the message too.
+    package var attachments: [Attachment] = []
+    /// Whether an octet above 127 is in it.
+    package var hasEightBit = false
+    /// What is not among all that.
+    package var exceeded: Bounds = []
+
+    /// Of an empty message.
+    package init() {}
+}
+
+/// Gathers the facts of one message. Memory is bounded: 64 KiB of names, the header and the line that come in.
+package struct ContentFactsReader {
+    private var walker = MIMEWalker(Gatherer())
+
+    /// For the next message.
+    package init() {}
+
+    /// The next octets, cut anywhere.
+    package mutating func read(_ octets: ByteBuffer) { walker.read(octets) }
+
+    /// The message is over: what it consists of.
+    package mutating func finish() -> ContentFacts {
+        walker.finish()
+        var facts = walker.visitor.facts
+        if walker.exceeded.contains(.depth) { facts.exceeded.insert(.nesting) }
+        if walker.exceeded.contains(.parts) { facts.exceeded.insert(.parts) }
+        if walker.exceeded.contains(.header) { facts.exceeded.insert(.header) }
+        return facts
+    }
+}
+
+private struct Gatherer: MIMEVisitor {
+    private static let longestName = 1000
+    /// Octets of all attachments.
+    private static let room = 65_536
+
+    var facts = ContentFacts()
+    private var room = Self.room
+
+    mutating func begin(_ entity: MIMEEntity) {
+        if entity.index == 0 { facts.headerSize = entity.header.readableBytes } else { facts.parts += 1 }
+        facts.nesting = max(facts.nesting, entity.depth)
+        for octets in [entity.mailboxLines, entity.header] where !facts.hasEightBit {
+            facts.hasEightBit = octets.withUnsafeReadableBytes(\.hasEightBit)
+        }
+        let names = entity.names
+        let isText = entity.type == "text/plain" || entity.type == "text/html"
+        guard !names.isEmpty || entity.disposition == "attachment" || !isText && !entity.isMultipart else { return }
+        let attachment = ContentFacts.Attachment(type: Self.end(of: entity.type), names: names.map(Self.end))
+        // What an entry takes beside its texts counts too.
+        let size = attachment.names.reduce(attachment.type.utf8.count + 32) { $0 + $1.utf8.count + 16 }
+        guard size <= room else {
+            facts.exceeded.insert(.attachments)
+            return
+        }
+        room -= size
+        facts.attachments.append(attachment)
+    }
+
+    mutating func take(_ octets: UnsafeRawBufferPointer, as place: MIMEPlace) {
+        if !facts.hasEightBit { facts.hasEightBit = octets.hasEightBit }
+    }
+
+    mutating func end(_ index: Int, isAtEnd: Bool) {}
+
+    /// The last scalars of a long text.
+    private static func end(of text: String) -> String {
+        guard text.utf8.count > longestName else { return text }
+        var count = 0
+        let start = text.unicodeScalars.lastIndex { scalar in
+            count += UTF8.width(scalar)
+            return count > longestName
+        }
+        return String(text.unicodeScalars[(start.map { text.unicodeScalars.index(after: $0) } ?? text.startIndex)...])
+    }
+}

@@ -1,0 +1,112 @@
+// What rules are told of a message's content.
+
+import NIOCore
+import SlimtaMIME
+import TestKit
+import Testing
+
+private func facts(_ text: String) throws -> ContentFacts {
+    try ChunkVerifier.verify(Array(text.message.readableBytesView)) { chunks in
+        var reader = ContentFactsReader()
+        for chunk in chunks { reader.read(chunk) }
+        return reader.finish()
+    }
+}
+
+private func names(_ fields: String) throws -> [String] {
+    try facts("\(fields)\n\nx\n").attachments.flatMap(\.names)
+}
+
+@Suite struct ContentFactsTests {
+    @Test func aText() throws {
+        let found = try facts("Subject: t\n\nhello\n")
+        var expected = ContentFacts()
+        expected.headerSize = 14
+        #expect(found == expected)
+        #expect(try facts("Subject: t\n\nh\u{E4}llo\n").hasEightBit && facts("Subject: \u{E4}\n\n").hasEightBit)
+    }
+
+    @Test func partsAndAttachments() throws {
+        let found = try facts(
+            """
+            Content-Type: multipart/mixed; boundary=b
+
+            --b
+            Content-Type: multipart/alternative; boundary=c
+
+            --c
+
+            text
+            --c
+            Content-Type: text/html
+
+            html
+            --c--
+            --b
+            Content-Type: application/pdf; name=a.pdf
+            Content-Disposition: attachment; filename=b.pdf
+
+            x
+            --b
+            Content-Type: message/rfc822
+
+            Content-Disposition: inline; filename="in.txt"
+
+            x
+            --b
+            Content-Disposition: Attachment
+
+            x
+            --b--
+
+            """)
+        #expect(found.parts == 7 && found.nesting == 2 && found.exceeded == [])
+        #expect(
+            found.attachments.map { "\($0.type) \($0.names.joined(separator: " "))" } == [
+                "application/pdf b.pdf a.pdf", "message/rfc822 ", "text/plain in.txt", "text/plain ",
+            ])
+    }
+
+    @Test(arguments: [
+        ("Content-Type: a/b; name=x.exe", ["x.exe"]), ("Content-Type: a/b; name=\"my x.exe\"", ["my x.exe"]),
+        ("Content-Type: a/b; name=my x.exe", ["my x.exe"]),
+        ("Content-Disposition: attachment; filename=\"x.txt\"; filename=\"x.exe\"", ["x.txt", "x.exe"]),
+        ("Content-Disposition: attachment; filename=x.txt; filename*=utf-8''x.exe", ["x.exe", "x.txt"]),
+        ("Content-Disposition: attachment; filename*=iso-8859-1'de'gr%FCn.exe", ["gr\u{FC}n.exe"]),
+        (
+            "Content-Disposition: attachment; filename*0*=utf-8''gr%C3; filename*1*=%BCn; filename*2=\".exe\"",
+            ["gr\u{FC}n.exe"]
+        ),
+        ("Content-Disposition: attachment; filename*1=exe; filename*0=x.", ["x.exe"]),
+        ("Content-Disposition: attachment; filename=\"=?utf-8?q?gr=C3=BCn?=.exe\"", ["gr\u{FC}n.exe"]),
+        ("Content-Disposition: attachment; filename==?utf-8?B?eC5leGU=?=", ["x.exe"]),
+        ("Content-Disposition: attachment; filename=\"=?utf-8?b?eC5l?= =?utf-8?b?eGU=?=\"", ["x.exe"]),
+        ("Content-Disposition: attachment; filename=\"=?utf-8?q?=C3?= =?utf-8?q?=BC.exe?=\"", ["\u{FC}.exe"]),
+        ("Content-Disposition: attachment; filename=\"x.exe", ["x.exe"]),
+        ("Content-Disposition: attachment filename=\"x.exe\"", ["x.exe"]),
+        ("Content-Disposition: attachment; filename = x.exe", ["x.exe"]),
+        ("Content-Disposition: filename=x.exe", ["x.exe"]),
+        ("Content-Disposition: attachment; size=\"1\" filename=\"x.exe\"", ["x.exe"]),
+        ("Content-Disposition: attachment;\n FileName=\"x.\n exe\"", ["x. exe"]),
+        ("Content-Disposition: attachment; filename=report(1).pdf (a comment)", ["report(1).pdf"]),
+        ("Content-Disposition: attachment; filename=\"C:\\dir\\x.exe\"", ["C:\\dir\\x.exe"]),
+        ("Content-Disposition: attachment; filename=\"a\\\"b.exe\"", ["a\"b.exe"]),
+        ("Content-Disposition: attachment; filename=gr\u{FC}n.exe", ["gr\u{FC}n.exe"]),
+        ("Content-Disposition: attachment; filename=\"\"", []),
+    ]) func namesAsClientsTakeThem(_ field: String, _ expected: [String]) throws {
+        #expect(try names(field) == expected)
+    }
+
+    @Test func whatIsBeyondTheBoundsIsTold() throws {
+        let long = String(repeating: "x", count: 3000)
+        let part = "--b\nContent-Type: a/b; name=\(long).exe\n\nx\n"
+        let found = try facts("Content-Type: multipart/mixed; boundary=b\n\n" + String(repeating: part, count: 70))
+        #expect(found.parts == 70 && found.exceeded == .attachments && (50..<70).contains(found.attachments.count))
+        #expect(found.attachments.allSatisfy { $0.names[0].utf8.count == 1000 && $0.names[0].hasSuffix("x.exe") })
+        let many = try facts(
+            "Content-Type: multipart/mixed; boundary=b\n\n" + String(repeating: "--b\n\n\n", count: 1001))
+        #expect(many.parts == 1000 && many.exceeded == .parts)
+        let deep = try facts(String(repeating: "Content-Type: message/rfc822\n\n", count: 22))
+        #expect(deep.nesting == 20 && deep.exceeded == .nesting)
+    }
+}
