@@ -9,11 +9,12 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 
-from harness.machine import ROOT, SLIMTAD, free_ports
+from harness.machine import ROOT, SLIMTAD, free_ports, must_exist
 
 WORKER = pathlib.Path(os.environ.get("MILTER_WORKER", SLIMTAD.parent / "milter-worker"))
 RIG = ROOT.parent / "shared" / "rigs" / "content"
@@ -22,14 +23,9 @@ HEAD = (
     b"Date: Sat, 28 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@example.com>\r\n")
 
 
-def python_with(module, variable):
-    """A Python that has the module; skips where there is none."""
-    path = os.environ.get(variable, "/usr/bin/python3")
-    if not RIG.exists():
-        pytest.skip("the laboratory (shared/rigs/content) is not there")
-    if subprocess.run([path, "-c", f"import {module}"], capture_output=True).returncode:
-        pytest.skip(f"{path} has no {module}")
-    return path
+def laboratory():
+    """Where the milters are; skips where it is not there."""
+    return RIG if RIG.exists() else pytest.skip("the laboratory (shared/rigs/content) is not there")
 
 
 @pytest.fixture
@@ -102,9 +98,10 @@ def do(*operations, header=b"", body=b"hello\r\n"):
 
 @pytest.mark.parametrize("options", ["", "noreply", "leadspc", "noreply leadspc", "symbols"])
 def test_libmilter(start, tmp_path, options):
-    python = python_with("Milter", "MILTER_PYTHON")
+    # python3-milter is Debian's, for its own Python.
+    python, rig = must_exist("/usr/bin/python3"), laboratory()
     path = tmp_path / "whim.sock"
-    address = start(path, python, RIG / "whimmilter.py", f"unix:{path}", *options.split())
+    address = start(path, python, rig / "whimmilter.py", f"unix:{path}", *options.split())
     # The blank behind the colon is the milter's, or ours.
     blank = b"" if "leadspc" in options else b" "
     with Worker(address, tmp_path) as worker:
@@ -149,9 +146,10 @@ def test_libmilter(start, tmp_path, options):
 
 
 def test_recipients(start, tmp_path):
-    python = python_with("Milter", "MILTER_PYTHON")
+    # python3-milter is Debian's, for its own Python.
+    python, rig = must_exist("/usr/bin/python3"), laboratory()
     (port,) = free_ports(1)
-    with Worker(start(port, python, RIG / "whimmilter.py", f"inet:{port}@127.0.0.1"), tmp_path) as worker:
+    with Worker(start(port, python, rig / "whimmilter.py", f"inet:{port}@127.0.0.1"), tmp_path) as worker:
         assert worker.ask("hello client.example.net") == "proceed"
         assert worker.ask("mail <from-multi@example.com>") == "refused 451 4.7.9 first line second line"
         assert worker.ask("reset") == "ok"
@@ -208,7 +206,7 @@ def test_dies(start, tmp_path, policy, answer):
 
 
 def test_opendkim(start, tmp_path):
-    program = shutil.which("opendkim") or pytest.skip("opendkim is not installed")
+    program = must_exist(ROOT / ".venv/debian/opendkim/usr/sbin/opendkim")
     # It refuses keys below a folder that others may write to, such as /tmp.
     place = pathlib.Path("/run") / f"slimtad-opendkim-{os.getpid()}"
     place.mkdir(mode=0o700)
@@ -235,9 +233,9 @@ def test_opendkim(start, tmp_path):
 
 
 def test_purepythonmilter(start, tmp_path):
-    python = python_with("purepythonmilter", "PURE_MILTER_PYTHON")
+    python, rig = sys.executable, laboratory()
     (port,) = free_ports(1)
-    with Worker(start(port, python, RIG / "puremilter.py", str(port)), tmp_path) as worker:
+    with Worker(start(port, python, rig / "puremilter.py", str(port)), tmp_path) as worker:
         assert worker.ask("hello client.example.net") == "proceed"
         worker.begin()
         answer, out = worker.send(HEAD + b"X-A: one\r\nX-A: two\r\n\r\nhello\r\n")
