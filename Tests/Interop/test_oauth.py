@@ -260,7 +260,8 @@ def test_as_whom_a_token_may_send(make_daemon, issuer):
 
 
 def test_an_issuer_with_a_certificate_of_its_own(make_daemon, place):
-    issuer = Issuer(place, certificate=make_certificate(place.folder("issuer-tls"), "localhost")).start()
+    issuer = Issuer(
+        place, "issuer with TLS", certificate=make_certificate(place.folder("issuer-tls"), "localhost")).start()
     slimtad = make_daemon(lambda _: by_keys(issuer)).start()
     assert login(slimtad, issuer.mint()) == (454, None)
     slimtad.change(auth={"oauth": by_keys(issuer, trust_file=str(issuer.certificate.chain))})

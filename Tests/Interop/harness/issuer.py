@@ -3,6 +3,7 @@
 import base64
 import json
 import sys
+import urllib.error
 import urllib.request
 
 from .machine import ROOT, Program, free_ports
@@ -32,7 +33,10 @@ class Issuer(Program):
         data = None if body is None else body.encode()
         context = self.certificate.trusting_context() if self.certificate else None
         url = f"{self.name_of_it}{path}".replace("localhost", "127.0.0.1")
-        return urllib.request.urlopen(url, data, timeout=20, context=context).read().decode()
+        try:
+            return urllib.request.urlopen(url, data, timeout=20, context=context).read().decode()
+        except urllib.error.URLError as error:
+            raise AssertionError(f"the issuer: {error}\n{self.log}") from error
 
     def mint(self, alg="RS256", bad="", claims=None, header=None):
         """A token; `email` is verified, since the login is of that claim."""
