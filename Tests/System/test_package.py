@@ -206,7 +206,9 @@ def test_upgrade_keeps_queue_and_configuration(fresh, deb, older):
         fresh.run("touch /root/enough")
         commands.wait(60)
     assert load.refused == []
-    assert all("421" in why and "shutting down" in why for _, why in load.broken), load.broken
+    # Where EHLO gets the 421, smtplib says HELO, finds nobody and forgets why.
+    said = ("Service shutting down", "Server not connected")
+    assert all(any(text in why for text in said) for _, why in load.broken), load.broken
     assert fresh.certificate() == certificate
     assert fresh.run("slimtad queue count").strip() == str(1 + len(load.acknowledged))
     assert fresh.run("slimtad queue count --state held").strip() == "1"
