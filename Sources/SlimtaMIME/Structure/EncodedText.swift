@@ -65,23 +65,28 @@ enum EncodedText {
             .asciiLowercased()
         let text = octets[content..<end]
         switch octets[first + 1].asciiLowercased() {
-        case UInt8(ascii: "q"): return (Piece(charset: charset, octets: unquoted(text)), end + 2)
+        case UInt8(ascii: "q"):
+            let octets = unescaped(text, by: UInt8(ascii: "="), others: { $0 == UInt8(ascii: "_") ? 0x20 : $0 })
+            return (Piece(charset: charset, octets: octets), end + 2)
         case UInt8(ascii: "b"): return (Piece(charset: charset, octets: Base64Letters.decoded(text)), end + 2)
         default: return nil
         }
     }
 
-    private static func unquoted(_ text: ArraySlice<UInt8>) -> [UInt8] {
+    /// `text` with `sign` and two hexadecimal digits as the octet that they say; a sign without them stands for itself.
+    static func unescaped(
+        _ text: ArraySlice<UInt8>, by sign: UInt8, others: (UInt8) -> UInt8 = { $0 }
+    ) -> [UInt8] {
         var octets: [UInt8] = []
         var rest = text
         while let octet = rest.popFirst() {
-            if octet == UInt8(ascii: "="), rest.count >= 2,
+            if octet == sign, rest.count >= 2,
                 let high = rest[rest.startIndex].hexadecimalValue, let low = rest[rest.startIndex + 1].hexadecimalValue
             {
                 octets.append(high << 4 | low)
                 rest = rest.dropFirst(2)
             } else {
-                octets.append(octet == UInt8(ascii: "_") ? 0x20 : octet)
+                octets.append(others(octet))
             }
         }
         return octets

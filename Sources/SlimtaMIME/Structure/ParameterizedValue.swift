@@ -103,25 +103,9 @@ package struct ParameterizedValue: Hashable, Sendable {
                 charset = String(decoding: text[..<first], as: UTF8.self).asciiLowercased()
                 text = text[(second + 1)...]
             }
-            value += unescaped(text)
+            value += EncodedText.unescaped(text, by: UInt8(ascii: "%"))
         }
         return Extended(charset: charset, value: value)
-    }
-
-    private static func unescaped(_ text: ArraySlice<UInt8>) -> [UInt8] {
-        var octets: [UInt8] = []
-        var rest = text
-        while let octet = rest.popFirst() {
-            if octet == UInt8(ascii: "%"), rest.count >= 2,
-                let high = rest[rest.startIndex].hexadecimalValue, let low = rest[rest.startIndex + 1].hexadecimalValue
-            {
-                octets.append(high << 4 | low)
-                rest = rest.dropFirst(2)
-            } else {
-                octets.append(octet)
-            }
-        }
-        return octets
     }
 
     /// The texts that clients may take for the parameter `name`: each of that name, and that of RFC 2231.
