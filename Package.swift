@@ -115,8 +115,8 @@ let package = Package(
         room("SlimtaPAM", ["SlimtaHelper", "CPAM", "CLinux"]),
 
         // 2: what is between an edge and the queue: policies, and who runs them
-        // Who mail is forwarded to is said and matched as rules are (SlimtaRules).
-        room("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", nioCore, logging]),
+        // Who mail is forwarded to is said and matched as rules are (SlimtaRules). What leaves is signed last (SlimtaDKIM).
+        room("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaDKIM", nioCore, logging]),
 
         // 2: what every protocol over sockets needs: listening, PROXY headers, HTTP, JSON
         // CRC32C, which PROXY headers are checked by, is in CLinux once: with the processor's instructions for it.
@@ -205,7 +205,12 @@ let package = Package(
         tests("SlimtaQueue", ["SlimtaMail", "SlimtaStorage", "StorageKit", nioCore, logging]),
         tests("SlimtaPipe", ["SlimtaMail", "CLinux"]),
         tests("SlimtaPAM", ["SlimtaHelper", "CPAM"]),
-        tests("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaStorage", nioCore, logging]),
+        tests(
+            "SlimtaPolicy",
+            [
+                "SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaDKIM", "SlimtaCrypto", "SlimtaStorage", nioCore,
+                logging,
+            ]),
         tests("SlimtaCrypto"),
         tests("SlimtaRules", ["SlimtaMail", nioCore]),
         tests("SlimtaSPF", ["SlimtaMail"]),
