@@ -2,6 +2,7 @@
 // edges, and gives it new policies at a reload.
 
 package import Logging
+package import NIOCore
 package import SlimtaMail
 package import SlimtaQueue
 package import SlimtaRules
@@ -53,8 +54,12 @@ package final class Intake: Submissions {
     /// The storage's.
     package func newID(at time: Timestamp) -> QueueID { storage.newID(at: time) }
 
-    /// The storage's.
-    package func beginSpool(_ id: QueueID) -> any SpoolWriter { storage.beginSpool(id) }
+    /// The storage's, with policies that look on.
+    package func beginSpool(_ id: QueueID, behind head: ByteBuffer) -> any SpoolWriter {
+        let spool = storage.beginSpool(id)
+        let observers = settings.withLock { $0.policies }.makeObservers()
+        return observers.isEmpty ? spool : ObservedSpool(spool, head: head, observers)
+    }
 
     /// One queue id is told to the client: that of the envelope as it came. Envelopes that policies make of it have their own,
     /// and a line in the log each.

@@ -18,6 +18,8 @@ package struct PolicyChain: Sendable {
     private let policies: [any QueuePolicy]
     /// The first that waits, and all behind it.
     private let rest: [PolicyStep]
+    /// Those that want to see large messages while they come.
+    private let observing: [any ObservingPolicy]
 
     /// Whether ``finish(_:_:)`` has anything to do.
     package var waits: Bool { !rest.isEmpty }
@@ -36,7 +38,11 @@ package struct PolicyChain: Sendable {
         policies =
             [HeaderCheck(receivedHops: receivedHops), SenderCheck(), BccRemoval()] + immediate.compactMap(\.immediate)
         rest = Array(all[immediate.endIndex...])
+        observing = all.compactMap { $0.policy as? any ObservingPolicy }
     }
+
+    /// Those who look on while a large message comes: as a rule nobody.
+    func makeObservers() -> [any ContentObserver] { observing.compactMap { $0.makeObserver() } }
 
     /// Runs all policies on a message that has just been submitted, up to the first that waits.
     package func apply(
@@ -62,6 +68,13 @@ package struct PolicyChain: Sendable {
 
 extension PolicyStep {
     fileprivate var immediate: (any QueuePolicy)? { if case .immediate(let policy) = self { policy } else { nil } }
+
+    fileprivate var policy: Any {
+        switch self {
+        case .immediate(let policy): policy
+        case .waiting(let policy): policy
+        }
+    }
 
     fileprivate var isReceived: Bool { immediate is ReceivedPolicy }
 }

@@ -13,12 +13,23 @@ package struct PolicyMail: Sendable {
     package private(set) var message: Message
     /// The header of `message`.
     package private(set) var header: HeaderBlock
+    /// The rest of a large message with those who saw it coming.
+    private let observed: ObservedBody?
 
     /// A message as it was submitted, with its header scanned.
     package init(envelope: Envelope, message: Message) {
         envelopes = [envelope]
         self.message = message
+        observed = message.rest as? ObservedBody
+        if let observed { self.message.rest = observed.body }
         header = HeaderBlock(scanning: message.head)
+    }
+
+    /// Who has seen the content of a large message while it came; nil: nobody of that kind, or what is behind `message.head` is
+    /// no longer what the client sent. What is in `message.head` may have been changed all the same.
+    package func observer<Observer: ContentObserver>(_: Observer.Type) -> Observer? {
+        guard let observed, observed.body === message.rest else { return nil }
+        return observed.observers.lazy.compactMap { $0 as? Observer }.first
     }
 
     /// Whether the client sent a field named `name` (lower case).

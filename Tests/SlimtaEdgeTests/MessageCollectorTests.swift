@@ -72,6 +72,8 @@ private final class Collecting: Sendable {
     let storage: JournaledStorage
     let directory: String
     let writers = Mutex<[HeldWriter]>([])
+    /// What was kept in memory when the file was begun.
+    let heads = Mutex<[ByteBuffer]>([])
     /// How often the collector said that it has room again.
     let drained = Mutex(0)
     private let loop = MultiThreadedEventLoopGroup.singleton.next()
@@ -90,7 +92,8 @@ private final class Collecting: Sendable {
             NIOLoopBound(
                 MessageCollector(
                     id: QueueID(at: .now()), eventLoop: loop,
-                    makeSpool: { id in
+                    makeSpool: { id, head in
+                        self.heads.withLock { $0.append(head) }
                         let writer = HeldWriter(self.storage.beginSpool(id), isHeld: isHeld, room: room)
                         self.writers.withLock { $0.append(writer) }
                         return writer
@@ -151,6 +154,8 @@ private func octets(_ message: Message) async throws -> [UInt8] {
         #expect(message.size == size && message.head.readableBytes == min(size, Self.limit))
         #expect((message.rest == nil) == (size <= Self.limit), "a file only for what memory does not hold")
         #expect(try await octets(message) == text)
+        // Whoever looks on while the file is written has to know what is not in it.
+        #expect(collecting.heads.withLock { $0 } == (message.rest == nil ? [] : [message.head]))
         await collecting.close()
     }
 

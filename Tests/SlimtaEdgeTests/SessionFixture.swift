@@ -134,7 +134,9 @@ final class AcceptingStorage: Submissions {
 
     func newID(at time: Timestamp) -> QueueID { QueueID(at: time) }
 
-    func beginSpool(_ id: QueueID) -> any SpoolWriter { preconditionFailure("messages of tests are small") }
+    func beginSpool(_ id: QueueID, behind head: ByteBuffer) -> any SpoolWriter {
+        preconditionFailure("messages of tests are small")
+    }
 
     func submit(
         _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, receipt: Receipt?, session: String,

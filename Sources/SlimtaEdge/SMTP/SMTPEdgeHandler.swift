@@ -412,7 +412,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func collect(_ context: ChannelHandlerContext) -> MessageCollector {
         if let collector { return collector }
         let collector = MessageCollector(
-            id: submissions.newID(at: .now()), eventLoop: context.eventLoop, makeSpool: submissions.beginSpool,
+            id: submissions.newID(at: .now()), eventLoop: context.eventLoop,
+            makeSpool: submissions.beginSpool(_:behind:),
             drained: { [weak self] in self?.resumeReading() })
         self.collector = collector
         return collector

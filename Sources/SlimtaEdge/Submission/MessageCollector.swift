@@ -21,12 +21,12 @@ final class MessageCollector {
     private var backlog = 0
     private var failure: StorageError?
     private let eventLoop: any EventLoop
-    private let makeSpool: (QueueID) -> any SpoolWriter
+    private let makeSpool: (QueueID, ByteBuffer) -> any SpoolWriter
     /// Called when ``isBackedUp`` has become false.
     private let drained: () -> Void
 
     init(
-        id: QueueID, eventLoop: any EventLoop, makeSpool: @escaping (QueueID) -> any SpoolWriter,
+        id: QueueID, eventLoop: any EventLoop, makeSpool: @escaping (QueueID, ByteBuffer) -> any SpoolWriter,
         drained: @escaping () -> Void
     ) {
         self.id = id
@@ -51,7 +51,7 @@ final class MessageCollector {
             let room = Self.headLimit - head.readableBytes
             if var part = content.readSlice(length: min(room, content.readableBytes)) { head.writeBuffer(&part) }
             guard content.readableBytes > 0 else { return }
-            spool = makeSpool(id)
+            spool = makeSpool(id, head)
         }
         let count = content.readableBytes
         spooled += count

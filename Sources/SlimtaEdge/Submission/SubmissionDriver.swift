@@ -248,7 +248,7 @@ final class SubmissionDriver {
         if let collector { return collector }
         let collector = MessageCollector(
             id: id ?? setup.submissions.newID(at: .now()), eventLoop: setup.eventLoop,
-            makeSpool: setup.submissions.beginSpool,
+            makeSpool: setup.submissions.beginSpool(_:behind:),
             drained: { [weak self] in
                 let waiting = self?.waiting
                 self?.waiting = nil

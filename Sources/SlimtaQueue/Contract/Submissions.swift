@@ -1,6 +1,7 @@
 // The contract between the edges and what takes their messages: in this process policies and queue (Intake, in SlimtaPolicy),
 // with an edge apart from its queue a client of that. Edges call it, and know nothing else of what is behind.
 
+package import NIOCore
 package import SlimtaMail
 
 /// What the rules and services of an edge want done with a message that they let through.
@@ -37,8 +38,8 @@ package protocol Submissions: SubmissionStates {
     /// The id of a message that begins to arrive at `time`.
     func newID(at time: Timestamp) -> QueueID
 
-    /// Begins the file of a large message: what is behind the part of it that is kept in memory.
-    func beginSpool(_ id: QueueID) -> any SpoolWriter
+    /// Begins the file of a large message: what is behind `head`, the part of it that is kept in memory.
+    func beginSpool(_ id: QueueID, behind head: ByteBuffer) -> any SpoolWriter
 
     /// Applies policies, makes the message durable, and says what the client is told.
     ///

@@ -226,7 +226,9 @@ final class RecordingQueue: Submissions {
 
     func newID(at time: Timestamp) -> QueueID { QueueID(at: time) }
 
-    func beginSpool(_ id: QueueID) -> any SpoolWriter { preconditionFailure("no input is that long") }
+    func beginSpool(_ id: QueueID, behind head: ByteBuffer) -> any SpoolWriter {
+        preconditionFailure("no input is that long")
+    }
 
     func submit(
         _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, receipt: Receipt?, session: String,
