@@ -91,9 +91,10 @@ package final class Intake: Submissions {
         _ charge: Quotas.Charge?, _ completion: @escaping Completion
     ) {
         let settings = settings.withLock { $0 }
-        let context = PolicyContext(
+        var context = PolicyContext(
             hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset,
             senders: terms.senders, newID: newID)
+        (context.fields, context.due) = (terms.fields, terms.due)
         let mail: PolicyMail
         do throws(PolicyRefusal) {
             mail = try settings.policies.apply(to: envelope, message, context)
@@ -104,13 +105,26 @@ package final class Intake: Submissions {
         guard settings.policies.waits else {
             return store(mail, envelope, message, terms, receipt, session, charge, completion)
         }
-        Task {
+        Task { [context] in
+            var mail = mail
             do throws(PolicyRefusal) {
-                let mail = try await settings.policies.finish(mail, context)
+                try await settings.policies.finish(&mail, context)
                 store(mail, envelope, message, terms, receipt, session, charge, completion)
             } catch {
                 refused(error, envelope, message, session)
+                if let reason = error.keptBecause { keep(mail, envelope, message, session, reason) }
                 completion(error.reply, [], false)
+            }
+        }
+    }
+
+    /// What was refused for a fault of ours is there for whoever looks for it. The client is not told of it, and comes again.
+    private func keep(
+        _ mail: PolicyMail, _ envelope: Envelope, _ message: Message, _ session: String, _ reason: String
+    ) {
+        queue.accept(mail.envelopes, mail.message, heldReason: reason) { [self] result in
+            if case .failure(let error) = result {
+                log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
             }
         }
     }
@@ -118,6 +132,7 @@ package final class Intake: Submissions {
     private func refused(_ refusal: PolicyRefusal, _ envelope: Envelope, _ message: Message, _ session: String) {
         var fields: Logger.Metadata = ["reply": "\(refusal.reply)"]
         if let allowed = refusal.allowed { fields["allowed"] = "\(allowed)" }
+        if let selector = refusal.selector { fields["selector"] = "\(selector)" }
         log(.info, "refused by policy", envelope, message, session, fields)
     }
 
@@ -125,15 +140,13 @@ package final class Intake: Submissions {
         _ mail: PolicyMail, _ envelope: Envelope, _ message: Message, _ terms: SubmissionTerms, _ receipt: Receipt?,
         _ session: String, _ charge: Quotas.Charge?, _ completion: @escaping Completion
     ) {
-        var mail = mail
         // A rule's hold is the rule's: to release the login does not end it.
         let ruleReason = terms.heldReason ?? mail.heldReason
         // Asked now: policies may have taken long.
         let isHeld = ruleReason == nil && charge.map { quotas?.isHeld($0) == true } == true
         let heldReason = isHeld ? Quotas.heldReason : ruleReason
-        if !terms.fields.isEmpty { mail.prepend(terms.fields) }
         queue.accept(mail.envelopes, mail.message, heldReason: heldReason, due: terms.due, receipt: receipt) {
-            [self, mail] result in
+            [self] result in
             switch result {
             case .success:
                 var held: Logger.Metadata = heldReason.map { ["held": "\($0)"] } ?? [:]

@@ -21,24 +21,29 @@ package struct PolicyChain: Sendable {
     /// Those that want to see large messages while they come.
     private let observing: [any ObservingPolicy]
 
+    /// Signs what the others have made of a message; nil: nothing is signed.
+    private let signer: (any WaitingPolicy)?
+
     /// Whether ``finish(_:_:)`` has anything to do.
-    package var waits: Bool { !rest.isEmpty }
+    package var waits: Bool { !rest.isEmpty || signer != nil }
 
     /// - Parameter policies: as configured. ``ReceivedPolicy`` runs last wherever it stands, since its field names the
     ///   queue id, and a lone recipient, of each envelope that the others make.
     /// - Parameter receivedHops: the most Received fields that a message may have (RFC 5321 section 6.3).
-    package init(_ policies: [any QueuePolicy], receivedHops: Int) {
-        self.init(policies.map { .immediate($0) }, receivedHops: receivedHops)
+    /// - Parameter signer: runs behind all of them, and behind the fields of rules: it signs what will leave.
+    package init(_ policies: [any QueuePolicy], receivedHops: Int, signer: (any WaitingPolicy)? = nil) {
+        self.init(policies.map { .immediate($0) }, receivedHops: receivedHops, signer: signer)
     }
 
     /// The same with policies that wait.
-    package init(_ steps: [PolicyStep], receivedHops: Int) {
+    package init(_ steps: [PolicyStep], receivedHops: Int, signer: (any WaitingPolicy)? = nil) {
+        self.signer = signer
         let all = steps.filter { !$0.isReceived } + steps.filter(\.isReceived)
         let immediate = all.prefix { $0.immediate != nil }
         policies =
             [HeaderCheck(receivedHops: receivedHops), SenderCheck(), BccRemoval()] + immediate.compactMap(\.immediate)
         rest = Array(all[immediate.endIndex...])
-        observing = all.compactMap { $0.policy as? any ObservingPolicy }
+        observing = (all + (signer.map { [.waiting($0)] } ?? [])).compactMap { $0.policy as? any ObservingPolicy }
     }
 
     /// Those who look on while a large message comes: as a rule nobody.
@@ -50,19 +55,20 @@ package struct PolicyChain: Sendable {
     ) throws(PolicyRefusal) -> PolicyMail {
         var mail = PolicyMail(envelope: envelope, message: message)
         for policy in policies { try policy.apply(to: &mail, context) }
+        if !waits { mail.prepend(context.fields) }
         return mail
     }
 
-    /// Runs those that ``apply(to:_:_:)`` has left.
-    package func finish(_ mail: PolicyMail, _ context: PolicyContext) async throws(PolicyRefusal) -> PolicyMail {
-        var mail = mail
+    /// Runs those that ``apply(to:_:_:)`` has left. Where one refuses, `mail` is what was made of it until then.
+    package func finish(_ mail: inout PolicyMail, _ context: PolicyContext) async throws(PolicyRefusal) {
         for step in rest {
             switch step {
             case .immediate(let policy): try policy.apply(to: &mail, context)
             case .waiting(let policy): try await policy.apply(to: &mail, context)
             }
         }
-        return mail
+        mail.prepend(context.fields)
+        try await signer?.apply(to: &mail, context)
     }
 }
 

@@ -37,6 +37,7 @@ package struct PolicyMail: Sendable {
 
     /// Puts whole fields on top of the header of each envelope, the first of them uppermost.
     mutating func prepend(_ fields: [String]) {
+        guard !fields.isEmpty else { return }
         let fields = fields.joined()
         for index in envelopes.indices { envelopes[index].prepend(fields) }
     }
@@ -73,6 +74,10 @@ package struct PolicyContext: Sendable {
     package var zoneOffset: Int
     /// What From and Sender are looked at for; nil: nothing.
     package var senders: HeaderSenders?
+    /// Whole fields that rules have for the message: they go above our Received. See ``SubmissionTerms/fields``.
+    package var fields: [String] = []
+    /// When the message is to leave; nil: at once.
+    package var due: Timestamp?
     /// Makes the id of a further envelope at a time, beside one with the same message: the storage's business.
     package var newID: @Sendable (Timestamp, QueueID) -> QueueID
 
@@ -95,11 +100,16 @@ package struct PolicyRefusal: Error, Hashable, Sendable {
     package let reply: Reply
     /// For the log: what the login may send as, if that is the reason.
     package let allowed: String?
+    /// For the log: the key that was to sign, if that is the reason.
+    package let selector: String?
+    /// Why what policies made of the message is kept all the same, held, for whoever looks into it: then it is our fault. nil:
+    /// nothing is kept.
+    package let keptBecause: String?
 
     /// Refuses with `reply`: 4xx if the client may try again, 5xx if it must not.
-    package init(_ reply: Reply, allowed: String? = nil) {
+    package init(_ reply: Reply, allowed: String? = nil, selector: String? = nil, keptBecause: String? = nil) {
         self.reply = reply
-        self.allowed = allowed
+        (self.allowed, self.selector, self.keptBecause) = (allowed, selector, keptBecause)
     }
 }
 
@@ -121,6 +131,14 @@ extension Envelope {
     mutating func prepend(_ field: String) {
         var fields = ByteBufferAllocator().buffer(capacity: field.utf8.count + prependedFields.readableBytes)
         fields.writeString(field)
+        fields.writeImmutableBuffer(prependedFields)
+        prependedFields = fields
+    }
+
+    /// The same of octets.
+    mutating func prepend(_ octets: ByteBuffer) {
+        var fields = ByteBufferAllocator().buffer(capacity: octets.readableBytes + prependedFields.readableBytes)
+        fields.writeImmutableBuffer(octets)
         fields.writeImmutableBuffer(prependedFields)
         prependedFields = fields
     }

@@ -92,8 +92,9 @@ import Testing
             hostname: "h.test", now: .now(), zoneOffset: 0, newID: { time, _ in QueueID(at: time) })
         let chain = PolicyChain([.waiting(policy)], receivedHops: 5)
         #expect(chain.waits)
-        let begun = try chain.apply(to: envelope, mail.message, context)
-        return (try await chain.finish(begun, context), sent.withLock { $0 })
+        var begun = try chain.apply(to: envelope, mail.message, context)
+        try await chain.finish(&begun, context)
+        return (begun, sent.withLock { $0 })
     }
 
     @Test func whatIsAskedIsWhatWillBeDelivered() async throws {
