@@ -73,7 +73,7 @@ struct Base64Writer {
     mutating func write(_ octets: UnsafeRawBufferPointer, to output: inout ByteBuffer) {
         for octet in octets {
             if isMending {
-                if octet == UInt8(ascii: "=") || Base64Letters.value(of: octet) != nil { put(octet, to: &output) }
+                if octet == UInt8(ascii: "=") || Base64.value(of: octet) != nil { put(octet, to: &output) }
                 continue
             }
             (bits, count) = (bits << 8 | UInt32(octet), count + 1)
@@ -87,7 +87,7 @@ struct Base64Writer {
             bits <<= UInt32(8 * missing)
             count = 4 - missing
             for position in 0..<4 {
-                let letter = Base64Letters.letter(bits >> UInt32(18 - 6 * position))
+                let letter = Base64.letter(bits >> UInt32(18 - 6 * position))
                 put(position < count ? letter : UInt8(ascii: "="), to: &output)
             }
             count = 0
@@ -96,7 +96,7 @@ struct Base64Writer {
     }
 
     private mutating func flush(to output: inout ByteBuffer) {
-        for shift in [18, 12, 6, 0] as [UInt32] { put(Base64Letters.letter(bits >> shift), to: &output) }
+        for shift in [18, 12, 6, 0] as [UInt32] { put(Base64.letter(bits >> shift), to: &output) }
         (bits, count) = (0, 0)
     }
 

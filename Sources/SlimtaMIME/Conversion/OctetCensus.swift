@@ -65,7 +65,7 @@ struct OctetCensus {
         } else if octet == UInt8(ascii: "=") {
             special += 1
             padding += 1
-        } else if Base64Letters.value(of: octet) != nil {
+        } else if Base64.value(of: octet) != nil {
             letters += 1
             if padding > 0 { isPaddedWithin = true }
         }

@@ -75,17 +75,10 @@ extension FieldEncoder {
     private func append(_ name: String, _ text: [UInt8], charset: String, to pieces: inout FieldPieces) {
         let isName =
             !charset.isEmpty && charset.utf8.allSatisfy { $0.isASCIILetterOrDigit || "-_.:+".utf8.contains($0) }
-        let charset = isName ? charset : EncodedWords.charset(of: text)
+        let charset = isName ? charset : EncodedWord.charset(of: text)
         var parts: [[UInt8]] = [Array("\(charset)''".utf8)]
         for (index, octet) in text.enumerated() {
-            let isPlain = octet.isASCIILetterOrDigit || "._-".utf8.contains(octet)
-            let encoded =
-                isPlain
-                ? [octet]
-                : [
-                    UInt8(ascii: "%"), UInt8(hexadecimalDigit: octet >> 4, uppercase: true),
-                    UInt8(hexadecimalDigit: octet, uppercase: true),
-                ]
+            let encoded = CollectionOfOne(octet).percentEncoded(except: "._-").utf8
             let isWithin = charset == "utf-8" && octet & 0xC0 == 0x80 && index > 0
             if !isWithin, parts[parts.count - 1].count + encoded.count > Self.longestPiece - 9 { parts.append([]) }
             parts[parts.count - 1] += encoded

@@ -1,10 +1,14 @@
 // A field while it is written anew: pieces with the blanks before them, and where its lines are folded (RFC 5322 section
 // 2.2.3). FieldEncoder fills it.
 
+internal import SlimtaMail
+
 /// What a field's value consists of, in order.
 struct FieldPieces {
     /// Octets of a line (RFC 2047 section 2), but for what is longer in one piece.
     private static let width = 76
+    /// Octets of an encoded word. RFC 2047 section 2 allows 75; what stands next to it without a blank shares its line.
+    private static let longestEncoded = 70
 
     /// Text that is not folded within.
     private struct Piece {
@@ -77,8 +81,9 @@ struct FieldPieces {
             }
             if next < words.count, words[next].looksEncoded { text += words[next].blank }
             let blank = word.blank.isEmpty && index > 0 ? [0x20] : word.blank
-            for (number, encoded) in EncodedWords.words(text, room: room(behind: blank)).enumerated() {
-                append(encoded, blank: number == 0 ? blank : [0x20])
+            let encoded = EncodedWord.words(text, room: room(behind: blank), limit: Self.longestEncoded)
+            for (number, encoded) in encoded.enumerated() {
+                append(encoded.utf8, blank: number == 0 ? blank : [0x20])
             }
             wasEncoded = true
             index = next

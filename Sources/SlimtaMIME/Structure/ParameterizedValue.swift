@@ -103,16 +103,16 @@ package struct ParameterizedValue: Hashable, Sendable {
                 charset = String(decoding: text[..<first], as: UTF8.self).asciiLowercased()
                 text = text[(second + 1)...]
             }
-            value += EncodedText.unescaped(text, by: UInt8(ascii: "%"))
+            value += text.unescaped(by: UInt8(ascii: "%"))
         }
         return Extended(charset: charset, value: value)
     }
 
     /// The texts that clients may take for the parameter `name`: each of that name, and that of RFC 2231.
     func texts(of name: String) -> [String] {
-        var texts = parameters.filter { $0.name == name }.map { EncodedText.decoded($0.value) }
+        var texts = parameters.filter { $0.name == name }.map { EncodedWordReader.name($0.value) }
         if let extended = extended(name) {
-            texts.insert(EncodedText.text(extended.value, charset: extended.charset), at: 0)
+            texts.insert(EncodedWordReader.name(extended.value, charset: extended.charset), at: 0)
         }
         return texts
     }

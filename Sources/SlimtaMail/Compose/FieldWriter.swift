@@ -42,7 +42,8 @@ struct FieldWriter {
     private var room: Int { Self.width - column - 1 }
 
     private mutating func appendEncoded(_ text: String) {
-        for word in EncodedWord.words(text, room: isEmpty || room > 30 ? room : EncodedWord.limit) { append(word) }
+        let room = isEmpty || room > 30 ? room : EncodedWord.limit
+        for word in EncodedWord.words(Array(text.utf8), room: room) { append(word) }
     }
 
     // MARK: unstructured text

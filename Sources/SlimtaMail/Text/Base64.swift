@@ -1,5 +1,5 @@
 // Base64 (RFC 4648 section 4), for SASL on both sides, and base64url (section 5) for tokens. Strict: what another decoder
-// would read otherwise is refused here.
+// would read otherwise is refused here. And for what others have encoded in mail: the alphabet, and what clients read.
 
 /// Standard base64 with padding, and base64url without.
 package enum Base64 {
@@ -11,7 +11,34 @@ package enum Base64 {
     }()
 
     /// What a letter of the alphabet stands for; nil if it is none.
-    static func value(of octet: UInt8) -> UInt8? { values[Int(octet)] == 0xFF ? nil : values[Int(octet)] }
+    @inlinable package static func value(of octet: UInt8) -> UInt8? {
+        switch octet {
+        case UInt8(ascii: "A")...UInt8(ascii: "Z"): octet - UInt8(ascii: "A")
+        case UInt8(ascii: "a")...UInt8(ascii: "z"): octet - UInt8(ascii: "a") + 26
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): octet - UInt8(ascii: "0") + 52
+        case UInt8(ascii: "+"): 62
+        case UInt8(ascii: "/"): 63
+        default: nil
+        }
+    }
+
+    /// The letter for the lower six bits.
+    package static func letter(_ bits: UInt32) -> UInt8 { alphabet[Int(bits & 0x3F)] }
+
+    /// What the letters of the alphabet in `text` encode, whatever else is in it: for what is read as others read it.
+    package static func decode(anyOf text: some Sequence<UInt8>) -> [UInt8] {
+        var octets: [UInt8] = []
+        var (bits, count) = (UInt32(0), 0)
+        for octet in text {
+            guard let value = value(of: octet) else { continue }
+            (bits, count) = (bits << 6 | UInt32(value), count + 6)
+            if count >= 8 {
+                count -= 8
+                octets.append(UInt8(truncatingIfNeeded: bits >> UInt32(count)))
+            }
+        }
+        return octets
+    }
 
     /// The octets that `text` encodes; nil if it is not canonical base64 with padding.
     package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
@@ -76,15 +103,14 @@ package enum Base64 {
             bits = bits << 8 | UInt32(octet)
             count += 1
             if count == 3 {
-                for shift in [18, 12, 6, 0] as [UInt32] { text.append(alphabet[Int(bits >> shift & 0x3F)]) }
+                for shift in [18, 12, 6, 0] as [UInt32] { text.append(letter(bits >> shift)) }
                 (bits, count) = (0, 0)
             }
         }
         if count > 0 {
             bits <<= UInt32(8 * (3 - count))
             for position in 0..<4 {
-                text.append(
-                    position <= count ? alphabet[Int(bits >> UInt32(18 - 6 * position) & 0x3F)] : UInt8(ascii: "="))
+                text.append(position <= count ? letter(bits >> UInt32(18 - 6 * position)) : UInt8(ascii: "="))
             }
         }
         return String(decoding: text, as: UTF8.self)

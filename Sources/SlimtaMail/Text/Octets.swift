@@ -80,6 +80,26 @@ extension Sequence<UInt8> {
     }
 }
 
+extension ArraySlice<UInt8> {
+    /// `sign` and two hexadecimal digits as the octet that they say, all else as `others` has it. A sign without them stands
+    /// for itself.
+    package func unescaped(by sign: UInt8, others: (UInt8) -> UInt8 = { $0 }) -> [UInt8] {
+        var octets: [UInt8] = []
+        var rest = self
+        while let octet = rest.popFirst() {
+            if octet == sign, rest.count >= 2,
+                let high = rest[rest.startIndex].hexadecimalValue, let low = rest[rest.startIndex + 1].hexadecimalValue
+            {
+                octets.append(high << 4 | low)
+                rest = rest.dropFirst(2)
+            } else {
+                octets.append(others(octet))
+            }
+        }
+        return octets
+    }
+}
+
 extension StringProtocol {
     /// Whether no octet is above 127.
     package var isASCII: Bool { utf8.allSatisfy { $0 < 0x80 } }

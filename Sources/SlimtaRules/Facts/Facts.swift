@@ -103,9 +103,9 @@ package struct HeaderFacts: Sendable {
     package func values(of name: String) -> [String] {
         let name = name.asciiLowercased()
         if let known = memory.values.withLock({ $0[name] }) { return known }
-        let converters = EncodedWords.Converters()
+        let converters = EncodedWordReader.Converters()
         let values = written(in: name).flatMap { value in
-            [value] + (EncodedWords.decoded(value, by: converters).map { [$0] } ?? [])
+            [value] + (EncodedWordReader.decoded(value, by: converters).map { [$0] } ?? [])
         }
         memory.values.withLock { $0[name] = values }
         return values

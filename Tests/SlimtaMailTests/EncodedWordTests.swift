@@ -1,11 +1,10 @@
-// Encoded words of RFC 2047, as rules about the header read them.
+// Encoded words of RFC 2047, as they are read and written.
 
-import NIOCore
+import SlimtaMail
+import TestKit
 import Testing
 
-@testable import SlimtaRules
-
-struct EncodedWordsTests {
+struct EncodedWordTests {
     @Test(arguments: [
         // Section 8 of RFC 2047.
         ("=?ISO-8859-1?Q?a?=", "a"), ("=?ISO-8859-1?Q?a?= b", "a b"), ("=?ISO-8859-1?Q?a?= =?ISO-8859-1?Q?b?=", "ab"),
@@ -28,7 +27,7 @@ struct EncodedWordsTests {
         ("=?iso-2022-jp?B?GyRCRnxLXBsoQg==?=", "\u{65E5}\u{672C}"), ("=?shift_jis?B?k/qWew==?=", "\u{65E5}\u{672C}"),
         ("=?gb2312?B?xOO6ww==?=", "\u{4F60}\u{597D}"), ("=?big5?B?p0Gmbg==?=", "\u{4F60}\u{597D}"),
     ])
-    func decoded(_ value: String, _ text: String) { #expect(EncodedWords.decoded(value) == text, "\(value)") }
+    func decoded(_ value: String, _ text: String) { #expect(EncodedWordReader.decoded(value) == text, "\(value)") }
 
     @Test(arguments: [
         "", "plain", "=?", "=?utf-8", "=?utf-8?", "=?utf-8?q", "=?utf-8?q?", "=?utf-8?q?x", "=?utf-8?q?x?",
@@ -37,42 +36,56 @@ struct EncodedWordsTests {
         "=?iso-2022-cn-ext?b?eA==?=",
         "=?UTF-8//TRANSLIT?q?x?=",
     ])
-    func isNone(_ value: String) { #expect(EncodedWords.decoded(value) == nil, "\(value)") }
+    func isNone(_ value: String) { #expect(EncodedWordReader.decoded(value) == nil, "\(value)") }
 
     /// Half characters at the end, and octets that are none.
     @Test func brokenText() {
-        #expect(EncodedWords.decoded("=?shift_jis?B?k/qW?=") == "\u{65E5}")
-        #expect(EncodedWords.decoded("=?gb2312?Q?=FF=FFa?=")?.hasSuffix("a") == true)
-        #expect(EncodedWords.decoded("=?utf-8?Q?=FFa?=") == "\u{FFFD}a")
-    }
-
-    /// A condition is met by what is written and by what it says.
-    @Test func valuesOfAHeader() {
-        let head = ByteBuffer(
-            string: "Subject: =?utf-8?q?=C3=BCbel?=\r\n =?utf-8?q?_x?=\r\nX-A: plain\r\nSubject: second\r\n\r\n")
-        let facts = HeaderFacts(of: head)
-        #expect(
-            facts.values(of: "subject") == ["=?utf-8?q?=C3=BCbel?= =?utf-8?q?_x?=", "\u{FC}bel x", "second"])
-        #expect(facts.values(of: "X-A") == ["plain"])
+        #expect(EncodedWordReader.decoded("=?shift_jis?B?k/qW?=") == "\u{65E5}")
+        #expect(EncodedWordReader.decoded("=?gb2312?Q?=FF=FFa?=")?.hasSuffix("a") == true)
+        #expect(EncodedWordReader.decoded("=?utf-8?Q?=FFa?=") == "\u{FFFD}a")
     }
 
     /// A character set is opened once, however often it changes, and each word begins anew with it.
     @Test func charactersSetsByTurns() {
-        let converters = EncodedWords.Converters()
+        let converters = EncodedWordReader.Converters()
         let words = [
             "=?big5?B?p0Gmbg==?= ", "=?iso-2022-jp?B?GyRCRnw=?= ", "=?koi8-r?B?8NLJ18XU?= ", "=?iso-2022-jp?Q?a?= ",
         ]
         let value = String(repeating: words.joined(), count: 1000)
         let once = "\u{4F60}\u{597D}\u{65E5}\u{41F}\u{440}\u{438}\u{432}\u{435}\u{442}a"
-        #expect(EncodedWords.decoded(value, by: converters) == String(repeating: once, count: 1000) + " ")
+        #expect(EncodedWordReader.decoded(value, by: converters) == String(repeating: once, count: 1000) + " ")
         #expect(converters.count == 3)
+    }
+
+    /// As clients read names: where no word may stand, and whatever the character set is.
+    @Test(arguments: [
+        ("=?utf-8?q?a b?=.exe", "a b.exe"), ("x=?utf-8?b?w7!xiZWw?=", "x\u{FC}bel"), ("=?unheard-of?q?x=2E?=exe", "x.exe"),
+        ("=?iso-8859-1?Q?=FC?= =?utf-8?Q?=C3?= =?utf-8?Q?=BC.exe?=", "\u{FC}\u{FC}.exe"), ("a.exe", "a.exe"),
+        ("=?utf-8?q?x", "=?utf-8?q?x"), ("", ""),
+    ])
+    func names(_ name: String, _ text: String) { #expect(EncodedWordReader.name(Array(name.utf8)) == text, "\(name)") }
+
+    /// Whatever is written is read as what it was, in words of their length.
+    @Test func written() {
+        var generator = SeededGenerator(seed: 2047)
+        for round in 0..<2000 {
+            let pieces = ["a", " ", "\u{FC}", "\u{65E5}", "\u{1F600}", "=?", "_", "?="]
+            let text = (0..<Int.random(in: 1...60, using: &generator)).map { _ in
+                pieces[Int.random(in: 0..<pieces.count, using: &generator)]
+            }.joined()
+            let words = EncodedWord.words(Array(text.utf8), room: round % 90, limit: round % 2 == 0 ? 75 : 70)
+            #expect(words.allSatisfy { $0.utf8.count <= 75 && $0.utf8.allSatisfy { (33...126).contains($0) } })
+            #expect((EncodedWordReader.decoded(words.joined(separator: " ")) ?? "") == text)
+        }
+        let words = EncodedWord.words([0x61, 0xFF], room: 75)
+        #expect(words == ["=?unknown-8bit?b?Yf8=?="] || words == ["=?unknown-8bit?q?a=FF?="])
     }
 
     /// In proportion to its length, however much looks like the beginning of a word.
     @Test func longValues() {
         for piece in ["=?", "=?utf-8?", "=?utf-8?q?", "=?utf-8?q?x", "=?utf-8?q?x?= ", " "] {
             let value = String(repeating: piece, count: 200_000 / piece.utf8.count)
-            _ = EncodedWords.decoded("=?" + value)
+            _ = EncodedWordReader.decoded("=?" + value)
         }
     }
 }

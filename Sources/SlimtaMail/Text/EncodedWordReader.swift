@@ -1,11 +1,19 @@
 // What a header field says where it is written in encoded words (RFC 2047): conditions on header fields are about that, and
-// mail programs write every text outside ASCII so. HeaderFacts asks it.
+// mail programs write every text outside ASCII so; names of attachments, too. EncodedWord writes them.
 
 import Glibc
-internal import SlimtaMail
 
-/// Reads encoded words. What is none, or is in a character set that is not known, stays as it stands.
-struct EncodedWords {
+/// Reads encoded words.
+package struct EncodedWordReader {
+    /// What is taken for a word, and what is made of one whose character set nobody knows.
+    private enum Manner {
+        /// As RFC 2047 has it. What is none, or is in a character set that is not known, stays as it stands.
+        case exact
+        /// As mail clients do where such words may not even stand: with blanks within them, and with whatever base64 is not
+        /// of its alphabet. Of unknown character sets the ASCII is right, which is what is asked for in names: their extension.
+        case tolerant
+    }
+
     /// One word, or several with nothing but blanks between them, which are read as one text (RFC 2047 section 6.2): programs
     /// cut characters in two.
     private struct Run {
@@ -24,11 +32,14 @@ struct EncodedWords {
 
     /// iconv's converters that have been opened. To open one takes longer than to read a thousand words: a header that changes
     /// its character set from word to word would take seconds.
-    final class Converters {
+    package final class Converters {
         private var opened: [String: iconv_t?] = [:]
 
+        /// None yet.
+        package init() {}
+
         /// How many there are.
-        var count: Int { opened.count }
+        package var count: Int { opened.count }
 
         deinit { for case let converter? in opened.values { iconv_close(converter) } }
 
@@ -45,15 +56,28 @@ struct EncodedWords {
     }
 
     private let octets: [UInt8]
-    private let converters: Converters
+    /// Nil: no character set is read that needs one.
+    private let converters: Converters?
+    private let manner: Manner
 
     /// `value` as a reader's program shows it; nil: it has no encoded word. Takes a time in proportion to its length.
     ///
     /// - Parameter converters: the same for all that is read at once.
-    static func decoded(_ value: String, by converters: Converters = Converters()) -> String? {
-        guard value.contains("=?") else { return nil }
-        let decoded = EncodedWords(octets: Array(value.utf8), converters: converters).text
+    package static func decoded(_ value: String, by converters: Converters = Converters()) -> String? {
+        guard value.utf8Contains("=?") else { return nil }
+        let decoded = EncodedWordReader(octets: Array(value.utf8), converters: converters, manner: .exact).text
         return decoded == value ? nil : decoded
+    }
+
+    /// A name as mail clients show it, with all that they take for encoded words.
+    package static func name(_ octets: [UInt8]) -> String {
+        EncodedWordReader(octets: octets, converters: nil, manner: .tolerant).text
+    }
+
+    /// A name in a character set: the ASCII of it is right, whatever the set is.
+    package static func name(_ octets: [UInt8], charset: String) -> String {
+        let reader = EncodedWordReader(octets: [], converters: nil, manner: .tolerant)
+        return String(decoding: reader.utf8(octets, charset) ?? octets, as: UTF8.self)
     }
 
     private var text: String {
@@ -98,8 +122,14 @@ struct EncodedWords {
         let content = octets[(encodingEnd + 1)..<textEnd]
         let text: [UInt8]?
         switch octets[charsetEnd + 1] {
-        case UInt8(ascii: "q"), UInt8(ascii: "Q"): text = Self.quoted(content)
+        case UInt8(ascii: "q"), UInt8(ascii: "Q"):
+            // Section 4.2.
+            text = content.unescaped(by: UInt8(ascii: "=")) { $0 == UInt8(ascii: "_") ? UInt8(ascii: " ") : $0 }
         case UInt8(ascii: "b"), UInt8(ascii: "B"):
+            guard manner == .exact else {
+                text = Base64.decode(anyOf: content)
+                break
+            }
             // Padding that is missing is what programs forget.
             let letters = content.prefix { $0 != UInt8(ascii: "=") }
             text = Base64.decode(letters + [UInt8](repeating: UInt8(ascii: "="), count: (4 - letters.count % 4) % 4))
@@ -113,28 +143,13 @@ struct EncodedWords {
 
     /// Where the part that begins at `start` has its "?": no part has blanks.
     private func end(of start: Int) -> Int? {
+        let isExact = manner == .exact
         guard start < octets.count,
-            let end = octets[start...].firstIndex(where: { $0 == UInt8(ascii: "?") || $0 <= UInt8(ascii: " ") })
+            let end = octets[start...].firstIndex(where: {
+                $0 == UInt8(ascii: "?") || isExact && $0 <= UInt8(ascii: " ")
+            })
         else { return nil }
         return octets[end] == UInt8(ascii: "?") ? end : nil
-    }
-
-    /// Section 4.2.
-    private static func quoted(_ content: ArraySlice<UInt8>) -> [UInt8] {
-        var (text, index) = ([UInt8](), content.startIndex)
-        while index < content.endIndex {
-            let octet = content[index]
-            if octet == UInt8(ascii: "="), index + 2 < content.endIndex, let high = content[index + 1].hexadecimalValue,
-                let low = content[index + 2].hexadecimalValue
-            {
-                text.append(high << 4 | low)
-                index += 3
-            } else {
-                text.append(octet == UInt8(ascii: "_") ? UInt8(ascii: " ") : octet)
-                index += 1
-            }
-        }
-        return text
     }
 
     /// In UTF-8; nil: nobody knows the character set.
@@ -142,12 +157,16 @@ struct EncodedWords {
         switch charset {
         case "utf-8", "utf8", "us-ascii", "ascii": text
         case "iso-8859-1", "latin1": text.flatMap { Array(String(UnicodeScalar($0)).utf8) }
-        default: Self.charsets.contains(charset) ? converted(text, charset) : nil
+        default:
+            switch manner {
+            case .exact: Self.charsets.contains(charset) ? converted(text, charset) : nil
+            case .tolerant: text
+            }
         }
     }
 
     private func converted(_ text: [UInt8], _ charset: String) -> [UInt8]? {
-        guard let converter = converters.converter(from: charset) else { return nil }
+        guard let converter = converters?.converter(from: charset) else { return nil }
         var text = text
         // No character of these takes more octets in UTF-8 than four times its own.
         var output = [UInt8](repeating: 0, count: 4 * text.count + 16)

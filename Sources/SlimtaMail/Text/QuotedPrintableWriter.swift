@@ -1,11 +1,10 @@
 // Quoted-printable, some octets at a time (RFC 2045 section 6.7): of content that is none, and of content that nearly is.
-// Used by BodyEncoder. SlimtaMail has one for what is in memory as a whole.
+// Used where content is converted while it passes; QuotedPrintable is for what is in memory as a whole.
 
-internal import NIOCore
-internal import SlimtaMail
+package import NIOCore
 
 /// Writes content as quoted-printable: lines of at most 76, with CRLF where content has it.
-struct QuotedPrintableWriter {
+package struct QuotedPrintableWriter {
     /// Octets that may follow the one that is written, and decide how it is: "rom " of "From ", blanks not counted.
     private static let lookahead = 5
 
@@ -13,21 +12,28 @@ struct QuotedPrintableWriter {
     private static let dash = UInt8(ascii: "-")
 
     private let isMending: Bool
+    private let keepsDashes: Bool
     /// What was not written.
     private var held: [UInt8] = []
     private var column = 0
     /// Whether the line has been begun in the content: what was written of it may have ended with a soft line end.
     private var isInLine = false
 
-    /// - Parameter isMending: what comes is quoted-printable: what it has encoded stays so.
-    init(isMending: Bool) { self.isMending = isMending }
+    /// - Parameters:
+    ///   - isMending: what comes is quoted-printable: what it has encoded stays so.
+    ///   - keepsDashes: no delimiter that it could stand next to begins as a line of quoted-printable can.
+    package init(isMending: Bool, keepsDashes: Bool = false) {
+        (self.isMending, self.keepsDashes) = (isMending, keepsDashes)
+    }
 
-    mutating func write(_ octets: UnsafeRawBufferPointer, to output: inout ByteBuffer) {
+    /// Writes the next octets, cut anywhere, as far as what follows does not matter.
+    package mutating func write(_ octets: UnsafeRawBufferPointer, to output: inout ByteBuffer) {
         held += octets
         advance(isLast: false, to: &output)
     }
 
-    mutating func finish(isAtEnd: Bool, to output: inout ByteBuffer) {
+    /// Writes what is left. `isAtEnd`: the message ends too, so that the last line has to have its end.
+    package mutating func finish(isAtEnd: Bool, to output: inout ByteBuffer) {
         advance(isLast: true, to: &output)
         // The message's last line gets an end on its way; this one is not part of the content.
         if isAtEnd, isInLine { output.writeStaticString("=\r\n") }
@@ -62,7 +68,7 @@ struct QuotedPrintableWriter {
         if isBlank ? !isLastOfLine : (33...126).contains(octet) && octet != UInt8(ascii: "=") {
             breakLine(before: 1, &output)
             // What some host would change is encoded at the beginning of a line: a "." alone, "From ".
-            if column > 0 || octet != UInt8(ascii: ".") && octet != Self.dash && !Self.isFrom(octets, index) {
+            if column > 0 || octet != UInt8(ascii: ".") && !isEscapedDash(octet) && !Self.isFrom(octets, index) {
                 put(octet, &output)
                 return index + 1
             }
@@ -70,6 +76,8 @@ struct QuotedPrintableWriter {
         putEncoded(octet, &output)
         return index + 1
     }
+
+    private func isEscapedDash(_ octet: UInt8) -> Bool { octet == Self.dash && !keepsDashes }
 
     private static func isFrom(_ octets: UnsafeRawBufferPointer, _ index: Int) -> Bool {
         octets[index] == UInt8(ascii: "F") && octets[index...].starts(with: "From ".utf8)
@@ -120,7 +128,7 @@ struct QuotedPrintableWriter {
             return index + 1
         case 33...126:
             breakLine(before: 1, &output)
-            if column == 0, octet == Self.dash { putEncoded(octet, &output) } else { put(octet, &output) }
+            if column == 0, isEscapedDash(octet) { putEncoded(octet, &output) } else { put(octet, &output) }
             return index + 1
         default:
             putEncoded(octet, &output)
