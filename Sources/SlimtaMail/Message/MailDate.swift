@@ -87,8 +87,8 @@ extension Timestamp {
     }
 }
 
-private let weekdays = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
-private let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+let weekdays = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
+let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 private func twoDigits(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
 
@@ -106,7 +106,7 @@ private func civilDate(daysSinceEpoch: Int64) -> (year: Int, month: Int, day: In
 }
 
 /// The other way round.
-private func daysSinceEpoch(_ year: Int, _ month: Int, _ day: Int) -> Int {
+func daysSinceEpoch(_ year: Int, _ month: Int, _ day: Int) -> Int {
     // A year begins in March here. None before 0 is asked for, but for January and February of 0.
     let shifted = month <= 2 ? year - 1 : year
     let era = (shifted >= 0 ? shifted : shifted - 399) / 400
@@ -115,7 +115,7 @@ private func daysSinceEpoch(_ year: Int, _ month: Int, _ day: Int) -> Int {
     return era * 146_097 + yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear - 719_468
 }
 
-private func daysOf(_ month: Int, _ year: Int) -> Int {
+func daysOf(_ month: Int, _ year: Int) -> Int {
     switch month {
     case 2: year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28
     case 4, 6, 9, 11: 30
