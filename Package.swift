@@ -116,7 +116,10 @@ let package = Package(
 
         // 2: what is between an edge and the queue: policies, and who runs them
         // Who mail is forwarded to is said and matched as rules are (SlimtaRules). What leaves is signed last (SlimtaDKIM).
-        room("SlimtaPolicy", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaDKIM", nioCore, logging]),
+        // Headers are in ASCII before that, where no address needs more (SlimtaMIME).
+        room(
+            "SlimtaPolicy",
+            ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaDKIM", "SlimtaMIME", nioCore, logging]),
 
         // 2: what every protocol over sockets needs: listening, PROXY headers, HTTP, JSON
         // CRC32C, which PROXY headers are checked by, is in CLinux once: with the processor's instructions for it.

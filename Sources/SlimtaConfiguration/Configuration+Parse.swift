@@ -102,6 +102,9 @@ extension Configuration {
         let spamAssassin = root.section("spamassassin")
         self.spamAssassin = SpamAssassinSettings(spamAssassin)
         queue.read(root.section("queue"))
+        let repair = root.section("repair")
+        duplicates = repair["duplicates"]?.choice() ?? duplicates
+        repair.refuseUnknownKeys()
         if queue.policies.contains(.spamassassin), !spamAssassin.exists,
             root.mistakes.document.isTellingAbsence(ofTable: "spamassassin")
         {
@@ -114,6 +117,13 @@ extension Configuration {
 }
 
 extension Setting {
+    /// A domain that may stand behind an "@", in A-labels.
+    fileprivate func domainName() -> String? {
+        text("a domain name such as \"example.com\"") { name in
+            HostName.fold(name).flatMap { HostName.looksLikeAddress($0) ? nil : $0 }
+        }
+    }
+
     /// An absolute path.
     func absolutePath() -> String? {
         text("an absolute path") { Self.isAbsolutePath($0) ? $0 : nil }
@@ -281,6 +291,10 @@ extension Configuration.Queue {
     fileprivate mutating func read(_ table: Section) {
         policies =
             table["policies"]?.distinctList(of: "policies", mayBeEmpty: true) { $0.choice(of: Policy.self) } ?? policies
+        qualify = table["qualify"]?.domainName() ?? qualify
+        let received = table.section("received")
+        hidesClient = received["hide_client"]?.bool() ?? hidesClient
+        received.refuseUnknownKeys()
         retry =
             table["retry"]?.list(of: "durations", mayBeEmpty: false) { $0.duration(.seconds(1) ... .days(30)) } ?? retry
         let lifetime: ClosedRange<Duration> = .seconds(1) ... .days(365)

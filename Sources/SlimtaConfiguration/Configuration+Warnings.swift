@@ -46,6 +46,11 @@ extension Configuration {
             let text = "spamd is not asked: \"spamassassin\" is not in policies of [queue]"
             warnings.append(Warning(keyPath: "spamassassin", text: text))
         }
+        if queue.hidesClient, !queue.policies.contains(.received) {
+            let text =
+                "hide_client hides nothing: \"received\" is not in policies of [queue], so there is no such field"
+            warnings.append(Warning(keyPath: "queue.received", text: text))
+        }
         warnings += loginWarnings
         for (path, relay) in [("relay", relay)] + routes.indices.map({ ("route[\($0)]", routes[$0].relay) }) {
             guard case .pipe(let pipe) = relay.type, pipe.processes > self.relay.connectionsPerDestination else {

@@ -26,6 +26,8 @@ package struct Configuration: Sendable, Equatable {
     package var spf = SPF()
     /// `[[dnsbl]]`, in the file's order.
     package var dnsbls: [DNSBL] = []
+    /// `[repair] duplicates`: what is done with a second header field of which there may be one.
+    package var duplicates = DuplicateFields.refuse
     /// `[limits]`, for all edges.
     package var limits = Limits()
     /// `[auth]`, for all edges.
@@ -242,8 +244,12 @@ extension Configuration {
             case recipientSplit = "recipient_split"
         }
 
-        /// What is done to a message, in this order, before it is stored; none twice.
+        /// What is done to a message before it is stored, in the order that policies have of themselves; none twice.
         package var policies: [Policy] = [.date, .messageID, .received, .domainSplit]
+        /// The domain, in A-labels, that addresses in the header get which have none; nil: they stay as they are.
+        package var qualify: String?
+        /// `received = { hide_client = true }`: whether our Received field leaves out who the client is.
+        package var hidesClient = false
         /// How long to wait after attempt 1, 2, ...; the last one repeats. At least one.
         package var retry: [Duration] = [60, 300, 900, 1800, 3600, 7200, 14400].map { .seconds($0) }
         /// How long a message is tried; then its sender gets a bounce.

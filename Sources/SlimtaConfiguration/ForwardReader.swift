@@ -55,15 +55,9 @@ extension Configuration {
                 keyPath: "forward[\(index)]",
                 text: "it is never asked: forward[\(other)] before it is for the same recipients")
         }
-        let place = queue.policies.firstIndex(of: .forward)
-        let split = queue.policies.firstIndex { $0 == .domainSplit || $0 == .recipientSplit }
-        if place == nil {
+        if !queue.policies.contains(.forward) {
             warnings.append(
                 Warning(keyPath: "forward[0]", text: "nobody is forwarded: \"forward\" is not in policies of [queue]"))
-        } else if let place, let split, split < place {
-            let text =
-                "\"forward\" stands behind a policy that splits: who is forwarded shares an envelope with others all the same"
-            warnings.append(Warning(keyPath: "queue.policies", text: text))
         }
         return warnings
     }

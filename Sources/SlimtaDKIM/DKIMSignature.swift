@@ -119,6 +119,13 @@ extension DKIMSignature {
         return octets
     }
 
+    /// The names of the fields that a signature is about, in lower case, by the value of its field: also of one by algorithms
+    /// that we do not know. None of what no verifier can read.
+    package static func signedNames(in value: some Sequence<UInt8>) -> [String] {
+        let tags = try? TagList(parsing: Array(value))
+        return tags?.parts("h")?.map { $0.asciiLowercased() } ?? []
+    }
+
     /// `h=`: names as fields have them, From among them.
     private static func names(_ tags: TagList) throws(Fault) -> [String] {
         guard let names = tags.parts("h")?.map({ $0.asciiLowercased() }) else { throw .missing("h") }

@@ -15,6 +15,9 @@ package struct ForwardPolicy: QueuePolicy {
         self.limit = limit
     }
 
+    /// See ``QueuePolicy/place``.
+    package var place: PolicyPlace { .forward }
+
     /// See ``QueuePolicy/apply(to:_:)``; refuses a message of which a recipient is refused, or that would go to too many.
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
         guard !rules.isEmpty else { return }

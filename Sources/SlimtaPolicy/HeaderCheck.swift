@@ -15,9 +15,14 @@ internal import SlimtaMail
 struct HeaderCheck: QueuePolicy {
     let receivedHops: Int
 
+    var place: PolicyPlace { .header }
+
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
         let dropped = mail.message.head.withUnsafeReadableBytes { HeaderBlock.mailboxLines(in: $0) }
-        if dropped.end > 0 { mail.replace([(0..<dropped.end, "")]) }
+        if dropped.end > 0 {
+            mail.replace([(0..<dropped.end, "")])
+            mail.repaired(.mailboxLine)
+        }
         if !mail.header.isComplete, mail.message.rest != nil {
             throw PolicyRefusal(Reply(552, .init(5, 3, 4), "Message header is too large"))
         }
@@ -34,6 +39,7 @@ struct HeaderCheck: QueuePolicy {
                         "Line \(line) of the message is no header field, and an empty line must end the header"))
             }
             mail.replace([(end..<end, "\r\n")])
+            mail.repaired(.emptyLine)
         }
         if mail.header.fields(named: "received", in: mail.message.head).count > receivedHops {
             throw PolicyRefusal(Reply(554, .init(5, 4, 6), "Too many hops, this message is in a loop"))

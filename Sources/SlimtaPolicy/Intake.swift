@@ -151,6 +151,7 @@ package final class Intake: Submissions {
             case .success:
                 var held: Logger.Metadata = heldReason.map { ["held": "\($0)"] } ?? [:]
                 if let due = terms.due { held["due"] = "\(due.isoDate)" }
+                logRepairs(mail, envelope, message, session)
                 for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, held) }
                 completion(
                     Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"), mail.envelopes.map(\.id), isHeld)
@@ -161,6 +162,18 @@ package final class Intake: Submissions {
                 log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
                 completion(Reply(storing: error), [], false)
             }
+        }
+    }
+
+    private func logRepairs(_ mail: PolicyMail, _ envelope: Envelope, _ message: Message, _ session: String) {
+        func words(_ repairs: Set<HeaderRepair>) -> Logger.Metadata {
+            ["repairs": "\(HeaderRepair.allCases.filter(repairs.contains).map(\.rawValue).joined(separator: ", "))"]
+        }
+        if !mail.repairs.isEmpty {
+            log(.info, "header repaired", envelope, message, session, words(mail.repairs))
+        }
+        if !mail.unrepaired.isEmpty {
+            log(.info, "header not repaired", envelope, message, session, words(mail.unrepaired))
         }
     }
 

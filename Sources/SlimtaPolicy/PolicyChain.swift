@@ -12,7 +12,7 @@ package enum PolicyStep: Sendable {
     case waiting(any WaitingPolicy)
 }
 
-/// Policies in their order.
+/// Policies in their order, which is that of ``PolicyPlace``.
 package struct PolicyChain: Sendable {
     /// Those before the first that waits: all of them, as a rule.
     private let policies: [any QueuePolicy]
@@ -20,30 +20,48 @@ package struct PolicyChain: Sendable {
     private let rest: [PolicyStep]
     /// Those that want to see large messages while they come.
     private let observing: [any ObservingPolicy]
-
-    /// Signs what the others have made of a message; nil: nothing is signed.
-    private let signer: (any WaitingPolicy)?
+    /// Where all of them stand, from the first to the last.
+    package let places: [PolicyPlace]
 
     /// Whether ``finish(_:_:)`` has anything to do.
-    package var waits: Bool { !rest.isEmpty || signer != nil }
+    package var waits: Bool { !rest.isEmpty }
 
-    /// - Parameter policies: as configured. ``ReceivedPolicy`` runs last wherever it stands, since its field names the
-    ///   queue id, and a lone recipient, of each envelope that the others make.
+    /// - Parameter policies: in any order: each has its ``PolicyPlace``. Those of one place stay in the order that they have here.
     /// - Parameter receivedHops: the most Received fields that a message may have (RFC 5321 section 6.3).
+    /// - Parameter duplicates: what is done with a second field of which there may be one.
+    /// - Parameter qualify: the domain of addresses in the header that have none; nil: they stay as they are.
     /// - Parameter signer: runs behind all of them, and behind the fields of rules: it signs what will leave.
-    package init(_ policies: [any QueuePolicy], receivedHops: Int, signer: (any WaitingPolicy)? = nil) {
-        self.init(policies.map { .immediate($0) }, receivedHops: receivedHops, signer: signer)
+    package init(
+        _ policies: [any QueuePolicy], receivedHops: Int, duplicates: DuplicateFields = .refuse, qualify: String? = nil,
+        signer: (any WaitingPolicy)? = nil
+    ) {
+        self.init(
+            policies.map { .immediate($0) }, receivedHops: receivedHops, duplicates: duplicates, qualify: qualify,
+            signer: signer)
     }
 
     /// The same with policies that wait.
-    package init(_ steps: [PolicyStep], receivedHops: Int, signer: (any WaitingPolicy)? = nil) {
-        self.signer = signer
-        let all = steps.filter { !$0.isReceived } + steps.filter(\.isReceived)
+    package init(
+        _ steps: [PolicyStep], receivedHops: Int, duplicates: DuplicateFields = .refuse, qualify: String? = nil,
+        signer: (any WaitingPolicy)? = nil
+    ) {
+        var always: [any QueuePolicy] = [
+            HeaderCheck(receivedHops: receivedHops), DuplicateCheck(duplicates: duplicates), BccRemoval(),
+            SenderCheck(),
+            FieldRepairs(), Containment(), RuleFields(),
+        ]
+        if let qualify { always.append(Qualification(domain: qualify)) }
+        let all = Self.ordered(always.map { .immediate($0) } + steps + (signer.map { [.waiting($0)] } ?? []))
         let immediate = all.prefix { $0.immediate != nil }
-        policies =
-            [HeaderCheck(receivedHops: receivedHops), SenderCheck(), BccRemoval()] + immediate.compactMap(\.immediate)
+        policies = immediate.compactMap(\.immediate)
         rest = Array(all[immediate.endIndex...])
-        observing = (all + (signer.map { [.waiting($0)] } ?? [])).compactMap { $0.policy as? any ObservingPolicy }
+        observing = all.compactMap { $0.policy as? any ObservingPolicy }
+        places = all.map(\.place)
+    }
+
+    /// By their places; those of one place as they are.
+    static func ordered(_ steps: [PolicyStep]) -> [PolicyStep] {
+        steps.enumerated().sorted { ($0.element.place, $0.offset) < ($1.element.place, $1.offset) }.map(\.element)
     }
 
     /// Those who look on while a large message comes: as a rule nobody.
@@ -55,7 +73,6 @@ package struct PolicyChain: Sendable {
     ) throws(PolicyRefusal) -> PolicyMail {
         var mail = PolicyMail(envelope: envelope, message: message)
         for policy in policies { try policy.apply(to: &mail, context) }
-        if !waits { mail.prepend(context.fields) }
         return mail
     }
 
@@ -67,8 +84,6 @@ package struct PolicyChain: Sendable {
             case .waiting(let policy): try await policy.apply(to: &mail, context)
             }
         }
-        mail.prepend(context.fields)
-        try await signer?.apply(to: &mail, context)
     }
 }
 
@@ -82,11 +97,18 @@ extension PolicyStep {
         }
     }
 
-    fileprivate var isReceived: Bool { immediate is ReceivedPolicy }
+    fileprivate var place: PolicyPlace {
+        switch self {
+        case .immediate(let policy): policy.place
+        case .waiting(let policy): policy.place
+        }
+    }
 }
 
-/// Checks From and Sender of what a login sends, as it was received. Always second: what a header is has to be certain.
+/// Checks From and Sender of what a login sends, as it was received. Always after it is certain what the header is.
 struct SenderCheck: QueuePolicy {
+    var place: PolicyPlace { .senders }
+
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
         guard let senders = context.senders, let envelope = mail.envelopes.first else { return }
         let edits: [HeaderSenders.Edit]
@@ -97,12 +119,25 @@ struct SenderCheck: QueuePolicy {
             throw PolicyRefusal(error.reply, allowed: senders.rights?.description)
         }
         mail.replace(edits)
+        if !edits.isEmpty { mail.repaired(.senders) }
     }
 }
 
-/// Removes Bcc fields: the other recipients are not to see them (RFC 5322 section 3.6.3). Always third.
+/// Puts the fields that rules have for the message above our Received. Always.
+struct RuleFields: QueuePolicy {
+    var place: PolicyPlace { .ruleFields }
+
+    func apply(to mail: inout PolicyMail, _ context: PolicyContext) { mail.prepend(context.fields) }
+}
+
+/// Removes Bcc fields: the other recipients are not to see them (RFC 5322 section 3.6.3). Always.
 struct BccRemoval: QueuePolicy {
+    var place: PolicyPlace { .header }
+
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
-        mail.remove(HeaderEnvelope.blindFields(of: mail.header, in: mail.message.head))
+        let blind = HeaderEnvelope.blindFields(of: mail.header, in: mail.message.head)
+        guard !blind.isEmpty else { return }
+        mail.remove(blind)
+        mail.repaired(.blind)
     }
 }

@@ -9,6 +9,10 @@ package struct PolicyMail: Sendable {
     package var envelopes: [Envelope]
     /// Why all of it waits in the queue until an operator releases it; nil: it does not.
     package var heldReason: String?
+    /// What was mended in the header.
+    package private(set) var repairs: Set<HeaderRepair> = []
+    /// What would have been mended, if nobody had signed or stamped it.
+    package private(set) var unrepaired: Set<HeaderRepair> = []
     /// The content as the client sent it.
     package private(set) var message: Message
     /// The header of `message`.
@@ -41,6 +45,12 @@ package struct PolicyMail: Sendable {
         let fields = fields.joined()
         for index in envelopes.indices { envelopes[index].prepend(fields) }
     }
+
+    /// Notes what was mended, for the log.
+    mutating func repaired(_ repair: HeaderRepair) { repairs.insert(repair) }
+
+    /// Notes what was not to be mended.
+    mutating func left(_ repair: HeaderRepair) { unrepaired.insert(repair) }
 
     /// Removes whole fields. The rest of the content stays as it is, octet for octet.
     mutating func remove(_ fields: [HeaderBlock.Field]) { replace(fields.map { ($0.range, "") }) }
@@ -115,6 +125,9 @@ package struct PolicyRefusal: Error, Hashable, Sendable {
 
 /// Runs between an edge and the storage. May change or split envelopes, prepend fields, or refuse the message.
 package protocol QueuePolicy: Sendable {
+    /// Where it stands among the others.
+    var place: PolicyPlace { get }
+
     /// Looks at a message and changes what it is there to change. It runs on an event loop: it must neither block nor wait.
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal)
 }
@@ -122,6 +135,9 @@ package protocol QueuePolicy: Sendable {
 /// As ``QueuePolicy``, for one that asks somebody else: it may wait, and has a limit for that. A chain without one costs
 /// nothing more than before: see ``PolicyChain``.
 package protocol WaitingPolicy: Sendable {
+    /// Where it stands among the others.
+    var place: PolicyPlace { get }
+
     /// Looks at a message and changes what it is there to change.
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) async throws(PolicyRefusal)
 }

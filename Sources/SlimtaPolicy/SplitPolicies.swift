@@ -8,6 +8,9 @@ package struct DomainSplitPolicy: QueuePolicy {
     /// It has no settings.
     package init() {}
 
+    /// See ``QueuePolicy/place``.
+    package var place: PolicyPlace { .domainSplit }
+
     /// See ``QueuePolicy/apply(to:_:)``; refuses nothing.
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
         mail.envelopes = mail.envelopes.flatMap { envelope -> [Envelope] in
@@ -32,6 +35,9 @@ package struct DomainSplitPolicy: QueuePolicy {
 package struct RecipientSplitPolicy: QueuePolicy {
     /// It has no settings.
     package init() {}
+
+    /// See ``QueuePolicy/place``.
+    package var place: PolicyPlace { .recipientSplit }
 
     /// See ``QueuePolicy/apply(to:_:)``; refuses nothing.
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {

@@ -24,6 +24,7 @@ import Testing
             "the whole message, not the gap",
             "# client_ca", "# fail = ", "# softfail = ", "# hostname", "# host ", "# username", "# password_file",
             "# path", "# domains",
+            "# qualify",
             // Of EXTERNAL, which is not in the default list.
             "# certificate_login",
         ]

@@ -59,7 +59,8 @@ struct EncodedWordTests {
 
     /// As clients read names: where no word may stand, and whatever the character set is.
     @Test(arguments: [
-        ("=?utf-8?q?a b?=.exe", "a b.exe"), ("x=?utf-8?b?w7!xiZWw?=", "x\u{FC}bel"), ("=?unheard-of?q?x=2E?=exe", "x.exe"),
+        ("=?utf-8?q?a b?=.exe", "a b.exe"), ("x=?utf-8?b?w7!xiZWw?=", "x\u{FC}bel"),
+        ("=?unheard-of?q?x=2E?=exe", "x.exe"),
         ("=?iso-8859-1?Q?=FC?= =?utf-8?Q?=C3?= =?utf-8?Q?=BC.exe?=", "\u{FC}\u{FC}.exe"), ("a.exe", "a.exe"),
         ("=?utf-8?q?x", "=?utf-8?q?x"), ("", ""),
     ])

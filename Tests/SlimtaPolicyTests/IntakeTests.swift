@@ -274,6 +274,8 @@ private final class KeeperNotes: Sendable {
 @Suite struct IntakeQuotaTests {
     /// Refuses what has a field X-No.
     private struct Refusing: QueuePolicy {
+        var place: PolicyPlace { .forward }
+
         func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
             guard String(buffer: mail.message.head).contains("X-No") else { return }
             throw PolicyRefusal(Reply(550, .init(5, 7, 1), "no"))
@@ -283,6 +285,8 @@ private final class KeeperNotes: Sendable {
     /// While it looks at what has a field X-Trip, another session of the login trips the breaker.
     private struct Tripping: QueuePolicy {
         let book: QuotaBook
+
+        var place: PolicyPlace { .forward }
 
         func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
             guard String(buffer: mail.message.head).contains("X-Trip") else { return }

@@ -32,6 +32,8 @@ private final class Counter: ContentObserver {
 
 /// Asks what was seen, and refuses with it.
 private struct Watching: QueuePolicy, ObservingPolicy {
+    var place: PolicyPlace { .forward }
+
     func makeObserver() -> (any ContentObserver)? { Watcher() }
 
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
@@ -41,6 +43,8 @@ private struct Watching: QueuePolicy, ObservingPolicy {
 }
 
 private struct Counting: WaitingPolicy, ObservingPolicy {
+    var place: PolicyPlace { .milters }
+
     let makes: Bool
 
     func makeObserver() -> (any ContentObserver)? { makes ? Counter() : nil }
@@ -73,14 +77,14 @@ private struct Counting: WaitingPolicy, ObservingPolicy {
         let envelope = Envelope(
             id: id, sender: nil, recipients: [Mailbox(localPart: "a", domain: "x.test")], received: .now(),
             client: ClientInfo(address: "192.0.2.7", name: "c", protocolWord: "ESMTP"))
-        var message = Message(head: ByteBuffer(string: "X: y\r\n\r\na"))
+        var message = Message(head: ByteBuffer(string: "From: a@b\r\n\r\na"))
         if isLarge {
             let writer = intake.beginSpool(id, behind: message.head)
             for part in ["bc", "", "def\r\n"] { writer.append(ByteBuffer(string: part)) { _ in } }
             message.rest = try await withCheckedContinuation { continuation in
                 writer.finish { continuation.resume(returning: $0) }
             }.get()
-            #expect(message.size == 16)
+            #expect(message.size == 21)
         }
         let reply = await withCheckedContinuation { continuation in
             intake.submit(envelope, message, terms: SubmissionTerms(), session: "1") {
@@ -103,7 +107,7 @@ private struct Counting: WaitingPolicy, ObservingPolicy {
 
     @Test func whatIsSeen() async throws {
         let steps: [PolicyStep] = [.immediate(Watching()), .waiting(Counting(makes: true))]
-        #expect(try await Self.fields(steps) == "X-Count: 7\r\nX-Seen: head X: ya|bc||def\r\n")
+        #expect(try await Self.fields(steps) == "X-Count: 7\r\nX-Seen: head From: a@ba|bc||def\r\n")
         // Nobody is asked to look on.
         #expect(try await Self.fields([.waiting(Counting(makes: false))]) == "X-Count: no\r\n")
         #expect(try await Self.fields(steps, isLarge: false) == "X-Count: no\r\nX-Seen: no\r\n")

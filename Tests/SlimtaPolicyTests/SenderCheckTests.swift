@@ -64,6 +64,6 @@ import Testing
 
     /// Who has not logged in is asked nothing.
     @Test func nobody() throws {
-        #expect(try run("From: a@b|From: c@d||", login: nil) == Self.date + "From: a@b|From: c@d||")
+        #expect(try run("From: a@b|Sender: c@d||", login: nil) == Self.date + "From: a@b|Sender: c@d||")
     }
 }

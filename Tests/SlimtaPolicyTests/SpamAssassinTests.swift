@@ -87,14 +87,13 @@ import Testing
             id: QueueID(high: 1, low: 1), sender: nil, recipients: [Mailbox(parsing: "a@x.test")!], received: .now(),
             client: ClientInfo(address: "192.0.2.7", name: "c", protocolWord: "ESMTPSA", login: "alice"),
             prependedFields: ByteBuffer(string: "Date: now\r\n"))
-        let mail = PolicyMail(envelope: envelope, message: Message(head: ByteBuffer(string: content)))
+        var mail = PolicyMail(envelope: envelope, message: Message(head: ByteBuffer(string: content)))
         let context = PolicyContext(
             hostname: "h.test", now: .now(), zoneOffset: 0, newID: { time, _ in QueueID(at: time) })
         let chain = PolicyChain([.waiting(policy)], receivedHops: 5)
         #expect(chain.waits)
-        var begun = try chain.apply(to: envelope, mail.message, context)
-        try await chain.finish(&begun, context)
-        return (begun, sent.withLock { $0 })
+        try await chain.finish(&mail, context)
+        return (mail, sent.withLock { $0 })
     }
 
     @Test func whatIsAskedIsWhatWillBeDelivered() async throws {

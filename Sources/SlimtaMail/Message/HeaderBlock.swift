@@ -106,6 +106,13 @@ package struct HeaderBlock: Sendable {
         buffer.withUnsafeReadableBytes { octets in fields.filter { matches(name, octets, $0.name) } }
     }
 
+    /// Which of `names` (lower case) each field has, in the order of the fields; nil: none of them.
+    package func kinds(of names: [StaticString], in buffer: ByteBuffer) -> [Int?] {
+        buffer.withUnsafeReadableBytes { octets in
+            fields.map { field in names.firstIndex { matches($0, octets, field.name) } }
+        }
+    }
+
     /// The fields whose names begin with `start` (lower case).
     package func fields(in buffer: ByteBuffer, namesBeginningWith start: StaticString) -> [Field] {
         buffer.withUnsafeReadableBytes { octets in

@@ -55,9 +55,11 @@ package struct HeaderEnvelope: Hashable, Sendable {
     }
 
     /// From the first Resent field on, up to what is none, or has a name again that the block has: the next block.
-    static func newestResentBlock(
+    package static func newestResentBlock(
         _ header: HeaderBlock, _ buffer: ByteBuffer
     ) -> ArraySlice<HeaderBlock.Field> {
+        // Few messages have one.
+        guard !header.fields(in: buffer, namesBeginningWith: "resent-").isEmpty else { return [] }
         func resentName(_ field: HeaderBlock.Field) -> String? {
             let name = field.name(in: buffer).asciiLowercased()
             return name.utf8.starts(with: "resent-".utf8) ? name : nil

@@ -1,5 +1,5 @@
-// The content of a submission. An edge collects it, policies read its header, the storage keeps it, a relay sends it. Its
-// octets are never re-encoded: fields are prepended (Envelope), the rest is passed on as it came.
+// The content of a submission. An edge collects it, policies read its header and mend it where it has to be, the storage keeps
+// it, a relay sends it. Else its octets stay as they came: fields are prepended (Envelope).
 
 package import NIOCore
 

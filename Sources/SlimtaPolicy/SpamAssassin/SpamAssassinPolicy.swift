@@ -67,6 +67,9 @@ package struct SpamAssassinPolicy: WaitingPolicy {
         (self.settings, self.logger, self.exchange) = (settings, logger, exchange)
     }
 
+    /// See ``WaitingPolicy/place``.
+    package var place: PolicyPlace { .spamassassin }
+
     /// See ``WaitingPolicy/apply(to:_:)``.
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) async throws(PolicyRefusal) {
         // Whoever reads them is to believe them.

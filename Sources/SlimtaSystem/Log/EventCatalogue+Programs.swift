@@ -3,7 +3,7 @@
 extension EventCatalogue {
     /// All kinds.
     static let entries =
-        entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers
+        entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers + repairEntries
         + entriesOfQuotas
 
     /// Part of ``entries``.

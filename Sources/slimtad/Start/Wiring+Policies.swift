@@ -17,12 +17,13 @@ extension Configuration {
             case .messageID: .immediate(MessageIDPolicy())
             case .forward: .immediate(ForwardPolicy(ForwardRules(forwards), limit: limits.recipients))
             case .spamassassin: try spamAssassin.map { .waiting(try $0.policy(group: group, logger: logger)) }
-            case .received: .immediate(ReceivedPolicy())
+            case .received: .immediate(ReceivedPolicy(hidesClient: queue.hidesClient))
             case .domainSplit: .immediate(DomainSplitPolicy())
             case .recipientSplit: .immediate(RecipientSplitPolicy())
             }
         }
-        return PolicyChain(steps, receivedHops: limits.receivedHops)
+        return PolicyChain(
+            steps, receivedHops: limits.receivedHops, duplicates: duplicates, qualify: queue.qualify)
     }
 }
 

@@ -1,0 +1,39 @@
+// Fields of which a header may have one (RFC 5322 section 3.6): who reads the message and who signs it would take different
+// ones. Part of PolicyChain, behind HeaderCheck.
+
+internal import NIOCore
+internal import SlimtaMail
+
+/// Refuses such a message, or keeps the first field of each name.
+struct DuplicateCheck: QueuePolicy {
+    let duplicates: DuplicateFields
+
+    var place: PolicyPlace { .header }
+
+    /// RFC 5322 section 3.6, the table's "max number" of one; Bcc goes anyway.
+    private static let names: [StaticString] = [
+        "date", "from", "sender", "reply-to", "to", "cc", "message-id", "in-reply-to", "references", "subject",
+    ]
+    private static let shown = [
+        "Date", "From", "Sender", "Reply-To", "To", "Cc", "Message-ID", "In-Reply-To", "References", "Subject",
+    ]
+
+    func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
+        let head = mail.message.head
+        var (seen, removed): (UInt16, [HeaderBlock.Field]) = (0, [])
+        for (field, kind) in zip(mail.header.fields, mail.header.kinds(of: Self.names, in: head)) {
+            guard let index = kind else { continue }
+            let bit = UInt16(1) << index
+            if seen & bit != 0 {
+                guard duplicates == .first, !SignedFields(mail.header, head).has(field, head) else {
+                    throw PolicyRefusal(
+                        Reply(550, .init(5, 6, 0), "The header has two \(Self.shown[index]) fields"))
+                }
+                removed.append(field)
+            }
+            seen |= bit
+        }
+        mail.remove(removed)
+        if !removed.isEmpty { mail.repaired(.duplicates) }
+    }
+}
