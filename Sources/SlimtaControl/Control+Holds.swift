@@ -223,8 +223,9 @@ extension Control {
             let key = Receipt.Digest(name[0], name[1], name[2], name[3])
             let receipt = Receipt(
                 key: key, owner: .init(key), fingerprint: key, id: id, expires: now + Self.noticeMemory)
-            let envelope = notice.envelope(id, to: address, at: now)
-            let result = await accept(envelope, notice.message(id, to: address, at: now), receipt)
+            let message = notice.message(id, to: address, at: now)
+            let envelope = await queue.signed(notice.envelope(id, to: address, at: now), message)
+            let result = await accept(envelope, message, receipt)
             switch result {
             case .success:
                 logger.notice(

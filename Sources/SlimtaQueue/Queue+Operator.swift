@@ -139,10 +139,11 @@ extension Queue {
                 Reply(554, EnhancedStatus(5, 0, 0), "the operator of this mail system gave the message up"))
             let clock = clock.read()
             let age = clock.now - (state.withLock { $0.machine.accepted(id) } ?? clock.now)
-            let resolution = AttemptResolution(
+            var resolution = AttemptResolution(
                 stored, outcomes: stored.state.pending.map { _ in outcome }, AttemptAge(begun: age, ended: age),
                 now: clock.wall, schedule: configuration.schedule,
                 notices: notices(configuration, clock.wall))
+            resolution = await signed(resolution)
             try await commitForOperator(resolution.commit)
             log(resolution, stored, clock.wall, after: age)
             state.withLock { $0.forgetFresh(id) }

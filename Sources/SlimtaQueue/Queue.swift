@@ -18,6 +18,8 @@ package final class Queue: Sendable {
         package var delivers: Bool
         /// Our name, in notices.
         package var hostname: String
+        /// Who signs notices; nil: they go unsigned.
+        package var signer: (any NoticeSigner)?
 
         /// All of it: there are no defaults here.
         package init(schedule: RetrySchedule, limits: QueueMachine.Limits, delivers: Bool, hostname: String) {
@@ -265,12 +267,13 @@ package final class Queue: Sendable {
         }
         let end = clock.read()
         let age = AttemptAge(begun: began - accepted, ended: end.now - accepted)
-        let resolution = AttemptResolution(
+        var resolution = AttemptResolution(
             stored, outcomes: outcomes, isFinal: !Task.isCancelled, age, now: end.wall,
             schedule: configuration.schedule,
             notices: notices(configuration, end.wall))
         let domains = pending.map { relay.destination(for: stored.envelope.recipients[$0].foldedDomain) }
         let report = Task.isCancelled ? .unknown : HostReport(outcomes, of: domains)
+        resolution = await signed(resolution)
         log(resolution, stored, end.wall, after: age.ended)
         guard await record(resolution) else { return lost(taken.id) }
         ended?(stored.envelope, resolution.events)
@@ -322,6 +325,23 @@ package final class Queue: Sendable {
     /// What writes to senders, at the time `now` of the system's clock.
     func notices(_ configuration: Configuration, _ now: Timestamp) -> NoticeBuilder {
         NoticeBuilder(hostname: configuration.hostname, zoneOffset: now.localOffset, newID: newID)
+    }
+
+    /// A message of ours as it is to be accepted: signed, where such messages are.
+    package func signed(_ envelope: Envelope, _ message: Message) async -> Envelope {
+        guard let signer = state.withLock({ $0.configuration.signer }) else { return envelope }
+        var signed = envelope
+        signed.prependedFields = await signer.fields(for: envelope, message)
+        return signed
+    }
+
+    /// What is to be recorded of an attempt, with notices signed: they are stored with what they tell of.
+    func signed(_ resolution: AttemptResolution) async -> AttemptResolution {
+        var resolution = resolution
+        for (index, notice) in resolution.notices.enumerated() {
+            resolution.replace(await signed(notice.envelope, notice.message), ofNotice: index)
+        }
+        return resolution
     }
 
     /// What was recorded takes effect.

@@ -85,6 +85,12 @@ package struct AttemptResolution: Sendable {
         }
     }
 
+    /// Gives a notice another envelope with the same id, in the commit as well.
+    mutating func replace(_ envelope: Envelope, ofNotice index: Int) {
+        notices[index].envelope = envelope
+        if index == 0 { commit.accepted[0].envelope = envelope }
+    }
+
     /// What is told of recipients: in the log, and to the sender.
     private struct Told {
         var events: [Event] = []

@@ -6,7 +6,7 @@ package import SlimtaMail
 /// A message of ours: an envelope with the null reverse-path and its content.
 package struct Notice: Sendable {
     /// From the null reverse-path to the sender of what it is about (RFC 5321 section 4.5.5).
-    package let envelope: Envelope
+    package internal(set) var envelope: Envelope
     /// A report in three parts (RFC 6522 section 3).
     package let message: Message
 }
