@@ -12,6 +12,14 @@ package struct DKIMHeader: Sendable {
         package let name: String
         /// All of its lines.
         package let octets: ByteBuffer
+
+        /// What is behind the colon, folded as it is, without the line end behind it.
+        var value: ByteBufferView {
+            var value = octets.readableBytesView.drop { $0 != UInt8(ascii: ":") }.dropFirst()
+            if value.last == UInt8(ascii: "\n") { value = value.dropLast() }
+            if value.last == UInt8(ascii: "\r") { value = value.dropLast() }
+            return value
+        }
     }
 
     /// From the topmost.
@@ -46,6 +54,13 @@ package struct DKIMHeader: Sendable {
         return header
     }
 
+    /// Whether signatures see the same in both: of fields that are never signed they may have others.
+    package func isSigned(like other: DKIMHeader) -> Bool {
+        isWellFormed == other.isWellFormed
+            && fields.lazy.filter { SignedNames.canBeSigned($0.name) }.map(\.octets)
+                .elementsEqual(other.fields.lazy.filter { SignedNames.canBeSigned($0.name) }.map(\.octets))
+    }
+
     /// How often each name is there.
     var counts: [String: Int] { fields.reduce(into: [:]) { $0[$1.name, default: 0] += 1 } }
 
@@ -60,19 +75,5 @@ package struct DKIMHeader: Sendable {
             fields[place].octets.withUnsafeReadableBytes { canonicalization.append(field: $0, to: &text) }
         }
         return text
-    }
-
-    /// The blanks between names and colons of fields that are signed (`Subject :`, RFC 5322 section 4.5), from the first.
-    ///
-    /// They are to be taken out of a message before it is signed: there are verifiers that take such a field for none, and
-    /// servers that take them out.
-    package static func blanksBeforeColons(_ header: HeaderBlock, in buffer: ByteBuffer) -> [Range<Int>] {
-        header.fields.compactMap { field in
-            let end = field.valueOffset(in: buffer) - 1
-            guard end > field.name.upperBound, SignedNames.canBeSigned(field.name(in: buffer).asciiLowercased()) else {
-                return nil
-            }
-            return field.name.upperBound..<end
-        }
     }
 }

@@ -49,17 +49,23 @@ package struct DKIMSigner: Sendable {
         (self.key, self.canonicalizations, self.lifetime) = (key, canonicalizations, lifetime)
     }
 
+    /// What the key is called; nil: DNS cannot have it.
+    package var name: SelectorName? { SelectorName(domain: domain, selector: selector, algorithm: key.algorithm) }
+
     /// The DKIM-Signature field, with its last line end, of a message with this header and body. RSA takes most of a
     /// millisecond.
+    ///
+    /// - Parameter start: when the message leaves, if that is later: the lifetime begins then.
     package func sign(
-        _ header: DKIMHeader, _ bodyHash: BodyHash, at time: Timestamp
+        _ header: DKIMHeader, _ bodyHash: BodyHash, at time: Timestamp, leaving start: Timestamp? = nil
     ) throws(DKIMSigningError) -> [UInt8] {
         guard header.isWellFormed else { throw .malformedHeader }
         let authors = header.counts["from"] ?? 0
         guard authors == 1 else { throw .authors(authors) }
         guard bodyHash.canonicalization == canonicalizations.body else { throw .bodyHash(bodyHash.canonicalization) }
         let seconds = min(max(0, time.seconds), DKIMSignature.latest - 1)
-        let expiration = lifetime.map { min(max(seconds + 1, (time + $0).seconds), DKIMSignature.latest) }
+        let start = max(time, start ?? time)
+        let expiration = lifetime.map { min(max(seconds + 1, (start + $0).seconds), DKIMSignature.latest) }
         var signature = DKIMSignature(
             algorithm: key.algorithm, canonicalizations: canonicalizations, domain: domain, selector: selector,
             time: seconds, expiration: expiration, names: SignedNames.of(header), bodyHash: bodyHash.digest)

@@ -68,12 +68,17 @@ package struct SigningDomains: Hashable, Sendable {
     /// The same of a header that was found in `buffer`. There has to be one From: of two, each reader picks his own. One that
     /// cannot be read names nobody.
     package func decision(_ header: HeaderBlock, in buffer: ByteBuffer) -> SigningDecision {
-        let fields = header.fields(named: "from", in: buffer)
+        decision(DKIMHeader(header, in: buffer))
+    }
+
+    /// The same of a header that leaves.
+    package func decision(_ header: DKIMHeader) -> SigningDecision {
+        let fields = header.fields.filter { $0.name == "from" }
         guard fields.count == 1 else {
             let what = fields.isEmpty ? "no From field" : "several From fields"
             return .refuse(Reply(550, .init(5, 6, 0), "The header has \(what)"))
         }
-        let entries = (try? AddressList(parsing: fields[0].value(in: buffer)))?.entries ?? []
+        let entries = (try? AddressList(parsing: fields[0].value))?.entries ?? []
         return decision(authors: entries.map(\.mailbox))
     }
 }

@@ -285,7 +285,8 @@ extension EventCatalogue {
         Entry(
             "80b354f3445efce14374b40c93bab3b5", "refused by policy",
             "The message was refused before it was stored: @SLIMTA_REPLY@. Where From or Sender is not the login's, "
-                + "SLIMTA_ALLOWED is what it may use there."),
+                + "SLIMTA_ALLOWED is what it may use there. Where the key that was to sign may not do so yet, or no longer, "
+                + "SLIMTA_SELECTOR is which one."),
         Entry(
             "a5fad3463c084b72b68f54ea48ddd2b7", "submitted before",
             "A message with the same key was submitted before, or is being stored at this moment: no second one was "
