@@ -152,15 +152,16 @@ let package = Package(
         room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaNet", nioCore, logging]),
 
         // 4: slimta.conf; its rules are read to what an edge evaluates
-        // SlimtaSASL: names of mechanisms.
-        room("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", "SlimtaSASL", toml]),
+        // SlimtaSASL: names of mechanisms; SlimtaDKIM: those of algorithms and gates.
+        room("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", "SlimtaSASL", "SlimtaDKIM", toml]),
 
         // 5: the composition root
         .executableTarget(
             name: "slimtad",
             dependencies: [
-                // SlimtaCrypto: the secret behind invented salts.
-                "SlimtaMail", "SlimtaRules", "SlimtaCrypto", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy",
+                // SlimtaCrypto: the secret behind invented salts; SlimtaDKIM: keys and what becomes of them.
+                "SlimtaMail", "SlimtaRules", "SlimtaCrypto", "SlimtaDKIM", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue",
+                "SlimtaPolicy",
                 "SlimtaTLS",
                 "SlimtaDNS", "SlimtaStorage", "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl",
                 "SlimtaHelper", "SlimtaPipe", "SlimtaPAM",
@@ -249,13 +250,13 @@ let package = Package(
                 nioPosix,
                 logging,
             ]),
-        tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", "SlimtaSASL", "SlimtaSMTP", nioCore]),
+        tests("SlimtaConfiguration", ["SlimtaMail", "SlimtaRules", "SlimtaSASL", "SlimtaDKIM", "SlimtaSMTP", nioCore]),
         // An executable is tested as a library: SwiftPM gives its main another name.
         tests(
             "slimtad",
             [
                 "SlimtaMail", "SlimtaRules", "SlimtaConfiguration", "SlimtaNet", "SlimtaTLS", "SlimtaDNS",
-                "SlimtaStorage", "SlimtaSASL",
+                "SlimtaStorage", "SlimtaSASL", "SlimtaDKIM",
                 "SlimtaEdge", "SlimtaControl", "SlimtaSystem", logging, nioCore, nioPosix,
             ]),
     ]

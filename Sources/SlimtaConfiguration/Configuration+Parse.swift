@@ -101,6 +101,7 @@ extension Configuration {
         forwards = Self.readForwards(root.sections("forward"))
         let spamAssassin = root.section("spamassassin")
         self.spamAssassin = SpamAssassinSettings(spamAssassin)
+        signing = SigningReader.read(root.section("signing"), tables: root.sections("dkim"))
         queue.read(root.section("queue"))
         let repair = root.section("repair")
         duplicates = repair["duplicates"]?.choice() ?? duplicates

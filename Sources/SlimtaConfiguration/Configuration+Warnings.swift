@@ -51,6 +51,7 @@ extension Configuration {
                 "hide_client hides nothing: \"received\" is not in policies of [queue], so there is no such field"
             warnings.append(Warning(keyPath: "queue.received", text: text))
         }
+        warnings += signingWarnings
         warnings += loginWarnings
         for (path, relay) in [("relay", relay)] + routes.indices.map({ ("route[\($0)]", routes[$0].relay) }) {
             guard case .pipe(let pipe) = relay.type, pipe.processes > self.relay.connectionsPerDestination else {

@@ -40,6 +40,8 @@ package struct Configuration: Sendable, Equatable {
     package var forwards: [ForwardRule] = []
     /// `[spamassassin]`; nil: nobody is asked.
     package var spamAssassin: SpamAssassinSettings?
+    /// `[signing]` and `[[dkim]]`
+    package var signing = SigningSettings()
     /// `[queue]`
     package var queue = Queue()
     /// `[relay]`: where mail goes that no route takes.
