@@ -256,7 +256,7 @@ let package = Package(
             "slimtad",
             [
                 "SlimtaMail", "SlimtaRules", "SlimtaConfiguration", "SlimtaNet", "SlimtaTLS", "SlimtaDNS",
-                "SlimtaStorage", "SlimtaSASL", "SlimtaDKIM",
+                "SlimtaStorage", "SlimtaSASL", "SlimtaDKIM", "SlimtaPolicy",
                 "SlimtaEdge", "SlimtaControl", "SlimtaSystem", logging, nioCore, nioPosix,
             ]),
     ]

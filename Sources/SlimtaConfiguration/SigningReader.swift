@@ -149,6 +149,12 @@ extension Configuration {
                 warnings.append(Warning(keyPath: "dkim[\(index)].gate", text: text))
             }
         }
+        if !senders.checksFrom, edges.contains(where: \.hasLogins) {
+            let text =
+                "every login has mail from all of these domains signed: From is its own only with from = true in "
+                + "[sender_check]"
+            warnings.append(Warning(keyPath: "dkim[0].domains", text: text))
+        }
         if let lifetime = signing.lifetime(queued: queue.expire), lifetime < queue.expire {
             let text =
                 "signatures end before [queue] expire: what waits for so long arrives with one that does not count"

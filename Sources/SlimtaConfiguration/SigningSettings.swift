@@ -50,6 +50,9 @@ package struct SigningSettings: Sendable, Equatable {
     /// `x_after`
     package var expiry = Expiry.usual
 
+    /// Nothing is signed.
+    package init() {}
+
     /// How long signatures count of messages that may wait for `queued`; nil: for ever.
     package func lifetime(queued: Duration) -> Duration? {
         switch expiry {

@@ -10,6 +10,7 @@ import Synchronization
 extension Control {
     func status() async -> JSON {
         let now = Timestamp.now()
+        let signing = daemon.signing()
         let daemon = await daemon.facts(now)
         let ledger: Ledger?
         do throws(StorageError) { ledger = try await storage.ledger() } catch { ledger = nil }
@@ -39,7 +40,8 @@ extension Control {
                     .init("validation", .string(daemon.validation)),
                     .init("reason", .optional(daemon.validationReason)),
                 ])),
-            .init("warnings", .array(warnings(daemon).map { .string($0) })),
+            .init("dkim", .signing(signing)),
+            .init("warnings", .array((warnings(daemon) + signing.warnings).map { .string($0) })),
         ])
     }
 

@@ -25,6 +25,10 @@ import Synchronization
 ///     POST /audit/acknowledge  what was lost is not told of any more: {"acknowledged": [...]}
 ///     GET  /guesses          who has guessed passwords and waits or is turned away: [{"kind", "name", ...}]
 ///     POST /guesses/release  of name=ADDRESS, NETWORK or LOGIN nothing is held against it any more: {"released": NAME}
+///     GET  /dkim             the keys that mail is signed with: {"domains": [...], "keys": [...]}; domain=NAME: of one alone
+///     POST /dkim/check       the same, with DNS asked now
+///     POST /dkim/make        makes a key: domain=NAME, algorithm=rsa-sha256 or ed25519-sha256, selector=NAME, next=yes if it
+///                            is to follow another one; the key as above, or 409 if there is one, or none, already
 ///     POST /checkpoint       brings all that is in the journal into GDBM files
 ///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
@@ -95,6 +99,9 @@ package final class Control: ControlService {
             try allow([], query)
             return HTTPResponse(guesses())
         case (.post, ["guesses", "release"]): return try await release(request)
+        case (.get, ["dkim"]): return try signingKeys(query)
+        case (.post, ["dkim", "check"]): return try await checkSigningKeys(query)
+        case (.post, ["dkim", "make"]): return try await makeSigningKey(request)
         case (.post, ["checkpoint"]):
             try allow([], query)
             await log(request, "checkpoint")
@@ -121,6 +128,7 @@ package final class Control: ControlService {
         switch path.first {
         case "status", "checkpoint", "reload", "drain": path.count == 1
         case "audit": path.count == 1 || path == ["audit", "acknowledge"]
+        case "dkim": path.count == 1 || [["dkim", "check"], ["dkim", "make"]].contains(path)
         case "guesses": path.count == 1 || path == ["guesses", "release"]
         case "queue", "logins": path.count <= 2
         default: false

@@ -28,6 +28,15 @@ package protocol ControlledDaemon: Sendable {
 
     /// Whom an operator means by the name of a login, which may be spelled as clients may spell it.
     func login(_ name: String) async -> KnownLogin
+
+    /// The keys that mail is signed with.
+    func signing() -> SigningReport
+
+    /// The same, when DNS has been asked for those of a domain, or for all; takes as long as DNS does.
+    func askForKeys(of domain: String?) async -> SigningReport
+
+    /// Makes a key.
+    func makeSigningKey(_ wish: SigningKeyWish) async throws(SigningKeyRefusal) -> SigningReport.Key
 }
 
 /// A login as those know it who let it in.

@@ -111,8 +111,7 @@ extension SelectorState {
     private mutating func age(at now: Timestamp, _ times: SelectorTimes) -> [Notice] {
         guard phase == .retiring else { return [] }
         // It may have signed after its successor began: when that failed.
-        let last = max(since, lastSigned ?? since)
-        guard now - last >= times.signatures + times.margin else { return [] }
+        guard let end = nextPhase(times), now >= end else { return [] }
         return [change(to: .old, "nothing that it has signed is under way", at: now)]
     }
 }

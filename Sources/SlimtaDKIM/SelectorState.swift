@@ -124,9 +124,10 @@ package struct SelectorState: Hashable, Sendable {
     var row: Row
     /// How long the record has to be right before it is signed with.
     var settling: Duration
-    /// How often DNS did not say in a row, and whether that was told.
+    /// How often DNS did not say in a row.
     var unanswered = 0
-    var isStale = false
+    /// Whether DNS has not said anything for so long that it was told.
+    package internal(set) var isStale = false
 
     /// A new key. DNS is asked at once.
     package init(_ name: SelectorName, made time: Timestamp, _ times: SelectorTimes) {
@@ -138,10 +139,21 @@ package struct SelectorState: Hashable, Sendable {
 
     /// What DNS said last: nil, nothing yet.
     package var isRecordRight: Bool? { row.isRight }
-    /// Since when it says so.
+    /// Since when it says so, and when it said so for the last time.
     package var recordSince: Timestamp { row.since }
+    /// See ``recordSince``.
+    package var recordLast: Timestamp { row.last }
     /// Whether receivers are told that signatures mean nothing yet.
     package var isTesting: Bool { row.isTesting }
+
+    /// When the next phase comes by time alone, if DNS says nothing else until then: of a key that settles or retires.
+    package func nextPhase(_ times: SelectorTimes) -> Timestamp? {
+        switch phase {
+        case .seen: row.since + settling
+        case .retiring: max(since, lastSigned ?? since) + times.signatures + times.margin
+        case .made, .active, .failing, .old: nil
+        }
+    }
 
     /// Whether DNS is to be asked. A time that is further away than any pause was said by a clock that has been set.
     package func isDue(at now: Timestamp) -> Bool {

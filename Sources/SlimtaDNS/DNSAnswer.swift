@@ -65,6 +65,16 @@ package struct MXRecord: Hashable, Sendable {
     }
 }
 
+/// The start of a zone's authority (RFC 1035 section 3.3.13).
+package struct SOARecord: Hashable, Sendable {
+    /// For how many seconds it may be remembered that something is not there, if the record's own TTL is not less (RFC 2308
+    /// section 4).
+    package let minimum: UInt32
+
+    /// As an answer has it.
+    package init(minimum: UInt32) { self.minimum = minimum }
+}
+
 /// An IP address of a host.
 package struct ResolvedAddress: Hashable, Sendable {
     /// As in "192.0.2.1" or "2001:db8::1".

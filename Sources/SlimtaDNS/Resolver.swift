@@ -121,6 +121,17 @@ package final class Resolver: Sendable {
         try await lookup(name, .txt, aliases: .any, parse: Self.text)
     }
 
+    /// The start of a zone's authority, where `name` is that of a zone (RFC 1035 section 3.3.13); no record: it is none.
+    package func soa(_ name: QueryName) async throws(DNSError) -> DNSAnswer<SOARecord> {
+        try await lookup(name, .soa, aliases: .any, parse: Self.soaRecord)
+    }
+
+    /// Two names, then five numbers of four octets each.
+    private static func soaRecord(_ data: [UInt8]) -> SOARecord? {
+        guard data.count >= 22 else { return nil }
+        return SOARecord(minimum: data.suffix(4).reduce(0) { $0 << 8 | UInt32($1) })
+    }
+
     /// The names that an address has at ``QueryName``, as in 1.2.0.192.in-addr.arpa (RFC 1035 section 3.5). They are in
     /// lower case, without a dot at the end, and need not be names of hosts: they consist of what is visible in ASCII.
     /// Others are left out, also if none is left then: an address whose name cannot be said has none.

@@ -136,6 +136,15 @@ import Testing
         for (found, expected) in zip(found, test.errors) { #expect(found.hasPrefix(expected), "\(found)") }
     }
 
+    @Test func whoMaySignForAllDomains() throws {
+        let logins = edge.replacing("auth = \"none\"", with: "auth = \"required\"\nplaintext_auth = true")
+        func warnings(_ text: String) throws -> [Configuration.Warning] {
+            try Configuration.parse(logins + text + "[[dkim]]\ndomains = [\"example.com\"]", file: "f").warnings
+        }
+        #expect(try warnings("[sender_check]\nfrom = true\n").isEmpty)
+        #expect(try warnings("").map(\.keyPath) == ["dkim[0].domains"])
+    }
+
     @Test func whatIsSurelyNotMeant() throws {
         #expect(
             try warnings("[signing]\nx_after = \"never\"") == ["signing: nothing is signed: there is no table [[dkim]]"]

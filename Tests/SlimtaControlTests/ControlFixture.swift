@@ -54,6 +54,33 @@ final class NotingDaemon: ControlledDaemon {
         return what == "alice"
     }
     func userName(_ uid: UInt32) async -> String { "user\(uid)" }
+
+    /// One key, of example.com, which signs, and whose record is as of the last question.
+    func signing() -> SigningReport {
+        let time = Timestamp(milliseconds: 1_700_000_000_000)
+        let life = SigningReport.Life(
+            state: "active", since: time, signs: true, signed: nil, isRecordRight: true, record: orders.last,
+            isUnanswered: false, answered: time, nextQuestion: time, advice: nil)
+        let key = SigningReport.Key(
+            domain: "example.com", selector: "r2026a", algorithm: "rsa-sha256", bits: 2048,
+            recordName: "r2026a._domainkey.example.com", record: "v=DKIM1", zoneLine: "x", isOurs: true, life: life)
+        return SigningReport(
+            domains: [.init(name: "example.com", mail: "signed")], keys: [key], warnings: [])
+    }
+
+    func askForKeys(of domain: String?) async -> SigningReport {
+        state.withLock { $0.orders.append("ask for \(domain ?? "all")") }
+        return signing()
+    }
+
+    func makeSigningKey(_ wish: SigningKeyWish) async throws(SigningKeyRefusal) -> SigningReport.Key {
+        state.withLock { $0.orders.append("make \(wish.selector ?? "any") \(wish.isNext)") }
+        switch wish.algorithm {
+        case "rsa-sha256": return signing().keys[0]
+        case "ed25519-sha256": throw .notNow("there is one")
+        default: throw .mistake("no algorithm")
+        }
+    }
     /// The users are ann and bob, whose case does not count; whether "x@..." is one somebody else knows.
     func login(_ name: String) async -> KnownLogin {
         let folded = name.lowercased()

@@ -36,7 +36,7 @@ struct Mistake: Sendable, CustomStringConvertible {
     static let ofPath: [Mistake] =
         [
             "", "nothing", "status/x", "checkpoint/x", "reload/x", "drain/x", "audit/x", "audit/acknowledge/x",
-            "queue/a/b", "guesses/x", "guesses/release/x",
+            "queue/a/b", "guesses/x", "guesses/release/x", "dkim/x", "dkim/check/x",
         ]
         .flatMap { path in
             [.get, .post].map { Mistake($0, path, 404, "there is nothing at /\(path)") }
@@ -50,10 +50,10 @@ struct Mistake: Sendable, CustomStringConvertible {
         ]
 
     static let ofMethod: [Mistake] =
-        ["checkpoint", "reload", "drain", "audit/acknowledge", "guesses/release"].map {
+        ["checkpoint", "reload", "drain", "audit/acknowledge", "guesses/release", "dkim/check", "dkim/make"].map {
             Mistake(.get, $0, 405, "GET is for looking")
         }
-        + ["status", "queue", "audit", "guesses"].map { Mistake(.post, $0, 405, "POST for changing") }
+        + ["status", "queue", "audit", "guesses", "dkim"].map { Mistake(.post, $0, 405, "POST for changing") }
 
     static let ofName: [Mistake] =
         ["status", "audit", "guesses"].map {
@@ -133,6 +133,29 @@ struct Mistake: Sendable, CustomStringConvertible {
         #expect(try await fixture.ask(.post, "guesses/release", [("name", "alice")]).status == 200)
         #expect(fixture.daemon.orders == ["release bob", "release alice"])
         #expect(fixture.lines.last == "command by=user7 command=guess release alice pid=42")
+    }
+
+    @Test func keysAreShownAskedForAndMade() async throws {
+        let fixture = try await ControlFixture(database)
+        let (status, json) = try await fixture.ask(.get, "dkim", [("domain", "Example.COM")])
+        #expect(status == 200 && json["domains"].elements.map { $0["mail"].text } == ["signed"])
+        let key = json["keys"].elements.first ?? .null
+        #expect(key["state"].text == "active" && key["signs"].isTrue && key["record_right"].isTrue)
+        #expect(try await fixture.ask(.get, "dkim", [("domain", "example.org")]).json["keys"].elements.isEmpty)
+        let asked = try await fixture.ask(.post, "dkim/check", [("domain", "Example.COM")])
+        #expect(asked.json["keys"].elements.first?["dns"].text == "ask for example.com")
+        #expect(fixture.lines.isEmpty)
+        let status1 = try await fixture.ask(.get, "status").json
+        #expect(status1["dkim"]["keys"].elements.count == 1)
+        for (query, expected) in [
+            ([], 400), ([("domain", "example.com")], 400), ([("domain", "example.com"), ("algorithm", "x")], 400),
+            ([("domain", "example.com"), ("algorithm", "ed25519-sha256")], 409),
+            ([("domain", "example.com"), ("algorithm", "rsa-sha256"), ("selector", "s"), ("next", "yes")], 200),
+        ] {
+            #expect(try await fixture.ask(.post, "dkim/make", query).status == expected, "\(query)")
+        }
+        #expect(fixture.daemon.orders.last == "make s true")
+        #expect(fixture.lines.last == "command by=user7 command=dkim rotate example.com rsa-sha256 pid=42")
     }
 
     // MARK: Looking

@@ -18,6 +18,7 @@ import Testing
             #"large.example. 300 IN TXT "\#(long)" "\#(long)" "\#(long)" "\#(long)" "\#(long)" "\#(long)" "\#(long)""#,
             "alias.example. 300 IN CNAME other/name.example.", #"other/name.example. 300 IN TXT "found""#,
             "dangling.example. 300 IN CNAME nowhere.example.", "host.example. 300 IN A 192.0.2.1",
+            "zone.example. 900 IN SOA ns.zone.example. postmaster.zone.example. 1 2 3 4 77",
             // RFC 7208 section 7: what macros make of a local part.
             #"a\032b\034\255.example. 300 IN A 127.0.0.2"#, #"a\092b.example. 300 IN TXT "backslash""#,
             "x=y+z._spf.example. 300 IN AAAA 2001:db8::1", "m/x.example. 300 IN MX 10 mx.example.",
@@ -51,6 +52,14 @@ import Testing
         let answer = try await Self.resolver().txt(Self.name(name))
         #expect(Set(answer.records) == Set(texts.map { Array($0.utf8) }))
         #expect(answer.records.count == texts.count)
+    }
+
+    /// How long a zone lets others remember that something is not there; a name that is none has nothing to say of it.
+    @Test func zones() async throws {
+        let resolver = try Self.resolver()
+        let answer = try await resolver.soa(Self.name("zone.example"))
+        #expect(answer.records == [SOARecord(minimum: 77)] && answer.ttl == 900)
+        #expect(try await resolver.soa(Self.name("host.example")).records.isEmpty)
     }
 
     @Test func textsAreOctets() async throws {

@@ -24,7 +24,8 @@ import Testing
         let logger = Logger(label: "world") { _ in SwiftLogNoOpLogHandler() }
         ground = Ground(
             budget: FileBudget(limit: 1 << 16), level: SharedLogLevel(.info),
-            quotas: QuotaKeeper(in: "\(folder.path)/state", logger), logger: logger)
+            quotas: QuotaKeeper(in: "\(folder.path)/state", logger),
+            signing: DKIMKeeper(in: "\(folder.path)/state", logger), logger: logger)
     }
 
     /// What slimta.conf may name, the network takes.
@@ -78,7 +79,8 @@ import Testing
         try await withEndings {
             let old = try await build()
             let few = Ground(
-                budget: FileBudget(limit: 20), level: ground.level, quotas: ground.quotas, logger: ground.logger)
+                budget: FileBudget(limit: 20), level: ground.level, quotas: ground.quotas, signing: ground.signing,
+                logger: ground.logger)
             await #expect(throws: Failure.self) {
                 try await World.build(old.file, old.secrets, inUse: 10, on: few)
             }

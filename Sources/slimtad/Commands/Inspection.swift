@@ -54,6 +54,7 @@ struct Inspection {
             if let pam = file.values.auth.pam { look(at: pam) }
         }
         for zone in file.values.zoneFiles { lookForText(zone) }
+        lookAtSigningKeys()
         for warning in file.values.warnings { warn(warning.keyPath, warning.text) }
         lookAtLists()
         lookAtServices()
@@ -290,6 +291,12 @@ struct Inspection {
         }.keys.sorted()
         let shown =
             unbound.prefix(5).joined(separator: ", ") + (unbound.count > 5 ? " and \(unbound.count - 5) more" : "")
+        if !unbound.isEmpty, !file.values.signing.keys.isEmpty {
+            warn(
+                key,
+                "\(shown): nothing says as whom they may send, and mail from every domain of [[dkim]] is signed for them: "
+                    + "slimtad passwd NAME --senders, or [[senders]]")
+        }
         facts.append(
             "users: \(users.users.count) in \(path)"
                 + (unbound.isEmpty ? "" : "; as anybody, for neither it nor [[senders]] says as whom: \(shown)"))

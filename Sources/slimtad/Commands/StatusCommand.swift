@@ -98,6 +98,13 @@ struct StatusCommand: ParsableCommand {
             default: "not known yet whether answers can be validated"
             }
         line("dns", validation)
+        for key in status["dkim"]["keys"].elements {
+            line(
+                "dkim",
+                "\(key["record_name"].text ?? "") \(key["algorithm"].text ?? ""): \(key["state"].text ?? "") since "
+                    + (key["since"].text ?? "") + (key["signs"].isTrue ? ", signs" : "")
+                    + (key["advice"].text.map { "; \($0)" } ?? ""))
+        }
     }
 
     /// What is wrong, before everything else: nobody reads to the end of what is long and fine.

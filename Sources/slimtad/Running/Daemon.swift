@@ -48,7 +48,8 @@ final class Daemon {
         _ preparation: Preparation, budget: FileBudget, level: SharedLogLevel, logger: Logger
     ) async throws(Failure) -> Daemon {
         let quotas = QuotaKeeper(in: preparation.file.stateDirectory, logger)
-        let ground = Ground(budget: budget, level: level, quotas: quotas, logger: logger)
+        let signing = DKIMKeeper(in: preparation.file.stateDirectory, logger)
+        let ground = Ground(budget: budget, level: level, quotas: quotas, signing: signing, logger: logger)
         do throws(Failure) {
             let daemon = try await Daemon(preparation, ground)
             await daemon.edges.apply(
@@ -70,6 +71,7 @@ final class Daemon {
         let storage = preparation.storage
         let quotas = ground.quotas
         quotas.book.reconfigure(file.values.quota)
+        ground.signing.configure(file.values, secrets.signingKeys)
         let queue = Queue(
             storage: storage, relay: world.relays, configuration: world.queue, logger: logger,
             ended: QuotaKeeper.ended(quotas.book))
@@ -85,7 +87,7 @@ final class Daemon {
 
         let (orders, continuation) = AsyncStream.makeStream(of: Order.self)
         self.orders = orders
-        state = DaemonState(orders: continuation, ground.guesses)
+        state = DaemonState(orders: continuation, ground.guesses, ground.signing)
         self.ground = ground
         self.storage = storage
         self.queue = queue
@@ -151,6 +153,7 @@ final class Daemon {
         }
         tasks.addTask { [supervision] in await supervision.run() }
         tasks.addTask { [quotas = ground.quotas] in await quotas.run() }
+        tasks.addTask { [signing = ground.signing] in await signing.run() }
         tasks.addTask { [quotas = ground.quotas, service] in await quotas.lookAfterHolds(by: service) }
         tasks.addTask { [endings = ground.endings] in await endings.run() }
         tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
@@ -267,6 +270,7 @@ final class Daemon {
         ground.level.level = new.values.log.level.loggerLevel
         ground.limiter.setLimits(new.values.connectionLimits(new.share))
         ground.quotas.book.reconfigure(new.values.quota)
+        ground.signing.configure(new.values, new.secrets.signingKeys)
         intake.reconfigure(policies: new.policies, hostname: new.hostname)
         queue.reconfigure(new.queue, relay: new.relays)
         new.useUsers()

@@ -51,10 +51,12 @@ final class DaemonState: Sendable {
     let orders: AsyncStream<Order>.Continuation
     private let values = Mutex(Values())
     private let watch: GuessWatch
+    private let keys: DKIMKeeper
 
-    init(orders: AsyncStream<Order>.Continuation, _ watch: GuessWatch) {
+    init(orders: AsyncStream<Order>.Continuation, _ watch: GuessWatch, _ keys: DKIMKeeper) {
         self.orders = orders
         self.watch = watch
+        self.keys = keys
     }
 
     var now: Values { values.withLock { $0 } }
@@ -107,6 +109,18 @@ extension DaemonState: ControlledDaemon {
     }
 
     func releaseGuesses(_ what: String) -> Bool { watch.release(what) }
+
+    func signing() -> SigningReport { keys.report() }
+
+    func askForKeys(of domain: String?) async -> SigningReport { await keys.check(domain) }
+
+    func makeSigningKey(_ wish: SigningKeyWish) async throws(SigningKeyRefusal) -> SigningReport.Key {
+        let made = try? await NIOThreadPool.singleton.runIfActive { [keys] in
+            Result { () throws(SigningKeyRefusal) in try keys.make(wish) }
+        }
+        guard let made else { throw .failed("the daemon is stopping") }
+        return try made.get()
+    }
 
     func userName(_ uid: UInt32) async -> String {
         // The system's databases may be on the network.

@@ -18,12 +18,15 @@ struct Ground: Sendable {
     let budget: FileBudget
     let endings = Endings()
     let quotas: QuotaKeeper
+    let signing: DKIMKeeper
     let level: SharedLogLevel
     let logger: Logger
 
     /// Starts the threads. Nobody is let in until the limiter gets other limits.
-    init(budget: FileBudget, level: SharedLogLevel, quotas: QuotaKeeper, logger: Logger) {
-        self.quotas = quotas
+    init(
+        budget: FileBudget, level: SharedLogLevel, quotas: QuotaKeeper, signing: DKIMKeeper, logger: Logger
+    ) {
+        (self.quotas, self.signing) = (quotas, signing)
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         fileThreads = NIOThreadPool(numberOfThreads: 2)
         fileThreads.start()

@@ -108,7 +108,7 @@ extension Configuration {
 
     /// All that may be a credential of systemd.
     var credentialFiles: [NamedFile] {
-        (tls?.files ?? []).flatMap { [$0.certificate, $0.key] } + passwordFiles + zoneFiles
+        (tls?.files ?? []).flatMap { [$0.certificate, $0.key] } + passwordFiles + zoneFiles + signingKeyFiles
     }
 }
 

@@ -53,6 +53,8 @@ struct Secrets: Sendable {
     private(set) var lists = Lists()
     /// `jwks_file` of `[auth.oauth]`; nil: tokens are not checked by such a file.
     private(set) var issuerKeys: JSONWebKeys?
+    /// The keys of `[[dkim]]`.
+    private(set) var signingKeys: [SigningKey] = []
     /// The zones of block lists that are in files, by the reference that names them.
     private(set) var zones: [String: String] = [:]
 
@@ -75,6 +77,7 @@ struct Secrets: Sendable {
         }
         secrets.passwords = try file.texts(in: file.values.passwordFiles)
         secrets.issuerKeys = try file.readIssuerKeys()
+        secrets.signingKeys = try file.readSigningKeys()
         return secrets
     }
 

@@ -124,9 +124,10 @@ extension Configuration {
     /// What there can be of ``wantedShare`` where `inUse` files are open for other things.
     func share(of budget: FileBudget, inUse: Int) throws(Failure) -> FileBudget.Share {
         let folders = edges.count { if case .directory = $0.type { true } else { false } }
+        let questions = signing.keys.isEmpty ? 0 : DKIMQuestions.files
         guard
             let share = budget.share(
-                wantedShare, inUse: inUse + folders * DirectoryEdge.files, relays: connectingRelays)
+                wantedShare, inUse: inUse + folders * DirectoryEdge.files + questions, relays: connectingRelays)
         else {
             throw Failure(
                 .system,

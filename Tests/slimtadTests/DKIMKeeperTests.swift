@@ -1,0 +1,355 @@
+// Keys from the first one to the deleted old one, with files as they are and a clock that the test has: restarts in each state,
+// DNS wrong in each state, and never a signature that could not be verified.
+
+import Glibc
+import Logging
+import SlimtaConfiguration
+import SlimtaControl
+import SlimtaDKIM
+import SlimtaMail
+import SlimtaPolicy
+import SlimtaSystem
+import Testing
+
+@testable import slimtad
+
+/// A keeper on a folder of its own, the zone, and the time.
+private final class Keys {
+    static let edge =
+        "[[edge]]\nname = \"in\"\ntype = \"smtp\"\nlisten = [\"127.0.0.1:1\"]\ntls = \"none\"\nauth = \"none\"\n"
+    static let table = "[[dkim]]\ndomains = [\"example.com\"]\n"
+    static let minute = Duration.seconds(60)
+    static let hour = Duration.seconds(3600)
+
+    let folder: Folder
+    let log = KeptLog()
+    private(set) var keeper: DKIMKeeper
+    var configuration = table
+    var now = Timestamp.now()
+    /// What DNS has: by name. Absent where nothing is.
+    var zone: [String: DKIMKeyAnswer] = [:]
+    var negativeTTL = Duration.zero
+
+    init() throws {
+        folder = try Folder()
+        mkdir("\(folder.path)/state", 0o700)
+        let log = log
+        keeper = DKIMKeeper(in: "\(folder.path)/state", Logger(label: "keys") { _ in log })
+    }
+
+    var file: ConfigurationFile {
+        get throws {
+            let text = Self.edge + configuration + "[daemon]\nstate_directory = \"\(folder.path)/state\"\n"
+            try folder.write(text, to: "slimta.conf")
+            return try ConfigurationFile.parse("\(folder.path)/slimta.conf")
+        }
+    }
+
+    /// As at a reload.
+    func configure() throws {
+        let file = try file
+        keeper.configure(file.values, try file.readSigningKeys(), at: now)
+    }
+
+    /// As at a restart.
+    func restart() throws {
+        keeper.write()
+        let log = log
+        keeper = DKIMKeeper(in: "\(folder.path)/state", Logger(label: "keys") { _ in log })
+        try configure()
+    }
+
+    func make(next: Bool = false, selector: String? = nil) throws -> SigningReport.Key {
+        try keeper.make(
+            SigningKeyWish(domain: "example.com", algorithm: "rsa-sha256", selector: selector, isNext: next), at: now)
+    }
+
+    func publish(_ key: SigningReport.Key) { zone[key.recordName] = .records([Array(key.record.utf8)]) }
+
+    /// Lives on, and answers what is asked, minute by minute.
+    func live(_ time: Duration, _ step: Duration = minute, check: () -> Void = {}) {
+        let end = now + time
+        while now < end {
+            now = now + step
+            for name in keeper.due(at: now) {
+                let answer = zone[name.recordName] ?? .absent
+                keeper.take(.init(name: name, answer: answer, ttl: .seconds(60), negativeTTL: negativeTTL), at: now)
+            }
+            keeper.pass(now)
+            check()
+        }
+    }
+
+    /// Selector: state.
+    var states: [String: String] {
+        Dictionary(uniqueKeysWithValues: keeper.report().keys.map { ($0.selector, $0.life?.state ?? "") })
+    }
+
+    /// Who signs; nil: nobody, mail is refused.
+    var signers: [String]? {
+        switch keeper.signers(for: "example.com") {
+        case .sign(let signers): signers.map(\.selector)
+        case .closed: nil
+        }
+    }
+}
+
+@Suite struct DKIMKeeperTests {
+    private let keys: Keys
+
+    init() throws { keys = try Keys() }
+
+    @Test func keysAreMadeOnceAndForNobodyElse() throws {
+        #expect(throws: Failure.self) { try keys.configure() }
+        let first = try keys.make()
+        let path = "\(keys.folder.path)/state/dkim/keys/example.com/\(first.selector).pem"
+        for (path, mode) in [(path, mode_t(0o600)), ("\(keys.folder.path)/state/dkim/keys/example.com", 0o700)] {
+            var status = stat()
+            #expect(stat(path, &status) == 0 && status.st_mode & 0o7777 == mode, "\(path)")
+        }
+        #expect(first.selector == "r\(keys.now.isoDate.prefix(4))a" && first.bits == 2048 && first.isOurs)
+        #expect(first.record.hasPrefix("v=DKIM1; k=rsa; p=") && first.life == nil)
+        #expect(throws: SigningKeyRefusal.self) { try keys.make() }
+        try keys.configure()
+        // The next one has to wait for this one.
+        #expect(throws: SigningKeyRefusal.self) { try keys.make(next: true) }
+        #expect(keys.states == [first.selector: "made"] && keys.signers == nil)
+        #expect(keys.log.lines("mail of a domain is refused").count == 1)
+        for selector in ["a.b", "../x", "", "A", String(repeating: "x", count: 64)] {
+            #expect(throws: SigningKeyRefusal.self, "\(selector)") {
+                try keys.keeper.make(
+                    SigningKeyWish(domain: "example.org", algorithm: "rsa-sha256", selector: selector, isNext: false))
+            }
+        }
+        for domain in ["../etc", "a/b", "", "Example.com", "."] {
+            #expect(throws: SigningKeyRefusal.self, "\(domain)") {
+                try keys.keeper.make(
+                    SigningKeyWish(domain: domain, algorithm: "rsa-sha256", selector: nil, isNext: false))
+            }
+        }
+        #expect(keys.folder.names("state/dkim/keys") == ["example.com"])
+    }
+
+    @Test(arguments: [
+        ([], "r2026a"), (["s1", "r2025z", "e2026a"], "r2026a"), (["r2026a"], "r2026b"),
+        (["r2026c", "r2026a"], "r2026d"),
+        (["r2026z"], "r2026za"), (["r2026za", "r2026z", "r2026y"], "r2026zb"), (["r2026zz"], "r2026zza"),
+        (["r2026-x", "r2026"], "r2026a"),
+    ])
+    func namesFollowEachOther(_ taken: [String], _ next: String) {
+        let time = Timestamp(isoDate: "2026-11-30T00:00:00Z")!
+        #expect(SigningKeyFolder.selector(for: .rsaSHA256, after: taken, at: time) == next)
+        #expect(taken.allSatisfy { !$0.hasPrefix("r2026") || $0 < next || $0.contains("-") })
+    }
+
+    /// From the first key to the deleted old one; the daemon is started again in each state.
+    @Test(arguments: [false, true]) func aRotation(restarting: Bool) throws {
+        func come(to states: [String: String], after time: Duration, _ step: Duration = Keys.minute) throws {
+            keys.live(time, step)
+            #expect(keys.states == states, "\(keys.log.lines("DKIM key"))")
+            if restarting {
+                let signers = keys.signers
+                try keys.restart()
+                #expect(keys.states == states && keys.signers == signers)
+            }
+        }
+        let first = try keys.make()
+        let a = first.selector
+        try keys.configure()
+        try come(to: [a: "made"], after: .seconds(7200))
+        #expect(keys.signers == nil)
+        keys.publish(first)
+        try come(to: [a: "seen"], after: Keys.hour)
+        #expect(keys.signers == nil)
+        try come(to: [a: "active"], after: Keys.hour + Keys.minute * 5)
+        #expect(keys.signers == [a])
+        let second = try keys.make(next: true)
+        let b = second.selector
+        #expect(b > a)
+        try come(to: [a: "active", b: "made"], after: Keys.hour * 5)
+        keys.publish(second)
+        try come(to: [a: "active", b: "seen"], after: Keys.hour)
+        #expect(keys.signers == [a])
+        try come(to: [a: "retiring", b: "active"], after: Keys.hour + Keys.minute * 5)
+        #expect(keys.signers == [b])
+        // A week for signatures, five days for those who verify late.
+        try come(to: [a: "retiring", b: "active"], after: Keys.hour * 24 * 11, Keys.minute * 30)
+        #expect(keys.log.lines("DKIM record may be removed").isEmpty)
+        try come(to: [a: "old", b: "active"], after: Keys.hour * 26, Keys.minute * 30)
+        #expect(keys.log.lines("DKIM record may be removed").count == 1)
+        keys.zone[first.recordName] = nil
+        try come(to: [b: "active"], after: Keys.hour * 2)
+        #expect(keys.folder.names("state/dkim/keys/example.com") == ["\(b).pem"] && keys.signers == [b])
+        #expect(keys.log.lines("DKIM key is deleted").count == 1)
+    }
+
+    /// The old key signs as long as the new one cannot be verified with; when neither can, nobody does.
+    @Test(arguments: [
+        DKIMKeyAnswer.absent, .records([Array("v=DKIM1; p=".utf8)]), .records([Array("v=DKIM1; k=rsa; p=AAAA".utf8)]),
+        .records([Array("v=spf1 -all".utf8), Array("v=DKIM1; p=AAAA".utf8)]),
+    ])
+    func recordsThatAreWrong(_ wrong: DKIMKeyAnswer) throws {
+        let first = try keys.make()
+        try keys.configure()
+        keys.zone[first.recordName] = wrong
+        keys.live(Keys.hour * 3)
+        #expect(keys.signers == nil && keys.states == [first.selector: "made"])
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        #expect(keys.signers == [first.selector])
+        let second = try keys.make(next: true)
+        keys.publish(second)
+        // Wrong once while it settles: that begins anew.
+        keys.live(Keys.minute * 50)
+        keys.zone[second.recordName] = wrong
+        keys.live(Keys.hour)
+        keys.publish(second)
+        keys.live(Keys.minute * 50) { #expect(keys.signers == [first.selector]) }
+        keys.live(Keys.hour * 2)
+        #expect(keys.signers == [second.selector])
+        // The new one fails, and the old one is there: it takes over, and the new one again.
+        keys.zone[second.recordName] = wrong
+        keys.live(Keys.hour * 2)
+        #expect(keys.signers == [first.selector] && keys.states[second.selector] == "failing")
+        #expect(keys.log.lines("DKIM key is in another state").last?.contains("state=failing") == true)
+        keys.zone[first.recordName] = wrong
+        keys.live(Keys.hour * 2)
+        #expect(keys.signers == nil)
+        try keys.restart()
+        #expect(keys.signers == nil)
+        keys.publish(second)
+        keys.live(Keys.hour * 2)
+        #expect(keys.signers == [second.selector])
+    }
+
+    @Test func silenceChangesNothing() throws {
+        let first = try keys.make()
+        try keys.configure()
+        let silence = DKIMKeyAnswer.failed("SERVFAIL")
+        keys.zone[first.recordName] = silence
+        keys.live(Keys.hour * 30)
+        #expect(keys.signers == nil && keys.states == [first.selector: "made"])
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        keys.zone[first.recordName] = silence
+        keys.live(Keys.hour * 23)
+        #expect(keys.keeper.report().warnings.isEmpty)
+        keys.live(Keys.hour * 48)
+        #expect(keys.signers == [first.selector] && keys.states == [first.selector: "active"])
+        #expect(keys.log.lines("DNS says nothing of a DKIM key").count == 2)
+        #expect(keys.keeper.report().warnings.count == 1)
+    }
+
+    /// A zone whose SOA lets others remember for five hours that there was nothing.
+    @Test func resolversThatAskedTooEarly() throws {
+        let first = try keys.make()
+        try keys.configure()
+        keys.negativeTTL = Keys.hour * 5
+        keys.live(Keys.minute * 30)
+        keys.publish(first)
+        keys.live(Keys.hour * 5) { #expect(keys.signers == nil) }
+        keys.live(Keys.hour * 2)
+        #expect(keys.signers == [first.selector])
+    }
+
+    @Test func aLineThatIsGoneByMistake() throws {
+        let first = try keys.make()
+        try keys.configure()
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        keys.configuration = ""
+        try keys.configure()
+        #expect(keys.states.isEmpty && keys.signers == nil && keys.keeper.domains.entry(for: "example.com") == nil)
+        try keys.restart()
+        keys.configuration = Keys.table
+        try keys.configure()
+        #expect(keys.states == [first.selector: "active"] && keys.signers == [first.selector])
+        #expect(keys.keeper.domains.entry(for: "a.example.com") == "example.com")
+    }
+
+    @Test func statesThatCannotBeReadBeginAnew() throws {
+        let first = try keys.make()
+        try keys.configure()
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        keys.keeper.write()
+        try keys.folder.write("rubbish\n", to: "state/dkim/state")
+        let other = DKIMKeeper(in: "\(keys.folder.path)/state", Logger(label: "keys") { [log = keys.log] _ in log })
+        let file = try keys.file
+        other.configure(file.values, try file.readSigningKeys(), at: keys.now)
+        #expect(keys.log.lines("states of DKIM keys begin anew").count == 1)
+        #expect(keys.folder.names("state/dkim").contains { $0.hasPrefix("state.unusable") })
+        guard case .closed = other.signers(for: "example.com") else {
+            Issue.record("a key signs that nobody knows anything of")
+            return
+        }
+    }
+
+    @Test func theLastUseIsKept() throws {
+        let first = try keys.make()
+        try keys.configure()
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        let name = try #require(SelectorName(domain: "example.com", selector: first.selector, algorithm: .rsaSHA256))
+        keys.keeper.signed([name], at: keys.now)
+        keys.keeper.signed([name], at: keys.now + .seconds(59))
+        try keys.restart()
+        #expect(keys.keeper.report().keys[0].life?.signed == keys.now)
+    }
+
+    // MARK: Keys of the operator
+
+    @Test func filesOfTheOperator() throws {
+        let key = try DKIMSigningKey.generate(.ed25519SHA256)
+        let path = "\(keys.folder.path)/key.pem"
+        func write(_ mode: mode_t = 0o600) throws {
+            try keys.folder.write(String(decoding: try key.pem, as: UTF8.self), to: "key.pem")
+            chmod(path, mode)
+        }
+        func table(_ algorithm: String) -> String {
+            "[[dkim]]\ndomains = [\"example.com\"]\nselector = \"s1\"\nkey_file = \"\(path)\"\nalgorithm = \"\(algorithm)\"\n"
+        }
+        func refusal() throws -> String? {
+            let file = try keys.file
+            do throws(Failure) { _ = try Secrets.load(file) } catch {
+                #expect(error.status == .configuration)
+                return error.message
+            }
+            return nil
+        }
+        keys.configuration = table("ed25519-sha256")
+        #expect(try refusal()?.contains("key.pem") == true)
+        try write(0o644)
+        #expect(try refusal()?.contains("mode 0644") == true)
+        try write(0o620)
+        #expect(try refusal()?.contains("mode 0620") == true)
+        try write()
+        #expect(try refusal() == nil)
+        keys.configuration = table("rsa-sha256")
+        #expect(try refusal()?.contains("has a key for ed25519-sha256, and algorithm is \"rsa-sha256\"") == true)
+        for text in ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+            try keys.folder.write(text, to: "key.pem")
+            chmod(path, 0o600)
+            #expect(try refusal()?.contains("no private key") == true)
+        }
+        keys.configuration = table("ed25519-sha256")
+        try write()
+        try keys.configure()
+        #expect(keys.states == ["s1": "made"])
+        #expect(keys.keeper.report().keys[0].isOurs == false)
+    }
+
+    @Test func anOpenGateSignsWithTheFirstKey() throws {
+        let first = try keys.make()
+        keys.configuration = Keys.table + "gate = \"open\"\n"
+        try keys.configure()
+        #expect(keys.signers == [first.selector])
+        #expect(keys.log.lines("mail of a domain is signed before DNS has its key").count == 1)
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        #expect(keys.log.lines("mail of a domain is signed again").count == 1)
+        keys.zone = [:]
+        keys.live(Keys.hour * 3)
+        #expect(keys.signers == nil)
+    }
+}
