@@ -151,7 +151,7 @@ package final class Intake: Submissions {
             case .success:
                 var held: Logger.Metadata = heldReason.map { ["held": "\($0)"] } ?? [:]
                 if let due = terms.due { held["due"] = "\(due.isoDate)" }
-                logRepairs(mail, envelope, message, session)
+                logRepairs(mail, envelope, session)
                 for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, held) }
                 completion(
                     Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"), mail.envelopes.map(\.id), isHeld)
@@ -165,16 +165,14 @@ package final class Intake: Submissions {
         }
     }
 
-    private func logRepairs(_ mail: PolicyMail, _ envelope: Envelope, _ message: Message, _ session: String) {
-        func words(_ repairs: Set<HeaderRepair>) -> Logger.Metadata {
-            ["repairs": "\(HeaderRepair.allCases.filter(repairs.contains).map(\.rawValue).joined(separator: ", "))"]
+    /// What else there is to know of the message is told with "accepted".
+    private func logRepairs(_ mail: PolicyMail, _ envelope: Envelope, _ session: String) {
+        func fields(_ repairs: Set<HeaderRepair>) -> Logger.Metadata {
+            let words = HeaderRepair.allCases.filter(repairs.contains).map(\.rawValue).joined(separator: ", ")
+            return ["queue_id": "\(envelope.id)", "session": "\(session)", "repairs": "\(words)"]
         }
-        if !mail.repairs.isEmpty {
-            log(.info, "header repaired", envelope, message, session, words(mail.repairs))
-        }
-        if !mail.unrepaired.isEmpty {
-            log(.info, "header not repaired", envelope, message, session, words(mail.unrepaired))
-        }
+        if !mail.repairs.isEmpty { logger.info("header repaired", metadata: fields(mail.repairs)) }
+        if !mail.unrepaired.isEmpty { logger.info("header not repaired", metadata: fields(mail.unrepaired)) }
     }
 
     /// The storage's.
