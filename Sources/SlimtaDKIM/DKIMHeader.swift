@@ -76,4 +76,18 @@ package struct DKIMHeader: Sendable {
         }
         return text
     }
+
+    /// The blanks between names and colons of fields that are signed (`Subject :`, RFC 5322 section 4.5), from the first.
+    ///
+    /// They are to be taken out of a message before it is signed: there are verifiers that take such a field for none, and
+    /// servers that take them out.
+    package static func blanksBeforeColons(_ header: HeaderBlock, in buffer: ByteBuffer) -> [Range<Int>] {
+        header.fields.compactMap { field in
+            let end = field.valueOffset(in: buffer) - 1
+            guard end > field.name.upperBound, SignedNames.canBeSigned(field.name(in: buffer).asciiLowercased()) else {
+                return nil
+            }
+            return field.name.upperBound..<end
+        }
+    }
 }

@@ -78,6 +78,16 @@ import Testing
         #expect(text(header.canonical(["to", "cc", "to"], .relaxed)) == "to:3\r\nto:2\r\n")
     }
 
+    /// Blanks that have to go from a message before it is signed.
+    @Test func blanks() {
+        let octets = Array("From : a\r\nX-A : b\r\nSubject\t : c\r\nTo: d\r\n\r\nCc : e".utf8)
+        let buffer = ByteBuffer(bytes: octets)
+        let found = DKIMHeader.blanksBeforeColons(HeaderBlock(scanning: buffer), in: buffer)
+        var changed = octets
+        for range in found.reversed() { changed.removeSubrange(range) }
+        #expect(text(changed) == "From: a\r\nX-A : b\r\nSubject: c\r\nTo: d\r\n\r\nCc : e")
+    }
+
     /// What was put above a message, such as Date and Message-ID, is signed with it.
     @Test func prepended() {
         var header = SampleMessage("From: a\r\n\r\n").header
