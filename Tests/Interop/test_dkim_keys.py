@@ -291,7 +291,7 @@ def test_dns_is_wrong_in_each_state(life, texts):
     life.live(2 * HOUR, HOUR)
     life.come({first: "made"})
     life.publish(first)
-    life.live(HOUR, HOUR)
+    life.live(HOUR + MINUTE, HOUR + MINUTE)
     assert states(daemon) == {first: "seen"}
     break_records(life, texts)
     life.live(HOUR)
