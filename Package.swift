@@ -79,7 +79,8 @@ let package = Package(
 
         // 1: protocols and rules without I/O
         room("SlimtaSMTP", ["SlimtaMail", "SlimtaSASL", nioCore]),
-        room("SlimtaQueue", ["SlimtaMail", nioCore, deque, logging]),
+        // What a notice returns is made 7-bit (SlimtaMIME).
+        room("SlimtaQueue", ["SlimtaMail", "SlimtaMIME", nioCore, deque, logging]),
         // Computed by OpenSSL, and without I/O all the same: what is signed and compared is decided in this layer.
         room("SlimtaCrypto", ["COpenSSL"]),
         // Who a client is: mechanisms as values, for SMTP's machines and for edges. Names and passwords are normalised by
@@ -87,7 +88,8 @@ let package = Package(
         room("SlimtaSASL", ["SlimtaMail", "SlimtaCrypto", "CUnistring"]),
         // What is asked of a client at each stage of its session. slimta.conf is read into it, edges ask it, and the command
         // that explains a session; none of them is to see the queue for that. Regular expressions are PCRE2's.
-        room("SlimtaRules", ["SlimtaMail", "CPCRE2", nioCore]),
+        // What a message has attached is a fact like others (SlimtaMIME).
+        room("SlimtaRules", ["SlimtaMail", "SlimtaMIME", "CPCRE2", nioCore]),
         // Who may send for a domain: asks its questions to DNS through whoever drives it.
         room("SlimtaSPF", ["SlimtaMail"]),
         // Signatures of mail, and what DNS has to say of their keys: asks nobody, is told. Messages are buffers.
@@ -116,7 +118,7 @@ let package = Package(
 
         // 2: what is between an edge and the queue: policies, and who runs them
         // Who mail is forwarded to is said and matched as rules are (SlimtaRules). What leaves is signed last (SlimtaDKIM).
-        // Headers are in ASCII before that, where no address needs more (SlimtaMIME).
+        // Headers are in ASCII before that, where no address needs more, and content where that is wanted (SlimtaMIME).
         room(
             "SlimtaPolicy",
             ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaDKIM", "SlimtaMIME", nioCore, logging]),
@@ -131,8 +133,9 @@ let package = Package(
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaSASL", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet",
                 "CCrypt", nioCore, nioPosix, logging,
-                // What rules need to know of a client is looked up here (Lookups/); SPF's check says what.
-                "SlimtaRules", "SlimtaDNS", "SlimtaSPF",
+                // What rules need to know of a client is looked up here (Lookups/); SPF's check says what. Of what a message is
+                // made they know when it has come.
+                "SlimtaRules", "SlimtaDNS", "SlimtaSPF", "SlimtaMIME",
                 // The questions to PAM's helper.
                 "SlimtaPAM",
             ]),
@@ -147,6 +150,8 @@ let package = Package(
                 "SlimtaPipe", "CLinux",
                 // A request over HTTP is named by a digest, so that one whose answer was lost makes no second message.
                 "SlimtaCrypto",
+                // What a host without 8BITMIME gets is another form of the message.
+                "SlimtaMIME",
             ]),
         // SlimtaRules: what was counted of senders, and who is held, is for operators to see.
         room("SlimtaControl", ["SlimtaMail", "SlimtaQueue", "SlimtaRules", "SlimtaNet", nioCore, logging]),
@@ -216,7 +221,7 @@ let package = Package(
                 logging,
             ]),
         tests("SlimtaCrypto"),
-        tests("SlimtaRules", ["SlimtaMail", nioCore]),
+        tests("SlimtaRules", ["SlimtaMail", "SlimtaMIME", nioCore]),
         tests("SlimtaSPF", ["SlimtaMail"]),
         tests("SlimtaDKIM", ["SlimtaMail", "SlimtaCrypto", nioCore]),
         tests("SlimtaMilter", ["SlimtaMail", nioCore]),
@@ -230,7 +235,7 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaSASL", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet",
-                "SlimtaStorage", "SlimtaRules", "SlimtaDNS", "SlimtaSPF",
+                "SlimtaStorage", "SlimtaRules", "SlimtaMIME", "SlimtaDNS", "SlimtaSPF",
                 nioCore,
                 nioPosix, nioEmbedded,
                 logging,

@@ -134,7 +134,7 @@ extension Configuration {
             }
             return waits ? nil : "no edge that it is for has greet_delay, so that nobody is early"
         case .client, .ptr, .ehlo, .edge, .authenticated(false), .sender, .recipient, .recipients, .size, .spf, .dnsbl,
-            .header, .hours, .weekdays, .earlyTalker(false):
+            .header, .content, .hours, .weekdays, .earlyTalker(false):
             return nil
         }
     }

@@ -35,7 +35,8 @@ extension RuleReader {
             ("dnsbl", table["dnsbl"]?.oneOrMore(of: "names of lists", list).map(Test.dnsbl)),
             ("header", header(table)),
         ]
-        let tests = texts + others + times(table)
+        // Last, for these cost the most: they are asked for where all else holds.
+        let tests = texts + others + times(table) + content(table)
         return tests.compactMap { key, test in
             guard let test else { return nil }
             // A list of which only the file is there was found at that.
@@ -142,6 +143,24 @@ extension RuleReader {
             }
         let values = section["value"]?.oneOrMore(of: "texts", pattern)
         return name.map { .header(name: $0, values: values.map { Condition.Texts($0) }) }
+    }
+
+    // MARK: Content
+
+    private func content(_ table: Section) -> [Said] {
+        func texts(_ key: String, _ kind: String, _ make: (Condition.Texts) -> ContentTest) -> Said {
+            (key, table[key]?.oneOrMore(of: kind, pattern).map { .content(make(Condition.Texts($0))) })
+        }
+        func numbers(_ key: String, _ number: (String) -> Int?, _ make: ([Comparison]) -> ContentTest) -> Said {
+            (key, comparisons(table[key], number).map { .content(make($0)) })
+        }
+        return [
+            numbers("header_size", Self.size, ContentTest.headerSize),
+            numbers("parts", Self.number, ContentTest.parts),
+            numbers("nesting", Self.number, ContentTest.nesting),
+            texts("attachment", "names of files", ContentTest.attachment),
+            texts("attachment_type", "types", ContentTest.attachmentType),
+        ]
     }
 
     // MARK: Times

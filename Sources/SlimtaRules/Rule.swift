@@ -29,7 +29,7 @@ package struct Rule: Hashable, Sendable {
             case .dnsbl: !condition.isTurnedRound
             case .client, .ptr, .ehlo, .edge, .tls, .proxyTLS, .certificate, .login, .authenticated, .sender,
                 .recipient,
-                .recipients, .size, .header, .hours, .weekdays, .rate, .earlyTalker:
+                .recipients, .size, .header, .content, .hours, .weekdays, .rate, .earlyTalker:
                 false
             }
         }

@@ -63,6 +63,8 @@ extension Condition {
         switch test {
         case .recipients(let wanted), .size(let wanted):
             if wanted.allSatisfy(\.isImpossible) { return "nothing is less than 0" }
+        case .content(let test):
+            if let wanted = test.comparisons, wanted.allSatisfy(\.isImpossible) { return "nothing is less than 0" }
         case .rate(let wanted):
             if wanted.allSatisfy(\.comparison.isImpossible) { return "nothing is less than 0" }
             if stage == .connect || stage == .ehlo || stage == .starttls,
@@ -107,6 +109,9 @@ extension Condition.Test {
             guard name.asciiLowercased() == other.asciiLowercased() else { return false }
             guard let theirs else { return true }
             return mine?.isPart(of: theirs) ?? false
+        case (.content(.attachment(let mine)), .content(.attachment(let theirs))),
+            (.content(.attachmentType(let mine)), .content(.attachmentType(let theirs))):
+            return mine.isPart(of: theirs)
         case (.spf(let mine), .spf(let theirs)): return mine.isSubset(of: theirs)
         case (.weekdays(let mine), .weekdays(let theirs)): return mine.isSubset(of: theirs)
         case (.dnsbl(let mine), .dnsbl(let theirs)): return Set(mine).isSubset(of: theirs)

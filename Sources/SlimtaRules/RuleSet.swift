@@ -94,6 +94,13 @@ package struct RuleSet: Sendable {
         }
     }
 
+    /// Whether a rule is about what messages are made of: they are looked through only then.
+    package var readsContent: Bool {
+        rules.values.joined().contains { rule in
+            rule.conditions.contains { if case .content = $0.test { true } else { false } }
+        }
+    }
+
     // MARK: Evaluation
 
     /// What the rules of a stage say. No effect of one is told before all that matters is known.
@@ -216,7 +223,7 @@ extension Facts {
                     if case .listed(_, let text)? = listings[list.name] { return text ?? "listed by \(list.name)" }
                 }
             case .client, .ptr, .ehlo, .edge, .tls, .proxyTLS, .certificate, .login, .authenticated, .sender,
-                .recipient, .recipients, .size, .header, .hours, .weekdays, .rate, .earlyTalker:
+                .recipient, .recipients, .size, .header, .content, .hours, .weekdays, .rate, .earlyTalker:
                 continue
             }
         }

@@ -141,14 +141,15 @@ import Testing
             "11: rule[0].action: found \"reject\"; allowed is \"accept\", \"close\", \"hold\", \"log\"",
             "13: rule[1].name: found \"a\", which rule[0] has; allowed is a name of its own",
             """
-            16: rule[1].sneder: unknown key; allowed in rule[1] are action, add_field, at, authenticated, client, \
-            client_certificate, client_file, delay, dnsbl, early_talker, edge, ehlo, ehlo_file, header, hours, login, \
-            login_file, name, not, proxy_tls, ptr, ptr_file, rate, recipient, recipient_file, recipients, reply, sender, sender_file, \
+            16: rule[1].sneder: unknown key; allowed in rule[1] are action, add_field, at, attachment, attachment_type, authenticated, client, \
+            client_certificate, client_file, delay, dnsbl, early_talker, edge, ehlo, ehlo_file, header, header_size, hours, login, \
+            login_file, name, nesting, not, parts, proxy_tls, ptr, ptr_file, rate, recipient, recipient_file, recipients, reply, sender, sender_file, \
             size, spf, tls, weekdays; did you mean "sender"?
             """,
             """
-            17: rule[1].not.clinet: unknown key; allowed in rule[1].not are authenticated, client, client_certificate, \
-            client_file, dnsbl, early_talker, edge, ehlo, ehlo_file, header, hours, login, login_file, proxy_tls, ptr, ptr_file, rate, \
+            17: rule[1].not.clinet: unknown key; allowed in rule[1].not are attachment, attachment_type, authenticated, client, client_certificate, \
+            client_file, dnsbl, early_talker, edge, ehlo, ehlo_file, header, header_size, hours, login, login_file, nesting, \
+            parts, proxy_tls, ptr, ptr_file, rate, \
             recipient, recipient_file, recipients, sender, sender_file, size, spf, tls, weekdays; did you mean "client"?
             """),
         Case(

@@ -99,7 +99,7 @@ import Testing
         let configuration = try parse(examples)
         #expect(configuration.rules.map(\.name) == ["partners", "newcomers", "mark", "slow"])
         // Each condition once, and those of `not`.
-        #expect(Set(configuration.rules[0].conditions.map(\.name)).count == 22)
+        #expect(Set(configuration.rules[0].conditions.map(\.name)).count == 27)
         let service = try #require(configuration.policyServices.first)
         #expect(service.timeout == .seconds(5) && service.onFailure == .tempfail)
         #expect(configuration.spf.replies.keys.map(\.rawValue).sorted() == ["fail", "softfail"])

@@ -92,6 +92,14 @@ import Testing
                 ("weekdays = [\"mon-wed\", \"sun\"]", .weekdays([.mon, .tue, .wed, .sun])),
                 ("rate = \"login > 100/hour\"", .rate([try RateCondition("login > 100/hour")])),
                 ("early_talker = true", .earlyTalker(true)),
+                ("parts = \"> 100\"", .content(.parts([Comparison(.more, 100)]))),
+                (
+                    "nesting = [\">= 5\", \"= 3\"]",
+                    .content(.nesting([Comparison(.atLeast, 5), Comparison(.equal, 3)]))
+                ),
+                ("header_size = \"> 64KiB\"", .content(.headerSize([Comparison(.more, 65_536)]))),
+                ("attachment = [\"*.exe\", \"/x/\"]", .content(.attachment(try texts("*.exe", "/x/")))),
+                ("attachment_type = \"application/*\"", .content(.attachmentType(try texts("application/*")))),
             ]
         } catch {
             Issue.record("\(error)")

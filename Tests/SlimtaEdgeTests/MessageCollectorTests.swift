@@ -4,8 +4,10 @@
 import Foundation
 import NIOCore
 import NIOPosix
+import SlimtaMIME
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRules
 import SlimtaStorage
 import Synchronization
 import Testing
@@ -79,7 +81,7 @@ private final class Collecting: Sendable {
     private let loop = MultiThreadedEventLoopGroup.singleton.next()
     private let collector = Mutex<NIOLoopBound<MessageCollector>?>(nil)
 
-    init(isHeld: Bool = false, room: Int = .max) async throws {
+    init(isHeld: Bool = false, room: Int = .max, readsContent: Bool = false) async throws {
         directory = FileManager.default.temporaryDirectory.appendingPathComponent("slimta-\(UUID().uuidString)").path
         var options = StorageOptions()
         options.segmentSize = 1 << 20
@@ -91,7 +93,7 @@ private final class Collecting: Sendable {
         let bound = try await loop.submit { [loop] in
             NIOLoopBound(
                 MessageCollector(
-                    id: QueueID(at: .now()), eventLoop: loop,
+                    id: QueueID(at: .now()), eventLoop: loop, readsContent: readsContent,
                     makeSpool: { id, head in
                         self.heads.withLock { $0.append(head) }
                         let writer = HeldWriter(self.storage.beginSpool(id), isHeld: isHeld, room: room)
@@ -140,6 +142,20 @@ private func octets(_ message: Message) async throws -> [UInt8] {
 
 @Suite struct MessageCollectorTests {
     private static let limit = MessageCollector.headLimit
+
+    /// What rules ask of it is gathered while it comes in, whatever of it is in memory, and only where they ask.
+    @Test(arguments: [1000, limit - 1, limit, limit + 1, 3 * limit], [false, true])
+    func content(_ size: Int, _ readsContent: Bool) async throws {
+        let end = Array("\r\n--b\r\nContent-Disposition: attachment; filename=a.exe\r\n\r\nx\r\n--b--\r\n".utf8)
+        var octets = Array("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n".utf8)
+        octets += Array(repeating: UInt8(ascii: "x"), count: size - octets.count - end.count) + end
+        let collecting = try await Collecting(readsContent: readsContent)
+        try await collecting.append(octets, pieces: 7001)
+        let facts = try await collecting.on { $0.content?.facts }
+        #expect(facts?.attachments.map(\.names) == (readsContent ? [["a.exe"]] : nil))
+        #expect(facts?.parts == (readsContent ? 2 : nil))
+        await collecting.close()
+    }
 
     private func text(_ count: Int) -> [UInt8] {
         (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 9) }

@@ -1,6 +1,7 @@
 // The table of conditions: every key of [[rule]] with facts for which it holds, fails, is not known, or has to be looked up.
 
 import NIOCore
+import SlimtaMIME
 import SlimtaMail
 
 @testable import SlimtaRules
@@ -56,6 +57,7 @@ func plainFacts() -> Facts {
     facts.recipients = [mailbox("carol@example.net")]
     facts.size = 1000
     facts.header = header("Subject: hello\r\n\r\n")
+    facts.content = content("Subject: hello\r\n\r\n")
     return facts
 }
 
@@ -63,6 +65,8 @@ func header(_ text: String) -> HeaderFacts {
     let head = ByteBuffer(string: text)
     return HeaderFacts(of: head)
 }
+
+func content(_ text: String) -> ContentFact { ContentFact(of: ByteBuffer(string: text)) }
 
 private let agreed = TLSFacts(TLSDescription(version: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384"))
 private let old = TLSFacts(TLSDescription(version: "TLSv1.2", cipher: "ECDHE-RSA-AES128-GCM-SHA256"))
@@ -75,6 +79,50 @@ private func certificate(_ names: [String], common: String = "", verified: Bool)
 /// Every key of a rule, each way to write it.
 func conditionCases() throws -> [ConditionCase] {
     try clientCases() + tlsCases() + sessionCases() + transactionCases() + lookupCases() + countCases()
+        + contentCases()
+}
+
+/// A message with parts of these types and names, each in a multipart of its own.
+func parts(_ parts: (type: String, name: String?)...) -> String {
+    var text = "\r\ntext\r\n"
+    for (index, part) in parts.enumerated() {
+        let name = part.name.map { "Content-Disposition: attachment; filename=\"\($0)\"\r\n" } ?? ""
+        text =
+            "Content-Type: multipart/mixed; boundary=\(index)\r\n\r\n--\(index)\r\n\(text)\r\n--\(index)\r\n"
+            + "Content-Type: \(part.type)\r\n\(name)\r\nAAAA\r\n--\(index)--\r\n"
+    }
+    return text
+}
+
+private func contentCases() throws -> [ConditionCase] {
+    func number(_ text: String) throws -> [Comparison] { [try Comparison(text, number: { Int($0) })] }
+    func facts(_ text: String) -> @Sendable (inout Facts) -> Void { { $0.content = content(text) } }
+    let deep = parts(("a/b", nil), ("a/b", nil))
+    let exe = parts(("application/x-msdownload", "Report.EXE"), ("image/png", "a.png"))
+    var tooMany = ContentFacts()
+    tooMany.exceeded = [.attachments]
+    let unknown: @Sendable (inout Facts) -> Void = { [tooMany] in $0.content = ContentFact(tooMany) }
+    return [
+        ConditionCase(
+            "parts", from: .message, .content(.parts(try number("> 3"))), holds: facts(deep),
+            fails: facts(parts(("a/b", nil))), unknown: { $0.content = nil }),
+        ConditionCase(
+            "nesting", from: .message, .content(.nesting(try number(">= 2"))), holds: facts(deep),
+            fails: facts(parts(("a/b", nil)))),
+        ConditionCase(
+            "header_size", from: .message, .content(.headerSize(try number("> 10"))),
+            holds: facts("Subject: x\r\n\r\n"),
+            fails: facts("Sub: x\r\n\r\nmore\r\n")),
+        ConditionCase(
+            "attachment", from: .message, .content(.attachment(try texts("*.exe", "*.scr"))), holds: facts(exe),
+            fails: facts(parts(("text/plain", "exe.txt"))), unknown: unknown),
+        ConditionCase(
+            "attachment = expression", from: .message, .content(.attachment(try texts("/\\.(exe|scr)$/"))),
+            holds: facts(exe), fails: facts("Subject: a.exe\r\n\r\na.exe\r\n")),
+        ConditionCase(
+            "attachment_type", from: .message, .content(.attachmentType(try texts("application/*"))),
+            holds: facts(exe), fails: facts(parts(("image/png", "application"))), unknown: unknown),
+    ]
 }
 
 private func clientCases() throws -> [ConditionCase] {

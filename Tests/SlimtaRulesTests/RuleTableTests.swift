@@ -37,7 +37,7 @@ import Testing
             keys == [
                 "client", "ptr", "ehlo", "edge", "tls", "proxy_tls", "client_certificate", "login", "authenticated",
                 "sender", "recipient", "recipients", "size", "spf", "dnsbl", "header", "hours", "weekdays", "rate",
-                "early_talker",
+                "early_talker", "parts", "nesting", "header_size", "attachment", "attachment_type",
             ])
         #expect(listsOfCases().count == 2)
     }

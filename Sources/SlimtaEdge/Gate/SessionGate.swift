@@ -15,9 +15,8 @@ final class SessionGate {
         let connection: ConnectionFacts
         let session: SMTPServerMachine.Session
         let isEarlyTalker: Bool
-        /// Of the message that has come: the id that it will have in the queue, as much as is in memory, which has the whole
-        /// header, and how large it is.
-        let content: (id: QueueID, head: ByteBuffer, size: Int)?
+        /// The message that has come: as much as is in memory, which has the whole header.
+        let collector: MessageCollector?
     }
 
     /// What came of a question.
@@ -81,6 +80,9 @@ final class SessionGate {
         self.eventLoop = eventLoop
         lookups = gate.lookups?.session(client: client, isTrusted: isTrusted, on: eventLoop)
     }
+
+    /// Whether a rule may ask what messages are made of.
+    var readsContent: Bool { gate.rules.readsContent }
 
     // MARK: Events
 
@@ -266,7 +268,7 @@ final class SessionGate {
         case .message(let submission):
             // The session has no transaction any more: what was said of the message is in the question.
             (policy.saslSender, policy.smtpUTF8) = (submission.submitter, submission.smtpUTF8)
-            policy.queueID = situation.content?.id.description
+            policy.queueID = situation.collector?.id.description
         case .mail(let mail): (policy.saslSender, policy.smtpUTF8) = (mail.submitter, mail.smtpUTF8)
         case .connect, .hello, .startTLS, .authentication, .login, .room, .recipient, .data, .end:
             policy.saslSender = session.mail?.submitter
@@ -357,9 +359,9 @@ final class SessionGate {
         case .message(let submission):
             facts.sender = Facts.Sender(submission.sender)
             facts.recipients = submission.recipients
-            let head = situation.content?.head ?? ByteBuffer()
-            facts.size = situation.content?.size ?? 0
-            facts.header = HeaderFacts(of: head)
+            facts.size = situation.collector?.size ?? 0
+            facts.header = HeaderFacts(of: situation.collector?.head ?? ByteBuffer())
+            facts.content = situation.collector?.content
         case .connect, .startTLS, .data, .authentication, .room, .end: break
         }
         facts.rates = gate.rates(client: situation.connection.peer.address, login: facts.login, at: now)

@@ -341,7 +341,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             question,
             SessionGate.Situation(
                 connection: connection, session: machine.session, isEarlyTalker: isEarlyTalker,
-                content: collector.map { ($0.id, $0.head, $0.size) })
+                collector: collector)
         ) { found in
             if isAsking { judgement = found } else { self.judged(found) }
         }
@@ -413,7 +413,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         if let collector { return collector }
         let collector = MessageCollector(
             id: submissions.newID(at: .now()), eventLoop: context.eventLoop,
-            makeSpool: submissions.beginSpool(_:behind:),
+            readsContent: gate?.readsContent ?? false, makeSpool: submissions.beginSpool(_:behind:),
             drained: { [weak self] in self?.resumeReading() })
         self.collector = collector
         return collector

@@ -2,8 +2,10 @@
 // Used by SMTPEdgeHandler, on its event loop.
 
 internal import NIOCore
+internal import SlimtaMIME
 internal import SlimtaMail
 internal import SlimtaQueue
+internal import SlimtaRules
 
 /// Collects one message. Memory stays below a bound however large the message is.
 final class MessageCollector {
@@ -22,14 +24,19 @@ final class MessageCollector {
     private var failure: StorageError?
     private let eventLoop: any EventLoop
     private let makeSpool: (QueueID, ByteBuffer) -> any SpoolWriter
+    private let readsContent: Bool
+    /// Of a message that is not all in memory.
+    private var contentReader: ContentFactsReader?
     /// Called when ``isBackedUp`` has become false.
     private let drained: () -> Void
 
+    /// - Parameter readsContent: whether ``content`` is asked for.
     init(
-        id: QueueID, eventLoop: any EventLoop, makeSpool: @escaping (QueueID, ByteBuffer) -> any SpoolWriter,
-        drained: @escaping () -> Void
+        id: QueueID, eventLoop: any EventLoop, readsContent: Bool,
+        makeSpool: @escaping (QueueID, ByteBuffer) -> any SpoolWriter, drained: @escaping () -> Void
     ) {
         self.id = id
+        self.readsContent = readsContent
         self.eventLoop = eventLoop
         self.makeSpool = makeSpool
         self.drained = drained
@@ -40,6 +47,13 @@ final class MessageCollector {
 
     /// Whether the disk is slower than the client: read no more for now.
     var isBackedUp: Bool { backlog > Self.backlogLimit }
+
+    /// What the whole message is made of; nil: nobody was to ask.
+    var content: ContentFact? {
+        guard readsContent else { return nil }
+        guard var reader = contentReader else { return ContentFact(of: head) }
+        return ContentFact(reader.finish())
+    }
 
     func append(_ content: ByteBuffer) {
         var content = content
@@ -52,7 +66,12 @@ final class MessageCollector {
             if var part = content.readSlice(length: min(room, content.readableBytes)) { head.writeBuffer(&part) }
             guard content.readableBytes > 0 else { return }
             spool = makeSpool(id, head)
+            if readsContent {
+                contentReader = ContentFactsReader()
+                contentReader?.read(head)
+            }
         }
+        contentReader?.read(content)
         let count = content.readableBytes
         spooled += count
         guard failure == nil, let spool else { return }

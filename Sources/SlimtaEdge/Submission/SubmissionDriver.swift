@@ -201,7 +201,7 @@ final class SubmissionDriver {
             question,
             SessionGate.Situation(
                 connection: setup.connection, session: machine.session, isEarlyTalker: false,
-                content: collector.map { ($0.id, $0.head, $0.size) })
+                collector: collector)
         ) { [self] judgement in
             if isAsking { found = judgement } else { judged(judgement) }
         }
@@ -248,7 +248,7 @@ final class SubmissionDriver {
         if let collector { return collector }
         let collector = MessageCollector(
             id: id ?? setup.submissions.newID(at: .now()), eventLoop: setup.eventLoop,
-            makeSpool: setup.submissions.beginSpool(_:behind:),
+            readsContent: gate?.readsContent ?? false, makeSpool: setup.submissions.beginSpool(_:behind:),
             drained: { [weak self] in
                 let waiting = self?.waiting
                 self?.waiting = nil

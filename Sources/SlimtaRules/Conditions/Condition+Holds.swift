@@ -60,6 +60,7 @@ extension Condition.Test {
             } else {
                 .unknown
             }
+        case .content(let test): facts.content.map { test.finding($0.facts, lists) } ?? .unknown
         case .hours(let wanted): Self.finding(wanted.contains { $0.contains(facts.now) })
         case .weekdays(let wanted): Self.finding(wanted.contains(facts.now.weekday))
         case .rate(let wanted):
@@ -119,7 +120,7 @@ extension Condition.Test {
 
 extension Condition.Texts {
     /// Whether one of `texts` matches one of the patterns or is in the list. `asWritten`: they are neither addresses nor names.
-    fileprivate func finding(
+    func finding(
         _ texts: [String], _ lists: [ListReference: any TextList], asWritten: Bool = false
     ) -> Condition.Finding {
         var isOpen = false

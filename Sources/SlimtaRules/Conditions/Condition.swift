@@ -75,6 +75,7 @@ package struct Condition: Hashable, Sendable {
         case dnsbl([List])
         /// Any field of the name; `values` nil: whatever is in it.
         case header(name: String, values: Texts?)
+        case content(ContentTest)
         case hours([Hours])
         case weekdays(Set<LocalTime.Weekday>)
         case rate([RateCondition])
@@ -112,6 +113,7 @@ package struct Condition: Hashable, Sendable {
             case .spf: "spf"
             case .dnsbl: "dnsbl"
             case .header: "header"
+            case .content(let test): test.name
             case .hours: "hours"
             case .weekdays: "weekdays"
             case .rate: "rate"
@@ -128,17 +130,21 @@ package struct Condition: Hashable, Sendable {
         case .login, .authenticated: .auth
         case .sender, .size, .spf: .mail
         case .recipient, .recipients: .rcpt
-        case .header: .message
+        case .header, .content: .message
         case .dnsbl(let lists): lists.map(\.stage).max { !$0.isAtOrBehind($1) } ?? .connect
         }
     }
 
     /// Why it cannot stand at `stage`, or nowhere; nil: it can stand there.
     package func problem(at stage: Stage) -> RuleError? {
-        if case .header(_, let values?) = test, let domain = values.patterns.first(where: \.isDomain) {
-            return RuleError(
-                "\"\(domain)\" for the value of a field, which is more than an address",
-                "a glob such as \"*\(domain)*\", or an expression")
+        let other: (texts: Texts, words: String)? =
+            switch test {
+            case .header(_, let values?): (values, "the value of a field, which is more than an address")
+            case .content(let test): test.texts.map { ($0, "an attachment, which is no address") }
+            default: nil
+            }
+        if let other, let domain = other.texts.patterns.first(where: \.isDomain) {
+            return RuleError("\"\(domain)\" for \(other.words)", "a glob such as \"*\(domain)*\", or an expression")
         }
         guard !stage.isAtOrBehind(firstStage) else { return nil }
         return RuleError(
@@ -153,8 +159,8 @@ package struct Condition: Hashable, Sendable {
         case .ptr(let texts), .ehlo(let texts), .edge(let texts), .login(let texts), .sender(let texts),
             .recipient(let texts), .header(_, .some(let texts)):
             texts.file.map { [ListReference($0, .texts)] } ?? []
-        case .tls, .proxyTLS, .certificate, .authenticated, .recipients, .size, .spf, .dnsbl, .header(_, nil), .hours,
-            .weekdays, .rate, .earlyTalker:
+        case .tls, .proxyTLS, .certificate, .authenticated, .recipients, .size, .spf, .dnsbl, .header(_, nil), .content,
+            .hours, .weekdays, .rate, .earlyTalker:
             []
         }
     }
@@ -166,8 +172,49 @@ package struct Condition: Hashable, Sendable {
         case .spf: [.spf]
         case .dnsbl(let lists): Set(lists.map { .dnsbl($0.name) })
         case .client, .ehlo, .edge, .tls, .proxyTLS, .certificate, .login, .authenticated, .sender, .recipient,
-            .recipients, .size, .header, .hours, .weekdays, .rate, .earlyTalker:
+            .recipients, .size, .header, .content, .hours, .weekdays, .rate, .earlyTalker:
             []
+        }
+    }
+}
+
+/// What a rule may ask of the content of a message (RFC 2045, RFC 2046), which is read as mail programs read it.
+package enum ContentTest: Hashable, Sendable {
+    /// How many parts it has, however deep in each other.
+    case parts([Comparison])
+    /// How many parts the deepest one is in.
+    case nesting([Comparison])
+    /// Octets of the message's header.
+    case headerSize([Comparison])
+    /// Any name that something attached may be given where it arrives.
+    case attachment(Condition.Texts)
+    /// The type of something attached.
+    case attachmentType(Condition.Texts)
+
+    /// The key of slimta.conf.
+    var name: String {
+        switch self {
+        case .parts: "parts"
+        case .nesting: "nesting"
+        case .headerSize: "header_size"
+        case .attachment: "attachment"
+        case .attachmentType: "attachment_type"
+        }
+    }
+
+    /// What texts it compares; nil: none.
+    var texts: Condition.Texts? {
+        switch self {
+        case .attachment(let texts), .attachmentType(let texts): texts
+        case .parts, .nesting, .headerSize: nil
+        }
+    }
+
+    /// What numbers it compares; nil: none.
+    var comparisons: [Comparison]? {
+        switch self {
+        case .parts(let wanted), .nesting(let wanted), .headerSize(let wanted): wanted
+        case .attachment, .attachmentType: nil
         }
     }
 }

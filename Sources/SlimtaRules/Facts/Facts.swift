@@ -58,6 +58,8 @@ package struct Facts: Sendable {
     package var size: Int?
     /// The header, at ``Stage/message``.
     package var header: HeaderFacts?
+    /// What the message is made of, at ``Stage/message``, if a rule may ask.
+    package var content: ContentFact?
     /// How many messages the client and the login have sent lately.
     package var rates = RateFacts()
     /// nil: not looked up.

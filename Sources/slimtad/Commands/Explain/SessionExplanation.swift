@@ -23,7 +23,7 @@ struct MadeUpSession {
     /// What MAIL says.
     var declaredSize: Int?
     /// What there is of the message; nil: it is not sent.
-    var message: (header: HeaderFacts, size: Int)?
+    var message: (header: HeaderFacts, content: ContentFact, size: Int)?
 
     /// Whether the client may send without AUTH.
     var isTrusted: Bool { edge.trust.allows(facts.client) }
@@ -125,6 +125,7 @@ struct SessionExplanation {
         guard take(.data) else { return false }
         guard let message = session.message else { return true }
         facts.header = message.header
+        facts.content = message.content
         facts.size = message.size
         return take(.message)
     }

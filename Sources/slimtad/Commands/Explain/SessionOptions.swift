@@ -227,7 +227,7 @@ struct SessionOptions: ParsableArguments {
     }
 
     /// The message of `--message`, as it would come over the wire.
-    private func content() throws(Failure) -> (header: HeaderFacts, size: Int)? {
+    private func content() throws(Failure) -> (header: HeaderFacts, content: ContentFact, size: Int)? {
         guard let message else { return nil }
         var octets: [UInt8]
         do throws(SystemError) {
@@ -239,10 +239,11 @@ struct SessionOptions: ParsableArguments {
             octets = octets.flatMap { $0 == 10 ? [13, 10] : [$0] }
         }
         let size = octets.count
-        let header = HeaderFacts(of: ByteBuffer(bytes: octets))
-        guard !header.isComplete else { return (header, size) }
-        // A header alone: its end is added.
-        octets += Array((octets.last == 10 ? "\r\n" : "\r\n\r\n").utf8)
-        return (HeaderFacts(of: ByteBuffer(bytes: octets)), size)
+        if !HeaderFacts(of: ByteBuffer(bytes: octets)).isComplete {
+            // A header alone: its end is added.
+            octets += Array((octets.last == 10 ? "\r\n" : "\r\n\r\n").utf8)
+        }
+        let whole = ByteBuffer(bytes: octets)
+        return (HeaderFacts(of: whole), ContentFact(of: whole), size)
     }
 }
