@@ -305,6 +305,7 @@ extension Configuration.Queue {
         }
         deliver = table["deliver"]?.bool() ?? deliver
         minimumFree = table["minimum_free"]?.size(0...16 << 40) ?? minimumFree
+        sevenBit = table["seven_bit"]?.choice() ?? sevenBit
         table.refuseUnknownKeys()
     }
 }

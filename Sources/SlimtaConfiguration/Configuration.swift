@@ -246,6 +246,16 @@ extension Configuration {
             case recipientSplit = "recipient_split"
         }
 
+        /// What `seven_bit` may say: when content with octets above 127 is made 7-bit (RFC 6152 section 3).
+        package enum SevenBit: String, Sendable, CaseIterable {
+            /// For a host without 8BITMIME, where no other of the hosts can take it as it is.
+            case whenNeeded = "when_needed"
+            /// Before it is signed and stored.
+            case always
+            /// Never: it is refused where it cannot go.
+            case never
+        }
+
         /// What is done to a message before it is stored, in the order that policies have of themselves; none twice.
         package var policies: [Policy] = [.date, .messageID, .received, .domainSplit]
         /// The domain, in A-labels, that addresses in the header get which have none; nil: they stay as they are.
@@ -262,6 +272,8 @@ extension Configuration {
         package var deliver = true
         /// Octets of free disk, and an inode for each 100 KiB of them; with less, 452 4.3.1.
         package var minimumFree = 100 << 20
+        /// When content is made 7-bit.
+        package var sevenBit = SevenBit.whenNeeded
     }
 
     /// `[relay]`, and each route's: where mail goes out.

@@ -93,7 +93,7 @@ package final class Intake: Submissions {
         let settings = settings.withLock { $0 }
         var context = PolicyContext(
             hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset,
-            senders: terms.senders, newID: newID)
+            senders: terms.senders, newID: newID, beginSpool: { [storage] in storage.beginSpool($0) })
         (context.fields, context.due) = (terms.fields, terms.due)
         let mail: PolicyMail
         do throws(PolicyRefusal) {

@@ -2,6 +2,7 @@
 
 internal import NIOCore
 package import SlimtaMail
+package import SlimtaQueue
 
 /// A message on its way into the queue: what policies look at and change.
 package struct PolicyMail: Sendable {
@@ -55,6 +56,12 @@ package struct PolicyMail: Sendable {
     /// Removes whole fields. The rest of the content stays as it is, octet for octet.
     mutating func remove(_ fields: [HeaderBlock.Field]) { replace(fields.map { ($0.range, "") }) }
 
+    /// Puts another content in the place of all of it: with a header, which is in memory.
+    mutating func replaceContent(with message: Message) {
+        self.message = message
+        header = HeaderBlock(scanning: message.head)
+    }
+
     /// Puts texts in the place of octets of the header, which are given in their order and apart from each other.
     mutating func replace(_ edits: [(octets: Range<Int>, text: String)]) {
         guard !edits.isEmpty else { return }
@@ -90,17 +97,22 @@ package struct PolicyContext: Sendable {
     package var due: Timestamp?
     /// Makes the id of a further envelope at a time, beside one with the same message: the storage's business.
     package var newID: @Sendable (Timestamp, QueueID) -> QueueID
+    /// Begins the file of a large message that is written anew, under an id that is not in use: the storage's business; nil:
+    /// there is none.
+    package var beginSpool: (@Sendable (QueueID) -> any SpoolWriter)?
 
     /// What holds for one message: all its policies see the same time.
     package init(
         hostname: String, now: Timestamp, zoneOffset: Int, senders: HeaderSenders? = nil,
-        newID: @escaping @Sendable (Timestamp, QueueID) -> QueueID
+        newID: @escaping @Sendable (Timestamp, QueueID) -> QueueID,
+        beginSpool: (@Sendable (QueueID) -> any SpoolWriter)? = nil
     ) {
         self.hostname = hostname
         self.now = now
         self.zoneOffset = zoneOffset
         self.senders = senders
         self.newID = newID
+        self.beginSpool = beginSpool
     }
 }
 

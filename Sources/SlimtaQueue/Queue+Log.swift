@@ -18,6 +18,7 @@ extension Queue {
             if let original = stored.envelope.original(of: event.recipient) {
                 metadata["original_recipient"] = "\(original)"
             }
+            if let conversion = event.outcome.conversion { metadata["converted"] = "\(conversion.rawValue)" }
             if event.kind == .deferred, let next = resolution.state?.due {
                 metadata["next"] = "\(max(next - now, .zero).milliseconds / 1000)s"
             }

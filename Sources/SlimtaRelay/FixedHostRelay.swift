@@ -73,7 +73,7 @@ package final class FixedHostRelay: ConnectingRelay {
     /// Asks the host's addresses one after the other, for a hundred recipients at a time (RFC 5321 section 4.5.3.1.8). Never throws
     /// and never bounces for what is wrong with the host; the attempt's task may be cancelled.
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
-        let message = OutgoingMessage(delivery)
+        let message = OutgoingMessage(delivery, convertsToSevenBit: pool.options.convertsToSevenBit)
         let distinct = DistinctRecipients(delivery)
         let outcomes = await attemptInParts(
             distinct.mailboxes.count, atMost: HostTrial.maximumRecipients, by: { _ in true }

@@ -43,7 +43,7 @@ package final class MXRelay: ConnectingRelay {
     /// not answer; 556 5.1.10 for a null MX (RFC 7505 section 4); 554 5.4.6 where the mail would come back to us, or go
     /// where none is sent.
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
-        let message = OutgoingMessage(delivery)
+        let message = OutgoingMessage(delivery, convertsToSevenBit: options.convertsToSevenBit)
         let recipients = delivery.recipients.map { delivery.envelope.recipients[$0] }
         return await attemptInParts(
             recipients.count, atMost: HostTrial.maximumRecipients, by: { recipients[$0].foldedDomain }

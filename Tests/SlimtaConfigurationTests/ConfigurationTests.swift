@@ -111,6 +111,7 @@ import Testing
         #expect(queue.warn == .seconds(14400))
         #expect(queue.deliver)
         #expect(queue.minimumFree == 104_857_600)
+        #expect(queue.sevenBit == .whenNeeded)
 
         let relay = configuration.relay
         #expect(relay.type == .mx)
@@ -205,6 +206,7 @@ import Testing
             warn = "never"
             deliver = false
             minimum_free = "10MB"
+            seven_bit = "never"
             [relay]
             type = "smtp"
             tls = "required"
@@ -275,7 +277,7 @@ import Testing
             configuration.queue
                 == .init(
                     policies: [.recipientSplit], retry: [.seconds(1)], expire: .seconds(172_800), warn: nil,
-                    deliver: false, minimumFree: 10_000_000))
+                    deliver: false, minimumFree: 10_000_000, sevenBit: .never))
         #expect(
             configuration.relay
                 == .init(

@@ -95,22 +95,59 @@ private func notice(
         #expect(String(buffer: notice(stored(Self.originals[5])).message.head).contains("yyyy=\r\nyyyy"))
     }
 
-    /// Of what cannot be said in ASCII, the header: encoded, and all of it.
-    @Test func aHeaderComesBackInQuotedPrintable() {
-        let utf8 = String(buffer: notice(stored(Self.originals[2])).message.head)
-        #expect(utf8.contains("Its header is returned below"))
+    /// Headers and parts as a host without 8BITMIME would get them.
+    @Test func allOfItComesBackInSevenBits() {
+        let header = String(buffer: notice(stored(Self.originals[2])).message.head)
+        #expect(header.contains("The message is returned below"))
         #expect(
-            utf8.contains(
-                "Content-Type: text/rfc822-headers; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
-                    + "Received: here\r\nSubject: gr=C3=BCn\r\n"))
-        #expect(!utf8.contains("body"))
-        let long = String(buffer: notice(stored(Self.originals[6])).message.head)
-        #expect(long.contains("X-Long: xxx") && long.contains("Subject: s\r\n"))
+            header.contains(
+                "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n\r\nReceived: here\r\n"
+                    + "Subject: =?utf-8?b?Z3LDvG4=?=\r\n\r\nbody\r\n"))
         let parts = String(buffer: notice(stored(Self.originals[4])).message.head)
-        #expect(parts.contains("Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 7bit\r\n"))
-        #expect(parts.contains("Content-Type: multipart/mixed; boundary=b\r\n") && !parts.contains("--b\r\n"))
+        #expect(parts.contains("Content-Transfer-Encoding: quoted-printable\r\n\r\ngr=C3=BCn\r\n--b--\r\n"))
         let latin = String(buffer: notice(stored(Self.originals[Self.originals.count - 3])).message.head)
-        #expect(latin.contains("charset=unknown-8bit") && latin.contains("Subject: =C3=BC=FC=FF\r\n"))
+        #expect(latin.contains("Subject: =?unknown-8bit?b?w7z8/w==?=\r\n"))
+        #expect(latin.contains("Content-Type: text/plain; charset=unknown-8bit\r\n"))
+        // Of a large one the header alone, in the same form.
+        let large = String(buffer: notice(stored(Self.originals[13])).message.head)
+        #expect(large.contains("Its header is returned below"))
+        #expect(
+            large.contains(
+                "Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 7bit\r\n\r\nReceived: here\r\n"
+                    + "Subject: =?utf-8?b?Z3LDvG4=?=\r\n"))
+    }
+
+    /// Of what is signed, and of a line that cannot be folded, the header.
+    @Test func whatCannotBeConverted() {
+        let long = String(buffer: notice(stored(Self.originals[6])).message.head)
+        #expect(long.contains("Subject: s\r\n"))
+        let signed = Array(
+            ("Subject: x\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\ngr\u{FC}n\r\n--b--\r\n").utf8)
+        let text = String(buffer: notice(stored(signed)).message.head)
+        #expect(text.contains("Its header is returned below"))
+        #expect(text.contains("Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 7bit\r\n"))
+        #expect(text.contains("Content-Type: multipart/signed; boundary=b\r\n") && !text.contains("--b\r\n"))
+    }
+
+    /// RFC 6532 section 3.7, RFC 6533 section 4: a header that needs SMTPUTF8 is another type, which may be encoded.
+    @Test func internationalHeaders() {
+        let from = "From: \u{FC}@x.test\r\nSubject: x\r\n"
+        let whole = notice(stored(Array((from + "\r\nbody\r\n").utf8)))
+        #expect(whole.message.head.isSafeText && !whole.envelope.smtpUTF8)
+        #expect(
+            String(buffer: whole.message.head).contains(
+                "Content-Type: message/global\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nReceived: here\r\n"
+                    + "From: =C3=BC@x.test\r\nSubject: x\r\n\r\nbody\r\n"))
+        let large = Array((from + "\r\n" + String(repeating: "0123456789\r\n", count: 12_000)).utf8)
+        #expect(
+            String(buffer: notice(stored(large)).message.head).contains(
+                "Content-Type: message/global-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+                    + "Received: here\r\nFrom: =C3=BC@x.test\r\n"))
+        // What is no UTF-8 is none of these types.
+        let latin = Array("From: ".utf8) + [0xFC] + Array("@x.test\r\n\r\nbody\r\n".utf8)
+        #expect(
+            String(buffer: notice(stored(latin)).message.head).contains(
+                "Content-Type: text/rfc822-headers; charset=unknown-8bit\r\n"))
     }
 
     @Test func wordsOfTheHostAreThereForPeople() {

@@ -150,7 +150,8 @@ struct HostTrialMachineTests {
         for stage in OutcomeCause.Stage.allCases {
             for (kind, expected) in [
                 (OutcomeCause.Kind.timedOut, [Machine.Lesson.hung]), (.lost, stage == .mail ? [.dead] : []),
-                (.protocolError, stage == .mail ? [.dead] : []), (.reply, []), (.lacking, []), (.cancelled, []),
+                (.protocolError, stage == .mail ? [.dead] : []), (.reply, []), (.lacking, []),
+                (.lacksEightBit, []), (.cancelled, []),
             ] {
                 var machine = try Self.machine(1)
                 let question = try #require(machine.next(at: .now()) { _ in nil })
@@ -196,5 +197,59 @@ struct HostTrialMachineTests {
         // Nobody to ask, nothing to say.
         machine = Machine(recipients: 1, end: .distantFuture)
         #expect(machine.next(at: .now()) { _ in nil } == nil && machine.outcomes == nil)
+    }
+
+    /// Hosts without 8BITMIME are asked again when no other is left, for those who still have nothing that counts.
+    @Test func sevenBit() throws {
+        let lacking = (Self.outcome(.permanent, isRemote: false, "8BITMIME"), OutcomeCause(.mail, .lacksEightBit))
+        let never = (Self.outcome(.permanent), OutcomeCause(.recipient, .reply))
+        var machine = Machine(recipients: 3, end: .distantFuture, convertsToSevenBit: true)
+        machine.add(try (1...3).map(Self.host))
+        var question = try #require(machine.next(at: .now()) { _ in nil })
+        _ = machine.answered(question, [lacking.0, lacking.0, lacking.0], [lacking.1, lacking.1, lacking.1])
+        question = try #require(machine.next(at: .now()) { _ in nil })
+        #expect(question == .init(key: try Self.host(2), recipients: [0, 1, 2]))
+        let later = (Self.outcome(.temporary, "busy"), OutcomeCause(.recipient, .reply))
+        _ = machine.answered(question, [Self.delivered.0, later.0, later.0], [Self.delivered.1, later.1, later.1])
+        question = try #require(machine.next(at: .now()) { _ in nil })
+        _ = machine.answered(question, [lacking.0, lacking.0], [lacking.1, lacking.1])
+        #expect(machine.next(at: .now()) { _ in nil } == nil)
+        // Broken off here, nobody is told that it is over.
+        #expect(machine.outcomes?.map(\.result) == [.delivered, .temporary, .temporary])
+        var broken = machine
+        var isTurned = machine.turnToSevenBit()
+        #expect(isTurned)
+        question = try #require(machine.next(at: .now()) { _ in nil })
+        #expect(question == .init(key: try Self.host(1), recipients: [1, 2]))
+        _ = machine.answered(question, [Self.delivered.0, never.0], [Self.delivered.1, never.1])
+        #expect(machine.next(at: .now()) { _ in nil } == nil)
+        #expect(machine.outcomes?.map(\.result) == [.delivered, .delivered, .permanent])
+        isTurned = machine.turnToSevenBit()
+        #expect(!isTurned)
+
+        // That somebody else may take it later weighs more than that it cannot be converted.
+        isTurned = broken.turnToSevenBit()
+        #expect(isTurned)
+        broken.notSevenBit(.permanent, Reply(554, EnhancedStatus(5, 6, 3), "signed"))
+        let last = broken.next(at: .now()) { _ in nil }
+        #expect(last == nil)
+        #expect(broken.outcomes?[1].reply.text == "busy")
+
+        var alone = Machine(recipients: 1, end: .distantFuture, convertsToSevenBit: true)
+        alone.add([try Self.host(1)])
+        question = try #require(alone.next(at: .now()) { _ in nil })
+        _ = alone.answered(question, [lacking.0], [lacking.1])
+        #expect(alone.outcomes == [SMTPJob.cancelled])
+        isTurned = alone.turnToSevenBit()
+        #expect(isTurned)
+        alone.notSevenBit(.permanent, Reply(554, EnhancedStatus(5, 6, 3), "signed"))
+        #expect(alone.outcomes?.map(\.result) == [.permanent])
+
+        // Where nothing is converted, it counts at once.
+        var plain = try Self.machine(1, hosts: 1)
+        question = try #require(plain.next(at: .now()) { _ in nil })
+        _ = plain.answered(question, [lacking.0], [lacking.1])
+        isTurned = plain.turnToSevenBit()
+        #expect(plain.outcomes == [lacking.0] && !isTurned)
     }
 }

@@ -112,9 +112,9 @@ struct SessionPlanTests {
         }
 
         func deliver(_ plan: SessionPlan) async -> Result<([Outcome], [OutcomeCause]), HostFailure> {
-            let message = OutgoingMessage(Delivery(to: ["a@x.test"]))
+            let message = OutgoingMessage(Delivery(to: ["a@x.test"]), convertsToSevenBit: false)
             let transaction = SMTPTransaction(
-                sender: message.sender, recipients: [Mailbox("a@x.test")], size: message.size,
+                sender: message.sender, recipients: [Mailbox("a@x.test")], size: message.content.size,
                 eightBit: message.eightBit, needsSMTPUTF8: false)
             let key = ConnectionKey(host: MailHost(address: server.address, name: "mx.test"), plan: plan)
             return await pool.deliver(

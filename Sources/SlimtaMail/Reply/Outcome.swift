@@ -12,6 +12,15 @@ package struct Outcome: Hashable, Sendable {
         case permanent
     }
 
+    /// What became of the content on its way to a host that takes 7 bits only (RFC 6152 section 3). The raw value is the word
+    /// of the log.
+    package enum Conversion: String, Hashable, Sendable {
+        /// It was encoded.
+        case sevenBit = "7bit"
+        /// It was encoded, and had a signature, which holds no more.
+        case signatureLost = "7bit, signature lost"
+    }
+
     /// Whether it is delivered, to be tried again, or over.
     package var result: Result
     /// What the remote host said, or what we say where none said anything.
@@ -30,6 +39,8 @@ package struct Outcome: Hashable, Sendable {
     /// What the remote host asked for: how long from now the next attempt is to wait at least; nil: it did not say.
     /// Of temporary results only.
     package var retryAfter: Duration?
+    /// How the content was changed for the host; nil: it was not, or the host has seen none of it.
+    package var conversion: Conversion?
 
     /// Without the optional facts: what we say ourselves, of no host in particular.
     package init(

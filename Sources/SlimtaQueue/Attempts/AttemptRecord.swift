@@ -12,7 +12,7 @@ package struct AttemptRecord: Hashable, Sendable {
     package var relay: String
     /// TLS version and cipher; empty in clear.
     package var tls: String
-    /// The reply as one line, cut to ``replyLimit`` octets.
+    /// The reply as one line, cut to ``replyLimit`` octets; behind it what was done to the content for this host.
     package var reply: String
     /// The index of the first recipient that it is about.
     package var recipient: UInt32
@@ -39,7 +39,8 @@ package struct AttemptRecord: Hashable, Sendable {
     }
 
     init(_ outcome: Outcome, recipient: Int, at time: Timestamp) {
-        let reply = outcome.reply.description.cut(toOctets: Self.replyLimit)
+        let note = outcome.conversion.map { " (converted: \($0.rawValue))" } ?? ""
+        let reply = outcome.reply.description.cut(toOctets: Self.replyLimit - note.utf8.count) + note
         self.init(
             time: time, result: outcome.result, relay: outcome.relay ?? "", tls: outcome.tls?.description ?? "",
             reply: reply, recipient: UInt32(recipient), count: 1)

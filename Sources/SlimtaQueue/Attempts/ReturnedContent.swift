@@ -2,6 +2,7 @@
 // 998 octets of ASCII. Made by NoticeBuilder.
 
 internal import NIOCore
+internal import SlimtaMIME
 internal import SlimtaMail
 
 /// The last part of a notice.
@@ -22,69 +23,57 @@ struct ReturnedContent {
             stored.message.rest == nil
             && stored.message.size + stored.envelope.prependedFields.readableBytes <= Self.wholeLimit
         if wantsWhole, isSmall, let whole = Self.whole(stored) {
-            (type, isEncoded, content, isWhole) = ("message/rfc822", false, whole, true)
-            return
-        }
-        let header = Self.header(stored)
-        isWhole = false
-        if header.isSafeText {
-            (type, isEncoded, content) = ("text/rfc822-headers", false, header)
+            (type, isEncoded, content) = whole
+            isWhole = true
         } else {
-            // Text may be encoded (RFC 6522 section 4), which a message/rfc822 may not (RFC 2045 section 6.4).
-            let isUTF8 = String(validating: header.readableBytesUInt8Span) != nil
-            type = "text/rfc822-headers; charset=\(isUTF8 ? "utf-8" : "unknown-8bit")"
-            (isEncoded, content) = (true, QuotedPrintable.encode(header.readableBytesView))
+            (type, isEncoded, content) = Self.header(stored)
+            isWhole = false
         }
     }
 
-    /// All of the message; nil if it cannot be said in ASCII: a header that is not, or parts within parts.
-    private static func whole(_ stored: StoredEnvelope) -> ByteBuffer? {
-        let head = stored.message.head
-        var content = stored.envelope.prependedFields
-        let all = content.readableBytes + head.readableBytes
-        content.reserveCapacity(all)
-        content.writeImmutableBuffer(head)
-        if content.isSafeText { return content }
+    private typealias Part = (type: String, isEncoded: Bool, content: ByteBuffer)
 
-        // One text with octets above 127 or long lines: the same in quoted-printable.
-        let header = HeaderBlock(scanning: head)
-        guard header.isWellFormed, header.isComplete else { return nil }
-        let type = header.fields(named: "content-type", in: head).map { value($0, head) }
-        let encoding = header.fields(named: "content-transfer-encoding", in: head)
-        guard type.count <= 1, type.first?.hasPrefix("text/") ?? true,
-            encoding.allSatisfy({ ["7bit", "8bit", "binary"].contains(value($0, head)) })
-        else { return nil }
-        content = stored.envelope.prependedFields
-        for field in header.fields where !encoding.contains(field) {
-            content.writeImmutableBuffer(head.slice(field.range))
+    /// All of the message: as it is, or as a host without 8BITMIME would get it. nil: it has no such form, but for one whose
+    /// header needs SMTPUTF8. That is another type, which may be encoded as a whole (RFC 6532 section 3.7).
+    private static func whole(_ stored: StoredEnvelope) -> Part? {
+        var message = stored.envelope.prependedFields
+        message.writeImmutableBuffer(stored.message.head)
+        if message.isSafeText { return ("message/rfc822", false, message) }
+        var planner = ConversionPlanner()
+        planner.read(message)
+        switch planner.finish() {
+        case .unchanged: return nil
+        case .convert(let plan):
+            let converted = plan.applied(to: message)
+            return converted.isSafeText ? ("message/rfc822", false, converted) : nil
+        case .impossible:
+            let header = HeaderBlock(scanning: message)
+            guard header.isWellFormed, HeaderContainment(of: header, in: message).smtputf8Need != nil,
+                String(validating: message.readableBytesUInt8Span) != nil
+            else { return nil }
+            return ("message/global", true, QuotedPrintable.encode(message.readableBytesView))
         }
-        let body = head.slice(header.end..<head.readableBytes)
-        if !header.has("mime-version", in: head) { content.writeStaticString("MIME-Version: 1.0\r\n") }
-        if type.isEmpty {
-            let isUTF8 = String(validating: body.readableBytesUInt8Span) != nil
-            content.writeString("Content-Type: text/plain; charset=\(isUTF8 ? "utf-8" : "unknown-8bit")\r\n")
-        }
-        content.writeStaticString("Content-Transfer-Encoding: quoted-printable\r\n\r\n")
-        content.writeImmutableBuffer(QuotedPrintable.encode(body.readableBytesView))
-        return content.isSafeText ? content : nil
     }
 
-    /// The fields, as many as fit.
-    private static func header(_ stored: StoredEnvelope) -> ByteBuffer {
-        var content = stored.envelope.prependedFields
-        for field in HeaderBlock(scanning: stored.message.head).fields
-        where content.readableBytes + field.range.count <= Self.wholeLimit {
-            content.writeImmutableBuffer(stored.message.head.slice(field.range))
+    /// The header, as much of it as fits: in ASCII, or, where it needs SMTPUTF8, as RFC 6533 section 4 has it.
+    private static func header(_ stored: StoredEnvelope) -> Part {
+        var content = ByteBuffer()
+        for part in [stored.envelope.prependedFields, stored.message.head] {
+            for field in HeaderBlock(scanning: part).fields
+            where content.readableBytes + field.range.count <= Self.wholeLimit {
+                content.writeImmutableBuffer(part.slice(field.range))
+            }
         }
-        return content
-    }
-
-    /// The value of a field in lower case, without blanks around.
-    private static func value(_ field: HeaderBlock.Field, _ head: ByteBuffer) -> String {
-        let octets = head.slice(field.name.upperBound..<field.range.upperBound).readableBytesView
-        let value = octets.drop { $0 != UInt8(ascii: ":") }.dropFirst().drop { $0 <= 32 }
-        let end = value.lastIndex { $0 > 32 }.map { $0 + 1 } ?? value.startIndex
-        return String(decoding: value[..<end], as: UTF8.self).asciiLowercased()
+        if content.isSafeText { return ("text/rfc822-headers", false, content) }
+        let contained = HeaderContainment(of: HeaderBlock(scanning: content), in: content)
+        let encoded = contained.applied(to: content)
+        if contained.faults.isEmpty, encoded.isSafeText { return ("text/rfc822-headers", false, encoded) }
+        // Both may be encoded (RFC 6522 section 4, RFC 6533 section 6.3), which a message/rfc822 may not (RFC 2045 section 6.4).
+        let isUTF8 = String(validating: content.readableBytesUInt8Span) != nil
+        let needsUTF8 = isUTF8 && contained.smtputf8Need != nil
+        let type =
+            needsUTF8 ? "message/global-headers" : "text/rfc822-headers; charset=\(isUTF8 ? "utf-8" : "unknown-8bit")"
+        return (type, true, QuotedPrintable.encode(content.readableBytesView))
     }
 }
 

@@ -41,6 +41,8 @@ package struct RelayOptions: Hashable, Sendable {
     package var connectionsPerDestination = 20
     /// The IP addresses to connect from, in turn; a family without one is not used. Empty: what the system chooses.
     package var sourceAddresses: [String] = []
+    /// Whether messages with octets above 127 are made 7-bit for hosts without 8BITMIME.
+    package var convertsToSevenBit = true
     /// Where DNS and address literals may send us. A fixed host may be anywhere: the operator named it.
     package var networks = PermittedNetworks()
 

@@ -12,6 +12,9 @@ struct OutgoingContent: Sendable {
     /// The fields that policies prepended.
     let fields: ByteBuffer
     let message: Message
+
+    /// In octets (RFC 1870).
+    var size: Int { fields.readableBytes + message.size }
 }
 
 /// Why a host could not be used.
@@ -104,9 +107,7 @@ final class SMTPJob: PooledWork {
             }
             receiver.endContent(of: self)
         } catch {
-            let outcome = Outcome(
-                .temporary, Reply(451, EnhancedStatus(4, 3, 0), "the stored message cannot be read"))
-            receiver.failContent(outcome, of: self)
+            receiver.failContent(Self.unreadable, of: self)
         }
     }
 
@@ -145,6 +146,10 @@ final class SMTPJob: PooledWork {
         }
     }
 
+    /// What everyone gets where the storage does not give the message.
+    static let unreadable = Outcome(
+        .temporary, Reply(451, EnhancedStatus(4, 3, 0), "the stored message cannot be read"))
+
     /// What everyone gets whose attempt was broken off before it was decided.
     static let cancelled = Outcome(.temporary, Reply(451, EnhancedStatus(4, 3, 2), "the attempt was broken off"))
 }
@@ -165,7 +170,7 @@ extension ContentError {
     var cause: OutcomeCause.Kind {
         switch self {
         case .bareLineEnd, .nul: .message
-        case .eightBit: .lacking
+        case .eightBit: .lacksEightBit
         }
     }
 }

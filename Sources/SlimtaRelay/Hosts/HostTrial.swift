@@ -13,17 +13,19 @@ struct OutgoingMessage: Sendable {
     let received: Timestamp
     let sender: Mailbox?
     let content: OutgoingContent
-    let size: Int
     let eightBit: SMTPTransaction.EightBit
     let needsSMTPUTF8: Bool
+    /// What hosts without 8BITMIME get; nil: nothing, if it has octets above 127.
+    let sevenBit: SevenBitForm?
 
-    init(_ delivery: Delivery) {
+    /// - Parameter convertsToSevenBit: whether it may be made 7-bit for hosts without 8BITMIME.
+    init(_ delivery: Delivery, convertsToSevenBit: Bool) {
         let envelope = delivery.envelope
         id = envelope.id
         received = max(envelope.received, envelope.id.time)
         sender = envelope.sender?.forNextHop
         content = OutgoingContent(fields: envelope.prependedFields, message: delivery.message)
-        size = envelope.prependedFields.readableBytes + delivery.message.size
+        sevenBit = convertsToSevenBit ? SevenBitForm(of: content) : nil
         let head = delivery.message.head
         let isEightBit =
             head.withUnsafeReadableBytes(\.hasEightBit)
@@ -65,6 +67,11 @@ struct HostTrial {
     /// The attempt is over then, but for the reply to a message that was sent.
     private let end: NIODeadline
     private var machine: HostTrialMachine
+    /// What is sent: the message as it is, or made 7-bit.
+    private var content: OutgoingContent
+    private var eightBit: SMTPTransaction.EightBit
+    /// nil: the message is sent as it is.
+    private var conversion: Outcome.Conversion?
     /// Hosts that could not be used a moment ago, to be tried when there are no others.
     private var postponed: [ConnectionKey] = []
 
@@ -82,14 +89,16 @@ struct HostTrial {
         self.message = message
         self.recipients = recipients
         self.report = report
+        content = message.content
+        eightBit = message.eightBit
         age = .now() - message.received
         let options = pool.options
         // A host may hang once or twice, and the others are still asked.
         let now = NIODeadline.now()
-        end = now + TimeAmount(options.attemptLimit(size: message.size, recipients: recipients.count))
+        end = now + TimeAmount(options.attemptLimit(size: message.content.size, recipients: recipients.count))
         machine = HostTrialMachine(
             recipients: recipients.count, end: min(end, now + TimeAmount(options.commandTimeout * 3)),
-            isByOperator: isByOperator)
+            isByOperator: isByOperator, convertsToSevenBit: message.sevenBit != nil)
     }
 
     /// Asks `hosts` in this order, except that those that could not be used a moment ago wait; nil if that was not enough.
@@ -102,10 +111,26 @@ struct HostTrial {
         return machine.isSettled ? machine.outcomes : nil
     }
 
-    /// There are no more hosts: asks those that wait, then says what is to be said of it all; nil if there was no host.
+    /// There are no more hosts: asks those that wait, then those that want the message in 7 bits, and says what is to be said of
+    /// it all; nil if there was no host.
     mutating func finish() async -> [Outcome]? {
         machine.add(postponed)
         postponed = []
+        await ask()
+        guard !Task.isCancelled, let sevenBit = message.sevenBit, machine.turnToSevenBit() else {
+            return machine.outcomes
+        }
+        switch await sevenBit.finding() {
+        case .unchanged: eightBit = .no
+        case .converted(let converted, let signature):
+            (content, eightBit, conversion) = (converted, .no, signature)
+        case .impossible(let reason):
+            let reply = Reply(
+                554, EnhancedStatus(5, 6, 3),
+                "the server does not support 8BITMIME, and the message cannot be converted to 7 bits: \(reason)")
+            machine.notSevenBit(.permanent, reply)
+        case .unreadable: machine.notSevenBit(.temporary, SMTPJob.unreadable.reply)
+        }
         await ask()
         return machine.outcomes
     }
@@ -117,14 +142,26 @@ struct HostTrial {
         while !Task.isCancelled,
             let question = machine.next(at: .now(), limit: { [memory] in memory.recipients(of: $0) })
         {
+            // What was not seen is looked for before it is sent to a host where it must not be, and not found there.
+            let isDeclared = eightBit == .perhaps && message.sevenBit != nil
             let transaction = SMTPTransaction(
-                sender: message.sender, recipients: question.recipients.map { recipients[$0] }, size: message.size,
-                eightBit: message.eightBit, needsSMTPUTF8: message.needsSMTPUTF8)
+                sender: message.sender, recipients: question.recipients.map { recipients[$0] }, size: content.size,
+                eightBit: isDeclared ? .yes : eightBit, needsSMTPUTF8: message.needsSMTPUTF8)
             let job = SMTPJob(
-                key: question.key, transaction: transaction, content: message.content, end: end
-            ) { [report] index, outcome in report(question.recipients[index], outcome) }
+                key: question.key, transaction: transaction, content: content, end: end
+            ) { [report, conversion] index, outcome in
+                report(question.recipients[index], outcome.converted(conversion))
+            }
             switch await pool.deliver(job) {
             case .success(let (outcomes, causes)):
+                if isDeclared, causes.contains(where: { $0.kind == .lacksEightBit }), let form = message.sevenBit {
+                    eightBit = await form.hasEightBit() ? .yes : .no
+                    // Asked again, it lacks nothing.
+                    if eightBit == .no { continue }
+                }
+                let outcomes = zip(outcomes, causes).map { outcome, cause in
+                    cause.stage >= .content ? outcome.converted(conversion) : outcome
+                }
                 let lessons = machine.answered(question, outcomes, causes)
                 for lesson in lessons { memory.learn(lesson, of: question.key, message.id) }
             case .failure(let failure):
@@ -134,5 +171,14 @@ struct HostTrial {
                 }
             }
         }
+    }
+}
+
+extension Outcome {
+    /// The outcome of content that was changed so.
+    fileprivate func converted(_ conversion: Conversion?) -> Outcome {
+        var outcome = self
+        outcome.conversion = conversion
+        return outcome
     }
 }

@@ -11,6 +11,9 @@ import SlimtaSMTP
 /// the recipient for good. A host that only puts a recipient off, at whatever stage, or that goes away or says nothing, is
 /// followed by the next one. The exception is a host that was sent the whole message and did not answer: it may have
 /// taken it, so that nobody else is asked in this attempt.
+///
+/// A host that lacks nothing but 8BITMIME is asked again when all others were, with the message made 7-bit: as long as
+/// another one may take it as it is, its signatures last.
 struct HostTrialMachine {
     /// However many hosts there are, no more are tried in one attempt.
     static let maximumHosts = 20
@@ -50,6 +53,7 @@ struct HostTrialMachine {
 
     private let end: NIODeadline
     private let isByOperator: Bool
+    private let convertsToSevenBit: Bool
     /// What counts.
     private var final: [Outcome?]
     /// The most telling of what did not.
@@ -62,13 +66,20 @@ struct HostTrialMachine {
     /// Whether the current host has answered nothing yet.
     private var isNew = false
     private var sessions = 0
+    /// What came of recipients at a host without 8BITMIME: it does not count before the message was made 7-bit.
+    private var lacking: [Int: Outcome] = [:]
+    /// Those hosts.
+    private var sevenBitHosts: [ConnectionKey] = []
+    private var isSevenBit = false
 
     /// - Parameters:
     ///   - end: no host is begun with after that, except the first.
     ///   - isByOperator: the hosts were chosen by our operator, not by the recipients' domain.
-    init(recipients: Int, end: NIODeadline, isByOperator: Bool = false) {
+    ///   - convertsToSevenBit: whether ``turnToSevenBit()`` is called at the end.
+    init(recipients: Int, end: NIODeadline, isByOperator: Bool = false, convertsToSevenBit: Bool = false) {
         self.end = end
         self.isByOperator = isByOperator
+        self.convertsToSevenBit = convertsToSevenBit
         final = Array(repeating: nil, count: recipients)
         noted = Array(repeating: nil, count: recipients)
     }
@@ -96,12 +107,33 @@ struct HostTrialMachine {
         }
     }
 
+    /// No other host is left. Whether there are hosts that may take the message once it is 7-bit: then they are next.
+    mutating func turnToSevenBit() -> Bool {
+        guard !isSevenBit, lacking.keys.contains(where: { final[$0] == nil }) else { return false }
+        isSevenBit = true
+        (hosts, current, waiting, tried) = (sevenBitHosts, nil, [], 0)
+        return true
+    }
+
+    /// The message cannot be made 7-bit now, or never: what is said of it to those for whom it has to be.
+    mutating func notSevenBit(_ result: Outcome.Result, _ reply: Reply) {
+        hosts = []
+        for (index, known) in lacking where final[index] == nil {
+            var outcome = known
+            (outcome.result, outcome.reply) = (result, reply)
+            note(index, outcome, OutcomeCause(.mail, .lacksEightBit))
+        }
+    }
+
     /// Whether every recipient has an outcome that counts.
     var isSettled: Bool { final.allSatisfy { $0 != nil } }
 
     /// One outcome for each recipient, whatever comes of it later; nil if there is nothing to be said of one.
     var outcomes: [Outcome]? {
-        let all = zip(final, noted).compactMap { $0 ?? $1?.outcome }
+        let all = final.indices.compactMap { index in
+            // Broken off, it was not made 7-bit: that is to be done yet.
+            final[index] ?? noted[index]?.outcome ?? (lacking[index] == nil ? nil : SMTPJob.cancelled)
+        }
         return all.count == final.count ? all : nil
     }
 
@@ -131,7 +163,8 @@ struct HostTrialMachine {
         var again: [Int] = []
         var lessons: Set<Lesson> = []
         var hasProgress = false
-        if isNew { sessions += 1 }
+        // One without 8BITMIME is asked for nothing.
+        if isNew, causes.contains(where: { $0.kind != .lacksEightBit }) { sessions += 1 }
         isNew = false
         waiting.removeFirst(question.recipients.count)
         for (index, (outcome, cause)) in zip(question.recipients, zip(outcomes, causes)) {
@@ -142,6 +175,9 @@ struct HostTrialMachine {
             case .nextAttempt:
                 final[index] = outcome
                 lessons.insert(.mayHaveIt)
+            case .nextHost where cause.kind == .lacksEightBit && convertsToSevenBit && !isSevenBit:
+                lacking[index] = outcome
+                if !sevenBitHosts.contains(question.key) { sevenBitHosts.append(question.key) }
             case .nextHost: note(index, outcome, cause)
             case .sameHost:
                 note(index, outcome, cause)
@@ -162,7 +198,7 @@ struct HostTrialMachine {
             switch cause.kind {
             case .lost, .protocolError: if cause.stage == .mail { lessons.insert(.dead) }
             case .reply: if outcome.reply.code == 421, cause.stage == .mail { lessons.insert(.dead) }
-            case .timedOut, .cancelled, .tooManyRecipients, .lacking, .message: break
+            case .timedOut, .cancelled, .tooManyRecipients, .lacking, .lacksEightBit, .message: break
             }
         }
         return lessons
@@ -175,7 +211,7 @@ struct HostTrialMachine {
         case .reply: return outcome.result == .permanent ? .settled : .nextHost
         case .tooManyRecipients: return .sameHost
         // Others may have the extension; no message bounces because the one that was up lacks it.
-        case .lacking: return .nextHost
+        case .lacking, .lacksEightBit: return .nextHost
         case .lost, .timedOut, .protocolError: return cause.stage == .finalReply ? .nextAttempt : .nextHost
         case .message: return .settled
         // Nobody is asked any more; what a host said before is more telling.
@@ -188,7 +224,7 @@ struct HostTrialMachine {
         switch cause.kind {
         case .lost, .timedOut, .protocolError, .cancelled: true
         case .reply: outcome.reply.code == 421 || (cause.stage == .mail && outcome.result == .temporary)
-        case .tooManyRecipients, .lacking, .message: false
+        case .tooManyRecipients, .lacking, .lacksEightBit, .message: false
         }
     }
 

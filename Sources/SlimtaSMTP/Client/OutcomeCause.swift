@@ -26,6 +26,8 @@ package struct OutcomeCause: Hashable, Sendable {
         case protocolError
         /// The server lacks an extension that the message needs, or takes no message of its size.
         case lacking
+        /// The server lacks 8BITMIME (RFC 6152), and nothing else that the message as a whole needs.
+        case lacksEightBit
         /// It is the message itself, or an address, that cannot be sent to anybody.
         case message
         /// We no longer want it.

@@ -119,8 +119,8 @@ extension SMTPClientMachine {
     package mutating func begin(_ transaction: SMTPTransaction, into out: inout ByteBuffer) -> Action {
         precondition(isReady, "a transaction in a session that is not ready")
         var progress = TransactionProgress(transaction)
-        if let refusal = refusal(of: transaction) {
-            progress.settle(refusal, refusal.reply.status == EnhancedStatus(5, 1, 7) ? .message : .lacking)
+        if let (refusal, kind) = refusal(of: transaction) {
+            progress.settle(refusal, kind)
         } else {
             for (index, recipient) in transaction.recipients.enumerated() {
                 if !recipient.isSafeInCommand {
@@ -141,20 +141,20 @@ extension SMTPClientMachine {
     }
 
     /// What this server lacks for the message as a whole.
-    private func refusal(of transaction: SMTPTransaction) -> Outcome? {
+    private func refusal(of transaction: SMTPTransaction) -> (Outcome, OutcomeCause.Kind)? {
         if let sender = transaction.sender, !sender.isSafeInCommand {
-            return Outcome(.permanent, Reply(553, EnhancedStatus(5, 1, 7), "not a valid sender address"))
+            let reply = Reply(553, EnhancedStatus(5, 1, 7), "not a valid sender address")
+            return (Outcome(.permanent, reply), .message)
         }
         if let limit = extensions.maximumSize, transaction.size > limit {
-            return Outcome(
-                .permanent,
-                Reply(
-                    552, EnhancedStatus(5, 3, 4),
-                    "the message has \(transaction.size) octets, the server takes at most \(limit)"))
+            let reply = Reply(
+                552, EnhancedStatus(5, 3, 4),
+                "the message has \(transaction.size) octets, the server takes at most \(limit)")
+            return (Outcome(.permanent, reply), .lacking)
         }
         let isInternational = transaction.needsSMTPUTF8 || transaction.sender?.needsSMTPUTF8 ?? false
-        if !extensions.smtpUTF8, isInternational { return Self.withoutSMTPUTF8 }
-        if !extensions.eightBitMIME, transaction.eightBit == .yes { return Self.withoutEightBitMIME }
+        if !extensions.smtpUTF8, isInternational { return (Self.withoutSMTPUTF8, .lacking) }
+        if !extensions.eightBitMIME, transaction.eightBit == .yes { return (Self.withoutEightBitMIME, .lacksEightBit) }
         return nil
     }
 
@@ -162,8 +162,8 @@ extension SMTPClientMachine {
     private static let withoutSMTPUTF8 = Outcome(
         .permanent, Reply(550, EnhancedStatus(5, 6, 7), "the server does not support SMTPUTF8"))
 
-    /// RFC 6152 section 3: what has no 7-bit form must not be sent to a server without 8BITMIME; changing the octets of
-    /// a message is no choice for us.
+    /// RFC 6152 section 3: octets above 127 must not be sent to a server without 8BITMIME. Whether the message is given another
+    /// form is not this session's choice.
     package static let withoutEightBitMIME = Outcome(
         .permanent, Reply(554, EnhancedStatus(5, 6, 3), "the server does not support 8BITMIME"))
 

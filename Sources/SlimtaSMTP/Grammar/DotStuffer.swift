@@ -3,7 +3,7 @@
 package import NIOCore
 internal import SlimtaMail
 
-/// Why a message cannot be sent as it is. Its octets are never changed, so the attempt is over.
+/// Why a message cannot be sent as it is: here its octets are not changed, so the transaction is over.
 package enum ContentError: Error, Hashable, Sendable {
     /// A CR without LF, a LF without CR, or a NUL: RFC 5321 section 2.3.8 forbids them, and a next hop that takes one
     /// for an end of line could be made to see a second message (SMTP smuggling).

@@ -297,7 +297,8 @@ extension EventCatalogue {
             remedy: "Look at the disk: room (df), errors (dmesg). Nothing that was acknowledged is concerned."),
         Entry(
             "d631c1e236f403b2b557a2efb2c82b17", "delivered",
-            "@SLIMTA_RELAY@ has taken the message for @SLIMTA_RECIPIENT@: @SLIMTA_REPLY@"),
+            "@SLIMTA_RELAY@ has taken the message for @SLIMTA_RECIPIENT@: @SLIMTA_REPLY@. Where the event has a field "
+                + "\"converted\", the host does not take octets above 127, and the message went there in another form."),
         Entry(
             "85e07b5aa328b7fc8b9a7cd1118a16ce", "deferred",
             "The message could not be delivered to @SLIMTA_RECIPIENT@ for now: @SLIMTA_REPLY@. It is "

@@ -4,7 +4,7 @@ extension EventCatalogue {
     /// All kinds.
     static let entries =
         entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers + repairEntries
-        + entriesOfQuotas + entriesOfSignatures + entriesOfKeys
+        + entriesOfQuotas + entriesOfSignatures + entriesOfKeys + entriesOfContent
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [

@@ -20,6 +20,8 @@ struct RelayMaker {
     let passwords: [String: String]
     /// How many connections each may have.
     let connections: Int
+    /// Whether messages are made 7-bit for hosts that need that.
+    let convertsToSevenBit: Bool
     let resolver: SlimtaDNS.Resolver
     /// Where we listen ourselves.
     let own: OwnAddresses
@@ -29,13 +31,13 @@ struct RelayMaker {
 
     init(
         hostname: String, pipes: (helper: String, folder: String), passwords: [String: String], connections: Int,
-        resolver: SlimtaDNS.Resolver,
-        own: OwnAddresses, ground: Ground
+        convertsToSevenBit: Bool, resolver: SlimtaDNS.Resolver, own: OwnAddresses, ground: Ground
     ) {
         self.hostname = hostname
         self.pipes = pipes
         self.passwords = passwords
         self.connections = connections
+        self.convertsToSevenBit = convertsToSevenBit
         self.resolver = resolver
         self.own = own
         self.ground = ground
@@ -131,6 +133,7 @@ struct RelayMaker {
         options.connections = min(relay.connections, connections)
         options.connectionsPerDestination = relay.connectionsPerDestination
         options.sourceAddresses = relay.sourceAddresses.map(\.description)
+        options.convertsToSevenBit = convertsToSevenBit
         options.networks = PermittedNetworks(allowed: relay.allowNetworks, refused: relay.refuseNetworks)
         return options
     }

@@ -30,7 +30,7 @@ final class RelaySet: Relay {
         let values = file.values
         var maker = RelayMaker(
             hostname: hostname, pipes: (file.socket(of: .pipes), file.stateDirectory), passwords: passwords,
-            connections: connections, resolver: resolver,
+            connections: connections, convertsToSevenBit: values.queue.sevenBit != .never, resolver: resolver,
             own: OwnAddresses(listeners: values.listenAddresses), ground: ground)
         let routes = try values.routes.map { route in
             Router.Route(

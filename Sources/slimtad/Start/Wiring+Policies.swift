@@ -11,7 +11,7 @@ import SlimtaRules
 extension Configuration {
     /// What is done to messages. Throws where an address is none.
     func policyChain(group: any EventLoopGroup, logger: Logger) throws -> PolicyChain {
-        let steps = try queue.policies.compactMap { policy -> PolicyStep? in
+        var steps = try queue.policies.compactMap { policy -> PolicyStep? in
             switch policy {
             case .date: .immediate(DatePolicy())
             case .messageID: .immediate(MessageIDPolicy())
@@ -22,6 +22,7 @@ extension Configuration {
             case .recipientSplit: .immediate(RecipientSplitPolicy())
             }
         }
+        if queue.sevenBit == .always { steps.append(.waiting(SevenBitPolicy(logger: logger))) }
         return PolicyChain(
             steps, receivedHops: limits.receivedHops, duplicates: duplicates, qualify: queue.qualify)
     }
