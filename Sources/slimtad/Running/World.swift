@@ -113,8 +113,13 @@ struct World: Sendable {
                 values, hostname: hostname, lists: secrets.lists.all, zones: secrets.zones, after: previous?.gates,
                 resolver: resolver, lease: lease, on: ground)
         }
-        policies = try Self.make("spamassassin") { try values.policyChain(group: ground.group, logger: ground.logger) }
-        queue = values.queueConfiguration(hostname: hostname, share)
+        let signer = values.signing.keys.isEmpty ? nil : MailSigner(ground.signing, logger: ground.logger)
+        policies = try Self.make("spamassassin") {
+            try values.policyChain(signer: signer, group: ground.group, logger: ground.logger)
+        }
+        var queue = values.queueConfiguration(hostname: hostname, share)
+        queue.signer = signer
+        self.queue = queue
     }
 
     /// What the sessions of an edge are like that begin from now on.

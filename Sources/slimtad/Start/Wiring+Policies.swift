@@ -10,7 +10,8 @@ import SlimtaRules
 
 extension Configuration {
     /// What is done to messages. Throws where an address is none.
-    func policyChain(group: any EventLoopGroup, logger: Logger) throws -> PolicyChain {
+    /// - Parameter signer: signs what leaves; nil: nobody does.
+    func policyChain(signer: MailSigner?, group: any EventLoopGroup, logger: Logger) throws -> PolicyChain {
         var steps = try queue.policies.compactMap { policy -> PolicyStep? in
             switch policy {
             case .date: .immediate(DatePolicy())
@@ -24,7 +25,7 @@ extension Configuration {
         }
         if queue.sevenBit == .always { steps.append(.waiting(SevenBitPolicy(logger: logger))) }
         return PolicyChain(
-            steps, receivedHops: limits.receivedHops, duplicates: duplicates, qualify: queue.qualify)
+            steps, receivedHops: limits.receivedHops, duplicates: duplicates, qualify: queue.qualify, signer: signer)
     }
 }
 
