@@ -5,7 +5,6 @@ The signatures come from Tests/DKIMWorker, thousands of them from one process.
 """
 
 import base64
-import concurrent.futures
 import hashlib
 import os
 import random
@@ -14,19 +13,14 @@ import subprocess
 
 import dkim
 import dkim.canonicalization
-import nacl.encoding
-import nacl.signing
 import pytest
 
-from harness.machine import IS_ROOT, ROOT, SLIMTAD, VECTORS
+from harness.machine import SLIMTAD
+from harness.signatures import Keys, corpus, needs_corpus, needs_rig, refused_by_all
 
 WORKER = SLIMTAD.parent / "dkim-worker"
-RIG = ROOT.parent / "shared" / "rigs" / "content"
-CORPUS = VECTORS / "mail-corpus"
 DOMAIN = "football.example.com"
 FORMS = {"simple": dkim.canonicalization.Simple, "relaxed": dkim.canonicalization.Relaxed}
-
-needs_vectors = pytest.mark.skipif(not VECTORS.exists(), reason="../shared/vectors is not there")
 
 
 class Worker:
@@ -56,58 +50,16 @@ def worker():
     worker.close()
 
 
-class Keys:
-    """An RSA key and an Ed25519 key: files, and the records that publish them."""
-
-    def __init__(self, folder):
-        self.rsa, self.ed25519 = folder / "rsa.pem", folder / "ed25519.pem"
-        run = lambda *command: subprocess.run(command, check=True, capture_output=True).stdout
-        run("openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", self.rsa)
-        run("openssl", "genpkey", "-algorithm", "ED25519", "-out", self.ed25519)
-        public = run("openssl", "pkey", "-in", self.rsa, "-pubout", "-outform", "DER")
-        seed = run("openssl", "pkey", "-in", self.ed25519, "-outform", "DER")[-32:]
-        key = nacl.signing.SigningKey(seed)
-        self.seed = base64.b64encode(seed)
-        self.records = {
-            f"r._domainkey.{DOMAIN}": b"v=DKIM1; k=rsa; p=" + base64.b64encode(public),
-            f"e._domainkey.{DOMAIN}": b"v=DKIM1; k=ed25519; p=" + key.verify_key.encode(nacl.encoding.Base64Encoder)}
-
-    def both(self):
-        return f"r={self.rsa},e={self.ed25519}"
-
-    def record(self, name, timeout=5):
-        return self.records.get(name.decode().rstrip("."))
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
-    return Keys(tmp_path_factory.mktemp("keys"))
-
-
-def dated(message):
-    """The message with a Date, as slimtad adds it where there is none: libopendkim takes no message without."""
-    for line in message.split(b"\r\n"):
-        if re.match(rb"date[ \t]*:", line, re.I):
-            return message
-        if not line or not re.match(rb"[!-9;-~]+[ \t]*:|[ \t]", line):
-            break
-    return b"Date: Sun, 29 Nov 2026 21:00:00 +0000\r\n" + message
-
-
-def corpus():
-    """Every message, with the line ends that it has on the wire."""
-    for path in sorted(CORPUS.rglob("*")):
-        if path.is_file() and "LICENSE" not in path.name and path.name != "README.md":
-            octets = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"")
-            # What comes over SMTP ends with a line end.
-            yield str(path.relative_to(CORPUS)), dated(octets.replace(b"\n", b"\r\n").removesuffix(b"\r\n") + b"\r\n")
+    return Keys(tmp_path_factory.mktemp("keys"), DOMAIN)
 
 
 def signed_corpus(worker, keys, form):
     """Each message that may be signed, and how many may not."""
     signed, refused = {}, {}
     for name, message in corpus():
-        word, octets = worker.ask("sign", DOMAIN, form, keys.both(), message)
+        word, octets = worker.ask("sign", DOMAIN, form, f"r={keys.rsa},e={keys.ed25519}", message)
         (signed if word == "signed" else refused)[name] = octets
     # A message whose From is missing or there twice is nobody's; all others are signed.
     for name, why in refused.items():
@@ -116,7 +68,7 @@ def signed_corpus(worker, keys, form):
     return signed
 
 
-@needs_vectors
+@needs_corpus
 @pytest.mark.parametrize("form", ["relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple"])
 def test_corpus_by_dkimpy(worker, keys, form):
     for name, message in signed_corpus(worker, keys, form).items():
@@ -126,44 +78,12 @@ def test_corpus_by_dkimpy(worker, keys, form):
         assert b"l=" not in verifier.signature_fields
 
 
-# Two References fields, of which RFC 5322 section 3.6 allows one: libopendkim does not parse the message.
-REFUSED_BY_OPENDKIM = {"ruby-mail/multiple_references_with_one_invalid.eml"}
-
-
-@needs_vectors
-@pytest.mark.skipif(not IS_ROOT or not RIG.exists(), reason="the rig of DKIM takes root, and ../shared")
+@needs_corpus
+@needs_rig
 @pytest.mark.timeout(900)
 def test_corpus_by_all(worker, keys, tmp_path):
     """The rig: dkimpy, OpenDKIM, Mail::DKIM and authheaders, each asking a name server for the keys."""
-    zone = tmp_path / "zone"
-    zone.write_text("".join(f"{name} TXT {record.decode()}\n" for name, record in keys.records.items()))
-    files = {}
-    for number, (name, message) in enumerate(signed_corpus(worker, keys, "relaxed/relaxed").items()):
-        path = tmp_path / f"{number}.eml"
-        path.write_bytes(message)
-        files[path.name] = name
-
-    def verify(paths):
-        environment = {**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
-        return subprocess.run(
-            [RIG / "enter.sh", RIG / "verify.sh", zone, *paths], env=environment, capture_output=True, text=True).stdout
-
-    paths = [tmp_path / file for file in files]
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        lines = "".join(pool.map(verify, [paths[start::4] for start in range(4)])).splitlines()
-    assert len(lines) == len(files)
-    bad = []
-    for line in lines:
-        file, dkimpy, opendkim, perl, headers = re.fullmatch(
-            r"(\S+): dkimpy\[(.*?)\] opendkim\[(.*)\] Mail::DKIM\[(.*?)\] authheaders\[(.*)\]", line).groups()
-        name = files[file]
-        ours = dkimpy.split(",")[:2]
-        # Debian's OpenDKIM and Mail::DKIM have no Ed25519; what else a message was signed with is not ours.
-        good = (
-            ours == ["rsa-sha256=pass", "ed25519-sha256=pass"] and perl.startswith("rsa-sha256=pass")
-            and (opendkim == "pass") != (name in REFUSED_BY_OPENDKIM) and "dkim=pass" in headers)
-        if not good:
-            bad.append((name, line))
+    bad = refused_by_all(keys, signed_corpus(worker, keys, "relaxed/relaxed").items(), tmp_path)
     assert not bad, "\n".join(map(str, bad))
 
 
@@ -199,7 +119,7 @@ def test_headers_as_dkimpy(worker):
             assert field == b":".join(expected), (form, value)
 
 
-@needs_vectors
+@needs_corpus
 @pytest.mark.parametrize("algorithm", ["rsa-sha256", "ed25519-sha256"])
 def test_signed_by_dkimpy(worker, keys, algorithm):
     """The other direction. A record for each algorithm; one changed octet is seen."""
