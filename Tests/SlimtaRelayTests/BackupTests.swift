@@ -168,7 +168,7 @@ struct BackupTests {
         let world = try Self.world()
         let primary = try await world.server(1, [.send("421 4.3.2 later\r\n"), .close])
         let backup = try await world.server(2, [.send("220 x\r\n"), .serve([])])
-        let relay = try world.relay()
+        let relay = try world.relay { $0.convertsToSevenBit = false }
         let outcomes = await relay.attempt(Delivery("S: \u{FC}\r\n", to: ["one@a.test"]))
         #expect(outcomes.map(\.reply.description) == ["421 4.3.2 later"])
         #expect(primary.connections == 1 && backup.contents == [])
