@@ -26,6 +26,24 @@ private func run(
 }
 
 @Suite struct RepairTests {
+    /// A signature is read once, not once for each field: otherwise none of these would end.
+    @Test func manyFieldsAndALongSignature() throws {
+        let names = String(repeating: "y:", count: 50_000)
+        func header(_ name: String, _ field: String, _ count: Int) -> (start: String, fields: String) {
+            let start = "DKIM-Signature: h=\(names)\(name)\r\nFrom: a@x.test\r\n"
+            return (start, String(repeating: field, count: count))
+        }
+        let loose = header("y", "y :\r\n", 20_000)
+        let left = try run("\(loose.start)\(loose.fields)\r\n")
+        #expect(left.text == "\(loose.start)\(loose.fields)\r\n" && left.repairs == [])
+        let twice = header("y", "Cc: b@x.test\r\n", 8_000)
+        let single = try run("\(twice.start)\(twice.fields)\r\n", duplicates: .first)
+        #expect(single.text == "\(twice.start)Cc: b@x.test\r\n\r\n" && single.repairs == [.duplicates])
+        let bare = header("resent-to:resent-date:resent-message-id", "Resent-To: joe\r\n", 8_000)
+        let unqualified = try run("\(bare.start)\(bare.fields)\r\n", qualify: "example.com")
+        #expect(unqualified.text == "\(bare.start)\(bare.fields)\r\n" && unqualified.repairs == [])
+    }
+
     // MARK: Fields that may be there once
 
     static let single = [

@@ -12,19 +12,26 @@ struct Qualification: QueuePolicy {
 
     var place: PolicyPlace { .qualification }
 
+    /// Octets of a field that is read. Thousands of addresses have room there.
+    private static let longest = 64 << 10
+
     private static let fields: [StaticString] = [
         "from", "sender", "reply-to", "to", "cc", "resent-from", "resent-sender", "resent-to", "resent-cc",
     ]
 
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
         let head = mail.message.head
+        // Read once, if at all: there may be as many signatures as fields.
+        let signed = SignedFields.of(mail.header, head)
         var edits: [HeaderSenders.Edit] = []
         for field in mail.header.fields where Self.fields.contains(where: { field.isNamed($0, in: head) }) {
-            guard let list = try? AddressList(parsing: field.value(in: head), qualifiedWith: domain) else { continue }
+            guard field.range.count <= Self.longest,
+                let list = try? AddressList(parsing: field.value(in: head), qualifiedWith: domain)
+            else { continue }
             let start = field.valueOffset(in: head)
             let ends = list.entries.compactMap(\.endOfBareName)
             guard !ends.isEmpty else { continue }
-            guard !SignedFields(mail.header, head).has(field, head) else {
+            guard !signed.has(field, head) else {
                 mail.left(.qualified)
                 continue
             }

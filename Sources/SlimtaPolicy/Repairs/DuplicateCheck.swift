@@ -20,12 +20,14 @@ struct DuplicateCheck: QueuePolicy {
 
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
         let head = mail.message.head
+        // Read once: there may be as many signatures as fields.
+        let signed = duplicates == .first ? SignedFields.of(mail.header, head) : .none
         var (seen, removed): (UInt16, [HeaderBlock.Field]) = (0, [])
         for (field, kind) in zip(mail.header.fields, mail.header.kinds(of: Self.names, in: head)) {
             guard let index = kind else { continue }
             let bit = UInt16(1) << index
             if seen & bit != 0 {
-                guard duplicates == .first, !SignedFields(mail.header, head).has(field, head) else {
+                guard duplicates == .first, !signed.has(field, head) else {
                     throw PolicyRefusal(
                         Reply(550, .init(5, 6, 0), "The header has two \(Self.shown[index]) fields"))
                 }

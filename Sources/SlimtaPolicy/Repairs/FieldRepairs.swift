@@ -55,6 +55,8 @@ struct FieldRepairs: QueuePolicy {
     /// What is wrong within fields, in one go.
     private func octets(_ mail: inout PolicyMail) {
         let head = mail.message.head
+        // Read once, if at all: there may be as many signatures as fields.
+        let signed = SignedFields.of(mail.header, head)
         var edits: [HeaderSenders.Edit] = []
         for (field, kind) in zip(mail.header.fields, mail.header.kinds(of: ["return-path", "to"], in: head)) {
             let colon = field.valueOffset(in: head) - 1
@@ -64,7 +66,7 @@ struct FieldRepairs: QueuePolicy {
             guard isLoose || isReturnPath || isEmptyTo else { continue }
             let repairs: [HeaderRepair] =
                 isReturnPath ? [.returnPath] : (isLoose ? [.colon] : []) + (isEmptyTo ? [.to] : [])
-            guard !SignedFields(mail.header, head).has(field, head) else {
+            guard !signed.has(field, head) else {
                 repairs.forEach { mail.left($0) }
                 continue
             }

@@ -48,6 +48,16 @@ package enum HeaderRepair: String, Hashable, Sendable, CaseIterable {
 struct SignedFields {
     private let names: Set<String>
 
+    /// None are.
+    static let none = SignedFields()
+
+    private init() { names = [] }
+
+    /// Those of a header, of which most have no signature.
+    static func of(_ header: HeaderBlock, _ head: ByteBuffer) -> SignedFields {
+        header.has("dkim-signature", in: head) ? SignedFields(header, head) : none
+    }
+
     init(_ header: HeaderBlock, _ head: ByteBuffer) {
         names = header.fields(named: "dkim-signature", in: head).reduce(into: []) { names, field in
             names.formUnion(DKIMSignature.signedNames(in: field.value(in: head)))
