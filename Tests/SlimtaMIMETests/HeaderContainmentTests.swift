@@ -107,6 +107,20 @@ private func faults(_ text: String) -> [String] { containment("\(text)\n\n".mess
             "Content-Disposition: attachment; filename*0=\u{FC}; filename*1=.txt",
             "Content-Disposition: attachment; filename*=utf-8''%C3%BC.txt"
         ),
+        // Not twice in the form of RFC 2231.
+        (
+            "Content-Disposition: attachment; filename=\u{FC}.txt; filename*=utf-8''%C3%BC.txt",
+            "Content-Disposition: attachment; filename*=utf-8''%C3%BC.txt"
+        ),
+        (
+            "Content-Disposition: attachment; filename*=utf-8''\u{FC}.txt; filename=\u{FC}.txt; x=y",
+            "Content-Disposition: attachment; filename*=utf-8''%C3%BC.txt; x=y"
+        ),
+        ("Content-Type: a/b; name=\u{FC}; name=\u{E4}", "Content-Type: a/b; name*=utf-8''%C3%BC"),
+        (
+            "Content-Disposition: attachment; filename*1=a; filename=\u{FC}",
+            "Content-Disposition: attachment; filename*1=a; filename*=utf-8''%C3%BC"
+        ),
         (
             "Content-Disposition: attachment; filename=\u{1F600}\u{1F600}\u{1F600}\u{1F600}\u{1F600}.txt",
             """
@@ -116,6 +130,14 @@ private func faults(_ text: String) -> [String] { containment("\(text)\n\n".mess
             """
         ),
     ]) func parameters(_ field: String, _ expected: String) throws { #expect(try ascii(field) == expected) }
+
+    /// Each piece is looked at once, not once for each: otherwise none of these would end.
+    @Test func manyPieces() throws {
+        let pieces = (0..<100_000).map { "; a*\($0 % 10_000)=b" }.joined()
+        #expect(try ascii("Content-Type: a/b; x=\u{FC}\(pieces)").utf8.count > pieces.utf8.count)
+        let holes = String(repeating: "; a*1=b", count: 100_000)
+        #expect(try ascii("Content-Type: a/b; a*2=\u{FC}\(holes)").utf8.count > holes.utf8.count)
+    }
 
     @Test(arguments: [
         ("To: \u{FC}@example.com", "the address \u{FC}@example.com in the field To needs SMTPUTF8"),

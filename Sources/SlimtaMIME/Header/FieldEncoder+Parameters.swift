@@ -18,28 +18,27 @@ extension FieldEncoder {
         while let last = text.last, last == 0x20 || last == 0x09 { text.removeLast() }
         var pieces = FieldPieces(name: name)
         pieces.append(text, blank: blank)
-        // What is in pieces, by the name of all of them.
+        // What is in pieces, by the name of all of them; what they say together, and which of that is written anew.
         let groups = Dictionary(
             grouping: parsed.parameters.filter { $0.piece.isExtended || $0.piece.number != nil }, by: \.piece.base)
+        let wholes = groups.compactMapValues { ParameterizedValue.extended($0) }
+        let changed = Set(groups.filter { $0.value.contains(where: mustChange) }.keys)
         var done: Set<String> = []
         for parameter in parsed.parameters {
             guard parameter.name.isASCII else { throw fault(.unreadable) }
             let piece = parameter.piece
-            if piece.isExtended || piece.number != nil {
-                if done.contains(piece.base) { continue }
-                // Written as a whole, where the first one stands.
-                let group = groups[piece.base] ?? []
-                if group.contains(where: mustChange), let extended = ParameterizedValue.extended(group) {
-                    done.insert(piece.base)
-                    append(piece.base, extended.value, charset: extended.charset, to: &pieces)
-                    continue
+            let isPiece = piece.isExtended || piece.number != nil
+            if isPiece, changed.contains(piece.base), let whole = wholes[piece.base] {
+                // Written where the first one stands.
+                if done.insert(piece.base).inserted {
+                    append(piece.base, whole.value, charset: whole.charset, to: &pieces)
                 }
-            }
-            if mustChange(parameter) {
+            } else if !mustChange(parameter) {
+                append(raw(parameter), to: &pieces)
+            } else if isPiece || wholes[piece.base] == nil && done.insert(piece.base).inserted {
+                // Beside what says the same in RFC 2231's form it would be there twice in that.
                 append(parameter.name, parameter.value, charset: "", to: &pieces)
-                continue
             }
-            append(raw(parameter), to: &pieces)
         }
         return try written(pieces)
     }
