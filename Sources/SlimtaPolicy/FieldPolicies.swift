@@ -22,8 +22,8 @@ package struct DatePolicy: QueuePolicy {
     }
 }
 
-/// `message_id`: a message without a Message-ID field, or with one that is none or that we have given to another message, gets
-/// one (RFC 6409 section 8.3). It is the queue id at our name, the same for all envelopes that the message is split into. What
+/// `message_id`: a message without a Message-ID field, or with one that is none, that we have given to another message, or that
+/// is not ASCII though the client did not ask for SMTPUTF8, gets one (RFC 6409 section 8.3). It is the queue id at our name, the same for all envelopes that the message is split into. What
 /// was there is kept as X-Original-Message-ID.
 package struct MessageIDPolicy: QueuePolicy {
     /// It has no settings.
@@ -35,9 +35,12 @@ package struct MessageIDPolicy: QueuePolicy {
     /// See ``QueuePolicy/apply(to:_:)``; refuses nothing.
     package func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
         let (head, id) = (mail.message.head, mail.envelopes[0].id)
+        // One that needs SMTPUTF8 would need it wherever the message goes, and whoever answers it.
+        let allowsUTF8 = mail.envelopes[0].smtpUTF8
         let fields = mail.header.fields(named: "message-id", in: head)
         let isRight = fields.contains { field in
             guard let identifier = messageID(field, head) else { return false }
+            guard allowsUTF8 || identifier.allSatisfy({ $0 < 0x80 }) else { return false }
             return !isOfAnother(identifier, id, context.hostname)
         }
         guard !isRight, makesRoom(for: fields, "message-id", fields.isEmpty ? .noMessageID : .messageID, in: &mail)

@@ -79,7 +79,16 @@ private func faults(_ text: String) -> [String] { containment("\(text)\n\n".mess
             "To: Gr\u{FC}ppe: a@example.com, b@example.com;",
             "To: =?utf-8?q?Gr=C3=BCppe?= : a@example.com, b@example.com;"
         ),
-        ("To: j@m\u{FC}nchen.de", "To: j@xn--mnchen-3ya.de"), ("To: <j@M\u{FC}nchen.de>", "To: <j@xn--mnchen-3ya.de>"),
+        // No addresses: names without quotes, and names alone.
+        (
+            "To: M\u{FC}ller, J\u{FC}rgen <j@example.com>",
+            "To: =?utf-8?q?M=C3=BCller?= , =?utf-8?q?J=C3=BCrgen?= <j@example.com>"
+        ),
+        ("Reply-To: gr\u{FC}n", "Reply-To: =?utf-8?b?Z3LDvG4=?="), ("To: \"\u{FC}@x\"", "To: =?utf-8?b?w7xAeA==?="),
+        ("To: a@b, Empf\u{E4}nger x (y)", "To: a@b, =?utf-8?q?Empf=C3=A4nger?= x (y)"),
+        ("To: j@m\u{FC}nchen.de", "To: j@xn--mnchen-3ya.de"),
+        ("To: j . k @ m\u{FC}nchen . de", "To: j.k@xn--mnchen-3ya.de"),
+        ("To: <j@M\u{FC}nchen.de>", "To: <j@xn--mnchen-3ya.de>"),
         ("To: <\"a b\"@m\u{FC}nchen.de>", "To: <\"a b\"@xn--mnchen-3ya.de>"),
         ("To: J <j@m\u{FC}nchen.de> (x)", "To: J <j@xn--mnchen-3ya.de> (x)"),
         (
@@ -143,6 +152,8 @@ private func faults(_ text: String) -> [String] { containment("\(text)\n\n".mess
         ("To: \u{FC}@example.com", "the address \u{FC}@example.com in the field To needs SMTPUTF8"),
         ("Cc: X <a@b>, J\u{F6} <\u{FC}@example.com>", "the address \u{FC}@example.com in the field Cc needs SMTPUTF8"),
         ("Message-ID: <\u{FC}@example.com>", "an identifier in the field Message-ID needs SMTPUTF8"),
+        ("To: \"\u{FC} x\"@example.com", "the address \"\u{FC} x\"@example.com in the field To needs SMTPUTF8"),
+        ("To: \u{FC} . x @example.com", "the address \u{FC}.x@example.com in the field To needs SMTPUTF8"),
         ("References: <a@b> <\u{FC}@example.com>", "an identifier in the field References needs SMTPUTF8"),
     ]) func whatNeedsSMTPUTF8(_ field: String, _ expected: String) {
         #expect(faults(field) == [expected])
@@ -153,6 +164,11 @@ private func faults(_ text: String) -> [String] { containment("\(text)\n\n".mess
         "Received: by \u{FC}.example.com; Sat, 28 Nov 2026 12:00:00 +0000", "DKIM-Signature: v=1; i=\u{FC}@example.com",
         "ARC-Seal: i=\u{FC}", "Date: \u{FC}", "To: \"\u{FC} <a@b>", "To: <a@b> \u{FC}", "To: (\u{FC}",
         "To: a@b, \u{FC} >",
+        // Words beside an address, and no address between "<" and ">".
+        "To: J\u{F6}rg j@example.com", "To: j@example.com J\u{F6}rg", "To: a (b) \u{FC}@example.com",
+        "To: <J\u{F6}rg M j@example.com>", "To: <\u{FC}>", "To: X <J\u{F6}rg>",
+        // Identifiers that are none.
+        "In-Reply-To: Nachricht f\u{FC}r <a@b>", "References: \u{FC}", "Message-ID: <\u{FC}>",
         "List-Post: <mailto:\u{FC}@example.com>", "Content-Type: \u{FC}/b", "To: <\u{FC}",
     ]) func whatCannotBeInASCII(_ field: String) {
         let found = containment("\(field)\n\n".message)

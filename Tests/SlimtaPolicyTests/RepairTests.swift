@@ -191,6 +191,10 @@ private func run(
     static let raw: [(String, String)] = [
         ("Subject: \u{FC}", "Subject: =?utf-8?b?w7w=?="),
         ("To: \u{FC} <b@x.test>", "To: =?utf-8?b?w7w=?= <b@x.test>"),
+        (
+            "To: M\u{FC}ller, J\u{FC}rgen <j@x.test>",
+            "To: =?utf-8?q?M=C3=BCller?= , =?utf-8?q?J=C3=BCrgen?= <j@x.test>"
+        ),
         ("To: b@m\u{FC}ller.test", "To: b@xn--mller-kva.test"),
         (
             "Content-Disposition: attachment; filename=\u{FC}",
@@ -218,6 +222,9 @@ private func run(
             ("Subject: \u{FC}", "\u{FC}@x.test", [true, true], false),
             ("DKIM-Signature: h=from:subject\r\nSubject: \u{FC}", "a@x.test", [true, false], true),
             ("Received: \u{FC}", "a@x.test", [false, false], true),
+            // Words that are no address need nothing.
+            ("To: J\u{F6}rg j@x.test", "a@x.test", [false, false], true),
+            ("In-Reply-To: \u{FC}", "a@x.test", [false, false], true),
         ] as [(String, String, [Bool], Bool)] {
             let content = "From: a@x.test\r\n\(fields)\r\n\r\n"
             for (flag, expected) in zip([true, false], flags) {
@@ -226,6 +233,17 @@ private func run(
                 #expect(mail.envelopes.map(\.smtpUTF8) == [expected], "\(fields)")
                 #expect(mail.repairs == [] && mail.unrepaired == (left ? [.encoded] : []))
             }
+        }
+    }
+
+    /// Where the client did not ask for SMTPUTF8 an identifier is no reason for it.
+    @Test func anIdentifierThatNeedsSMTPUTF8() throws {
+        let content = "From: a@x.test\r\nMessage-ID: <\u{FC}@x.test>\r\n\r\n"
+        for flag in [true, false] {
+            let mail = try PolicyChain([MessageIDPolicy()], receivedHops: 20).apply(
+                to: envelope(smtpUTF8: flag), Message(head: ByteBuffer(string: content)), context)
+            #expect(mail.envelopes[0].smtpUTF8 == flag)
+            #expect(mail.repairs == (flag ? [] : [.messageID, .encoded]))
         }
     }
 

@@ -73,8 +73,11 @@ extension FieldEncoder {
         var blank: [UInt8] = []
         var isGlued = false
         var isEncoded = false
-        var item = item
-        if !isPhrase, structure == .addresses { item = try withoutRawAddress(item) }
+        var (item, isPhrase) = (item, isPhrase)
+        if !isPhrase, structure == .addresses {
+            // Names of which a comma without quotes made two, or that stand alone, are text: they need no SMTPUTF8.
+            if Self.hasAt(item) { item = try withoutRawAddress(item) } else { isPhrase = true }
+        }
         for token in item {
             switch token {
             case .blank(let octets):
@@ -86,7 +89,7 @@ extension FieldEncoder {
                 append(comment: octets, blank: blank, to: &pieces)
                 (words, blank, isGlued, isEncoded) = ([], [], false, false)
             case .quoted(let raw), .word(let raw):
-                guard isPhrase || !raw.contains(where: { $0 >= 0x80 }) else { throw fault(of: item, structure) }
+                guard isPhrase || !raw.contains(where: { $0 >= 0x80 }) else { throw fault(.unreadable) }
                 var text = raw
                 if case .quoted = token { text = Self.unquoted(raw) }
                 if isGlued, !words.isEmpty {
@@ -103,9 +106,27 @@ extension FieldEncoder {
         return (isEncoded, blank)
     }
 
-    private func fault(of item: [Token], _ structure: Structure?) -> FieldFault {
-        guard structure == .addresses else { return fault(structure == .identifiers ? .identifier : .unreadable) }
-        return fault(.address(String(decoding: Self.address(item), as: UTF8.self)))
+    /// Whether there is an "@" that is not in quotes.
+    private static func hasAt(_ item: [Token]) -> Bool {
+        item.contains { if case .word(let octets) = $0 { octets.contains(UInt8(ascii: "@")) } else { false } }
+    }
+
+    /// Whether blanks or comments stand between words, other than beside "." or "@": then it is several words, not an address
+    /// (RFC 5322 section 4.4).
+    private static func isParted(_ item: [Token]) -> Bool {
+        func joins(_ octet: UInt8?) -> Bool { octet == UInt8(ascii: ".") || octet == UInt8(ascii: "@") }
+        var last: UInt8?
+        var isApart = false
+        for token in item {
+            switch token {
+            case .quoted(let octets), .word(let octets):
+                if isApart, last != nil, !joins(last), !joins(octets.first) { return true }
+                (last, isApart) = (octets.last, false)
+            case .blank, .comment: isApart = true
+            case .sign, .angle: (last, isApart) = (nil, false)
+            }
+        }
+        return false
     }
 
     /// The address that stands without "<" and ">", and without blanks and comments.
@@ -122,6 +143,7 @@ extension FieldEncoder {
     private func withoutRawAddress(_ item: [Token]) throws(FieldFault) -> [Token] {
         let address = Self.address(item)
         guard address.contains(where: { $0 >= 0x80 }) else { return item }
+        guard !Self.isParted(item) else { throw fault(.unreadable) }
         let ascii = try asciiAddress(address)
         var isFirst = true
         return item.compactMap { token in
@@ -135,7 +157,8 @@ extension FieldEncoder {
     }
 
     private func asciiAddress(_ address: [UInt8]) throws(FieldFault) -> [UInt8] {
-        guard let at = address.lastIndex(of: UInt8(ascii: "@")), !address[..<at].contains(where: { $0 >= 0x80 }),
+        guard let at = address.lastIndex(of: UInt8(ascii: "@")) else { throw fault(.unreadable) }
+        guard !address[..<at].contains(where: { $0 >= 0x80 }),
             let ascii = Self.asciiDomain(address[(at + 1)...].filter { $0 != 0x20 && $0 != 0x09 })
         else { throw fault(.address(String(decoding: address, as: UTF8.self))) }
         return Array(address[...at]) + ascii.utf8
@@ -151,10 +174,12 @@ extension FieldEncoder {
         guard octets.contains(where: { $0 >= 0x80 }) else { return octets }
         switch structure {
         case .addresses:
-            let address = octets.dropFirst().dropLast()
-            let ascii = try asciiAddress(Array(address))
+            let address = Array(octets.dropFirst().dropLast())
+            let isParted = Self.isParted(try FieldEncoder(name: name, value: address).tokens())
+            guard !isParted else { throw fault(.unreadable) }
+            let ascii = try asciiAddress(address)
             return [UInt8(ascii: "<")] + ascii + [UInt8(ascii: ">")]
-        case .identifiers: throw fault(.identifier)
+        case .identifiers: throw fault(octets.contains(UInt8(ascii: "@")) ? .identifier : .unreadable)
         case .comments, .phrases: throw fault(.unreadable)
         }
     }
