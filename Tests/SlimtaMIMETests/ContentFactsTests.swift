@@ -97,12 +97,24 @@ private func names(_ fields: String) throws -> [String] {
         #expect(try names(field) == expected)
     }
 
+    /// Names that fill the room do not hide another one.
+    @Test func ofTooManyNamesTheEndsAreKept() throws {
+        let many = (0..<2_000).map { " ; name=\($0)\(String(repeating: "x", count: 40))" }.joined(separator: "\n")
+        let type = String(repeating: "t", count: 80)
+        let found = try facts("Content-Type: a/\(type); name=1.exe; name=2.exe\n\(many)\n ; name=3.exe\n\nx\n")
+        #expect(found.exceeded == .attachments && found.attachments.count == 1)
+        #expect(found.attachments[0].type == type.suffix(64))
+        #expect(found.attachments[0].names == ["1.exe", "2.exe", "3.exe"])
+    }
+
     @Test func whatIsBeyondTheBoundsIsTold() throws {
         let long = String(repeating: "x", count: 3000)
         let part = "--b\nContent-Type: a/b; name=\(long).exe\n\nx\n"
         let found = try facts("Content-Type: multipart/mixed; boundary=b\n\n" + String(repeating: part, count: 70))
-        #expect(found.parts == 70 && found.exceeded == .attachments && (50..<70).contains(found.attachments.count))
-        #expect(found.attachments.allSatisfy { $0.names[0].utf8.count == 1000 && $0.names[0].hasSuffix("x.exe") })
+        #expect(found.parts == 70 && found.exceeded == .attachments && found.attachments.count == 70)
+        let sizes = found.attachments.map(\.names[0].utf8.count)
+        #expect(sizes == sizes.sorted(by: >) && sizes.prefix(50).allSatisfy { $0 == 1000 } && sizes.last == 64)
+        #expect(found.attachments.allSatisfy { $0.names[0].hasSuffix("x.exe") })
         let many = try facts(
             "Content-Type: multipart/mixed; boundary=b\n\n" + String(repeating: "--b\n\n\n", count: 1001))
         #expect(many.parts == 1000 && many.exceeded == .parts)
