@@ -93,6 +93,16 @@ private func names(_ fields: String) throws -> [String] {
         ("Content-Disposition: attachment; filename=\"a\\\"b.exe\"", ["a\"b.exe"]),
         ("Content-Disposition: attachment; filename=gr\u{FC}n.exe", ["gr\u{FC}n.exe"]),
         ("Content-Disposition: attachment; filename=\"\"", []),
+        // Clients look for either name in either field, and take the first or the last of them.
+        ("Content-Disposition: attachment; name=x.exe", ["x.exe"]), ("Content-Type: a/b; filename=x.exe", ["x.exe"]),
+        (
+            "Content-Disposition: attachment; filename=a.txt\nContent-Disposition: attachment; filename=x.exe",
+            ["a.txt", "x.exe"]
+        ),
+        ("Content-Type: a/b; name=a.txt\nContent-Type: a/b; name=x.exe", ["a.txt", "x.exe"]),
+        (
+            "Content-Type: a/b; filename=3; name=2\nContent-Disposition: x; name=1; filename=0", ["0", "1", "2", "3"]
+        ),
     ]) func namesAsClientsTakeThem(_ field: String, _ expected: [String]) throws {
         #expect(try names(field) == expected)
     }

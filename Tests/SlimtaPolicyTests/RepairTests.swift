@@ -48,6 +48,7 @@ private func run(
 
     static let single = [
         "Date", "From", "Sender", "Reply-To", "To", "Cc", "Message-ID", "In-Reply-To", "References", "Subject",
+        "Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "MIME-Version",
     ]
 
     @Test(arguments: single) func aSecondFieldIsRefused(_ name: String) throws {

@@ -98,12 +98,19 @@ package struct MIMEEntity: Sendable {
         }
     }
 
+    private func values(of name: StaticString) -> [ParameterizedValue] {
+        fields.fields(named: name, in: header).map { ParameterizedValue(parsing: $0.value(in: header)) }
+    }
+
     /// The names that a mail client may save it under, each once: those of Content-Disposition, then those of Content-Type,
-    /// of each field what stands in RFC 2231's form and what does not. Encoded words (RFC 2047) are decoded, for clients do
+    /// of each field what stands in RFC 2231's form and what does not. Of several such fields clients take the first or the
+    /// last one, and some look for `name` and `filename` in either. Encoded words (RFC 2047) are decoded, for clients do
     /// that although section 5 forbids them there. Nothing is made harmless: they are for comparing.
     package var names: [String] {
         var seen: Set = [""]
-        let all = (contentDisposition?.texts(of: "filename") ?? []) + (contentType?.texts(of: "name") ?? [])
+        let all =
+            values(of: "content-disposition").flatMap { $0.texts(of: "filename") + $0.texts(of: "name") }
+            + values(of: "content-type").flatMap { $0.texts(of: "name") + $0.texts(of: "filename") }
         return all.filter { seen.insert($0).inserted }
     }
 }

@@ -10,12 +10,15 @@ struct DuplicateCheck: QueuePolicy {
 
     var place: PolicyPlace { .header }
 
-    /// RFC 5322 section 3.6, the table's "max number" of one; Bcc goes anyway.
+    /// RFC 5322 section 3.6, the table's "max number" of one; Bcc goes anyway. Those of MIME (RFC 2045 section 3, RFC 2183
+    /// section 2): who looks for attachments and who opens them would read different ones.
     private static let names: [StaticString] = [
         "date", "from", "sender", "reply-to", "to", "cc", "message-id", "in-reply-to", "references", "subject",
+        "content-type", "content-transfer-encoding", "content-disposition", "mime-version",
     ]
     private static let shown = [
         "Date", "From", "Sender", "Reply-To", "To", "Cc", "Message-ID", "In-Reply-To", "References", "Subject",
+        "Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "MIME-Version",
     ]
 
     func apply(to mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
