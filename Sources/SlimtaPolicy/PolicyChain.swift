@@ -118,8 +118,15 @@ struct SenderCheck: QueuePolicy {
         } catch {
             throw PolicyRefusal(error.reply, allowed: senders.rights?.description)
         }
+        guard !edits.isEmpty else { return }
+        let head = mail.message.head
+        let isAdded = edits.allSatisfy { $0.octets.isEmpty }
+        let signed = isAdded ? SignedFields.of(mail.header, head) : .none
+        // That there is no Sender is signed too. One of somebody else's goes all the same, and a From there must be.
+        let names = edits.map { String($0.text.prefix { $0 != ":" }) }
+        guard !names.contains(where: { $0 != "From" && signed.has(name: $0) }) else { return mail.left(.senders) }
         mail.replace(edits)
-        if !edits.isEmpty { mail.repaired(.senders) }
+        mail.repaired(.senders)
     }
 }
 

@@ -9,9 +9,11 @@ import Testing
 @Suite struct SenderCheckTests {
     private static let now = Timestamp(milliseconds: 1_795_255_200_000)
 
-    private func run(_ content: String, login: String? = "alice") throws(PolicyRefusal) -> String {
+    private func run(
+        _ content: String, login: String? = "alice", checksFrom: Bool = true
+    ) throws(PolicyRefusal) -> String {
         var rules = SenderRules()
-        (rules.checksFrom, rules.addsSender) = (true, true)
+        (rules.checksFrom, rules.addsSender) = (checksFrom, true)
         let rights = SenderRights(["alice@x.test", "@own.test"])
         let context = PolicyContext(
             hostname: "mail.example.com", now: Self.now, zoneOffset: 0,
@@ -60,6 +62,25 @@ import Testing
         let refusal = #expect(throws: PolicyRefusal.self) { try run(content) }
         #expect(refusal?.reply == reply)
         #expect(refusal?.allowed == (reply.code == 550 ? "alice@x.test,@own.test" : nil))
+    }
+
+    /// A signature of the client's that says that there is no Sender stays good; somebody else's Sender goes all the same.
+    @Test(arguments: [
+        (
+            "DKIM-Signature: h=from:Sender; b=x|From: bob@x.test||",
+            "DKIM-Signature: h=from:Sender; b=x|From: bob@x.test||"
+        ),
+        (
+            "DKIM-Signature: h=from; b=x|From: bob@x.test||",
+            "Sender: alice@x.test|DKIM-Signature: h=from; b=x|From: bob@x.test||"
+        ),
+        (
+            "DKIM-Signature: h=from:sender; b=x|From: bob@x.test|Sender: bob@x.test||",
+            "Sender: alice@x.test|DKIM-Signature: h=from:sender; b=x|From: bob@x.test||"
+        ),
+    ])
+    func signed(content: String, expected: String) throws {
+        #expect(try run(content, checksFrom: false) == Self.date + expected)
     }
 
     /// Who has not logged in is asked nothing.
