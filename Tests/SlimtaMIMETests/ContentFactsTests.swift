@@ -107,6 +107,20 @@ private func names(_ fields: String) throws -> [String] {
         #expect(try names(field) == expected)
     }
 
+    /// What is in it is not known, and by its type a rule can refuse it.
+    @Test(arguments: [
+        ("message/rfc822", "base64", true), ("multipart/mixed; boundary=b", "Quoted-Printable", true),
+        ("message/global", "x-uuencode", true), ("multipart/mixed; boundary=b", "8bit", false),
+        ("multipart/mixed; boundary=b", "8bits", false), ("application/pdf", "base64", false),
+    ])
+    func whatIsEncodedThoughItHasParts(type: String, encoding: String, isExceeded: Bool) throws {
+        let found = try facts("Content-Type: \(type)\nContent-Transfer-Encoding: \(encoding)\n\nx\n")
+        let expected: ContentFacts.Bounds = isExceeded ? .encoded : []
+        #expect(found.exceeded == expected)
+        let isAttachment = isExceeded || !type.hasPrefix("multipart")
+        #expect(found.attachments.map(\.type) == (isAttachment ? [String(type.prefix { $0 != ";" })] : []))
+    }
+
     /// Names that fill the room do not hide another one.
     @Test func ofTooManyNamesTheEndsAreKept() throws {
         let many = (0..<2_000).map { " ; name=\($0)\(String(repeating: "x", count: 40))" }.joined(separator: "\n")

@@ -44,6 +44,15 @@ import Testing
         #expect(Self.holds(.parts([Comparison(.equal, 3)]), outer) == .holds)
     }
 
+    /// Some mail programs decode a multipart or a message that is encoded as a whole.
+    @Test(arguments: ["multipart/mixed; boundary=b", "message/rfc822"])
+    func encodedAsAWhole(type: String) throws {
+        let fact = content("Content-Type: \(type)\r\nContent-Transfer-Encoding: base64\r\n\r\nLS1i\r\n")
+        #expect(Self.holds(.attachment(try texts("*.exe")), fact) == .unknown)
+        #expect(Self.holds(.parts([Comparison(.more, 3)]), fact) == .unknown)
+        #expect(Self.holds(.attachmentType(try texts(String(type.prefix { $0 != ";" }))), fact) == .holds)
+    }
+
     /// What was not looked at is not known: a number is at least what was counted.
     @Test func beyondTheLimits() throws {
         var facts = ContentFacts()

@@ -31,6 +31,9 @@ package struct ContentFacts: Hashable, Sendable {
         /// Types and names of attachments have more than 64 KiB: of those behind that the last 64 octets of the type and of
         /// the first two names and the last one are kept.
         package static let attachments = Bounds(rawValue: 8)
+        /// A multipart, or a message within the message, is encoded as a whole (RFC 2045 section 6.4 forbids it): there are
+        /// clients that decode it and find parts that are not seen here.
+        package static let encoded = Bounds(rawValue: 16)
     }
 
     /// Parts, however deep in each other; 0: the message is not made of parts.
@@ -39,7 +42,8 @@ package struct ContentFacts: Hashable, Sendable {
     package var nesting = 0
     /// Octets of the message's header.
     package var headerSize = 0
-    /// In their order: what has a name, wants to be one (RFC 2183), or is no text; messages within the message too.
+    /// In their order: what has a name, wants to be one (RFC 2183), or is no text; messages within the message too, and
+    /// multiparts that are encoded.
     package var attachments: [Attachment] = []
     /// Whether an octet above 127 is in it.
     package var hasEightBit = false
@@ -90,7 +94,10 @@ private struct Gatherer: MIMEVisitor {
         }
         let names = entity.names
         let isText = entity.type == "text/plain" || entity.type == "text/html"
-        guard !names.isEmpty || entity.disposition == "attachment" || !isText && !entity.isMultipart else { return }
+        let isEncoded = Self.isEncodedComposite(entity)
+        if isEncoded { facts.exceeded.insert(.encoded) }
+        let isOther = !isText && !entity.isMultipart || isEncoded
+        guard !names.isEmpty || entity.disposition == "attachment" || isOther else { return }
         var attachment = Self.attachment(entity.type, names, longest: Self.longestName)
         // What an entry takes beside its texts counts too.
         let size = attachment.names.reduce(attachment.type.utf8.count + 32) { $0 + $1.utf8.count + 16 }
@@ -110,6 +117,17 @@ private struct Gatherer: MIMEVisitor {
     }
 
     mutating func end(_ index: Int, isAtEnd: Bool) {}
+
+    /// Whether there may be parts that only a client sees that decodes where nothing is to be encoded.
+    private static func isEncodedComposite(_ entity: MIMEEntity) -> Bool {
+        guard entity.isMultipart || entity.type == "message/rfc822" || entity.type == "message/global" else {
+            return false
+        }
+        return switch entity.encoding {
+        case .base64, .quotedPrintable, .uuencode: true
+        case .sevenBit, .eightBit, .binary, .none, .other: false
+        }
+    }
 
     private static func attachment(_ type: String, _ names: [String], longest: Int) -> ContentFacts.Attachment {
         .init(type: end(of: type, longest), names: names.map { end(of: $0, longest) })

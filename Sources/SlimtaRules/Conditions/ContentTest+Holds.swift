@@ -5,7 +5,7 @@ internal import SlimtaMIME
 extension ContentTest {
     /// Whether it holds. What is beyond the limits of what is looked at is not known: a number is at least what was counted.
     func finding(_ facts: ContentFacts, _ lists: [ListReference: any TextList]) -> Condition.Finding {
-        let structure: ContentFacts.Bounds = [.nesting, .parts, .header]
+        let structure: ContentFacts.Bounds = [.nesting, .parts, .header, .encoded]
         switch self {
         case .parts(let wanted):
             let isMore = facts.exceeded.contains(.parts)
