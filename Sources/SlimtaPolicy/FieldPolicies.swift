@@ -41,7 +41,9 @@ package struct MessageIDPolicy: QueuePolicy {
         let isRight = fields.contains { field in
             guard let identifier = messageID(field, head) else { return false }
             guard allowsUTF8 || identifier.allSatisfy({ $0 < 0x80 }) else { return false }
-            return !isOfAnother(identifier, id, context.hostname)
+            guard let other = queueID(in: identifier, context.hostname), other != id else { return true }
+            // What we sent and somebody gave back to us, such as a content filter, is no other message.
+            return hasPassed(mail.header, head, as: other, context.hostname)
         }
         guard !isRight, makesRoom(for: fields, "message-id", fields.isEmpty ? .noMessageID : .messageID, in: &mail)
         else { return }
@@ -65,14 +67,27 @@ private func makesRoom(
     return true
 }
 
-/// Whether a message identifier is one that we give, to another message than `id`: two messages are not to have the same.
-private func isOfAnother(_ identifier: ArraySlice<UInt8>, _ id: QueueID, _ hostname: String) -> Bool {
+/// The queue id of a message identifier that we give: two messages are not to have the same.
+private func queueID(in identifier: ArraySlice<UInt8>, _ hostname: String) -> QueueID? {
     // A queue id has 32 digits.
     guard identifier.count == 33 + hostname.utf8.count,
-        identifier.dropFirst(33).elementsEqual(hostname.utf8, by: { $0.asciiLowercased() == $1.asciiLowercased() }),
-        let other = QueueID(String(decoding: identifier.prefix(32), as: UTF8.self))
-    else { return false }
-    return other != id
+        identifier.dropFirst(33).elementsEqual(hostname.utf8, by: { $0.asciiLowercased() == $1.asciiLowercased() })
+    else { return nil }
+    return QueueID(String(decoding: identifier.prefix(32), as: UTF8.self))
+}
+
+/// Whether a header has the Received field that we gave the message with this queue id. One that was split has other ids of
+/// the same time.
+private func hasPassed(_ header: HeaderBlock, _ head: ByteBuffer, as id: QueueID, _ hostname: String) -> Bool {
+    header.fields(named: "received", in: head).contains { field in
+        let words = field.value(in: head).split { $0 == 0x20 || $0 == 0x09 || $0 == 0x0D || $0 == 0x0A || $0 == 0x3B }
+            .map { String(decoding: $0, as: UTF8.self) }
+        guard let by = words.indices.first(where: { words[$0...].starts(with: ["by", hostname, "(slimtad)"]) }),
+            let place = words[by...].firstIndex(of: "id"), place + 1 < words.endIndex,
+            let other = QueueID(words[place + 1])
+        else { return false }
+        return other == id || other.high >> 16 == id.high >> 16
+    }
 }
 
 /// What is between "<" and ">" in the value of a field that is a message identifier: left "@" right, with blanks and comments

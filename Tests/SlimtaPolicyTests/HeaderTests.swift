@@ -209,6 +209,33 @@ private func run(_ policies: [any QueuePolicy], _ content: String, _ name: Strin
         #expect(try run([MessageIDPolicy()], content) == content)
     }
 
+    /// Our own mail comes back from a content filter, whole or split; a Received of others, or of another message, says nothing.
+    @Test(arguments: [
+        ("mail.example.com (slimtad)", "0123456789abcdef0123456789abcdef", true),
+        ("mail.example.com (slimtad)", "0123456789ab00000000000000000000", true),
+        ("mail.example.com (slimtad)", "0123456789ac00000000000000000000", false),
+        ("mail.example.com (Postfix)", "0123456789abcdef0123456789abcdef", false),
+        ("other.example.com (slimtad)", "0123456789abcdef0123456789abcdef", false),
+        ("mail.example.com (slimtad)", "x", false),
+    ])
+    func comesBack(name: String, id: String, isKept: Bool) throws {
+        let fields = """
+            Received: from by ([192.0.2.1])
+            \tby filter.example.com (id) with ESMTP; Sat, 21 Nov 2026 10:00:00 +0000
+            Received: from laptop ([192.0.2.7])
+            \tby \(name) with ESMTPSA
+            \t(TLSv1.3 TLS_AES_256_GCM_SHA384)
+            \tid \(id)
+            \tfor <b@example.org>;
+            \tSat, 21 Nov 2026 10:00:00 +0000
+            Message-ID: <0123456789abcdef0123456789abcdef@mail.example.com>
+
+            x
+            """.replacing("\n", with: "\r\n")
+        let text = try run([MessageIDPolicy()], fields)
+        #expect((text == fields) == isKept)
+    }
+
     /// A signature of the client's is not to break, nor is a good one beside a bad one made two.
     @Test(arguments: [
         "DKIM-Signature: h=message-id\r\nMessage-ID: bad\r\n\r\n", "Message-ID: bad\r\nMessage-ID: <a@b>\r\n\r\n",
