@@ -70,6 +70,9 @@ package struct DKIMPublicKey: Hashable, Sendable {
         guard self.algorithm == algorithm else { throw .noDKIMKey }
     }
 
+    /// What tells it from another of the same name, in a line of text: base64 of SHA-256 over ``octets``.
+    package var print: String { Base64.encode(HashFunction.sha256.digest(octets)) }
+
     /// Whether `signature` is one of the header data by the private half.
     func isSignature(_ signature: [UInt8], of header: [UInt8]) -> Bool {
         key.isSignature(signature, of: algorithm.message(header))

@@ -111,6 +111,8 @@ package struct SelectorState: Hashable, Sendable {
 
     /// Whose.
     package let name: SelectorName
+    /// Which key has the name, as ``DKIMPublicKey/print``: what is known of one holds for no other. Nil: it was not noted yet.
+    package internal(set) var key: String?
     /// Where it is in its life.
     package internal(set) var phase = Phase.made
     /// Since when.
@@ -130,8 +132,8 @@ package struct SelectorState: Hashable, Sendable {
     package internal(set) var isStale = false
 
     /// A new key. DNS is asked at once.
-    package init(_ name: SelectorName, made time: Timestamp, _ times: SelectorTimes) {
-        self.name = name
+    package init(_ name: SelectorName, made time: Timestamp, _ times: SelectorTimes, key: String? = nil) {
+        (self.name, self.key) = (name, key)
         (since, made, nextQuestion) = (time, time, time)
         row = Row(since: time, last: time)
         settling = times.settling.lowerBound

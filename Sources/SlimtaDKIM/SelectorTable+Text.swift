@@ -29,6 +29,7 @@ extension SelectorState {
         func put(_ key: String, _ value: some CustomStringConvertible) { words.append("\(key)=\(value)") }
         put("since", since.isoDate)
         put("made", made.isoDate)
+        if let key { put("key", key) }
         if let lastSigned { put("signed", lastSigned.isoDate) }
         if let isRight = row.isRight {
             put("record", isRight ? "right" : "wrong")
@@ -57,9 +58,10 @@ extension SelectorState {
         func time(_ key: String) -> Timestamp? { values[key].flatMap(Self.time) }
         guard let since = time("since"), let made = time("made"), let from = time("from"), let until = time("until"),
             let ask = time("ask"), let settling = values["settling"].flatMap({ Int32($0) }), settling >= 0,
-            (values["signed"] == nil) == (time("signed") == nil)
+            (values["signed"] == nil) == (time("signed") == nil),
+            values["key"].map({ Base64.decode($0.utf8) != nil }) ?? true
         else { return nil }
-        self.init(name, made: made, times)
+        self.init(name, made: made, times, key: values["key"])
         (self.phase, self.since, lastSigned, nextQuestion) = (phase, since, time("signed"), ask)
         self.settling = .seconds(Int64(settling))
         row = Row(since: from, last: until)

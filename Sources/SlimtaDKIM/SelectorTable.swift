@@ -52,6 +52,18 @@ package struct SelectorTable: Hashable, Sendable {
         add(SelectorState(name, made: now, times))
     }
 
+    /// Takes the key that a name stands for from now on. What is known of it stays as it is; of another key that had the name
+    /// before, nothing does: DNS has not shown this one yet. Whether that was so.
+    package mutating func use(_ name: SelectorName, key: String, at now: Timestamp) -> Bool {
+        let known = states[name]?.key
+        let isAnother = known.map { $0 != key } ?? false
+        if isAnother { remove(name) }
+        add(SelectorState(name, made: now, times, key: key))
+        // It was kept when nobody noted which key it was.
+        if known == nil { states[name]?.key = key }
+        return isAnother
+    }
+
     /// Forgets one: its key is deleted, or no longer named.
     package mutating func remove(_ name: SelectorName) {
         states[name] = nil

@@ -191,6 +191,29 @@ import Testing
         #expect(table.nextQuestion(after: Life.start) == nil && table.choice(for: "example.com", .off) == .closed(nil))
     }
 
+    /// What is known is of a key: another one of the same name begins anew, and one that was not noted yet does not.
+    @Test(arguments: SelectorState.Phase.allCases) func anotherKeyOfTheName(_ phase: SelectorState.Phase) throws {
+        let keys = try (0..<2).map { _ in try DKIMSigningKey.generate(.ed25519SHA256).publicKey.print }
+        var table = Self.table([(Self.r1, phase, phase == .made ? nil : true)])
+        var isAnother = table.use(Self.r1, key: keys[0], at: Life.start + .seconds(60))
+        #expect(!isAnother && table.states[Self.r1]?.phase == phase && table.states[Self.r1]?.key == keys[0])
+        isAnother = table.use(Self.r1, key: keys[0], at: Life.start + .seconds(60))
+        #expect(!isAnother && table.states[Self.r1]?.phase == phase)
+        // Also after a restart.
+        var again = SelectorTable(Life.times)
+        let isWhole = again.read(table.text)
+        #expect(isWhole && again.text == table.text)
+        isAnother = again.use(Self.r1, key: keys[1], at: Life.start + .seconds(120))
+        #expect(isAnother && again.states.count == 1)
+        #expect(
+            again.states[Self.r1]
+                == SelectorState(Self.r1, made: Life.start + .seconds(120), Life.times, key: keys[1]))
+        #expect(again.choice(for: "example.com", .closed) == .closed(Self.r1))
+        // A name that nobody knew.
+        isAnother = again.use(Self.r2, key: keys[0], at: Life.start)
+        #expect(!isAnother && again.states[Self.r2]?.key == keys[0] && again.states[Self.r2]?.phase == .made)
+    }
+
     @Test func names() {
         #expect(Self.r1.description == "r1._domainkey.example.com rsa-sha256")
         #expect(
@@ -255,7 +278,7 @@ import Testing
         ("made=2027", "made=27"), ("times=5", "times=0"), ("times=5", "times=99999999999"),
         ("record=right", "record=x"),
         ("record=right ", ""), ("settling=3600", "settling=-1"), (" ask=", " ask"), ("2027", "0000"),
-        ("ask=", "signed=never ask="), (" made", " since=2027-01-15T09:00:00.000Z made"),
+        ("ask=", "signed=never ask="), ("ask=", "key=AAA ask="), (" made", " since=2027-01-15T09:00:00.000Z made"),
     ])
     func damaged(_ old: String, _ new: String) {
         var table = SelectorTable(Life.times)

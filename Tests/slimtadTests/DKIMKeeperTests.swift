@@ -339,6 +339,53 @@ private final class Keys {
         #expect(keys.keeper.report().keys[0].isOurs == false)
     }
 
+    /// Another key in the file, under the same selector: DNS has shown the old one, and that is no help to the new one.
+    @Test(arguments: [false, true]) func anotherKeyInTheFile(restarting: Bool) throws {
+        let path = "\(keys.folder.path)/key.pem"
+        func write() throws -> DKIMPublicKey {
+            let key = try DKIMSigningKey.generate(.rsaSHA256)
+            try keys.folder.write(String(decoding: try key.pem, as: UTF8.self), to: "key.pem")
+            chmod(path, 0o600)
+            return key.publicKey
+        }
+        keys.configuration =
+            "[[dkim]]\ndomains = [\"example.com\"]\nselector = \"s1\"\nkey_file = \"\(path)\"\n"
+        let first = try write()
+        try keys.configure()
+        keys.zone["s1._domainkey.example.com"] = .records([Array(first.record.utf8)])
+        keys.live(Keys.hour * 3)
+        #expect(keys.signers == ["s1"])
+        // The same key: nothing changes.
+        try restarting ? keys.restart() : keys.configure()
+        #expect(keys.signers == ["s1"])
+        let second = try write()
+        try restarting ? keys.restart() : keys.configure()
+        #expect(keys.signers == nil && keys.states == ["s1": "made"])
+        keys.live(Keys.hour * 3)
+        #expect(keys.signers == nil)
+        keys.zone["s1._domainkey.example.com"] = .records([Array(second.record.utf8)])
+        keys.live(Keys.hour * 3)
+        #expect(keys.signers == ["s1"])
+    }
+
+    /// A key whose file is gone: its name is not given again, for DNS may still have its record.
+    @Test func aNameIsNotGivenAgain() throws {
+        let first = try keys.make()
+        try keys.configure()
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        keys.configuration = ""
+        try keys.configure()
+        unlink("\(keys.folder.path)/state/dkim/keys/example.com/\(first.selector).pem")
+        try keys.restart()
+        #expect(throws: SigningKeyRefusal.self) { try keys.make(selector: first.selector) }
+        let second = try keys.make()
+        #expect(second.selector > first.selector)
+        keys.configuration = Keys.table
+        try keys.configure()
+        #expect(keys.signers == nil && keys.states == [second.selector: "made"])
+    }
+
     @Test func anOpenGateSignsWithTheFirstKey() throws {
         let first = try keys.make()
         keys.configuration = Keys.table + "gate = \"open\"\n"

@@ -179,16 +179,14 @@ final class DKIMKeeper: SigningKeys {
                 throw .notNow("\(next) is to sign next, and waits for DNS: see slimtad dkim show")
             }
         }
-        let selector =
-            wish.selector ?? SigningKeyFolder.selector(for: algorithm, after: known.map(\.selector), at: now)
+        let taken = state.withLock { $0.book.selectors(of: wish.domain) }.union(known.map(\.selector))
+        let selector = wish.selector ?? SigningKeyFolder.selector(for: algorithm, after: taken, at: now)
         let name = SelectorName(domain: wish.domain, selector: selector, algorithm: algorithm)
         guard let name, name.selector == selector, selector.utf8.count <= 63, !selector.utf8.contains(UInt8(ascii: "."))
         else {
             throw .mistake("a selector is a name such as r2026a: up to 63 small letters, digits and hyphens")
         }
-        guard !known.contains(where: { $0.selector == selector }) else {
-            throw .notNow("\(name.recordName) is the name of another key")
-        }
+        guard !taken.contains(selector) else { throw .notNow("\(name.recordName) is the name of another key") }
         return name
     }
 

@@ -115,9 +115,14 @@ struct SigningBook: Sendable {
         if let state = dormant.states[name] {
             dormant.remove(name)
             table.add(state)
-        } else {
-            table.add(name, at: time)
         }
+        // A file may have another key than the last time: it is the key that DNS has shown, and not the name.
+        if table.use(name, key: key.key.publicKey.print, at: time) { verdicts[name] = nil }
+    }
+
+    /// What keys of a domain are called, and those that slimta.conf does not have now: DNS may have them still.
+    func selectors(of domain: String) -> Set<String> {
+        Set([table, dormant].flatMap(\.states.keys).filter { $0.domain == domain }.map(\.selector))
     }
 
     /// Forgets a key whose file is deleted.
