@@ -66,7 +66,7 @@ package struct SigningDomains: Hashable, Sendable {
     }
 
     /// The same of a header that was found in `buffer`. There has to be one From: of two, each reader picks his own. One that
-    /// cannot be read names nobody.
+    /// cannot be read is refused where it may be meant to name one of ours; else it names nobody.
     package func decision(_ header: HeaderBlock, in buffer: ByteBuffer) -> SigningDecision {
         decision(DKIMHeader(header, in: buffer))
     }
@@ -78,7 +78,34 @@ package struct SigningDomains: Hashable, Sendable {
             let what = fields.isEmpty ? "no From field" : "several From fields"
             return .refuse(Reply(550, .init(5, 6, 0), "The header has \(what)"))
         }
-        let entries = (try? AddressList(parsing: fields[0].value))?.entries ?? []
-        return decision(authors: entries.map(\.mailbox))
+        let value = fields[0].value
+        do throws(AddressList.Fault) {
+            return decision(authors: try AddressList(parsing: value).entries.map(\.mailbox))
+        } catch {
+            // Readers' programs guess whom it names. Where one of ours is among that, it is not to leave without a signature.
+            guard !Self.possibleDomains(in: value).contains(where: { entry(for: $0) != nil }) else {
+                return .refuse(Reply(550, .init(5, 6, 0), "The From field cannot be read"))
+            }
+            return decision(authors: [])
+        }
+    }
+
+    /// What is behind each "@", as far as it can be a domain.
+    private static func possibleDomains(in value: ByteBufferView) -> [String] {
+        value.split(separator: UInt8(ascii: "@"), omittingEmptySubsequences: false).dropFirst().map { rest in
+            let rest = rest.drop { $0 == 0x20 || $0 == 0x09 || $0 == 0x0D || $0 == 0x0A }
+            var domain = rest.prefix { octet in
+                switch octet {
+                case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                    UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "-"),
+                    UInt8(ascii: "_"), 0x80...:
+                    true
+                default: false
+                }
+            }
+            while domain.last == UInt8(ascii: ".") { domain = domain.dropLast() }
+            // Domains are no longer than that, and the end decides.
+            return String(decoding: domain.suffix(255), as: UTF8.self)
+        }
     }
 }

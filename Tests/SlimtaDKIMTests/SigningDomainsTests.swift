@@ -71,6 +71,30 @@ import Testing
         }
     }
 
+    /// What cannot be read, and may name one of ours.
+    @Test(
+        arguments: [
+            ("A <a@example.com", true), ("A <a@example.com> b", true), ("\"A <a@example.com>", true),
+            ("a@example.com.", true), ("<a@ news.Example.com.", true), ("<b@other.example> <a@EXAMPLE.net", true),
+            ("<a@m\u{FC}nchen.example", true), ("(x <a@own.example.com>", true), ("<a@\r\n example.com", true),
+            ("<a@@example.com>", true), ("<b@other.example", false), ("<a@badexample.com", false),
+            ("<a@strict.example.net.other.example", false), ("<b@x.strict.example.net", false), ("<a@", false),
+            ("<a@...", false), ("<example.com", false), ("<a@example.comx", false),
+            ("<a@" + String(repeating: "x.", count: 400) + "example.com", true),
+        ] as [(String, Bool)])
+    func unreadable(_ value: String, _ isOurs: Bool) throws {
+        #expect(throws: AddressList.Fault.self) { try AddressList(parsing: value) }
+        let buffer = ByteBuffer(string: "From: \(value)\r\nTo: a@example.com\r\n\r\n")
+        for otherwise in [SigningDomains.Otherwise.unsigned, .domain("example.net")] {
+            let decision = table(otherwise).decision(HeaderBlock(scanning: buffer), in: buffer)
+            if isOurs {
+                #expect(decision == .refuse(Reply(550, .init(5, 6, 0), "The From field cannot be read")))
+            } else {
+                #expect(decision == table(otherwise).decision(authors: []))
+            }
+        }
+    }
+
     /// Never the first of two.
     @Test(arguments: [
         "To: a@example.com\r\n", "From: a@example.com\r\nFrom: b@example.com\r\n", "From: a@example.com\r\nfrom :\r\n",
