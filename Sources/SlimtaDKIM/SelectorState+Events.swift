@@ -14,6 +14,9 @@ extension SelectorState {
             if case .right(let isTesting) = verdict { return takeRight(isTesting, at: now, times) }
             return takeWrong(verdict, at: now, times)
         case .signed: lastSigned = now
+        case .leaves(let time):
+            leaving = max(leaving ?? time, time)
+            beginAnew(at: now)
         case .succeeded where phase == .active || phase == .failing:
             return [change(to: .retiring, "a newer one is active", at: now)]
         case .succeeded: break
@@ -29,6 +32,8 @@ extension SelectorState {
         row.since = min(row.since, now)
         row.last = min(row.last, now)
         lastSigned = lastSigned.map { min($0, now) }
+        // This one may be in the future, and that of a clock which was wrong is further away.
+        leaving = leaving.map { min($0, now + SelectorTimes.longestAhead) }
     }
 
     private mutating func change(to phase: Phase, _ why: String, at now: Timestamp) -> Notice {

@@ -46,6 +46,9 @@ package struct SelectorTimes: Hashable, Sendable {
     }
 
     static let longestPause: Duration = .seconds(3600)
+
+    /// Nothing leaves later than that: clients may say 30 days.
+    static let longestAhead: Duration = .seconds(31 * 86400)
 }
 
 /// What is known of one key.
@@ -101,6 +104,8 @@ package struct SelectorState: Hashable, Sendable {
         case answered(DKIMRecordVerdict, ttl: Duration, negativeTTL: Duration)
         /// A message was signed with it.
         case signed
+        /// One that was signed with it leaves then, and not at once.
+        case leaves(Timestamp)
         /// A newer one is active.
         case succeeded
         /// Time has passed.
@@ -121,6 +126,8 @@ package struct SelectorState: Hashable, Sendable {
     package internal(set) var made: Timestamp
     /// When it signed for the last time.
     package internal(set) var lastSigned: Timestamp?
+    /// When the last one leaves of those that it signed to leave later; nil: there was none.
+    package internal(set) var leaving: Timestamp?
     /// When DNS is to be asked next.
     package internal(set) var nextQuestion: Timestamp
     var row: Row
@@ -152,7 +159,7 @@ package struct SelectorState: Hashable, Sendable {
     package func nextPhase(_ times: SelectorTimes) -> Timestamp? {
         switch phase {
         case .seen: row.since + settling
-        case .retiring: max(since, lastSigned ?? since) + times.signatures + times.margin
+        case .retiring: max(since, lastSigned ?? since, leaving ?? since) + times.signatures + times.margin
         case .made, .active, .failing, .old: nil
         }
     }

@@ -31,6 +31,7 @@ extension SelectorState {
         put("made", made.isoDate)
         if let key { put("key", key) }
         if let lastSigned { put("signed", lastSigned.isoDate) }
+        if let leaving { put("leaving", leaving.isoDate) }
         if let isRight = row.isRight {
             put("record", isRight ? "right" : "wrong")
             put("times", row.count)
@@ -59,10 +60,12 @@ extension SelectorState {
         guard let since = time("since"), let made = time("made"), let from = time("from"), let until = time("until"),
             let ask = time("ask"), let settling = values["settling"].flatMap({ Int32($0) }), settling >= 0,
             (values["signed"] == nil) == (time("signed") == nil),
+            (values["leaving"] == nil) == (time("leaving") == nil),
             values["key"].map({ Base64.decode($0.utf8) != nil }) ?? true
         else { return nil }
         self.init(name, made: made, times, key: values["key"])
         (self.phase, self.since, lastSigned, nextQuestion) = (phase, since, time("signed"), ask)
+        leaving = time("leaving")
         self.settling = .seconds(Int64(settling))
         row = Row(since: from, last: until)
         switch values["record"] {

@@ -65,7 +65,8 @@ struct Life {
     /// Each event in each phase: the phase that follows.
     @Test(arguments: [
         (SelectorState.Phase.made, Life.right, SelectorState.Phase.seen), (.made, Life.absent, .made),
-        (.made, Life.unknown, .made), (.made, .signed, .made), (.made, .succeeded, .made), (.made, .clock, .made),
+        (.made, Life.unknown, .made), (.made, .signed, .made),
+        (.made, .leaves(Life.start), .made), (.made, .succeeded, .made), (.made, .clock, .made),
         (.made, .ask, .made),
         (.seen, Life.right, .seen), (.seen, Life.absent, .made), (.seen, Life.unknown, .seen), (.seen, .signed, .seen),
         (.seen, .succeeded, .seen), (.seen, .clock, .seen), (.seen, .ask, .seen),
@@ -242,6 +243,31 @@ struct Life {
         life = Life(in: .retiring)
         #expect(life.take(Life.absent) == [.wrong("the record is not there")])
         #expect(life.take(Life.absent) == [])
+    }
+
+    /// What it has signed may leave weeks later: its record stays until then, and no longer if a clock was wrong.
+    @Test func agingOfWhatLeavesLater() {
+        var life = Life(in: .active)
+        let start = life.now + .seconds(30 * 86400)
+        life.take(.signed)
+        life.take(.leaves(start))
+        #expect(life.state.lastSigned == life.now && life.state.leaving == start)
+        life.take(.leaves(life.now + .seconds(86400)))
+        life.take(.succeeded)
+        #expect(life.state.leaving == start)
+        life.now = start + .seconds(12 * 86400 - 1)
+        #expect(life.take(.clock) == [])
+        life.wait(.seconds(1))
+        life.take(.clock)
+        #expect(life.state.phase == .old)
+
+        life = Life(in: .retiring)
+        life.take(.leaves(life.now + .seconds(400 * 86400)))
+        #expect(life.state.leaving == life.now + .seconds(31 * 86400))
+        life.take(.leaves(life.now + .seconds(30 * 86400)))
+        life.wait(.seconds(-86400 * 365))
+        life.take(.clock)
+        #expect(life.state.leaving == life.now + .seconds(31 * 86400))
     }
 
     @Test func testing() {

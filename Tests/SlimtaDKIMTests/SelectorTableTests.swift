@@ -242,7 +242,7 @@ import Testing
             table.add(life.state)
             life.wait(.milliseconds(1234))
             for event in [
-                SelectorState.Event.signed, Life.absent, Life.unknown,
+                SelectorState.Event.signed, .leaves(life.now + .seconds(86400)), Life.absent, Life.unknown,
                 .answered(.right(isTesting: true), ttl: .seconds(9999), negativeTTL: .zero),
             ] {
                 _ = table.take(event, of: life.state.name, at: life.now)
@@ -254,6 +254,7 @@ import Testing
                 #expect(kept?.phase == before?.phase && kept?.row == before?.row && kept?.since == before?.since)
                 #expect(kept?.lastSigned == before?.lastSigned && kept?.nextQuestion == before?.nextQuestion)
                 #expect(kept?.made == before?.made && kept?.settling == before?.settling)
+                #expect(kept?.leaving == before?.leaving)
                 #expect(again.text == table.text)
             }
         }
@@ -278,7 +279,8 @@ import Testing
         ("made=2027", "made=27"), ("times=5", "times=0"), ("times=5", "times=99999999999"),
         ("record=right", "record=x"),
         ("record=right ", ""), ("settling=3600", "settling=-1"), (" ask=", " ask"), ("2027", "0000"),
-        ("ask=", "signed=never ask="), ("ask=", "key=AAA ask="), (" made", " since=2027-01-15T09:00:00.000Z made"),
+        ("ask=", "signed=never ask="), ("ask=", "key=AAA ask="), ("ask=", "leaving=soon ask="),
+        (" made", " since=2027-01-15T09:00:00.000Z made"),
     ])
     func damaged(_ old: String, _ new: String) {
         var table = SelectorTable(Life.times)

@@ -71,8 +71,8 @@ private let text = author + "\r\nHi.\r\n"
         }
         #expect(tops[0] == tops[1])
         #expect(mail.message.head == ByteBuffer(string: text))
-        let (names, time) = try #require(keys.heard.withLock { $0.first })
-        #expect(names.map(\.selector) == ["r1", "e1"] && time == now)
+        let (names, time, start) = try #require(keys.heard.withLock { $0.first })
+        #expect(names.map(\.selector) == ["r1", "e1"] && time == now && start == now)
         #expect(keys.heard.withLock { $0.count } == 1)
     }
 
@@ -125,7 +125,8 @@ private let text = author + "\r\nHi.\r\n"
             for signature in try Sent(mail.envelopes[0], mail.message).signatures() {
                 #expect(signature.time == now.seconds && signature.expiration == (start + .seconds(1000)).seconds)
             }
-            #expect(keys.heard.withLock { $0.last?.time } == start)
+            #expect(keys.heard.withLock { $0.last?.time } == now)
+            #expect(keys.heard.withLock { $0.last?.start } == start)
         }
     }
 

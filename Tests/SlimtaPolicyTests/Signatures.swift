@@ -12,7 +12,7 @@ import Synchronization
 final class MemoryKeys: SigningKeys {
     let choice: Mutex<SigningChoice>
     let otherwise = Mutex(SigningDomains.Otherwise.unsigned)
-    let heard = Mutex<[(names: [SelectorName], time: Timestamp)]>([])
+    let heard = Mutex<[(names: [SelectorName], time: Timestamp, start: Timestamp)]>([])
     let signing: [DKIMSigningKey]
 
     init() throws {
@@ -43,7 +43,9 @@ final class MemoryKeys: SigningKeys {
 
     func signers(for entry: String) -> SigningChoice { choice.withLock { $0 } }
 
-    func signed(_ selectors: [SelectorName], at time: Timestamp) { heard.withLock { $0.append((selectors, time)) } }
+    func signed(_ selectors: [SelectorName], at time: Timestamp, leaving start: Timestamp) {
+        heard.withLock { $0.append((selectors, time, start)) }
+    }
 }
 
 /// A message as it goes out, and as somebody reads it who knows nothing of us.

@@ -291,10 +291,28 @@ private final class Keys {
         keys.publish(first)
         keys.live(Keys.hour * 3)
         let name = try #require(SelectorName(domain: "example.com", selector: first.selector, algorithm: .rsaSHA256))
-        keys.keeper.signed([name], at: keys.now)
-        keys.keeper.signed([name], at: keys.now + .seconds(59))
+        keys.keeper.signed([name], at: keys.now, leaving: keys.now)
+        keys.keeper.signed([name], at: keys.now + .seconds(59), leaving: keys.now + .seconds(59))
         try keys.restart()
         #expect(keys.keeper.report().keys[0].life?.signed == keys.now)
+    }
+
+    /// The record of a key stays for what it has signed to leave later, although another one signs long since.
+    @Test(arguments: [false, true]) func whatLeavesLater(restarting: Bool) throws {
+        let first = try keys.make()
+        try keys.configure()
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        let name = try #require(SelectorName(domain: "example.com", selector: first.selector, algorithm: .rsaSHA256))
+        keys.keeper.signed([name], at: keys.now, leaving: keys.now)
+        keys.keeper.signed([name], at: keys.now + .seconds(1), leaving: keys.now + Keys.hour * 24 * 30)
+        if restarting { try keys.restart() }
+        let second = try keys.make(next: true)
+        keys.publish(second)
+        keys.live(Keys.hour * 24 * 41, Keys.minute * 30)
+        #expect(keys.states == [first.selector: "retiring", second.selector: "active"])
+        keys.live(Keys.hour * 24 * 2, Keys.minute * 30)
+        #expect(keys.states == [first.selector: "old", second.selector: "active"])
     }
 
     // MARK: Keys of the operator

@@ -69,7 +69,7 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
         if let fault = Self.fault(in: mail, hashes, signers, at: context.now) {
             throw doesNotHold(fault, signers, first.id)
         }
-        keys.signed(signers.compactMap(\.name), at: start)
+        keys.signed(signers.compactMap(\.name), at: context.now, leaving: start)
     }
 
     // MARK: Signing
@@ -187,7 +187,7 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
             let fields = try Self.fields(header, hashes, signers, at: time, leaving: time)
             mail.envelopes[0].prepend(fields)
             if let fault = Self.fault(in: mail, hashes, signers, at: time) { return unsigned(envelope, fault) }
-            keys.signed(signers.compactMap(\.name), at: time)
+            keys.signed(signers.compactMap(\.name), at: time, leaving: time)
             return fields
         } catch {
             return unsigned(envelope, "\(error)")

@@ -23,8 +23,8 @@ package protocol SigningKeys: Sendable {
     /// The keys of an entry of ``domains``, as they are now.
     func signers(for entry: String) -> SigningChoice
 
-    /// These have just signed a message.
-    func signed(_ selectors: [SelectorName], at time: Timestamp)
+    /// These have just signed a message that leaves at `start`: at once, or later.
+    func signed(_ selectors: [SelectorName], at time: Timestamp, leaving start: Timestamp)
 }
 
 extension SigningKeys {

@@ -61,8 +61,8 @@ final class DKIMKeeper: SigningKeys {
 
     func signers(for entry: String) -> SigningChoice { state.withLock { $0.book.choice(for: entry) } }
 
-    func signed(_ selectors: [SelectorName], at time: Timestamp) {
-        state.withLock { $0.book.signed(selectors, at: time) }
+    func signed(_ selectors: [SelectorName], at time: Timestamp, leaving start: Timestamp) {
+        state.withLock { $0.book.signed(selectors, at: time, leaving: start) }
     }
 
     // MARK: Running

@@ -146,11 +146,15 @@ struct SigningBook: Sendable {
         }
     }
 
-    /// These have signed.
-    mutating func signed(_ names: [SelectorName], at now: Timestamp) {
+    /// These have signed what leaves at `start`.
+    mutating func signed(_ names: [SelectorName], at now: Timestamp, leaving start: Timestamp) {
+        // Minutes do not count in a wait of days, and writing does.
         for name in names {
             guard let state = table.states[name] else { continue }
-            // Minutes do not count in a wait of days, and writing does.
+            if start > now, state.leaving.map({ start - $0 >= Self.useInterval }) ?? true {
+                _ = table.take(.leaves(start), of: name, at: now)
+                isChanged = true
+            }
             if let last = state.lastSigned, last <= now, now - last < Self.useInterval { continue }
             _ = table.take(.signed, of: name, at: now)
             isChanged = true
