@@ -155,7 +155,8 @@ package struct SelectorTable: Hashable, Sendable {
         if let active = newest([.active]) { return active }
         switch gate {
         case .off: return newest([.made, .seen, .failing]) ?? newest([.retiring])
-        case .open where !group.contains(where: \.wasActive): return newest([.made, .seen])
+        // What DNS has is worth more than what is new.
+        case .open where !group.contains(where: \.wasActive): return newest([.seen]) ?? newest([.made])
         case .open, .closed: return newest([.retiring]) { $0.isRecordRight == true }
         }
     }

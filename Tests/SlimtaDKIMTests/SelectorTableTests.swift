@@ -44,6 +44,10 @@ import Testing
             ([(r1, .made, nil)], .closed(r1), .sign([r1]), .sign([r1])),
             ([(r1, .seen, true)], .closed(r1), .sign([r1]), .sign([r1])),
             ([(r1, .active, true)], .sign([r1]), .sign([r1]), .sign([r1])),
+            // A newer first key, and DNS has the older one.
+            ([(r1, .seen, true), (r2, .made, false)], .closed(r2), .sign([r1]), .sign([r2])),
+            ([(r1, .seen, true), (r2, .seen, true)], .closed(r2), .sign([r2]), .sign([r2])),
+            ([(r1, .made, false), (r2, .made, nil)], .closed(r2), .sign([r2]), .sign([r2])),
             // Wrong for a moment.
             ([(r1, .active, false)], .sign([r1]), .sign([r1]), .sign([r1])),
             // It was active once: an open gate is for first keys.
