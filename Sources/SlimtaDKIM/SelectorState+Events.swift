@@ -86,6 +86,8 @@ extension SelectorState {
     private mutating func takeWrong(
         _ verdict: DKIMRecordVerdict, at now: Timestamp, _ times: SelectorTimes
     ) -> [Notice] {
+        // Nobody has looked for so long, such as while the daemon was stopped: there is no good word to go on with.
+        let isLate = now - row.last >= times.staleness
         let isFirst = count(isRight: false, at: now)
         nextQuestion = now + SelectorTimes.pause(after: row.count)
         let why = "the record \(verdict)"
@@ -94,7 +96,7 @@ extension SelectorState {
         case .seen: return [change(to: .made, why, at: now)]
         case .active:
             let hasFailed = row.count >= times.failingAnswers && now - row.since >= times.failing
-            if hasFailed { return [change(to: .failing, why, at: now)] }
+            if hasFailed || isLate { return [change(to: .failing, why, at: now)] }
             return isFirst ? [.wrong(why)] : []
         case .retiring: return isFirst ? [.wrong(why)] : []
         case .old: return verdict.isGone ? [.done] : []

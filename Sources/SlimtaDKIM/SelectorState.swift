@@ -28,7 +28,7 @@ package struct SelectorTimes: Hashable, Sendable {
     package var failing: Duration = .seconds(900)
     /// See ``failing``.
     package var failingAnswers = 3
-    /// How long what was known last holds without a word.
+    /// How long what was known last holds without a word; then one wrong answer is enough.
     package var staleness: Duration = .seconds(86400)
 
     /// With the usual waits. `signatures`: the longer one of a signature's life and a message's in the queue.

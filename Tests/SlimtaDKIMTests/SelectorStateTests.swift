@@ -207,7 +207,7 @@ struct Life {
         #expect(life.take(Life.absent) == [])
         life.wait(.seconds(240))
         life.take(Life.right)
-        life.wait(.seconds(86400))
+        life.wait(.seconds(86399))
         // Long ago does not count.
         #expect(life.take(Life.absent) == [.wrong("the record is not there")])
         #expect(life.state.phase == .active)
@@ -223,6 +223,27 @@ struct Life {
         life.take(Life.absent)
         #expect(life.state.phase == .failing)
         #expect(life.take(Life.right) == [.changed(from: .failing, to: .active, why: "the record is right again")])
+    }
+
+    /// Nobody has looked for a day: the first answer counts. Silence is none.
+    @Test func wrongAfterADay() {
+        var life = Life(in: .active)
+        life.wait(.seconds(86399))
+        #expect(life.take(Life.absent) == [.wrong("the record is not there")])
+        life = Life(in: .active)
+        life.wait(.seconds(86400))
+        life.take(Life.unknown)
+        #expect(life.state.phase == .active)
+        #expect(life.take(Life.absent) == [.changed(from: .active, to: .failing, why: "the record is not there")])
+        // It signs again as soon as DNS is right.
+        life.wait(.seconds(60))
+        life.take(Life.right)
+        #expect(life.state.phase == .active)
+        life = Life(in: .active)
+        life.take(Life.absent)
+        life.wait(.seconds(86400))
+        life.take(Life.absent)
+        #expect(life.state.phase == .failing)
     }
 
     /// A signature's life and five days after the last one; from the end of its being active if it signed nothing.
