@@ -55,9 +55,12 @@ package struct DKIMSigner: Sendable {
     /// The DKIM-Signature field, with its last line end, of a message with this header and body. RSA takes most of a
     /// millisecond.
     ///
-    /// - Parameter start: when the message leaves, if that is later: the lifetime begins then.
+    /// - Parameters:
+    ///   - start: when the message leaves, if that is later: the lifetime begins then.
+    ///   - isEndless: nobody knows when it leaves: the signature counts for ever.
     package func sign(
-        _ header: DKIMHeader, _ bodyHash: BodyHash, at time: Timestamp, leaving start: Timestamp? = nil
+        _ header: DKIMHeader, _ bodyHash: BodyHash, at time: Timestamp, leaving start: Timestamp? = nil,
+        isEndless: Bool = false
     ) throws(DKIMSigningError) -> [UInt8] {
         guard header.isWellFormed else { throw .malformedHeader }
         let authors = header.counts["from"] ?? 0
@@ -65,6 +68,7 @@ package struct DKIMSigner: Sendable {
         guard bodyHash.canonicalization == canonicalizations.body else { throw .bodyHash(bodyHash.canonicalization) }
         let seconds = min(max(0, time.seconds), DKIMSignature.latest - 1)
         let start = max(time, start ?? time)
+        let lifetime = isEndless ? nil : lifetime
         let expiration = lifetime.map { min(max(seconds + 1, (start + $0).seconds), DKIMSignature.latest) }
         var signature = DKIMSignature(
             algorithm: key.algorithm, canonicalizations: canonicalizations, domain: domain, selector: selector,

@@ -94,7 +94,7 @@ package final class Intake: Submissions {
         var context = PolicyContext(
             hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset,
             senders: terms.senders, newID: newID, beginSpool: { [storage] in storage.beginSpool($0) })
-        (context.fields, context.due) = (terms.fields, terms.due)
+        (context.fields, context.due, context.heldReason) = (terms.fields, terms.due, terms.heldReason)
         let mail: PolicyMail
         do throws(PolicyRefusal) {
             mail = try settings.policies.apply(to: envelope, message, context)

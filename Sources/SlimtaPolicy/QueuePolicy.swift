@@ -95,6 +95,8 @@ package struct PolicyContext: Sendable {
     package var fields: [String] = []
     /// When the message is to leave; nil: at once.
     package var due: Timestamp?
+    /// Why the message waits until an operator releases it; nil: it does not. See also ``PolicyMail/heldReason``.
+    package var heldReason: String?
     /// Makes the id of a further envelope at a time, beside one with the same message: the storage's business.
     package var newID: @Sendable (Timestamp, QueueID) -> QueueID
     /// Begins the file of a large message that is written anew, under an id that is not in use: the storage's business; nil:

@@ -130,6 +130,19 @@ private let text = author + "\r\nHi.\r\n"
         }
     }
 
+    /// What waits for an operator has a signature that still counts whenever that is.
+    @Test(arguments: [(nil, nil), ("rule", nil), (nil, "spamassassin")] as [(String?, String?)])
+    func held(_ byRule: String?, _ byPolicy: String?) async throws {
+        var mail = PolicyMail(envelope: envelope(), message: Message(head: ByteBuffer(string: text)))
+        var context = context()
+        (context.heldReason, mail.heldReason) = (byRule, byPolicy)
+        try await signer.apply(to: &mail, context)
+        let sent = Sent(mail.envelopes[0], mail.message)
+        let end = byRule == nil && byPolicy == nil ? (now + .seconds(1000)).seconds : nil
+        #expect(try sent.signatures().map(\.expiration) == [end, end])
+        #expect(sent.verdicts(keys) == [.pass(isTesting: false), .pass(isTesting: false)])
+    }
+
     // MARK: What does not
 
     private func refusal(_ content: String, by signer: MailSigner? = nil) async throws -> PolicyRefusal {

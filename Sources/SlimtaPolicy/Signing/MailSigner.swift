@@ -61,7 +61,9 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
         let hashes = try await bodyHashes(of: mail, for: signers, first.id)
         let fields: ByteBuffer
         do throws(DKIMSigningError) {
-            fields = try Self.fields(header, hashes, signers, at: context.now, leaving: start)
+            // A signature must not end while the message waits for an operator.
+            let isHeld = context.heldReason != nil || mail.heldReason != nil
+            fields = try Self.fields(header, hashes, signers, at: context.now, leaving: start, isEndless: isHeld)
         } catch {
             throw failed("\(error)", signers, first.id)
         }
@@ -91,13 +93,13 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
     /// Signatures, the first signer's on top.
     private static func fields(
         _ header: DKIMHeader, _ hashes: [BodyHash], _ signers: [DKIMSigner], at time: Timestamp,
-        leaving start: Timestamp
+        leaving start: Timestamp, isEndless: Bool = false
     ) throws(DKIMSigningError) -> ByteBuffer {
         var fields = ByteBuffer()
         for signer in signers {
             let form = signer.canonicalizations.body
             guard let hash = hashes.first(where: { $0.canonicalization == form }) else { throw .bodyHash(form) }
-            fields.writeBytes(try signer.sign(header, hash, at: time, leaving: start))
+            fields.writeBytes(try signer.sign(header, hash, at: time, leaving: start, isEndless: isEndless))
         }
         return fields
     }
