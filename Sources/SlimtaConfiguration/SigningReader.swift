@@ -27,15 +27,20 @@ enum SigningReader {
     private static func otherwise(
         _ setting: Setting, _ names: [String], _ allowed: String
     ) -> SigningDomains.Otherwise? {
+        // What [[dkim]] has is not known where it has mistakes.
+        let isCertain =
+            setting.mistakes.isSound("dkim") && setting.mistakes.document.isTellingAbsence(ofTable: "dkim")
         switch setting.string {
         case "unsigned": return .unsigned
-        case "refuse": return .refuse
+        case "refuse":
+            // Without keys there is nobody who refuses: all would go unsigned.
+            guard !names.isEmpty || !isCertain else {
+                return setting.refuse("allowed is it with a table [[dkim]] for the domains whose mail is to be signed")
+            }
+            return .refuse
         default:
             let name = setting.text(allowed) { HostName.fold($0)?.foldedAsDomain() }
             guard let name else { return nil }
-            // What [[dkim]] has is not known where it has mistakes.
-            let isCertain =
-                setting.mistakes.isSound("dkim") && setting.mistakes.document.isTellingAbsence(ofTable: "dkim")
             guard names.contains(name) || !isCertain else { return setting.refuse("allowed is \(allowed)") }
             return .domain(name)
         }

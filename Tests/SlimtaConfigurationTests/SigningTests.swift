@@ -128,6 +128,12 @@ import Testing
             "10: signing.x_after: found \"1m\"; allowed is a duration",
             "11: signing.selector: unknown key; allowed in signing are otherwise, x_after"),
         Case(
+            "[signing]\notherwise = \"refuse\"",
+            "9: signing.otherwise: found \"refuse\"; allowed is it with a table [[dkim]] for the domains"),
+        Case(
+            "[signing]\notherwise = \"refuse\"\n[[dkim]]\ndomains = [\"localhost\"]",
+            "11: dkim[0].domains[0]: found \"localhost\"; allowed is a domain such as \"example.com\""),
+        Case(
             "[dkim]\ndomains = [\"example.com\"]", "8: dkim: found a table; allowed is a table [[dkim]] for each dkim"),
     ])
     func mistakesAreTold(_ test: Case) {
