@@ -16,6 +16,25 @@ import Testing
         #expect(throws: SystemError.self) { try SecureFile.secret(directory["secret"]) }
     }
 
+    /// What a power cut has left of this process id, which a container gives again; what is no such file stays.
+    @Test func leftOvers() throws {
+        let directory = try TemporaryDirectory()
+        let leftOver = "\(directory["file"]).new-\(getpid())"
+        for content in ["old", "new"] {
+            try write("half of", to: leftOver)
+            try SecureFile.replace(directory["file"], with: Array(content.utf8))
+            try #expect(SecureFile.secret(directory["file"]) == Array(content.utf8))
+            #expect(access(leftOver, F_OK) != 0)
+        }
+        mkdir(leftOver, 0o700)
+        #expect(throws: SystemError.self) { try SecureFile.replace(directory["file"], with: [1]) }
+        try #expect(SecureFile.secret(directory["file"]) == Array("new".utf8))
+        rmdir(leftOver)
+        symlink("file", leftOver)
+        #expect(throws: SystemError.self) { try SecureFile.replace(directory["file"], with: [1]) }
+        try #expect(SecureFile.secret(directory["file"]) == Array("new".utf8))
+    }
+
     @Test func aFileThatIsLongerThanItSays() throws {
         // Files in /proc say that they are empty.
         let content = try SecureFile.read("/proc/self/status", maximum: 1 << 20, mustNotBeReadableByOthers: false)

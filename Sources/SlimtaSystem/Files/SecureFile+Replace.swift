@@ -1,8 +1,12 @@
 // Replacing files with care: `slimtad passwd` writes the users file with it, `slimtad map` gives its files their names.
 
 import Glibc
+import Synchronization
 
 extension SecureFile {
+    /// Held while a file is replaced: the name of the new one until then is this process's, and one thread's.
+    private static let replacing = Mutex(())
+
     /// Replaces the file `path`, or makes it: whoever reads it sees the old content or the new one, also after a crash.
     ///
     /// An old file's owner and mode are kept. A new one is 0600; or 0640 and `group`'s, where a group is named.
@@ -11,12 +15,20 @@ extension SecureFile {
     package static func replace(
         _ path: String, with content: [UInt8], group: String? = nil, if isStillWanted: () -> Bool = { true }
     ) throws(SystemError) {
+        try replacing.withLock { _ throws(SystemError) in
+            try replaceAlone(path, with: content, group: group, if: isStillWanted)
+        }
+    }
+
+    private static func replaceAlone(
+        _ path: String, with content: [UInt8], group: String?, if isStillWanted: () -> Bool
+    ) throws(SystemError) {
         var status = stat()
         let isThere = stat(path, &status) == 0
         // A link's target is replaced, not the link.
         let target = isThere ? realPath(path) ?? path : path
         let temporary = "\(target).new-\(getpid())"
-        let file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        let file = openNew(temporary)
         guard file >= 0 else { throw SystemError("cannot create \(temporary)", number: errno, code: .cannotCreate) }
         do throws(SystemError) {
             defer { close(file) }
@@ -42,6 +54,21 @@ extension SecureFile {
             throw error
         }
         try syncParent(of: target)
+    }
+
+    /// Makes a file that nobody else has; negative: errno says why not.
+    private static func openNew(_ path: String) -> Int32 {
+        let flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW
+        let file = open(path, flags, 0o600)
+        guard file < 0, errno == EEXIST else { return file }
+        // A power cut has left it: in a container each start has the same process id.
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_uid == geteuid() else {
+            errno = EEXIST
+            return -1
+        }
+        unlink(path)
+        return open(path, flags, 0o600)
     }
 
     /// Gives the whole file `temporary`, which is in the same folder, the name `path`, of a file that may be there: whoever
