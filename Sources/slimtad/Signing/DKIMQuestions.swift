@@ -103,8 +103,9 @@ struct DKIMQuestions: Sendable {
         while let zone = QueryName(rest) {
             do throws(DNSError) {
                 let answer = try await resolver.soa(zone)
-                // RFC 2308 section 4.
-                if let soa = answer.records.first { return .seconds(Int64(min(answer.ttl, soa.minimum))) }
+                // RFC 2308 section 4 has the record's own TTL as another limit. Of a forwarder we see what is left of that, and
+                // not what others began with.
+                if let soa = answer.records.first { return .seconds(Int64(soa.minimum)) }
             } catch {
                 switch error {
                 case .noSuchName: break
