@@ -200,9 +200,9 @@ def test_refused_recipients(place, make_slimtad):
     daemon = make_slimtad(relay=through(mx), quota=quota(breaker={"refused_share": 5})).start()
     with daemon.connect() as client:
         for number in range(5):
-            send(client, b"Subject: x\r\n\r\nx\r\n", [f"bad{number}@one.test"], sender="")
+            send(client, b"From: a@x.test\r\nSubject: x\r\n\r\nx\r\n", [f"bad{number}@one.test"], sender="")
         daemon.wait_for_log("login is held")
-        send(client, b"Subject: x\r\n\r\nx\r\n", ["good@one.test"], sender="")
+        send(client, b"From: a@x.test\r\nSubject: x\r\n\r\nx\r\n", ["good@one.test"], sender="")
     assert login(daemon)["reason"] == "5 of the last 5 recipients were refused"
     assert login(daemon)["hour"]["refused"] == 5 and held(daemon) == 1 and not mx.messages
 
