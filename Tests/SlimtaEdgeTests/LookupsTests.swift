@@ -293,7 +293,9 @@ import Testing
         limits.watch.limit = .milliseconds(300)
         let session = try await Session(
             "192.0.2.9", lists: [Self.list("silent", timeout: .milliseconds(50))], limits: limits)
-        #expect(try await session.listing("silent") == .failed("no answer within 0.05 seconds"))
+        // A slow machine finds it out of order before it asks.
+        let answer = try await session.listing("silent")
+        #expect(answer == .failed("no answer within 0.05 seconds") || answer == .failed("the list is out of order"))
         try await Self.wait {
             !session.log.lines("block list is out of order, it is not asked until it recovers").isEmpty
         }
