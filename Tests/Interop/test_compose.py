@@ -138,6 +138,7 @@ def read_back(codes):
     worker.close()
 
 
+@pytest.mark.timeout(600)
 def test_whole_of_unicode():
     """Every scalar of the planes that have characters, in every field; of the others, where one is like the other, one in 16.
     `python test_compose.py` takes all of them."""
