@@ -255,8 +255,13 @@ remote-control:
         return found
 
 
+_numbers = itertools.count(1)
+
+
 def message(mark):
-    return f"From: a@origin.test\r\nTo: b@example.test\r\nSubject: test\r\nX-Test: {mark}\r\n\r\nHello.\r\n"
+    """Complete: nothing of it is mended."""
+    fields = f"Date: Mon, 30 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{next(_numbers)}@origin.test>\r\n"
+    return f"{fields}From: a@origin.test\r\nTo: b@example.test\r\nSubject: test\r\nX-Test: {mark}\r\n\r\nHello.\r\n"
 
 
 def submit(client, mark, recipient="b@example.test"):

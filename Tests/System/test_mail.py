@@ -44,7 +44,7 @@ def test_no_secret_and_no_second_line_at_any_level(machine):
     machine.configure("log", level='"trace"')
     machine.run("systemctl restart slimtad")
     with machine.connect() as client:
-        submit(client, "traced\r\nSubject: nobody's business")
+        submit(client, "traced\r\nX-Secret: nobody's business")
     with machine.connect(login=None) as client:
         client.ehlo()
         assert client.docmd("AUTH LOGIN", base64.b64encode(b"tester").decode())[0] == 334

@@ -533,6 +533,24 @@ def test_without_systemd(typist):
     typist.type("systemctl start slimtad")
 
 
+def test_keys_that_sign(typist):
+    """The first one before the reload that needs it, and the next one, which waits for DNS."""
+    machine = typist.machine
+    before = machine.read(CONFIGURATION)
+    machine.write(CONFIGURATION, before + '\n[[dkim]]\ndomains = ["keys.test"]\n')
+    assert "slimtad dkim generate" in typist.type("slimtad check", status=78)
+    assert "._domainkey.keys.test. IN TXT" in typist.type("slimtad dkim generate")
+    typist.type("systemctl reload slimtad")
+    assert "the record is not there" in typist.type("slimtad dkim check", status=1)
+    assert ", made since " in typist.type("slimtad dkim show")
+    assert ", made since " in typist.type("slimtad dkim show example.com", "slimtad dkim show keys.test")
+    assert "waits for DNS" in typist.type(
+        "slimtad dkim rotate example.com", "slimtad dkim rotate keys.test --algorithm rsa-sha256 --selector s2", status=1)
+    assert machine.run("stat -c '%U %a' /var/lib/slimtad/dkim/keys/keys.test/*").strip() == "slimtad 600"
+    machine.write(CONFIGURATION, before)
+    typist.type("systemctl reload slimtad")
+
+
 def test_files(typist):
     """Owner and mode as FILES says."""
     machine = typist.machine
@@ -633,24 +651,6 @@ def test_pam(typist):
     machine.run("systemctl stop slimtad-pam.socket slimtad-pam.service")
     assert code("maria", "correct horse")[0] == 454
     machine.run("userdel maria; rm /etc/pam.d/slimtad; systemctl disable slimtad-pam.socket")
-    machine.write(CONFIGURATION, before)
-    typist.type("systemctl reload slimtad")
-
-
-def test_keys_that_sign(typist):
-    """The first one before the reload that needs it, and the next one, which waits for DNS."""
-    machine = typist.machine
-    before = machine.read(CONFIGURATION)
-    machine.write(CONFIGURATION, before + '\n[[dkim]]\ndomains = ["keys.test"]\n')
-    assert "slimtad dkim generate" in typist.type("slimtad check", status=78)
-    assert "._domainkey.keys.test. IN TXT" in typist.type("slimtad dkim generate")
-    typist.type("systemctl reload slimtad")
-    assert "the record is not there" in typist.type("slimtad dkim check", status=1)
-    assert ", made since " in typist.type("slimtad dkim show")
-    assert ", made since " in typist.type("slimtad dkim show example.com", "slimtad dkim show keys.test")
-    assert "waits for DNS" in typist.type(
-        "slimtad dkim rotate example.com", "slimtad dkim rotate keys.test --algorithm rsa-sha256 --selector s2", status=1)
-    assert machine.run("stat -c '%U %a' /var/lib/slimtad/dkim/keys/keys.test/*").strip() == "slimtad 600"
     machine.write(CONFIGURATION, before)
     typist.type("systemctl reload slimtad")
 
