@@ -52,7 +52,7 @@ extension DNSAnswer where Record == ResolvedAddress {
 }
 
 /// What `body` gives; nil if that takes longer than `limit`, or if the task is cancelled: `body` is then cancelled as well.
-func within<Value: Sendable>(
+package func within<Value: Sendable>(
     _ limit: Duration, _ body: @escaping @Sendable () async -> Value
 ) async -> Value? {
     await withTaskGroup(of: Value?.self) { group in

@@ -3,6 +3,7 @@
 import SlimtaConfiguration
 import SlimtaDKIM
 import SlimtaDNS
+import SlimtaEdge
 import SlimtaSystem
 
 /// Asks by a resolver of its own, and of each round of questions another one.
@@ -66,9 +67,9 @@ struct DKIMQuestions: Sendable {
 
     private static func answer(_ name: SelectorName, isNew: Bool, _ resolver: Resolver) async -> Answer {
         var answer =
-            await limited { await records(of: name, resolver) }
+            await within(limit) { await records(of: name, resolver) }
             ?? Answer(name: name, answer: .failed("no answer within 30 seconds"))
-        if isNew { answer.negativeTTL = await limited { await memory(of: name, resolver) } ?? .zero }
+        if isNew { answer.negativeTTL = await within(limit) { await memory(of: name, resolver) } ?? .zero }
         return answer
     }
 
@@ -116,18 +117,5 @@ struct DKIMQuestions: Sendable {
             rest = rest[rest.index(after: dot)...]
         }
         return .zero
-    }
-
-    /// What `body` comes to; nil: that takes too long.
-    private static func limited<Value: Sendable>(_ body: @escaping @Sendable () async -> Value) async -> Value? {
-        await withTaskGroup(of: Value?.self) { group in
-            group.addTask { await body() }
-            group.addTask {
-                try? await Task.sleep(for: limit)
-                return nil
-            }
-            defer { group.cancelAll() }
-            return await group.next() ?? nil
-        }
     }
 }
