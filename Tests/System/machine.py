@@ -267,10 +267,10 @@ def message(mark):
 def submit(client, mark, recipient="b@example.test"):
     """One message; the queue id that the 250 named."""
     client.ehlo_or_helo_if_needed()
-    assert client.mail("a@origin.test")[0] == 250
-    assert client.rcpt(recipient)[0] == 250
-    code, reply = client.data(message(mark))
-    assert code == 250, (code, reply)
+    # With the reply: whoever judges what broke off reads it, and an assertion in this file says nothing by itself.
+    for ask in (lambda: client.mail("a@origin.test"), lambda: client.rcpt(recipient), lambda: client.data(message(mark))):
+        code, reply = ask()
+        assert code == 250, (code, reply)
     return re.fullmatch(rb"2\.6\.0 Message queued as ([0-9a-f]{32})", reply)[1].decode()
 
 
