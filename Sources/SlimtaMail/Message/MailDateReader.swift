@@ -7,7 +7,15 @@ extension Timestamp {
     ///
     /// A day of the week that is not the date's is no fault: everybody reads over it.
     package init?(mailDate value: some Sequence<UInt8>) {
-        guard var words = MailDateWords(value) else { return nil }
+        // Every message is asked: where the octets lie in a row, nothing is copied.
+        let time = value.withContiguousStorageIfAvailable(Self.read) ?? Array(value).withUnsafeBufferPointer(Self.read)
+        guard let time else { return nil }
+        self = time
+    }
+
+    private static func read(_ octets: UnsafeBufferPointer<UInt8>) -> Timestamp? {
+        guard octets.count <= MailDateWords.longest else { return nil }
+        var words = MailDateWords(octets)
         words.dropDayOfWeek()
         guard let day = words.number(1...2), let month = words.month(), let year = words.year(),
             let hour = words.number(1...2), words.sign(UInt8(ascii: ":")), let minute = words.number(2...2)
@@ -24,28 +32,58 @@ extension Timestamp {
             return nil
         }
         let minutes = Int64(daysSinceEpoch(year, month, day)) * 1440 + Int64(hour * 60 + minute - zone)
-        self.init(milliseconds: (minutes * 60 + Int64(second)) * 1000)
+        return Timestamp(milliseconds: (minutes * 60 + Int64(second)) * 1000)
     }
 }
 
-/// Words, numbers and signs of a date, comments and blanks (RFC 5322 section 3.2.2) taken out.
+/// Letters in lower case, the first eight of them as one number: names are compared without a string.
+private struct Name: Hashable {
+    private var octets: UInt64 = 0
+    private(set) var count = 0
+
+    init() {}
+
+    init(_ text: String) { for octet in text.utf8 { append(octet) } }
+
+    mutating func append(_ letter: UInt8) {
+        if count < 8 { octets |= UInt64(letter.asciiLowercased()) << (8 * UInt64(count)) }
+        count += 1
+    }
+
+    /// Of three letters.
+    var short: Name {
+        var name = self
+        name.octets &= 0xFF_FFFF
+        name.count = Swift.min(count, 3)
+        return name
+    }
+}
+
+/// Words, numbers and signs of a date, one after the other, comments and blanks (RFC 5322 section 3.2.2) taken out.
 private struct MailDateWords {
     private enum Word: Equatable {
         case number(Int, digits: Int)
-        /// Letters, in lower case.
-        case letters(String)
+        case name(Name)
         case sign(UInt8)
     }
 
-    private var words: ArraySlice<Word> = []
+    private let octets: UnsafeBufferPointer<UInt8>
+    private var offset = 0
+    private var next: Word?
+    private var isBroken = false
 
     /// Longer values are no dates.
-    private static let longest = 1000
+    static let longest = 1000
 
-    init?(_ value: some Sequence<UInt8>) {
-        let octets = Array(value.prefix(Self.longest + 1))
-        guard octets.count <= Self.longest else { return nil }
-        var (found, offset, depth): ([Word], Int, Int) = ([], 0, 0)
+    init(_ octets: UnsafeBufferPointer<UInt8>) {
+        self.octets = octets
+        advance()
+    }
+
+    /// On to the next word; what belongs into no date ends the words, and is remembered.
+    private mutating func advance() {
+        next = nil
+        var depth = 0
         while offset < octets.count {
             let octet = octets[offset]
             if depth > 0 || octet == UInt8(ascii: "(") {
@@ -54,69 +92,77 @@ private struct MailDateWords {
                 offset += octet == UInt8(ascii: "\\") ? 2 : 1
                 continue
             }
-            let (isNumber, isLetter) = (octet.isASCIIDigit, octet.isASCIIUppercase || octet.isASCIILowercase)
-            if isNumber || isLetter {
-                let run = octets[offset...].prefix {
-                    isNumber ? $0.isASCIIDigit : $0.isASCIIUppercase || $0.isASCIILowercase
-                }
-                guard let word = Self.word(run, isNumber) else { return nil }
-                found.append(word)
-                offset = run.endIndex
-                continue
-            }
             switch octet {
-            case UInt8(ascii: " "), UInt8(ascii: "\t"), UInt8(ascii: "\r"), UInt8(ascii: "\n"): break
-            case UInt8(ascii: ","), UInt8(ascii: ":"), UInt8(ascii: "+"), UInt8(ascii: "-"): found.append(.sign(octet))
-            default: return nil
+            case UInt8(ascii: " "), UInt8(ascii: "\t"), UInt8(ascii: "\r"), UInt8(ascii: "\n"): offset += 1
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): return takeNumber()
+            case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"): return takeName()
+            case UInt8(ascii: ","), UInt8(ascii: ":"), UInt8(ascii: "+"), UInt8(ascii: "-"):
+                next = .sign(octet)
+                offset += 1
+                return
+            default:
+                isBroken = true
+                return
             }
+        }
+        if depth > 0 { isBroken = true }
+    }
+
+    private mutating func takeNumber() {
+        let start = offset
+        var value = 0
+        while offset < octets.count, octets[offset].isASCIIDigit {
+            guard offset - start < 5 else {
+                isBroken = true
+                return
+            }
+            value = value * 10 + Int(octets[offset] - UInt8(ascii: "0"))
             offset += 1
         }
-        guard depth == 0 else { return nil }
-        words = found[...]
+        next = .number(value, digits: offset - start)
     }
 
-    private static func word(_ run: ArraySlice<UInt8>, _ isNumber: Bool) -> Word? {
-        guard isNumber else { return .letters(String(decoding: run.map { $0.asciiLowercased() }, as: UTF8.self)) }
-        guard run.count <= 5 else { return nil }
-        return .number(run.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }, digits: run.count)
+    private mutating func takeName() {
+        var name = Name()
+        while offset < octets.count, octets[offset].isASCIILowercase || octets[offset].isASCIIUppercase {
+            name.append(octets[offset])
+            offset += 1
+        }
+        next = .name(name)
     }
 
-    var isAtEnd: Bool { words.isEmpty }
+    var isAtEnd: Bool { next == nil && !isBroken }
 
     /// "Tue,"
     mutating func dropDayOfWeek() {
-        guard case .letters(let name)? = words.first,
-            weekdays.contains(where: { $0.asciiLowercased() == name.prefix(3) })
-        else { return }
-        words.removeFirst()
+        guard case .name(let name)? = next, weekdayNames.contains(name.short) else { return }
+        advance()
         _ = sign(UInt8(ascii: ","))
     }
 
     mutating func number(_ lengths: ClosedRange<Int>) -> Int? {
-        guard case .number(let value, let digits)? = words.first, lengths.contains(digits) else { return nil }
-        words.removeFirst()
+        guard case .number(let value, let digits)? = next, lengths.contains(digits) else { return nil }
+        advance()
         return value
     }
 
     mutating func sign(_ sign: UInt8) -> Bool {
-        guard words.first == .sign(sign) else { return false }
-        words.removeFirst()
+        guard next == .sign(sign) else { return false }
+        advance()
         return true
     }
 
     /// 1 to 12.
     mutating func month() -> Int? {
-        guard case .letters(let name)? = words.first,
-            let month = months.firstIndex(where: { $0.asciiLowercased() == name })
-        else { return nil }
-        words.removeFirst()
+        guard case .name(let name)? = next, let month = monthNames.firstIndex(of: name) else { return nil }
+        advance()
         return month + 1
     }
 
     /// RFC 5322 section 4.3: two digits are of 1950 to 2049, three are counted from 1900.
     mutating func year() -> Int? {
-        guard case .number(let value, let digits)? = words.first, (2...4).contains(digits) else { return nil }
-        words.removeFirst()
+        guard case .number(let value, let digits)? = next, (2...4).contains(digits) else { return nil }
+        advance()
         return switch digits {
         case 2: value < 50 ? 2000 + value : 1900 + value
         case 3: 1900 + value
@@ -126,19 +172,27 @@ private struct MailDateWords {
 
     /// What the zone adds to UTC, in minutes.
     mutating func zone() -> Int? {
-        if let sign = words.first, sign == .sign(UInt8(ascii: "+")) || sign == .sign(UInt8(ascii: "-")) {
-            words.removeFirst()
+        switch next {
+        case .sign(let sign) where sign == UInt8(ascii: "+") || sign == UInt8(ascii: "-"):
+            advance()
             guard let value = number(4...4), value % 100 < 60 else { return nil }
             let minutes = value / 100 * 60 + value % 100
-            return sign == .sign(UInt8(ascii: "-")) ? -minutes : minutes
+            return sign == UInt8(ascii: "-") ? -minutes : minutes
+        case .name(let name):
+            advance()
+            return (zones[name] ?? 0) * 60
+        default: return nil
         }
-        guard case .letters(let name)? = words.first else { return nil }
-        words.removeFirst()
-        return (zones[name] ?? 0) * 60
     }
 }
 
+private let weekdayNames = weekdays.map { Name($0) }
+private let monthNames = months.map { Name($0) }
+
 /// Hours that the zones of RFC 5322 section 4.3 add to UTC.
-private let zones = [
-    "ut": 0, "gmt": 0, "est": -5, "edt": -4, "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8, "pdt": -7,
-]
+private let zones: [Name: Int] = {
+    let hours = [
+        "ut": 0, "gmt": 0, "est": -5, "edt": -4, "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8, "pdt": -7,
+    ]
+    return Dictionary(uniqueKeysWithValues: hours.map { (Name($0), $1) })
+}()
