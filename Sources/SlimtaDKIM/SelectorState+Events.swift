@@ -9,9 +9,14 @@ extension SelectorState {
         switch event {
         case .answered(.unknown(let why), _, _): return takeNothing(why, at: now, times)
         case .answered(let verdict, let ttl, let negativeTTL):
-            let remembered = min(max(ttl, negativeTTL, times.settling.lowerBound), times.settling.upperBound)
+            let remembered = min(
+                max(ttl, negativeTTL ?? .zero, times.settling.lowerBound), times.settling.upperBound)
             settling = max(settling, remembered)
-            if case .right(let isTesting) = verdict { return takeRight(isTesting, at: now, times) }
+            if case .right(let isTesting) = verdict {
+                // Who does not know how long the wait is waits for the longest.
+                return takeRight(
+                    isTesting, wait: negativeTTL == nil ? times.settling.upperBound : settling, at: now, times)
+            }
             return takeWrong(verdict, at: now, times)
         case .signed: lastSigned = now
         case .leaves(let time):
@@ -53,7 +58,10 @@ extension SelectorState {
 
     // MARK: The record is right
 
-    private mutating func takeRight(_ isTesting: Bool, at now: Timestamp, _ times: SelectorTimes) -> [Notice] {
+    /// - Parameter settling: how long the record has to be right, by what is known now.
+    private mutating func takeRight(
+        _ isTesting: Bool, wait settling: Duration, at now: Timestamp, _ times: SelectorTimes
+    ) -> [Notice] {
         let wasTesting = row.isTesting
         _ = count(isRight: true, at: now)
         row.isTesting = isTesting
@@ -71,9 +79,13 @@ extension SelectorState {
         var pause = SelectorTimes.pause(after: row.count)
         switch phase {
         case .seen:
-            // The question that ends the wait comes when it ends.
-            let left = settling - (now - row.since)
-            if left > .zero { pause = min(pause, max(left, SelectorTimes.pause(after: 1))) }
+            // The question that ends the wait comes when it ends, if all is known then.
+            let left = self.settling - (now - row.since)
+            if left > .zero {
+                pause = min(pause, max(left, SelectorTimes.pause(after: 1)))
+            } else if settling > self.settling {
+                pause = SelectorTimes.pause(after: 2)
+            }
         case .active, .retiring, .old, .failing: pause = SelectorTimes.longestPause
         case .made: break
         }

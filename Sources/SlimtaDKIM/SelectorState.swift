@@ -100,8 +100,8 @@ package struct SelectorState: Hashable, Sendable {
     /// What happened.
     package enum Event: Hashable, Sendable {
         /// DNS answered. How long the answer, and one that there is nothing (the zone's SOA, RFC 2308 section 5), may be
-        /// remembered.
-        case answered(DKIMRecordVerdict, ttl: Duration, negativeTTL: Duration)
+        /// remembered; nil: DNS was asked, and did not say.
+        case answered(DKIMRecordVerdict, ttl: Duration, negativeTTL: Duration?)
         /// A message was signed with it.
         case signed
         /// One that was signed with it leaves then, and not at once.

@@ -113,6 +113,23 @@ struct Life {
         #expect(life.take(.answered(verdict, ttl: .zero, negativeTTL: .zero)) == (isGone ? [.done] : []))
     }
 
+    /// Nobody says how long others may remember that there was nothing: the longest wait, or until somebody does.
+    @Test(arguments: [nil, 1, 30]) func theWaitIsNotKnown(_ known: Int?) {
+        var life = Life()
+        var hours = 0
+        while life.state.phase != .active, hours < 100 {
+            let negative: Duration? = (known ?? 100) <= hours ? .seconds(7200) : nil
+            for _ in 0..<5 {
+                life.take(.answered(.right(isTesting: false), ttl: .seconds(300), negativeTTL: negative))
+                #expect(life.state.nextQuestion > life.now && life.state.nextQuestion <= life.now + .seconds(3600))
+            }
+            if life.state.phase == .active { break }
+            life.wait(.seconds(3600))
+            hours += 1
+        }
+        #expect(life.state.phase == .active && hours == (known == 1 ? 2 : 24))
+    }
+
     @Test func questions() {
         var life = Life()
         #expect(life.state.isDue(at: life.now))

@@ -18,8 +18,8 @@ struct DKIMQuestions: Sendable {
         let answer: DKIMKeyAnswer
         /// How long others may remember it.
         var ttl = Duration.zero
-        /// How long others may remember that there is nothing; zero: nobody has asked, or it is not known.
-        var negativeTTL = Duration.zero
+        /// How long others may remember that there is nothing; zero: nobody has asked. nil: DNS did not say.
+        var negativeTTL: Duration? = .zero
     }
 
     /// Sockets to servers.
@@ -69,7 +69,7 @@ struct DKIMQuestions: Sendable {
         var answer =
             await within(limit) { await records(of: name, resolver) }
             ?? Answer(name: name, answer: .failed("no answer within 30 seconds"))
-        if isNew { answer.negativeTTL = await within(limit) { await memory(of: name, resolver) } ?? .zero }
+        if isNew { answer.negativeTTL = await within(limit) { await memory(of: name, resolver) } ?? nil }
         return answer
     }
 
@@ -90,16 +90,24 @@ struct DKIMQuestions: Sendable {
     }
 
     /// How long others may remember that there is no such name, or no record there: what the zone says that has it, and that
-    /// to which a CNAME leads.
-    private static func memory(of name: SelectorName, _ resolver: Resolver) async -> Duration {
-        let own = await memory(in: name.recordName, resolver)
-        guard let record = QueryName(name.recordName), let target = try? await resolver.txt(record).canonicalName else {
-            return own
+    /// to which a CNAME leads. nil: one of them does not say, now.
+    private static func memory(of name: SelectorName, _ resolver: Resolver) async -> Duration? {
+        guard let own = await memory(in: name.recordName, resolver) else { return nil }
+        guard let record = QueryName(name.recordName) else { return own }
+        let target: String?
+        do throws(DNSError) {
+            target = try await resolver.txt(record).canonicalName
+        } catch {
+            switch error {
+            case .noSuchName: target = nil
+            case .temporary, .bogus, .invalidName: return nil
+            }
         }
-        return max(own, await memory(in: target, resolver))
+        guard let target else { return own }
+        return await memory(in: target, resolver).map { max(own, $0) }
     }
 
-    private static func memory(in name: String, _ resolver: Resolver) async -> Duration {
+    private static func memory(in name: String, _ resolver: Resolver) async -> Duration? {
         var rest = name[...]
         while let zone = QueryName(rest) {
             do throws(DNSError) {
@@ -110,7 +118,7 @@ struct DKIMQuestions: Sendable {
             } catch {
                 switch error {
                 case .noSuchName: break
-                case .temporary, .bogus, .invalidName: return .zero
+                case .temporary, .bogus, .invalidName: return nil
                 }
             }
             guard let dot = rest.firstIndex(of: ".") else { break }
