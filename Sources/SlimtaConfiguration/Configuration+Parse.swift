@@ -111,7 +111,8 @@ extension Configuration {
         {
             root.report("spamassassin", "missing", "required is the table [spamassassin] with the policy of that name")
         }
-        (relay, routes) = RelayReader.read(root.section("relay"), routes: root.sections("route"))
+        (relay, routes) = RelayReader.read(
+            root.section("relay"), routes: root.sections("route"), isSigned: !signing.keys.isEmpty)
         dns.read(root.section("dns"))
         root.refuseUnknownKeys()
     }

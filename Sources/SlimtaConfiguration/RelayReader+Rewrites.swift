@@ -1,10 +1,14 @@
 // `rewrite_sender`, `rewrite_recipient` and `add_fields` of [relay] and [[route]]. Used by RelayReader.
 
+import SlimtaDKIM
+import SlimtaMail
 import SlimtaRules
 
 extension RouteRewrites {
     /// What the table does not say stays as it is.
-    mutating func read(_ table: Section) {
+    ///
+    /// - Parameter isSigned: there are signatures on what goes there, which nothing that is added may break.
+    mutating func read(_ table: Section, isSigned: Bool) {
         senders = Self.rules(table, "rewrite_sender", of: "sender", allowsNull: true) ?? senders
         recipients = Self.rules(table, "rewrite_recipient", of: "recipient", allowsNull: false) ?? recipients
         fields =
@@ -12,6 +16,11 @@ extension RouteRewrites {
                 element.ruleValue("a field such as \"X-Relay: {edge}\"") { text throws(RuleError) in
                     let field = try FieldTemplate(text)
                     if let problem = RouteRewrites.problem(of: field) { throw problem }
+                    if isSigned, SignedNames.isClosed(field.name.asciiLowercased()) {
+                        throw RuleError(
+                            "the field \(field.name), of which signatures ([[dkim]]) say that there is no further one",
+                            "another one, or this one as add_field of a rule: that comes before signatures")
+                    }
                     return field
                 }
             } ?? fields

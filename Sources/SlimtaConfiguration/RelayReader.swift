@@ -33,16 +33,18 @@ struct RelayReader {
     private var pipe: PipeKeys
 
     /// Reads [relay] and all of [[route]].
+    ///
+    /// - Parameter isSigned: what leaves is, some of it at least.
     static func read(
-        _ table: Section, routes: [Section]
+        _ table: Section, routes: [Section], isSigned: Bool
     ) -> (relay: Configuration.Relay, routes: [Configuration.Route]) {
-        let base = RelayReader(table, base: nil)
+        let base = RelayReader(table, base: nil, isSigned: isSigned)
         table.refuseUnknownKeys()
         let relay = base.complete(table, isWhole: table.isSound("type"))
 
         var taken: [DomainPattern: String] = [:]
         let complete = routes.map { route in
-            let own = RelayReader(route, base: base)
+            let own = RelayReader(route, base: base, isSigned: isSigned)
             let domains = readDomains(route, &taken)
             route.refuseUnknownKeys()
             let isWhole =
@@ -55,9 +57,10 @@ struct RelayReader {
     }
 
     /// - Parameter base: what holds where the table says nothing; nil: the defaults do.
-    private init(_ table: Section, base: RelayReader?) {
+    private init(_ table: Section, base: RelayReader?, isSigned: Bool) {
         relay = base?.relay ?? Relay()
         kind = table["type"]?.choice() ?? base?.kind ?? .mx
+        relay.rewrites.read(table, isSigned: isSigned)
         relay.readSettings(table)
         // What another type goes to is not inherited: it speaks something else there.
         let base = base?.kind == kind ? base : nil
@@ -163,7 +166,6 @@ struct RelayReader {
 extension Configuration.Relay {
     /// The keys that every relay has, and those that are plain values. What the table does not say stays as it is.
     fileprivate mutating func readSettings(_ table: Section) {
-        rewrites.read(table)
         port = table["port"]?.integer(1...65535) ?? port
         tls = table["tls"]?.choice() ?? tls
         connectTimeout = table["connect_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? connectTimeout

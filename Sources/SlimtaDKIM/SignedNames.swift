@@ -5,7 +5,7 @@
 ///
 /// A name that is there once more than its field is says that there is no other: who adds one breaks the signature
 /// (section 8.15). Nothing says that of fields that lists and forwarders add.
-enum SignedNames {
+package enum SignedNames {
     /// All there are and no other, even of those that are not there. The three of MIME would change how the body is shown.
     static let always = [
         "from", "to", "cc", "subject", "date", "message-id", "reply-to", "in-reply-to", "references", "mime-version",
@@ -31,6 +31,12 @@ enum SignedNames {
         let closed = always + closedWherePresent.filter { counts[$0] != nil }
         return closed.flatMap { repeatElement($0, count: (counts[$0] ?? 0) + 1) }
             + wherePresent.flatMap { repeatElement($0, count: min(most, counts[$0] ?? 0)) }
+    }
+
+    /// Whether a further field of this name (in lower case) breaks a signature that we have made, or may: those of ``wherePresent``
+    /// do not.
+    package static func isClosed(_ name: String) -> Bool {
+        always.contains(name) || closedWherePresent.contains(name)
     }
 
     /// Whether a field of this name is signed where it is.

@@ -312,6 +312,12 @@ import Testing
             another one, such as X-From
             """,
             "9: relay.add_fields[2]: found \"X-B\"; allowed is a field such as \"X-Gate: {rule}\""),
+        Case(
+            "[relay]\nadd_fields = [\"list-unsubscribe: <x>\", \"List-Id: x\"]\n[[dkim]]\ndomains = [\"a.example\"]",
+            """
+            9: relay.add_fields[0]: found the field list-unsubscribe, of which signatures ([[dkim]]) say that there is no \
+            further one; allowed is another one, or this one as add_field of a rule: that comes before signatures
+            """),
         // What another type goes to is not inherited.
         Case(
             "[relay]\ntype = \"smtp\"\nhost = \"a.example:25\"\n[[route]]\ndomains = [\"*\"]\ntype = \"lmtp\"",

@@ -69,6 +69,25 @@ import Testing
         #expect(names(many + "From: a@b.example\r\n").count == always.count + 50)
     }
 
+    private static let all = SignedNames.always + SignedNames.closedWherePresent + SignedNames.wherePresent
+
+    /// What is put above a signed message breaks its signature where the rule says so, and nowhere else.
+    @Test(arguments: all + ["received", "return-path", "comments", "x-relay-key", "dkim-signature", "arc-seal"])
+    func whatIsAddedLater(_ name: String) throws {
+        for isThere in [false, true] {
+            let message = SampleMessage(
+                "From: a@b.example\r\n" + (isThere && name != "from" ? "\(name): 1\r\n" : "") + "\r\nHi.\r\n")
+            let key = try DKIMSigningKey.generate(.ed25519SHA256)
+            let signer = DKIMSigner(domain: "b.example", selector: "s", key: key, lifetime: nil)
+            let field = try signer.sign(message.header, BodyHash(of: message.body, .relaxed), at: Life.start)
+            var header = message.header
+            header.prepend(ByteBuffer(string: "\(name): 2\r\n"))
+            let verdict = DKIMVerifier(header, message.hashes, at: Life.start).verify(field, with: key.publicKey)
+            let isBroken = SignedNames.isClosed(name) && (isThere || !SignedNames.closedWherePresent.contains(name))
+            #expect(verdict == (isBroken ? .fail(.signature) : .pass(isTesting: false)), "\(name), \(isThere)")
+        }
+    }
+
     /// The first mention takes the lowest field, the next one the one above it (RFC 6376 section 5.4.2).
     @Test func fromBelow() {
         let header = SampleMessage("To: 1\r\nFrom: a\r\nTo: 2\r\nto : 3\r\n\r\nTo: 4\r\n").header
