@@ -117,7 +117,16 @@ package struct SelectorTable: Hashable, Sendable {
         (byDomain[name.domain] ?? []).filter { $0.algorithm == name.algorithm }.compactMap { states[$0] }
     }
 
-    private static func isOlder(_ a: SelectorState, _ b: SelectorState) -> Bool {
+    /// Keys of a domain and algorithm, of these, that are to sign and wait for DNS. One that is older than the one that signs is
+    /// none: it never will.
+    package func waiting(among names: some Sequence<SelectorName>) -> [SelectorName] {
+        let found = names.compactMap { states[$0] }
+        return found.filter { state in
+            (state.phase == .made || state.phase == .seen) && !found.contains { $0.isActiveSuccessor(of: state) }
+        }.map(\.name)
+    }
+
+    fileprivate static func isOlder(_ a: SelectorState, _ b: SelectorState) -> Bool {
         (a.made, a.name.selector) < (b.made, b.name.selector)
     }
 
@@ -159,5 +168,13 @@ package struct SelectorTable: Hashable, Sendable {
         case .open where !group.contains(where: \.wasActive): return newest([.seen]) ?? newest([.made])
         case .open, .closed: return newest([.retiring]) { $0.isRecordRight == true }
         }
+    }
+}
+
+extension SelectorState {
+    /// Whether it signs in the place of another one, which is older.
+    package func isActiveSuccessor(of other: SelectorState) -> Bool {
+        phase == .active && name.domain == other.name.domain && name.algorithm == other.name.algorithm
+            && SelectorTable.isOlder(other, self)
     }
 }

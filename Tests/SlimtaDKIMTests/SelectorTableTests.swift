@@ -35,6 +35,22 @@ import Testing
     private static let r2 = name("r2")
     private static let e1 = name("e1", .ed25519SHA256)
 
+    /// What is to sign next; not what is older than what signs.
+    @Test func waiting() {
+        let r3 = Self.name("r3")
+        for (phases, expected) in [
+            ([Phase.made], ["r1"]), ([.active], []), ([.active, .made], ["r2"]), ([.active, .seen], ["r2"]),
+            ([.made, .active], []), ([.seen, .active], []), ([.made, .active, .made], ["r3"]),
+            ([.made, .retiring, .failing], ["r1"]), ([.retiring, .active], []), ([.made, .made], ["r1", "r2"]),
+        ] {
+            let names = [Self.r1, Self.r2, r3].prefix(phases.count)
+            let table = Self.table(zip(names, phases).map { ($0, $1, isRight: nil) })
+            #expect(table.waiting(among: names).map(\.selector) == expected, "\(phases)")
+            // Of other keys, nothing is said.
+            #expect(table.waiting(among: [Self.e1]).isEmpty)
+        }
+    }
+
     /// Keys, and who signs where the gate is closed, open, off.
     @Test(
         arguments: [

@@ -28,7 +28,7 @@ private final class Keys {
     var now = Timestamp.now()
     /// What DNS has: by name. Absent where nothing is.
     var zone: [String: DKIMKeyAnswer] = [:]
-    var negativeTTL = Duration.zero
+    var negativeTTL: Duration? = .zero
 
     init() throws {
         folder = try Folder()
@@ -58,6 +58,8 @@ private final class Keys {
         keeper = DKIMKeeper(in: "\(folder.path)/state", Logger(label: "keys") { _ in log })
         try configure()
     }
+
+    func use(_ other: DKIMKeeper) { keeper = other }
 
     func make(next: Bool = false, selector: String? = nil) throws -> SigningReport.Key {
         try keeper.make(
@@ -250,6 +252,127 @@ private final class Keys {
         keys.live(Keys.hour * 5) { #expect(keys.signers == nil) }
         keys.live(Keys.hour * 2)
         #expect(keys.signers == [first.selector])
+    }
+
+    /// The zone does not say: a day, which is the longest that anybody may remember.
+    @Test func aZoneThatDoesNotSay() throws {
+        let first = try keys.make()
+        try keys.configure()
+        keys.negativeTTL = nil
+        keys.publish(first)
+        keys.live(Keys.hour * 23) { #expect(keys.signers == nil) }
+        keys.live(Keys.hour * 2)
+        #expect(keys.signers == [first.selector])
+    }
+
+    /// A reload has read the folder; before it is done, a key is made, or deleted.
+    @Test func aReloadAndWhatHappensMeanwhile() throws {
+        let first = try keys.make()
+        try keys.configure()
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        let file = try keys.file
+        let read = try file.readSigningKeys()
+        let second = try keys.make(next: true)
+        keys.keeper.configure(file.values, read, at: keys.now)
+        #expect(keys.states == [first.selector: "active", second.selector: "made"])
+        keys.publish(second)
+        keys.live(Keys.hour * 3)
+        keys.live(Keys.hour * 24 * 13, Keys.minute * 30)
+        #expect(keys.states == [first.selector: "old", second.selector: "active"])
+        let late = try file.readSigningKeys()
+        #expect(late.count == 2)
+        keys.zone[first.recordName] = nil
+        keys.live(Keys.hour * 2)
+        keys.keeper.configure(file.values, late, at: keys.now)
+        #expect(keys.states == [second.selector: "active"])
+        // What the operator has deleted is gone.
+        unlink("\(keys.folder.path)/state/dkim/keys/example.com/\(second.selector).pem")
+        keys.keeper.configure(file.values, late, at: keys.now)
+        #expect(keys.states.isEmpty && keys.signers == nil)
+    }
+
+    /// Nobody knows any more that a key is old, and DNS has it no longer: it keeps no other from coming.
+    @Test func aRotationIsNotBlockedForEver() throws {
+        let first = try keys.make()
+        try keys.configure()
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        // Files are known by the second.
+        usleep(1_100_000)
+        let second = try keys.make(next: true)
+        keys.publish(second)
+        keys.live(Keys.hour * 3)
+        keys.zone[first.recordName] = nil
+        keys.keeper.write()
+        unlink("\(keys.folder.path)/state/dkim/state")
+        let log = keys.log
+        let keeper = DKIMKeeper(in: "\(keys.folder.path)/state", Logger(label: "keys") { _ in log })
+        keys.use(keeper)
+        try keys.configure()
+        keys.live(Keys.hour * 3)
+        #expect(keys.states == [first.selector: "made", second.selector: "active"])
+        let third = try keys.make(next: true)
+        // That one waits; it can be given up.
+        let refused = #expect(throws: SigningKeyRefusal.self) { try keys.make(next: true) }
+        #expect("\(refused!)".contains("delete \(keys.folder.path)/state/dkim/keys/example.com/\(third.selector).pem"))
+        unlink("\(keys.folder.path)/state/dkim/keys/example.com/\(third.selector).pem")
+        try keys.configure()
+        #expect(try keys.make(next: true).selector > third.selector)
+    }
+
+    /// Commands without the daemon say it, and leave the file for the daemon.
+    @Test func aDamagedFileIsLeftToTheDaemon() throws {
+        _ = try keys.make()
+        try keys.configure()
+        keys.keeper.write()
+        try keys.folder.write("rubbish\n", to: "state/dkim/state")
+        var told: [String] = []
+        let other = DKIMKeeper(in: "\(keys.folder.path)/state", Logger(label: "keys") { [log = keys.log] _ in log }) {
+            told.append("\($0): \($1)")
+        }
+        #expect(told == ["\(keys.folder.path)/state/dkim/state: the file is damaged"])
+        let file = try keys.file
+        other.configure(file.values, try file.readSigningKeys(), at: keys.now)
+        #expect(throws: SigningKeyRefusal.self) {
+            try other.make(
+                SigningKeyWish(domain: "example.com", algorithm: "rsa-sha256", selector: nil, isNext: true))
+        }
+        #expect(keys.folder.names("state/dkim").sorted() == ["keys", "state"])
+        let left = try SecureFile.read(
+            "\(keys.folder.path)/state/dkim/state", maximum: 99, mustNotBeReadableByOthers: false)
+        #expect(left == Array("rubbish\n".utf8))
+        #expect(keys.log.lines("begin anew").isEmpty)
+    }
+
+    /// What has been signed can be verified, as far as is known.
+    @Test func whatStands() throws {
+        let first = try keys.make()
+        func stands(_ key: SigningReport.Key) throws -> Bool {
+            keys.keeper.stands(
+                try #require(SelectorName(domain: "example.com", selector: key.selector, algorithm: .rsaSHA256)))
+        }
+        try keys.configure()
+        #expect(try !stands(first))
+        keys.publish(first)
+        keys.live(Keys.hour * 3)
+        #expect(try stands(first))
+        let second = try keys.make(next: true)
+        keys.publish(second)
+        keys.live(Keys.hour * 3)
+        #expect(try stands(first) && stands(second))
+        // Too early.
+        keys.zone[first.recordName] = nil
+        keys.live(Keys.hour * 2)
+        #expect(try !stands(first) && stands(second))
+        keys.publish(first)
+        keys.live(Keys.hour * 2)
+        #expect(try stands(first))
+        keys.live(Keys.hour * 24 * 13, Keys.minute * 30)
+        #expect(try !stands(first) && stands(second))
+        keys.zone[second.recordName] = nil
+        keys.live(Keys.hour * 2)
+        #expect(try !stands(second))
     }
 
     @Test func aLineThatIsGoneByMistake() throws {

@@ -34,7 +34,12 @@ struct OfflineKeys {
         }
         for fault in search.faults where !fault.isUnmade { say("\(fault.key): \(fault.text)") }
         keeper = DKIMKeeper(
-            in: file.stateDirectory, Logger(label: "slimtad") { _ in SwiftLogNoOpLogHandler() })
+            in: file.stateDirectory, Logger(label: "slimtad") { _ in SwiftLogNoOpLogHandler() }
+        ) { path, why in
+            say(
+                "\(path): \(why): what was known of keys is not in what follows. The file stays as it is; the daemon will give "
+                    + "it another name, and begin anew")
+        }
         keeper.configure(file.values, search.keys)
     }
 

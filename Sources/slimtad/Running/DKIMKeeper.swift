@@ -26,20 +26,25 @@ final class DKIMKeeper: SigningKeys {
     let folder: SigningKeyFolder
     private let state = Mutex(State())
     private let file: StateFile
-    /// Held while a key is made: its name must not be given twice.
+    /// Held while a key is made, deleted, or taken into use: its name must not be given twice, and what a reload has read of the
+    /// folder may be older than what is in it.
     private let making = Mutex(())
     private let logger: Logger
 
     /// Reads what was known before. What cannot be read begins anew: then nothing is signed with until DNS has shown it for an
     /// hour.
-    init(in directory: String, _ logger: Logger) {
+    ///
+    /// - Parameter lost: of a keeper that never runs, and so never writes: what cannot be read stays where it is, and this is
+    ///   told why. nil: it gets another name, and the log is told.
+    init(in directory: String, _ logger: Logger, lost: ((_ file: String, _ why: String) -> Void)? = nil) {
         (folder, self.logger) = (SigningKeyFolder(in: directory), logger)
         let file = StateFile("dkim/state", in: directory, maximum: Self.largestFile)
         self.file = file
         var book = SigningBook()
-        file.read {
+        file.read(isLeft: lost != nil) {
             book.read(String(decoding: $0, as: UTF8.self))
         } lost: { why, kept in
+            if let lost { return lost(file.path, why) }
             logger.error(
                 "states of DKIM keys begin anew",
                 metadata: ["file": "\(file.path)", "error": "\(why)", "kept": "\(kept)"])
@@ -49,10 +54,22 @@ final class DKIMKeeper: SigningKeys {
 
     /// Takes what slimta.conf says, and these keys. DNS is asked for all of them.
     func configure(_ values: Configuration, _ keys: [SigningKey], at now: Timestamp = .now()) {
-        tell { state in
-            state.questions = DKIMQuestions(values)
-            return state.book.configure(values.signing, queued: values.queue.expire, keys, at: now)
+        making.withLock { _ in
+            let keys = upToDate(keys, values.signing)
+            tell { state in
+                state.questions = DKIMQuestions(values)
+                return state.book.configure(values.signing, queued: values.queue.expire, keys, at: now)
+            }
         }
+    }
+
+    /// With those that were made since their files were read, and without those that were deleted since.
+    private func upToDate(_ keys: [SigningKey], _ settings: SigningSettings) -> [SigningKey] {
+        let known = Set(keys.map(\.name))
+        let made = state.withLock { $0.book.made }.filter { key in
+            !known.contains(key.name) && settings.made(for: key.name.domain).contains(key.name.algorithm)
+        }
+        return (keys + made).filter { $0.made == nil || folder.has($0.name) }
     }
 
     // MARK: For who signs
@@ -60,6 +77,8 @@ final class DKIMKeeper: SigningKeys {
     var domains: SigningDomains { state.withLock { $0.book.domains } }
 
     func signers(for entry: String) -> SigningChoice { state.withLock { $0.book.choice(for: entry) } }
+
+    func stands(_ selector: SelectorName) -> Bool { state.withLock { $0.book.stands(selector) } }
 
     func signed(_ selectors: [SelectorName], at time: Timestamp, leaving start: Timestamp) {
         state.withLock { $0.book.signed(selectors, at: time, leaving: start) }
@@ -134,12 +153,12 @@ final class DKIMKeeper: SigningKeys {
         }
         let made = try making.withLock { _ throws(SigningKeyRefusal) in
             let name = try name(for: wish, algorithm, at: now)
-            do throws(SystemError) { return try folder.make(name) } catch { throw .failed(error.description) }
+            let made: SigningKey
+            do throws(SystemError) { made = try folder.make(name) } catch { throw .failed(error.description) }
+            logger.notice("DKIM key is made", metadata: Self.metadata(name))
+            if state.withLock({ $0.book.uses(wish.domain, algorithm) }) { tell { $0.book.add(made, at: now) } }
+            return made
         }
-        logger.notice("DKIM key is made", metadata: Self.metadata(made.name))
-        let isUsed = state.withLock { $0.book.uses(wish.domain, algorithm) }
-        guard isUsed else { return made.report() }
-        tell { $0.book.add(made, at: now) }
         return report().keys.first { $0.recordName == made.name.recordName } ?? made.report()
     }
 
@@ -157,10 +176,9 @@ final class DKIMKeeper: SigningKeys {
         } catch {
             throw .failed(error.description)
         }
-        let states = state.withLock { state in
-            state.book.names(of: wish.domain).compactMap { state.book.table.states[$0] }
-        }
-        let known = Set(files).union(states.map(\.name))
+        let table = state.withLock { $0.book.table }
+        let used = table.states.keys.filter { $0.domain == wish.domain }
+        let known = Set(files).union(used)
         let rivals = known.filter { $0.algorithm == algorithm }.sorted()
         if let rival = rivals.last, !wish.isNext {
             throw .notNow("\(rival) is there already: slimtad dkim rotate makes the next one")
@@ -171,12 +189,12 @@ final class DKIMKeeper: SigningKeys {
                     "\(wish.domain) has no key for \(algorithm.rawValue) that another could follow: slimtad dkim generate"
                 )
             }
-            let waiting = rivals.filter { name in
-                guard let phase = states.first(where: { $0.name == name })?.phase else { return true }
-                return phase == .made || phase == .seen
+            if let unknown = rivals.last(where: { table.states[$0] == nil }) {
+                throw .notNow("\(folder.path(unknown)) is not in use yet: slimtad reload, or delete it")
             }
-            if let next = waiting.last {
-                throw .notNow("\(next) is to sign next, and waits for DNS: see slimtad dkim show")
+            if let next = table.waiting(among: rivals).last {
+                let way = files.contains(next) ? "; to give it up, delete \(folder.path(next)) and reload" : ""
+                throw .notNow("\(next) is to sign next, and waits for DNS: see slimtad dkim show\(way)")
             }
         }
         let taken = state.withLock { $0.book.selectors(of: wish.domain) }.union(known.map(\.selector))
@@ -268,8 +286,10 @@ final class DKIMKeeper: SigningKeys {
 
     private func delete(_ name: SelectorName) {
         do throws(SystemError) {
-            try folder.delete(name)
-            state.withLock { $0.book.remove(name) }
+            try making.withLock { _ throws(SystemError) in
+                try folder.delete(name)
+                state.withLock { $0.book.remove(name) }
+            }
             logger.notice("DKIM key is deleted", metadata: Self.metadata(name))
         } catch {
             logger.error(

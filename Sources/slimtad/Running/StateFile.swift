@@ -24,13 +24,16 @@ final class StateFile: Sendable {
     /// read, it gets another name: it is not lost when it is written next, and somebody may mend it. Then `lost` is told why,
     /// and what it is called now. A file that is not there is none of this.
     ///
-    /// - Parameter take: returns whether it has understood all.
-    func read(_ take: ([UInt8]) -> Bool, lost: (_ why: String, _ kept: String) -> Void) {
+    /// - Parameters:
+    ///   - isLeft: the file keeps its name: whoever reads it never writes it.
+    ///   - take: returns whether it has understood all.
+    func read(isLeft: Bool = false, _ take: ([UInt8]) -> Bool, lost: (_ why: String, _ kept: String) -> Void) {
+        func lose(_ why: String) { lost(why, isLeft ? path : setAside()) }
         do throws(SystemError) {
             let octets = try SecureFile.read(path, maximum: maximum, mustNotBeReadableByOthers: false)
-            if !take(octets) { lost("the file is damaged", setAside()) }
+            if !take(octets) { lose("the file is damaged") }
         } catch {
-            if error.code != .notFound { lost(error.description, setAside()) }
+            if error.code != .notFound { lose(error.description) }
         }
     }
 

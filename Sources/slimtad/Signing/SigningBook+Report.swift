@@ -57,6 +57,8 @@ extension SigningBook {
     private func advice(_ state: SelectorState, isOurs: Bool) -> String? {
         let next = state.nextPhase(table.times)?.isoDate ?? ""
         switch state.phase {
+        case .made where table.states.values.contains(where: { $0.isActiveSuccessor(of: state) }):
+            return "a newer one signs: this one never will" + (isOurs ? ", and its file may be deleted" : "")
         case .made: return "it signs when DNS has had its record for an hour or more: publish it"
         case .seen: return "it signs from \(next) on, if the record stays right"
         case .active: return state.isRecordRight == false ? "the record has to be right again within 15 minutes" : nil

@@ -120,6 +120,28 @@ struct SigningBook: Sendable {
         if table.use(name, key: key.key.publicKey.print, at: time) { verdicts[name] = nil }
     }
 
+    /// The keys in use that slimtad has made.
+    var made: [SigningKey] {
+        held.filter { $0.value.isOurs }.sorted { $0.key < $1.key }.map { name, held in
+            SigningKey(name: name, key: held.key, made: table.states[name]?.made)
+        }
+    }
+
+    /// Whether what a key has signed can be verified, as far as is known: it signs now, or has not been given up since.
+    func stands(_ name: SelectorName) -> Bool {
+        guard let state = table.states[name] else { return false }
+        switch state.phase {
+        case .active: return true
+        case .retiring: return state.isRecordRight != false
+        case .made, .seen, .failing:
+            guard case .sign(let names) = table.choice(for: name.domain, gates[name.domain] ?? .closed) else {
+                return false
+            }
+            return names.contains(name)
+        case .old: return false
+        }
+    }
+
     /// What keys of a domain are called, and those that slimta.conf does not have now: DNS may have them still.
     func selectors(of domain: String) -> Set<String> {
         Set([table, dormant].flatMap(\.states.keys).filter { $0.domain == domain }.map(\.selector))

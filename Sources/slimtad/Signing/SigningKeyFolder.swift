@@ -31,6 +31,12 @@ struct SigningKeyFolder: Sendable {
     /// Where a key is.
     func path(_ name: SelectorName) -> String { "\(folder)/\(name.domain)/\(name.selector)\(Self.ending)" }
 
+    /// Whether the file of a key is there, as far as anybody can tell.
+    func has(_ name: SelectorName) -> Bool {
+        var status = stat()
+        return lstat(path(name), &status) == 0 || errno != ENOENT
+    }
+
     /// The keys of a domain, for whatever algorithm, by selector. One that cannot be read is an error: it may be the one that
     /// signs.
     ///
