@@ -142,6 +142,7 @@ extension QueueOperationError {
         case .notFound: "is not queued"
         case .inFlight: "an attempt is being made: ask again in a moment"
         case .held: "is held: release it first"
+        case .kept: EnvelopeState.keptText
         case .storage(let error): error.text
         }
     }

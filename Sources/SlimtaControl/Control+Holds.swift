@@ -108,7 +108,7 @@ extension Control {
                 switch failure.error {
                 case .notFound: continue
                 case .inFlight: attempted[subject, default: []].append(failure.id)
-                case .held, .storage: broken.insert(subject)
+                case .held, .kept, .storage: broken.insert(subject)
                 }
                 sweep.failed[subject, default: []].append(failure)
             }

@@ -59,7 +59,7 @@ extension Queue {
     /// Ends a hold: the envelopes are due now. Of what is not held it makes nothing but that.
     package func release(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
         let clock = clock.read()
-        return await command(ids, operatorName, .released) { _, state, commit in
+        return await command(ids, operatorName, .released, takesKept: false) { _, state, commit in
             state.release(at: clock.wall)
             commit.states.append(state)
         } settle: { state, id in
@@ -130,6 +130,11 @@ extension Queue {
         let (isHeld, fresh) = try state.withLock { state throws(QueueOperationError) in
             (try state.machine.claim(id), state.fresh(id))
         }
+        // What is kept is held.
+        if isHeld {
+            var claims = [Claim(id: id, isHeld: true, state: try? await storage.states([id])[0].get())]
+            if let kept = leaveKept(&claims).first { throw kept.error }
+        }
         do throws(StorageError) {
             let stored: StoredEnvelope
             if let fresh { stored = fresh } else { stored = try await loadOrRemains(of: id) }
@@ -171,9 +176,9 @@ extension Queue {
     }
 
     /// Carries out a command about envelopes that nobody else works on meanwhile. `change` puts what it makes of a state
-    /// into the commit, `settle` is called when that is durable.
+    /// into the commit, `settle` is called when that is durable. Not `takesKept`: it is for none that ``EnvelopeState/isKept``.
     private func command(
-        _ ids: [QueueID], _ operatorName: String, _ operation: QueueOperation,
+        _ ids: [QueueID], _ operatorName: String, _ operation: QueueOperation, takesKept: Bool = true,
         change: (Claim, inout EnvelopeState, inout QueueCommit) -> Void, settle: (inout State, QueueID) -> Void
     ) async -> [QueueOperationFailure] {
         var (claims, failed) = claim(ids)
@@ -187,6 +192,7 @@ extension Queue {
             }
         }
         claims.removeAll { $0.state == nil }
+        if !takesKept { failed += leaveKept(&claims) }
         var isOneByOne = false
         while !claims.isEmpty {
             var commit = QueueCommit()
@@ -213,6 +219,15 @@ extension Queue {
         wake()
         log(operation, ids, except: failed, operatorName)
         return failed
+    }
+
+    /// Gives up those that were never accepted.
+    private func leaveKept(_ claims: inout [Claim]) -> [QueueOperationFailure] {
+        let kept = claims.filter { $0.state?.isKept == true }
+        guard !kept.isEmpty else { return [] }
+        claims.removeAll { $0.state?.isKept == true }
+        state.withLock { state in for claim in kept { state.machine.unclaimed(claim.id, isHeld: claim.isHeld) } }
+        return kept.map { QueueOperationFailure(id: $0.id, error: .kept) }
     }
 
     private func claim(_ ids: [QueueID]) -> ([Claim], [QueueOperationFailure]) {

@@ -27,8 +27,8 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
     /// What is read at once of a body that has to be read again.
     private static let readSize = 65_536
 
-    private let keys: any SigningKeys
-    private let logger: Logger
+    let keys: any SigningKeys
+    let logger: Logger
     private let state = Mutex(State())
 
     /// Signs with `keys`.
@@ -76,13 +76,13 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
 
     // MARK: Signing
 
-    private enum Choice {
+    enum Choice {
         case signers([DKIMSigner])
         /// Which key was to sign, or for whom.
         case closed(String)
     }
 
-    private func choice(for entry: String) -> Choice {
+    func choice(for entry: String) -> Choice {
         switch keys.signers(for: entry) {
         case .sign(let signers) where !signers.isEmpty: .signers(signers)
         case .sign: .closed(entry)
@@ -91,7 +91,7 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
     }
 
     /// Signatures, the first signer's on top.
-    private static func fields(
+    static func fields(
         _ header: DKIMHeader, _ hashes: [BodyHash], _ signers: [DKIMSigner], at time: Timestamp,
         leaving start: Timestamp, isEndless: Bool = false
     ) throws(DKIMSigningError) -> ByteBuffer {
@@ -105,7 +105,7 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
     }
 
     /// Those that were computed while it came, if the body is still the same; else all of it is read.
-    private func bodyHashes(
+    func bodyHashes(
         of mail: PolicyMail, for signers: [DKIMSigner], _ id: QueueID
     ) async throws(PolicyRefusal) -> [BodyHash] {
         let forms = Set(signers.map(\.canonicalizations.body))
@@ -130,7 +130,7 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
     // MARK: Verifying
 
     /// Why a signature does not hold, in words; nil: all do. Everything is read again: from the octets that will be stored.
-    private static func fault(
+    static func fault(
         in mail: PolicyMail, _ hashes: [BodyHash], _ signers: [DKIMSigner], at time: Timestamp
     ) -> String? {
         guard let first = mail.envelopes.first else { return nil }
@@ -233,13 +233,13 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
                 "queue_id": "\(id)", "domain": "\(signers.first?.domain ?? "")", "error": "\(fault)",
                 "kept": "\(isKept ? "yes" : "no")",
             ])
-        return PolicyRefusal(.notSigned, keptBecause: isKept ? "signature does not hold" : nil)
+        return PolicyRefusal(.notSigned, keptBecause: isKept ? EnvelopeState.keptReason : nil)
     }
 }
 
 extension PolicyMail {
     /// The header as it leaves with one of the envelopes.
-    fileprivate func leaving(with envelope: Envelope) -> DKIMHeader {
+    func leaving(with envelope: Envelope) -> DKIMHeader {
         // Scanned anew: what is signed, and verified, is what the octets say now.
         var header = DKIMHeader(HeaderBlock(scanning: message.head), in: message.head)
         header.prepend(envelope.prependedFields)
@@ -249,7 +249,7 @@ extension PolicyMail {
 
 extension DKIMHeader {
     /// Fields alone.
-    fileprivate init(_ fields: ByteBuffer) { self.init(HeaderBlock(scanning: fields), in: fields) }
+    init(_ fields: ByteBuffer) { self.init(HeaderBlock(scanning: fields), in: fields) }
 }
 
 extension Reply {

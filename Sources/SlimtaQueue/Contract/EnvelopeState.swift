@@ -44,6 +44,13 @@ package struct EnvelopeState: Hashable, Sendable {
             recipients: Array(repeating: RecipientState(), count: envelope.recipients.count))
     }
 
+    /// Why it is held if a fault of ours has kept it from being accepted: it is for whoever looks into that, and its client was
+    /// told to send the message again. Longer than the name of any rule.
+    package static let keptReason = "signature does not hold; its client was told to send the message again"
+
+    /// Whether it was never accepted, and is never to leave.
+    package var isKept: Bool { heldReason == Self.keptReason }
+
     /// The indices of the recipients that are still to be delivered.
     package var pending: [Int] { recipients.indices.filter { recipients[$0].fate == .pending } }
 }

@@ -4,6 +4,10 @@
 package import SlimtaMail
 
 extension EnvelopeState {
+    /// Why what ``isKept`` cannot be released.
+    package static let keptText =
+        "is kept to be looked at, and never leaves: its client was told to send the message again"
+
     /// It is not attempted until it is released.
     package mutating func hold() { isHeld = true }
 

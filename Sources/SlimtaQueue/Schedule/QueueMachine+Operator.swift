@@ -10,6 +10,8 @@ package enum QueueOperationError: Error, Hashable, Sendable {
     case inFlight
     /// It is held: it has to be released first.
     case held
+    /// It is here to be looked at (see ``EnvelopeState/isKept``): it can be removed, and nothing else.
+    case kept
     /// The storage did not record it; nothing has changed.
     case storage(StorageError)
 }

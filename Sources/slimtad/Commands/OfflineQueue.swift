@@ -98,6 +98,10 @@ enum OfflineQueue {
         for id in ids {
             do throws(StorageError) {
                 let state = try await storage.states([id])[0].get()
+                guard action != .release || !state.isKept else {
+                    result.failed.append(("\(id)", EnvelopeState.keptText))
+                    continue
+                }
                 try await storage.commit(commit(action, state, by: by))
                 result.done += 1
             } catch {
@@ -113,6 +117,10 @@ enum OfflineQueue {
             var commits = QueueCommit()
             for queued in page.envelopes
             where filter.matches(queued.envelope, queued.state, QueuePlace(of: queued.state, now: now), now: now) {
+                guard action != .release || !queued.state.isKept else {
+                    result.failed.append(("\(queued.envelope.id)", EnvelopeState.keptText))
+                    continue
+                }
                 let one = commit(action, queued.state, by: by)
                 commits.states += one.states
                 commits.ended += one.ended
