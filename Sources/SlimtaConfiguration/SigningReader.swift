@@ -160,11 +160,6 @@ extension Configuration {
                 + "[sender_check]"
             warnings.append(Warning(keyPath: "dkim[0].domains", text: text))
         }
-        if let lifetime = signing.lifetime(queued: queue.expire), lifetime < queue.expire {
-            let text =
-                "signatures end before [queue] expire: what waits for so long arrives with one that does not count"
-            warnings.append(Warning(keyPath: "signing.x_after", text: text))
-        }
         return warnings
     }
 }

@@ -8,7 +8,12 @@ import Synchronization
 
 extension Queue {
     /// Has the relay make an attempt. What it says of recipients whose message we could not give it is ours to say.
-    func attempt(_ stored: StoredEnvelope, _ pending: [Int], _ relay: any Relay) async -> [Outcome] {
+    func attempt(
+        _ stored: StoredEnvelope, _ pending: [Int], _ relay: any Relay, _ signer: (any NoticeSigner)?
+    ) async -> [Outcome] {
+        guard let stored = await standing(stored, signer) else {
+            return Array(repeating: .unsigned, count: pending.count)
+        }
         let watched = stored.message.rest.map { WatchedBody($0) }
         var message = stored.message
         message.rest = watched

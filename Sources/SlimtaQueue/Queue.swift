@@ -263,7 +263,7 @@ package final class Queue: Sendable {
         if let failure = unreadable ?? taken.failure {
             outcomes = Array(repeating: failure, count: pending.count)
         } else {
-            outcomes = await attempt(stored, pending, relay)
+            outcomes = await attempt(stored, pending, relay, configuration.signer)
         }
         let end = clock.read()
         let age = AttemptAge(begun: began - accepted, ended: end.now - accepted)
@@ -325,23 +325,6 @@ package final class Queue: Sendable {
     /// What writes to senders, at the time `now` of the system's clock.
     func notices(_ configuration: Configuration, _ now: Timestamp) -> NoticeBuilder {
         NoticeBuilder(hostname: configuration.hostname, zoneOffset: now.localOffset, newID: newID)
-    }
-
-    /// A message of ours as it is to be accepted: signed, where such messages are.
-    package func signed(_ envelope: Envelope, _ message: Message) async -> Envelope {
-        guard let signer = state.withLock({ $0.configuration.signer }) else { return envelope }
-        var signed = envelope
-        signed.prependedFields = await signer.fields(for: envelope, message)
-        return signed
-    }
-
-    /// What is to be recorded of an attempt, with notices signed: they are stored with what they tell of.
-    func signed(_ resolution: AttemptResolution) async -> AttemptResolution {
-        var resolution = resolution
-        for (index, notice) in resolution.notices.enumerated() {
-            resolution.replace(await signed(notice.envelope, notice.message), ofNotice: index)
-        }
-        return resolution
     }
 
     /// What was recorded takes effect.

@@ -161,10 +161,7 @@ import Testing
                     + "is unsigned",
                 "dkim[0].gate: gate = \"off\": mail from example.com is signed whether or not DNS has the key",
             ])
-        #expect(
-            try warnings("[signing]\nx_after = \"2d\"\n[[dkim]]\ndomains = [\"example.com\"]") == [
-                "signing.x_after: signatures end before [queue] expire: what waits for so long arrives with one that does not "
-                    + "count"
-            ])
+        // What waits for longer is signed anew.
+        #expect(try warnings("[signing]\nx_after = \"2d\"\n[[dkim]]\ndomains = [\"example.com\"]").isEmpty)
     }
 }

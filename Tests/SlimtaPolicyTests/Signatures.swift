@@ -43,6 +43,11 @@ final class MemoryKeys: SigningKeys {
 
     func signers(for entry: String) -> SigningChoice { choice.withLock { $0 } }
 
+    /// Keys that are gone from DNS.
+    let gone = Mutex<Set<String>>([])
+
+    func stands(_ selector: SelectorName) -> Bool { !gone.withLock { $0.contains(selector.selector) } }
+
     func signed(_ selectors: [SelectorName], at time: Timestamp, leaving start: Timestamp) {
         heard.withLock { $0.append((selectors, time, start)) }
     }

@@ -17,13 +17,22 @@ private struct WordSigner: NoticeSigner {
         #expect(String(buffer: message.head).contains("From: Mail Delivery System") && envelope.sender == nil)
         return ByteBuffer(string: "X-Signed: \(envelope.id)\r\n")
     }
+
+    func renewal(of envelope: Envelope, _ message: Message, at now: Timestamp) async -> SignatureRenewal {
+        guard let sender = envelope.sender else { return .none }
+        var renewed = envelope
+        renewed.prependedFields = ByteBuffer(string: "X-Signed: anew\r\n")
+        return sender.localPart == "never" ? .impossible : .renewed(renewed)
+    }
 }
 
 /// Delivers notices and keeps them; of other mail, what is for "later" is put off, the rest refused.
 private final class NoticeRelay: Relay {
     let notices = Mutex<[Delivery]>([])
+    let others = Mutex<[Delivery]>([])
 
     func attempt(_ delivery: Delivery) async -> [Outcome] {
+        if delivery.envelope.sender != nil { others.withLock { $0.append(delivery) } }
         if delivery.envelope.sender == nil { notices.withLock { $0.append(delivery) } }
         return delivery.recipients.map { index in
             if delivery.envelope.sender == nil {
@@ -52,10 +61,13 @@ struct SignedNoticeTests {
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
 
-    private func accept(to recipients: [String], heldReason: String? = nil) async throws -> QueueID {
+    private func accept(
+        to recipients: [String], heldReason: String? = nil, from sender: String = "a", age: Duration = .zero
+    ) async throws -> QueueID {
+        let received = Timestamp.now() + (.zero - age)
         let envelope = Envelope(
-            id: storage.newID(at: .now()), sender: Mailbox(localPart: "a", domain: "client.test"),
-            recipients: recipients.map { Mailbox(localPart: $0, domain: "x.test") }, received: .now(),
+            id: storage.newID(at: received), sender: Mailbox(localPart: sender, domain: "client.test"),
+            recipients: recipients.map { Mailbox(localPart: $0, domain: "x.test") }, received: received,
             client: ClientInfo(address: "", name: "c", protocolWord: "ESMTP"))
         let result: Result<Void, StorageError> = await withCheckedContinuation { done in
             queue.accept([envelope], Message(head: ByteBuffer(string: "S: x\r\n\r\n")), heldReason: heldReason) {
@@ -87,6 +99,37 @@ struct SignedNoticeTests {
         let texts = try await notices(2)
         #expect(texts.count { $0.contains("Subject: Undelivered") } == 1)
         #expect(texts.count { $0.contains("Subject: Delayed") } == 1)
+        await storage.close()
+    }
+
+    /// What has waited for half an hour may need another signature: nothing of that is stored. What can have none waits.
+    @Test func whatHasWaited() async throws {
+        try await storage.start { queue.receive($0) }
+        for (sender, age) in [("new", Duration.seconds(1700)), ("old", .seconds(1900)), ("never", .seconds(1900))] {
+            _ = try await accept(to: ["gone"], from: sender, age: age)
+        }
+        let texts = try await notices(3)
+        #expect(texts.count { $0.contains("Subject: Delayed") } == 1)
+        let tried = relay.others.withLock { others in
+            Dictionary(uniqueKeysWithValues: others.map { ($0.envelope.sender!.localPart, $0) })
+        }
+        #expect(Set(tried.keys) == ["new", "old"])
+        #expect(tried["new"]?.envelope.prependedFields.readableBytes == 0)
+        #expect(tried["old"].map { String(buffer: $0.envelope.prependedFields) } == "X-Signed: anew\r\n")
+        await storage.close()
+    }
+
+    /// What was never accepted never leaves, whatever filter it is released by, and nobody is told of it.
+    @Test func whatIsKept() async throws {
+        try await storage.start { queue.receive($0) }
+        let kept = try await accept(to: ["later"], heldReason: EnvelopeState.keptReason)
+        let held = try await accept(to: ["later"], heldReason: "a rule")
+        let failed = await queue.release([kept, held], by: "root")
+        #expect(failed == [QueueOperationFailure(id: kept, error: .kept)])
+        await #expect(throws: QueueOperationError.kept) { try await queue.bounce(kept, by: "root") }
+        let state = try await storage.states([kept])[0].get()
+        #expect(state.isHeld && state.isKept)
+        #expect(await queue.remove([kept], by: "root").isEmpty)
         await storage.close()
     }
 

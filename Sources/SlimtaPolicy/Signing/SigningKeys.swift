@@ -23,6 +23,9 @@ package protocol SigningKeys: Sendable {
     /// The keys of an entry of ``domains``, as they are now.
     func signers(for entry: String) -> SigningChoice
 
+    /// Whether what this one has signed can still be verified, as far as is known.
+    func stands(_ selector: SelectorName) -> Bool
+
     /// These have just signed a message that leaves at `start`: at once, or later.
     func signed(_ selectors: [SelectorName], at time: Timestamp, leaving start: Timestamp)
 }

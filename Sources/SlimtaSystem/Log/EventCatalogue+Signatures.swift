@@ -20,7 +20,18 @@ extension EventCatalogue {
                 + "verified before it was stored: @SLIMTA_ERROR@. The client was told to try again (451). Ten such messages are "
                 + "kept, held, for whoever looks into it: SLIMTA_KEPT says whether this one is.",
             remedy: "This is a mistake of slimtad: please report it with the message, which `slimtad queue show "
-                + "--content @SLIMTA_QUEUE_ID@` writes. Remove it then; to release it would have it delivered twice."),
+                + "--content @SLIMTA_QUEUE_ID@` writes, and remove it then. It cannot be released: the client comes with it again."
+        ),
+        Entry(
+            "1e6dfdf15b6a41fcbda4d1844bc41889", "message is signed anew",
+            "The message @SLIMTA_QUEUE_ID@ had waited until its signature was about to run out, or until nobody could "
+                + "verify it any more. It leaves with a new one, by the key @SLIMTA_SELECTOR@ of @SLIMTA_DOMAIN@."),
+        Entry(
+            "1c35d553c4da4546b6d055a6808bbee2", "message cannot be signed anew",
+            "The message @SLIMTA_QUEUE_ID@ has waited so long that its signature by @SLIMTA_SELECTOR@ of "
+                + "@SLIMTA_DOMAIN@ no longer counts, and it got no new one: @SLIMTA_ERROR@. Where it should have one it "
+                + "waits in the queue, as if its recipients' hosts did not answer.",
+            remedy: "`slimtad dkim show` tells what DNS has to have."),
         Entry(
             "9a417bd6e05c4f3c8d20f7b6e1c5a398", "notice goes unsigned",
             "The notice @SLIMTA_QUEUE_ID@ to a sender could not be signed, and goes without a signature: "
