@@ -115,3 +115,26 @@ static inline int C_X509_chain_error(X509 *certificate, X509 **issuers, int coun
     X509_STORE_free(store);
     return error;
 }
+
+// Verifies a chain, the server's own certificate first, as a handshake would with the DANE records and names that `ssl` has:
+// 1, or 0 and SSL_get_verify_result says why not.
+static inline int C_SSL_verify_chain(SSL *ssl, X509 **certificates, int count) {
+    int result = 0, error = X509_V_ERR_UNSPECIFIED;
+    STACK_OF(X509) *chain = sk_X509_new_null();
+    X509_STORE_CTX *context = X509_STORE_CTX_new();
+    if (chain && context && count > 0) {
+        for (int i = 0; i < count; i++) sk_X509_push(chain, certificates[i]);
+        if (X509_STORE_CTX_init(context, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(ssl)), certificates[0], chain) == 1
+            && X509_STORE_CTX_set_ex_data(context, SSL_get_ex_data_X509_STORE_CTX_idx(), ssl) == 1) {
+            X509_STORE_CTX_set_default(context, "ssl_server");
+            X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(context), SSL_get0_param(ssl));
+            X509_STORE_CTX_set0_dane(context, SSL_get0_dane(ssl));
+            result = X509_verify_cert(context) == 1;
+            error = X509_STORE_CTX_get_error(context);
+        }
+    }
+    SSL_set_verify_result(ssl, result ? X509_V_OK : error != X509_V_OK ? error : X509_V_ERR_UNSPECIFIED);
+    X509_STORE_CTX_free(context);
+    sk_X509_free(chain);
+    return result;
+}
