@@ -95,6 +95,7 @@ package final class Intake: Submissions {
             hostname: settings.hostname, now: envelope.received, zoneOffset: envelope.received.localOffset,
             senders: terms.senders, newID: newID, beginSpool: { [storage] in storage.beginSpool($0) })
         (context.fields, context.due, context.heldReason) = (terms.fields, terms.due, terms.heldReason)
+        context.filter = terms.filter?.filter
         let mail: PolicyMail
         do throws(PolicyRefusal) {
             mail = try settings.policies.apply(to: envelope, message, context)
@@ -102,7 +103,7 @@ package final class Intake: Submissions {
             refused(error, envelope, message, session)
             return completion(error.reply, [], false)
         }
-        guard settings.policies.waits else {
+        guard settings.policies.waits(context) else {
             return store(mail, envelope, message, terms, receipt, session, charge, completion)
         }
         Task { [context] in
@@ -133,6 +134,7 @@ package final class Intake: Submissions {
         var fields: Logger.Metadata = ["reply": "\(refusal.reply)"]
         if let allowed = refusal.allowed { fields["allowed"] = "\(allowed)" }
         if let selector = refusal.selector { fields["selector"] = "\(selector)" }
+        if let filter = refusal.filter { fields["milter"] = "\(filter)" }
         log(.info, "refused by policy", envelope, message, session, fields)
     }
 
@@ -140,6 +142,9 @@ package final class Intake: Submissions {
         _ mail: PolicyMail, _ envelope: Envelope, _ message: Message, _ terms: SubmissionTerms, _ receipt: Receipt?,
         _ session: String, _ charge: Quotas.Charge?, _ completion: @escaping Completion
     ) {
+        if let name = mail.discardedBy {
+            return discard(by: name, envelope, message, receipt, session, completion)
+        }
         // A rule's hold is the rule's: to release the login does not end it.
         let ruleReason = terms.heldReason ?? mail.heldReason
         // Asked now: policies may have taken long.
@@ -173,6 +178,27 @@ package final class Intake: Submissions {
         }
         if !mail.repairs.isEmpty { logger.info("header repaired", metadata: fields(mail.repairs)) }
         if !mail.unrepaired.isEmpty { logger.info("header not repaired", metadata: fields(mail.unrepaired)) }
+    }
+
+    /// The client hears what it hears of a message that is queued; recipients are counted, and nothing else is kept.
+    private func discard(
+        by name: String, _ envelope: Envelope, _ message: Message, _ receipt: Receipt?, _ session: String,
+        _ completion: @escaping Completion
+    ) {
+        // As it was submitted: filters may have taken all recipients out.
+        queue.discard(envelope, by: "milter \(name)", receipt: receipt) { [self] result in
+            switch result {
+            case .success:
+                log(.info, "discarded", envelope, message, session, ["milter": "\(name)"])
+                completion(Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"), [envelope.id], false)
+            case .failure(.repeated):
+                log(.info, "submitted before", envelope, message, session, [:])
+                completion(.repeated, [], false)
+            case .failure(let error):
+                log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
+                completion(Reply(storing: error), [], false)
+            }
+        }
     }
 
     /// The storage's.

@@ -13,18 +13,20 @@ package enum PolicyStep: Sendable {
 }
 
 /// Policies in their order, which is that of ``PolicyPlace``.
+///
+/// A message whose session has filters is shown to them at ``PolicyPlace/milters``. One that has none never waits for that, and where
+/// no policy waits either all is done in one call.
 package struct PolicyChain: Sendable {
-    /// Those before the first that waits: all of them, as a rule.
-    private let policies: [any QueuePolicy]
-    /// The first that waits, and all behind it.
-    private let rest: [PolicyStep]
+    /// Those before the place of filters.
+    private let before: [PolicyStep]
+    /// Those behind it.
+    private let behind: [PolicyStep]
+    /// How many of both, in their order, are done before the first that waits.
+    private let immediate: Int
     /// Those that want to see large messages while they come.
     private let observing: [any ObservingPolicy]
     /// Where all of them stand, from the first to the last.
     package let places: [PolicyPlace]
-
-    /// Whether ``finish(_:_:)`` has anything to do.
-    package var waits: Bool { !rest.isEmpty }
 
     /// - Parameter policies: in any order: each has its ``PolicyPlace``. Those of one place stay in the order that they have here.
     /// - Parameter receivedHops: the most Received fields that a message may have (RFC 5321 section 6.3).
@@ -52,9 +54,9 @@ package struct PolicyChain: Sendable {
         ]
         if let qualify { always.append(Qualification(domain: qualify)) }
         let all = Self.ordered(always.map { .immediate($0) } + steps + (signer.map { [.waiting($0)] } ?? []))
-        let immediate = all.prefix { $0.immediate != nil }
-        policies = immediate.compactMap(\.immediate)
-        rest = Array(all[immediate.endIndex...])
+        let count = all.prefix { $0.place <= .milters }.count
+        (before, behind) = (Array(all[..<count]), Array(all[count...]))
+        immediate = all.firstIndex { $0.immediate == nil } ?? all.count
         observing = all.compactMap { $0.policy as? any ObservingPolicy }
         places = all.map(\.place)
     }
@@ -67,28 +69,47 @@ package struct PolicyChain: Sendable {
     /// Those who look on while a large message comes: as a rule nobody.
     func makeObservers() -> [any ContentObserver] { observing.compactMap { $0.makeObserver() } }
 
+    /// How many are done at once.
+    private func immediate(_ context: PolicyContext) -> Int {
+        context.filter == nil ? immediate : min(immediate, before.count)
+    }
+
+    /// Whether ``finish(_:_:)`` has anything to do.
+    package func waits(_ context: PolicyContext) -> Bool {
+        context.filter != nil || immediate < before.count + behind.count
+    }
+
     /// Runs all policies on a message that has just been submitted, up to the first that waits.
     package func apply(
         to envelope: Envelope, _ message: Message, _ context: PolicyContext
     ) throws(PolicyRefusal) -> PolicyMail {
         var mail = PolicyMail(envelope: envelope, message: message)
-        for policy in policies { try policy.apply(to: &mail, context) }
+        let count = immediate(context)
+        for step in before.prefix(count) { try step.immediate?.apply(to: &mail, context) }
+        for step in behind.prefix(max(0, count - before.count)) { try step.immediate?.apply(to: &mail, context) }
         return mail
     }
 
     /// Runs those that ``apply(to:_:_:)`` has left. Where one refuses, `mail` is what was made of it until then.
     package func finish(_ mail: inout PolicyMail, _ context: PolicyContext) async throws(PolicyRefusal) {
-        for step in rest {
-            switch step {
-            case .immediate(let policy): try policy.apply(to: &mail, context)
-            case .waiting(let policy): try await policy.apply(to: &mail, context)
-            }
-        }
+        let count = immediate(context)
+        for step in before.dropFirst(count) { try await step.apply(to: &mail, context) }
+        if let filter = context.filter { try await mail.pass(filter, context) }
+        // Nothing of it is to leave.
+        if mail.discardedBy != nil { return }
+        for step in behind.dropFirst(max(0, count - before.count)) { try await step.apply(to: &mail, context) }
     }
 }
 
 extension PolicyStep {
     fileprivate var immediate: (any QueuePolicy)? { if case .immediate(let policy) = self { policy } else { nil } }
+
+    fileprivate func apply(to mail: inout PolicyMail, _ context: PolicyContext) async throws(PolicyRefusal) {
+        switch self {
+        case .immediate(let policy): try policy.apply(to: &mail, context)
+        case .waiting(let policy): try await policy.apply(to: &mail, context)
+        }
+    }
 
     fileprivate var policy: Any {
         switch self {
@@ -130,11 +151,16 @@ struct SenderCheck: QueuePolicy {
     }
 }
 
-/// Puts the fields that rules have for the message above our Received. Always.
+/// Puts the fields that filters and rules have for the message above our Received. Always.
 struct RuleFields: QueuePolicy {
     var place: PolicyPlace { .ruleFields }
 
-    func apply(to mail: inout PolicyMail, _ context: PolicyContext) { mail.prepend(context.fields) }
+    func apply(to mail: inout PolicyMail, _ context: PolicyContext) {
+        if mail.fieldsAboveReceived.readableBytes > 0 {
+            for index in mail.envelopes.indices { mail.envelopes[index].prepend(mail.fieldsAboveReceived) }
+        }
+        mail.prepend(context.fields)
+    }
 }
 
 /// Removes Bcc fields: the other recipients are not to see them (RFC 5322 section 3.6.3). Always.

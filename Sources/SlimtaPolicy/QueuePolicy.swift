@@ -14,7 +14,11 @@ package struct PolicyMail: Sendable {
     package private(set) var repairs: Set<HeaderRepair> = []
     /// What would have been mended, if nobody had signed or stamped it.
     package private(set) var unrepaired: Set<HeaderRepair> = []
-    /// The content as the client sent it.
+    /// Who wants nothing of it kept, though the client hears that all is well; nil: nobody. Policies behind need not work on it.
+    package var discardedBy: String?
+    /// Whole fields that are to stand above our Received, which comes later.
+    private(set) var fieldsAboveReceived = ByteBuffer()
+    /// The content as the client sent it, until a policy changes it.
     package private(set) var message: Message
     /// The header of `message`.
     package private(set) var header: HeaderBlock
@@ -79,6 +83,42 @@ package struct PolicyMail: Sendable {
         message.head = kept
         header = HeaderBlock(scanning: kept)
     }
+
+    /// Puts another content in the place of the message: other fields, or another body, or both. Where what was behind the head is
+    /// not behind it any more, ``observer(_:)`` has nothing to say.
+    mutating func replace(_ message: Message) {
+        self.message = message
+        header = HeaderBlock(scanning: message.head)
+    }
+
+    /// Puts fields on top that policies have prepended to the envelope, for who is to see one header. Not behind a split.
+    mutating func unite() {
+        guard let fields = envelopes.first?.prependedFields, fields.readableBytes > 0, envelopes.count == 1 else {
+            return
+        }
+        var head = fields
+        head.writeImmutableBuffer(message.head)
+        envelopes[0].prependedFields = ByteBuffer()
+        replace(Message(head: head, rest: message.rest))
+    }
+
+    /// Takes what filters have left of it.
+    ///
+    /// - Parameter hasEightBit: whether octets above 127 are in what was in memory.
+    mutating func take(_ filtered: FilteredMessage, hasEightBit: Bool) {
+        guard envelopes.count == 1 else { return }
+        replace(filtered.message)
+        fieldsAboveReceived = filtered.fieldsAboveReceived
+        envelopes[0].sender = filtered.sender
+        envelopes[0].recipients = filtered.recipients
+        if !envelopes[0].smtpUTF8 {
+            envelopes[0].smtpUTF8 =
+                filtered.sender?.needsSMTPUTF8 == true || filtered.recipients.contains(where: \.needsSMTPUTF8)
+        }
+        for (recipient, original) in filtered.originals { envelopes[0].setOriginal(original, of: recipient) }
+        if hasEightBit { envelopes[0].body = .eightBitMIME }
+        heldReason = heldReason ?? filtered.heldReason
+    }
 }
 
 /// What policies know besides the message.
@@ -97,6 +137,8 @@ package struct PolicyContext: Sendable {
     package var due: Timestamp?
     /// Why the message waits until an operator releases it; nil: it does not. See also ``PolicyMail/heldReason``.
     package var heldReason: String?
+    /// Who sees it whole, as the session wants it; nil: nobody.
+    package var filter: (any MessageFilter)?
     /// Makes the id of a further envelope at a time, beside one with the same message: the storage's business.
     package var newID: @Sendable (Timestamp, QueueID) -> QueueID
     /// Begins the file of a large message that is written anew, under an id that is not in use: the storage's business; nil:
@@ -129,11 +171,16 @@ package struct PolicyRefusal: Error, Hashable, Sendable {
     /// Why what policies made of the message is kept all the same, held, for whoever looks into it: then it is our fault. nil:
     /// nothing is kept.
     package let keptBecause: String?
+    /// For the log: the name of the filter that refuses it; nil: none.
+    package let filter: String?
 
     /// Refuses with `reply`: 4xx if the client may try again, 5xx if it must not.
-    package init(_ reply: Reply, allowed: String? = nil, selector: String? = nil, keptBecause: String? = nil) {
+    package init(
+        _ reply: Reply, allowed: String? = nil, selector: String? = nil, keptBecause: String? = nil,
+        filter: String? = nil
+    ) {
         self.reply = reply
-        (self.allowed, self.selector, self.keptBecause) = (allowed, selector, keptBecause)
+        (self.allowed, self.selector, self.keptBecause, self.filter) = (allowed, selector, keptBecause, filter)
     }
 }
 

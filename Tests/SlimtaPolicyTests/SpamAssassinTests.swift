@@ -91,7 +91,7 @@ import Testing
         let context = PolicyContext(
             hostname: "h.test", now: .now(), zoneOffset: 0, newID: { time, _ in QueueID(at: time) })
         let chain = PolicyChain([.waiting(policy)], receivedHops: 5)
-        #expect(chain.waits)
+        #expect(chain.waits(context))
         try await chain.finish(&mail, context)
         return (mail, sent.withLock { $0 })
     }

@@ -248,7 +248,18 @@ package enum StorageSuite {
         try await bench.storage.commit(ending)
         try demand(try await bench.storage.ledger() == before, "what has ended ends once")
         try demand(try await bench.walk(by: 10).isEmpty, "pages do not have it")
-        await bench.storage.close()
+        let gone = bench.envelope()
+        let commit = QueueCommit(
+            accepted: [.init(gone, due: Bench.due)], message: Message(head: ByteBuffer()),
+            ended: [EnvelopeState(of: gone, due: Bench.due).removed(by: "filter")])
+        try await bench.storage.commit(commit)
+        let ledger = try await bench.storage.ledger()
+        try demand(await bench.failure(of: gone.id) == .notFound, "what ends in its own commit is not queued")
+        try demand(ledger.isBalanced && ledger.removedBy["filter"] == 1, "and is counted")
+        let again = try await bench.reopened(afterCrash: true)
+        try demand(await again.failure(of: gone.id) == .notFound, "nor is it behind a crash")
+        try demand(try await again.storage.ledger().removedBy["filter"] == 1, "and counted once")
+        await again.storage.close()
     }
 
     static func pages(_ place: any StoragePlace) async throws {

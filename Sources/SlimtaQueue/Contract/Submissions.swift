@@ -15,6 +15,8 @@ package struct SubmissionTerms: Hashable, Sendable {
     package var due: Timestamp?
     /// What is checked of From and Sender before anything is changed; nil: nothing.
     package var senders: HeaderSenders?
+    /// Who sees it whole before it is stored; nil: nobody.
+    package var filter: MessageFilterReference?
 
     /// Without arguments: a message like any other.
     package init(heldReason: String? = nil, fields: [String] = [], due: Timestamp? = nil) {
