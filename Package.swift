@@ -138,6 +138,8 @@ let package = Package(
                 "SlimtaRules", "SlimtaDNS", "SlimtaSPF", "SlimtaMIME",
                 // The questions to PAM's helper.
                 "SlimtaPAM",
+                // What is said to milters, while sessions go on.
+                "SlimtaMilter",
             ]),
         room(
             "SlimtaRelay",
@@ -167,7 +169,7 @@ let package = Package(
                 // SlimtaCrypto: the secret behind invented salts; SlimtaDKIM: keys and what becomes of them.
                 "SlimtaMail", "SlimtaRules", "SlimtaCrypto", "SlimtaDKIM", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue",
                 "SlimtaPolicy",
-                "SlimtaTLS",
+                "SlimtaTLS", "SlimtaMilter",
                 "SlimtaDNS", "SlimtaStorage", "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl",
                 "SlimtaHelper", "SlimtaPipe", "SlimtaPAM",
                 "SlimtaConfiguration",
@@ -235,7 +237,7 @@ let package = Package(
             "SlimtaEdge",
             [
                 "SlimtaMail", "SlimtaSMTP", "SlimtaSASL", "SlimtaQueue", "SlimtaCrypto", "SlimtaTLS", "SlimtaNet",
-                "SlimtaStorage", "SlimtaRules", "SlimtaMIME", "SlimtaDNS", "SlimtaSPF",
+                "SlimtaStorage", "SlimtaRules", "SlimtaMIME", "SlimtaDNS", "SlimtaSPF", "SlimtaMilter", "SlimtaPolicy",
                 nioCore,
                 nioPosix, nioEmbedded,
                 logging,

@@ -102,6 +102,7 @@ extension Configuration {
         let spamAssassin = root.section("spamassassin")
         self.spamAssassin = SpamAssassinSettings(spamAssassin)
         signing = SigningReader.read(root.section("signing"), tables: root.sections("dkim"))
+        milters = Self.readMilters(root.sections("milter"))
         queue.read(root.section("queue"))
         let repair = root.section("repair")
         duplicates = repair["duplicates"]?.choice() ?? duplicates

@@ -42,6 +42,8 @@ package struct Configuration: Sendable, Equatable {
     package var spamAssassin: SpamAssassinSettings?
     /// `[signing]` and `[[dkim]]`
     package var signing = SigningSettings()
+    /// `[[milter]]`, in the file's order, in which they are asked.
+    package var milters: [MilterSettings] = []
     /// `[queue]`
     package var queue = Queue()
     /// `[relay]`: where mail goes that no route takes.

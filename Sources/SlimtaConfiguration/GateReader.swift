@@ -62,16 +62,7 @@ extension Configuration.PolicyService {
                 }
                 return element.text(allowed, didYouMean: { Spelling.nearest(to: $0, among: words) }) { _ in stage }
             }
-        let name: String?
-        if table.has("name") {
-            name = table.word(table["name"], &names)
-        } else {
-            name = to?.description
-            _ = table["name"]
-            if let name, let other = names.updateValue(table.path, forKey: name) {
-                table.report("name", "missing", "required is a name of its own: \(other) is asked at \(name) too")
-            }
-        }
+        let name = table.name(orAddress: to, &names)
         timeout = table["timeout"]?.duration(.seconds(1) ... .seconds(60)) ?? timeout
         onFailure = table["on_failure"]?.choice() ?? onFailure
         let context = table["context"]?.text("up to 512 characters without control characters") { text in

@@ -82,6 +82,7 @@ import Testing
         ("relay.socket", "[relay]\ntype = \"http\"\nurl = \"http://localhost/\"\nsocket = \"%\""),
         ("policy_service[0].to", "[[policy_service]]\nname = \"a\"\nat = \"rcpt\"\nto = \"%\""),
         ("spamassassin.to", "[spamassassin]\nto = \"%\""),
+        ("milter[0].to", "[[milter]]\nto = \"%\""),
     ])
     func pathsOfSockets(_ key: String, _ table: String) throws {
         let path = "unix:/" + String(repeating: "x", count: 102)
@@ -163,5 +164,38 @@ import Testing
             #expect(mistakes(text + wrong).contains("spamassassin"), "\(words)")
         }
         #expect(mistakes("[queue]\npolicies = [\"spamassassin\"]").contains("spamassassin: missing"))
+    }
+
+    @Test func milters() throws {
+        let configuration = try parse(
+            "[[milter]]\nto = \"localhost:8891\"\n[[milter]]\nname = \"clamav\"\nto = \"unix:/s\"\nconnect_timeout = \"1s\"\n"
+                + "command_timeout = \"2s\"\ncontent_timeout = \"3s\"\non_failure = \"quarantine\"\n"
+                + "reuse_between_sessions = true")
+        var other = MilterSettings(name: "clamav", to: .unix(path: "/s"))
+        (other.connectTimeout, other.commandTimeout, other.contentTimeout) = (.seconds(1), .seconds(2), .seconds(3))
+        (other.onFailure, other.reuseBetweenSessions) = (.quarantine, true)
+        #expect(
+            configuration.milters == [
+                MilterSettings(name: "127.0.0.1:8891", to: .tcp(HostPort(host: "127.0.0.1", port: 8891))), other,
+            ])
+        #expect(configuration.warnings.isEmpty)
+        for (wrong, words) in [
+            ("name = \"x\"", "milter[0].to: missing; required is where it listens"),
+            ("to = \"inet:8891@localhost\"", "milter[0].to: found"),
+            (
+                "to = \"unix:/s\"\non_failure = \"hold\"",
+                "allowed is \"tempfail\", \"accept\", \"reject\", \"quarantine\""
+            ),
+            ("to = \"unix:/s\"\nconnect_timeout = \"2m\"", "from 1s to 1m"),
+            ("to = \"unix:/s\"\nreuse = true", "milter[0].reuse: unknown key"),
+            (
+                "to = \"unix:/s\"\n[[milter]]\nto = \"unix:/s\"",
+                "milter[1].name: missing; required is a name of its own"
+            ),
+            ("name = \"a b\"\nto = \"unix:/s\"", "milter[0].name: found \"a b\""),
+        ] {
+            let found = mistakes("[[milter]]\n" + wrong)
+            #expect(found.contains(words), "\(found)")
+        }
     }
 }

@@ -16,10 +16,11 @@ import Testing
     @Test func whatIsGrantedFits() throws {
         for limit in [64, 100, 256, 1024, 4096, 20_000] {
             let budget = FileBudget(limit: limit)
-            for relays in [0, 1, 3] where limit > 64 || relays < 2 {
-                let share = try #require(budget.share(defaults, inUse: 36, relays: relays))
+            for (relays, filters) in [(0, 0), (1, 0), (3, 0), (1, 2)] where limit > 64 || relays + filters < 2 {
+                let share = try #require(budget.share(defaults, inUse: 36, relays: relays, filters: filters))
                 let used =
-                    36 + share.connections * 2 + share.relayConnections * (relays + 1) + budget.resolverSockets
+                    36 + share.connections * (2 + filters) + share.relayConnections * (relays + 1)
+                    + budget.resolverSockets
                     + budget.controlConnections + budget.reserve
                 #expect(used <= limit)
                 #expect(share.connections >= 1 && share.relayConnections >= 1)

@@ -34,13 +34,15 @@ package final class Gate: Sendable {
     private let rates: MessageRates?
     /// nil: nobody has a quota.
     let quotas: QuotaBook?
+    /// nil: there are none.
+    let milters: Milters?
     /// What is looked up as soon as it can be: somebody may need it, and then it has been under way for a while.
     private let facts: Set<Fact>
     /// The same for who has logged in.
     private let factsOfAuthenticated: Set<Fact>
     /// Where a session has to ask.
     package let stages: SMTPStages
-    /// Those of them where more is asked than quotas.
+    /// Those of them where more is asked than quotas and milters.
     let judged: SMTPStages
 
     /// nil: nobody is asked anything on this edge, nor is anything counted.
@@ -52,11 +54,14 @@ package final class Gate: Sendable {
     ///   - rates: of all edges; nil: no rule of any edge compares them.
     ///   - forwards: whom they refuse is refused at RCPT.
     ///   - quotas: of all edges; asked before everybody else, at MAIL and RCPT.
+    ///   - milters: told of all that the others let through.
     package init?(
         rules: RuleSet, spf: SPFEnforcement?, lookups: Lookups?, rates: MessageRates?, services: [Service] = [],
-        forwards: ForwardRules = ForwardRules(), quotas: QuotaBook? = nil
+        forwards: ForwardRules = ForwardRules(), quotas: QuotaBook? = nil,
+        milters: Milters? = nil
     ) {
         self.quotas = quotas
+        self.milters = milters
         self.services = services
         self.forwards = forwards
         self.rules = rules
@@ -86,6 +91,7 @@ package final class Gate: Sendable {
         factsOfAuthenticated = asksOfAll ? facts : facts.subtracting([.spf])
         judged = stages
         if quotas != nil { stages.formUnion([.mail, .recipient]) }
+        if milters != nil { stages.formUnion([.connect, .hello, .mail, .recipient, .data]) }
         self.stages = stages
         if stages.isEmpty, rates == nil { return nil }
     }

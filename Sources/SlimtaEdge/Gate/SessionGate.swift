@@ -17,6 +17,8 @@ final class SessionGate {
         let isEarlyTalker: Bool
         /// The message that has come: as much as is in memory, which has the whole header.
         let collector: MessageCollector?
+        /// From MAIL on: the id that the message will have, where ``SessionGate/wantsID`` says so.
+        var id: QueueID?
     }
 
     /// What came of a question.
@@ -26,7 +28,8 @@ final class SessionGate {
         let notes: [Verdict.Note]
         /// The rules that did not act as it could not be found out whether they are to: each once in a session.
         let undecided: [Verdict.Undecided]
-        /// Who refuses, as fields of the log: `rule=`, `spf=`, `forward=`, `quota=` or `policy_service=`, and the lists that have the client.
+        /// Who refuses, as fields of the log: `rule=`, `spf=`, `forward=`, `quota=` or `milter=` or
+        /// `policy_service=`, and the lists that have the client.
         let refusedBy: [(name: String, value: String)]
         /// Whose field had no room, the first of the message that has none.
         var fieldsLeftOut: String?
@@ -41,8 +44,12 @@ final class SessionGate {
         var facts: Facts
         /// What the rules have said.
         var verdict = Verdict()
+        /// What milters are still to be told; nil: nothing.
+        var milters: ToldToMilters?
         let completion: (Judgement) -> Void
     }
+
+    private typealias ToldToMilters = (question: SMTPServerMachine.Question, situation: Situation)
 
     /// A question to a service.
     private struct Waiting {
@@ -56,6 +63,8 @@ final class SessionGate {
     private let edge: String
     private let eventLoop: any EventLoop
     private let lookups: SessionLookups?
+    /// nil: there are none.
+    private let milters: SessionMilters?
     private var effects = EffectsMemory()
     /// Whom the client's certificate is for, where a rule may ask.
     private var certificate: CertificateIdentity?
@@ -73,16 +82,25 @@ final class SessionGate {
     /// Of the transaction: recipients that the sender has not written to before.
     private var newRecipients: (transaction: UInt64, count: Int) = (0, 0)
 
-    /// - Parameter isTrusted: whether the client may send without having logged in.
-    init(_ gate: Gate, edge: String, client: ConnectionFacts.Endpoint, isTrusted: Bool, on eventLoop: any EventLoop) {
+    /// - Parameters:
+    ///   - isTrusted: whether the client may send without having logged in.
+    ///   - session: its name in logs.
+    init(
+        _ gate: Gate, edge: String, client: ConnectionFacts.Endpoint, isTrusted: Bool,
+        session: @autoclosure () -> String = "", on eventLoop: any EventLoop
+    ) {
         self.gate = gate
         self.edge = edge
         self.eventLoop = eventLoop
         lookups = gate.lookups?.session(client: client, isTrusted: isTrusted, on: eventLoop)
+        milters = gate.milters.map { SessionMilters($0, session: session(), on: eventLoop) }
     }
 
     /// Whether a rule may ask what messages are made of.
     var readsContent: Bool { gate.rules.readsContent }
+
+    /// Whether somebody is told at MAIL which id the message will have.
+    var wantsID: Bool { milters != nil }
 
     // MARK: Events
 
@@ -92,7 +110,7 @@ final class SessionGate {
     /// TLS is there: what was said before counts no more. `certificate` is called only if somebody may want it.
     func tlsEstablished(certificate: () -> CertificateIdentity?) {
         effects.tlsEstablished()
-        if gate.rules.needsCertificate || !gate.services.isEmpty { self.certificate = certificate() }
+        if gate.rules.needsCertificate || !gate.services.isEmpty || milters != nil { self.certificate = certificate() }
     }
 
     /// The queue has taken a message of this session.
@@ -100,9 +118,13 @@ final class SessionGate {
 
     /// What is to be done with the message of a transaction.
     func terms(ofTransaction number: UInt64) -> SubmissionTerms {
-        guard !effects.isEmpty else { return SubmissionTerms() }
-        let effects = effects.effects(ofTransaction: number)
-        return SubmissionTerms(heldReason: effects.heldBy, fields: effects.fields)
+        var terms = SubmissionTerms()
+        if !effects.isEmpty {
+            let effects = effects.effects(ofTransaction: number)
+            (terms.heldReason, terms.fields) = (effects.heldBy, effects.fields)
+        }
+        terms.filter = milters?.filter(ofTransaction: number)
+        return terms
     }
 
     /// Nobody is to be kept waiting any more: the client has gone, or we are about to. A reply that is delayed goes now, and
@@ -123,6 +145,7 @@ final class SessionGate {
         waiting?.withdraw()
         waiting = nil
         lookups?.end()
+        milters?.end()
     }
 
     // MARK: A question
@@ -140,9 +163,12 @@ final class SessionGate {
                 Judgement(
                     answer: .reply(reply), notes: [], undecided: [], refusedBy: [(name: "quota", value: "\(subject)")]))
         }
-        // Facts are not put together for quotas alone: they need none.
+        // Facts are not put together for quotas and milters alone: they need none.
         guard question.stage.map(gate.judged.isSuperset(of:)) ?? true else {
-            return completion(Judgement(answer: .goOn, notes: [], undecided: [], refusedBy: []))
+            return tellMilters((question, situation), ptr: nil) { reply, by in
+                completion(
+                    Judgement(answer: reply.map { .reply($0) } ?? .goOn, notes: [], undecided: [], refusedBy: by))
+            }
         }
         let facts = facts(question, situation)
         let open = Open(
@@ -150,7 +176,7 @@ final class SessionGate {
             subject: LookupSubject(
                 ehlo: facts.ehlo, sender: facts.sender, isAuthenticated: facts.login != nil,
                 transaction: situation.session.transactionNumber),
-            facts: facts, completion: completion)
+            facts: facts, milters: milters == nil ? nil : (question, situation), completion: completion)
         if !gate.services.isEmpty { tellPolicy(question, situation) }
         switch stage {
         case .connect, .ehlo, .mail:
@@ -294,6 +320,38 @@ final class SessionGate {
         }
     }
 
+    // MARK: Milters
+
+    /// Behind all others, which have nothing against it.
+    ///
+    /// - Parameter ptr: the client's name, if it is known.
+    private func tellMilters(
+        _ told: ToldToMilters, ptr: String?, _ completion: @escaping (Reply?, [(name: String, value: String)]) -> Void
+    ) {
+        guard let milters,
+            let events = gate.milters?.events(
+                told.question,
+                .init(
+                    situation: told.situation, edge: edge, certificate: certificate, ptr: ptr, forwards: gate.forwards))
+        else { return completion(nil, []) }
+        let asked = number
+        milters.ask(events, ofTransaction: told.situation.session.transactionNumber) { [weak self] refusal in
+            guard let self, self.number == asked else { return }
+            completion(refusal?.reply, refusal.map { [(name: "milter", value: $0.milter)] } ?? [])
+        }
+    }
+
+    /// Those who want to know of recipients that are refused.
+    private func tellMilters(refused told: ToldToMilters, _ reply: Reply, _ completion: @escaping () -> Void) {
+        guard let milters, let event = gate.milters, case .recipient(let recipient, _) = told.question else {
+            return completion()
+        }
+        let asked = number
+        milters.refused(event.refused(recipient, with: reply)) { [weak self] in
+            if self?.number == asked { completion() }
+        }
+    }
+
     // MARK: The answer
 
     private func finish(_ open: Open, refusing reply: Reply? = nil, by: [(name: String, value: String)] = []) {
@@ -315,6 +373,16 @@ final class SessionGate {
     }
 
     private func answer(_ open: Open, _ reply: Reply?, _ by: [(name: String, value: String)]) {
+        if let told = open.milters {
+            var open = open
+            open.milters = nil
+            if let reply {
+                return tellMilters(refused: told, reply) { [weak self, open] in self?.answer(open, reply, by) }
+            }
+            return tellMilters(told, ptr: open.facts.ptr?.confirmed.first) { [weak self, open] reply, by in
+                self?.answer(open, reply, by)
+            }
+        }
         let verdict = open.verdict
         var judgement = Judgement(
             answer: reply.map { .reply($0) } ?? .goOn, notes: verdict.notes,

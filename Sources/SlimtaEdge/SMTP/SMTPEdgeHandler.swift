@@ -71,6 +71,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private var exchange: (any AuthenticationExchange)?
     /// nil: nobody is asked about the client.
     private var gate: SessionGate?
+    /// Of the message that is to come, where somebody is told before.
+    private var nextID: QueueID?
     /// Who has refused, for the line that tells of it.
     private var refusedBy: [(name: String, value: String)] = []
 
@@ -115,7 +117,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         guard waitsFor == nil, let context else { return }
         gate = settings.gate.map {
             SessionGate(
-                $0, edge: settings.name, client: connection.peer, isTrusted: machine.isTrusted, on: context.eventLoop)
+                $0, edge: settings.name, client: connection.peer, isTrusted: machine.isTrusted, session: lines.session,
+                on: context.eventLoop)
         }
         isSilent = connection.proxy != nil || connection.peer == .unknown
         if !isSilent { log(.debug, "connected") }
@@ -333,6 +336,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// Asks the gate, if somebody sits there.
     private func judge(_ question: SMTPServerMachine.Question) {
         guard let gate else { return answered(.goOn) }
+        if gate.wantsID, case .mail = question { nextID = submissions.newID(at: .now()) }
         // An answer that is there at once is taken when the gate has let go of the session's recipients, or the machine
         // would copy them all to add another one.
         var isAsking = true
@@ -341,7 +345,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             question,
             SessionGate.Situation(
                 connection: connection, session: machine.session, isEarlyTalker: isEarlyTalker,
-                collector: collector)
+                collector: collector, id: nextID)
         ) { found in
             if isAsking { judgement = found } else { self.judged(found) }
         }
@@ -412,10 +416,11 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func collect(_ context: ChannelHandlerContext) -> MessageCollector {
         if let collector { return collector }
         let collector = MessageCollector(
-            id: submissions.newID(at: .now()), eventLoop: context.eventLoop,
+            id: nextID ?? submissions.newID(at: .now()), eventLoop: context.eventLoop,
             readsContent: gate?.readsContent ?? false, makeSpool: submissions.beginSpool(_:behind:),
             drained: { [weak self] in self?.resumeReading() })
         self.collector = collector
+        nextID = nil
         return collector
     }
 

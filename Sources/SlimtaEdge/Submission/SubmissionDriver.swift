@@ -59,7 +59,8 @@ final class SubmissionDriver {
             clientName: setup.clientName, protocolWord: setup.protocolWord, tls: connection.tls?.session)
         gate = settings.gate.map { [isTrusted = machine.isTrusted] in
             SessionGate(
-                $0, edge: settings.name, client: connection.peer, isTrusted: isTrusted, on: setup.eventLoop)
+                $0, edge: settings.name, client: connection.peer, isTrusted: isTrusted, session: setup.lines.session,
+                on: setup.eventLoop)
         }
         if connection.tls != nil { gate?.tlsEstablished(certificate: setup.certificate) }
     }
@@ -194,6 +195,7 @@ final class SubmissionDriver {
 
     private func judge(_ question: SMTPServerMachine.Question) {
         guard let gate else { return answered(.goOn) }
+        if gate.wantsID, id == nil, case .mail = question { id = setup.submissions.newID(at: .now()) }
         // An answer that is there at once is taken when the gate has let go of the recipients: else they would all be copied
         // to add another one.
         var (isAsking, found) = (true, SessionGate.Judgement?.none)
@@ -201,7 +203,7 @@ final class SubmissionDriver {
             question,
             SessionGate.Situation(
                 connection: setup.connection, session: machine.session, isEarlyTalker: false,
-                collector: collector)
+                collector: collector, id: id)
         ) { [self] judgement in
             if isAsking { found = judgement } else { judged(judgement) }
         }

@@ -157,26 +157,9 @@ private func decimal(_ text: String?) -> Int? {
 
 /// What AUTH= says: a mailbox, or nothing for `<>`; nil if it is neither. curl puts brackets around the mailbox, too.
 private func submitterName(_ value: String) -> String? {
-    guard var octets = xtextDecoded(value) else { return nil }
+    guard var octets = value.xtextDecoded else { return nil }
     if octets.first == UInt8(ascii: "<"), octets.last == UInt8(ascii: ">") {
         octets = Array(octets[1..<octets.count - 1])
     }
     return octets.isEmpty ? "" : Mailbox(parsing: octets.span, allowsUTF8: true)?.text
-}
-
-/// RFC 3461 section 4: "+" and two hexadecimal digits are an octet; nil if it is no xtext.
-private func xtextDecoded(_ text: String) -> [UInt8]? {
-    var octets: [UInt8] = []
-    var rest = Array(text.utf8)[...]
-    while let octet = rest.popFirst() {
-        guard octet == UInt8(ascii: "+") else {
-            octets.append(octet)
-            continue
-        }
-        guard let high = rest.popFirst()?.hexadecimalValue, let low = rest.popFirst()?.hexadecimalValue else {
-            return nil
-        }
-        octets.append(high << 4 | low)
-    }
-    return octets
 }

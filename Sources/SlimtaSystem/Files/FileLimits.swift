@@ -66,16 +66,16 @@ package struct FileBudget: Hashable, Sendable {
     }
 
     /// What there can be of `wanted` where `inUse` files are open for good and `relays` relays have connections of
-    /// their own. Each connection of a client and each attempt is counted with a second file, that of a large message.
-    /// nil: not even mail one by one.
-    package func share(_ wanted: Share, inUse: Int, relays: Int) -> Share? {
+    /// their own. Each connection of a client and each attempt is counted with a second file, that of a large message, and a
+    /// client's with `filters` connections more, to those who look on. nil: not even mail one by one.
+    package func share(_ wanted: Share, inUse: Int, relays: Int, filters: Int = 0) -> Share? {
         let free = limit - inUse - resolverSockets - controlConnections - reserve
-        let relayCost = relays + 1
-        guard free >= 2 * 2 + relayCost else { return nil }
-        if wanted.connections * 2 + wanted.relayConnections * relayCost <= free { return wanted }
+        let (relayCost, clientCost) = (relays + 1, filters + 2)
+        guard free >= 2 * clientCost + relayCost else { return nil }
+        if wanted.connections * clientCost + wanted.relayConnections * relayCost <= free { return wanted }
         let relayConnections = min(wanted.relayConnections, max(1, free / 4 / relayCost))
         return Share(
-            connections: min(wanted.connections, (free - relayConnections * relayCost) / 2),
+            connections: min(wanted.connections, (free - relayConnections * relayCost) / clientCost),
             relayConnections: relayConnections)
     }
 }

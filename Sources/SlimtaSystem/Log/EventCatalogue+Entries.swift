@@ -162,8 +162,8 @@ extension EventCatalogue {
         Entry(
             "b5975f37ee6009f8108cca949d87d16c", "refused",
             "A client was refused something: @SLIMTA_REPLY@. The line has the command, the address that it named, "
-                + "the sender and the login, as far as there are any; and the rule (SLIMTA_RULE), the policy service or the result "
-                + "of SPF that it was for, if it was not the protocol or the queue. Where the login may not send as "
+                + "the sender and the login, as far as there are any; and the rule (SLIMTA_RULE), the policy service, the milter "
+                + "or the result of SPF that it was for, if it was not the protocol or the queue. Where the login may not send as "
                 + "that, SLIMTA_ALLOWED is what it may."),
         Entry(
             "3209ff71dc384da487ca1e23e0a56e5d", "AUTH= of MAIL is not believed",

@@ -4,7 +4,7 @@ extension EventCatalogue {
     /// All kinds.
     static let entries =
         entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers + repairEntries
-        + entriesOfQuotas + entriesOfSignatures + entriesOfKeys + entriesOfContent
+        + entriesOfQuotas + entriesOfSignatures + entriesOfKeys + entriesOfContent + entriesOfMilters
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [

@@ -96,6 +96,9 @@ struct CheckCommand: ParsableCommand {
             let stages = Stage.allCases.filter { service.stages.contains($0) }.map(\.rawValue)
             lines.append("  policy service \(service.name): \(service.to), at \(stages.joined(separator: ", "))")
         }
+        for milter in values.milters {
+            lines.append("  milter \(milter.name): \(milter.to), \(milter.onFailure.rawValue) where it fails")
+        }
         return lines
     }
 

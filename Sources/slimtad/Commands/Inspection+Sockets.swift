@@ -108,6 +108,17 @@ extension Inspection {
             guard case .unix(let path) = service.to else { continue }
             lookForSocket(path, "policy_service[\(index)].to", Self.meanwhile(service.onFailure))
         }
+        for (index, milter) in file.values.milters.enumerated() {
+            guard case .unix(let path) = milter.to else { continue }
+            let meanwhile =
+                switch milter.onFailure {
+                case .accept: "until it is, mail passes that it has not seen"
+                case .tempfail: "until it is, mail is refused with 451"
+                case .reject: "until it is, mail is refused with 550"
+                case .quarantine: "until it is, mail is held"
+                }
+            lookForSocket(path, "milter[\(index)].to", meanwhile)
+        }
         guard file.values.queue.policies.contains(.spamassassin), let spamd = file.values.spamAssassin,
             case .unix(let path) = spamd.to
         else { return }

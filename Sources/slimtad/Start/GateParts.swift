@@ -6,6 +6,7 @@ import SlimtaConfiguration
 import SlimtaDNS
 import SlimtaEdge
 import SlimtaMail
+import SlimtaMilter
 import SlimtaRules
 
 /// The parts that gates are made of.
@@ -18,6 +19,8 @@ struct GateParts: Sendable {
     private let clients: [PolicyServiceClient]
     private let forwards: ForwardRules
     private let quotas: QuotaBook?
+    private let milters: Milters?
+    private let filters: [MilterService]
 
     /// - Parameters:
     ///   - lists: what ``SlimtaRules/RuleSet/lists(of:)`` says that the rules need.
@@ -40,6 +43,14 @@ struct GateParts: Sendable {
         services = zip(clients, values.policyServices).map { client, service in
             Gate.Service(client, at: service.stages, keeping: Lease(ground.endings) { await client.close() })
         }
+        let filters = try values.milters.map { milter in
+            MilterService(try milter.settings(messageSize: values.limits.messageSize), logger: ground.logger)
+        }
+        self.filters = filters
+        milters = Milters(
+            filters, hostname: hostname, version: "slimtad \(Version.text)",
+            limit: values.limits.dataTimeout.map { TimeAmount($0) },
+            keeping: Lease(ground.endings) { for filter in filters { await filter.close() } })
         guard spf != nil || !services.isEmpty || !rules.facts.isEmpty else {
             lookups = nil
             return
@@ -50,7 +61,9 @@ struct GateParts: Sendable {
     }
 
     /// What the operator has to put right with those who are asked.
-    var complaints: [String] { clients.compactMap(\.complaint) + (lookups?.complaints ?? []) }
+    var complaints: [String] {
+        clients.compactMap(\.complaint) + filters.compactMap(\.complaint) + (lookups?.complaints ?? [])
+    }
 
     /// Begins to look whether lists are in order.
     func start() { lookups?.start() }
@@ -59,7 +72,7 @@ struct GateParts: Sendable {
     func gate(of edge: String) -> Gate? {
         Gate(
             rules: rules.forEdge(edge), spf: spf, lookups: lookups, rates: rates, services: services,
-            forwards: forwards, quotas: quotas)
+            forwards: forwards, quotas: quotas, milters: milters)
     }
 }
 
@@ -68,6 +81,28 @@ extension Configuration.PolicyService {
         get throws {
             PolicyServiceClient.Settings(
                 name: name, addresses: [try to.socketAddress], timeout: timeout, onFailure: onFailure, context: context)
+        }
+    }
+}
+
+extension MilterSettings {
+    /// As an edge has them.
+    ///
+    /// - Parameter messageSize: how large a message may be: no new body is larger.
+    fileprivate func settings(messageSize: Int) throws -> MilterService.Settings {
+        MilterService.Settings(
+            session: .init(
+                name: name, onFailure: policy, commandLimit: commandTimeout, contentLimit: contentTimeout,
+                mostBody: messageSize),
+            address: try to.socketAddress, connectTimeout: TimeAmount(connectTimeout), reuses: reuseBetweenSessions)
+    }
+
+    private var policy: MilterFailurePolicy {
+        switch onFailure {
+        case .tempfail: .tempfail
+        case .accept: .accept
+        case .reject: .reject
+        case .quarantine: .quarantine
         }
     }
 }

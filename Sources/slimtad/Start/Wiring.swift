@@ -127,7 +127,8 @@ extension Configuration {
         let questions = signing.keys.isEmpty ? 0 : DKIMQuestions.files
         guard
             let share = budget.share(
-                wantedShare, inUse: inUse + folders * DirectoryEdge.files + questions, relays: connectingRelays)
+                wantedShare, inUse: inUse + folders * DirectoryEdge.files + questions, relays: connectingRelays,
+                filters: milters.count)
         else {
             throw Failure(
                 .system,

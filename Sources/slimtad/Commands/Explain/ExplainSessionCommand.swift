@@ -20,7 +20,8 @@ struct ExplainSessionCommand: ParsableCommand {
             A login is taken to have shown what is right; who would be asked about it is told, and nobody is but the \
             users file. \
             Names, SPF and lists are really looked up where a rule needs them, unless an option says what they are. \
-            The file is read as it is on disk; no running slimtad is asked, no mail is sent, and no policy service asked. \
+            The file is read as it is on disk; no running slimtad is asked, no mail is sent, and no policy service or milter \
+            asked. \
             Exit status 0: the session is taken, 1: it is refused, 69: a fact is missing (--no-lookups).
             """)
 

@@ -45,7 +45,7 @@ struct SessionExplanation {
         /// At `rcpt`: whom it is about.
         var recipient: Mailbox?
         var lines: [Line] = []
-        /// What else is said here: SPF, policy services, AUTH.
+        /// What else is said here: SPF, policy services, milters, AUTH.
         var notes: [String] = []
         /// What has to be known and is not.
         var missing: Set<Fact> = []
@@ -176,6 +176,7 @@ struct SessionExplanation {
             step.notes.append("a message has no room for so many fields: those that were added last are left out")
         }
         if verdict.decision == .goOn { noteServices(&step) }
+        noteMilters(&step)
         return true
     }
 
@@ -226,6 +227,14 @@ struct SessionExplanation {
         for service in values.policyServices
         where service.stages.contains(step.stage) {
             step.notes.append("the policy service \(service.name) is asked here; this command does not ask it")
+        }
+    }
+
+    /// What each of them wants to know, it says when it is asked. No rule that accepts lets anybody past them.
+    private func noteMilters(_ step: inout Step) {
+        guard ![.starttls, .auth].contains(step.stage) else { return }
+        for milter in values.milters {
+            step.notes.append("the milter \(milter.name) may have a say here; this command does not ask it")
         }
     }
 }
