@@ -45,7 +45,8 @@ struct SiteRate: Sendable {
 
     /// One goes in that slot.
     mutating func take(_ slot: Timestamp) {
-        if let perSecond { nextFree = slot + .seconds(1 / perSecond) }
+        // Rounded up: a site that counts sees no more than the rate.
+        if let perSecond { nextFree = slot + .seconds(1 / perSecond) + .milliseconds(1) }
     }
 
     mutating func accepted(at now: Timestamp) {
@@ -67,9 +68,10 @@ struct SiteRate: Sendable {
     }
 }
 
-/// How many there were in the last minute, to the second.
+/// How many there were in the last minute, and in the second that it began in.
 struct MinuteCount: Sendable {
-    private var counts = [UInt32](repeating: 0, count: 60)
+    private static let seconds = 61
+    private var counts = [UInt32](repeating: 0, count: seconds)
     private var second: Int64
 
     init(at now: Timestamp) { second = now.seconds }
@@ -84,13 +86,15 @@ struct MinuteCount: Sendable {
         return counts.reduce(0) { $0 + Int($1) }
     }
 
-    private func slot(_ second: Int64) -> Int { Int((second % 60 + 60) % 60) }
+    private func slot(_ second: Int64) -> Int {
+        Int((second % Int64(Self.seconds) + Int64(Self.seconds)) % Int64(Self.seconds))
+    }
 
     /// A clock that was set back stands still for so long.
     private mutating func advance(to now: Int64) {
         guard now > second else { return }
-        if now - second >= 60 {
-            counts = [UInt32](repeating: 0, count: 60)
+        if now - second >= Self.seconds {
+            counts = [UInt32](repeating: 0, count: Self.seconds)
         } else {
             for passed in second + 1...now { counts[slot(passed)] = 0 }
         }
