@@ -17,6 +17,8 @@ import pytest
 from harness.certificate import make_client_certificate
 from harness.http import HTTP, basic, envelope, request
 from harness.machine import give
+from harness.milter import ToldMilter, packet
+from harness.signatures import Keys
 from harness.slimtad import LOGIN, run_slimtad
 from harness.wire import Wire, plain
 
@@ -184,14 +186,18 @@ SETTINGS = {
         "policy_service": [{
             "at": ["connect", "ehlo", "mail", "rcpt", "data", "message"], "to": "127.0.0.1:1", "timeout": "1s",
             "on_failure": "accept"}],
+        "milter": [{"to": "127.0.0.1:1", "on_failure": "accept"}],
         "spf": {"timeout": "1s"}, "forward": [{"recipient": "someone@one.test", "to": "other@two.test"}],
         "queue": {"policies": ["forward", "date", "message_id", "received"]}},
-    "senders and quotas": {
+    "senders, quotas, signatures, repairs and a milter that accepts": {
         "sender_check": {"mail_from": False, "from": True, "add_sender": True, "allow_resent": True, "extension": "+",
                          "missing_from": "add"},
         "senders": [{"logins": ["*"], "mail_from": ["*"]}, {"logins": ["*"], "local": True, "mail_from": ["*"]}],
         "auth": {"fold_case": True, "learn_scram": True, "channel_binding": "off"},
-        "quota": {"except": [{"logins": ["*"], "networks": ["0.0.0.0/0", "::/0"]}]}},
+        "quota": {"except": [{"logins": ["*"], "networks": ["0.0.0.0/0", "::/0"]}]},
+        "signing": {"otherwise": "origin.test"}, "repair": {"duplicates": "first"},
+        "queue": {"deliver": False, "policies": ["date", "message_id", "received"], "seven_bit": "always",
+                  "qualify": "origin.test", "received": {"hide_client": True}}},
     "certificates": {"auth": {"mechanisms": ["PLAIN", "LOGIN", "EXTERNAL"], "certificate_login": "common_name"}},
 }
 
@@ -214,6 +220,13 @@ def test_nobody_sends_who_may_not(make_slimtad, place, setting):
         context.load_cert_chain(own.chain, own.key)
     # Nobody serves there.
     daemon.expect_error("policy service gives no answers")
+    daemon.expect_error("milter")
+    milter = None
+    if "signing" in SETTINGS[setting]:
+        daemon.change(dkim=Keys(place.folder("keys"), "origin.test").tables())
+        # All that it can say for a client: it accepts the connection, and each of its messages.
+        milter = ToldMilter(lambda number, letter, data: packet(b"a") if letter in b"CHM" else None)
+        daemon.change(milter=[{"to": milter.to}])
     daemon.change(edge=[edge.table(daemon.address) for edge in found])
     for table, values in SETTINGS[setting].items():
         daemon.change(**{table: values})
@@ -224,5 +237,8 @@ def test_nobody_sends_who_may_not(make_slimtad, place, setting):
             # A wrong password takes its time: it is tried where nothing else is.
             said = over(edge, daemon.address, source, header, context, setting == "as it comes")
             assert said == {edge.may_send(client)}, f"{edge} {source} {header!r}"
+    if milter:
+        milter.stop()
+        assert any(letters.startswith("OC") for letters in milter.letters)
     counted = run_slimtad("queue", "count", "--config", daemon.configuration).stdout
     assert counted.strip().isdigit() and int(counted) > 0
