@@ -105,7 +105,7 @@ def test_by_name_and_by_digest(slimtad, certificates, port):
     }
     answers = {name: answer(slimtad, certificates[name], port) for name in wanted}
     assert {name: reply[:len(wanted[name])] for name, reply in answers.items()} == wanted, answers
-    assert all(slimtad.events(rule=name) for name in ("laptop", "good" if port == SUBMISSION else "phones", "pinned"))
+    assert all(slimtad.wait_for_events(rule=name) for name in ("laptop", "good" if port == SUBMISSION else "phones", "pinned"))
 
 
 def test_openssl(slimtad, certificates):

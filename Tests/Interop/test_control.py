@@ -229,12 +229,12 @@ def test_hold_release_flush_remove_bounce(daemon):
     assert command(daemon, "queue", "remove", ids[1], "--yes") == "1 removed\n"
     assert "not queued" in command(daemon, "queue", "remove", ids[1], "--yes", status=1)
     who = pwd.getpwuid(os.geteuid()).pw_name
-    assert daemon.events(queue_id=ids[1], by=who)
+    daemon.wait_for_events(queue_id=ids[1], by=who)
     daemon.wait_until(
         lambda: command(daemon, "queue", "count", "--state", "active") == "0\n", what="no attempt being made")
     assert command(daemon, "queue", "bounce", ids[5], "--yes") == "1 bounced\n"
     assert ids[5] not in command(daemon, "queue", "list")
-    assert daemon.events(about=ids[5])
+    daemon.wait_for_events(about=ids[5])
 
     audit = json.loads(command(daemon, "audit", "--json"))
     assert audit["clean"] and audit["ledger"]["unaccounted"] == 0

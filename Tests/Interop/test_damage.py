@@ -55,7 +55,7 @@ def test_missing_journal_segment(make_slimtad):
     assert "balanced" in command(slimtad, "audit")
     assert "mail may be lost" not in command(slimtad, "status")
     assert command(slimtad, "audit", "--acknowledge") == "nothing was lost\n"
-    assert slimtad.events(command="audit --acknowledge")
+    slimtad.wait_for_events(command="audit --acknowledge")
 
 
 def test_losses_are_acknowledged_without_a_daemon(make_slimtad):
@@ -134,7 +134,7 @@ def test_full_disk_at_the_start(place, nameserver, make_slimtad, tiny_disk):
     filler = fill(tiny_disk)
     slimtad.change(queue={"deliver": True})
     slimtad.start_again()
-    assert slimtad.events(lacks="octets")
+    slimtad.wait_for_events(lacks="octets")
     assert json.loads(command(slimtad, "status", "--json"))["storage"]["full"]
     assert "FULL: nothing is accepted" in command(slimtad, "status")
     with submission(slimtad) as wire:

@@ -96,8 +96,8 @@ def test_the_owner_is_the_login(owned):
     senders = {message["subject"]: message["return-path"] for message in owned.delivered(3)}
     assert senders == {
         "own": "<daemon+list@mail.slimtad.test>", "header": "<mail@mail.slimtad.test>", "root": "<any@where.test>"}
-    accepted = owned.slimtad.events(edge=NAME, login="daemon")
-    assert accepted and accepted[0]["client"] == "local"
+    accepted = owned.slimtad.wait_for_events(edge=NAME, login="daemon")
+    assert accepted[0]["client"] == "local"
     forged = "X-Envelope-Sender: root@mail.slimtad.test\nX-Envelope-Recipient: a@one.test\n" + mail("forged")
     owned.drop("forged", forged, owner=DAEMON)
     assert "553 5.7.1" in owned.failed("forged")
@@ -230,7 +230,7 @@ def test_crashed_while_taken(place, make_slimtad):
     pickup.write(f"{queue_id}~crashed", mail("crashed"), pickup.folder / "taken")
     pickup.start()
     assert pickup.delivered(1)[0]["subject"] == "crashed"
-    assert pickup.slimtad.events(edge=NAME)[0]["queue_id"] == queue_id
+    assert pickup.slimtad.wait_for_events(edge=NAME)[0]["queue_id"] == queue_id
     pickup.wait_until_empty()
 
 

@@ -154,7 +154,7 @@ def test_smarthost_at_home(make_slimtad, place):
     home.start()
     submit(home, 2587, "bob@one.test")
     provider.wait_for_attempts(1, recipient="bob@one.test")
-    assert provider.events(login="me@provider.example")
+    provider.wait_for_events(login="me@provider.example")
 
 
 def test_applications_on_loopback(world, sink):

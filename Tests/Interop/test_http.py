@@ -261,6 +261,7 @@ def test_who_may_send(make_slimtad, place):
     with HTTP(daemon.address, ports["tls"], context) as http:
         twice = [*envelope(), ("Authorization", basic()), ("Authorization", basic())]
         assert http.ask(request(message(), twice)).status == 401
+    daemon.wait_for_events(edge="tls", login="tester", protocol="HTTPS")
     logins = {event.get("login") for event in daemon.events(edge="tls") if "queue_id" in event}
     assert logins == {"tester"}
     assert all(event["protocol"] == "HTTPS" for event in daemon.events(edge="tls") if "queue_id" in event)
@@ -347,6 +348,7 @@ def test_a_unix_socket(daemon, place):
         assert http.ask(request(message(), target="/submit/%68ere?x=y")).status == 200
         absolute = request(message(), target="http://mail.slimtad.test/submit/here")
         assert http.ask(absolute).status == 200
+    daemon.wait_for_events(3, edge="local", protocol="HTTP")
     assert {item["edge"] for item in daemon.events() if "queue_id" in item} == {"local"}
 
 

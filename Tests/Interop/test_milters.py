@@ -238,7 +238,7 @@ def test_several_with_forward_and_bcc(place, filtered):
     ((_, recipients, content),) = fresh(daemon, 1)
     assert recipients == ["x@one.test", "y@one.test"] and content.startswith(b"X-Top: v\r\nReceived: from client.test")
     assert b"secret" not in content
-    assert [line for line in daemon.log.splitlines() if "refused" in line and "milter=m1" in line]
+    daemon.wait_for_log(r"refused.*milter=m1")
     assert second.letters[-1].count("L") == len(fields(do(["insert", 0, "X-Top", "v"]).partition(b"\r\n\r\n")[0])) + 1
 
 
@@ -447,6 +447,7 @@ def test_one_that_is_away(place, filtered):
         # EHLO, STARTTLS and AUTH go on.
         with submission(daemon) as wire:
             assert wire.ask("MAIL FROM:<a@one.test>").startswith("451 4.7.1 ")
+    daemon.wait_for_log("milter cannot be asked, it is left alone for a while")
     assert daemon.log.count("milter cannot be asked, it is left alone for a while") == 1
     status = run_slimtad("status", "--config", daemon.configuration).stdout
     assert 'milter away: it cannot be reached: No such file or directory; on_failure = "tempfail" counts' in status

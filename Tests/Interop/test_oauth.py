@@ -128,7 +128,7 @@ def test_curl(daemon, issuer, mechanism, port):
     assert curl(issuer.mint(bad="expired")).returncode == 67
     listed = run_slimtad("queue", "list", "--json", "--config", daemon.configuration)
     assert len(json.loads(listed.stdout)) == 1
-    assert daemon.events(login=USER)
+    daemon.wait_for_events(login=USER)
 
 
 def test_rotation(daemon, issuer):
@@ -153,7 +153,7 @@ def test_keys_that_cannot_be_had(make_daemon, issuer, mode):
     assert login(slimtad, issuer.mint()) == (454, None)
     with session(slimtad) as client:
         client.login("tester", "open sesame, please")
-    assert slimtad.events(message="keys of the OAuth issuer cannot be had") or "cannot be had" in slimtad.log
+    slimtad.wait_for_log("keys of the OAuth issuer cannot be had")
     issuer.mode(jwks="ok")
 
     def is_back():

@@ -52,8 +52,8 @@ def test_hold_and_release_by_every_filter(two_kinds):
     for event in ("held", "released"):
         lines = [line for line in two_kinds.log.splitlines() if f" {event} " in line and f"by={WHO}" in line]
         assert all(any(f"queue_id={id}" in line for line in lines) for id in ids)
-    assert re.search(rf'command command="hold domain=\[{NOBODY_THERE}\]" by={WHO}|by={WHO}.*hold domain=', two_kinds.log)
-    assert two_kinds.events(command="hold", by=WHO, messages="6")
+    two_kinds.wait_for_log(rf'command command="hold domain=\[{NOBODY_THERE}\]" by={WHO}|by={WHO}.*hold domain=')
+    two_kinds.wait_for_events(command="hold", by=WHO, messages="6")
 
 
 def test_tables_fit_a_terminal_of_80_columns(make_slimtad):
@@ -83,7 +83,7 @@ def test_flush_by_filter_tries_again(make_slimtad):
     attempts = len(daemon.attempts())
     assert command(daemon, "queue", "flush", "--domain", f"[{OTHER}]") == "1 flushed\n"
     daemon.wait_for_attempts(2, recipient=f"other@[{OTHER}]")
-    assert daemon.events(by=WHO, queue_id=listed(daemon, "--domain", f"[{OTHER}]")[0])
+    assert daemon.wait_for_events(by=WHO, queue_id=listed(daemon, "--domain", f"[{OTHER}]")[0])
     assert len(daemon.attempts()) == attempts + 1
     daemon.wait_until(lambda: not listed(daemon, "--state", "active"), what="no attempt being made")
     assert json.loads(command(daemon, "status", "--json"))["queue"]["total"] == 3
@@ -128,7 +128,7 @@ def test_the_ledger_says_who_removed(two_kinds):
     assert "is not queued" in command(two_kinds, "queue", "remove", "--yes", ids[0], ids[2], status=1)
     assert listed(two_kinds) == ids[3:6]
     for id in ids[:3] + ids[6:]:
-        assert two_kinds.events(queue_id=id, by=WHO)
+        two_kinds.wait_for_events(queue_id=id, by=WHO)
     for text in (command(two_kinds, "audit"), ):
         assert f"removed by {WHO}: 6" in text and "balanced: every recipient is accounted for" in text
     two_kinds.kill()
@@ -156,7 +156,7 @@ def test_bounce_tells_the_sender_now(place, make_slimtad):
     daemon.wait_until(lambda: not listed(daemon), what="an empty queue")
     audit = json.loads(command(daemon, "audit", "--json"))
     assert audit["clean"] and audit["ledger"]["submitted"]["bounced"] == 3
-    assert all(daemon.events(queue_id=id, by=WHO) for id in ids)
+    assert all(daemon.wait_for_events(queue_id=id, by=WHO) for id in ids)
 
 
 def test_every_command_by_curl(two_kinds):

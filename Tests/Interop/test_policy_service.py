@@ -254,7 +254,7 @@ def test_faults(place, make_asking, name, on_failure):
     # The last three were not asked.
     recipients = {request["recipient"] for request in told.requests}
     assert recipients == {f"{number}@one.test" for number in range(3)}
-    assert len(slimtad.events(service="odd", on_failure=on_failure)) == 2
+    assert len(slimtad.wait_for_events(2, service="odd", on_failure=on_failure)) == 2
 
 
 def test_nobody_listens(place, make_asking):

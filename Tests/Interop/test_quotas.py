@@ -57,7 +57,7 @@ def test_a_hijacked_login(place, make_slimtad):
     assert len([event for event in accepted if event.get("held") == "breaker"]) == 400
     assert len([event for event in accepted if "queue_id" in event and "held" not in event]) == 100
     reason = "101 new recipients in an hour, allowed are 100"
-    assert daemon.log.count("login is held") == 1 and daemon.events(login=LOGIN, reason=reason)
+    assert daemon.wait_for_events(login=LOGIN, reason=reason) and daemon.log.count("login is held") == 1
     # What was not delivered yet is held too.
     daemon.wait_until(lambda: len(sink.transactions()) + held(daemon) == 500, what="no attempt being made")
     status = command(daemon, "status")
@@ -94,7 +94,7 @@ def test_a_login_that_sends_from_everywhere(make_slimtad):
     assert "soft limit" not in daemon.log
     send_from(4, 5)
     daemon.wait_for_log("soft limit exceeded")
-    assert len(daemon.events(login=LOGIN, reason="4 networks in an hour, allowed are 3")) == 1
+    assert len(daemon.wait_for_events(login=LOGIN, reason="4 networks in an hour, allowed are 3")) == 1
     assert f"{LOGIN} sends much: 5 networks in an hour, allowed are 3" in command(daemon, "status")
     assert "5 networks (soft 3)" in command(daemon, "login", "show", LOGIN)
     assert daemon.term() == 0
@@ -124,7 +124,7 @@ def test_limits_over_smtp_and_a_restart(make_slimtad):
         soft={"messages": {"per_hour": 2}}, hard={"messages": {"per_hour": 5}, "recipients": {"per_day": 8}})).start()
     send_to_new(daemon, 3)
     daemon.wait_for_log("soft limit exceeded")
-    assert len(daemon.events(login=LOGIN, reason="3 messages in an hour, allowed are 2")) == 1
+    assert len(daemon.wait_for_events(login=LOGIN, reason="3 messages in an hour, allowed are 2")) == 1
     assert f"{LOGIN} sends much: 3 messages in an hour, allowed are 2" in command(daemon, "status")
     assert daemon.term() == 0
     daemon.start_again()
@@ -316,7 +316,7 @@ def test_the_socket_and_mistakes(make_slimtad):
     before = octets[:-1]
     daemon.expect_error("quotas begin anew")
     daemon.start_again()
-    assert daemon.events(error="the file is damaged") and curl(daemon, "/logins")[1]["known"] == 0
+    assert daemon.wait_for_events(error="the file is damaged") and curl(daemon, "/logins")[1]["known"] == 0
     (kept,) = path.parent.glob("quotas.unusable-*")
     assert kept.read_bytes() == before
 
@@ -401,7 +401,7 @@ def test_a_crash_before_recent_mail_is_held(place, make_slimtad):
     daemon.wait_until(lambda: held(daemon) == 2, what="both held")
     assert not mx.messages and login(daemon)["held_messages"] == 1
     # What an operator lets go by itself stays so, though its login is held.
-    recent = daemon.events(login=LOGIN, protocol="ESMTPSA")[0]["queue_id"]
+    recent = daemon.wait_for_events(login=LOGIN, protocol="ESMTPSA")[0]["queue_id"]
     command(daemon, "queue", "release", recent)
     mx.wait_for(1)
     assert held(daemon) == 1
@@ -414,7 +414,7 @@ def test_what_is_removed_makes_room(make_slimtad):
     send_to_new(daemon, 4)
     with daemon.connect() as client:
         assert client.mail("a@origin.test")[0] == 452
-    first = daemon.events(login=LOGIN, held="breaker")[0]["queue_id"]
+    first = daemon.wait_for_events(login=LOGIN, held="breaker")[0]["queue_id"]
     command(daemon, "queue", "remove", first, "--yes")
     assert login(daemon)["held_messages"] == 3
     # To two domains: two messages in the queue, which are one that was sent.

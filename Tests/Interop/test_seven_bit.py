@@ -243,7 +243,7 @@ def test_always(place, nameserver, make_slimtad):
         # Of a large message that is not looked through again.
         assert number == 1 or "BODY=8BITMIME" not in arrived.mail_options
         assert faults(sent, below(arrived.content, sent)) == []
-    assert len(slimtad.events(converted="7bit")) == 2
+    assert len(slimtad.wait_for_events(2, converted="7bit")) == 2
     slimtad.submit(SIGNED, "b@one.test", mail_options=["BODY=8BITMIME"])
     arrived = new.wait_for(3)[-1]
     assert arrived.content.endswith(SIGNED) and "BODY=8BITMIME" in arrived.mail_options

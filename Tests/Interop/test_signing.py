@@ -163,7 +163,7 @@ def test_what_may_not_be_signed(sign, keys):
     for _ in range(3):
         daemon.submit(message(From="a@other.test"), ["a@one.test"])
     assert all(b"DKIM" not in found.content for found in daemon.sink.wait_for(3))
-    assert [event["domain"] for event in daemon.events(domain="other.test")] == ["other.test"]
+    assert [event["domain"] for event in daemon.wait_for_events(domain="other.test")] == ["other.test"]
 
 
 def test_a_closed_gate(sign, keys):

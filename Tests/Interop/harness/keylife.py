@@ -46,6 +46,11 @@ def states(daemon):
     return {selector: key["state"] for selector, key in keys(daemon).items()}
 
 
+def reach(daemon, wanted):
+    """Returns once the keys are in these states: their questions are settled before they have changed."""
+    daemon.wait_until(lambda: states(daemon) == wanted, what=f"{wanted}, {states(daemon)}")
+
+
 class Life:
     """A daemon, its clock and its zone."""
 
@@ -88,7 +93,7 @@ class Life:
 
     def come(self, wanted):
         """To these states, and through a restart."""
-        self.daemon.wait_until(lambda: states(self.daemon) == wanted, what=f"{wanted}, {states(self.daemon)}")
+        reach(self.daemon, wanted)
         signing = {selector for selector, key in keys(self.daemon).items() if key["signs"]}
         self.restart()
         assert states(self.daemon) == wanted

@@ -223,6 +223,11 @@ class Slimtad(Program):
         found = [fields_of(line) for line in self.log.splitlines()]
         return [event for event in found if all(event.get(name) == value for name, value in wanted.items())]
 
+    def wait_for_events(self, count=1, **wanted):
+        """All events, once there are as many: lines are written by a thread of their own, later than the reply they tell of."""
+        return self.wait_until(
+            lambda: len(found := self.events(**wanted)) >= count and found, what=f"{count} lines in the log with {wanted}")
+
     def attempts(self, **wanted):
         """The lines that tell of a delivery attempt for one recipient."""
         return [event for event in self.events(**wanted) if {"queue_id", "recipient", "status", "delay"} <= event.keys()]
