@@ -209,7 +209,7 @@ import Testing
     }
 
     /// More in a long run: SLIMTAD_FUZZ_ROUNDS.
-    private let rounds = getenv("SLIMTAD_FUZZ_ROUNDS").flatMap { Int(String(cString: $0)) } ?? 40
+    private let rounds = getenv("SLIMTAD_FUZZ_ROUNDS").flatMap { Int(String(cString: $0)) } ?? 10
 
     private let fragments = [
         "[", "]", "[[", "]]", "\"", "\"\"\"", "'", "'''", "{", "}", "=", ",", "\n", "\n", "#", "\\", ".", "\\u0000",
