@@ -10,6 +10,7 @@ import pytest
 
 from harness.machine import DISK, IS_ROOT, SLIMTAD, Place, in_memory
 from harness.nameserver import NameServer
+from harness.schedule import LongestFirst
 from harness.sink import Sink
 from harness.slimtad import Slimtad, run_slimtad
 
@@ -21,6 +22,11 @@ def pytest_configure(config):
     version = run_slimtad("--version")
     if version.returncode != 0 or not re.match(r"slimtad \d+\.\d+", version.stdout):
         pytest.exit(f"{SLIMTAD} --version: {version.returncode} {version.stdout}{version.stderr}", returncode=1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return LongestFirst(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(hookwrapper=True)

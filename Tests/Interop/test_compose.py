@@ -17,9 +17,9 @@ import unicodedata
 
 import pytest
 
-from harness.machine import SLIMTAD
+from harness.machine import BUILT
 
-WORKER = SLIMTAD.parent / "compose-worker"
+WORKER = BUILT / "compose-worker"
 # What may not be in a line: controls, and what ends a line for some program.
 CONTROLS = set(range(0x20)) | set(range(0x7F, 0xA0)) | {0x2028, 0x2029}
 SCALARS = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]

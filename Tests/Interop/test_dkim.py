@@ -15,10 +15,10 @@ import dkim
 import dkim.canonicalization
 import pytest
 
-from harness.machine import SLIMTAD
+from harness.machine import BUILT
 from harness.signatures import Keys, corpus, needs_corpus, needs_rig, refused_by_all
 
-WORKER = SLIMTAD.parent / "dkim-worker"
+WORKER = BUILT / "dkim-worker"
 DOMAIN = "football.example.com"
 FORMS = {"simple": dkim.canonicalization.Simple, "relaxed": dkim.canonicalization.Relaxed}
 

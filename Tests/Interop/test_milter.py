@@ -14,9 +14,9 @@ import time
 
 import pytest
 
-from harness.machine import ROOT, SLIMTAD, free_ports, must_exist
+from harness.machine import BUILT, ROOT, free_ports, must_exist
 
-WORKER = pathlib.Path(os.environ.get("MILTER_WORKER", SLIMTAD.parent / "milter-worker"))
+WORKER = pathlib.Path(os.environ.get("MILTER_WORKER", BUILT / "milter-worker"))
 RIG = ROOT.parent / "shared" / "rigs" / "content"
 HEAD = (
     b"From: Alice <alice@example.com>\r\nTo: bob@example.net\r\nSubject: t\r\n"

@@ -16,9 +16,9 @@ import subprocess
 
 import pytest
 
-from harness.machine import SLIMTAD
+from harness.machine import BUILT
 
-WORKER = SLIMTAD.parent / "mime-worker"
+WORKER = BUILT / "mime-worker"
 VECTORS = pathlib.Path(__file__).resolve().parents[3] / "shared/vectors"
 
 # What a conversion changes and adds (RFC 2045 section 6), and what hosts write.

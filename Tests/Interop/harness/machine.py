@@ -18,7 +18,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 DEBIAN = ROOT / ".venv" / "debian"
 VECTORS = ROOT.parent / "shared" / "vectors"
-SLIMTAD = pathlib.Path(os.environ.get("SLIMTAD", ROOT / ".build" / "debug" / "slimtad"))
+BUILT = ROOT / ".build" / "debug"
+SLIMTAD = pathlib.Path(os.environ.get("SLIMTAD", BUILT / "slimtad"))
 
 IS_ROOT = os.geteuid() == 0
 
