@@ -299,7 +299,13 @@ BAD = {
     "name": (multipart(attachment("X-A: b", "image/png; name=a.scr")), "no programs"),
     "large": (multipart("\r\n" + "0123456789\r\n" * 60_000, attachment("Content-Disposition: attachment; filename=a.exe")),
               "no programs"),
+    # What Thunderbird passes over, and where Python ends the header; one client takes the first field, another the last.
+    "behind a line that is no field": (
+        multipart("Content-Type: text/plain\r\nno field\r\nContent-Disposition: attachment; filename=a.exe\r\n\r\nx"),
+        "no programs"),
     "type": (multipart(attachment("X-A: b", "application/x-msdownload")), "no such types"),
+    "second type": (
+        multipart(attachment("Content-Type: application/x-msdownload", "text/plain")), "no such types"),
     "parts": (multipart(*["\r\nx"] * 51), "too many parts"),
     "nesting": (nested(6), "too deep"),
     "header": (message("x", **{f"X-{number}": "y" * 900 for number in range(80)}), "header"),
@@ -331,7 +337,7 @@ def test_rules_over_smtp(ruled):
             client.rcpt("a@one.test")
             assert client.data(content)[0] == 250, name
     assert [event["rule"] for event in ruled.events() if "rule" in event] == [
-        *["programs"] * 6, "types", "parts", "nesting", "header"]
+        *["programs"] * 7, *["types"] * 2, "parts", "nesting", "header"]
 
 
 def test_rules_over_http(make_slimtad):

@@ -62,7 +62,7 @@ private func names(_ fields: String) throws -> [String] {
             """)
         #expect(found.parts == 7 && found.nesting == 2 && found.exceeded == [])
         #expect(
-            found.attachments.map { "\($0.type) \($0.names.joined(separator: " "))" } == [
+            found.attachments.map { "\($0.types.joined()) \($0.names.joined(separator: " "))" } == [
                 "application/pdf b.pdf a.pdf", "message/rfc822 ", "text/plain in.txt", "text/plain ",
             ])
     }
@@ -118,7 +118,7 @@ private func names(_ fields: String) throws -> [String] {
         let expected: ContentFacts.Bounds = isExceeded ? .encoded : []
         #expect(found.exceeded == expected)
         let isAttachment = isExceeded || !type.hasPrefix("multipart")
-        #expect(found.attachments.map(\.type) == (isAttachment ? [String(type.prefix { $0 != ";" })] : []))
+        #expect(found.attachments.flatMap(\.types) == (isAttachment ? [String(type.prefix { $0 != ";" })] : []))
     }
 
     /// Names that fill the room do not hide another one.
@@ -127,7 +127,7 @@ private func names(_ fields: String) throws -> [String] {
         let type = String(repeating: "t", count: 80)
         let found = try facts("Content-Type: a/\(type); name=1.exe; name=2.exe\n\(many)\n ; name=3.exe\n\nx\n")
         #expect(found.exceeded == .attachments && found.attachments.count == 1)
-        #expect(found.attachments[0].type == type.suffix(64))
+        #expect(found.attachments[0].types == [String(type.suffix(64))])
         #expect(found.attachments[0].names == ["1.exe", "2.exe", "3.exe"])
     }
 
@@ -144,5 +144,85 @@ private func names(_ fields: String) throws -> [String] {
         #expect(many.parts == 1000 && many.exceeded == .parts)
         let deep = try facts(String(repeating: "Content-Type: message/rfc822\n\n", count: 22))
         #expect(deep.nesting == 20 && deep.exceeded == .nesting)
+    }
+
+    // MARK: What clients do not agree on
+
+    /// The header of a part, with what is behind it, in which one client or another finds x.exe.
+    @Test(arguments: [
+        // A line that is no field: passed over, or folded behind what is before it.
+        "junk\nContent-Disposition: attachment; filename=x.exe\n\n",
+        "X: y\njunk: \u{FC}\n junk\nContent Type: x\nContent-Disposition: attachment; filename=x.exe\n\n",
+        "Content-Disposition: attachment;\njunk\n filename=x.exe\n\n",
+        "Content-Disposition: attachment;\nfilename=x.exe\n\n",
+        "Content-Disposition: attachment; filename*0=x.;\nfilename*1=exe\n\n",
+        " Content-Disposition: attachment; filename=x.exe\n\n",
+        "From x\nContent-Disposition: attachment; filename=x.exe\n\n",
+        "junk\nContent-Type: multipart/mixed; boundary=c\n\n--c\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: multipart/mixed;\nboundary=c\n\n--c\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: message/rfc822\njunk\n\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: message/rfc822\njunk\nContent-Type: a/b; name=x.exe\n\n",
+        // It ends the header, and the next one is that of a part.
+        "Content-Type: multipart/mixed; boundary=c\njunk\n--c\nContent-Type: a/b; name=x.exe\n\n",
+        // Or it does not, and that is no delimiter.
+        "Content-Type: multipart/mixed; boundary=c\njunk\n--c--\n\n--c\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: multipart/mixed; boundary=c\njunk\n--c\nContent-Type: multipart/mixed; boundary=d\n\n--c\n\n--d\n"
+            + "Content-Type: a/b; name=x.exe\n\n",
+        // The first of two fields or parameters, or the last.
+        "Content-Type: multipart/mixed; boundary=c\nContent-Type: text/plain\n\n--c\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: text/plain\nContent-Type: multipart/mixed; boundary=c\n\n--c\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: text/plain\nContent-Type: message/rfc822\n\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: multipart/mixed; boundary=c; boundary=d\n\n--d\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: multipart/mixed; boundary=c; boundary*=us-ascii''d\n\n--d\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: multipart/mixed; boundary=c; boundary=d\n\n--c--\n--d\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: multipart/mixed; boundary=c; boundary=d\n\n--c\nContent-Type: multipart/mixed; boundary=e\n\n"
+            + "--d\n\n--e\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: message/rfc822\nContent-Type: multipart/mixed; boundary=c\n\nContent-Type: multipart/mixed;\n"
+            + " boundary=d\n\n--c\n\n--d\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: multipart/digest; boundary=c\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\n"
+            + "Content-Type: a/b; name=x.exe\n\n",
+        // A delimiter of what is around, or the last one of what is within.
+        "Content-Type: multipart/mixed; boundary=c--\n\n--c--\nContent-Type: multipart/mixed; boundary=c\n\n--c--\n"
+            + "Content-Type: a/b; name=x.exe\n\n",
+    ])
+    func whatAnyClientFindsIsFound(part: String) throws {
+        let found = try facts("Content-Type: multipart/mixed; boundary=b\n\n--b\n\(part)x\n--b--\n")
+        #expect(found.attachments.flatMap(\.names).contains("x.exe") && found.exceeded == [])
+    }
+
+    /// So with types, and with what is an attachment though it has no name.
+    @Test(arguments: [
+        ("Content-Type: text/plain\nContent-Type: a/x", ["text/plain", "a/x"]),
+        ("Content-Type: a/x\nContent-Type: text/plain", ["a/x", "text/plain"]),
+        // The last for whom the line goes on with the one before it.
+        ("Content-Type: text/plain\njunk\nContent-Type: a/x", ["text/plain", "a/x", "text/plain junk"]),
+        ("junk\nContent-Type: a/x", ["text/plain", "a/x"]),
+        ("Content-Disposition: inline\nContent-Disposition: attachment", ["text/plain"]),
+        (
+            "Content-Type: multipart/mixed\nContent-Transfer-Encoding: 7bit\njunk\nContent-Transfer-Encoding: base64",
+            ["multipart/mixed"]
+        ),
+        ("Content-Type: text/plain\nContent-Type: text/html\njunk: x", []),
+    ])
+    func allTypesCount(header: String, types: [String]) throws {
+        let found = try facts("Content-Type: multipart/mixed; boundary=b\n\n--b\n\(header)\n\nx\n--b--\n")
+        #expect(found.attachments.flatMap(\.types) == types && found.parts == 1)
+    }
+
+    /// The header of the message itself ends where its storage puts the empty line.
+    @Test func theMessagesOwnHeaderIsDecided() throws {
+        #expect(try facts("X: y\njunk\nContent-Type: a/b; name=x.exe\n\nx\n").attachments.isEmpty)
+        let text = try facts(
+            "Content-Type: multipart/mixed; boundary=b\n\n--b\nText that begins at once.\nNote: x\n\n--b--\n")
+        #expect(text.parts == 1 && text.attachments.isEmpty && text.exceeded == [])
+    }
+
+    /// Who has many boundaries is not believed.
+    @Test func tooManyBoundaries() throws {
+        let eight = (0..<8).map { "; boundary=c\($0)" }.joined()
+        #expect(try facts("Content-Type: multipart/mixed\(eight)\n\nx\n").exceeded == [])
+        #expect(try facts("Content-Type: multipart/mixed\(eight); boundary=d\n\nx\n").exceeded == .header)
+        let nested = "--c0\nContent-Type: multipart/mixed; boundary=d\n\n"
+        #expect(try facts("Content-Type: multipart/mixed\(eight)\n\n\(nested)--c1\n").exceeded == .header)
     }
 }

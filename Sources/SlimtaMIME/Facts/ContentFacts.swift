@@ -7,8 +7,9 @@ internal import SlimtaMail
 package struct ContentFacts: Hashable, Sendable {
     /// A part that is more than the text of the message.
     package struct Attachment: Hashable, Sendable {
-        /// "application/pdf", in lower case.
-        package let type: String
+        /// "application/pdf", in lower case, and what else it is for clients that read another header or field
+        /// (``MIMEEntity/types``). Beyond 1,000 octets the end of it.
+        package let types: [String]
         /// What it may be called where it arrives (``MIMEEntity/names``); of one beyond 1,000 octets the last of them, for
         /// what it is stands at the end. Empty: it has no name.
         package let names: [String]
@@ -26,10 +27,10 @@ package struct ContentFacts: Hashable, Sendable {
         package static let nesting = Bounds(rawValue: 1)
         /// There are more than 1,000 parts.
         package static let parts = Bounds(rawValue: 2)
-        /// A part has a header of more than 256 KiB.
+        /// A part has a header of more than 256 KiB, or one that means more than eight boundaries.
         package static let header = Bounds(rawValue: 4)
-        /// Types and names of attachments have more than 64 KiB: of those behind that the last 64 octets of the type and of
-        /// the first two names and the last one are kept.
+        /// Types and names of attachments have more than 64 KiB: of those behind that the last 64 octets of the first two and
+        /// the last one are kept.
         package static let attachments = Bounds(rawValue: 8)
         /// A multipart, or a message within the message, is encoded as a whole (RFC 2045 section 6.4 forbids it): there are
         /// clients that decode it and find parts that are not seen here.
@@ -54,10 +55,10 @@ package struct ContentFacts: Hashable, Sendable {
     package init() {}
 }
 
-/// Gathers the facts of one message. Memory is bounded: 64 KiB of names, 64 octets of four texts of each of 1,000 parts, the
-/// header and the line that come in.
+/// Gathers the facts of one message, of the parts that any client may see. Memory is bounded: 64 KiB of names, 64 octets of six
+/// texts of each of 1,000 parts, the header and the line that come in.
 package struct ContentFactsReader {
-    private var walker = MIMEWalker(Gatherer())
+    private var walker = MIMEWalker(Gatherer(), isSuspicious: true)
 
     /// For the next message.
     package init() {}
@@ -93,21 +94,21 @@ private struct Gatherer: MIMEVisitor {
             facts.hasEightBit = octets.withUnsafeReadableBytes(\.hasEightBit)
         }
         let names = entity.names
-        let isText = entity.type == "text/plain" || entity.type == "text/html"
+        let isOther = entity.types.contains {
+            $0 != "text/plain" && $0 != "text/html" && !MIMEEntity.isMultipart($0)
+        }
         let isEncoded = Self.isEncodedComposite(entity)
         if isEncoded { facts.exceeded.insert(.encoded) }
-        let isOther = !isText && !entity.isMultipart || isEncoded
-        guard !names.isEmpty || entity.disposition == "attachment" || isOther else { return }
-        var attachment = Self.attachment(entity.type, names, longest: Self.longestName)
+        guard !names.isEmpty || isOther || isEncoded || entity.dispositions.contains("attachment") else { return }
+        var attachment = Self.attachment(entity.types, names, longest: Self.longestName)
         // What an entry takes beside its texts counts too.
-        let size = attachment.names.reduce(attachment.type.utf8.count + 32) { $0 + $1.utf8.count + 16 }
+        let size = (attachment.types + attachment.names).reduce(16) { $0 + $1.utf8.count + 16 }
         if size <= room {
             room -= size
         } else {
             // Who fills the room with names must not hide one behind them. There are no more parts than the walker's limit.
             facts.exceeded.insert(.attachments)
-            let ends = names.count > 3 ? [names[0], names[1], names[names.count - 1]] : names
-            attachment = Self.attachment(entity.type, ends, longest: Self.longestEnd)
+            attachment = Self.attachment(Self.ends(of: entity.types), Self.ends(of: names), longest: Self.longestEnd)
         }
         facts.attachments.append(attachment)
     }
@@ -120,17 +121,21 @@ private struct Gatherer: MIMEVisitor {
 
     /// Whether there may be parts that only a client sees that decodes where nothing is to be encoded.
     private static func isEncodedComposite(_ entity: MIMEEntity) -> Bool {
-        guard entity.isMultipart || entity.type == "message/rfc822" || entity.type == "message/global" else {
-            return false
-        }
-        return switch entity.encoding {
-        case .base64, .quotedPrintable, .uuencode: true
-        case .sevenBit, .eightBit, .binary, .none, .other: false
-        }
+        entity.types.contains { MIMEEntity.isMultipart($0) || $0 == "message/rfc822" || $0 == "message/global" }
+            && entity.encodings.contains {
+                switch $0 {
+                case .base64, .quotedPrintable, .uuencode: true
+                case .sevenBit, .eightBit, .binary, .none, .other: false
+                }
+            }
     }
 
-    private static func attachment(_ type: String, _ names: [String], longest: Int) -> ContentFacts.Attachment {
-        .init(type: end(of: type, longest), names: names.map { end(of: $0, longest) })
+    private static func attachment(_ types: [String], _ names: [String], longest: Int) -> ContentFacts.Attachment {
+        .init(types: types.map { end(of: $0, longest) }, names: names.map { end(of: $0, longest) })
+    }
+
+    private static func ends(of texts: [String]) -> [String] {
+        texts.count > 3 ? [texts[0], texts[1], texts[texts.count - 1]] : texts
     }
 
     /// The last scalars of a long text.

@@ -52,54 +52,95 @@ package struct MIMEEntity: Sendable {
     package let form: Form
     /// Whether it is a leaf because of the limits alone.
     package let isCutOff: Bool
+    /// ``type``, and what else it may be for clients that take another field than the first, or read another header (where all
+    /// that was asked for: ``MIMEWalker``).
+    package let types: [String]
+    /// What lines between its parts may have for some client: that of ``form``, and those of other readings.
+    let boundaries: [[UInt8]]
+    /// The header, and what else clients may read it as.
+    private let readings: [(fields: HeaderBlock, octets: ByteBuffer)]
 
     /// - Parameters:
+    ///   - readings: what else the header may be for some client; nil: the first field of a name is what counts.
     ///   - defaultType: of what does not say one.
     ///   - mayHaveParts: whether anything may be in it; if not it is a leaf.
     init(
         index: Int, parent: Int?, depth: Int, mailboxLines: ByteBuffer, header: ByteBuffer, headerEnd: HeaderEnd,
-        defaultType: String, mayHaveParts: Bool
+        readings: [ByteBuffer]? = nil, defaultType: String, mayHaveParts: Bool
     ) {
         (self.index, self.parent, self.depth, self.mailboxLines) = (index, parent, depth, mailboxLines)
         (self.header, self.headerEnd) = (header, headerEnd)
         fields = HeaderBlock(scanning: header)
-        contentType = fields.fields(named: "content-type", in: header).first.map {
-            ParameterizedValue(parsing: $0.value(in: header))
-        }
-        let said = contentType.map(\.value) ?? defaultType
-        let sides = said.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-        type = sides.count == 2 && sides.allSatisfy { !$0.isEmpty } ? said : "text/plain"
+        self.readings = [(fields, header)] + (readings ?? []).map { (HeaderBlock(scanning: $0), $0) }
+        var values = Self.values(of: "content-type", self.readings)
+        contentType = Self.values(of: "content-type", [self.readings[0]]).first
+        if readings == nil { values = contentType.map { [$0] } ?? [] }
         encoding =
             fields.fields(named: "content-transfer-encoding", in: header).first.map {
                 TransferEncoding(parsing: $0.value(in: header))
             } ?? .none
-        var form = Form.leaf
-        if type.utf8.starts(with: "multipart/".utf8), let boundary = contentType?.boundary {
-            form = .multipart(boundary: boundary)
-        } else if type == "message/rfc822" || type == "message/global" {
-            form = .message
+        type = Self.type(contentType, or: defaultType)
+        var (types, boundaries, form) = ([type], [[UInt8]](), Self.form(type, contentType))
+        // Of what is a message for some client the header comes first.
+        var seen: Set = [type]
+        for value in values {
+            let type = Self.type(value, or: defaultType)
+            if seen.insert(type).inserted { types.append(type) }
+            guard Self.isMultipart(type) else {
+                if Self.form(type, value) == .message { form = .message }
+                continue
+            }
+            for boundary in readings == nil ? value.boundary.map({ [$0] }) ?? [] : value.boundaries
+            where boundaries.count <= MIMELimits.boundaries && !boundaries.contains(boundary) {
+                boundaries.append(boundary)
+            }
+            if form == .leaf { form = Self.form(type, value) }
         }
         isCutOff = form != .leaf && !mayHaveParts
         self.form = isCutOff ? .leaf : form
+        (self.types, self.boundaries) = (types, isCutOff ? [] : boundaries)
     }
 
+    /// Whether it depends on the client what is in it: several boundaries, or a message and a multipart in one.
+    var isAmbiguous: Bool { boundaries.count > 1 || form == .message && !boundaries.isEmpty }
+
+    private static func type(_ value: ParameterizedValue?, or defaultType: String) -> String {
+        let said = value?.value ?? defaultType
+        let sides = said.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        return sides.count == 2 && sides.allSatisfy { !$0.isEmpty } ? said : "text/plain"
+    }
+
+    private static func form(_ type: String, _ value: ParameterizedValue?) -> Form {
+        if isMultipart(type), let boundary = value?.boundary { return .multipart(boundary: boundary) }
+        return type == "message/rfc822" || type == "message/global" ? .message : .leaf
+    }
+
+    static func isMultipart(_ type: String) -> Bool { type.utf8.starts(with: "multipart/".utf8) }
+
     /// Whether it is a multipart by its type, whatever its boundary.
-    package var isMultipart: Bool { type.utf8.starts(with: "multipart/".utf8) }
+    package var isMultipart: Bool { Self.isMultipart(type) }
 
     /// Whether it may not be encoded as a whole (RFC 2045 section 6.4), but for what RFC 6532 and RFC 6533 allow.
     package var isComposite: Bool { isMultipart || type.utf8.starts(with: "message/".utf8) }
 
-    /// What Content-Disposition says (RFC 2183), in lower case: "attachment"; nil: there is none.
-    package var disposition: String? { contentDisposition?.value }
+    /// What its Content-Disposition fields say (RFC 2183), in lower case: "attachment".
+    package var dispositions: [String] { Self.values(of: "content-disposition", readings).map(\.value) }
 
-    private var contentDisposition: ParameterizedValue? {
-        fields.fields(named: "content-disposition", in: header).first.map {
-            ParameterizedValue(parsing: $0.value(in: header))
+    /// What its Content-Transfer-Encoding fields say.
+    package var encodings: [TransferEncoding] {
+        readings.flatMap { fields, octets in
+            fields.fields(named: "content-transfer-encoding", in: octets).map {
+                TransferEncoding(parsing: $0.value(in: octets))
+            }
         }
     }
 
-    private func values(of name: StaticString) -> [ParameterizedValue] {
-        fields.fields(named: name, in: header).map { ParameterizedValue(parsing: $0.value(in: header)) }
+    private static func values(
+        of name: StaticString, _ readings: [(fields: HeaderBlock, octets: ByteBuffer)]
+    ) -> [ParameterizedValue] {
+        readings.flatMap { fields, octets in
+            fields.fields(named: name, in: octets).map { ParameterizedValue(parsing: $0.value(in: octets)) }
+        }
     }
 
     /// The names that a mail client may save it under, each once: those of Content-Disposition, then those of Content-Type,
@@ -109,8 +150,8 @@ package struct MIMEEntity: Sendable {
     package var names: [String] {
         var seen: Set = [""]
         let all =
-            values(of: "content-disposition").flatMap { $0.texts(of: "filename") + $0.texts(of: "name") }
-            + values(of: "content-type").flatMap { $0.texts(of: "name") + $0.texts(of: "filename") }
+            Self.values(of: "content-disposition", readings).flatMap { $0.texts(of: "filename") + $0.texts(of: "name") }
+            + Self.values(of: "content-type", readings).flatMap { $0.texts(of: "name") + $0.texts(of: "filename") }
         return all.filter { seen.insert($0).inserted }
     }
 }

@@ -39,7 +39,7 @@ package struct MIMELimits: Hashable, Sendable {
         package static let depth = Exceeded(rawValue: 1)
         /// There are more parts.
         package static let parts = Exceeded(rawValue: 2)
-        /// The header of a part is larger.
+        /// The header of a part is larger, or there are more boundaries that it may mean.
         package static let header = Exceeded(rawValue: 4)
     }
 
@@ -49,6 +49,9 @@ package struct MIMELimits: Hashable, Sendable {
     package var parts = 1000
     /// Octets of one header.
     package var header = 262_144
+
+    /// How many boundaries one multipart may have, for one client or another.
+    static let boundaries = 8
 
     /// Those of the daemon.
     package init() {}

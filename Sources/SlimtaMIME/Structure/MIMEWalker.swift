@@ -7,18 +7,25 @@
 // `open` are the parts that the next octet is in, from the message itself inwards. Lines are looked at where one could be a
 // delimiter: it is held until it is whole, as is the line end before it, which belongs to the delimiter. Everything else is
 // given out at once. So memory has a header, a line of 998 octets, and the names of boundaries.
+//
+// Clients do not agree on what is wrong: which of two fields counts, and what a line within a header means that is no field. Who
+// converts a message has to decide for one way. Who looks for what somebody may have hidden must see what any client sees: then
+// the header of a part goes on behind such a line (HeaderReadings), all fields of a name count, and a multipart may have several
+// boundaries. A delimiter that is one for some clients only ends nothing for the others: the boundaries of what it ends stay.
 
 package import NIOCore
 internal import SlimtaMail
 
 /// Finds the parts of one message. Reads as mail clients do: ends of lines may be LF, a delimiter of an outer multipart ends
-/// all that is in it, a multipart may end with the message.
+/// all that is in it, a multipart may end with the message. What it finds can be that of one client, or of any.
 package struct MIMEWalker<Visitor: MIMEVisitor> {
     /// A part that is not over.
     private struct Level {
         let index: Int
-        /// Of a multipart whose last delimiter has not come.
-        var boundary: [UInt8]?
+        /// Of a multipart whose last delimiter has not come; empty: it is none. Of several each is one for some client.
+        var boundaries: [[UInt8]] = []
+        /// Whether its delimiters are none for some clients.
+        var isAmbiguous = false
         /// Of what is in it, where it does not say.
         let defaultType: String
     }
@@ -35,6 +42,8 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
     package private(set) var exceeded: MIMELimits.Exceeded = []
 
     private let limits: MIMELimits
+    /// Whether all that any client sees is to be found.
+    private let isSuspicious: Bool
     private var state = State.header(isOptional: false)
     private var open: [Level] = []
     /// Parts that have begun.
@@ -43,6 +52,10 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
     private var isBlind = false
     /// Whole lines of the header that is being read.
     private var header = ByteBuffer()
+    /// What else that header may be; nil: it has nothing but fields, so far.
+    private var readings: HeaderReadings?
+    /// The boundaries that are known where it has a line that is no field.
+    private var ownBoundaries: [[UInt8]]?
     /// Those of a mailbox file before it.
     private var mailboxLines = ByteBuffer()
     /// Octets that were not given out.
@@ -55,9 +68,12 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
     private var lineEnd = 0
 
     /// A walk through one message.
-    package init(_ visitor: Visitor, limits: MIMELimits = MIMELimits()) {
+    /// - Parameter isSuspicious: whether all that any client sees is to be found in the parts; if not, it is what most see.
+    ///   The header of the message itself is one that is decided (by who stores it).
+    package init(_ visitor: Visitor, limits: MIMELimits = MIMELimits(), isSuspicious: Bool = false) {
         self.visitor = visitor
         self.limits = limits
+        self.isSuspicious = isSuspicious
     }
 
     /// The next octets, cut anywhere.
@@ -133,10 +149,29 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
                 beginContent(at: start, .emptyLine)
                 return true
             case .mailbox, .other:
-                beginContent(at: start, .cut)
-                return true
+                guard isSuspicious, count > 0, !isOwnDelimiter(octets, line) else {
+                    beginContent(at: start, .cut)
+                    return true
+                }
+                var readings = readings ?? HeaderReadings(behind: header)
+                readings.append(junk: UnsafeRawBufferPointer(rebasing: octets[line]))
+                header.writeBytes(UnsafeRawBufferPointer(rebasing: octets[line]))
+                self.readings = readings
+                start = line.upperBound
             }
         }
+    }
+
+    /// Whether a line in a header is a delimiter between parts for a client for which that header is over already.
+    private mutating func isOwnDelimiter(_ octets: UnsafeRawBufferPointer, _ line: Range<Int>) -> Bool {
+        guard let name = Self.name(octets, line)?.name else { return false }
+        let boundaries =
+            ownBoundaries
+            ?? HeaderBlock(scanning: header).fields(named: "content-type", in: header).flatMap {
+                ParameterizedValue(parsing: $0.value(in: header)).boundaries
+            }
+        ownBoundaries = boundaries
+        return boundaries.contains { name.elementsEqual($0) }
     }
 
     private enum LineKind { case field, mailbox, empty, other }
@@ -154,6 +189,7 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
 
     private mutating func append(_ octets: UnsafeRawBufferPointer, _ line: Range<Int>) {
         header.writeBytes(UnsafeRawBufferPointer(rebasing: octets[line]))
+        readings?.append(UnsafeRawBufferPointer(rebasing: octets[line]))
     }
 
     /// The message ends within a header. Returns whether there is another one: of a message within.
@@ -175,20 +211,21 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
         let isDeepest = open.count >= limits.depth
         let entity = MIMEEntity(
             index: count, parent: open.last?.index, depth: open.count, mailboxLines: mailboxLines, header: header,
-            headerEnd: end, defaultType: open.last?.defaultType ?? "text/plain",
-            mayHaveParts: !isDeepest && count < limits.parts)
-        (mailboxLines, header) = (ByteBuffer(), ByteBuffer())
+            headerEnd: end, readings: isSuspicious ? readings?.all ?? [] : nil,
+            defaultType: open.last?.defaultType ?? "text/plain", mayHaveParts: !isDeepest && count < limits.parts)
+        // Where its header is cut there, a delimiter of its own is at its end.
+        let isCutByDelimiter = ownBoundaries != nil && end == .cut
+        (mailboxLines, header, readings, ownBoundaries) = (ByteBuffer(), ByteBuffer(), nil, nil)
         count += 1
         if entity.isCutOff { exceeded.insert(isDeepest ? .depth : .parts) }
-        var level = Level(
-            index: entity.index, boundary: nil,
-            defaultType: entity.type == "multipart/digest" ? "message/rfc822" : "text/plain")
+        if entity.boundaries.count > MIMELimits.boundaries { exceeded.insert(.header) }
+        let level = Level(
+            index: entity.index, boundaries: entity.boundaries, isAmbiguous: entity.isAmbiguous || isCutByDelimiter,
+            defaultType: entity.types.contains("multipart/digest") ? "message/rfc822" : "text/plain")
         switch entity.form {
         case .leaf: state = .content(.body)
         case .message: state = .header(isOptional: false)
-        case .multipart(let boundary):
-            level.boundary = boundary
-            state = .content(.preamble)
+        case .multipart: state = .content(.preamble)
         }
         open.append(level)
         visitor.begin(entity)
@@ -200,7 +237,7 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
     private mutating func readContent(
         _ octets: UnsafeRawBufferPointer, _ start: inout Int, _ kind: MIMEPlace, _ isLast: Bool
     ) -> Bool {
-        guard !isBlind, open.contains(where: { $0.boundary != nil }) else {
+        guard !isBlind, open.contains(where: { !$0.boundaries.isEmpty }) else {
             give(octets, &start, octets.count, kind)
             (place, isAtLineStart, lineEnd) = (octets.count, false, 0)
             return false
@@ -244,8 +281,9 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
     /// Octets of a line with a delimiter: no longer one can be sent (RFC 5322 section 2.1.1).
     private static var longestDelimiter: Int { 1000 }
 
-    /// A delimiter: of which open part, whether it is the last one of that, and where the line end behind it begins.
-    private typealias Delimiter = (level: Int, isLast: Bool, end: Int)
+    /// A delimiter: of which open part, with which of its boundaries, whether it is the last one with that, and where the line
+    /// end behind it begins.
+    private typealias Delimiter = (level: Int, boundary: Int, isLast: Bool, end: Int)
 
     /// Where the line at `start` ends, as far as it can be a delimiter.
     private func endOfCandidate(_ octets: UnsafeRawBufferPointer, _ start: Int) -> Int {
@@ -261,42 +299,52 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
         _ octets: UnsafeRawBufferPointer, _ line: Range<Int>, isWhole: Bool
     ) -> Delimiter?? {
         let dash = UInt8(ascii: "-")
-        guard !isBlind, open.contains(where: { $0.boundary != nil }) else { return .some(nil) }
+        guard !isBlind, open.contains(where: { !$0.boundaries.isEmpty }) else { return .some(nil) }
         guard let first = octets[line].first else { return isWhole ? .some(nil) : .none }
         guard first == dash, line.count < 2 || octets[line.lowerBound + 1] == dash,
             line.count <= Self.longestDelimiter
         else { return .some(nil) }
         guard isWhole else { return .none }
-        guard line.count > 2 else { return .some(nil) }
+        guard let (name, end) = Self.name(octets, line) else { return .some(nil) }
+        for number in open.indices.reversed() {
+            if let found = open[number].boundaries.firstIndex(where: { name.elementsEqual($0) }) {
+                return (number, found, false, end)
+            }
+        }
+        guard name.count > 2, name.suffix(2).elementsEqual([dash, dash]) else { return .some(nil) }
+        for number in open.indices.reversed() {
+            if let found = open[number].boundaries.firstIndex(where: { name.dropLast(2).elementsEqual($0) }) {
+                return (number, found, true, end)
+            }
+        }
+        return .some(nil)
+    }
+
+    /// What stands behind the "--" of a whole line, without blanks at its end, and where the line end behind it begins; nil: it
+    /// is no delimiter.
+    private static func name(
+        _ octets: UnsafeRawBufferPointer, _ line: Range<Int>
+    ) -> (name: Slice<UnsafeRawBufferPointer>, end: Int)? {
+        guard line.count > 2, line.count <= longestDelimiter, octets[line].starts(with: "--".utf8) else { return nil }
         var end = line.upperBound
-        if end > line.lowerBound, octets[end - 1] == UInt8(ascii: "\n") {
+        if octets[end - 1] == UInt8(ascii: "\n") {
             end -= 1
             if end > line.lowerBound, octets[end - 1] == UInt8(ascii: "\r") { end -= 1 }
         }
         var text = end
         while text > line.lowerBound, octets[text - 1] == 0x20 || octets[text - 1] == 0x09 { text -= 1 }
-        let name = octets[line.lowerBound + 2..<max(line.lowerBound + 2, text)]
-        for number in open.indices.reversed() {
-            guard let boundary = open[number].boundary else { continue }
-            if name.count == boundary.count, name.elementsEqual(boundary) { return (number, false, end) }
-            if name.count == boundary.count + 2, name.starts(with: boundary),
-                name.suffix(2).elementsEqual([dash, dash])
-            {
-                return (number, true, end)
-            }
-        }
-        return .some(nil)
+        return (octets[line.lowerBound + 2..<max(line.lowerBound + 2, text)], end)
     }
 
     /// Ends what a delimiter ends. From `start` on are the line end before it and its line.
     private mutating func delimit(
         _ octets: UnsafeRawBufferPointer, _ start: inout Int, _ line: Range<Int>, _ found: Delimiter, lineEnd: Int
     ) {
-        while open.count > found.level + 1, let level = open.popLast() { visitor.end(level.index, isAtEnd: false) }
+        endParts(in: found.level)
         if found.isLast {
             // The end of its line may belong to the delimiter of another part.
             give(octets, &start, found.end, .delimiter)
-            open[found.level].boundary = nil
+            open[found.level].boundaries.remove(at: found.boundary)
             state = .content(.epilogue)
             (place, self.lineEnd) = (line.upperBound, line.upperBound - found.end)
             isAtLineStart = self.lineEnd > 0
@@ -309,6 +357,21 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
             give(octets, &start, line.upperBound, .delimiter)
             state = .header(isOptional: true)
             place = start
+        }
+    }
+
+    /// Ends all parts in an open one. Where they go on for some clients, their boundaries are looked for behind that too.
+    private mutating func endParts(in number: Int) {
+        while open.count > number + 1, let level = open.popLast() {
+            visitor.end(level.index, isAtEnd: false)
+            guard open[number].isAmbiguous else { continue }
+            for boundary in level.boundaries where !open[number].boundaries.contains(boundary) {
+                if open[number].boundaries.count < MIMELimits.boundaries {
+                    open[number].boundaries.append(boundary)
+                } else {
+                    exceeded.insert(.header)
+                }
+            }
         }
     }
 }

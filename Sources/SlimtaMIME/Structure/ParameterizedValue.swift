@@ -53,10 +53,20 @@ package struct ParameterizedValue: Hashable, Sendable {
     /// The boundary of a multipart (RFC 2046 section 5.1.1); nil: there is none that a line could have.
     package var boundary: [UInt8]? {
         let plain = parameters.first { $0.name == "boundary" }?.value
-        var boundary = plain ?? extended("boundary")?.value ?? []
+        return Self.boundary(plain ?? extended("boundary")?.value ?? [])
+    }
+
+    /// ``boundary``, and others that some client may take for it: of a parameter that is there several times, or in both forms.
+    var boundaries: [[UInt8]] {
+        let plain = parameters.filter { $0.name == "boundary" }.map(\.value)
+        return (plain + [extended("boundary")?.value ?? []]).compactMap(Self.boundary)
+    }
+
+    private static func boundary(_ value: [UInt8]) -> [UInt8]? {
+        var boundary = value
         while let last = boundary.last, last == 0x20 || last == 0x09 { boundary.removeLast() }
         let isLine = !boundary.contains { $0 == 0 || $0 == 0x0A || $0 == 0x0D }
-        return (1...Self.longestBoundary).contains(boundary.count) && isLine ? boundary : nil
+        return (1...longestBoundary).contains(boundary.count) && isLine ? boundary : nil
     }
 
     /// Longer ones are looked for in no line. RFC 2046 allows 70, clients take more.

@@ -23,7 +23,7 @@ extension ContentTest {
             let names = facts.attachments.flatMap { $0.names.flatMap(Self.readings) }
             return Self.finding(texts, names, facts, lists)
         case .attachmentType(let texts):
-            return Self.finding(texts, facts.attachments.map(\.type), facts, lists)
+            return Self.finding(texts, facts.attachments.flatMap(\.types), facts, lists)
         }
     }
 
