@@ -296,6 +296,8 @@ def test_smtputf8_end_to_end(nameserver, place, make_slimtad):
     slimtad.submit(sent, "d\u00f6rte@two.test", sender="", mail_options=["SMTPUTF8"])
     (attempt,) = slimtad.wait_for_attempts(1, recipient="d\u00f6rte@two.test")
     assert "5.6.7" in attempt["status"], attempt
+    # Of several that need it the first is named: who hears of it has to know whom to ask for another address.
+    assert attempt["reply"].endswith("which the address j\u00f6rg@origin.test in the field From needs"), attempt
     assert unable.transactions() == []
 
 

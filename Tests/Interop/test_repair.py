@@ -218,6 +218,7 @@ def test_a_host_without_smtputf8(place, make_slimtad):
         f"{RIGHT}Cc: \u00fc@one.test\n\n".replace("\n", "\r\n").encode(), TO, FROM, mail_options=["SMTPUTF8", "BODY=8BITMIME"])
     (attempt,) = daemon.wait_for_attempts(1, queue_id=id)
     assert attempt["status"] == "5.6.7"
+    assert attempt["reply"].endswith("which the address \u00fc@one.test in the field Cc needs"), attempt
 
 
 def test_hide_client_without_received(make_slimtad):

@@ -400,6 +400,10 @@ struct MXRelayTests {
         arguments: [
             (["-8"], "S: \u{FC}\r\n", false, "250 2.0.0"), ([], "S: \u{FC}\r\n", false, "250 2.0.0"),
             (["-8"], "S: u\r\n", true, "250 2.0.0"), ([], "S: \u{FC}\r\n\r\n", true, "550 5.6.7"),
+            (
+                [], "Cc: \u{FC} <\u{FC}@c.test>\r\n\r\n", true,
+                "550 5.6.7 the server does not support SMTPUTF8, which the address \u{FC}@c.test in the field Cc needs"
+            ),
             ([], "S: u\r\n\r\n\u{FC}\r\n", true, "250 2.0.0"),
         ] as [([String], String, Bool, String)])
     func nextHops(_ options: [String], _ content: String, _ smtpUTF8: Bool, _ expected: String) async throws {
@@ -423,6 +427,7 @@ struct MXRelayTests {
             Delivery(to: ["j\u{F6}rg@a.test", "j\u{F6}rg@b.test", "jo@b.test"], smtpUTF8: true))
         #expect(outcomes.map(\.result) == [.delivered, .permanent, .delivered])
         #expect(outcomes[1].reply.status == EnhancedStatus(5, 6, 7))
+        #expect(outcomes[1].reply.description.contains("which the recipient j\u{F6}rg@b.test needs"))
         #expect(new.lines.contains("MAIL FROM:<sender@client.test> SMTPUTF8"))
         #expect(new.lines.contains("RCPT TO:<j\u{F6}rg@a.test>"))
         #expect(old.messages.map(\.recipients) == [["<jo@b.test>"]])

@@ -115,7 +115,7 @@ struct SessionPlanTests {
             let message = OutgoingMessage(Delivery(to: ["a@x.test"]), convertsToSevenBit: false)
             let transaction = SMTPTransaction(
                 sender: message.sender, recipients: [Mailbox("a@x.test")], size: message.content.size,
-                eightBit: message.eightBit, needsSMTPUTF8: false)
+                eightBit: message.eightBit, smtpUTF8Need: nil)
             let key = ConnectionKey(host: MailHost(address: server.address, name: "mx.test"), plan: plan)
             return await pool.deliver(
                 SMTPJob(key: key, transaction: transaction, content: message.content, end: .now() + .seconds(30)))

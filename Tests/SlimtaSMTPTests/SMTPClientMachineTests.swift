@@ -62,12 +62,12 @@ extension [String] {
 
 extension SMTPTransaction {
     /// From a@client.test to one@, two@, ... at server.test.
-    init(to count: Int, size: Int = 100, isEightBit: Bool = false, needsSMTPUTF8: Bool = false) {
+    init(to count: Int, size: Int = 100, isEightBit: Bool = false, smtpUTF8Need: String? = nil) {
         let names = ["one", "two", "three", "four", "five"]
         self.init(
             sender: Mailbox(localPart: "a", domain: "client.test"),
             recipients: names.prefix(count).map { Mailbox(localPart: $0, domain: "server.test") }, size: size,
-            eightBit: isEightBit ? .yes : .no, needsSMTPUTF8: needsSMTPUTF8)
+            eightBit: isEightBit ? .yes : .no, smtpUTF8Need: smtpUTF8Need)
     }
 }
 

@@ -68,7 +68,7 @@ struct SMTPClientMachineTransactionTests {
         ] as [([String], Bool, Bool, String)])
     func parameters(_ offer: [String], _ isEightBit: Bool, _ needsSMTPUTF8: Bool, _ parameters: String) {
         var dialog = ClientDialog(offering: offer)
-        let transaction = SMTPTransaction(to: 1, isEightBit: isEightBit, needsSMTPUTF8: needsSMTPUTF8)
+        let transaction = SMTPTransaction(to: 1, isEightBit: isEightBit, smtpUTF8Need: needsSMTPUTF8 ? "x" : nil)
         let action = dialog.begin(transaction)
         if isEightBit, !offer.contains("8BITMIME") {
             let refusal = Outcome(
@@ -92,15 +92,19 @@ struct SMTPClientMachineTransactionTests {
         #expect(dialog.said() == "MAIL FROM:<a@client.test>\(parameters)\r\n")
     }
 
-    static let noSMTPUTF8 = Outcome(
-        .permanent, Reply(550, EnhancedStatus(5, 6, 7), "the server does not support SMTPUTF8"))
+    static func noSMTPUTF8(_ need: String) -> Outcome {
+        Outcome(
+            .permanent,
+            Reply(550, EnhancedStatus(5, 6, 7), "the server does not support SMTPUTF8, which \(need) needs"))
+    }
 
+    /// Whoever needs it is named, for the sender of the message will ask.
     @Test func withoutSMTPUTF8() {
         var dialog = ClientDialog(offering: ["PIPELINING", "8BITMIME"])
         // The header needs it: nobody.
-        #expect(
-            dialog.begin(SMTPTransaction(to: 2, needsSMTPUTF8: true))
-                == .finished([Self.noSMTPUTF8, Self.noSMTPUTF8], isReusable: true))
+        let refusal = Self.noSMTPUTF8("the address \u{FC}@x.test in the field Cc")
+        let international = SMTPTransaction(to: 2, smtpUTF8Need: "the address \u{FC}@x.test in the field Cc")
+        #expect(dialog.begin(international) == .finished([refusal, refusal], isReusable: true))
         // One recipient needs it: the other goes on.
         var transaction = SMTPTransaction(to: 2)
         transaction.recipients[0] = Mailbox(localPart: "jörg", domain: "server.test")
@@ -108,11 +112,14 @@ struct SMTPClientMachineTransactionTests {
         #expect(dialog.said() == "MAIL FROM:<a@client.test>\r\nRCPT TO:<two@server.test>\r\nDATA\r\n")
         #expect(dialog.hear("250 a\r\n250 b\r\n354 c\r\n") == [.sendContent(allowsEightBit: true)])
         dialog.machine.contentSent()
-        #expect(dialog.hear("250 d\r\n") == [.finished([Self.noSMTPUTF8, remoteOutcome(250, "d")], isReusable: true)])
+        let recipient = Self.noSMTPUTF8("the recipient j\u{F6}rg@server.test")
+        #expect(dialog.hear("250 d\r\n") == [.finished([recipient, remoteOutcome(250, "d")], isReusable: true)])
         // The sender needs it: nobody.
         transaction = SMTPTransaction(to: 1)
         transaction.sender = Mailbox(localPart: "jörg", domain: "client.test")
-        #expect(dialog.begin(transaction) == .finished([Self.noSMTPUTF8], isReusable: true))
+        #expect(
+            dialog.begin(transaction)
+                == .finished([Self.noSMTPUTF8("the sender j\u{F6}rg@client.test")], isReusable: true))
         #expect(dialog.said() == "")
     }
 

@@ -24,11 +24,19 @@ package struct FieldFault: Error, Hashable, Sendable, CustomStringConvertible {
     /// What stands in the way.
     package let reason: Reason
 
+    /// What needs SMTPUTF8, in words: "the address ü@example.com in the field To"; nil: it is another fault.
+    package var need: String? {
+        switch reason {
+        case .address(let address): "the address \(address.visible) in the field \(field)"
+        case .identifier: "an identifier in the field \(field)"
+        case .untouchable, .unreadable, .longLine: nil
+        }
+    }
+
     /// In words: "the address ü@example.com in the field To needs SMTPUTF8".
     package var description: String {
         switch reason {
-        case .address(let address): "the address \(address.visible) in the field \(field) needs SMTPUTF8"
-        case .identifier: "an identifier in the field \(field) needs SMTPUTF8"
+        case .address, .identifier: "\(need ?? "") needs SMTPUTF8"
         case .untouchable: "the field \(field) has octets above 127 and must not be changed"
         case .unreadable: "the field \(field) has octets above 127 where none can be encoded"
         case .longLine: "the field \(field) has a line of more than 998 octets"

@@ -2,6 +2,7 @@
 // and the relay to a fixed host have in common.
 
 import NIOCore
+import SlimtaMIME
 import SlimtaMail
 import SlimtaQueue
 import SlimtaSMTP
@@ -14,7 +15,8 @@ struct OutgoingMessage: Sendable {
     let sender: Mailbox?
     let content: OutgoingContent
     let eightBit: SMTPTransaction.EightBit
-    let needsSMTPUTF8: Bool
+    /// What in its header may go to a host with SMTPUTF8 only, in words; nil: nothing.
+    let smtpUTF8Need: String?
     /// What hosts without 8BITMIME get; nil: nothing, if it has octets above 127.
     let sevenBit: SevenBitForm?
 
@@ -33,10 +35,15 @@ struct OutgoingMessage: Sendable {
         eightBit = isEightBit ? .yes : delivery.message.rest == nil ? .no : .perhaps
         // Only what came in with SMTPUTF8 has to go out with it; 8-bit octets in other headers are a fault that RFC 6152
         // section 3 lets pass.
-        needsSMTPUTF8 =
+        smtpUTF8Need =
             envelope.smtpUTF8 && isEightBit
-            && (envelope.prependedFields.withUnsafeReadableBytes(\.hasEightBit)
-                || head.withUnsafeReadableBytes { Self.header(of: $0).hasEightBit })
+            ? Self.smtpUTF8Need(of: envelope.prependedFields) ?? Self.smtpUTF8Need(of: head) : nil
+    }
+
+    /// The address or identifier in the header that begins `octets`, or the header itself.
+    private static func smtpUTF8Need(of octets: ByteBuffer) -> String? {
+        guard octets.withUnsafeReadableBytes({ header(of: $0).hasEightBit }) else { return nil }
+        return HeaderContainment(of: HeaderBlock(scanning: octets), in: octets).smtputf8Need?.need ?? "the header"
     }
 
     /// What is before the first empty line.
@@ -146,7 +153,7 @@ struct HostTrial {
             let isDeclared = eightBit == .perhaps && message.sevenBit != nil
             let transaction = SMTPTransaction(
                 sender: message.sender, recipients: question.recipients.map { recipients[$0] }, size: content.size,
-                eightBit: isDeclared ? .yes : eightBit, needsSMTPUTF8: message.needsSMTPUTF8)
+                eightBit: isDeclared ? .yes : eightBit, smtpUTF8Need: message.smtpUTF8Need)
             let job = SMTPJob(
                 key: question.key, transaction: transaction, content: content, end: end
             ) { [report, conversion] index, outcome in

@@ -22,18 +22,24 @@ package struct SMTPTransaction: Hashable, Sendable {
 
     /// What of the content needs 8BITMIME (RFC 6152).
     package var eightBit: EightBit
-    /// Whether the content may go to a server with SMTPUTF8 only: its header has octets above 127, and it came in
-    /// with SMTPUTF8.
-    package var needsSMTPUTF8: Bool
+    /// What in the header may go to a server with SMTPUTF8 only, in words: "the address ü@example.com in the field To"; nil:
+    /// nothing.
+    package var smtpUTF8Need: String?
 
     /// `recipients` are not empty; their indices are those of the outcomes. `size` is that of the content in octets
     /// (RFC 1870).
-    package init(sender: Mailbox?, recipients: [Mailbox], size: Int, eightBit: EightBit, needsSMTPUTF8: Bool) {
+    package init(sender: Mailbox?, recipients: [Mailbox], size: Int, eightBit: EightBit, smtpUTF8Need: String?) {
         self.sender = sender
         self.recipients = recipients
         self.size = size
         self.eightBit = eightBit
-        self.needsSMTPUTF8 = needsSMTPUTF8
+        self.smtpUTF8Need = smtpUTF8Need
+    }
+
+    /// Who of the message needs SMTPUTF8 whoever it goes to, in words: the sender, or something in the header.
+    fileprivate var commonNeed: String? {
+        if let sender, sender.needsSMTPUTF8 { return "the sender \(sender.text.visible)" }
+        return smtpUTF8Need
     }
 }
 
@@ -127,7 +133,8 @@ extension SMTPClientMachine {
                     let refusal = Outcome(.permanent, Reply(553, EnhancedStatus(5, 1, 3), "not a valid address"))
                     progress.settle(index, refusal, .recipient, .message)
                 } else if !extensions.smtpUTF8, recipient.needsSMTPUTF8 {
-                    progress.settle(index, Self.withoutSMTPUTF8, .recipient, .lacking)
+                    progress.settle(
+                        index, Self.withoutSMTPUTF8("the recipient \(recipient.text.visible)"), .recipient, .lacking)
                 } else {
                     progress.candidates.append(index)
                 }
@@ -152,15 +159,17 @@ extension SMTPClientMachine {
                 "the message has \(transaction.size) octets, the server takes at most \(limit)")
             return (Outcome(.permanent, reply), .lacking)
         }
-        let isInternational = transaction.needsSMTPUTF8 || transaction.sender?.needsSMTPUTF8 ?? false
-        if !extensions.smtpUTF8, isInternational { return (Self.withoutSMTPUTF8, .lacking) }
+        if !extensions.smtpUTF8, let need = transaction.commonNeed { return (Self.withoutSMTPUTF8(need), .lacking) }
         if !extensions.eightBitMIME, transaction.eightBit == .yes { return (Self.withoutEightBitMIME, .lacksEightBit) }
         return nil
     }
 
-    /// RFC 6531 section 3.5: the X.6.7 that a server would answer.
-    private static let withoutSMTPUTF8 = Outcome(
-        .permanent, Reply(550, EnhancedStatus(5, 6, 7), "the server does not support SMTPUTF8"))
+    /// RFC 6531 section 3.5: the X.6.7 that a server would answer, and who needs it.
+    private static func withoutSMTPUTF8(_ need: String) -> Outcome {
+        Outcome(
+            .permanent,
+            Reply(550, EnhancedStatus(5, 6, 7), "the server does not support SMTPUTF8, which \(need) needs"))
+    }
 
     /// RFC 6152 section 3: octets above 127 must not be sent to a server without 8BITMIME. Whether the message is given another
     /// form is not this session's choice.
@@ -198,8 +207,7 @@ extension SMTPClientMachine {
         if extensions.eightBitMIME, transaction.eightBit != .no { out.writeStaticString(" BODY=8BITMIME") }
         if extensions.smtpUTF8 {
             let isInternational =
-                transaction.needsSMTPUTF8 || transaction.sender?.needsSMTPUTF8 ?? false
-                || transaction.recipients.contains(where: \.needsSMTPUTF8)
+                transaction.commonNeed != nil || transaction.recipients.contains(where: \.needsSMTPUTF8)
             if isInternational { out.writeStaticString(" SMTPUTF8") }
         }
         // RFC 4954 section 5: whoever we say that we are, for whom it is we do not say.
@@ -300,7 +308,7 @@ extension SMTPClientMachine {
     }
 
     static let noTransaction = TransactionProgress(
-        SMTPTransaction(sender: nil, recipients: [], size: 0, eightBit: .no, needsSMTPUTF8: false))
+        SMTPTransaction(sender: nil, recipients: [], size: 0, eightBit: .no, smtpUTF8Need: nil))
 }
 
 extension Mailbox {

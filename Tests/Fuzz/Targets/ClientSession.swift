@@ -343,7 +343,8 @@ private struct ClientSession {
         let new = SMTPTransaction(
             sender: choices.flag() ? nil : Mailbox(localPart: choices.one(of: ["s", "s\n"]), domain: "example.net"),
             recipients: recipients, size: choices.one(of: [3, 1000, 200_000]),
-            eightBit: choices.one(of: [.no, .yes, .perhaps]), needsSMTPUTF8: choices.number(below: 8) == 1)
+            eightBit: choices.one(of: [.no, .yes, .perhaps]),
+            smtpUTF8Need: choices.number(below: 8) == 1 ? "the header" : nil)
         transaction = new
         (asked, accepted, codes) = ([], [], [])
         (isMailAsked, isMailAccepted, isDataAllowed, isContentSent, finalCodes) = (false, false, false, false, [:])
