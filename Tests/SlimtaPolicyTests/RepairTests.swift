@@ -350,6 +350,34 @@ private func run(
         #expect(try run("\(from)\(content)\r\n\r\n").text == "\(from)\(content)\r\n\r\n")
     }
 
+    /// A name beyond ASCII that stands alone becomes no address, which would need SMTPUTF8: it is encoded as a name.
+    @Test(arguments: [
+        ("To: J\u{F6}rg", "To: =?utf-8?b?SsO2cmc=?=", false), ("To: J\u{F6}rg", "To: =?utf-8?b?SsO2cmc=?=", true),
+        ("To: <j\u{F6}rg>", "To: <j\u{F6}rg>", false), ("To: <j\u{F6}rg>", "To: <j\u{F6}rg@example.com>", true),
+        // What is encoded stands apart from what is behind it (RFC 2047 section 5).
+        ("To: J\u{F6}rg, joe", "To: =?utf-8?b?SsO2cmc=?= , joe@example.com", false),
+        ("To: =?utf-8?b?SsO2cmc=?=", "To: =?utf-8?b?SsO2cmc=?=", false),
+        ("To: =?utf-8?b?SsO2cmc=?= , joe", "To: =?utf-8?b?SsO2cmc=?= , joe@example.com", false),
+        (
+            "To: =?x?y?=.joe, =?, \"=?x?q?y?=\"",
+            "To: =?x?y?=.joe@example.com, =?@example.com, \"=?x?q?y?=\"@example.com", false
+        ),
+        ("Cc: J\u{F6}rg <joe>", "Cc: =?utf-8?b?SsO2cmc=?= <joe@example.com>", false),
+    ])
+    func namesBeyondASCII(_ field: String, _ expected: String, _ asks: Bool) throws {
+        var envelope = Envelope(
+            id: id, sender: Mailbox(parsing: "a@example.com"), recipients: [Mailbox(parsing: "b@example.org")!],
+            received: now, client: ClientInfo(address: "192.0.2.7", name: "laptop", protocolWord: "ESMTPSA"))
+        envelope.smtpUTF8 = asks
+        let content = ByteBuffer(string: "From: a@x.test\r\n\(field)\r\n\r\n")
+        let mail = try PolicyChain([any QueuePolicy](), receivedHops: 20, qualify: "example.com")
+            .apply(to: envelope, Message(head: content), context)
+        let text = String(buffer: mail.message.head)
+        func folded(_ text: String) -> String { text.lowercased().replacing("\r\n ", with: " ") }
+        #expect(folded(text) == folded("From: a@x.test\r\n\(expected)\r\n\r\n"))
+        #expect(mail.envelopes[0].smtpUTF8 == expected.contains("\u{F6}rg@"))
+    }
+
     // MARK: Received
 
     @Test func theClientIsHidden() throws {

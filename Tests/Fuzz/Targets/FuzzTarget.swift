@@ -20,7 +20,7 @@ struct FuzzTarget: Sendable {
         .spfRecord, .spfMacro, .addressList, .submissionKey, .pipe, .pam, .spamd, .forward, .httpAnswer, .token, .keys,
         .httpEdge, .senders, .sasl, .saslClient, .preparation, .dovecot, .dkimBody, .dkimHeader, .dkimSignature,
         .dkimRecord, .dkimState, .milterReply, .milter, .mime, .sevenBit, .containment,
-        .stsRecord, .stsPolicy, .stsFile, .reportRecord, .tlsMemory,
+        .stsRecord, .stsPolicy, .stsFile, .reportRecord, .tlsMemory, .repair,
     ]
 }
 
