@@ -61,34 +61,25 @@ package final class Intake: Submissions {
         return observers.isEmpty ? spool : ObservedSpool(spool, head: head, observers)
     }
 
-    /// One queue id is told to the client: that of the envelope as it came. Envelopes that policies make of it have their own,
-    /// and a line in the log each.
-    package func submit(
-        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, receipt: Receipt?, session: String,
-        completion: @escaping @Sendable (Reply) -> Void
-    ) {
-        guard let quotas else {
-            return admit(envelope, message, terms, receipt, session, nil) { reply, _, _ in completion(reply) }
-        }
-        // Before all policies, some of which cost much.
-        quotas.take(envelope, size: message.size) { [self] charge, refusal in
-            if let refusal {
-                refused(PolicyRefusal(refusal), envelope, message, session)
-                return completion(refusal)
-            }
-            admit(envelope, message, terms, receipt, session, charge) { reply, stored, isHeld in
-                guard let charge else { return completion(reply) }
-                quotas.settle(charge, stored: stored, isHeld: isHeld) { completion(reply) }
-            }
-        }
+    /// What an edge has handed over, and what it is looked at with.
+    private struct Submission: Sendable {
+        let envelope: Envelope
+        let message: Message
+        let terms: SubmissionTerms
+        let receipt: Receipt?
+        let session: String
+        let policies: PolicyChain
+        let context: PolicyContext
     }
 
     /// What is called at the end: with the reply, the envelopes that were stored, and whether they are held with their login.
     private typealias Completion = @Sendable (Reply, [QueueID], Bool) -> Void
 
-    private func admit(
-        _ envelope: Envelope, _ message: Message, _ terms: SubmissionTerms, _ receipt: Receipt?, _ session: String,
-        _ charge: Quotas.Charge?, _ completion: @escaping Completion
+    /// One queue id is told to the client: that of the envelope as it came. Envelopes that policies make of it have their own,
+    /// and a line in the log each.
+    package func submit(
+        _ envelope: Envelope, _ message: Message, terms: SubmissionTerms, receipt: Receipt?, session: String,
+        completion: @escaping @Sendable (Reply) -> Void
     ) {
         let settings = settings.withLock { $0 }
         var context = PolicyContext(
@@ -96,109 +87,129 @@ package final class Intake: Submissions {
             senders: terms.senders, newID: newID, beginSpool: { [storage] in storage.beginSpool($0) })
         (context.fields, context.due, context.heldReason) = (terms.fields, terms.due, terms.heldReason)
         context.filter = terms.filter?.filter
+        let submission = Submission(
+            envelope: envelope, message: message, terms: terms, receipt: receipt, session: session,
+            policies: settings.policies, context: context)
         let mail: PolicyMail
         do throws(PolicyRefusal) {
-            mail = try settings.policies.apply(to: envelope, message, context)
+            mail = try settings.policies.begin(envelope, message, context)
         } catch {
-            refused(error, envelope, message, session)
+            refused(error, submission)
+            return completion(error.reply)
+        }
+        guard let quotas else { return admit(mail, submission, nil) { reply, _, _ in completion(reply) } }
+        // What has no header is not counted; before all other policies, some of which cost much.
+        quotas.take(envelope, size: message.size) { [self] charge, refusal in
+            if let refusal {
+                refused(PolicyRefusal(refusal), submission)
+                return completion(refusal)
+            }
+            admit(mail, submission, charge) { reply, stored, isHeld in
+                guard let charge else { return completion(reply) }
+                quotas.settle(charge, stored: stored, isHeld: isHeld) { completion(reply) }
+            }
+        }
+    }
+
+    private func admit(
+        _ mail: PolicyMail, _ submission: Submission, _ charge: Quotas.Charge?, _ completion: @escaping Completion
+    ) {
+        let (policies, context) = (submission.policies, submission.context)
+        var mail = mail
+        do throws(PolicyRefusal) {
+            try policies.proceed(&mail, context)
+        } catch {
+            refused(error, submission)
             return completion(error.reply, [], false)
         }
-        guard settings.policies.waits(context) else {
-            return store(mail, envelope, message, terms, receipt, session, charge, completion)
-        }
-        Task { [context] in
+        guard policies.waits(context) else { return store(mail, submission, charge, completion) }
+        Task { [mail] in
             var mail = mail
             do throws(PolicyRefusal) {
-                try await settings.policies.finish(&mail, context)
-                store(mail, envelope, message, terms, receipt, session, charge, completion)
+                try await policies.finish(&mail, context)
+                store(mail, submission, charge, completion)
             } catch {
-                refused(error, envelope, message, session)
-                if let reason = error.keptBecause { keep(mail, envelope, message, session, reason) }
+                refused(error, submission)
+                if let reason = error.keptBecause { keep(mail, submission, reason) }
                 completion(error.reply, [], false)
             }
         }
     }
 
     /// What was refused for a fault of ours is there for whoever looks for it. The client is not told of it, and comes again.
-    private func keep(
-        _ mail: PolicyMail, _ envelope: Envelope, _ message: Message, _ session: String, _ reason: String
-    ) {
+    private func keep(_ mail: PolicyMail, _ submission: Submission, _ reason: String) {
         queue.accept(mail.envelopes, mail.message, heldReason: reason) { [self] result in
-            if case .failure(let error) = result {
-                log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
-            }
+            if case .failure(let error) = result { _ = notStored(error, submission) }
         }
     }
 
-    private func refused(_ refusal: PolicyRefusal, _ envelope: Envelope, _ message: Message, _ session: String) {
+    private func refused(_ refusal: PolicyRefusal, _ submission: Submission) {
         var fields: Logger.Metadata = ["reply": "\(refusal.reply)"]
         if let allowed = refusal.allowed { fields["allowed"] = "\(allowed)" }
         if let selector = refusal.selector { fields["selector"] = "\(selector)" }
         if let filter = refusal.filter { fields["milter"] = "\(filter)" }
-        log(.info, "refused by policy", envelope, message, session, fields)
+        log(.info, "refused by policy", submission, fields)
     }
 
     private func store(
-        _ mail: PolicyMail, _ envelope: Envelope, _ message: Message, _ terms: SubmissionTerms, _ receipt: Receipt?,
-        _ session: String, _ charge: Quotas.Charge?, _ completion: @escaping Completion
+        _ mail: PolicyMail, _ submission: Submission, _ charge: Quotas.Charge?, _ completion: @escaping Completion
     ) {
-        if let name = mail.discardedBy {
-            return discard(by: name, envelope, message, receipt, session, completion)
-        }
+        if let name = mail.discardedBy { return discard(by: name, submission, completion) }
+        let terms = submission.terms
         // A rule's hold is the rule's: to release the login does not end it.
         let ruleReason = terms.heldReason ?? mail.heldReason
         // Asked now: policies may have taken long.
         let isHeld = ruleReason == nil && charge.map { quotas?.isHeld($0) == true } == true
         let heldReason = isHeld ? Quotas.heldReason : ruleReason
-        queue.accept(mail.envelopes, mail.message, heldReason: heldReason, due: terms.due, receipt: receipt) {
-            [self] result in
-            switch result {
-            case .success:
-                var held: Logger.Metadata = heldReason.map { ["held": "\($0)"] } ?? [:]
-                if let due = terms.due { held["due"] = "\(due.isoDate)" }
-                logRepairs(mail, envelope, session)
-                for envelope in mail.envelopes { log(.info, "accepted", envelope, mail.message, session, held) }
-                completion(
-                    Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"), mail.envelopes.map(\.id), isHeld)
-            case .failure(.repeated):
-                log(.info, "submitted before", envelope, message, session, [:])
-                completion(.repeated, [], false)
-            case .failure(let error):
-                log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
-                completion(Reply(storing: error), [], false)
+        queue.accept(
+            mail.envelopes, mail.message, heldReason: heldReason, due: terms.due, receipt: submission.receipt
+        ) { [self] result in
+            if case .failure(let error) = result { return completion(notStored(error, submission), [], false) }
+            var fields: Logger.Metadata = heldReason.map { ["held": "\($0)"] } ?? [:]
+            if let due = terms.due { fields["due"] = "\(due.isoDate)" }
+            logRepairs(mail, submission)
+            for envelope in mail.envelopes {
+                log(.info, "accepted", envelope, mail.message, submission.session, fields)
             }
+            completion(Self.queued(submission), mail.envelopes.map(\.id), isHeld)
         }
-    }
-
-    /// What else there is to know of the message is told with "accepted".
-    private func logRepairs(_ mail: PolicyMail, _ envelope: Envelope, _ session: String) {
-        func fields(_ repairs: Set<HeaderRepair>) -> Logger.Metadata {
-            let words = HeaderRepair.allCases.filter(repairs.contains).map(\.rawValue).joined(separator: ", ")
-            return ["queue_id": "\(envelope.id)", "session": "\(session)", "repairs": "\(words)"]
-        }
-        if !mail.repairs.isEmpty { logger.info("header repaired", metadata: fields(mail.repairs)) }
-        if !mail.unrepaired.isEmpty { logger.info("header not repaired", metadata: fields(mail.unrepaired)) }
     }
 
     /// The client hears what it hears of a message that is queued; recipients are counted, and nothing else is kept.
-    private func discard(
-        by name: String, _ envelope: Envelope, _ message: Message, _ receipt: Receipt?, _ session: String,
-        _ completion: @escaping Completion
-    ) {
+    private func discard(by name: String, _ submission: Submission, _ completion: @escaping Completion) {
         // As it was submitted: filters may have taken all recipients out.
-        queue.discard(envelope, by: "milter \(name)", receipt: receipt) { [self] result in
-            switch result {
-            case .success:
-                log(.info, "discarded", envelope, message, session, ["milter": "\(name)"])
-                completion(Reply(250, .init(2, 6, 0), "Message queued as \(envelope.id)"), [envelope.id], false)
-            case .failure(.repeated):
-                log(.info, "submitted before", envelope, message, session, [:])
-                completion(.repeated, [], false)
-            case .failure(let error):
-                log(.error, "message could not be stored", envelope, message, session, ["error": "\(error.text)"])
-                completion(Reply(storing: error), [], false)
-            }
+        let envelope = submission.envelope
+        queue.discard(envelope, by: "milter \(name)", receipt: submission.receipt) { [self] result in
+            if case .failure(let error) = result { return completion(notStored(error, submission), [], false) }
+            log(.info, "discarded", submission, ["milter": "\(name)"])
+            completion(Self.queued(submission), [envelope.id], false)
         }
+    }
+
+    private static func queued(_ submission: Submission) -> Reply {
+        Reply(250, .init(2, 6, 0), "Message queued as \(submission.envelope.id)")
+    }
+
+    /// What the client hears where the storage has not taken what was to be done with its message.
+    private func notStored(_ error: StorageError, _ submission: Submission) -> Reply {
+        if case .repeated = error {
+            log(.info, "submitted before", submission)
+            return .repeated
+        }
+        log(.error, "message could not be stored", submission, ["error": "\(error.text)"])
+        return Reply(storing: error)
+    }
+
+    /// What else there is to know of the message is told with "accepted".
+    private func logRepairs(_ mail: PolicyMail, _ submission: Submission) {
+        func fields(_ repairs: Set<HeaderRepair>) -> Logger.Metadata {
+            let words = HeaderRepair.allCases.filter(repairs.contains).map(\.rawValue).joined(separator: ", ")
+            return [
+                "queue_id": "\(submission.envelope.id)", "session": "\(submission.session)", "repairs": "\(words)",
+            ]
+        }
+        if !mail.repairs.isEmpty { logger.info("header repaired", metadata: fields(mail.repairs)) }
+        if !mail.unrepaired.isEmpty { logger.info("header not repaired", metadata: fields(mail.unrepaired)) }
     }
 
     /// The storage's.
@@ -219,6 +230,12 @@ package final class Intake: Submissions {
             case .failure(let error): completion(error)
             }
         }
+    }
+
+    private func log(
+        _ level: Logger.Level, _ message: Logger.Message, _ submission: Submission, _ more: Logger.Metadata = [:]
+    ) {
+        log(level, message, submission.envelope, submission.message, submission.session, more)
     }
 
     private func log(

@@ -17,11 +17,13 @@ package enum PolicyStep: Sendable {
 /// A message whose session has filters is shown to them at ``PolicyPlace/milters``. One that has none never waits for that, and where
 /// no policy waits either all is done in one call.
 package struct PolicyChain: Sendable {
-    /// Those before the place of filters.
+    /// Those that say what the header is: before anything is counted.
+    private let header: [any QueuePolicy]
+    /// Those behind them and before the place of filters.
     private let before: [PolicyStep]
     /// Those behind it.
     private let behind: [PolicyStep]
-    /// How many of both, in their order, are done before the first that waits.
+    /// How many of ``before`` and ``behind``, in their order, are done before the first that waits.
     private let immediate: Int
     /// Those that want to see large messages while they come.
     private let observing: [any ObservingPolicy]
@@ -54,9 +56,11 @@ package struct PolicyChain: Sendable {
         ]
         if let qualify { always.append(Qualification(domain: qualify)) }
         let all = Self.ordered(always.map { .immediate($0) } + steps + (signer.map { [.waiting($0)] } ?? []))
-        let count = all.prefix { $0.place <= .milters }.count
-        (before, behind) = (Array(all[..<count]), Array(all[count...]))
-        immediate = all.firstIndex { $0.immediate == nil } ?? all.count
+        header = all.prefix { $0.place == .header && $0.immediate != nil }.compactMap(\.immediate)
+        let rest = all.dropFirst(header.count)
+        before = Array(rest.prefix { $0.place <= .milters })
+        behind = Array(rest.dropFirst(before.count))
+        immediate = rest.prefix { $0.immediate != nil }.count
         observing = all.compactMap { $0.policy as? any ObservingPolicy }
         places = all.map(\.place)
     }
@@ -79,18 +83,33 @@ package struct PolicyChain: Sendable {
         context.filter != nil || immediate < before.count + behind.count
     }
 
-    /// Runs all policies on a message that has just been submitted, up to the first that waits.
-    package func apply(
-        to envelope: Envelope, _ message: Message, _ context: PolicyContext
+    /// Runs those of ``PolicyPlace/header`` on a message that has just been submitted: what they refuse is no message, and is
+    /// not counted as one.
+    package func begin(
+        _ envelope: Envelope, _ message: Message, _ context: PolicyContext
     ) throws(PolicyRefusal) -> PolicyMail {
         var mail = PolicyMail(envelope: envelope, message: message)
-        let count = immediate(context)
-        for step in before.prefix(count) { try step.immediate?.apply(to: &mail, context) }
-        for step in behind.prefix(max(0, count - before.count)) { try step.immediate?.apply(to: &mail, context) }
+        for policy in header { try policy.apply(to: &mail, context) }
         return mail
     }
 
-    /// Runs those that ``apply(to:_:_:)`` has left. Where one refuses, `mail` is what was made of it until then.
+    /// Runs those behind them, up to the first that waits.
+    package func proceed(_ mail: inout PolicyMail, _ context: PolicyContext) throws(PolicyRefusal) {
+        let count = immediate(context)
+        for step in before.prefix(count) { try step.immediate?.apply(to: &mail, context) }
+        for step in behind.prefix(max(0, count - before.count)) { try step.immediate?.apply(to: &mail, context) }
+    }
+
+    /// Both.
+    package func apply(
+        to envelope: Envelope, _ message: Message, _ context: PolicyContext
+    ) throws(PolicyRefusal) -> PolicyMail {
+        var mail = try begin(envelope, message, context)
+        try proceed(&mail, context)
+        return mail
+    }
+
+    /// Runs those that ``proceed(_:_:)`` has left. Where one refuses, `mail` is what was made of it until then.
     package func finish(_ mail: inout PolicyMail, _ context: PolicyContext) async throws(PolicyRefusal) {
         let count = immediate(context)
         for step in before.dropFirst(count) { try await step.apply(to: &mail, context) }

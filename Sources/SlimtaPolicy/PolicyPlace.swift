@@ -1,7 +1,7 @@
 // The order of policies. It is not the order of `[queue] policies`, where people write them down: what is shown to a filter, what
 // is signed and what is counted would hang on that. PolicyChain goes by it.
 
-/// Where a policy stands in the chain, the first first. Before all of them quotas have been asked (Intake), behind them the
+/// Where a policy stands in the chain, the first first. Behind the first place quotas are asked (Intake), behind all of them the
 /// message is stored.
 package enum PolicyPlace: Int, Comparable, Sendable, CaseIterable {
     /// What the header is, and what must not be in it.

@@ -326,6 +326,21 @@ private final class KeeperNotes: Sendable {
         await world.storage.close()
     }
 
+    /// What is no message is refused as that, whatever was sent before, and does not count: not up to a limit, and not for
+    /// the breaker.
+    @Test func aHeaderThatIsNoneIsNotCounted() async throws {
+        let (world, book, notes) = try await world(
+            QuotaLimits(hard: [.init(.messages, .hour, 1)], breaker: [.init(.newRecipients, .hour, 2)]))
+        let wrong = "From: a@x.test\r\nFrom: b@x.test\r\n\r\n"
+        let strangers = (0..<9).map { "r\($0)@y.test" }
+        #expect(try await submit(world, to: strangers, wrong).0.code == 550)
+        #expect(notes.notes.withLock { $0 }.isEmpty && book.now.facts(of: .login("alice"), at: now) == nil)
+        #expect(try await submit(world).0.code == 250)
+        #expect(try await submit(world).0.code == 450)
+        #expect(try await submit(world, wrong).0.code == 550)
+        await world.storage.close()
+    }
+
     /// Held in the commit that stores it, all envelopes of a split; durable, and told once, before the client hears of it.
     @Test func theBreakerHolds() async throws {
         let (world, book, notes) = try await world(QuotaLimits(breaker: [.init(.newRecipients, .hour, 2)]))
