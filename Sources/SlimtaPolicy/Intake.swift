@@ -167,9 +167,11 @@ package final class Intake: Submissions {
             if case .failure(let error) = result { return completion(notStored(error, submission), [], false) }
             var fields: Logger.Metadata = heldReason.map { ["held": "\($0)"] } ?? [:]
             if let due = terms.due { fields["due"] = "\(due.isoDate)" }
-            logRepairs(mail, submission)
+            // Once a message, which may be several envelopes.
+            var told = Self.words(mail)
             for envelope in mail.envelopes {
-                log(.info, "accepted", envelope, mail.message, submission.session, fields)
+                log(.info, "accepted", envelope, mail.message, submission.session, fields.merging(told) { $1 })
+                told = [:]
             }
             completion(Self.queued(submission), mail.envelopes.map(\.id), isHeld)
         }
@@ -200,16 +202,14 @@ package final class Intake: Submissions {
         return Reply(storing: error)
     }
 
-    /// What else there is to know of the message is told with "accepted".
-    private func logRepairs(_ mail: PolicyMail, _ submission: Submission) {
-        func fields(_ repairs: Set<HeaderRepair>) -> Logger.Metadata {
-            let words = HeaderRepair.allCases.filter(repairs.contains).map(\.rawValue).joined(separator: ", ")
-            return [
-                "queue_id": "\(submission.envelope.id)", "session": "\(submission.session)", "repairs": "\(words)",
-            ]
+    /// What was mended in the header, and what was not.
+    private static func words(_ mail: PolicyMail) -> Logger.Metadata {
+        var fields: Logger.Metadata = [:]
+        for (name, repairs) in [("repaired", mail.repairs), ("not_repaired", mail.unrepaired)] where !repairs.isEmpty {
+            fields[name] = .string(
+                HeaderRepair.allCases.filter(repairs.contains).map(\.rawValue).joined(separator: ","))
         }
-        if !mail.repairs.isEmpty { logger.info("header repaired", metadata: fields(mail.repairs)) }
-        if !mail.unrepaired.isEmpty { logger.info("header not repaired", metadata: fields(mail.unrepaired)) }
+        return fields
     }
 
     /// The storage's.

@@ -10,10 +10,11 @@ import subprocess
 import pytest
 import requests
 
+from harness.every_edge import delivered, every_edge
 from harness.http import HTTP, basic, envelope, request
 from harness.http import PORT as HTTP_PORT
-from harness.machine import IS_ROOT, SLIMTAD, SUBMISSION, give, must_exist, wait_until
-from harness.slimtad import HOSTNAME, LOGIN, OK, PASSWORD, USAGE, Slimtad, run_slimtad
+from harness.machine import IS_ROOT, SLIMTAD, SUBMISSION, must_exist, wait_until
+from harness.slimtad import HOSTNAME, LOGIN, OK, PASSWORD, USAGE, run_slimtad
 
 CALLER = "daemon" if IS_ROOT else "nobody"
 TO = "someone@one.test"
@@ -29,34 +30,16 @@ def passwd(slimtad, *arguments):
 
 @pytest.fixture(scope="module")
 def slimtad(module_place):
-    """A daemon with an edge of each kind, whose mail goes into a maildir."""
-    box = module_place.path / "box"
-    module_place.path.chmod(0o777)
-    relay = {"type": "maildir", "path": str(box), "port": None, "connect_timeout": None, "idle_timeout": None,
-             "allow_networks": None}
-    daemon = Slimtad(
-        module_place, relay=relay, queue={"policies": ["date", "message_id"]},
+    daemon = every_edge(
+        module_place, http={"json": True}, queue={"policies": ["date", "message_id"]},
         sender_check={"from": True, "extension": "+", "add_sender": True, "allow_resent": True},
         senders=[{"logins": ["test*"], "mail_from": ["@bounces.origin.test"], "from": [TEAM]},
                  # Of users of this machine only those tables speak that say so.
                  {"logins": [CALLER], "from": [TEAM], "mail_from": [], "local": True},
                  {"logins": [CALLER], "mail_from": [BOSS]}])
-    module_place.slimtads.append(daemon)
-    daemon.box = box / "new"
-    daemon.folder_of_files = module_place.folder("pickup")
-    daemon.folder_of_files.chmod(0o3730)
-    edges = [{"name": "http", "type": "http", "listen": [f"{daemon.address}:{HTTP_PORT}"], "tls": "none",
-              "auth": "required", "json": True}]
-    # AUTH in clear is for what nobody else can reach.
-    edges[0]["plaintext_auth"] = True
-    edges.append({"name": "sendmail", "type": "sendmail", "listen": [f"unix:{daemon.runtime}/sendmail"]})
-    if IS_ROOT:
-        edges.append({"name": "pickup", "type": "directory", "path": str(daemon.folder_of_files)})
-    daemon.change(edge=[*daemon.settings["edge"], *edges])
     passwd(daemon, LOGIN, "--senders", f"{OWN},@own.test,@.own.test")
     passwd(daemon, "carol@origin.test")
     passwd(daemon, "free")
-    give(daemon.folder_of_files)
     return daemon.start()
 
 
@@ -64,14 +47,8 @@ def message(header, subject="x"):
     return f"{header}Subject: {subject}\r\nTo: {TO}\r\n\r\nbody\r\n".replace("\r\n", "\n").replace("\n", "\r\n").encode()
 
 
-def delivered(slimtad, subject):
-    """The message with this subject, when it is in the maildir."""
-    def find():
-        for path in slimtad.box.iterdir() if slimtad.box.exists() else []:
-            found = email.message_from_bytes(path.read_bytes(), policy=email.policy.compat32)
-            if found["Subject"] == subject:
-                return found
-    return wait_until(find, what=f"a message with the subject {subject}")
+def arrived(slimtad, subject):
+    return email.message_from_bytes(delivered(slimtad, subject), policy=email.policy.compat32)
 
 
 @pytest.mark.parametrize("login, sender, reply", [
@@ -123,7 +100,7 @@ def test_header(slimtad, number):
             lambda: slimtad.events(login=LOGIN, allowed=f"{OWN},@own.test,@.own.test,{TEAM}"),
             what="what the login may use in the log")
     if not refusal:
-        found = delivered(slimtad, subject)
+        found = arrived(slimtad, subject)
         assert {name: found[name] for name in fields} == fields
         assert found.get_all("From") and len(found.get_all("From")) == 1
 
@@ -215,7 +192,7 @@ def test_files(slimtad):
         path.rename(slimtad.folder_of_files / name)
 
     drop("own", f"X-Sender: daemon@{HOSTNAME}\r\nX-Receiver: {TO}\r\nFrom: {TEAM}\r\n")
-    assert delivered(slimtad, "own")["From"] == TEAM
+    assert arrived(slimtad, "own")["From"] == TEAM
     drop("forged", f"X-Sender: daemon@{HOSTNAME}\r\nX-Receiver: {TO}\r\nFrom: {BOSS}\r\n")
     reason = slimtad.folder_of_files / "failed" / "forged.reason"
     wait_until(reason.exists, what="a reason")

@@ -5,42 +5,42 @@ internal import NIOCore
 internal import SlimtaDKIM
 internal import SlimtaMail
 
-/// Something that a submission agent mends (RFC 6409 section 8), in the words of the log.
+/// Something that a submission agent mends (RFC 6409 section 8), in the words of the log (slimta.conf(5) has them).
 package enum HeaderRepair: String, Hashable, Sendable, CaseIterable {
     /// It began as a mailbox file does.
-    case mailboxLine = "lines of a mailbox file are removed"
+    case mailboxLine = "mailbox_line"
     /// A line that is no field stood where the header ends.
-    case emptyLine = "the empty line behind the header is added"
+    case emptyLine = "empty_line"
     /// Of several fields of which there may be one, the first was kept.
-    case duplicates = "fields that were there twice are removed"
+    case duplicates
     /// Other recipients are not to be seen.
-    case blind = "Bcc is removed"
+    case blind = "bcc"
     /// An address without a domain got `qualify`'s.
-    case qualified = "addresses are completed"
+    case qualified
     /// From and Sender are to be the login's.
-    case senders = "From or Sender is set for the login"
+    case senders = "login"
     /// There was no From.
-    case from = "From is added"
+    case from
     /// There were several authors, and nobody said who sent it.
-    case sender = "Sender is added"
+    case sender
     /// There was no Date.
-    case noDate = "Date is added"
+    case noDate = "date"
     /// Date was no date.
-    case date = "Date is replaced"
+    case date = "date_replaced"
     /// There was no Message-ID.
-    case noMessageID = "Message-ID is added"
+    case noMessageID = "message_id"
     /// Message-ID was none, or one of ours for another message.
-    case messageID = "Message-ID is replaced"
+    case messageID = "message_id_replaced"
     /// What is sent on needs a date and an identifier of its own.
-    case resent = "Resent-Date or Resent-Message-ID is added"
+    case resent
     /// Return-Path is added at the end of the way only (RFC 5321 section 4.4).
-    case returnPath = "Return-Path is removed"
+    case returnPath = "return_path"
     /// To had nobody in it.
-    case to = "To is filled"
+    case to
     /// There were blanks between a name and its colon (RFC 5322 section 4.5).
-    case colon = "blanks before a colon are removed"
+    case colon
     /// There were octets above 127 where no address needs them.
-    case encoded = "fields are encoded in ASCII"
+    case encoded
 }
 
 /// The fields that signatures of the client's are about: what is in the h= of its DKIM-Signature fields (RFC 6376 section

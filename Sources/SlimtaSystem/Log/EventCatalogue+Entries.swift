@@ -281,7 +281,9 @@ extension EventCatalogue {
         Entry(
             "affe895c39f2826e2982af102086b17f", "accepted",
             "The message is stored durably and slimtad is responsible for it. Each recipient of each "
-                + "attempt gets a line of its own: journalctl SLIMTA_QUEUE_ID=@SLIMTA_QUEUE_ID@"),
+                + "attempt gets a line of its own: journalctl SLIMTA_QUEUE_ID=@SLIMTA_QUEUE_ID@. Where the header was not "
+                + "as it has to be, SLIMTA_REPAIRED says what was mended, and SLIMTA_NOT_REPAIRED what was left alone, "
+                + "for a signature or another host's field is about it."),
         Entry(
             "80b354f3445efce14374b40c93bab3b5", "refused by policy",
             "The message was refused before it was stored: @SLIMTA_REPLY@. Where From or Sender is not the login's, "

@@ -3,8 +3,8 @@
 extension EventCatalogue {
     /// All kinds.
     static let entries =
-        entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers + repairEntries
-        + entriesOfQuotas + entriesOfSignatures + entriesOfKeys + entriesOfContent + entriesOfMilters
+        entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers + entriesOfQuotas
+        + entriesOfSignatures + entriesOfKeys + entriesOfContent + entriesOfMilters
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [
