@@ -18,6 +18,7 @@
 #   make bench-gate  what refused clients cost: sessions refused at connect, recipients refused in one session
 #   make bench-http  messages a second over HTTP beside SMTP, on connections that are kept
 #   make bench-quotas  what [quota] costs of the processor, a message, in one run
+#   make bench-policies  what the repairs of a header cost of the processor where nothing is to be mended, in one run
 #   make bench-dkim  what signatures cost of the processor, a small and a large message, in one run
 #   make kill-directory  1,000 files dropped into a pickup folder while the daemon is killed five times: each once
 #   make bench-control  every operators' command against a queue of 100,000 deferred messages, and what mail notices
@@ -43,7 +44,7 @@ SWIFT_FLAGS = --explicit-target-dependency-import-check error
 BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
 
 .PHONY: build release test test-system lint figures bench bench-store bench-daemon bench-compare bench-million \
-    bench-control bench-gate bench-http bench-quotas bench-dkim timing-auth kill-directory crash flood fuzz run install install-files \
+    bench-control bench-gate bench-http bench-quotas bench-policies bench-dkim timing-auth kill-directory crash flood fuzz run install install-files \
     uninstall deb clean
 
 build:
@@ -149,6 +150,11 @@ bench-quotas:
 	.ci/deps test
 	$(BUILD_RELEASE) --product slimtad
 	.venv/bin/python Tests/Benchmarks/quotas.py --slimtad .build/release/slimtad
+
+bench-policies:
+	.ci/deps build
+	$(BUILD_RELEASE) --product mime-worker
+	.build/release/mime-worker bench
 
 bench-dkim:
 	.ci/deps test

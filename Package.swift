@@ -197,9 +197,10 @@ let package = Package(
             name: "milter-worker", dependencies: ["SlimtaMail", "SlimtaMilter", nioCore], path: "Tests/MilterWorker",
             swiftSettings: settings),
 
-        // What a message is made of, and what its conversion makes of it, for Python to judge; not installed.
+        // What a message is made of, and what its conversion makes of it, for Python to judge; what policies cost; not installed.
         .executableTarget(
-            name: "mime-worker", dependencies: ["SlimtaMail", "SlimtaMIME", nioCore], path: "Tests/MIMEWorker",
+            name: "mime-worker", dependencies: ["SlimtaMail", "SlimtaMIME", "SlimtaPolicy", nioCore],
+            path: "Tests/MIMEWorker",
             swiftSettings: settings),
 
         fuzzers,
