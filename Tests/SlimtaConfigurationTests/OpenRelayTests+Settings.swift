@@ -107,7 +107,11 @@ extension OpenRelayTests {
         [
             "",
             "[quota]\nnotify = \"a@example.com\"\nsoft = { networks = { per_hour = 2 } }\n"
-                + "[[quota.except]]\nlogins = \"*\"\nnetworks = [\"0.0.0.0/0\", \"::/0\"]",
+                + "[[quota.except]]\nlogins = \"*\"\nnetworks = [\"0.0.0.0/0\", \"::/0\"]\n"
+                // What is signed, mended and converted is what was let in.
+                + "[[dkim]]\ndomains = [\"example.com\"]\ngate = \"off\"\n[signing]\notherwise = \"example.com\"\n[repair]\n"
+                + "duplicates = \"first\"\n[queue]\npolicies = [\"date\", \"message_id\", \"received\"]\n"
+                + "seven_bit = \"always\"\nqualify = \"example.com\"\nreceived = { hide_client = true }",
         ],
     ]
 

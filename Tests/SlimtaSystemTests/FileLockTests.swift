@@ -24,10 +24,7 @@ import Testing
                     let lock = try FileLock(path)
                     defer { withExtendedLifetime(lock) {} }
                     let old = (try? String(contentsOfFile: path, encoding: .utf8)).flatMap { Int($0) } ?? 0
-                    // Not SecureFile.replace: its temporary name is the process's, and these are threads.
-                    let new = "\(path).\(old + 1)"
-                    try "\(old + 1)".write(toFile: new, atomically: false, encoding: .utf8)
-                    guard rename(new, path) == 0 else { throw SystemError("rename", number: errno) }
+                    try SecureFile.replace(path, with: Array("\(old + 1)".utf8))
                 } catch {
                     failures.add(1, ordering: .relaxed)
                 }
