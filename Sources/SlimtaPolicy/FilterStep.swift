@@ -9,23 +9,26 @@ extension PolicyMail {
     /// Octets of a message that stay in memory when a filter has made it anew: as many as edges keep of what comes in.
     private static let headLimit = 256 << 10
 
-    /// Shows the message to the filters of its session, and takes what they make of it.
-    mutating func pass(_ filter: any MessageFilter, _ context: PolicyContext) async throws(PolicyRefusal) {
-        guard let envelope = envelopes.first, envelopes.count == 1 else { return }
+    /// Shows the message to the filters of its session, and takes what they make of it: whether they have changed it.
+    mutating func pass(_ filter: any MessageFilter, _ context: PolicyContext) async throws(PolicyRefusal) -> Bool {
+        guard let envelope = envelopes.first, envelopes.count == 1 else { return false }
         var shown = self
         shown.unite()
         let message = FilteredMessage(
             id: envelope.id, message: shown.message, sender: envelope.sender, recipients: envelope.recipients)
         switch await filter.filter(message) {
-        case .unchanged: return
+        case .unchanged: return false
         case .changed(var filtered):
             // Looked at before some of it goes to a file. What is in one already is as the client sent it.
             let hasEightBit = filtered.message.head.withUnsafeReadableBytes(\.hasEightBit)
             filtered.message = try await Self.spooled(filtered.message, beside: envelope.id, context)
             shown.take(filtered, hasEightBit: hasEightBit)
             self = shown
+            return true
         case .refused(let reply, let name): throw PolicyRefusal(reply, filter: name)
-        case .discarded(let name): discardedBy = name
+        case .discarded(let name):
+            discardedBy = name
+            return false
         }
     }
 

@@ -25,6 +25,8 @@ package struct PolicyChain: Sendable {
     private let behind: [PolicyStep]
     /// How many of ``before`` and ``behind``, in their order, are done before the first that waits.
     private let immediate: Int
+    /// Those of ``before`` that are needed once more where a filter has changed the message.
+    private let again: [PolicyStep]
     /// Those that want to see large messages while they come.
     private let observing: [any ObservingPolicy]
     /// Where all of them stand, from the first to the last.
@@ -61,6 +63,7 @@ package struct PolicyChain: Sendable {
         before = Array(rest.prefix { $0.place <= .milters })
         behind = Array(rest.dropFirst(before.count))
         immediate = rest.prefix { $0.immediate != nil }.count
+        again = before.filter { $0.place == .containment || $0.place == .conversion }
         observing = all.compactMap { $0.policy as? any ObservingPolicy }
         places = all.map(\.place)
     }
@@ -113,7 +116,10 @@ package struct PolicyChain: Sendable {
     package func finish(_ mail: inout PolicyMail, _ context: PolicyContext) async throws(PolicyRefusal) {
         let count = immediate(context)
         for step in before.dropFirst(count) { try await step.apply(to: &mail, context) }
-        if let filter = context.filter { try await mail.pass(filter, context) }
+        if let filter = context.filter, try await mail.pass(filter, context) {
+            // Hosts that take less get what a filter adds as they get what a client sends, and it is signed as it will leave.
+            for step in again { try await step.apply(to: &mail, context) }
+        }
         // Nothing of it is to leave.
         if mail.discardedBy != nil { return }
         for step in behind.dropFirst(max(0, count - before.count)) { try await step.apply(to: &mail, context) }

@@ -60,32 +60,50 @@ package struct PolicyMail: Sendable {
     /// Removes whole fields. The rest of the content stays as it is, octet for octet.
     mutating func remove(_ fields: [HeaderBlock.Field]) { replace(fields.map { ($0.range, "") }) }
 
-    /// Puts another content in the place of all of it: with a header, which is in memory.
-    mutating func replaceContent(with message: Message) {
-        self.message = message
-        header = HeaderBlock(scanning: message.head)
+    /// The header as it will be below our Received, with what is to stand above that, and what it was found in.
+    var wholeHeader: (header: HeaderBlock, octets: ByteBuffer) {
+        guard fieldsAboveReceived.readableBytes > 0 else { return (header, message.head) }
+        var whole = fieldsAboveReceived
+        whole.writeImmutableBuffer(message.head)
+        return (HeaderBlock(scanning: whole), whole)
     }
 
     /// Puts texts in the place of octets of the header, which are given in their order and apart from each other.
     mutating func replace(_ edits: [(octets: Range<Int>, text: String)]) {
         guard !edits.isEmpty else { return }
-        let kept = message.head.withUnsafeReadableBytes { octets in
-            var kept = ByteBufferAllocator().buffer(capacity: octets.count)
-            var offset = 0
-            for edit in edits {
-                kept.writeBytes(octets[offset..<edit.octets.lowerBound])
-                kept.writeString(edit.text)
-                offset = edit.octets.upperBound
-            }
-            kept.writeBytes(octets[offset...])
-            return kept
-        }
-        message.head = kept
-        header = HeaderBlock(scanning: kept)
+        message.head = Self.edited(message.head, edits)
+        header = HeaderBlock(scanning: message.head)
     }
 
-    /// Puts another content in the place of the message: other fields, or another body, or both. Where what was behind the head is
-    /// not behind it any more, ``observer(_:)`` has nothing to say.
+    /// As ``replace(_:)``, of ``wholeHeader``. No edit is of two fields.
+    mutating func replaceInWholeHeader(_ edits: [(octets: Range<Int>, text: String)]) {
+        let length = fieldsAboveReceived.readableBytes
+        let above = edits.prefix { $0.octets.lowerBound < length }
+        if !above.isEmpty { fieldsAboveReceived = Self.edited(fieldsAboveReceived, above) }
+        replace(
+            edits.dropFirst(above.count).map { edit in
+                (edit.octets.lowerBound - length..<edit.octets.upperBound - length, edit.text)
+            })
+    }
+
+    private static func edited(
+        _ buffer: ByteBuffer, _ edits: some Sequence<(octets: Range<Int>, text: String)>
+    ) -> ByteBuffer {
+        buffer.withUnsafeReadableBytes { octets in
+            var edited = ByteBufferAllocator().buffer(capacity: octets.count)
+            var offset = 0
+            for edit in edits {
+                edited.writeBytes(octets[offset..<edit.octets.lowerBound])
+                edited.writeString(edit.text)
+                offset = edit.octets.upperBound
+            }
+            edited.writeBytes(octets[offset...])
+            return edited
+        }
+    }
+
+    /// Puts another content in the place of the message, with its header in memory: other fields, or another body, or both. Where
+    /// what was behind the head is not behind it any more, ``observer(_:)`` has nothing to say.
     mutating func replace(_ message: Message) {
         self.message = message
         header = HeaderBlock(scanning: message.head)

@@ -65,7 +65,7 @@ private final class Filter: MessageFilter {
             let fields = String(buffer: stored.envelope.prependedFields)
             #expect(fields.hasPrefix("X-Rule: r\r\nX-Top: t\r\nReceived: from laptop"))
             #expect(!fields.contains("Message-ID"))
-            #expect(String(buffer: stored.message.head) == "X-A: \u{FC}\r\n\r\nnew\r\n")
+            #expect(String(buffer: stored.message.head) == "X-A: =?utf-8?b?w7w=?=\r\n\r\nnew\r\n")
             #expect(stored.envelope.sender == nil && stored.envelope.body == .eightBitMIME)
             #expect(stored.state.isHeld && stored.state.heldReason == "odd")
         }
@@ -161,17 +161,22 @@ private final class Filter: MessageFilter {
 
     init() throws { keys = try MemoryKeys() }
 
-    private func run(_ filter: Filter) async throws -> PolicyMail {
+    private func run(
+        _ filter: Filter, _ policies: [any WaitingPolicy] = [], spool: (@Sendable (QueueID) -> any SpoolWriter)? = nil
+    ) async throws -> PolicyMail {
         let now = Timestamp(milliseconds: 1_795_877_839_000)
         var context = PolicyContext(
             hostname: "mail.example.com", now: now, zoneOffset: 0, newID: { time, _ in QueueID(at: time) })
-        context.filter = filter
+        (context.filter, context.beginSpool) = (filter, spool)
         let envelope = Envelope(
             id: QueueID(high: 1, low: 1), sender: nil,
             recipients: [Mailbox(localPart: "b", domain: "x.test"), Mailbox(localPart: "c", domain: "y.test")],
             received: now, client: ClientInfo(address: "192.0.2.7", name: "c", protocolWord: "ESMTPSA", login: "alice"))
+        let steps: [PolicyStep] =
+            [.immediate(DatePolicy()), .immediate(MessageIDPolicy()), .immediate(ReceivedPolicy())]
+            + [.immediate(DomainSplitPolicy())] + policies.map { .waiting($0) }
         let chain = PolicyChain(
-            [DatePolicy(), MessageIDPolicy(), ReceivedPolicy(), DomainSplitPolicy()], receivedHops: 9,
+            steps, receivedHops: 9,
             signer: MailSigner(keys, logger: log.logger))
         let text = "From: A <a@example.com>\r\nTo: b@x.test\r\nSubject: x\r\n\r\nHi.\r\n"
         var mail = try chain.apply(to: envelope, Message(head: ByteBuffer(string: text)), context)
@@ -198,6 +203,65 @@ private final class Filter: MessageFilter {
             // It waits for an operator, as long as that takes.
             #expect(try sent.signatures().map(\.expiration) == [nil, nil])
         }
+    }
+
+    /// What a filter adds goes where it can go, as what a client sends does, and is signed as it leaves.
+    @Test func encoded() async throws {
+        let mail = try await run(
+            Filter { mail in
+                let head = String(buffer: mail.message.head)
+                mail.message.head = ByteBuffer(string: head.replacing("Subject: x", with: "Subject: \u{FC}bel"))
+                mail.fieldsAboveReceived = ByteBuffer(string: "X-Top: \u{FC}\r\nX-Other: plain\r\n")
+                return nil
+            })
+        #expect(mail.repairs.contains(.encoded) && mail.unrepaired.isEmpty && mail.envelopes.count == 2)
+        for envelope in mail.envelopes {
+            let sent = Sent(envelope, mail.message)
+            #expect(!envelope.smtpUTF8)
+            #expect(sent.text.contains("X-Top: =?utf-8?b?w7w=?=\r\nX-Other: plain\r\nReceived: from c"))
+            #expect(sent.text.contains("\r\nSubject: =?utf-8?b?w7xiZWw=?=\r\n"))
+            #expect(sent.verdicts(keys) == [.pass(isTesting: false), .pass(isTesting: false)])
+        }
+    }
+
+    /// What a filter has signed stays as it is; what an address needs is known.
+    @Test func raw() async throws {
+        let signed = try await run(
+            Filter { mail in
+                let head = String(buffer: mail.message.head)
+                mail.message.head = ByteBuffer(string: head.replacing("Subject: x", with: "Subject: \u{FC}bel"))
+                mail.fieldsAboveReceived = ByteBuffer(
+                    string: "DKIM-Signature: v=1; a=rsa-sha256; d=x.test; s=s; h=from:subject; bh=; b=\r\n")
+                return nil
+            })
+        #expect(signed.unrepaired == [.encoded] && !signed.repairs.contains(.encoded))
+        #expect(Sent(signed.envelopes[0], signed.message).text.contains("\r\nSubject: \u{FC}bel\r\n"))
+        let international = try await run(
+            Filter { mail in
+                let head = String(buffer: mail.message.head)
+                mail.message.head = ByteBuffer(string: head.replacing("To: b@x.test", with: "To: \u{FC}@x.test"))
+                return nil
+            })
+        #expect(international.envelopes.allSatisfy(\.smtpUTF8) && !international.repairs.contains(.encoded))
+    }
+
+    /// New content is converted where that is always wanted, a large one too.
+    @Test(arguments: [1, 60_000]) func converted(_ count: Int) async throws {
+        let world = try await World([])
+        let storage = world.storage
+        let mail = try await run(
+            Filter { mail in
+                let head = String(buffer: mail.message.head)
+                let body = String(repeating: "Gr\u{FC}n.\r\n", count: count)
+                mail.message.head = ByteBuffer(string: head.replacing("Hi.\r\n", with: body))
+                return nil
+            }, [SevenBitPolicy(logger: log.logger)], spool: { storage.beginSpool($0) })
+        #expect(mail.envelopes.allSatisfy { $0.body == .sevenBit })
+        let head = String(buffer: mail.message.head)
+        #expect(head.contains("Content-Transfer-Encoding: quoted-printable\r\n"))
+        #expect(head.contains("\r\n\r\nGr=C3=BCn.\r\n"))
+        #expect((mail.message.rest != nil) == (count > 1))
+        await storage.close()
     }
 
     /// Nothing is signed that is thrown away.

@@ -52,7 +52,7 @@ package struct SevenBitPolicy: WaitingPolicy {
             metadata: [
                 "queue_id": "\(envelope.id)", "size": "\(converted.size)", "converted": "\(conversion.rawValue)",
             ])
-        mail.replaceContent(with: converted)
+        mail.replace(converted)
         for index in mail.envelopes.indices { mail.envelopes[index].body = .sevenBit }
     }
 
