@@ -134,6 +134,9 @@ package struct PolicyMail: Sendable {
                 filtered.sender?.needsSMTPUTF8 == true || filtered.recipients.contains(where: \.needsSMTPUTF8)
         }
         for (recipient, original) in filtered.originals { envelopes[0].setOriginal(original, of: recipient) }
+        for (recipient, conditions) in filtered.notifications {
+            envelopes[0].setNotifications(conditions, of: recipient)
+        }
         if hasEightBit { envelopes[0].body = .eightBitMIME }
         heldReason = heldReason ?? filtered.heldReason
     }

@@ -21,6 +21,7 @@ from harness.machine import IS_ROOT, MX_PORT, ROOT, SUBMISSION, VECTORS, free_po
 from harness.messages import message
 from harness.milter import Pure, Tap, ToldMilter, Whim, do, is_open, packet
 from harness.pickup import Pickup, mail
+from harness.python_mx import PythonMX
 from harness.signatures import Keys
 from harness.sink import Sink
 from harness.slimtad import run_slimtad, send
@@ -222,6 +223,29 @@ def test_signed_behind(place, filtered):
     assert run_slimtad("queue", "release", held, "--config", daemon.configuration).returncode == 0
     ((_, _, content),) = fresh(daemon, 1)
     assert keys.verify(content) == both and b"; x=" not in content
+
+
+def test_what_is_added_leaves_as_what_is_sent(place, make_slimtad):
+    """Raw UTF-8 in a field goes encoded, and signed so, to a host without SMTPUTF8. The sender hears nothing of who was added with
+    NOTIFY=NEVER."""
+    edits = (packet(b"i", b"\0\0\0\0X-Top\0" + "\u00fcber\0".encode()) + packet(b"m", b"\0\0\0\1Subject\0" + "\u00fcbel\0".encode())
+             + packet(b"2", b"<never@one.test>\0NOTIFY=NEVER\0") + packet(b"+", b"<told@one.test>\0") + packet(b"c"))
+    milter = ToldMilter(lambda number, letter, data: edits if letter == b"E" else None)
+    keys, mx = Keys(place.folder("keys"), "origin.test"), PythonMX(place, smtputf8=False)
+    mx.answers["RCPT"] = [
+        lambda server, envelope, address: "250 OK" if address == "a@one.test" else "550 5.1.1 unknown"] * 3
+    mx.start()
+    daemon = make_slimtad(
+        milter=[{"to": milter.to}], dkim=keys.tables(),
+        relay={"type": "smtp", "host": f"{mx.address}:{MX_PORT}", "port": None, "tls": "none", "allow_networks": None}).start()
+    daemon.submit(message(), "a@one.test")
+    sent, bounce = mx.wait_for(2)
+    assert sent.recipients == ["a@one.test"] and "SMTPUTF8" not in sent.mail_options
+    assert b"\r\nX-Top: =?utf-8?b?w7xiZXI=?=\r\n" in sent.content and b"\r\nSubject: =?utf-8?b?w7xiZWw=?=\r\n" in sent.content
+    assert keys.verify(sent.content) == [("origin.test", "rsa-sha256", True), ("origin.test", "ed25519-sha256", True)]
+    assert bounce.recipients == ["sender@origin.test"] and b"<told@one.test>" in bounce.content
+    assert b"never@one.test" not in bounce.content
+    assert len(daemon.wait_for_attempts(2, status="5.1.1")) == 2
 
 
 def test_several_with_forward_and_bcc(place, filtered):

@@ -147,13 +147,15 @@ private final class BackOff {
         }
     }
 
-    /// Of the parameters of a recipient that is added, whom it is there for is passed on; the log tells of the others.
+    /// Of the parameters of a recipient that is added, whom it is there for and when the sender is told of it are passed on; the
+    /// log tells of the others.
     @Test func parameters() async throws {
         let milter = ScriptedMilter { _, letter, _ in
             letter == "E"
                 ? .sayAll([
                     ("2", milterText("<c@z.test>", "NOTIFY=NEVER ORCPT=rfc822;o+2Bx@y.test")),
-                    ("2", milterText("d@z.test", "orcpt=x400;/c=de/")), ("e", milterText("<s@z.test>", "RET=HDRS")),
+                    ("2", milterText("d@z.test", "orcpt=x400;/c=de/ notify=failure,success NOTIFY=OFTEN")),
+                    ("e", milterText("<s@z.test>", "RET=HDRS")),
                     ("c", []),
                 ])
                 : .usual
@@ -165,8 +167,10 @@ private final class BackOff {
         guard case .changed(let mail) = try await session.show() else { Issue.record("no change"); return }
         #expect(mail.recipients.map(\.text) == ["b@y.test", "c@z.test", "d@z.test"] && mail.sender?.text == "s@z.test")
         #expect(mail.originals == [mail.recipients[1]: Mailbox(localPart: "o+x", domain: "y.test")])
+        #expect(mail.notifications == [mail.recipients[1]: [], mail.recipients[2]: [.failure, .success]])
         let told = log.lines("parameters of a milter are not used")
-        #expect(told.count == 1 && "\(told)".contains("NOTIFY=NEVER orcpt=x400;/c=de/ RET=HDRS"))
+        #expect(told.count == 1 && !"\(told)".contains("NEVER"))
+        #expect("\(told)".contains("orcpt=x400;/c=de/ notify=failure,success NOTIFY=OFTEN RET=HDRS"))
         try await session.end()
         await milter.stop()
     }

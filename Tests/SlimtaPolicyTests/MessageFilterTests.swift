@@ -118,13 +118,15 @@ private final class Filter: MessageFilter {
                     head: ByteBuffer(string: "X: y\r\n\r\n" + String(repeating: "0123456789\r\n", count: 50_000) + end))
                 mail.recipients.append(added)
                 mail.originals[added] = named
+                mail.notifications[added] = []
                 return nil
             }
             let envelope = try world.envelope()
             #expect(await world.submit(envelope, "\r\nold\r\n", filter.terms).code == 250)
             let stored = try await world.storage.load(envelope.id)
             #expect(stored.envelope.body == body && stored.message.rest != nil)
-            #expect(stored.envelope.original(of: added) == named)
+            #expect(stored.envelope.original(of: added) == named && stored.envelope.notifies(of: added) == [])
+            #expect(stored.envelope.notifies(of: envelope.recipients[0]) == .usual)
         }
         await world.storage.close()
     }

@@ -66,6 +66,31 @@ private func resolve(
         #expect(try due(.seconds(200), result: .permanent) == start + .seconds(61))
     }
 
+    /// Whoever added a recipient may have said of what the sender is told (RFC 3461 section 4.1).
+    @Test(
+        arguments: [
+            (nil, true, true), ([], false, false), (.failure, true, false), (.delay, false, true),
+            (.success, false, false),
+        ] as [(NotifyConditions?, Bool, Bool)])
+    func notifications(_ conditions: NotifyConditions?, _ failure: Bool, _ delay: Bool) throws {
+        var mail = stored(["b@x.test", "c@x.test"])
+        if let conditions { mail.envelope.setNotifications(conditions, of: mail.envelope.recipients[1]) }
+        func told(_ outcomes: [Outcome]) -> [String] {
+            resolve(mail, outcomes, after: 700).notices.map { String(buffer: $0.message.head) }
+        }
+        #expect(told([ok, refuse]).count == (failure ? 1 : 0))
+        #expect(told([ok, later]).count == (delay ? 1 : 0))
+        // Of the other one as ever.
+        for (outcome, isTold) in [(refuse, failure), (later, delay)] {
+            let both = told([outcome, outcome])
+            #expect(both.count == 1 && both[0].contains("<b@x.test>") && both[0].contains("<c@x.test>") == isTold)
+        }
+        // It fails and waits all the same, and a delay of which nobody was told is not taken for told.
+        let result = resolve(mail, [ok, later], after: 700)
+        #expect(result.state?.isWarned == delay && result.events.map(\.kind) == [.delivered, .deferred])
+        #expect(resolve(mail, [ok, refuse], after: 700).commit.ended.map(\.bounced) == [1])
+    }
+
     @Test func partsHaveTheirOwnFates() throws {
         let mail = stored(["b@x.test", "c@x.test", "d@x.test"])
         let result = resolve(mail, [ok, later, refuse])

@@ -25,11 +25,13 @@ import Testing
         received: Timestamp(milliseconds: 0),
         client: ClientInfo(address: "", name: "", protocolWord: ""))
 
-    /// With whom the sender has named instead of some recipients.
+    /// With whom the sender has named instead of some recipients, and when it is told of some.
     static let forwarded: Envelope = {
         var envelope = makeEnvelope(to: ["a@x.test", "b@x.test", "\"c d\"@x.test"])
         envelope.setOriginal(Mailbox(localPart: "team", domain: "x.test"), of: envelope.recipients[0])
         envelope.setOriginal(Mailbox(localPart: "\"t@t\"", domain: "\u{FC}.test"), of: envelope.recipients[2])
+        envelope.setNotifications([], of: envelope.recipients[1])
+        envelope.setNotifications([.success, .delay], of: envelope.recipients[2])
         return envelope
     }()
 

@@ -143,7 +143,8 @@ struct PickupEnvelope: Equatable {
 
     /// As RCPT has it (section 4.1.1.3), NOTIFY and ORCPT apart.
     private static func recipient(_ value: String, _ name: String) throws(PickupRefusal) -> Mailbox {
-        let path = try withoutNotices(value, name, ["NOTIFY": isNOTIFY, "ORCPT": isORCPT])
+        let path = try withoutNotices(
+            value, name, ["NOTIFY": { NotifyConditions(parsing: $0) != nil }, "ORCPT": isORCPT])
         guard case .rcpt(.mailbox(let mailbox)) = command("RCPT TO:\(path)") else {
             throw PickupRefusal("\(name) is no address with parameters of RCPT: \(value.visible.cut(toOctets: 200))")
         }
@@ -190,12 +191,6 @@ struct PickupEnvelope: Equatable {
 
 /// RFC 3461 sections 4.3 and 4.4.
 private func isRET(_ value: String) -> Bool { ["FULL", "HDRS"].contains(value.uppercased()) }
-
-/// Section 4.1.
-private func isNOTIFY(_ value: String) -> Bool {
-    let words = value.uppercased().split(separator: ",", omittingEmptySubsequences: false)
-    return words == ["NEVER"] || words.allSatisfy { ["SUCCESS", "FAILURE", "DELAY"].contains($0) }
-}
 
 /// Section 4.2: the type of the address, and the address.
 private func isORCPT(_ value: String) -> Bool {

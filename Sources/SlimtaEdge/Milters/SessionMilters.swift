@@ -248,6 +248,7 @@ extension SessionMilters.Showing {
         filtered.recipients = mail.recipients.map(\.mailbox)
         for recipient in mail.recipients {
             if let original = recipient.original { filtered.originals[recipient.mailbox] = original }
+            if let conditions = recipient.notifications { filtered.notifications[recipient.mailbox] = conditions }
         }
         filtered.heldReason = mail.heldBecause.map { $0.isEmpty ? "milter" : $0 }
         return filtered

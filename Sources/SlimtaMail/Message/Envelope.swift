@@ -25,6 +25,8 @@ package struct Envelope: Hashable, Sendable {
     package var prependedFields: ByteBuffer
     /// Of recipients that others were forwarded to: whom the sender has named.
     package private(set) var originals: [Mailbox: Mailbox] = [:]
+    /// When the sender is told of recipients, where somebody has said so.
+    package private(set) var notifications: [Mailbox: NotifyConditions] = [:]
 
     /// An envelope as an edge makes it. Policies add `prependedFields`.
     package init(
@@ -48,6 +50,16 @@ package struct Envelope: Hashable, Sendable {
 
     /// Notes that `recipient` is there in the place of `original`.
     package mutating func setOriginal(_ original: Mailbox, of recipient: Mailbox) { originals[recipient] = original }
+
+    /// When the sender is told of this recipient.
+    package func notifies(of recipient: Mailbox) -> NotifyConditions {
+        notifications.isEmpty ? .usual : notifications[recipient] ?? .usual
+    }
+
+    /// Notes when the sender is told of `recipient`.
+    package mutating func setNotifications(_ conditions: NotifyConditions, of recipient: Mailbox) {
+        notifications[recipient] = conditions
+    }
 
     /// The sender for logs: the null reverse-path is `<>`.
     package var senderText: String { sender?.text ?? "<>" }

@@ -55,12 +55,12 @@ package struct AttemptResolution: Sendable {
         notices = []
         // Never a notice about a notice: the null reverse-path asks for none (RFC 5321 section 4.5.5).
         if let sender = envelope.sender {
+            let failures = failures.filter { envelope.notifies(of: $0.mailbox).contains(.failure) }
             if !failures.isEmpty {
                 notices.append(builder.failure(of: stored, to: sender, recipients: failures, now: now))
             }
-            if !delays.isEmpty, isFinal, !state.isWarned,
-                schedule.isWarningDue(age)
-            {
+            let delays = delays.filter { envelope.notifies(of: $0.mailbox).contains(.delay) }
+            if !delays.isEmpty, isFinal, !state.isWarned, schedule.isWarningDue(age) {
                 state.isWarned = true
                 let end = now + max(schedule.expire - age.ended, .zero)
                 notices.append(builder.delay(of: stored, to: sender, recipients: delays, until: end, now: now))

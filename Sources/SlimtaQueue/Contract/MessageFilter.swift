@@ -24,6 +24,8 @@ package struct FilteredMessage: Sendable {
     package var recipients: [Mailbox]
     /// Of recipients that filters have added: whom each is there for, where a filter has said so.
     package var originals: [Mailbox: Mailbox] = [:]
+    /// Of recipients that filters have added: when the sender is told of each, where a filter has said so.
+    package var notifications: [Mailbox: NotifyConditions] = [:]
     /// Why it waits in the queue until an operator releases it; nil: for nothing.
     package var heldReason: String?
 

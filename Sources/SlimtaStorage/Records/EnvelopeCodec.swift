@@ -9,6 +9,7 @@ import SlimtaQueue
 ///     1 id  2 sender  3 recipient, once for each, in order  4 received  5 due  6 body type  7 SMTPUTF8
 ///     8 client's address  9 its name  10 protocol word  11 TLS version  12 cipher  13 login  14 edge
 ///     15 prepended fields  17 whom the sender has named instead of a recipient: its index (4 octets), a mailbox
+///     18 when the sender is told of a recipient, where that was said: its index, 1 success + 2 failure + 4 delay (1 octet)
 ///     240 id of the body, if it is not the envelope's  241 where the rest of the message is (both only in GDBM)
 ///
 /// A mailbox is the length of the local part (4 octets), local part, domain; no sender field is the null reverse-path.
@@ -51,6 +52,14 @@ enum EnvelopeCodec {
                 mailbox(original, 17, index: UInt32(index), output)
             }
         }
+        if !envelope.notifications.isEmpty {
+            for (index, recipient) in envelope.recipients.enumerated() {
+                guard let conditions = envelope.notifications[recipient] else { continue }
+                let value = output.field(18, size: 5)
+                value.store(UInt32(index))
+                value.store(conditions.rawValue, at: 4)
+            }
+        }
         output.end(start)
     }
 
@@ -67,6 +76,7 @@ enum EnvelopeCodec {
         var tls: (version: String?, cipher: String) = (nil, "")
         var prepended = ByteBuffer()
         var originals: [(index: Int, mailbox: Mailbox)] = []
+        var notifications: [(index: Int, conditions: NotifyConditions)] = []
         while let field = try cursor.field() {
             switch field.tag {
             case 1: id = try field.id()
@@ -89,6 +99,10 @@ enum EnvelopeCodec {
             case 17:
                 var cursor = field.cursor
                 originals.append((Int(try cursor.number(UInt32.self)), try mailbox(&cursor)))
+            case 18:
+                var cursor = field.cursor
+                notifications.append(
+                    (Int(try cursor.number(UInt32.self)), NotifyConditions(rawValue: try cursor.number(UInt8.self))))
             default: break  // from a newer version
             }
         }
@@ -99,6 +113,9 @@ enum EnvelopeCodec {
             client: client, prependedFields: prepended)
         for original in originals where original.index < recipients.count {
             envelope.setOriginal(original.mailbox, of: recipients[original.index])
+        }
+        for entry in notifications where entry.index < recipients.count {
+            envelope.setNotifications(entry.conditions, of: recipients[entry.index])
         }
         return (envelope, due)
     }

@@ -32,8 +32,8 @@ extension EventCatalogue {
         Entry(
             "0d8e4a5c6b7f4f0b9c39d4f7c1a2e683", "parameters of a milter are not used",
             "The milter @SLIMTA_MILTER@ has given parameters with a recipient that it adds, or with a sender, of which nothing "
-                + "comes: @SLIMTA_PARAMETERS@. Of a recipient ORCPT with the address of a mailbox is used, for notices and the log; "
-                + "NOTIFY is not."),
+                + "comes: @SLIMTA_PARAMETERS@. Of a recipient ORCPT with the address of a mailbox is used, for notices and the log, and "
+                + "NOTIFY, but for SUCCESS in it: the sender is not told of that."),
         Entry(
             "70fa11b2144f4ef5a5b1c3c95a218009", "discarded",
             "The milter @SLIMTA_MILTER@ has had the message @SLIMTA_QUEUE_ID@ discarded, or has left it no recipient. The client was "

@@ -165,8 +165,7 @@ struct SendmailOptions: Equatable {
 
     /// NOTIFY of RFC 3461 section 4.1.
     private func checkNotify(_ value: String) throws(Mistake) {
-        let words = value.lowercased().split(separator: ",", omittingEmptySubsequences: false)
-        guard words == ["never"] || words.allSatisfy({ ["success", "failure", "delay"].contains($0) }) else {
+        guard NotifyConditions(parsing: value) != nil else {
             throw Mistake(text: "-N \(value): there is never, or a list of success, failure and delay")
         }
     }
