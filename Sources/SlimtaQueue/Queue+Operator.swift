@@ -130,14 +130,16 @@ extension Queue {
         let (isHeld, fresh) = try state.withLock { state throws(QueueOperationError) in
             (try state.machine.claim(id), state.fresh(id))
         }
-        // What is kept is held.
-        if isHeld {
-            var claims = [Claim(id: id, isHeld: true, state: try? await storage.states([id])[0].get())]
-            if let kept = leaveKept(&claims).first { throw kept.error }
-        }
+        let stored: StoredEnvelope
         do throws(StorageError) {
-            let stored: StoredEnvelope
             if let fresh { stored = fresh } else { stored = try await loadOrRemains(of: id) }
+        } catch {
+            throw notGivenUp(id, isHeld: isHeld, error)
+        }
+        // What was never accepted has nobody who waits for news of it.
+        var claims = [Claim(id: id, isHeld: isHeld, state: stored.state)]
+        if let kept = leaveKept(&claims).first { throw kept.error }
+        do throws(StorageError) {
             let configuration = state.withLock { $0.configuration }
             let outcome = Outcome(
                 .permanent,
@@ -154,11 +156,16 @@ extension Queue {
             state.withLock { $0.forgetFresh(id) }
             settle(resolution, stored, .unknown, clock)
         } catch {
-            giveUp([Claim(id: id, isHeld: isHeld)], error)
-            wake()
-            throw .storage(error)
+            throw notGivenUp(id, isHeld: isHeld, error)
         }
         logger.notice("bounced by an operator", metadata: ["queue_id": "\(id)", "by": "\(operatorName)"])
+    }
+
+    /// The envelope is as before, or not ours any more.
+    private func notGivenUp(_ id: QueueID, isHeld: Bool, _ error: StorageError) -> QueueOperationError {
+        giveUp([Claim(id: id, isHeld: isHeld)], error)
+        wake()
+        return .storage(error)
     }
 
     /// What can be told of the queue, with the `top` largest destinations. Cheap: a look at each destination, and at each

@@ -45,25 +45,50 @@ private final class NoticeRelay: Relay {
     }
 }
 
+/// Of a disk that does not give states back, whatever else it gives.
+private struct WithoutStates: QueueStorage {
+    let sound: MemoryStorage
+
+    func states(_ ids: [QueueID]) async -> [Result<EnvelopeState, StorageError>] {
+        ids.map { _ in .failure(.failed("the disk fails")) }
+    }
+
+    func newID(at time: Timestamp, beside sibling: QueueID?) -> QueueID { sound.newID(at: time, beside: sibling) }
+    func admission(of size: Int) -> Admission { sound.admission(of: size) }
+    func commit(_ commit: QueueCommit, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void) {
+        sound.commit(commit, completion: completion)
+    }
+    func load(_ id: QueueID) async throws(StorageError) -> StoredEnvelope { try await sound.load(id) }
+    func remains(of id: QueueID) async -> StoredEnvelope? { await sound.remains(of: id) }
+    func receipt(for key: Receipt.Digest) async throws(StorageError) -> Receipt? { try await sound.receipt(for: key) }
+    func receipt(of id: QueueID) async throws(StorageError) -> Receipt? { try await sound.receipt(of: id) }
+    func beginSpool(_ id: QueueID) -> any SpoolWriter { sound.beginSpool(id) }
+    func released(_ buckets: QueueBuckets) { sound.released(buckets) }
+}
+
 @Suite(.timeLimit(.minutes(4)))
 struct SignedNoticeTests {
     private let storage = MemoryStorage()
     private let relay = NoticeRelay()
     private let queue: Queue
 
-    init() {
+    init() { queue = Self.queue(storage, relay) }
+
+    private static func queue(_ storage: any QueueStorage, _ relay: NoticeRelay) -> Queue {
         var configuration = Queue.Configuration(
             schedule: RetrySchedule(intervals: [.seconds(3600)], expire: .seconds(360000), warn: .zero),
             limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test")
         configuration.signer = WordSigner()
-        queue = Queue(
+        return Queue(
             storage: storage, relay: relay, configuration: configuration,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
 
     private func accept(
-        to recipients: [String], heldReason: String? = nil, from sender: String = "a", age: Duration = .zero
+        to recipients: [String], heldReason: String? = nil, from sender: String = "a", age: Duration = .zero,
+        by queue: Queue? = nil
     ) async throws -> QueueID {
+        let queue = queue ?? self.queue
         let received = Timestamp.now() + (.zero - age)
         let envelope = Envelope(
             id: storage.newID(at: received), sender: Mailbox(localPart: sender, domain: "client.test"),
@@ -130,6 +155,18 @@ struct SignedNoticeTests {
         let state = try await storage.states([kept])[0].get()
         #expect(state.isHeld && state.isKept)
         #expect(await queue.remove([kept], by: "root").isEmpty)
+        await storage.close()
+    }
+
+    /// The message that would be given up says whether it was accepted, and nothing that may not be read beside it.
+    @Test func whatIsKeptWhereStatesCannotBeRead() async throws {
+        let queue = Self.queue(WithoutStates(sound: storage), relay)
+        try await storage.start { queue.receive($0) }
+        let kept = try await accept(to: ["later"], heldReason: EnvelopeState.keptReason, by: queue)
+        await #expect(throws: QueueOperationError.kept) { try await queue.bounce(kept, by: "root") }
+        #expect(try await storage.states([kept])[0].get().isKept)
+        let held = try await accept(to: ["later"], heldReason: "a rule", by: queue)
+        try await queue.bounce(held, by: "root")
         await storage.close()
     }
 
