@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from harness.acceptor import Acceptor
 from harness.certificate import make_certificate
 from harness.haproxy import HAProxy
 from harness.machine import MX_PORT, give, new_address
@@ -222,30 +223,27 @@ class Server:
         self.server.server_close()
 
 
-class Cutter:
+class Cutter(Acceptor):
     """A TCP proxy that cuts the first `times` connections as soon as their answer begins: nothing of it passes."""
 
     def __init__(self, target, times):
         self.target, self.times, self.cut = target, times, 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address, self.port = self.listener.getsockname()
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.address, self.port = listener.getsockname()
+        super().__init__(listener)
 
     def __enter__(self):
-        threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *_):
-        self.listener.close()
+        self.stop()
 
-    def _accept(self):
-        while True:
-            try:
-                near = self.listener.accept()[0]
-            except OSError:
-                return
-            far = socket.create_connection(self.target)
-            threading.Thread(target=self._pass, args=(near, far, False), daemon=True).start()
-            threading.Thread(target=self._pass, args=(far, near, True), daemon=True).start()
+    def serve(self, number, near):
+        with socket.create_connection(self.target) as far:
+            there = threading.Thread(target=self._pass, args=(near, far, False), daemon=True)
+            there.start()
+            self._pass(far, near, True)
+            there.join()
 
     def _pass(self, source, target, is_answer):
         try:

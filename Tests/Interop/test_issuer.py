@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from harness.acceptor import Acceptor
 from harness.certificate import make_certificate
 from harness.issuer import initial
 from harness.machine import DNS_PORT, give, new_address, wait_until
@@ -44,7 +45,7 @@ class Names(threading.Thread):
                 query[:2] + struct.pack(">HHHHH", 0x8180, 1, len(found), 0, 0) + query[12:end] + records, client)
 
 
-class Issuer:
+class Issuer(Acceptor):
     """Answers each request by what `answer` gives, over TLS if it has a certificate; None: it closes the connection."""
 
     def __init__(self, answer, certificate=None):
@@ -52,35 +53,28 @@ class Issuer:
         self.context = certificate and ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if certificate:
             self.context.load_cert_chain(certificate.chain, certificate.key)
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        threading.Thread(target=self._run, daemon=True).start()
+        server = socket.create_server(("127.0.0.1", 0))
+        self.port = server.getsockname()[1]
+        super().__init__(server)
 
-    def _run(self):
-        while True:
-            threading.Thread(target=self._serve, args=(self.socket.accept()[0],), daemon=True).start()
-
-    def _serve(self, connection):
-        try:
-            with self.context.wrap_socket(connection, server_side=True) if self.context else connection as connection:
-                octets, number = b"", 0
-                while True:
-                    while b"\r\n\r\n" not in octets:
-                        octets += (part := connection.recv(65536))
-                        if not part:
-                            return
-                    head, _, octets = octets.partition(b"\r\n\r\n")
-                    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
-                    while len(octets) < int(fields.get(b"content-length", 0)):
-                        octets += connection.recv(65536)
-                    octets, number, self.count = b"", number + 1, self.count + 1
-                    body = self.answer(number)
-                    if body is None:
+    def serve(self, number, connection):
+        with self.context.wrap_socket(connection, server_side=True) if self.context else connection as connection:
+            octets, number = b"", 0
+            while True:
+                while b"\r\n\r\n" not in octets:
+                    octets += (part := connection.recv(65536))
+                    if not part:
                         return
-                    text = json.dumps(body).encode()
-                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
-        except OSError:
-            pass
+                head, _, octets = octets.partition(b"\r\n\r\n")
+                fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+                while len(octets) < int(fields.get(b"content-length", 0)):
+                    octets += connection.recv(65536)
+                octets, number, self.count = b"", number + 1, self.count + 1
+                body = self.answer(number)
+                if body is None:
+                    return
+                text = json.dumps(body).encode()
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
 
 
 def key_set(_):

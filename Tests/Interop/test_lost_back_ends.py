@@ -1,8 +1,8 @@
 """Who is asked and gives no answer: `slimtad status` says so for as long as it is so."""
 
 import socket
-import threading
 
+from harness.acceptor import Acceptor
 from harness.machine import free_ports, wait_until
 from harness.policy import ToldPolicy
 from harness.slimtad import run_slimtad
@@ -19,21 +19,20 @@ def about(slimtad, word):
     return [line for line in warnings(slimtad) if word in line]
 
 
-def dovecot(path):
+class Dovecot(Acceptor):
     """One that shakes hands, and knows nobody."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    path.chmod(0o666)
-    listener.listen()
-    kept = []
 
-    def serve():
-        while True:
-            connection, _ = listener.accept()
-            connection.sendall(b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nDONE\n")
-            kept.append(connection)
+    def __init__(self, path):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen()
+        super().__init__(listener)
 
-    threading.Thread(target=serve, daemon=True).start()
+    def serve(self, number, connection):
+        connection.sendall(b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nDONE\n")
+        while connection.recv(65536):
+            pass
 
 
 def test_who_knows_users(place, make_slimtad):
@@ -47,7 +46,7 @@ def test_who_knows_users(place, make_slimtad):
     slimtad.wait_for_log("keys of the OAuth issuer cannot be had")
     assert about(slimtad, "auth.dovecot: no connection to Dovecot: cannot connect")
     assert about(slimtad, "auth.oauth: the issuer says nothing of tokens: no connection")
-    dovecot(path)
+    Dovecot(path)
     slimtad.wait_for_log("connected to Dovecot")
     assert not about(slimtad, "auth.dovecot")
     slimtad.change(auth={"backends": ["file"], "mechanisms": ["PLAIN"], "dovecot": None, "oauth": None})

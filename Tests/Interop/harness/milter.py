@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from .acceptor import Acceptor
 from .machine import ROOT, Program, must_exist, new_address
 
 PORT = 7001
@@ -89,7 +90,7 @@ def packet(letter, data=b""):
     return struct.pack("!I", len(data) + 1) + letter + data
 
 
-class ToldMilter:
+class ToldMilter(Acceptor):
     """Asks `script` what to send for each packet: it gets the number of the connection, the letter and the data, and returns
     octets, None for what is usual, or raises ConnectionError to close. `letters` has what came on each connection, but for
     macros."""
@@ -99,44 +100,29 @@ class ToldMilter:
         self.to = f"{self.address}:{PORT}"
         self.script, self.bits = script, bits
         self.letters, self.macros = [], []
-        self.server = socket.create_server((self.address, PORT))
-        threading.Thread(target=self._run, daemon=True).start()
+        super().__init__(socket.create_server((self.address, PORT)))
 
-    def _run(self):
-        while True:
-            try:
-                connection, _ = self.server.accept()
-            except OSError:
-                return
-            self.letters.append("")
-            threading.Thread(target=self._one, args=(len(self.letters), connection), daemon=True).start()
+    def accepted(self, number):
+        self.letters.append("")
 
-    def _one(self, number, connection):
-        with connection, connection.makefile("rb") as reader:
-            try:
-                while head := reader.read(4):
-                    octets = reader.read(int.from_bytes(head, "big"))
-                    letter, data = octets[:1], octets[1:]
-                    if letter == b"D":
-                        texts = data[1:].split(b"\0")[:-1]
-                        self.macros.append((data[:1], dict(zip(texts[::2], texts[1::2]))))
-                    else:
-                        self.letters[number - 1] += letter.decode()
-                    said = self.script(number, letter, data)
-                    if said is None:
-                        said = {b"O": packet(b"O", struct.pack("!III", 6, 0x1FF, self.bits)), b"D": b"", b"A": b"", b"Q": b"",
-                                b"K": b""}.get(letter, packet(b"c"))
-                    connection.sendall(said)
-            except OSError:
-                pass
-
-    def stop(self):
-        # What waits in accept is not told by a close alone.
-        self.server.shutdown(socket.SHUT_RDWR)
-        self.server.close()
+    def serve(self, number, connection):
+        with connection.makefile("rb") as reader:
+            while head := reader.read(4):
+                octets = reader.read(int.from_bytes(head, "big"))
+                letter, data = octets[:1], octets[1:]
+                if letter == b"D":
+                    texts = data[1:].split(b"\0")[:-1]
+                    self.macros.append((data[:1], dict(zip(texts[::2], texts[1::2]))))
+                else:
+                    self.letters[number - 1] += letter.decode()
+                said = self.script(number, letter, data)
+                if said is None:
+                    said = {b"O": packet(b"O", struct.pack("!III", 6, 0x1FF, self.bits)), b"D": b"", b"A": b"", b"Q": b"",
+                            b"K": b""}.get(letter, packet(b"c"))
+                connection.sendall(said)
 
 
-class Tap:
+class Tap(Acceptor):
     """Stands between slimtad and a milter, and keeps what slimtad says: for each connection (letter, data)."""
 
     def __init__(self, milter):
@@ -145,16 +131,17 @@ class Tap:
         self.address = new_address()
         self.to = f"{self.address}:{PORT}"
         self.sessions = []
-        self.server = socket.create_server((self.address, PORT))
-        threading.Thread(target=self._run, daemon=True).start()
+        super().__init__(socket.create_server((self.address, PORT)))
 
-    def _run(self):
-        while True:
-            client, _ = self.server.accept()
-            milter = socket.create_connection((self.upstream, self.port))
-            self.sessions.append([])
-            threading.Thread(target=self._pump, args=(client, milter, self.sessions[-1]), daemon=True).start()
-            threading.Thread(target=self._pump, args=(milter, client, None), daemon=True).start()
+    def accepted(self, number):
+        self.sessions.append([])
+
+    def serve(self, number, client):
+        with socket.create_connection((self.upstream, self.port)) as milter:
+            back = threading.Thread(target=self._pump, args=(milter, client, None), daemon=True)
+            back.start()
+            self._pump(client, milter, self.sessions[number - 1])
+            back.join()
 
     @staticmethod
     def _pump(source, target, kept):

@@ -5,8 +5,8 @@ Each has `to`, as `[spamassassin] to` takes it.
 
 import shutil
 import socket
-import threading
 
+from .acceptor import Acceptor
 from .machine import DEBIAN, GROUP, USER, Program, give, new_address
 
 PORT = 7830
@@ -52,35 +52,17 @@ class Spamd(Program):
         return self
 
 
-class FakeSpamd:
-    """Gives each connection to `serve`, in a thread of its own."""
+class FakeSpamd(Acceptor):
+    """Gives each connection to `told`, in a thread of its own."""
 
-    def __init__(self, serve):
+    def __init__(self, told):
         self.address = new_address()
         self.to = f"{self.address}:{PORT}"
-        self.server = socket.create_server((self.address, PORT))
-        self.serve = serve
-        threading.Thread(target=self._run, daemon=True).start()
+        self.told = told
+        super().__init__(socket.create_server((self.address, PORT)))
 
-    def _run(self):
-        while True:
-            try:
-                connection, _ = self.server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
-
-    def _one(self, connection):
-        with connection:
-            try:
-                self.serve(connection)
-            except OSError:
-                pass
-
-    def stop(self):
-        # What waits in accept is not told by a close alone.
-        self.server.shutdown(socket.SHUT_RDWR)
-        self.server.close()
+    def serve(self, number, connection):
+        self.told(connection)
 
 
 def read_all(connection):
