@@ -7,75 +7,11 @@ import Testing
 
 private typealias Machine = GuessMachine
 
-/// A machine and a clock that only tests move.
-private struct Watched {
-    var machine: Machine
-    var now = ContinuousClock.now
-    private var number: UInt64 = 0
-    private var tickets: [(Machine.Ticket, Machine.Guess)] = []
-
-    init(_ change: (inout Machine.Limits) -> Void = { _ in }) {
-        var limits = Machine.Limits()
-        change(&limits)
-        machine = Machine(limits)
-    }
-
-    /// A try with a password and on a connection that there were not before.
-    mutating func guess(_ address: String?, _ login: String? = "alice") throws -> Machine.Guess {
-        number += 1
-        return Machine.Guess(
-            address: try address.map { try #require(IPAddress($0)) }, session: "s\(number)", login: login,
-            digest: number)
-    }
-
-    /// Asks; the ticket of what is admitted is kept for `end`.
-    mutating func ask(_ guess: Machine.Guess) -> Duration? {
-        guard case .admitted(let ticket) = machine.asked(guess, now) else { return nil }
-        tickets.append((ticket, guess))
-        return ticket.start - now
-    }
-
-    /// Ends what was admitted last, when its time has come.
-    @discardableResult
-    mutating func end(_ result: Machine.Result = .wrong) -> Machine.Failure? {
-        guard let (ticket, guess) = tickets.popLast() else { return nil }
-        now = max(now, ticket.start)
-        return machine.ended(ticket, guess, result, now)
-    }
-
-    /// The client of what was admitted last goes away at once.
-    mutating func leave() {
-        guard let (ticket, guess) = tickets.popLast() else { return }
-        _ = machine.ended(ticket, guess, .neither, now)
-    }
-
-    /// Asks and ends; how long it waited, nil: it was not admitted.
-    mutating func attempt(_ guess: Machine.Guess, _ result: Machine.Result = .wrong) -> Duration? {
-        let wait = ask(guess)
-        if wait != nil { end(result) }
-        return wait
-    }
-
-    mutating func fail(_ address: String?, _ count: Int, _ login: String? = "alice") throws -> [Duration?] {
-        try (0..<count).map { _ in attempt(try guess(address, login)) }
-    }
-
-    /// Different logins fail from there, until it is turned away; how many it were.
-    mutating func failUntilTurnedAway(_ address: String) throws -> Int {
-        for count in 1...200 {
-            let next = try guess(address, "login \(count)")
-            guard ask(next) != nil else { return count - 1 }
-            if end()?.banned != nil { return count }
-        }
-        return .max
-    }
-}
-
 @Suite struct GuessMachineTests {
     // MARK: Pauses
 
     @Test func anAddressThatGuessesWaitsLongerAndLonger() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         let waits = try watched.fail("192.0.2.1", 12, "a")
         #expect(waits.prefix(6).allSatisfy { $0 == .zero }, "some are free: people mistype")
         // From the try before it on.
@@ -86,13 +22,13 @@ private struct Watched {
         ("192.0.2.1", "192.0.2.1"), ("192.0.2.1", "::ffff:192.0.2.1"), ("2001:db8::1", "2001:db8::ffff:9"),
     ])
     func whatIsOneAddress(first: String, second: String) throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         _ = try watched.fail(first, 7)
         #expect(watched.ask(try watched.guess(second, "bob")) ?? .zero > .zero)
     }
 
     @Test func othersDoNotWait() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         _ = try watched.fail("192.0.2.1", 15)
         for other in ["192.0.2.2", "2001:db8:1::1", nil] {
             #expect(watched.ask(try watched.guess(other, "bob")) == .zero)
@@ -100,7 +36,7 @@ private struct Watched {
     }
 
     @Test func aLoginThatManyGuessWaitsALittleAndIsNeverLockedOut() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         // One failure from each of many networks.
         for number in 0..<200 { #expect(watched.attempt(try watched.guess("10.1.\(number).1")) != nil) }
         let honest = try watched.guess("198.51.100.1")
@@ -115,7 +51,7 @@ private struct Watched {
     }
 
     @Test func failuresAreForgotten() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         _ = try watched.fail("192.0.2.1", 12)
         watched.now += FadingCount.forgetting * 40
         #expect(watched.ask(try watched.guess("192.0.2.1")) == .zero)
@@ -123,14 +59,14 @@ private struct Watched {
 
     /// A right password wipes nothing: an account of one's own makes a few more tries free, and opens no door.
     @Test func ownSuccessesDoNotHelpToGuessOthers() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         #expect(watched.attempt(try watched.guess("192.0.2.1", "mallory"), .right) == .zero)
         let waits = try watched.fail("192.0.2.1", 60, "victim of one")
         #expect(waits.compactMap(\.self).filter { $0 >= .seconds(8) }.count > 40)
     }
 
     @Test func whatWouldWaitTooLongIsRefusedAndCostsNothing() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         _ = try watched.fail("192.0.2.1", 15)
         var waits: [Duration] = []
         for _ in 0..<100 { if let wait = watched.ask(try watched.guess("192.0.2.1", "bob")) { waits.append(wait) } }
@@ -139,7 +75,7 @@ private struct Watched {
     }
 
     @Test func fewAreUnderWayAtATime() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         var admitted = 0
         for number in 0..<100 where watched.ask(try watched.guess("192.0.2.1", "\(number)")) != nil { admitted += 1 }
         #expect(admitted == 32)
@@ -150,7 +86,7 @@ private struct Watched {
     // MARK: What counts
 
     @Test func theSameWrongPasswordIsOneFailure() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         var phone = try watched.guess("192.0.2.1")
         for day in 0..<10 {
             for number in 0..<288 {
@@ -167,7 +103,7 @@ private struct Watched {
 
     /// smtplib and swaks try CRAM-MD5, PLAIN and LOGIN, one after the other on one connection.
     @Test func aClientThatTriesEveryMechanismFailsOnce() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         var guess = try watched.guess("192.0.2.1")
         guess.digest = nil
         _ = watched.ask(guess)
@@ -186,7 +122,7 @@ private struct Watched {
     /// Where the mechanism does not show the password, each failure makes the next one wait; but a telephone with an old
     /// password is not turned away for it.
     @Test func aTelephoneThatPollsIsNeverTurnedAway() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         for _ in 0..<2000 {
             var guess = try watched.guess("192.0.2.1")
             guess.digest = nil
@@ -203,7 +139,7 @@ private struct Watched {
     }
 
     @Test func whatIsNoGuessCountsForNothing() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         for _ in 0..<50 { #expect(watched.attempt(try watched.guess("192.0.2.1"), .neither) == .zero) }
     }
 
@@ -211,7 +147,7 @@ private struct Watched {
 
     /// Each time, whatever login and password it is: it is held against the address, and against nobody else.
     @Test func whoKeepsABackEndBusyWaitsAndIsNotTurnedAway() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         var guess = try watched.guess("192.0.2.1")
         var waits: [Duration?] = []
         for number in 0..<200 {
@@ -230,7 +166,7 @@ private struct Watched {
 
     /// Who is known there waits for no back end that was away, and is none the less known.
     @Test func aFamiliarLoginIsNotBlamedForABackEnd() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         #expect(watched.attempt(try watched.guess("192.0.2.1"), .right) == .zero)
         for _ in 0..<100 {
             #expect(watched.attempt(try watched.guess("192.0.2.1"), .exhausting(isRefuted: false)) == .zero)
@@ -246,7 +182,7 @@ private struct Watched {
 
     /// A wrong password counts once; that it keeps a back end busy counts each time.
     @Test func theSameWrongPasswordKeepsABackEndBusyAgain() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         var guess = try watched.guess("192.0.2.1")
         var counts: [Int?] = []
         for number in 0..<8 {
@@ -261,7 +197,7 @@ private struct Watched {
     // MARK: Familiar logins
 
     @Test func aFamiliarLoginIsServedBesideAGuesserOfItsAddress() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         #expect(watched.attempt(try watched.guess("192.0.2.1", "alice"), .right) == .zero)
         for number in 0..<200 { _ = watched.attempt(try watched.guess("192.0.2.1", "victim \(number % 60)")) }
         // However much failed there, an address where somebody is at home is not turned away.
@@ -283,7 +219,7 @@ private struct Watched {
     /// a trusted network.
     @Test(arguments: [true, false])
     func whoGuessesBesideOthersHoldsUpOnlyWhomHeGuesses(isTrusted: Bool) throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         func guess(_ login: String) throws -> Machine.Guess {
             var guess = try watched.guess("192.0.2.1", login)
             guess.isExempt = isTrusted
@@ -302,7 +238,7 @@ private struct Watched {
 
     /// Who goes away while he waits leaves no gap, and nothing is under way.
     @Test func whoGoesAwayLeavesHisTurn() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         _ = try watched.fail("192.0.2.1", 15)
         for _ in 0..<10 {
             let wait = watched.ask(try watched.guess("192.0.2.1", "bob"))
@@ -317,7 +253,7 @@ private struct Watched {
     /// While a back end is away, right passwords of its users may be wrong for another one: they wait, but no office is
     /// turned away for them.
     @Test func whatIsUndecidedTurnsNobodyAway() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         for number in 0..<40 {
             if watched.ask(try watched.guess("192.0.2.1", "login \(number)")) != nil { watched.end(.undecided) }
         }
@@ -326,7 +262,7 @@ private struct Watched {
     }
 
     @Test func whoTriesManyLoginsIsTurnedAway() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         let count = try watched.failUntilTurnedAway("192.0.2.1")
         #expect((10...14).contains(count), "\(count)")
         let address = try #require(IPAddress("192.0.2.1"))
@@ -338,13 +274,13 @@ private struct Watched {
     }
 
     @Test func whoTriesManyPasswordsIsTurnedAway() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         let waits = try watched.fail("192.0.2.1", 60)
         #expect((30...45).contains(waits.count { $0 != nil }), "\(waits.count { $0 != nil })")
     }
 
     @Test func eachTimeItIsTwiceAsLongUpToADay() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         let place = GuessMachine.narrow(try #require(IPAddress("192.0.2.1")))
         var times: [Duration] = []
         for _ in 0..<9 {
@@ -361,7 +297,7 @@ private struct Watched {
 
     /// What was under way when the address was turned away does not have it turned away for longer.
     @Test func whatWasUnderWayCountsOnce() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         for number in 0..<32 { #expect(watched.ask(try watched.guess("192.0.2.1", "login \(number)")) == .zero) }
         for _ in 0..<32 { watched.end() }
         #expect(watched.machine.bans.all.map(\.value.times) == [1])
@@ -370,7 +306,7 @@ private struct Watched {
     /// Many addresses of a network that each keep below their threshold; an honest address there is served all the same.
     @Test(arguments: [("192.0.2.", "192.0.2.200", "192.0.3.1"), ("2001:db8:1:", "2001:db8:1:200::1", "2001:db8:2::1")])
     func aNetworkIsTurnedAwayToo(network: String, honest: String, other: String) throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         #expect(watched.attempt(try watched.guess(honest, "alice"), .right) == .zero)
         var banned: NetworkRange?
         for number in 0..<200 where banned == nil {
@@ -386,7 +322,7 @@ private struct Watched {
     }
 
     @Test func trustedNetworksAndThisMachineAreNot() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         for number in 0..<300 {
             var guess = try watched.guess("192.0.2.1", "login \(number)")
             guess.isExempt = true
@@ -400,7 +336,7 @@ private struct Watched {
     }
 
     @Test func operatorsLetIn() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         for address in ["192.0.2.1", "2001:db8::1"] { _ = try watched.failUntilTurnedAway(address) }
         for number in 0..<30 { _ = watched.attempt(try watched.guess("10.1.\(number).1", "alice")) }
         let all = watched.machine.findings(watched.now, .now(), limit: 10)
@@ -420,7 +356,7 @@ private struct Watched {
     // MARK: Memory
 
     @Test func whatIsKeptIsTakenUp() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         #expect(watched.attempt(try watched.guess("198.51.100.1", "alice b"), .right) == .zero)
         #expect(watched.attempt(try watched.guess(nil, "local one"), .right) == .zero)
         _ = try watched.failUntilTurnedAway("2001:db8::1")
@@ -448,7 +384,7 @@ private struct Watched {
 
     /// However a file came to say so.
     @Test func numbersThatAreTooGreatAreTakenUp() throws {
-        var watched = Watched()
+        var watched = WatchedGuesses()
         let most = "\(Int.max) \(Int.max) \(Int.max)"
         let isUnderstood = watched.machine.restore(
             "banned 192.0.2.1/32 1700000000 \(most)\n", watched.now, .init(milliseconds: 1_700_000_000_000))
@@ -461,7 +397,7 @@ private struct Watched {
 
     /// Of an IPv6 network there are addresses without end.
     @Test func aLoginPushesOutItself() throws {
-        var watched = Watched { $0.familiars = 128 }
+        var watched = WatchedGuesses { $0.familiars = 128 }
         #expect(watched.attempt(try watched.guess("198.51.100.1", "alice"), .right) == .zero)
         for number in 0..<500 {
             watched.now += .seconds(1)
@@ -475,7 +411,7 @@ private struct Watched {
     }
 
     @Test func memoryIsBounded() throws {
-        var watched = Watched { ($0.remembered, $0.familiars) = (64, 32) }
+        var watched = WatchedGuesses { ($0.remembered, $0.familiars) = (64, 32) }
         #expect(watched.attempt(try watched.guess("198.51.100.1", "honest"), .right) == .zero)
         for _ in 0..<7 { _ = watched.attempt(try watched.guess("192.0.2.1", "loud")) }
         for number in 0..<2000 {

@@ -440,7 +440,7 @@ private typealias Machine = PolicyServiceMachine
     @Test(arguments: 0..<200) func anyOrder(_ seed: UInt64) {
         var random = SeededGenerator(seed: seed)
         var machine = Machine(Self.limits { ($0.connections, $0.idle, $0.waiting) = (3, 2, 4) })
-        var model = Model()
+        var model = PolicyServiceModel()
         var now = Self.at(0)
         for _ in 0..<400 {
             let id = UInt64.random(in: 1...UInt64(max(1, model.connections.count + 2)), using: &random)
@@ -466,49 +466,5 @@ private typealias Machine = PolicyServiceMachine
         model.take(machine.shutDown())
         for id in model.closing { model.closed(&machine, id, now) }
         #expect(machine.connectionCount == 0 && machine.questionCount == 0 && model.pending.isEmpty)
-    }
-}
-
-/// What a driver knows.
-private struct Model {
-    var asked: UInt64 = 0
-    var pending: Set<UInt64> = []
-    var connections: Set<UInt64> = []
-    var closing: Set<UInt64> = []
-    private var withdrawn: Set<UInt64> = []
-
-    func isOpen(_ id: UInt64) -> Bool { connections.contains(id) && !closing.contains(id) }
-
-    mutating func ask(_ machine: inout Machine, by session: UInt64, _ now: NIODeadline) {
-        asked += 1
-        pending.insert(asked)
-        take(machine.asked(asked, by: session, now))
-    }
-
-    mutating func withdraw(_ machine: inout Machine, _ now: NIODeadline) {
-        guard let id = pending.min() else { return }
-        pending.remove(id)
-        withdrawn.insert(id)
-        take(machine.withdrawn(id, now))
-    }
-
-    mutating func closed(_ machine: inout Machine, _ id: UInt64, _ now: NIODeadline) {
-        closing.remove(id)
-        connections.remove(id)
-        take(machine.closed(id, now))
-    }
-
-    mutating func take(_ actions: [Machine.Action]) {
-        for action in actions {
-            switch action {
-            case .connect(let id): #expect(connections.insert(id).inserted)
-            case .send(let id, let question):
-                #expect(isOpen(id) && (pending.contains(question) || withdrawn.contains(question)))
-            case .close(let id): #expect(connections.contains(id) && closing.insert(id).inserted)
-            case .deliver(let question), .giveUp(let question, _):
-                #expect(pending.remove(question) != nil || withdrawn.remove(question) != nil)
-            case .tellFailure, .tellOpened, .tellRecovered: break
-            }
-        }
     }
 }

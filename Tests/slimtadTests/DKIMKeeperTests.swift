@@ -13,93 +13,10 @@ import Testing
 
 @testable import slimtad
 
-/// A keeper on a folder of its own, the zone, and the time.
-private final class Keys {
-    static let edge =
-        "[[edge]]\nname = \"in\"\ntype = \"smtp\"\nlisten = [\"127.0.0.1:1\"]\ntls = \"none\"\nauth = \"none\"\n"
-    static let table = "[[dkim]]\ndomains = [\"example.com\"]\n"
-    static let minute = Duration.seconds(60)
-    static let hour = Duration.seconds(3600)
-
-    let folder: Folder
-    let log = KeptLog()
-    private(set) var keeper: DKIMKeeper
-    var configuration = table
-    var now = Timestamp.now()
-    /// What DNS has: by name. Absent where nothing is.
-    var zone: [String: DKIMKeyAnswer] = [:]
-    var negativeTTL: Duration? = .zero
-
-    init() throws {
-        folder = try Folder()
-        mkdir("\(folder.path)/state", 0o700)
-        let log = log
-        keeper = DKIMKeeper(in: "\(folder.path)/state", Logger(label: "keys") { _ in log })
-    }
-
-    var file: ConfigurationFile {
-        get throws {
-            let text = Self.edge + configuration + "[daemon]\nstate_directory = \"\(folder.path)/state\"\n"
-            try folder.write(text, to: "slimta.conf")
-            return try ConfigurationFile.parse("\(folder.path)/slimta.conf")
-        }
-    }
-
-    /// As at a reload.
-    func configure() throws {
-        let file = try file
-        keeper.configure(file.values, try file.readSigningKeys(), at: now)
-    }
-
-    /// As at a restart.
-    func restart() throws {
-        keeper.write()
-        let log = log
-        keeper = DKIMKeeper(in: "\(folder.path)/state", Logger(label: "keys") { _ in log })
-        try configure()
-    }
-
-    func use(_ other: DKIMKeeper) { keeper = other }
-
-    func make(next: Bool = false, selector: String? = nil) throws -> SigningReport.Key {
-        try keeper.make(
-            SigningKeyWish(domain: "example.com", algorithm: "rsa-sha256", selector: selector, isNext: next), at: now)
-    }
-
-    func publish(_ key: SigningReport.Key) { zone[key.recordName] = .records([Array(key.record.utf8)]) }
-
-    /// Lives on, and answers what is asked, minute by minute.
-    func live(_ time: Duration, _ step: Duration = minute, check: () -> Void = {}) {
-        let end = now + time
-        while now < end {
-            now = now + step
-            for name in keeper.due(at: now) {
-                let answer = zone[name.recordName] ?? .absent
-                keeper.take(.init(name: name, answer: answer, ttl: .seconds(60), negativeTTL: negativeTTL), at: now)
-            }
-            keeper.pass(now)
-            check()
-        }
-    }
-
-    /// Selector: state.
-    var states: [String: String] {
-        Dictionary(uniqueKeysWithValues: keeper.report().keys.map { ($0.selector, $0.life?.state ?? "") })
-    }
-
-    /// Who signs; nil: nobody, mail is refused.
-    var signers: [String]? {
-        switch keeper.signers(for: "example.com") {
-        case .sign(let signers): signers.map(\.selector)
-        case .closed: nil
-        }
-    }
-}
-
 @Suite struct DKIMKeeperTests {
-    private let keys: Keys
+    private let keys: KeeperWorld
 
-    init() throws { keys = try Keys() }
+    init() throws { keys = try KeeperWorld() }
 
     @Test func keysAreMadeOnceAndForNobodyElse() throws {
         #expect(throws: Failure.self) { try keys.configure() }
@@ -146,7 +63,7 @@ private final class Keys {
 
     /// From the first key to the deleted old one; the daemon is started again in each state.
     @Test(arguments: [false, true]) func aRotation(restarting: Bool) throws {
-        func come(to states: [String: String], after time: Duration, _ step: Duration = Keys.minute) throws {
+        func come(to states: [String: String], after time: Duration, _ step: Duration = KeeperWorld.minute) throws {
             keys.live(time, step)
             #expect(keys.states == states, "\(keys.log.lines("DKIM key"))")
             if restarting {
@@ -161,26 +78,26 @@ private final class Keys {
         try come(to: [a: "made"], after: .seconds(7200))
         #expect(keys.signers == nil)
         keys.publish(first)
-        try come(to: [a: "seen"], after: Keys.hour)
+        try come(to: [a: "seen"], after: KeeperWorld.hour)
         #expect(keys.signers == nil)
-        try come(to: [a: "active"], after: Keys.hour + Keys.minute * 5)
+        try come(to: [a: "active"], after: KeeperWorld.hour + KeeperWorld.minute * 5)
         #expect(keys.signers == [a])
         let second = try keys.make(next: true)
         let b = second.selector
         #expect(b > a)
-        try come(to: [a: "active", b: "made"], after: Keys.hour * 5)
+        try come(to: [a: "active", b: "made"], after: KeeperWorld.hour * 5)
         keys.publish(second)
-        try come(to: [a: "active", b: "seen"], after: Keys.hour)
+        try come(to: [a: "active", b: "seen"], after: KeeperWorld.hour)
         #expect(keys.signers == [a])
-        try come(to: [a: "retiring", b: "active"], after: Keys.hour + Keys.minute * 5)
+        try come(to: [a: "retiring", b: "active"], after: KeeperWorld.hour + KeeperWorld.minute * 5)
         #expect(keys.signers == [b])
         // A week for signatures, five days for those who verify late.
-        try come(to: [a: "retiring", b: "active"], after: Keys.hour * 24 * 11, Keys.minute * 30)
+        try come(to: [a: "retiring", b: "active"], after: KeeperWorld.hour * 24 * 11, KeeperWorld.minute * 30)
         #expect(keys.log.lines("DKIM record may be removed").isEmpty)
-        try come(to: [a: "old", b: "active"], after: Keys.hour * 26, Keys.minute * 30)
+        try come(to: [a: "old", b: "active"], after: KeeperWorld.hour * 26, KeeperWorld.minute * 30)
         #expect(keys.log.lines("DKIM record may be removed").count == 1)
         keys.zone[first.recordName] = nil
-        try come(to: [b: "active"], after: Keys.hour * 2)
+        try come(to: [b: "active"], after: KeeperWorld.hour * 2)
         #expect(keys.folder.names("state/dkim/keys/example.com") == ["\(b).pem"] && keys.signers == [b])
         #expect(keys.log.lines("DKIM key is deleted").count == 1)
     }
@@ -194,33 +111,33 @@ private final class Keys {
         let first = try keys.make()
         try keys.configure()
         keys.zone[first.recordName] = wrong
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         #expect(keys.signers == nil && keys.states == [first.selector: "made"])
         keys.publish(first)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         #expect(keys.signers == [first.selector])
         let second = try keys.make(next: true)
         keys.publish(second)
         // Wrong once while it settles: that begins anew.
-        keys.live(Keys.minute * 50)
+        keys.live(KeeperWorld.minute * 50)
         keys.zone[second.recordName] = wrong
-        keys.live(Keys.hour)
+        keys.live(KeeperWorld.hour)
         keys.publish(second)
-        keys.live(Keys.minute * 50) { #expect(keys.signers == [first.selector]) }
-        keys.live(Keys.hour * 2)
+        keys.live(KeeperWorld.minute * 50) { #expect(keys.signers == [first.selector]) }
+        keys.live(KeeperWorld.hour * 2)
         #expect(keys.signers == [second.selector])
         // The new one fails, and the old one is there: it takes over, and the new one again.
         keys.zone[second.recordName] = wrong
-        keys.live(Keys.hour * 2)
+        keys.live(KeeperWorld.hour * 2)
         #expect(keys.signers == [first.selector] && keys.states[second.selector] == "failing")
         #expect(keys.log.lines("DKIM key is in another state").last?.contains("state=failing") == true)
         keys.zone[first.recordName] = wrong
-        keys.live(Keys.hour * 2)
+        keys.live(KeeperWorld.hour * 2)
         #expect(keys.signers == nil)
         try keys.restart()
         #expect(keys.signers == nil)
         keys.publish(second)
-        keys.live(Keys.hour * 2)
+        keys.live(KeeperWorld.hour * 2)
         #expect(keys.signers == [second.selector])
     }
 
@@ -229,14 +146,14 @@ private final class Keys {
         try keys.configure()
         let silence = DKIMKeyAnswer.failed("SERVFAIL")
         keys.zone[first.recordName] = silence
-        keys.live(Keys.hour * 30)
+        keys.live(KeeperWorld.hour * 30)
         #expect(keys.signers == nil && keys.states == [first.selector: "made"])
         keys.publish(first)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         keys.zone[first.recordName] = silence
-        keys.live(Keys.hour * 23)
+        keys.live(KeeperWorld.hour * 23)
         #expect(keys.keeper.report().warnings.isEmpty)
-        keys.live(Keys.hour * 48)
+        keys.live(KeeperWorld.hour * 48)
         #expect(keys.signers == [first.selector] && keys.states == [first.selector: "active"])
         #expect(keys.log.lines("DNS says nothing of a DKIM key").count == 2)
         #expect(keys.keeper.report().warnings.count == 1)
@@ -246,11 +163,11 @@ private final class Keys {
     @Test func resolversThatAskedTooEarly() throws {
         let first = try keys.make()
         try keys.configure()
-        keys.negativeTTL = Keys.hour * 5
-        keys.live(Keys.minute * 30)
+        keys.negativeTTL = KeeperWorld.hour * 5
+        keys.live(KeeperWorld.minute * 30)
         keys.publish(first)
-        keys.live(Keys.hour * 5) { #expect(keys.signers == nil) }
-        keys.live(Keys.hour * 2)
+        keys.live(KeeperWorld.hour * 5) { #expect(keys.signers == nil) }
+        keys.live(KeeperWorld.hour * 2)
         #expect(keys.signers == [first.selector])
     }
 
@@ -260,8 +177,8 @@ private final class Keys {
         try keys.configure()
         keys.negativeTTL = nil
         keys.publish(first)
-        keys.live(Keys.hour * 23) { #expect(keys.signers == nil) }
-        keys.live(Keys.hour * 2)
+        keys.live(KeeperWorld.hour * 23) { #expect(keys.signers == nil) }
+        keys.live(KeeperWorld.hour * 2)
         #expect(keys.signers == [first.selector])
     }
 
@@ -270,20 +187,20 @@ private final class Keys {
         let first = try keys.make()
         try keys.configure()
         keys.publish(first)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         let file = try keys.file
         let read = try file.readSigningKeys()
         let second = try keys.make(next: true)
         keys.keeper.configure(file.values, read, at: keys.now)
         #expect(keys.states == [first.selector: "active", second.selector: "made"])
         keys.publish(second)
-        keys.live(Keys.hour * 3)
-        keys.live(Keys.hour * 24 * 13, Keys.minute * 30)
+        keys.live(KeeperWorld.hour * 3)
+        keys.live(KeeperWorld.hour * 24 * 13, KeeperWorld.minute * 30)
         #expect(keys.states == [first.selector: "old", second.selector: "active"])
         let late = try file.readSigningKeys()
         #expect(late.count == 2)
         keys.zone[first.recordName] = nil
-        keys.live(Keys.hour * 2)
+        keys.live(KeeperWorld.hour * 2)
         keys.keeper.configure(file.values, late, at: keys.now)
         #expect(keys.states == [second.selector: "active"])
         // What the operator has deleted is gone.
@@ -297,12 +214,12 @@ private final class Keys {
         let first = try keys.make()
         try keys.configure()
         keys.publish(first)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         // Files are known by the second.
         usleep(1_100_000)
         let second = try keys.make(next: true)
         keys.publish(second)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         keys.zone[first.recordName] = nil
         keys.keeper.write()
         unlink("\(keys.folder.path)/state/dkim/state")
@@ -310,7 +227,7 @@ private final class Keys {
         let keeper = DKIMKeeper(in: "\(keys.folder.path)/state", Logger(label: "keys") { _ in log })
         keys.use(keeper)
         try keys.configure()
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         #expect(keys.states == [first.selector: "made", second.selector: "active"])
         let third = try keys.make(next: true)
         // That one waits; it can be given up.
@@ -355,23 +272,23 @@ private final class Keys {
         try keys.configure()
         #expect(try !stands(first))
         keys.publish(first)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         #expect(try stands(first))
         let second = try keys.make(next: true)
         keys.publish(second)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         #expect(try stands(first) && stands(second))
         // Too early.
         keys.zone[first.recordName] = nil
-        keys.live(Keys.hour * 2)
+        keys.live(KeeperWorld.hour * 2)
         #expect(try !stands(first) && stands(second))
         keys.publish(first)
-        keys.live(Keys.hour * 2)
+        keys.live(KeeperWorld.hour * 2)
         #expect(try stands(first))
-        keys.live(Keys.hour * 24 * 13, Keys.minute * 30)
+        keys.live(KeeperWorld.hour * 24 * 13, KeeperWorld.minute * 30)
         #expect(try !stands(first) && stands(second))
         keys.zone[second.recordName] = nil
-        keys.live(Keys.hour * 2)
+        keys.live(KeeperWorld.hour * 2)
         #expect(try !stands(second))
     }
 
@@ -379,12 +296,12 @@ private final class Keys {
         let first = try keys.make()
         try keys.configure()
         keys.publish(first)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         keys.configuration = ""
         try keys.configure()
         #expect(keys.states.isEmpty && keys.signers == nil && keys.keeper.domains.entry(for: "example.com") == nil)
         try keys.restart()
-        keys.configuration = Keys.table
+        keys.configuration = KeeperWorld.table
         try keys.configure()
         #expect(keys.states == [first.selector: "active"] && keys.signers == [first.selector])
         #expect(keys.keeper.domains.entry(for: "a.example.com") == "example.com")
@@ -394,7 +311,7 @@ private final class Keys {
         let first = try keys.make()
         try keys.configure()
         keys.publish(first)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         keys.keeper.write()
         try keys.folder.write("rubbish\n", to: "state/dkim/state")
         let other = DKIMKeeper(in: "\(keys.folder.path)/state", Logger(label: "keys") { [log = keys.log] _ in log })
@@ -412,7 +329,7 @@ private final class Keys {
         let first = try keys.make()
         try keys.configure()
         keys.publish(first)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         let name = try #require(SelectorName(domain: "example.com", selector: first.selector, algorithm: .rsaSHA256))
         keys.keeper.signed([name], at: keys.now, leaving: keys.now)
         keys.keeper.signed([name], at: keys.now + .seconds(59), leaving: keys.now + .seconds(59))
@@ -425,119 +342,16 @@ private final class Keys {
         let first = try keys.make()
         try keys.configure()
         keys.publish(first)
-        keys.live(Keys.hour * 3)
+        keys.live(KeeperWorld.hour * 3)
         let name = try #require(SelectorName(domain: "example.com", selector: first.selector, algorithm: .rsaSHA256))
         keys.keeper.signed([name], at: keys.now, leaving: keys.now)
-        keys.keeper.signed([name], at: keys.now + .seconds(1), leaving: keys.now + Keys.hour * 24 * 30)
+        keys.keeper.signed([name], at: keys.now + .seconds(1), leaving: keys.now + KeeperWorld.hour * 24 * 30)
         if restarting { try keys.restart() }
         let second = try keys.make(next: true)
         keys.publish(second)
-        keys.live(Keys.hour * 24 * 41, Keys.minute * 30)
+        keys.live(KeeperWorld.hour * 24 * 41, KeeperWorld.minute * 30)
         #expect(keys.states == [first.selector: "retiring", second.selector: "active"])
-        keys.live(Keys.hour * 24 * 2, Keys.minute * 30)
+        keys.live(KeeperWorld.hour * 24 * 2, KeeperWorld.minute * 30)
         #expect(keys.states == [first.selector: "old", second.selector: "active"])
-    }
-
-    // MARK: Keys of the operator
-
-    @Test func filesOfTheOperator() throws {
-        let key = try DKIMSigningKey.generate(.ed25519SHA256)
-        let path = "\(keys.folder.path)/key.pem"
-        func write(_ mode: mode_t = 0o600) throws {
-            try keys.folder.write(String(decoding: try key.pem, as: UTF8.self), to: "key.pem")
-            chmod(path, mode)
-        }
-        func table(_ algorithm: String) -> String {
-            "[[dkim]]\ndomains = [\"example.com\"]\nselector = \"s1\"\nkey_file = \"\(path)\"\nalgorithm = \"\(algorithm)\"\n"
-        }
-        func refusal() throws -> String? {
-            let file = try keys.file
-            do throws(Failure) { _ = try Secrets.load(file) } catch {
-                #expect(error.status == .configuration)
-                return error.message
-            }
-            return nil
-        }
-        keys.configuration = table("ed25519-sha256")
-        #expect(try refusal()?.contains("key.pem") == true)
-        try write(0o644)
-        #expect(try refusal()?.contains("mode 0644") == true)
-        try write(0o620)
-        #expect(try refusal()?.contains("mode 0620") == true)
-        try write()
-        #expect(try refusal() == nil)
-        keys.configuration = table("rsa-sha256")
-        #expect(try refusal()?.contains("has a key for ed25519-sha256, and algorithm is \"rsa-sha256\"") == true)
-        for text in ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
-            try keys.folder.write(text, to: "key.pem")
-            chmod(path, 0o600)
-            #expect(try refusal()?.contains("no private key") == true)
-        }
-        keys.configuration = table("ed25519-sha256")
-        try write()
-        try keys.configure()
-        #expect(keys.states == ["s1": "made"])
-        #expect(keys.keeper.report().keys[0].isOurs == false)
-    }
-
-    /// Another key in the file, under the same selector: DNS has shown the old one, and that is no help to the new one.
-    @Test(arguments: [false, true]) func anotherKeyInTheFile(restarting: Bool) throws {
-        let path = "\(keys.folder.path)/key.pem"
-        func write() throws -> DKIMPublicKey {
-            let key = try DKIMSigningKey.generate(.rsaSHA256)
-            try keys.folder.write(String(decoding: try key.pem, as: UTF8.self), to: "key.pem")
-            chmod(path, 0o600)
-            return key.publicKey
-        }
-        keys.configuration =
-            "[[dkim]]\ndomains = [\"example.com\"]\nselector = \"s1\"\nkey_file = \"\(path)\"\n"
-        let first = try write()
-        try keys.configure()
-        keys.zone["s1._domainkey.example.com"] = .records([Array(first.record.utf8)])
-        keys.live(Keys.hour * 3)
-        #expect(keys.signers == ["s1"])
-        // The same key: nothing changes.
-        try restarting ? keys.restart() : keys.configure()
-        #expect(keys.signers == ["s1"])
-        let second = try write()
-        try restarting ? keys.restart() : keys.configure()
-        #expect(keys.signers == nil && keys.states == ["s1": "made"])
-        keys.live(Keys.hour * 3)
-        #expect(keys.signers == nil)
-        keys.zone["s1._domainkey.example.com"] = .records([Array(second.record.utf8)])
-        keys.live(Keys.hour * 3)
-        #expect(keys.signers == ["s1"])
-    }
-
-    /// A key whose file is gone: its name is not given again, for DNS may still have its record.
-    @Test func aNameIsNotGivenAgain() throws {
-        let first = try keys.make()
-        try keys.configure()
-        keys.publish(first)
-        keys.live(Keys.hour * 3)
-        keys.configuration = ""
-        try keys.configure()
-        unlink("\(keys.folder.path)/state/dkim/keys/example.com/\(first.selector).pem")
-        try keys.restart()
-        #expect(throws: SigningKeyRefusal.self) { try keys.make(selector: first.selector) }
-        let second = try keys.make()
-        #expect(second.selector > first.selector)
-        keys.configuration = Keys.table
-        try keys.configure()
-        #expect(keys.signers == nil && keys.states == [second.selector: "made"])
-    }
-
-    @Test func anOpenGateSignsWithTheFirstKey() throws {
-        let first = try keys.make()
-        keys.configuration = Keys.table + "gate = \"open\"\n"
-        try keys.configure()
-        #expect(keys.signers == [first.selector])
-        #expect(keys.log.lines("mail of a domain is signed before DNS has its key").count == 1)
-        keys.publish(first)
-        keys.live(Keys.hour * 3)
-        #expect(keys.log.lines("mail of a domain is signed again").count == 1)
-        keys.zone = [:]
-        keys.live(Keys.hour * 3)
-        #expect(keys.signers == nil)
     }
 }
