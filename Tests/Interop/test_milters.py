@@ -1,5 +1,6 @@
-"""The daemon with milters: what libmilter, OpenDKIM, spamass-milter and one without libmilter see and change is what they see and
-change with Postfix, by its recordings (shared/vectors/milter); and milters that hang, die and say rubbish in each state.
+"""The daemon with milters: what libmilter, OpenDKIM, clamav-milter, spamass-milter and one without libmilter see and change is what
+they see and change with Postfix, by its recordings (shared/vectors/milter); and milters that hang, die and say rubbish in each
+state.
 """
 
 import base64
@@ -15,6 +16,7 @@ import time
 import dkim
 import pytest
 
+from harness.clamav import NAME, WORD, Clamav
 from harness.http import with_edge
 from harness.json_api import API, SHORT
 from harness.machine import IS_ROOT, MX_PORT, ROOT, SUBMISSION, VECTORS, free_ports, must_exist, wait_until
@@ -345,6 +347,30 @@ def test_spamass_milter(place, filtered):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("way", ["Reject", "Quarantine"])
+def test_clamav_milter(place, filtered, way):
+    """A milter of Debian's that wants the whole content, changes fields, and refuses or has held what it finds."""
+    milter = Clamav(place, OnInfected=way, RejectMsg='"infected: %v"').start()
+    daemon = filtered({"to": milter.to}, start=False)
+    milter.wait_until(lambda: is_open(milter.port), what="clamav-milter")
+    daemon.start()
+    daemon.submit(message("clean", "x\r\n" * 100_000, **{"X-Virus-Status": "whatever"}), "a@one.test")
+    ((_, _, content),) = fresh(daemon, 1)
+    assert content.count(b"\r\nX-Virus-Status: ") == content.count(b"\r\nX-Virus-Status: Clean\r\n") == 1
+    assert b"\r\nX-Virus-Scanned: clamav-milter " in content
+    ill = message("ill", "x\r\n" * 100_000 + WORD + "\r\n")
+    if way == "Reject":
+        with daemon.connect() as client, pytest.raises(smtplib.SMTPDataError) as refused:
+            client.sendmail("sender@origin.test", ["a@one.test"], ill)
+        assert refused.value.smtp_code == 550 and f"infected: {NAME}" in refused.value.smtp_error.decode(), refused.value
+    else:
+        number = daemon.submit(ill, "a@one.test")
+        assert "quarantined by clamav-milter" in run_slimtad("queue", "show", number, "--config", daemon.configuration).stdout
+        assert run_slimtad("queue", "release", number, "--config", daemon.configuration).returncode == 0
+        ((_, _, content),) = fresh(daemon, 1)
+        assert f"\r\nX-Virus-Status: Infected ({NAME}".encode() in content
 
 
 def rubbish(letter):
