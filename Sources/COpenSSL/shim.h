@@ -116,6 +116,28 @@ static inline int C_X509_chain_error(X509 *certificate, X509 **issuers, int coun
     return error;
 }
 
+// Whether the chain that the peer has sent leads to a root in the store of `roots`, and its certificate is for `host`: 0, or
+// why not (X509_V_ERR_...). Beside what the session itself has verified.
+static inline int C_SSL_chain_error(SSL *ssl, SSL_CTX *roots, const char *host, unsigned int flags) {
+    int error = X509_V_ERR_UNSPECIFIED;
+    X509 *certificate = SSL_get0_peer_certificate(ssl);
+    X509_STORE_CTX *context = X509_STORE_CTX_new();
+    if (context && certificate
+        && X509_STORE_CTX_init(context, SSL_CTX_get_cert_store(roots), certificate, SSL_get_peer_cert_chain(ssl)) == 1) {
+        X509_STORE_CTX_set_default(context, "ssl_server");
+        X509_VERIFY_PARAM *parameters = X509_STORE_CTX_get0_param(context);
+        X509_VERIFY_PARAM_set_auth_level(parameters, SSL_CTX_get_security_level(roots));
+        X509_VERIFY_PARAM_set_hostflags(parameters, flags);
+        if (X509_VERIFY_PARAM_set1_host(parameters, host, 0) == 1) {
+            int isGood = X509_verify_cert(context) == 1;
+            int found = X509_STORE_CTX_get_error(context);
+            error = isGood ? X509_V_OK : found != X509_V_OK ? found : X509_V_ERR_UNSPECIFIED;
+        }
+    }
+    X509_STORE_CTX_free(context);
+    return error;
+}
+
 // Verifies a chain, the server's own certificate first, as a handshake would with the DANE records and names that `ssl` has:
 // 1, or 0 and SSL_get_verify_result says why not.
 static inline int C_SSL_verify_chain(SSL *ssl, X509 **certificates, int count) {

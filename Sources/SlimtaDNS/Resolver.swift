@@ -121,6 +121,18 @@ package final class Resolver: Sendable {
         try await lookup(name, .txt, aliases: .any, parse: Self.text)
     }
 
+    /// The TLSA records of a name such as _25._tcp.mx.example.com (RFC 6698 section 3), as DNS has them. A CNAME may lead
+    /// anywhere: the records count for the name that was asked for (RFC 7671 section 7).
+    package func tlsa(_ name: String) async throws(DNSError) -> DNSAnswer<[UInt8]> {
+        try await lookup(QueryName(host: name), .tlsa, aliases: .any) { $0 }
+    }
+
+    /// What a name itself is an alias of, and whether that is proved: not what its whole chain leads to, which ends where
+    /// somebody has not signed (RFC 7671 section 7).
+    package func cname(_ name: String) async throws(DNSError) -> DNSAnswer<String> {
+        try await lookup(QueryName(host: name), .cname, aliases: .any) { DNSName.parse($0[...]) }
+    }
+
     /// The start of a zone's authority, where `name` is that of a zone (RFC 1035 section 3.3.13); no record: it is none.
     package func soa(_ name: QueryName) async throws(DNSError) -> DNSAnswer<SOARecord> {
         try await lookup(name, .soa, aliases: .any, parse: Self.soaRecord)

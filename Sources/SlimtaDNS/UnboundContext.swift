@@ -7,11 +7,13 @@ final class UnboundContext {
     /// The record types that are asked for, by their numbers in the protocol.
     enum RecordType: CInt {
         case a = 1
+        case cname = 5
         case soa = 6
         case ptr = 12
         case mx = 15
         case txt = 16
         case aaaa = 28
+        case tlsa = 52
     }
 
     /// Domains that are not in the root zone and are used inside of networks nevertheless: reserved ones (RFC 6761

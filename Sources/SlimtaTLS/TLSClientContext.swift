@@ -13,6 +13,8 @@ package final class TLSClientContext: Hashable, Sendable {
     let context: TLSContext
     /// Whether certificates to trust were loaded.
     let verifies: Bool
+    /// Where certificates are compared with TLSA records: what those must lead to that have to be trusted as well.
+    let beside: TLSClientContext?
 
     /// A context with `verifies` trusts the certificates in the PEM file `trustFile`, or those of the system if that
     /// is nil, and has the system's security level.
@@ -22,6 +24,7 @@ package final class TLSClientContext: Hashable, Sendable {
     package init(minimum: TLSMinimum = .v1_2, verifies: Bool, trustFile: String? = nil) throws(TLSError) {
         context = try TLSContext(method: TLS_client_method(), minimum: minimum)
         self.verifies = verifies
+        beside = nil
         guard verifies else {
             SSL_CTX_set_security_level(context.pointer, 0)
             return
@@ -36,5 +39,16 @@ package final class TLSClientContext: Hashable, Sendable {
                 throw .drainQueue(.trust, while: "certificates of the system")
             }
         }
+    }
+
+    /// A context for DANE. What is in no record proves nothing there: it trusts no root, and what a zone names need not have a
+    /// key that a root would sign today (security level 1). `trusted` is one that verifies, for servers that have to be both.
+    package init(comparingRecordsBeside trusted: TLSClientContext) throws(TLSError) {
+        precondition(trusted.verifies, "a context made with verifies: false trusts nobody")
+        context = try TLSContext(method: TLS_client_method(), minimum: .v1_2)
+        (verifies, beside) = (false, trusted)
+        ERR_clear_error()
+        guard SSL_CTX_dane_enable(context.pointer) == 1 else { throw .drainQueue(.configuration, while: "DANE") }
+        SSL_CTX_set_security_level(context.pointer, 1)
     }
 }

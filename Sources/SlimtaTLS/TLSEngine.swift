@@ -26,6 +26,8 @@ final class TLSEngine {
     private let verification: TLSVerification
     /// Kept because OpenSSL asks it, by a pointer, for the certificate that fits a name.
     private let server: TLSServerContext?
+    /// Kept for what is asked of the server's certificate behind the handshake.
+    let client: TLSClientContext?
     /// Received and not yet read by OpenSSL.
     fileprivate var received = ByteBuffer()
     /// Written by OpenSSL and not yet taken.
@@ -37,6 +39,7 @@ final class TLSEngine {
         refusal = nil
         verification = .none
         self.server = server
+        client = nil
         SSL_set_accept_state(ssl)
         attachBIO()
     }
@@ -46,6 +49,7 @@ final class TLSEngine {
         ssl = Self.makeSSL(client.context)
         self.verification = verification
         server = nil
+        self.client = client
         refusal = Self.configure(ssl, client: client, serverName: serverName, verification: verification)
         SSL_set_connect_state(ssl)
         attachBIO()
@@ -70,27 +74,10 @@ final class TLSEngine {
         if let serverName, !isAddress(serverName), C_SSL_set_tlsext_host_name(ssl, serverName) != 1 {
             return .drainQueue(.configuration, while: "server name")
         }
-        switch verification {
-        case .none:
-            SSL_set_verify(ssl, SSL_VERIFY_NONE, nil)
-        case .system(let host):
-            precondition(client.verifies, "a context made with verifies: false cannot verify")
-            SSL_set_verify(ssl, SSL_VERIFY_PEER, nil)
-            // With an empty name OpenSSL would check the chain alone.
-            guard !host.isEmpty else { return TLSError(.verification, "no host name to verify") }
-            SSL_set_hostflags(ssl, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
-            let parameters = SSL_get0_param(ssl)
-            // The length is given so that a NUL within the name is seen and refused.
-            let accepted =
-                isAddress(host)
-                ? X509_VERIFY_PARAM_set1_ip_asc(parameters, host)
-                : X509_VERIFY_PARAM_set1_host(parameters, host, host.utf8.count)
-            guard accepted == 1 else { return .drainQueue(.verification, while: "host name cannot be verified") }
-        }
-        return nil
+        return demand(verification, of: ssl, client)
     }
 
-    private static func isAddress(_ host: String) -> Bool {
+    static func isAddress(_ host: String) -> Bool {
         defer { ERR_clear_error() }
         guard let address = a2i_IPADDRESS(host) else { return false }
         ASN1_OCTET_STRING_free(address)
@@ -131,16 +118,12 @@ final class TLSEngine {
         if let refusal { throw refusal }
         ERR_clear_error()
         let result = SSL_do_handshake(ssl)
-        if result == 1 { return true }
-        if SSL_get_error(ssl, result) == SSL_ERROR_WANT_READ { return false }
-        switch verification {
-        case .none: break
-        case .system(let host):
-            let verdict = SSL_get_verify_result(ssl)
-            guard verdict != Int(X509_V_OK) else { break }
-            ERR_clear_error()
-            throw TLSError(.verification, "\(host): \(String(cString: X509_verify_cert_error_string(verdict)))")
+        if result == 1 {
+            if let error = errorBehindHandshake(verification) { throw error }
+            return true
         }
+        if SSL_get_error(ssl, result) == SSL_ERROR_WANT_READ { return false }
+        if let error = certificateError(verification) { throw error }
         throw .drainQueue(.handshake, while: "handshake failed")
     }
 
@@ -158,10 +141,12 @@ final class TLSEngine {
             let text = String(cString: name)
             if text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) { serverName = text }
         }
+        var session = TLSDescription(
+            version: String(cString: SSL_get_version(ssl)),
+            cipher: String(cString: SSL_CIPHER_get_name(SSL_get_current_cipher(ssl))))
+        session.proof = proof(verification)
         return TLSFacts(
-            TLSDescription(
-                version: String(cString: SSL_get_version(ssl)),
-                cipher: String(cString: SSL_CIPHER_get_name(SSL_get_current_cipher(ssl)))),
+            session,
             serverName: serverName,
             isPeerVerified: isPeerVerified)
     }

@@ -32,10 +32,13 @@ package struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
     package let code: Code
     /// The details, in OpenSSL's words where it had any.
     package let message: String
+    /// What is wrong with the peer's certificate; nil: it is not that.
+    package let fault: CertificateFault?
 
-    init(_ code: Code, _ message: String) {
+    init(_ code: Code, _ message: String, fault: CertificateFault? = nil) {
         self.code = code
         self.message = message
+        self.fault = fault
     }
 
     /// For logs: the kind, then the details.
@@ -45,4 +48,16 @@ package struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
     static func drainQueue(_ code: Code, while doing: String) -> TLSError {
         TLSError(code, CryptoError.drainQueue(while: doing).message)
     }
+}
+
+/// What is wrong with a certificate that was not accepted.
+package enum CertificateFault: Hashable, Sendable {
+    /// It is for somebody else.
+    case name
+    /// It has ended, or is not valid yet.
+    case date
+    /// It does not lead to a root, or something on the way there is not as it has to be.
+    case chain
+    /// It is in none of the host's TLSA records.
+    case noMatch
 }

@@ -17,6 +17,8 @@ import Testing
             #"octets.example. 300 IN TXT "\000\252 \195\188""#, #"empty.example. 300 IN TXT """#,
             #"large.example. 300 IN TXT "\#(long)" "\#(long)" "\#(long)" "\#(long)" "\#(long)" "\#(long)" "\#(long)""#,
             "alias.example. 300 IN CNAME other/name.example.", #"other/name.example. 300 IN TXT "found""#,
+            "_25._tcp.host.example. 300 IN TLSA 3 1 1 ABCD",
+            "_25._tcp.alias.example. 300 IN CNAME _25._tcp.host.example.",
             "dangling.example. 300 IN CNAME nowhere.example.", "host.example. 300 IN A 192.0.2.1",
             "zone.example. 900 IN SOA ns.zone.example. postmaster.zone.example. 1 2 3 4 77",
             // RFC 7208 section 7: what macros make of a local part.
@@ -52,6 +54,19 @@ import Testing
         let answer = try await Self.resolver().txt(Self.name(name))
         #expect(Set(answer.records) == Set(texts.map { Array($0.utf8) }))
         #expect(answer.records.count == texts.count)
+    }
+
+    /// As DNS has them, also where the name is an alias; and what an alias is one of itself.
+    @Test func recordsOfTLS() async throws {
+        let resolver = try Self.resolver()
+        for name in ["_25._tcp.host.example", "_25._TCP.alias.example."] {
+            #expect(try await resolver.tlsa(name).records == [[3, 1, 1, 0xAB, 0xCD]])
+        }
+        #expect(try await resolver.tlsa("host.example").records.isEmpty)
+        await #expect(throws: DNSError.noSuchName) { try await resolver.tlsa("_26._tcp.host.example") }
+        await #expect(throws: DNSError.invalidName) { try await resolver.tlsa("a b.example") }
+        #expect(try await resolver.cname("dangling.example").records == ["nowhere.example"])
+        #expect(try await resolver.cname("host.example").records.isEmpty)
     }
 
     /// How long a zone lets others remember that something is not there; a name that is none has nothing to say of it.

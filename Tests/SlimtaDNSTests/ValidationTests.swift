@@ -25,6 +25,9 @@ import Testing
         #expect(alias.security == .secure)
         #expect(alias.canonicalName == "secure.example")
 
+        let itself = try await resolver.cname("alias.example")
+        #expect(itself.records == ["secure.example"] && itself.security == .secure)
+
         let nothing = try await resolver.aaaa("mx.secure.example")
         #expect(nothing.records.isEmpty)
         #expect(nothing.security == .secure)

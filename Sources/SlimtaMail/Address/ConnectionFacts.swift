@@ -134,6 +134,8 @@ package struct TLSDescription: Hashable, Sendable, CustomStringConvertible {
     package let version: String
     /// OpenSSL's name of the cipher suite.
     package let cipher: String
+    /// What the server's certificate was found to be by, in words; nil: nothing was asked of it.
+    package var proof: String?
 
     /// From the words of OpenSSL.
     package init(version: String, cipher: String) {

@@ -57,7 +57,7 @@ package struct DANEVerifier: Sendable {
         var certificates: [OpaquePointer?] = []
         defer { for certificate in certificates { X509_free(certificate) } }
         for octets in chain {
-            guard let certificate = Self.certificate(octets) else { return .refused("not a certificate") }
+            guard let certificate = TLSARecord.certificate(octets) else { return .refused("not a certificate") }
             certificates.append(certificate)
         }
         let isGood = certificates.withUnsafeMutableBufferPointer {
@@ -70,24 +70,12 @@ package struct DANEVerifier: Sendable {
     }
 
     /// Whether OpenSSL can use it: whole certificates and keys are read.
-    private static func add(_ record: TLSARecord, to ssl: OpaquePointer) -> Bool {
+    static func add(_ record: TLSARecord, to ssl: OpaquePointer) -> Bool {
         SSL_dane_tlsa_add(ssl, record.usage, record.selector, record.matching, record.data, record.data.count) > 0
     }
 
-    private static func certificate(_ octets: [UInt8]) -> OpaquePointer? {
-        octets.withUnsafeBufferPointer { octets in
-            // It moves the pointer to the end of what it read.
-            var start = octets.baseAddress
-            guard let certificate = d2i_X509(nil, &start, octets.count) else { return nil }
-            guard start == octets.baseAddress.map({ $0 + octets.count }) else {
-                X509_free(certificate)
-                return nil
-            }
-            return certificate
-        }
-    }
-
-    private static func match(_ ssl: OpaquePointer) -> Verdict {
+    /// The record that a session was found by.
+    static func match(_ ssl: OpaquePointer) -> Verdict {
         var (usage, selector, matching): (UInt8, UInt8, UInt8) = (0, 0, 0)
         var data: UnsafePointer<UInt8>?
         var count = 0

@@ -1,6 +1,7 @@
 // What a host's zone says of its certificates (RFC 6698 section 2): read from DNS, judged, written. Looked up by relays,
 // compared by CertificateChain and by OpenSSL within a handshake.
 
+import COpenSSL
 internal import SlimtaMail
 
 /// A TLSA record (RFC 6698 section 2.1).
@@ -27,15 +28,47 @@ package struct TLSARecord: Hashable, Comparable, Sendable, CustomStringConvertib
     }
 
     /// Whether it can authenticate a mail host at all (RFC 7672 sections 3.1.3 and 3.1.4): PKIX usages never count, not even
-    /// beside others; what nobody knows, or what has the wrong length, matches nothing. Whole certificates and keys
-    /// (matching type 0) are looked at when they are compared.
+    /// beside others; what nobody knows, what has the wrong length, or is no certificate or key where it is to be
+    /// one (matching type 0), matches nothing.
     package var isUsable: Bool {
         guard usage == Self.trustAnchor || usage == Self.endEntity, selector <= 1 else { return false }
         return switch matching {
-        case 0: !data.isEmpty
+        case 0: selector == 0 ? Self.isCertificate(data) : Self.isKey(data)
         case 1: data.count == 32
         case 2: data.count == 64
         default: false
+        }
+    }
+
+    private static func isCertificate(_ octets: [UInt8]) -> Bool {
+        defer { ERR_clear_error() }
+        guard let certificate = Self.certificate(octets) else { return false }
+        X509_free(certificate)
+        return true
+    }
+
+    /// The certificate that these octets are, to be freed; nil: they are none, or more.
+    static func certificate(_ octets: [UInt8]) -> OpaquePointer? {
+        octets.withUnsafeBufferPointer { octets in
+            // It moves the pointer to the end of what it read.
+            var start = octets.baseAddress
+            guard let certificate = d2i_X509(nil, &start, octets.count) else { return nil }
+            guard start == octets.baseAddress.map({ $0 + octets.count }) else {
+                X509_free(certificate)
+                return nil
+            }
+            return certificate
+        }
+    }
+
+    private static func isKey(_ octets: [UInt8]) -> Bool {
+        octets.withUnsafeBufferPointer { octets in
+            defer { ERR_clear_error() }
+            // It moves the pointer to the end of what it read.
+            var start = octets.baseAddress
+            guard let key = d2i_PUBKEY(nil, &start, octets.count) else { return false }
+            EVP_PKEY_free(key)
+            return start == octets.baseAddress.map { $0 + octets.count }
         }
     }
 
