@@ -114,7 +114,9 @@ extension Configuration {
         }
         (relay, routes) = RelayReader.read(
             root.section("relay"), routes: root.sections("route"), isSigned: !signing.keys.isEmpty)
+        tlsPolicies = Self.readTLSPolicies(root.sections("tls_policy"))
         dns.read(root.section("dns"))
+        checkDANE(root)
         root.refuseUnknownKeys()
     }
 }

@@ -52,6 +52,8 @@ package struct Configuration: Sendable, Equatable {
     package var dns = DNS()
     /// `[[route]]`, in the file's order: the first match wins.
     package var routes: [Route] = []
+    /// `[[tls_policy]]`, in the file's order: the first that is for a domain counts.
+    package var tlsPolicies: [TLSPolicySettings] = []
 
     /// The relay for a recipient's domain: of the first route that takes it, else `[relay]`. The domain comes as
     /// ``Mailbox/foldedDomain`` has it.
@@ -325,16 +327,6 @@ extension Configuration {
             package var passwordFile: String
         }
 
-        /// What `tls` of a relay may say.
-        package enum TLSMode: String, Sendable, CaseIterable {
-            /// TLS where it is offered, whatever the certificate (RFC 7435 section 3), else in clear.
-            case opportunistic
-            /// No TLS, no delivery.
-            case required
-            /// No TLS at all.
-            case cleartext = "none"
-        }
-
         /// Which relay it is.
         package var type = Kind.mx
         /// The TCP port of the domains' MXes; other relays do not use it.
@@ -342,7 +334,9 @@ extension Configuration {
         /// `rewrite_sender`, `rewrite_recipient` and `add_fields`: what is done to what goes there.
         package var rewrites = RouteRewrites()
         /// When a connection is encrypted.
-        package var tls = TLSMode.opportunistic
+        package var tls = RelayTLSMode.opportunistic
+        /// What is done about hosts that were encrypted before.
+        package var tlsMemory = RelayTLSMemory.enforce
         /// How long one address may take to take a connection.
         package var connectTimeout: Duration = .seconds(30)
         /// How long the first reply of an address is waited for (RFC 5321 section 4.5.3.2.1).

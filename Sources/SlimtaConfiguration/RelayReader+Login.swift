@@ -24,7 +24,7 @@ struct LoginKeys {
     }
 
     /// Reports half a login, and a password that would go over the connection in clear.
-    func check(_ table: Section, _ mode: Configuration.Relay.TLSMode) {
+    func check(_ table: Section, _ mode: RelayTLSMode) {
         guard table.isSound("username", "password_file") else { return }
         switch (username, passwordFile) {
         case (_?, nil):
@@ -38,7 +38,7 @@ struct LoginKeys {
             table.report(
                 table.has("tls") ? "tls" : "username",
                 "found a login with tls = \"none\": the password would be readable",
-                "allowed is \"required\" or \"opportunistic\" with a login")
+                "allowed is any other with a login")
         case (nil, nil): break
         }
     }

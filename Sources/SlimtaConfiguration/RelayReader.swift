@@ -15,7 +15,7 @@ struct RelayReader {
     /// The types that a key is for, where it is not for all of them.
     private static let kinds: [String: Set<Kind>] = [
         "port": [.mx], "allow_networks": [.mx], "refuse_networks": [.mx],
-        "host": [.smtp, .lmtp], "username": [.smtp, .lmtp, .http],
+        "tls_memory": [.mx, .smtp, .lmtp], "host": [.smtp, .lmtp], "username": [.smtp, .lmtp, .http],
         "password_file": [.smtp, .lmtp, .http], "socket": [.lmtp, .http],
         "url": [.http], "token_file": [.http], "trust_file": [.http],
         "path": [.maildir],
@@ -74,7 +74,7 @@ struct RelayReader {
         pipe = PipeKeys(table, base: base?.pipe)
     }
 
-    private static func readDomains(_ table: Section, _ taken: inout [DomainPattern: String]) -> [DomainPattern] {
+    static func readDomains(_ table: Section, _ taken: inout [DomainPattern: String]) -> [DomainPattern] {
         table.required("domains", "a list such as [\"example.net\", \"*.example.org\"]")?
             .list(of: "domains", mayBeEmpty: false) { element in
                 let allowed = "\"example.net\", \"*.example.org\" for all below it, or \"*\""
@@ -148,8 +148,10 @@ struct RelayReader {
         for key in ["host", "username", "password_file"] where table.has(key) && table.isSound(key) {
             table.report(key, "found with socket", "allowed is it without one")
         }
-        if table.has("tls"), relay.tls == .required {
-            table.report("tls", "found \"required\" with socket", "allowed is it with host: a UNIX socket has no TLS")
+        if table.has("tls"), relay.tls.isDemand {
+            table.report(
+                "tls", "found \"\(relay.tls.rawValue)\" with socket",
+                "allowed is it with host: a UNIX socket has no TLS")
         }
     }
 
@@ -168,6 +170,7 @@ extension Configuration.Relay {
     fileprivate mutating func readSettings(_ table: Section) {
         port = table["port"]?.integer(1...65535) ?? port
         tls = table["tls"]?.choice() ?? tls
+        tlsMemory = table["tls_memory"]?.choice() ?? tlsMemory
         connectTimeout = table["connect_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? connectTimeout
         greetingTimeout = table["greeting_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? greetingTimeout
         commandTimeout = table["command_timeout"]?.duration(.seconds(1) ... .hours(1)) ?? commandTimeout

@@ -29,6 +29,9 @@ import Synchronization
 ///     POST /dkim/check       the same, with DNS asked now
 ///     POST /dkim/make        makes a key: domain=NAME, algorithm=rsa-sha256 or ed25519-sha256, selector=NAME, next=yes if it
 ///                            is to follow another one; the key as above, or 409 if there is one, or none, already
+///     GET  /tls              what is remembered of hosts' TLS: [{"domain", "host", "days", ...}]; domain=NAME: of one alone
+///     GET  /tls/explain      how mail would go to the hosts of domain=NAME now: {"hosts": [...], ...}; asks DNS
+///     POST /tls/forget       of domain=NAME nothing is remembered any more: {"forgotten": N}
 ///     POST /checkpoint       brings all that is in the journal into GDBM files
 ///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
@@ -102,6 +105,9 @@ package final class Control: ControlService {
         case (.get, ["dkim"]): return try signingKeys(query)
         case (.post, ["dkim", "check"]): return try await checkSigningKeys(query)
         case (.post, ["dkim", "make"]): return try await makeSigningKey(request)
+        case (.get, ["tls"]): return try tlsMemory(query)
+        case (.get, ["tls", "explain"]): return try await explainTLS(query)
+        case (.post, ["tls", "forget"]): return try await forgetTLS(request)
         case (.post, ["checkpoint"]):
             try allow([], query)
             await log(request, "checkpoint")
@@ -129,6 +135,7 @@ package final class Control: ControlService {
         case "status", "checkpoint", "reload", "drain": path.count == 1
         case "audit": path.count == 1 || path == ["audit", "acknowledge"]
         case "dkim": path.count == 1 || [["dkim", "check"], ["dkim", "make"]].contains(path)
+        case "tls": path.count == 1 || [["tls", "explain"], ["tls", "forget"]].contains(path)
         case "guesses": path.count == 1 || path == ["guesses", "release"]
         case "queue", "logins": path.count <= 2
         default: false

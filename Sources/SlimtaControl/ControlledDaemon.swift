@@ -29,6 +29,15 @@ package protocol ControlledDaemon: Sendable {
     /// Whom an operator means by the name of a login, which may be spelled as clients may spell it.
     func login(_ name: String) async -> KnownLogin
 
+    /// What is remembered of hosts' TLS: of those of a domain, or of all.
+    func tlsMemory(of domain: String?) -> [TLSMemoryReport]
+
+    /// Nothing is remembered of a domain's hosts any more, also after a crash. How many they were.
+    func forgetTLS(of domain: String) async -> Int
+
+    /// How mail for a domain would go now; takes as long as DNS does. nil: to no host over the network.
+    func explainTLS(_ domain: String) async -> TLSPlanReport?
+
     /// The keys that mail is signed with.
     func signing() -> SigningReport
 

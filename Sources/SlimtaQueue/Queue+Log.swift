@@ -19,6 +19,7 @@ extension Queue {
                 metadata["original_recipient"] = "\(original)"
             }
             if let conversion = event.outcome.conversion { metadata["converted"] = "\(conversion.rawValue)" }
+            if let security = event.outcome.security { metadata["tls_policy"] = "\(security)" }
             if event.kind == .deferred, let next = resolution.state?.due {
                 metadata["next"] = "\(max(next - now, .zero).milliseconds / 1000)s"
             }

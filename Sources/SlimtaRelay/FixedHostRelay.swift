@@ -34,6 +34,7 @@ package final class FixedHostRelay: ConnectingRelay {
 
     private let place: Place
     private let lookup: HostLookup
+    private let decisions: HostDecisions
     private let policy: SessionPolicy
     private let pool: ConnectionPool
     private let memory = HostMemory()
@@ -41,11 +42,14 @@ package final class FixedHostRelay: ConnectingRelay {
 
     /// - Parameters:
     ///   - trustFile: the certificates to trust (PEM), instead of the system's.
+    ///   - security: what it has in common with other relays; nil: nothing.
+    ///   - demands: what is demanded of TLS for some hosts.
     ///
     /// Throws if a source address is not an IP address, or if there can be no TLS.
     package init(
         _ options: RelayOptions, to place: Place, credentials: SASLClient.Credentials? = nil,
-        trustFile: String? = nil, resolver: Resolver, group: any EventLoopGroup, logger: Logger
+        trustFile: String? = nil, resolver: Resolver, security: RelaySecurity? = nil, demands: [TLSDemand] = [],
+        group: any EventLoopGroup, logger: Logger
     ) throws {
         self.place = place
         watch = LoginWatch(relay: "\(place)", logger: logger)
@@ -54,7 +58,9 @@ package final class FixedHostRelay: ConnectingRelay {
             case .host(_, let port): HostLookup(resolver, port: port)
             case .socket: HostLookup(resolver, port: 0)
             }
-        policy = try SessionPolicy(options, credentials: credentials, trustFile: trustFile)
+        decisions = HostDecisions(
+            lookup: lookup, shared: security ?? RelaySecurity(logger: logger), use: options.tlsMemory)
+        policy = try SessionPolicy(options, demands: demands, credentials: credentials, trustFile: trustFile)
         pool = try ConnectionPool(options, group: group, logger: logger)
     }
 
@@ -90,8 +96,8 @@ package final class FixedHostRelay: ConnectingRelay {
         _ message: OutgoingMessage, _ recipients: [Mailbox], _ report: @escaping @Sendable (Int, Outcome) -> Void
     ) async -> [Outcome] {
         var trial = HostTrial(
-            pool: pool, policy: policy, memory: memory, message: message, recipients: recipients, isByOperator: true,
-            report: report)
+            pool: pool, policy: policy, shared: decisions.shared, memory: memory, message: message,
+            recipients: recipients, isByOperator: true, report: report)
         let hosts = await hosts(&trial)
         if let outcomes = await trial.attempt(hosts) { return outcomes }
         let failed = await trial.finish() ?? Array(repeating: SMTPJob.cancelled, count: recipients.count)
@@ -99,25 +105,39 @@ package final class FixedHostRelay: ConnectingRelay {
     }
 
     /// Where the place is now.
-    private func hosts(_ trial: inout HostTrial) async -> [MailHost] {
+    private func hosts(_ trial: inout HostTrial) async -> [SecuredHost] {
+        func unnamed(_ address: SocketAddress, _ text: String) -> [SecuredHost] {
+            let host = MailHost(address: address, name: nil)
+            return [HostDecisions.host(host, text, in: policy.domain(.literal, text, isTrusted: true))]
+        }
         switch place {
         case .socket(let path):
-            if let address = try? SocketAddress(unixDomainSocketPath: path) {
-                return [MailHost(address: address, name: nil)]
-            }
+            if let address = try? SocketAddress(unixDomainSocketPath: path) { return unnamed(address, path) }
             trial.note(.failed(451, 4, 4, 1, "the path of \(place) is too long"))
         case .host(let host, let port):
             if let address = try? SocketAddress(ipAddress: host, port: port) {
-                return [MailHost(address: address, name: nil)]
+                return unnamed(address, host)
             }
             switch await lookup.addresses(of: host) {
-            case .found(let found): return found.addresses.map { MailHost(address: $0, name: host) }
+            case .found(let found):
+                let sts = await decisions.shared.policy(of: host)
+                return await decisions.hosts(
+                    host, at: found, in: policy.domain(.fixedHost, host, isTrusted: true, sts: sts))
             case .none: trial.note(.failed(451, 4, 4, 4, "the relay host \(host) has no address"))
             case .unknown(let error):
                 trial.note(.failed(451, 4, 4, 3, "DNS lookup of the relay host \(host) failed: \(error.reason)"))
             }
         }
         return []
+    }
+
+    /// How mail would go to the host now.
+    package func explain(_ domain: String) async -> TLSExplanation? {
+        guard case .host(let host, let port) = place, (try? SocketAddress(ipAddress: host, port: port)) == nil else {
+            return nil
+        }
+        let sts = await decisions.shared.policy(of: host)
+        return await decisions.explain([host], in: policy.domain(.fixedHost, host, isTrusted: true, sts: sts))
     }
 
     /// Whether the login is refused is a matter of the operator, and of all mail: told once, and until it is over.

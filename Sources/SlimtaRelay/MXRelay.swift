@@ -7,7 +7,8 @@ package import SlimtaMail
 package import SlimtaQueue
 import SlimtaSMTP
 
-/// Delivers to the hosts that DNS names for a domain (RFC 5321 section 5.1), with opportunistic TLS.
+/// Delivers to the hosts that DNS names for a domain (RFC 5321 section 5.1), as securely as the domain, its
+/// hosts and our operator want it (HostSecurity); nobody says anything: with opportunistic TLS.
 ///
 /// In one attempt the addresses of the mail exchangers are tried until one takes the message or refuses it for good: by
 /// preference, at random within one, IPv6 and IPv4 in turn, those that could not be used a moment ago last. What a
@@ -16,19 +17,27 @@ import SlimtaSMTP
 package final class MXRelay: ConnectingRelay {
     private let options: RelayOptions
     private let lookup: HostLookup
+    private let decisions: HostDecisions
     private let own: OwnAddresses
     private let policy: SessionPolicy
     private let pool: ConnectionPool
     private let memory = HostMemory()
 
+    /// - Parameters:
+    ///   - security: what it has in common with other relays; nil: nothing.
+    ///   - demands: what is demanded of TLS for some domains.
+    ///
     /// Throws if a source address is not an IP address, or if there can be no TLS.
     package init(
-        _ options: RelayOptions, resolver: Resolver, own: OwnAddresses, group: any EventLoopGroup, logger: Logger
+        _ options: RelayOptions, resolver: Resolver, own: OwnAddresses, security: RelaySecurity? = nil,
+        demands: [TLSDemand] = [], group: any EventLoopGroup, logger: Logger
     ) throws {
         self.options = options
         self.own = own
         lookup = HostLookup(resolver, port: options.port)
-        policy = try SessionPolicy(options)
+        decisions = HostDecisions(
+            lookup: lookup, shared: security ?? RelaySecurity(logger: logger), use: options.tlsMemory)
+        policy = try SessionPolicy(options, demands: demands)
         pool = try ConnectionPool(options, group: group, logger: logger)
     }
 
@@ -56,7 +65,8 @@ package final class MXRelay: ConnectingRelay {
     private func attempt(_ domain: String, _ message: OutgoingMessage, _ recipients: [Mailbox]) async -> [Outcome] {
         func all(_ outcome: Outcome) -> [Outcome] { Array(repeating: outcome, count: recipients.count) }
         var trial = HostTrial(
-            pool: pool, policy: policy, memory: memory, message: message, recipients: recipients)
+            pool: pool, policy: policy, shared: decisions.shared, memory: memory, message: message,
+            recipients: recipients)
         var isOurs = false
         if domain.utf8.first == UInt8(ascii: "[") {
             guard let address = AddressLiteral.parse(domain, port: options.port) else {
@@ -65,26 +75,20 @@ package final class MXRelay: ConnectingRelay {
             if let refused = refused(address, of: domain) { return all(refused) }
             if own.contains(address) {
                 isOurs = true
-            } else if let outcomes = await trial.attempt([MailHost(address: address, name: nil)]) {
+            } else if let outcomes = await trial.attempt([literal(address, domain)]) {
                 return outcomes
             }
         } else {
             let groups: [[String]]
-            switch await lookup.exchangers(of: domain) {
-            case .groups(let named, _): groups = named
-            case .implicit: groups = [[domain]]
-            // RFC 7505 section 4.
-            case .null: return all(.failed(556, 5, 1, 10, "\(domain) takes no mail"))
-            case .noSuchDomain: return all(.failed(550, 5, 1, 2, "\(domain) does not exist"))
-            case .invalid: return all(.failed(550, 5, 1, 2, "\(domain) is not a domain name"))
-            case .unknown(let error):
-                var outcome = Outcome.failed(451, 4, 4, 3, "DNS lookup of \(domain) failed: \(error.reason)")
-                outcome.isHostFailure = true
-                return all(outcome)
+            let domainSecurity: DomainSecurity
+            let permitted: Set<String>
+            switch await exchangers(of: domain) {
+            case .failed(let outcome): return all(outcome)
+            case .named(let all, let security, let some): (groups, domainSecurity, permitted) = (all, security, some)
             }
             for group in groups {
-                let hosts: [MailHost]
-                switch await self.hosts(group, &trial) {
+                let hosts: [SecuredHost]
+                switch await self.hosts(group, permitted, domainSecurity, &trial) {
                 case .ours:
                     isOurs = true
                     hosts = []
@@ -101,34 +105,95 @@ package final class MXRelay: ConnectingRelay {
         return all(.failed(550, 5, 1, 2, "\(domain) has no host that takes mail"))
     }
 
+    private func literal(_ address: SocketAddress, _ domain: String) -> SecuredHost {
+        HostDecisions.host(
+            MailHost(address: address, name: nil), address.ipAddress ?? domain,
+            in: policy.domain(.literal, domain, isTrusted: true))
+    }
+
+    private enum Exchangers {
+        /// By preference; what counts for all of them; those that may be asked.
+        case named([[String]], DomainSecurity, permitted: Set<String>)
+        case failed(Outcome)
+    }
+
+    /// Who takes the domain's mail, and what the domain and DNS say of them all.
+    private func exchangers(of domain: String) async -> Exchangers {
+        let (groups, state, canonicalName, isImplicit): ([[String]], DNSSECState, String?, Bool)
+        // Asked at once: one of them is as far away as the other.
+        async let sts = decisions.shared.policy(of: domain)
+        switch await lookup.exchangers(of: domain) {
+        case .groups(let named, let security, let canonical):
+            (groups, state, canonicalName, isImplicit) = (named, security, canonical, false)
+        case .implicit(let security): (groups, state, canonicalName, isImplicit) = ([[domain]], security, nil, true)
+        // RFC 7505 section 4.
+        case .null: return .failed(.failed(556, 5, 1, 10, "\(domain) takes no mail"))
+        case .noSuchDomain: return .failed(.failed(550, 5, 1, 2, "\(domain) does not exist"))
+        case .invalid: return .failed(.failed(550, 5, 1, 2, "\(domain) is not a domain name"))
+        case .unknown(let error):
+            var outcome = Outcome.failed(451, 4, 4, 3, "DNS lookup of \(domain) failed: \(error.reason)")
+            outcome.isHostFailure = true
+            return .failed(outcome)
+        }
+        let security = policy.domain(
+            .domain, domain, canonicalDomain: state == .secure ? canonicalName : nil, isImplicit: isImplicit,
+            isTrusted: state == .secure, sts: await sts)
+        switch security.hosts(of: isImplicit ? .implicit : .hosts(groups.flatMap(\.self))) {
+        case .hosts(let names, _): return .named(groups, security, permitted: Set(names))
+        case .failed(let failure):
+            var outcome = Outcome(.temporary, failure.reply)
+            outcome.isHostFailure = true
+            return .failed(outcome)
+        case .permanent(let reply): return .failed(Outcome(.permanent, reply))
+        }
+    }
+
+    /// How mail for a domain would go now, by the same questions and the same decision.
+    package func explain(_ domain: String) async -> TLSExplanation? {
+        guard domain.utf8.first != UInt8(ascii: "[") else { return nil }
+        switch await exchangers(of: domain) {
+        case .failed(let outcome): return TLSExplanation(error: outcome.reply)
+        case .named(let groups, let security, let permitted):
+            let names = groups.flatMap(\.self)
+            let kept = await decisions.explain(names.filter(permitted.contains), in: security)
+            let leftOut = names.filter { !permitted.contains($0) }.map {
+                TLSExplanation.Host(
+                    $0, error: SecurityFailure.notInPolicy(host: $0, domain: security.domain).reply)
+            }
+            return TLSExplanation(isTrusted: kept.isTrusted, policy: kept.policy, hosts: kept.hosts + leftOut)
+        }
+    }
+
     private enum Group {
         case ours
-        case hosts([MailHost])
+        case hosts([SecuredHost])
     }
 
     /// Where the hosts of one preference are, in the order in which they are to be tried.
-    private func hosts(_ names: [String], _ trial: inout HostTrial) async -> Group {
+    private func hosts(
+        _ names: [String], _ permitted: Set<String>, _ domain: DomainSecurity, _ trial: inout HostTrial
+    ) async -> Group {
         let ownName = options.hostname.asciiLowercased()
         if names.contains(ownName) { return .ours }
+        let names = names.filter(permitted.contains)
         // More than can be tried need not be looked up.
         let order = names.count == 1 ? names : Array(names.shuffled().prefix(HostTrialMachine.maximumHosts))
-        let answers: [HostLookup.Addresses] =
-            order.count == 1
-            ? [await lookup.addresses(of: order[0])]
-            : await inOrder(order.count) {
-                await self.lookup.addresses(of: order[$0])
-            }
-        var hosts: [MailHost] = []
-        for (name, answer) in zip(order, answers) {
+        let answers = await inOrder(order.count) { index -> (HostLookup.Addresses, [SecuredHost]) in
+            let answer = await self.lookup.addresses(of: order[index])
+            guard case .found(let found) = answer else { return (answer, []) }
+            return (answer, await self.decisions.hosts(order[index], at: found, in: domain))
+        }
+        var hosts: [SecuredHost] = []
+        for (name, (answer, secured)) in zip(order, answers) {
             switch answer {
-            case .found(let found):
-                for address in found.addresses {
-                    if let refused = refused(address, of: name) {
+            case .found:
+                for one in secured {
+                    if let refused = refused(one.host.address, of: name) {
                         trial.note(refused)
-                    } else if own.contains(address) {
+                    } else if own.contains(one.host.address) {
                         return .ours
                     } else {
-                        hosts.append(MailHost(address: address, name: name))
+                        hosts.append(one)
                     }
                 }
             case .none: break

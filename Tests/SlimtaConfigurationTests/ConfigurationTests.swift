@@ -116,7 +116,7 @@ import Testing
         let relay = configuration.relay
         #expect(relay.type == .mx)
         #expect(relay.port == 25)
-        #expect(relay.tls == .opportunistic)
+        #expect(relay.tls == .opportunistic && relay.tlsMemory == .enforce)
         #expect(relay.connectTimeout == .seconds(30))
         #expect(relay.greetingTimeout == .seconds(60))
         #expect(relay.commandTimeout == .seconds(300))
@@ -312,6 +312,34 @@ import Testing
         case .smtp(let smtp): #expect(smtp.banner.reply(hostname: "a.example") == reply)
         case .http, .sendmail, .directory: Issue.record("an edge of another kind")
         }
+    }
+
+    @Test func demandsOfTLS() throws {
+        let configuration = try Configuration.parse(
+            edge + """
+                [relay]
+                tls = "verify"
+                tls_memory = "report"
+                [[route]]
+                domains = ["a.example"]
+                tls = "dane"
+                [[tls_policy]]
+                domains = ["bank.example", "*.bank.example"]
+                tls = "verify"
+                names = ["MX.bank.example", "backup.example"]
+                [[tls_policy]]
+                domains = ["old.example"]
+                tls = "none"
+                """, file: "f")
+        #expect(configuration.relay.tls == .verify && configuration.relay.tlsMemory == .report)
+        #expect(configuration.routes[0].relay.tls == .dane && configuration.routes[0].relay.tlsMemory == .report)
+        #expect(
+            configuration.tlsPolicies == [
+                .init(
+                    domains: [.exact("bank.example"), .below("bank.example")], tls: .verify,
+                    names: ["mx.bank.example", "backup.example"]),
+                .init(domains: [.exact("old.example")], tls: .cleartext, names: []),
+            ])
     }
 
     @Test func networksOfExchangers() throws {

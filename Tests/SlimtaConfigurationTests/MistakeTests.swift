@@ -22,7 +22,7 @@ import Testing
             "[lgo]\nlevel = 1\n",
             """
             8: lgo: unknown key; allowed outside tables are auth, daemon, dkim, dns, dnsbl, edge, forward, \
-            hostname, limits, log, milter, policy_service, queue, quota, relay, repair, route, rule, sender_check, senders, signing, spamassassin, spf, tls; did you mean "log"?
+            hostname, limits, log, milter, policy_service, queue, quota, relay, repair, route, rule, sender_check, senders, signing, spamassassin, spf, tls, tls_policy; did you mean "log"?
             """),
         Case(
             "[log]\n\"a b\".c = 1",
@@ -336,15 +336,31 @@ import Testing
             "[2001:db8::1]:25"
             """,
             """
-            11: route[0].tls: found a login with tls = "none": the password would be readable; allowed is "required" \
-            or "opportunistic" with a login
+            11: route[0].tls: found a login with tls = "none": the password would be readable; allowed is any \
+            other with a login
             """),
         Case(
             "[relay]\ntls = \"none\"\n[[route]]\ndomains = [\"*\"]\ntype = \"smtp\"\nhost = \"a.example:25\"\nusername = \"u\"\npassword_file = \"/p\"",
             """
             14: route[0].username: found a login with tls = "none": the password would be readable; allowed is \
-            "required" or "opportunistic" with a login
+            any other with a login
             """),
+        Case(
+            "[relay]\ntls = \"sometimes\"\ntls_memory = \"on\"",
+            "9: relay.tls: found \"sometimes\"; allowed is \"opportunistic\", \"required\", \"verify\", \"dane\", \"none\"",
+            "10: relay.tls_memory: found \"on\"; allowed is \"enforce\", \"report\", \"off\""),
+        Case(
+            "[[route]]\ndomains = [\"*\"]\ntype = \"maildir\"\npath = \"/p\"\ntls_memory = \"off\"",
+            """
+            12: route[0].tls_memory: found with type "maildir"; allowed is it with type "mx", "smtp", "lmtp" only
+            """),
+        Case(
+            "[[tls_policy]]\ndomains = [\"a.example\", \"A.example\"]\ntls = \"dane\"\nnames = [\"x.example\"]\n[[tls_policy]]\ndomains = [\"b.example\"]\nnames = [\"192.0.2.1\"]\n[dns]\ndnssec = \"off\"",
+            "9: tls_policy[0].domains[1]: found \"A.example\", which tls_policy[0].domains[0] takes; allowed is each once",
+            "10: tls_policy[0].tls: found \"dane\" with dnssec = \"off\" in [dns]; allowed is dnssec = \"auto\" or \"required\" with it",
+            "11: tls_policy[0].names: found with tls = \"dane\"; allowed is it with tls = \"verify\"",
+            "12: tls_policy[1].tls: missing; required is what is demanded, such as \"verify\"",
+            "14: tls_policy[1].names[0]: found \"192.0.2.1\"; allowed is a host such as \"mx.example.net\""),
         Case(
             "[relay]\ntype = \"http\"\ntls = \"required\"",
             """

@@ -55,6 +55,27 @@ final class NotingDaemon: ControlledDaemon {
     }
     func userName(_ uid: UInt32) async -> String { "user\(uid)" }
 
+    /// One host, of example.com.
+    func tlsMemory(of domain: String?) -> [TLSMemoryReport] {
+        let known = TLSMemoryReport(
+            domain: "example.com", host: "mx.example.com", days: 41, first: "2026-10-01", last: "2026-11-29",
+            dane: "2026-11-29", policy: nil, isInForce: true)
+        return domain == nil || domain == known.domain ? [known] : []
+    }
+
+    func forgetTLS(of domain: String) async -> Int {
+        state.withLock { $0.orders.append("forget \(domain)") }
+        return tlsMemory(of: domain).count
+    }
+
+    func explainTLS(_ domain: String) async -> TLSPlanReport? {
+        guard domain == "example.com" else { return nil }
+        return TLSPlanReport(
+            isTrusted: true, policy: "enforce",
+            hosts: [.init(name: "mx.example.com", addresses: 2, plan: "encrypted", reasons: ["why"], error: nil)],
+            error: nil)
+    }
+
     /// One key, of example.com, which signs, and whose record is as of the last question.
     func signing() -> SigningReport {
         let time = Timestamp(milliseconds: 1_700_000_000_000)

@@ -407,8 +407,8 @@ struct FixedHostRelayTests {
         return (context, pair.certificateFile, certificates)
     }
 
-    @Test(arguments: [SMTPClientMachine.Security.opportunistic, .required])
-    func startTLS(_ security: SMTPClientMachine.Security) async throws {
+    @Test(arguments: [TLSFloor.opportunistic, .required])
+    func startTLS(_ security: TLSFloor) async throws {
         let (tls, _, certificates) = try Self.serverContext("other.test")
         defer { withExtendedLifetime(certificates) {} }
         let server = try await ScriptedServer(

@@ -29,7 +29,7 @@ struct HostLookupTests {
                 == .groups([["mx.secure.example"]], .secure))
         #expect(
             await Self.ask { await lookup.exchangers(of: "alias.example") }
-                == .groups([["mx.secure.example"]], .secure))
+                == .groups([["mx.secure.example"]], .secure, canonicalName: "secure.example"))
         #expect(await Self.ask { await lookup.exchangers(of: "unsigned") } == .groups([["mx.unsigned"]], .insecure))
         #expect(await Self.ask { await lookup.exchangers(of: "mx.secure.example") } == .implicit(.secure))
         #expect(await lookup.exchangers(of: "nowhere.example") == .noSuchDomain)

@@ -13,7 +13,7 @@ struct HostTrialMachineTests {
     static func host(_ number: Int) throws -> ConnectionKey {
         let host = MailHost(
             address: try SocketAddress(ipAddress: "192.0.2.\(number)", port: 25), name: "mx\(number).test")
-        return ConnectionKey(host: host, plan: SessionPlan(security: .opportunistic))
+        return ConnectionKey(host: host, plan: SessionPlan(demand: TLSPlan(.ifOffered, serverName: nil)))
     }
 
     static func machine(_ recipients: Int, hosts: Int = 3) throws -> Machine {

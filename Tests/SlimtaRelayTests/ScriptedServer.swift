@@ -3,6 +3,7 @@
 import Glibc
 import NIOCore
 import NIOPosix
+import SlimtaMail
 import SlimtaTLS
 import Synchronization
 
@@ -37,6 +38,7 @@ final class ScriptedServer: Sendable {
             var contents: [String] = []
             var faults: [String] = []
             var peers: [String] = []
+            var serverNames: [String?] = []
             var longestGap = TimeAmount.zero
         }
 
@@ -55,6 +57,8 @@ final class ScriptedServer: Sendable {
     var connections: Int { log.state.withLock { $0.connections } }
     /// Where the connections came from.
     var peers: [String] { log.state.withLock { $0.peers } }
+    /// The names that clients asked for (SNI), one for each handshake.
+    var serverNames: [String?] { log.state.withLock { $0.serverNames } }
     var mostOpen: Int { log.state.withLock { $0.mostOpen } }
     /// The longest pause, and time from one turn of a slow reader to the next: on a loaded machine more than the script says.
     var longestGap: TimeAmount { log.state.withLock { $0.longestGap } }
@@ -112,6 +116,11 @@ final class ScriptedServer: Sendable {
         func channelActive(context: ChannelHandlerContext) { run(context) }
 
         func channelInactive(context: ChannelHandlerContext) { log.state.withLock { $0.open -= 1 } }
+
+        func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+            guard case TLSHandler.Event.established(let facts) = event else { return }
+            log.state.withLock { $0.serverNames.append(facts.serverName) }
+        }
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
             let octets = unwrapInboundIn(data)

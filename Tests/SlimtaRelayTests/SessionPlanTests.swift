@@ -26,18 +26,15 @@ struct SessionPlanTests {
         let address = try SocketAddress(ipAddress: "192.0.2.1", port: 25)
         var keys: [ConnectionKey] = []
         for name in [nil, "mx.test", "other.test"] as [String?] {
-            for security in [SMTPClientMachine.Security.none, .opportunistic, .required] {
+            for demand in Self.demands {
                 for mayGoInClear in [false, true] {
                     for context in contexts {
-                        for verification in [TLSVerification.none, .system(host: "mx.test"), .system(host: "o.test")] {
-                            for login in credentials {
-                                keys.append(
-                                    ConnectionKey(
-                                        host: MailHost(address: address, name: name),
-                                        plan: SessionPlan(
-                                            security: security, mayGoInClear: mayGoInClear, tls: context,
-                                            verification: verification, credentials: login)))
-                            }
+                        for login in credentials {
+                            keys.append(
+                                ConnectionKey(
+                                    host: MailHost(address: address, name: name),
+                                    plan: SessionPlan(
+                                        demand: demand, mayGoInClear: mayGoInClear, tls: context, credentials: login)))
                         }
                     }
                 }
@@ -45,6 +42,26 @@ struct SessionPlanTests {
         }
         return keys
     }
+
+    /// Different in one thing each: names, records, and what SNI says.
+    private static let demands: [TLSPlan] = {
+        func dane(_ base: String, _ names: [String], _ octet: UInt8) -> TLSPlan.DANE {
+            .init(
+                base: base, names: names,
+                records: [TLSARecord(usage: 2, selector: 1, matching: 1, data: Array(repeating: octet, count: 32))])
+        }
+        return TLSPlan.Encryption.allCases.map { TLSPlan($0, serverName: "mx.test") } + [
+            TLSPlan(.always, serverName: "other.test"), TLSPlan(.always, serverName: nil),
+            TLSPlan(.always, pkixName: "mx.test", serverName: "mx.test"),
+            TLSPlan(.always, pkixName: "o.test", serverName: "mx.test"),
+            TLSPlan(.always, pkixName: "mx.test", otherNames: ["o.test"], serverName: "mx.test"),
+            TLSPlan(.always, dane: dane("mx.test", [], 1), serverName: "mx.test"),
+            TLSPlan(.always, dane: dane("mx.test", [], 2), serverName: "mx.test"),
+            TLSPlan(.always, dane: dane("mx.test", ["x.test"], 1), serverName: "mx.test"),
+            TLSPlan(.always, dane: dane("o.test", [], 1), serverName: "mx.test"),
+            TLSPlan(.always, dane: dane("mx.test", [], 1), pkixName: "mx.test", serverName: "mx.test"),
+        ]
+    }()
 
     /// With every plan's idle session there, each job gets that of its own plan, or a new one.
     @Test func theProductOfPlans() throws {
@@ -94,21 +111,19 @@ struct SessionPlanTests {
             let anything = try TLSClientContext(verifies: false)
             let trusting = try TLSClientContext(verifies: true, trustFile: file)
             let again = try TLSClientContext(verifies: true, trustFile: file)
-            let verified = TLSVerification.system(host: "mx.test")
+            let (open, must) = (TLSPlan(.ifOffered, serverName: "mx.test"), TLSPlan(.always, serverName: "mx.test"))
+            let verified = TLSPlan(.always, pkixName: "mx.test", serverName: "mx.test")
             plans = [
-                SessionPlan(security: .opportunistic, tls: anything),
-                SessionPlan(security: .opportunistic, mayGoInClear: true, tls: anything),
-                SessionPlan(security: .required, tls: anything),
-                SessionPlan(security: .required, tls: trusting, verification: verified),
-                SessionPlan(security: .required, tls: again, verification: verified),
-                SessionPlan(
-                    security: .required, tls: trusting, verification: verified,
-                    credentials: .init(username: "a", password: "x")),
-                SessionPlan(
-                    security: .required, tls: trusting, verification: verified,
-                    credentials: .init(username: "b", password: "x")),
+                SessionPlan(demand: open, tls: anything),
+                SessionPlan(demand: open, mayGoInClear: true, tls: anything),
+                SessionPlan(demand: must, tls: anything),
+                SessionPlan(demand: verified, tls: trusting),
+                SessionPlan(demand: verified, tls: again),
+                SessionPlan(demand: verified, tls: trusting, credentials: .init(username: "a", password: "x")),
+                SessionPlan(demand: verified, tls: trusting, credentials: .init(username: "b", password: "x")),
             ]
-            impossible = SessionPlan(security: .required, tls: trusting, verification: .system(host: "other.test"))
+            impossible = SessionPlan(
+                demand: TLSPlan(.always, pkixName: "other.test", serverName: "mx.test"), tls: trusting)
         }
 
         func deliver(_ plan: SessionPlan) async -> Result<([Outcome], [OutcomeCause]), HostFailure> {
@@ -169,32 +184,56 @@ struct SessionPlanTests {
     // MARK: Policy
 
     @Test(arguments: [
-        (SMTPClientMachine.Security.none, 1000, false), (.opportunistic, 0, false), (.opportunistic, 299, false),
-        (.opportunistic, 300, true), (.required, 1000, false),
+        (TLSFloor.none, 1000, false), (.opportunistic, 0, false), (.opportunistic, 299, false),
+        (.opportunistic, 300, true), (.required, 1000, false), (.verify, 1000, false),
     ])
-    func policy(_ security: SMTPClientMachine.Security, _ age: Int, _ mayGoInClear: Bool) throws {
+    func policy(_ floor: TLSFloor, _ age: Int, _ mayGoInClear: Bool) throws {
         var options = RelayOptions(hostname: "client.test")
-        options.security = security
-        let host = MailHost(address: try SocketAddress(ipAddress: "192.0.2.1", port: 25), name: "mx.test")
-        let plan = try SessionPolicy(options).plan(for: host, age: .seconds(age))
-        #expect(plan.security == security && plan.mayGoInClear == mayGoInClear)
-        #expect((plan.tls == nil) == (security == .none))
-        #expect(plan.verification == .none && plan.credentials == nil)
+        options.security = floor
+        func plan(_ policy: SessionPolicy, _ name: String = "mx.test", _ origin: RelayOrigin = .domain) -> SessionPlan?
+        {
+            let domain = policy.domain(origin, "example.test", isTrusted: false)
+            let security = HostSecurity(of: HostFinding(name, isAddress: origin == .literal), in: domain)
+            return security.plan.map { policy.session($0, age: .seconds(age)) }
+        }
+        let made = try #require(plan(try SessionPolicy(options)))
+        let securities: [TLSFloor: SMTPClientMachine.Security] = [.none: .none, .opportunistic: .opportunistic]
+        #expect(made.security == securities[floor] ?? .required && made.mayGoInClear == mayGoInClear)
+        #expect((made.tls == nil) == (floor == .none))
+        #expect(made.verification == (floor == .verify ? .system(host: "mx.test") : .none) && made.credentials == nil)
 
         // A password: to whom it is meant for, and never in clear.
         let credentials = SASLClient.Credentials(username: "a", password: "x")
         let policy = try SessionPolicy(options, credentials: credentials)
-        let login = policy.plan(for: host, age: .seconds(age))
-        #expect(login.security == security && !login.mayGoInClear)
+        let login = try #require(plan(policy))
+        #expect(login.security == .required && !login.mayGoInClear)
         #expect(login.verification == .system(host: "mx.test") && login.credentials == credentials)
-        let nameless = policy.plan(for: MailHost(address: host.address, name: nil), age: .zero)
-        #expect(nameless.verification == .system(host: "192.0.2.1"))
+        #expect(plan(policy, "192.0.2.1", .literal)?.verification == .system(host: "192.0.2.1"))
+    }
+
+    /// `[[tls_policy]]`: the first that is for a domain counts, and its names are as good as the host's.
+    @Test func demandsOfTheOperator() throws {
+        let policy = try SessionPolicy(
+            RelayOptions(hostname: "client.test"),
+            demands: [
+                TLSDemand(.verify, names: ["a.test", "b.test"]) { $0 == "one.test" },
+                TLSDemand(.none) { $0.hasSuffix(".test") },
+            ])
+        func verification(_ domain: String) -> TLSVerification? {
+            let domain = policy.domain(.domain, domain, isTrusted: false)
+            return HostSecurity(of: HostFinding("mx.test"), in: domain).plan.map {
+                policy.session($0, age: .zero).verification
+            }
+        }
+        #expect(verification("one.test") == .system(host: "a.test", others: ["b.test"]))
+        #expect(policy.domain(.domain, "two.test", isTrusted: true).floor == .none)
+        #expect(policy.domain(.domain, "example", isTrusted: true).floor == .opportunistic)
     }
 
     // MARK: Memory
 
     @Test func whatIsRememberedOfPlans() throws {
-        let (a, b) = (Self.key(1, .opportunistic), Self.key(1, .required))
+        let (a, b) = (Self.key(1, .ifOffered), Self.key(1, .always))
         let id = QueueID(at: .now())
         func usable(_ memory: HostMemory, _ message: QueueID = id) -> [ConnectionKey] {
             memory.sorted([a, b], for: message).usable
@@ -217,9 +256,10 @@ struct SessionPlanTests {
         #expect(memory.recipients(of: a.host) == 5)
     }
 
-    static func key(_ number: Int, _ security: SMTPClientMachine.Security) -> ConnectionKey {
+    static func key(_ number: Int, _ encryption: TLSPlan.Encryption) -> ConnectionKey {
         let address = try! SocketAddress(ipAddress: "192.0.2.\(number)", port: 25)
         return ConnectionKey(
-            host: MailHost(address: address, name: "mx\(number).test"), plan: SessionPlan(security: security))
+            host: MailHost(address: address, name: "mx\(number).test"),
+            plan: SessionPlan(demand: TLSPlan(encryption, serverName: nil)))
     }
 }

@@ -208,7 +208,8 @@ struct SMTPClientMachineTLSTests {
         var dialog = Self.offered(.opportunistic)
         let failure = protocolErrorOutcome("more replies than commands")
         #expect(
-            dialog.hear("220 go\r\n" + behind) == [.failed(.init(outcome: failure, inClear: .now, isOfSecurity: true))])
+            dialog.hear("220 go\r\n" + behind)
+                == [.failed(.init(outcome: failure, inClear: .now, isOfSecurity: true, fault: .failed))])
     }
 
     /// Every way in which TLS can fail before it is there leads to a session in clear, if one may follow; and when the
@@ -242,8 +243,14 @@ struct SMTPClientMachineTLSTests {
         #expect(opportunistic.hear(reply + "\r\n") == [.ready])
         var required = Self.offered(.required)
         let outcome = Outcome(
-            .temporary, Reply(451, EnhancedStatus(4, 7, 5), "the server refused STARTTLS: \(reply)"))
-        #expect(required.hear(reply + "\r\n") == [.failed(.init(outcome: outcome, isOfSecurity: true))])
+            .temporary, Reply(451, EnhancedStatus(4, 7, 4), "the server refused STARTTLS: \(reply)"))
+        guard case .failed(let failure)? = required.hear(reply + "\r\n").first, case .refused(let said)? = failure.fault
+        else {
+            Issue.record("not refused")
+            return
+        }
+        #expect(failure == .init(outcome: outcome, isOfSecurity: true, fault: .refused(said)))
+        #expect("\(said)" == reply)
     }
 
     @Test func notOffered() {
@@ -251,8 +258,9 @@ struct SMTPClientMachineTLSTests {
         _ = dialog.hear("220 x\r\n")
         let outcome = Outcome(
             .temporary,
-            Reply(451, EnhancedStatus(4, 7, 5), "TLS is required, and the server does not offer it"))
-        #expect(dialog.hear("250 x\r\n") == [.failed(.init(outcome: outcome, isOfSecurity: true))])
+            Reply(451, EnhancedStatus(4, 7, 4), "TLS is required, and the server does not offer it"))
+        #expect(
+            dialog.hear("250 x\r\n") == [.failed(.init(outcome: outcome, isOfSecurity: true, fault: .notOffered))])
     }
 
     @Test(arguments: [SMTPClientMachine.Security.opportunistic, .required])

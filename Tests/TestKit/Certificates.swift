@@ -58,6 +58,17 @@ package final class Certificates: Sendable {
         return pair
     }
 
+    /// The same with a key that was made before.
+    package func selfSigned(_ names: String..., keyPEM: String) throws -> Pair {
+        let pair = newPair()
+        try Data(keyPEM.utf8).write(to: URL(fileURLWithPath: pair.keyFile))
+        try run([
+            "req", "-x509", "-days", "30", "-subj", "/CN=\(names[0])", "-addext", Self.alternatives(names), "-key",
+            pair.keyFile, "-out", pair.certificateFile,
+        ])
+        return pair
+    }
+
     /// A certificate that issues others; it is not valid for any host.
     package func authority() throws -> Pair {
         let pair = newPair()

@@ -56,12 +56,28 @@ package final class SignedZones {
     /// The file of trust anchors.
     package let key: String
 
-    /// Writes the key.
-    package init() throws {
+    private let root: String
+    private let unsigned: String
+
+    /// The root with secure.example and its like.
+    package convenience init() throws {
+        try self.init(
+            key: SignedRoot.key, root: SignedRoot.zone,
+            unsigned: """
+                unsigned. 3600 IN SOA ns. hostmaster. 1 3600 900 86400 3600
+                unsigned. 3600 IN NS ns.
+                unsigned. 3600 IN MX 5 mx.unsigned.
+
+                """)
+    }
+
+    /// Writes the key. `root` and `unsigned` are zones in the form of their files.
+    init(key: String, root: String, unsigned: String) throws {
+        (self.root, self.unsigned) = (root, unsigned)
         folder = FileManager.default.temporaryDirectory.appendingPathComponent("signed-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        key = folder.appendingPathComponent("root.key").path
-        try Data(SignedRoot.key.utf8).write(to: URL(fileURLWithPath: key))
+        self.key = folder.appendingPathComponent("root.key").path
+        try Data(key.utf8).write(to: URL(fileURLWithPath: self.key))
     }
 
     deinit { try? FileManager.default.removeItem(at: folder) }
@@ -81,10 +97,7 @@ package final class SignedZones {
         let soa = "IN SOA ns. hostmaster. 1 3600 900 86400 3600\n"
         return try NameServer(
             records: [], serverOptions: ["local-zone: \"corp.\" nodefault"],
-            clauses: zone(".", SignedRoot.zone)
-                + zone(
-                    "unsigned.",
-                    "unsigned. 3600 \(soa)unsigned. 3600 IN NS ns.\nunsigned. 3600 IN MX 5 mx.unsigned.\n")
+            clauses: zone(".", root) + zone("unsigned.", unsigned)
                 + zone("corp.", "corp. 3600 \(soa)corp. 3600 IN NS ns.\ncorp. 3600 IN MX 5 mx.corp.\n"),
             port: port)
     }

@@ -25,7 +25,8 @@ import Testing
         ground = Ground(
             budget: FileBudget(limit: 1 << 16), level: SharedLogLevel(.info),
             quotas: QuotaKeeper(in: "\(folder.path)/state", logger),
-            signing: DKIMKeeper(in: "\(folder.path)/state", logger), logger: logger)
+            signing: DKIMKeeper(in: "\(folder.path)/state", logger),
+            tlsMemory: TLSMemoryKeeper(in: "\(folder.path)/state", logger), logger: logger)
     }
 
     /// What slimta.conf may name, the network takes.
@@ -80,7 +81,7 @@ import Testing
             let old = try await build()
             let few = Ground(
                 budget: FileBudget(limit: 20), level: ground.level, quotas: ground.quotas, signing: ground.signing,
-                logger: ground.logger)
+                tlsMemory: ground.tlsMemory, logger: ground.logger)
             await #expect(throws: Failure.self) {
                 try await World.build(old.file, old.secrets, inUse: 10, on: few)
             }

@@ -41,6 +41,9 @@ package struct Outcome: Hashable, Sendable {
     package var retryAfter: Duration?
     /// How the content was changed for the host; nil: it was not, or the host has seen none of it.
     package var conversion: Conversion?
+    /// How the host's TLS was decided and why, and what its certificate was found to be by, in words; nil: nobody demanded
+    /// anything.
+    package var security: String?
 
     /// Without the optional facts: what we say ourselves, of no host in particular.
     package init(

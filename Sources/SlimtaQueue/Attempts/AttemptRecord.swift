@@ -10,7 +10,7 @@ package struct AttemptRecord: Hashable, Sendable {
     package var result: Outcome.Result
     /// As in the log; empty if it came to none.
     package var relay: String
-    /// TLS version and cipher; empty in clear.
+    /// TLS version and cipher, empty in clear; behind them how that was decided, where somebody demanded something.
     package var tls: String
     /// The reply as one line, cut to ``replyLimit`` octets; behind it what was done to the content for this host.
     package var reply: String
@@ -23,6 +23,8 @@ package struct AttemptRecord: Hashable, Sendable {
     package static let limit = 16
     /// Octets of a reply that are kept.
     package static let replyLimit = 256
+    /// And of what is said of TLS.
+    package static let tlsLimit = 256
 
     /// As it is read back.
     package init(
@@ -41,8 +43,9 @@ package struct AttemptRecord: Hashable, Sendable {
     init(_ outcome: Outcome, recipient: Int, at time: Timestamp) {
         let note = outcome.conversion.map { " (converted: \($0.rawValue))" } ?? ""
         let reply = outcome.reply.description.cut(toOctets: Self.replyLimit - note.utf8.count) + note
+        let tls = [outcome.tls?.description, outcome.security].compactMap(\.self).joined(separator: "; ")
         self.init(
-            time: time, result: outcome.result, relay: outcome.relay ?? "", tls: outcome.tls?.description ?? "",
+            time: time, result: outcome.result, relay: outcome.relay ?? "", tls: tls.cut(toOctets: Self.tlsLimit),
             reply: reply, recipient: UInt32(recipient), count: 1)
     }
 

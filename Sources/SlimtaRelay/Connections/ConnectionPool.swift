@@ -144,7 +144,7 @@ final class ConnectionPool: Sendable {
     /// Connects once more in the same place, without TLS.
     func reconnectInClear(_ id: ConnectionID, _ job: SMTPJob) {
         connections.disconnected(id)
-        connect(id, job, SessionPlan(security: .none))
+        connect(id, job, .inClear)
     }
 
     private func connect(_ id: ConnectionID, _ job: SMTPJob, _ plan: SessionPlan) {

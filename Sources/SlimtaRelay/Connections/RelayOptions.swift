@@ -10,8 +10,10 @@ package struct RelayOptions: Hashable, Sendable {
     package var dialect = SMTPDialect.smtp
     /// The port of exchangers; a fixed host has its own.
     package var port = 25
-    /// Whether sessions are encrypted.
-    package var security = SMTPClientMachine.Security.opportunistic
+    /// What is demanded of TLS at least.
+    package var security = TLSFloor.opportunistic
+    /// What is done about hosts that were encrypted before and are not now.
+    package var tlsMemory = TLSMemoryUse.enforce
     /// What the TCP connection may take, and after it the TLS handshake.
     package var connectTimeout = Duration.seconds(30)
     /// What the greeting may take.

@@ -36,7 +36,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private var job: SMTPJob?
     /// `job` is to be begun as soon as the machine has nothing else to do.
     private var isJobNew = false
-    private var tls: TLSDescription?
+    private var (tls, tlsError): (TLSDescription?, TLSError?) = (nil, nil)
     /// Set when TLS has failed: the job goes on in clear, once this connection is closed.
     private var jobInClear: SMTPJob?
     private var context: ChannelHandlerContext?
@@ -190,7 +190,9 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         switch error {
-        case let error as TLSError: end(.tlsFailed(error.message))
+        case let error as TLSError:
+            tlsError = error
+            end(.tlsFailed(error.message))
         default: end(.broken(error.connectionReason))
         }
         close()
@@ -269,7 +271,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     private func startTLS() {
         guard let context, let tls = plan.tls else { preconditionFailure("STARTTLS without a context for TLS") }
-        let handler = TLSHandler(client: tls, serverName: host.name, verification: plan.verification)
+        let handler = TLSHandler(client: tls, serverName: plan.demand.serverName, verification: plan.verification)
         do {
             try context.pipeline.syncOperations.addHandler(handler, position: .first)
         } catch {
@@ -402,7 +404,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
                     id, job,
                     HostFailure(
                         outcome: decorated(failure.outcome), isTimeout: failure.isTimeout,
-                        isTLSFailure: failure.inClear == .later, isOfPlan: failure.isOfSecurity))
+                        isTLSFailure: failure.inClear == .later, isOfPlan: failure.isOfSecurity, fault: failure.fault,
+                        tlsError: tlsError))
             }
         }
         close()

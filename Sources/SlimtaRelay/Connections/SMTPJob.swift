@@ -5,6 +5,7 @@ import NIOCore
 import SlimtaMail
 import SlimtaNet
 import SlimtaSMTP
+import SlimtaTLS
 import Synchronization
 
 /// What goes out behind 354.
@@ -19,13 +20,17 @@ struct OutgoingContent: Sendable {
 
 /// Why a host could not be used.
 struct HostFailure: Error {
-    let outcome: Outcome
+    var outcome: Outcome
     /// It kept us waiting.
     var isTimeout = false
     /// Only TLS failed: mail that has waited for longer goes in clear.
     var isTLSFailure = false
     /// What failed is how the session was to be made: under another plan the host may be usable.
     var isOfPlan = false
+    /// What of TLS is to blame; nil: it is not TLS.
+    var fault: SMTPClientMachine.SessionFailure.TLSFault?
+    /// What the handshake failed with; nil: it was not begun, or just ended.
+    var tlsError: TLSError?
 }
 
 /// A connection that sends what is not in memory of a large message, as far as the attempt is concerned.

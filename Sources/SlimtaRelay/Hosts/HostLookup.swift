@@ -11,8 +11,8 @@ final class HostLookup: Sendable {
     /// Who takes mail for a domain.
     enum Exchangers: Hashable, Sendable {
         /// Names of hosts, by preference: each group is to be tried before the next. Never empty. Whether DNSSEC proved
-        /// that they are the domain's.
-        case groups([[String]], DNSSECState)
+        /// that they are the domain's, and the name that the domain is an alias of.
+        case groups([[String]], DNSSECState, canonicalName: String? = nil)
         /// There is no MX record: the domain's own addresses count. Whether DNSSEC proved that.
         case implicit(DNSSECState)
         /// "No mail here" (RFC 7505 section 3).
@@ -44,14 +44,15 @@ final class HostLookup: Sendable {
     }
 
     /// Longer than this nothing is remembered here.
-    private static let maximumAge: UInt32 = 60
+    static let maximumAge: UInt32 = 60
     private static let capacity = 10_000
 
-    private let resolver: Resolver
+    let resolver: Resolver
     /// The port of all hosts.
-    private let port: Int
+    let port: Int
     private let exchangers = Mutex(ExpiringCache<String, Exchangers>(capacity: capacity))
     private let hosts = Mutex(ExpiringCache<String, Found>(capacity: capacity))
+    private let tlsaFindings = Mutex(ExpiringCache<String, TLSAFinding>(capacity: capacity))
 
     init(_ resolver: Resolver, port: Int) { (self.resolver, self.port) = (resolver, port) }
 
@@ -80,7 +81,8 @@ final class HostLookup: Sendable {
         let hosts = answer.records.filter { !$0.exchanger.isEmpty }
         if hosts.isEmpty { return .null }
         let groups = Dictionary(grouping: hosts, by: \.preference).sorted { $0.key < $1.key }
-        return .groups(groups.map { $0.value.map(\.exchanger) }, answer.security)
+        return .groups(
+            groups.map { $0.value.map(\.exchanger) }, answer.security, canonicalName: answer.canonicalName)
     }
 
     /// The addresses of `host`.
@@ -110,6 +112,14 @@ final class HostLookup: Sendable {
             hosts.withLock { Self.remember(found, for: host, ttl: ttl, in: &$0) }
         }
         return .found(found)
+    }
+
+    func knownTLSA(of host: String) -> TLSAFinding? { tlsaFindings.withLock { $0.value(for: host, at: .now()) } }
+
+    /// An answer that is none is asked for again.
+    func remember(_ finding: TLSAFinding, of host: String, ttl: UInt32) {
+        if case .failed = finding { return }
+        tlsaFindings.withLock { Self.remember(finding, for: host, ttl: ttl, in: &$0) }
     }
 
     /// So that one family that does not work costs no more than every other try.

@@ -65,6 +65,7 @@ struct HostTrial {
 
     private let pool: ConnectionPool
     private let policy: SessionPolicy
+    private let shared: RelaySecurity
     private let memory: HostMemory
     private let message: OutgoingMessage
     private let recipients: [Mailbox]
@@ -81,17 +82,20 @@ struct HostTrial {
     private var conversion: Outcome.Conversion?
     /// Hosts that could not be used a moment ago, to be tried when there are no others.
     private var postponed: [ConnectionKey] = []
+    /// What was decided of those that are asked.
+    private var secured: [ConnectionKey: SecuredHost] = [:]
 
     /// - Parameters:
     ///   - isByOperator: the hosts were chosen by our operator, not by the recipients' domain.
     ///   - report: is called with the index of a recipient whose outcome is known while others' are not.
     init(
-        pool: ConnectionPool, policy: SessionPolicy, memory: HostMemory, message: OutgoingMessage,
-        recipients: [Mailbox], isByOperator: Bool = false,
+        pool: ConnectionPool, policy: SessionPolicy, shared: RelaySecurity, memory: HostMemory,
+        message: OutgoingMessage, recipients: [Mailbox], isByOperator: Bool = false,
         report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
     ) {
         self.pool = pool
         self.policy = policy
+        self.shared = shared
         self.memory = memory
         self.message = message
         self.recipients = recipients
@@ -109,8 +113,21 @@ struct HostTrial {
     }
 
     /// Asks `hosts` in this order, except that those that could not be used a moment ago wait; nil if that was not enough.
-    mutating func attempt(_ hosts: [MailHost]) async -> [Outcome]? {
-        let keys = hosts.map { ConnectionKey(host: $0, plan: policy.plan(for: $0, age: age)) }
+    mutating func attempt(_ hosts: [SecuredHost]) async -> [Outcome]? {
+        var keys: [ConnectionKey] = []
+        for one in hosts {
+            switch one.security.verdict {
+            case .plan(let plan):
+                let key = ConnectionKey(host: one.host, plan: policy.session(plan, age: age))
+                secured[key] = one
+                keys.append(key)
+            case .unusable(let failure):
+                note(
+                    Outcome(
+                        .temporary, failure.reply, relay: one.host.label, remoteHost: one.host.remoteHost
+                    ).secured(by: one))
+            }
+        }
         let (usable, others) = memory.sorted(keys, for: message.id)
         postponed += others
         machine.add(usable)
@@ -142,6 +159,16 @@ struct HostTrial {
         return machine.outcomes
     }
 
+    /// What a session has shown of its host's TLS.
+    private func learnTLS(of host: SecuredHost?, _ outcomes: [Outcome]) {
+        guard let host, let key = host.memory else { return }
+        if outcomes.contains(where: { $0.tls != nil }) {
+            shared.memory.encrypted(key, at: .now(), by: host.security.proof)
+        } else if let known = host.reported, outcomes.contains(where: \.isRemote) {
+            shared.wentInClear(host, known)
+        }
+    }
+
     /// A host could not even be tried.
     mutating func note(_ outcome: Outcome) { machine.note(outcome) }
 
@@ -156,8 +183,8 @@ struct HostTrial {
                 eightBit: isDeclared ? .yes : eightBit, smtpUTF8Need: message.smtpUTF8Need)
             let job = SMTPJob(
                 key: question.key, transaction: transaction, content: content, end: end
-            ) { [report, conversion] index, outcome in
-                report(question.recipients[index], outcome.converted(conversion))
+            ) { [report, conversion, host = secured[question.key]] index, outcome in
+                report(question.recipients[index], outcome.converted(conversion).secured(by: host))
             }
             switch await pool.deliver(job) {
             case .success(let (outcomes, causes)):
@@ -166,13 +193,15 @@ struct HostTrial {
                     // Asked again, it lacks nothing.
                     if eightBit == .no { continue }
                 }
+                let host = secured[question.key]
                 let outcomes = zip(outcomes, causes).map { outcome, cause in
-                    cause.stage >= .content ? outcome.converted(conversion) : outcome
+                    (cause.stage >= .content ? outcome.converted(conversion) : outcome).secured(by: host)
                 }
+                learnTLS(of: host, outcomes)
                 let lessons = machine.answered(question, outcomes, causes)
                 for lesson in lessons { memory.learn(lesson, of: question.key, message.id) }
             case .failure(let failure):
-                let lesson = machine.unusable(failure)
+                let lesson = machine.unusable(failure.secured(by: secured[question.key]))
                 if let lesson {
                     memory.learn(lesson, of: question.key, message.id, isOfPlan: failure.isOfPlan)
                 }
@@ -181,7 +210,33 @@ struct HostTrial {
     }
 }
 
+extension HostFailure {
+    /// Said in the words of the decision that the session was to be made by.
+    fileprivate func secured(by host: SecuredHost?) -> HostFailure {
+        guard let host else { return self }
+        var copy = self
+        if let fault,
+            let failure = host.security.failure(
+                fault, tlsError, words: outcome.reply.text, host: host.host.name ?? host.host.label, domain: host.domain
+            )
+        {
+            copy.outcome.reply = failure.reply
+            copy.outcome.isRemote = false
+        }
+        copy.outcome = copy.outcome.secured(by: host)
+        return copy
+    }
+}
+
 extension Outcome {
+    /// With what was decided of the host's TLS, and what its certificate was found to be by.
+    fileprivate func secured(by host: SecuredHost?) -> Outcome {
+        var outcome = self
+        let said = [host?.security.summary, tls?.proof].compactMap(\.self)
+        outcome.security = said.isEmpty ? nil : said.joined(separator: ": ")
+        return outcome
+    }
+
     /// The outcome of content that was changed so.
     fileprivate func converted(_ conversion: Conversion?) -> Outcome {
         var outcome = self

@@ -85,34 +85,7 @@ package struct SMTPClientMachine: Sendable {
     }
 
     /// Why a session did not come to be.
-    package struct SessionFailure: Hashable, Sendable {
-        /// What it means for every recipient, if no other server is to be had.
-        package var outcome: Outcome
-        /// Whether to try in clear, on a new connection, because TLS was begun and failed.
-        package enum InClear: Hashable, Sendable {
-            case no
-            case now
-            /// When the message has waited for longer: nothing else is wrong with the host.
-            case later
-        }
-
-        /// Whether the job may be done on a connection without TLS.
-        package var inClear: InClear
-        /// The host said nothing in time.
-        package var isTimeout: Bool
-        /// What failed is TLS or AUTH, as they were asked for: who asks for less may have a session.
-        package var isOfSecurity: Bool
-
-        /// Why no session came about.
-        package init(
-            outcome: Outcome, inClear: InClear = .no, isTimeout: Bool = false, isOfSecurity: Bool = false
-        ) {
-            self.outcome = outcome
-            self.inClear = inClear
-            self.isTimeout = isTimeout
-            self.isOfSecurity = isOfSecurity
-        }
-    }
+    package typealias SessionFailure = SMTPSessionFailure
 
     /// What happens to a session from outside.
     package enum End: Hashable, Sendable {
@@ -320,7 +293,9 @@ package struct SMTPClientMachine: Sendable {
             }
             if reply.code / 100 == 3 { return protocolError("\(reply.code) in reply to STARTTLS") }
             switch configuration.security {
-            case .required: return lacking(tlsMissing("the server refused STARTTLS: \(shown(reply))"))
+            case .required:
+                return lacking(
+                    tlsMissing("the server refused STARTTLS: \(shown(reply))"), .refused(shown(reply)))
             case .opportunistic, .none: return authenticate(into: &out)
             }
         case .authentication:
@@ -343,7 +318,7 @@ package struct SMTPClientMachine: Sendable {
         case .none: return authenticate(into: &out)
         case .opportunistic where !extensions.startTLS: return authenticate(into: &out)
         case .required where !extensions.startTLS:
-            return lacking(tlsMissing("TLS is required, and the server does not offer it"))
+            return lacking(tlsMissing("TLS is required, and the server does not offer it"), .notOffered)
         case .opportunistic, .required:
             send("STARTTLS", into: &out)
             state = .startTLS
@@ -399,10 +374,13 @@ package struct SMTPClientMachine: Sendable {
     }
 
     /// There is no session as it was asked for.
-    private mutating func lacking(_ outcome: Outcome) -> Action { fail(with: outcome, isOfSecurity: true) }
+    private mutating func lacking(_ outcome: Outcome, _ fault: SessionFailure.TLSFault? = nil) -> Action {
+        fail(with: outcome, isOfSecurity: true, fault)
+    }
 
     private mutating func fail(
-        with outcome: Outcome, after kind: OutcomeCause.Kind = .reply, isOfSecurity: Bool = false
+        with outcome: Outcome, after kind: OutcomeCause.Kind = .reply, isOfSecurity: Bool = false,
+        _ fault: SessionFailure.TLSFault? = nil
     ) -> Action {
         let isTLSFailure = kind != .cancelled && isTLSOnItsWay
         let inClear: SessionFailure.InClear =
@@ -415,7 +393,8 @@ package struct SMTPClientMachine: Sendable {
         state = .closed
         return .failed(
             SessionFailure(
-                outcome: outcome, inClear: inClear, isTimeout: kind == .timedOut, isOfSecurity: isOfSecurity))
+                outcome: outcome, inClear: inClear, isTimeout: kind == .timedOut, isOfSecurity: isOfSecurity,
+                fault: fault ?? (isTLSFailure ? .failed : nil)))
     }
 
     /// From STARTTLS until the server says a word inside TLS, what ends a session ends it because of TLS: a server that
@@ -452,7 +431,7 @@ package struct SMTPClientMachine: Sendable {
     }
 
     private func tlsMissing(_ text: String) -> Outcome {
-        Outcome(.temporary, Reply(451, EnhancedStatus(4, 7, 5), text))
+        Outcome(.temporary, Reply(451, EnhancedStatus(4, 7, 4), text))
     }
 
     /// Always temporary: it is the operator who has to do something, and no message is to bounce for it.

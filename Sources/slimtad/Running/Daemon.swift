@@ -49,7 +49,9 @@ final class Daemon {
     ) async throws(Failure) -> Daemon {
         let quotas = QuotaKeeper(in: preparation.file.stateDirectory, logger)
         let signing = DKIMKeeper(in: preparation.file.stateDirectory, logger)
-        let ground = Ground(budget: budget, level: level, quotas: quotas, signing: signing, logger: logger)
+        let tlsMemory = TLSMemoryKeeper(in: preparation.file.stateDirectory, logger)
+        let ground = Ground(
+            budget: budget, level: level, quotas: quotas, signing: signing, tlsMemory: tlsMemory, logger: logger)
         do throws(Failure) {
             let daemon = try await Daemon(preparation, ground)
             await daemon.edges.apply(
@@ -87,7 +89,7 @@ final class Daemon {
 
         let (orders, continuation) = AsyncStream.makeStream(of: Order.self)
         self.orders = orders
-        state = DaemonState(orders: continuation, ground.guesses, ground.signing)
+        state = DaemonState(orders: continuation, ground.guesses, ground.signing, ground.tlsMemory)
         self.ground = ground
         self.storage = storage
         self.queue = queue
@@ -154,6 +156,7 @@ final class Daemon {
         tasks.addTask { [supervision] in await supervision.run() }
         tasks.addTask { [quotas = ground.quotas] in await quotas.run() }
         tasks.addTask { [signing = ground.signing] in await signing.run() }
+        tasks.addTask { [tlsMemory = ground.tlsMemory] in await tlsMemory.run() }
         tasks.addTask { [quotas = ground.quotas, service] in await quotas.lookAfterHolds(by: service) }
         tasks.addTask { [endings = ground.endings] in await endings.run() }
         tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
@@ -198,6 +201,7 @@ final class Daemon {
                 secrets.complaints.map(\.description)
                 + [control?.complaint, world.fewFiles(ground.budget)].compactMap(\.self) + unused + lostHelpers
             state.login = world.knownLogins
+            state.explain = { [relays = world.relays] in await relays.explain($0) }
             state.certificates = secrets.certificates?.expiries ?? []
             state.localEdges = file.values.edges.filter(\.hasLocalUsers).map(\.name)
             state.edges = file.values.edges.compactMap { edge in

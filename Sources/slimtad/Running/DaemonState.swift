@@ -4,6 +4,7 @@ import NIOPosix
 import SlimtaControl
 import SlimtaEdge
 import SlimtaMail
+import SlimtaRelay
 import SlimtaSystem
 import Synchronization
 
@@ -43,6 +44,8 @@ final class DaemonState: Sendable {
         var complaints: @Sendable () -> [String] = { [] }
         /// Whom somebody means by the name of a login; may wait for the system's databases.
         var login: @Sendable (String) -> KnownLogin = { KnownLogin(name: $0, isThere: nil) }
+        /// How mail for a domain would go.
+        var explain: @Sendable (String) async -> TLSPlanReport? = { _ in nil }
         /// When the certificates in use end.
         var certificates: [Certificates.Expiry] = []
     }
@@ -52,11 +55,15 @@ final class DaemonState: Sendable {
     private let values = Mutex(Values())
     private let watch: GuessWatch
     private let keys: DKIMKeeper
+    private let memory: TLSMemoryKeeper
 
-    init(orders: AsyncStream<Order>.Continuation, _ watch: GuessWatch, _ keys: DKIMKeeper) {
+    init(
+        orders: AsyncStream<Order>.Continuation, _ watch: GuessWatch, _ keys: DKIMKeeper, _ memory: TLSMemoryKeeper
+    ) {
         self.orders = orders
         self.watch = watch
         self.keys = keys
+        self.memory = memory
     }
 
     var now: Values { values.withLock { $0 } }
@@ -111,6 +118,22 @@ extension DaemonState: ControlledDaemon {
     func releaseGuesses(_ what: String) -> Bool { watch.release(what) }
 
     func signing() -> SigningReport { keys.report() }
+
+    func tlsMemory(of domain: String?) -> [TLSMemoryReport] {
+        memory.book.entries(of: domain, at: .now()).map {
+            TLSMemoryReport(
+                domain: $0.domain, host: $0.host, days: $0.days, first: $0.first, last: $0.last, dane: $0.dane,
+                policy: $0.policy, isInForce: $0.isInForce)
+        }
+    }
+
+    func forgetTLS(of domain: String) async -> Int {
+        let count = memory.book.forget(domain: domain)
+        if count > 0 { await memory.write() }
+        return count
+    }
+
+    func explainTLS(_ domain: String) async -> TLSPlanReport? { await now.explain(domain) }
 
     func askForKeys(of domain: String?) async -> SigningReport { await keys.check(domain) }
 

@@ -19,14 +19,16 @@ struct Ground: Sendable {
     let endings = Endings()
     let quotas: QuotaKeeper
     let signing: DKIMKeeper
+    let tlsMemory: TLSMemoryKeeper
     let level: SharedLogLevel
     let logger: Logger
 
     /// Starts the threads. Nobody is let in until the limiter gets other limits.
     init(
-        budget: FileBudget, level: SharedLogLevel, quotas: QuotaKeeper, signing: DKIMKeeper, logger: Logger
+        budget: FileBudget, level: SharedLogLevel, quotas: QuotaKeeper, signing: DKIMKeeper,
+        tlsMemory: TLSMemoryKeeper, logger: Logger
     ) {
-        (self.quotas, self.signing) = (quotas, signing)
+        (self.quotas, self.signing, self.tlsMemory) = (quotas, signing, tlsMemory)
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         fileThreads = NIOThreadPool(numberOfThreads: 2)
         fileThreads.start()

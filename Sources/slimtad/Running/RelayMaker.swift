@@ -25,13 +25,17 @@ struct RelayMaker {
     let resolver: SlimtaDNS.Resolver
     /// Where we listen ourselves.
     let own: OwnAddresses
+    /// What they know of hosts together, and what is demanded of some.
+    let security: RelaySecurity
+    let demands: [TLSDemand]
     let ground: Ground
     /// Those that have to be ended.
     private(set) var connecting: [any ConnectingRelay] = []
 
     init(
         hostname: String, pipes: (helper: String, folder: String), passwords: [String: String], connections: Int,
-        convertsToSevenBit: Bool, resolver: SlimtaDNS.Resolver, own: OwnAddresses, ground: Ground
+        convertsToSevenBit: Bool, resolver: SlimtaDNS.Resolver, own: OwnAddresses, security: RelaySecurity,
+        demands: [TLSDemand], ground: Ground
     ) {
         self.hostname = hostname
         self.pipes = pipes
@@ -40,6 +44,7 @@ struct RelayMaker {
         self.convertsToSevenBit = convertsToSevenBit
         self.resolver = resolver
         self.own = own
+        (self.security, self.demands) = (security, demands)
         self.ground = ground
     }
 
@@ -52,7 +57,9 @@ struct RelayMaker {
         switch relay.type {
         case .mx:
             return kept(
-                try MXRelay(options(relay), resolver: resolver, own: own, group: ground.group, logger: ground.logger))
+                try MXRelay(
+                    options(relay), resolver: resolver, own: own, security: security, demands: demands,
+                    group: ground.group, logger: ground.logger))
         case .smtp(let host, let login):
             return try fixed(options(relay), to: .host(host.host, port: host.port), login)
         case .lmtp(let host, let login):
@@ -84,8 +91,8 @@ struct RelayMaker {
     ) throws -> any Relay {
         kept(
             try FixedHostRelay(
-                options, to: place, credentials: login.map(credentials), resolver: resolver, group: ground.group,
-                logger: ground.logger))
+                options, to: place, credentials: login.map(credentials), resolver: resolver, security: security,
+                demands: place.isSocket ? [] : demands, group: ground.group, logger: ground.logger))
     }
 
     private mutating func kept(_ relay: some ConnectingRelay) -> any Relay {
@@ -116,11 +123,12 @@ struct RelayMaker {
         var options = RelayOptions(hostname: hostname)
         options.dialect = dialect
         options.port = relay.port
-        options.security =
-            switch relay.tls {
-            case .opportunistic: .opportunistic
-            case .required: .required
-            case .cleartext: .none
+        options.security = relay.tls.floor
+        options.tlsMemory =
+            switch relay.tlsMemory {
+            case .enforce: .enforce
+            case .report: .report
+            case .off: .off
             }
         options.connectTimeout = relay.connectTimeout
         options.greetingTimeout = relay.greetingTimeout
@@ -136,6 +144,40 @@ struct RelayMaker {
         options.convertsToSevenBit = convertsToSevenBit
         options.networks = PermittedNetworks(allowed: relay.allowNetworks, refused: relay.refuseNetworks)
         return options
+    }
+}
+
+extension FixedHostRelay.Place {
+    /// Nobody can listen in there.
+    fileprivate var isSocket: Bool {
+        switch self {
+        case .host: false
+        case .socket: true
+        }
+    }
+}
+
+extension RelayTLSMode {
+    /// What SlimtaRelay calls it.
+    fileprivate var floor: TLSFloor {
+        switch self {
+        case .opportunistic: .opportunistic
+        case .required: .required
+        case .verify: .verify
+        case .dane: .dane
+        case .cleartext: .none
+        }
+    }
+}
+
+extension Configuration {
+    /// `[[tls_policy]]`, as relays are told.
+    var tlsDemands: [TLSDemand] {
+        tlsPolicies.map { policy in
+            TLSDemand(policy.tls.floor, names: policy.names) { domain in
+                policy.domains.contains { $0.matches(domain) }
+            }
+        }
     }
 }
 

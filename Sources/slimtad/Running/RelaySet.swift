@@ -3,6 +3,7 @@
 
 import NIOCore
 import SlimtaConfiguration
+import SlimtaControl
 import SlimtaDNS
 import SlimtaMail
 import SlimtaQueue
@@ -13,6 +14,8 @@ import SlimtaRelay
 final class RelaySet: Relay {
     private let router: Router
     private let connecting: [any ConnectingRelay]
+    /// Which of them, if any, has which domains.
+    private let explained: [(matches: @Sendable (String) -> Bool, relay: (any ConnectingRelay)?)]
     private let leases: [Lease]
     private let resolverLease: Lease
 
@@ -31,12 +34,21 @@ final class RelaySet: Relay {
         var maker = RelayMaker(
             hostname: hostname, pipes: (file.socket(of: .pipes), file.stateDirectory), passwords: passwords,
             connections: connections, convertsToSevenBit: values.queue.sevenBit != .never, resolver: resolver,
-            own: OwnAddresses(listeners: values.listenAddresses), ground: ground)
-        let routes = try values.routes.map { route in
-            Router.Route(
-                matches: { domain in route.domains.contains { $0.matches(domain) } }, try maker.make(route.relay))
+            own: OwnAddresses(listeners: values.listenAddresses),
+            security: RelaySecurity(memory: ground.tlsMemory.book, logger: ground.logger), demands: values.tlsDemands,
+            ground: ground)
+        var explained: [(matches: @Sendable (String) -> Bool, relay: (any ConnectingRelay)?)] = []
+        func make(_ relay: Configuration.Relay, for matches: @escaping @Sendable (String) -> Bool) throws -> any Relay {
+            let made = try maker.make(relay)
+            explained.append((matches, relay.type.connects ? maker.connecting.last : nil))
+            return made
         }
-        router = Router(routes, otherwise: try maker.make(values.relay))
+        let routes = try values.routes.map { route in
+            let matches: @Sendable (String) -> Bool = { domain in route.domains.contains { $0.matches(domain) } }
+            return Router.Route(matches: matches, try make(route.relay, for: matches))
+        }
+        router = Router(routes, otherwise: try make(values.relay) { _ in true })
+        self.explained = explained
         connecting = maker.connecting
         leases = connecting.map { relay in Lease(ground.endings) { await relay.shutDown() } }
         self.resolverLease = resolverLease
@@ -49,6 +61,21 @@ final class RelaySet: Relay {
     }
 
     func attempt(_ delivery: Delivery) async -> [Outcome] { await router.attempt(delivery) }
+
+    /// How mail for a domain would go now; nil: to no host over the network.
+    func explain(_ domain: String) async -> TLSPlanReport? {
+        guard let relay = explained.first(where: { $0.matches(domain) })?.relay,
+            let said = await relay.explain(domain)
+        else { return nil }
+        return TLSPlanReport(
+            isTrusted: said.isTrusted, policy: said.policy,
+            hosts: said.hosts.map {
+                .init(
+                    name: $0.name, addresses: $0.addresses, plan: $0.plan, reasons: $0.reasons,
+                    error: $0.error?.description)
+            },
+            error: said.error?.description)
+    }
 
     func destination(for domain: String) -> String { router.destination(for: domain) }
 }

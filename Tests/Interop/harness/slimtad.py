@@ -81,6 +81,7 @@ class Slimtad(Program):
         self.configuration = self.folder / "slimta.conf"
         self.expected_errors = []
         self.environment = {}
+        self.prefix = []  # a command that becomes the daemon in the end
         self.limits = []  # of the process, as prlimit(1) takes them: "--nofile=256"
         self.settings = {
             "hostname": HOSTNAME,
@@ -152,7 +153,7 @@ class Slimtad(Program):
         if not self.users.exists():
             self.add_usual_user()
         limits = ["prlimit", *self.limits, "--"] if self.limits else []
-        self.launch([*limits, SLIMTAD, "run", "--config", self.configuration, *arguments], env=self.environment)
+        self.launch([*limits, *self.prefix, SLIMTAD, "run", "--config", self.configuration, *arguments], env=self.environment)
         if wait:
             self.wait_until(self.is_ready, timeout=20, what="slimtad's greeting")
         return self

@@ -1,6 +1,8 @@
 // The decision about a host: every case there is against the specification's table, and that whatever is made stronger of
 // what goes in never makes the plan weaker.
 
+import SlimtaMail
+import SlimtaSMTP
 import SlimtaTLS
 import Testing
 
@@ -109,6 +111,42 @@ struct HostSecurityTests {
             TLSPlan(.always, dane: dane, pkixName: "mx.a", serverName: "mx.a"),
         ]
         #expect(Set(plans).count == plans.count)
+    }
+
+    /// What is said of a session that did not come about: in the decision's words where it was a demand, else in its own.
+    @Test func failuresOfSessions() {
+        func said(_ one: SecurityCase, _ fault: SMTPSessionFailure.TLSFault) -> String? {
+            one.decision.failure(fault, nil, words: "it broke", host: "mx.a", domain: "a.example")
+                .map { "\($0.reply)" }
+        }
+        #expect(said(SecurityCase(), .notOffered) == nil)
+        #expect(said(SecurityCase(floor: .none), .failed) == nil)
+        let dane = SecurityCase(isTrusted: true, tlsa: .usable)
+        #expect(said(dane, .notOffered) == "451 4.7.4 mx.a does not offer STARTTLS, which is demanded of it")
+        #expect(
+            said(dane, .refused(Reply(454, EnhancedStatus(4, 7, 0), "not now")))
+                == "451 4.7.4 mx.a refuses STARTTLS, which is demanded of it: 454 4.7.0 not now")
+        #expect(said(dane, .failed) == "451 4.7.5 TLS with mx.a failed: it broke")
+        #expect(
+            said(SecurityCase(isRemembered: true), .notOffered)
+                == "451 4.7.5 mx.a does not offer STARTTLS; it was encrypted on 41 days, last 2024-10-04; slimtad tls "
+                + "forget a.example")
+        // Somebody else demands it, too.
+        #expect(
+            said(SecurityCase(tlsa: .unusable, isRemembered: true), .notOffered)
+                == "451 4.7.4 mx.a does not offer STARTTLS, which is demanded of it")
+    }
+
+    @Test func summaries() {
+        #expect(SecurityCase().decision.summary == nil)
+        #expect(SecurityCase(floor: .required).decision.summary == "encrypted (tls = required)")
+        #expect(SecurityCase(floor: .none).decision.summary == "no TLS (tls = none)")
+        #expect(SecurityCase(isTrusted: true, tlsa: .usable).decision.summary == "DANE (2 of 3 TLSA records)")
+        #expect(
+            SecurityCase(tlsa: .failed).decision.summary
+                == "not used (no answer for TLSA _25._tcp.mx.example.com)")
+        #expect(SecurityCase(tlsa: .usable, sts: .enforce).decision.proof == [.dane, .policy])
+        #expect(SecurityCase(sts: .enforce).decision.proof == .policy && SecurityCase().decision.proof == [])
     }
 
     @Test func implicitHosts() {

@@ -29,6 +29,8 @@ struct DomainSecurity: Hashable, Sendable {
     let sts: STSStanding
     /// The operator's demand.
     let floor: TLSFloor
+    /// What a certificate may have instead of the host's name, where the operator's demand is why it is verified; empty: nothing.
+    let names: [String]
     /// Whether a password goes over the session.
     let hasCredentials: Bool
     let message: MessageDemand
@@ -36,7 +38,8 @@ struct DomainSecurity: Hashable, Sendable {
     /// For hosts that DNS names, or that the operator does. `canonicalDomain` is of a proved answer, or nil.
     init(
         _ origin: RelayOrigin, _ domain: String, canonicalDomain: String? = nil, isImplicit: Bool = false,
-        isTrusted: Bool, sts: STSStanding = .none, floor: TLSFloor = .opportunistic, hasCredentials: Bool = false,
+        isTrusted: Bool, sts: STSStanding = .none, floor: TLSFloor = .opportunistic, names: [String] = [],
+        hasCredentials: Bool = false,
         message: MessageDemand = .nothing
     ) {
         self.origin = origin
@@ -47,6 +50,7 @@ struct DomainSecurity: Hashable, Sendable {
         self.isTrusted = origin == .domain ? isTrusted : true
         self.sts = origin == .literal ? .none : sts
         self.floor = floor
+        self.names = names
         self.hasCredentials = hasCredentials
         self.message = message
     }

@@ -166,7 +166,7 @@ private struct Decision {
             reasons.append(.policy(enforced))
             return (.plan(plan(.always, pkix: true)), isUnusable ? .unusableAndPolicy : .policy)
         }
-        if floor >= .verify { return (.plan(plan(.always, pkix: true)), .verified) }
+        if floor >= .verify { return (.plan(plan(.always, pkix: true, names: domain.names)), .verified) }
         if isUnusable { return (.plan(plan(.always)), .unusable) }
         if domain.appliesPolicies, let memory = host.memory.encrypted {
             reasons.append(.memory(memory))
@@ -176,10 +176,12 @@ private struct Decision {
     }
 
     private func plan(
-        _ encryption: TLSPlan.Encryption, dane: TLSPlan.DANE? = nil, pkix: Bool = false, serverName: String? = nil
+        _ encryption: TLSPlan.Encryption, dane: TLSPlan.DANE? = nil, pkix: Bool = false, names: [String] = [],
+        serverName: String? = nil
     ) -> TLSPlan {
         TLSPlan(
-            encryption, dane: dane, pkixName: pkix ? host.name : nil,
+            encryption, dane: dane, pkixName: pkix ? names.first ?? host.name : nil,
+            otherNames: Array(names.dropFirst()),
             serverName: serverName ?? (host.isAddress ? nil : host.name))
     }
 

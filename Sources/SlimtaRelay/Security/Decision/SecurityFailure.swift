@@ -2,21 +2,13 @@
 // section 4.3). Made by DomainSecurity and HostSecurity before a connection, by a session after it.
 
 import SlimtaMail
+import SlimtaTLS
 
 /// Why a host, or a domain, is not used now.
 ///
 /// All are temporary, but for REQUIRETLS (``RequireTLSTally``): policies come and go, and name servers are mended. The text
 /// says what, for which host, and why, since it is all that whoever has to mend it gets to see.
 enum SecurityFailure: Hashable, Sendable {
-    /// What is wrong with a certificate.
-    enum CertificateFault: Hashable, Sendable {
-        case name
-        case date
-        case chain
-        /// It is in none of the host's TLSA records.
-        case noMatch
-    }
-
     /// MX records or addresses of a name.
     case lookup(String, why: String, isBogus: Bool)
     /// TLSA records of a host whose addresses are proved.

@@ -4,7 +4,7 @@
 import SlimtaTLS
 
 /// What the operator demands at least: `tls` of a route or a domain. Each one is more than those before it.
-enum TLSFloor: String, Hashable, Comparable, Sendable, CaseIterable {
+package enum TLSFloor: String, Hashable, Comparable, Sendable, CaseIterable {
     /// No TLS, whatever anybody publishes: for hosts whose TLS is broken beyond use.
     case none
     /// TLS where it is offered.
@@ -16,7 +16,8 @@ enum TLSFloor: String, Hashable, Comparable, Sendable, CaseIterable {
     /// And the host's own zone names its certificate, by DNSSEC all the way.
     case dane
 
-    static func < (a: TLSFloor, b: TLSFloor) -> Bool { a.rank < b.rank }
+    /// Whether it is less.
+    package static func < (a: TLSFloor, b: TLSFloor) -> Bool { a.rank < b.rank }
 
     private var rank: Int { Self.allCases.firstIndex(of: self) ?? 0 }
 }

@@ -1,5 +1,5 @@
 // How one session with one host is to be made secure, and who else may use it: the result of HostSecurity's decision. It is
-// to become part of SessionPlan, by which sessions are shared.
+// part of SessionPlan, by which sessions are shared.
 
 import SlimtaTLS
 
@@ -44,11 +44,17 @@ struct TLSPlan: Hashable, Sendable {
     let dane: DANE?
     /// The name that the certificate must have, and lead to a root that the system trusts; nil: neither is looked at.
     let pkixName: String?
+    /// Names that are as good as that one: the operator's.
+    let otherNames: [String]
     /// What SNI says; nil for addresses, and where there is no TLS.
     let serverName: String?
 
-    init(_ encryption: Encryption, dane: DANE? = nil, pkixName: String? = nil, serverName: String?) {
+    init(
+        _ encryption: Encryption, dane: DANE? = nil, pkixName: String? = nil, otherNames: [String] = [],
+        serverName: String?
+    ) {
         (self.encryption, self.dane, self.pkixName, self.serverName) = (encryption, dane, pkixName, serverName)
+        self.otherNames = otherNames
     }
 
     /// Whether a certificate can be a reason to fail.
