@@ -195,7 +195,7 @@ private func names(_ fields: String) throws -> [String] {
         ("Content-Type: text/plain\nContent-Type: a/x", ["text/plain", "a/x"]),
         ("Content-Type: a/x\nContent-Type: text/plain", ["a/x", "text/plain"]),
         // The last for whom the line goes on with the one before it.
-        ("Content-Type: text/plain\njunk\nContent-Type: a/x", ["text/plain", "a/x", "text/plain junk"]),
+        ("Content-Type: text/plain\njunk\nContent-Type: a/x", ["text/plain", "a/x", "text/plainjunk"]),
         ("junk\nContent-Type: a/x", ["text/plain", "a/x"]),
         ("Content-Disposition: inline\nContent-Disposition: attachment", ["text/plain"]),
         (
