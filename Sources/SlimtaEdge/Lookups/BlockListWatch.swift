@@ -4,6 +4,7 @@
 internal import Logging
 internal import SlimtaDNS
 internal import SlimtaMail
+internal import SlimtaNet
 import Synchronization
 
 /// Checks a list at the start and then from time to time, by its test entries (RFC 5782 section 5). What fails is off

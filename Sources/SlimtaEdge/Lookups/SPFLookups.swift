@@ -3,6 +3,7 @@
 
 internal import SlimtaDNS
 internal import SlimtaMail
+internal import SlimtaNet
 internal import SlimtaRules
 internal import SlimtaSPF
 

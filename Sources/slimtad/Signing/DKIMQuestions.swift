@@ -3,7 +3,7 @@
 import SlimtaConfiguration
 import SlimtaDKIM
 import SlimtaDNS
-import SlimtaEdge
+import SlimtaNet
 import SlimtaSystem
 
 /// Asks by a resolver of its own, and of each round of questions another one.

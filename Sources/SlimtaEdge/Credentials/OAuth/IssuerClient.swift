@@ -147,7 +147,9 @@ package final class IssuerClient: Sendable {
             return try await client.answer(
                 to: question, from: origin, limits: Self.limits(addresses: addresses.count))
         } catch {
-            throw Failure(description: error.words)
+            throw Failure(
+                description: error == .tooLarge
+                    ? "its answer is longer than \(JSONWebKeys.limit >> 10) KiB" : error.words)
         }
     }
 
@@ -166,22 +168,5 @@ package final class IssuerClient: Sendable {
         let found = texts.compactMap { try? SocketAddress(ipAddress: $0, port: endpoint.port) }
         guard found.isEmpty else { return found }
         throw Failure(description: "\(endpoint.host) has no address" + (failure.map { ": \($0.reason)" } ?? ""))
-    }
-}
-
-extension HTTPClientError {
-    /// For an operator.
-    fileprivate var words: String {
-        switch self {
-        case .invalidRequest(let what): "the request cannot be sent: \(what)"
-        case .cannotConnect(let reasons): "no connection: \(reasons.joined(separator: "; "))"
-        case .tls(let error): "\(error)"
-        case .timedOut: "no answer in time"
-        case .tooLarge: "its answer is longer than \(JSONWebKeys.limit >> 10) KiB"
-        case .malformed(let what): "its answer is no HTTP: \(what)"
-        case .endedEarly: "the connection ended before the answer"
-        case .noBody(let why): "the request cannot be sent: \(why)"
-        case .cancelled: "cancelled"
-        }
     }
 }

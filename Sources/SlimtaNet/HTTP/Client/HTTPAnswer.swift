@@ -35,6 +35,21 @@ package enum HTTPClientError: Error, Hashable, Sendable {
     case noBody(String)
     /// The task was cancelled, or the client shut down.
     case cancelled
+
+    /// For an operator.
+    package var words: String {
+        switch self {
+        case .invalidRequest(let what): "the request cannot be sent: \(what)"
+        case .cannotConnect(let reasons): "no connection: \(reasons.joined(separator: "; "))"
+        case .tls(let error): "\(error)"
+        case .timedOut: "no answer in time"
+        case .tooLarge: "its answer is too long"
+        case .malformed(let what): "its answer is no HTTP: \(what)"
+        case .endedEarly: "the connection ended before the answer"
+        case .noBody(let why): "the request cannot be sent: \(why)"
+        case .cancelled: "cancelled"
+        }
+    }
 }
 
 /// What the server said, informational answers aside. A redirect is an answer like any other.
@@ -59,6 +74,14 @@ package struct HTTPAnswer: Sendable {
 
     /// The values of all fields of a name, which is the same in both cases, in their order; none is split at commas.
     package func values(_ name: String) -> [String] { fields[name] }
+
+    /// What the body is (RFC 9110 section 8.3), in lower case and without parameters; nil if that is not said once.
+    package var mediaType: String? {
+        let values = values("content-type")
+        guard values.count == 1, let value = values.first else { return nil }
+        let type = value.prefix { $0 != ";" }.drop { $0 == " " || $0 == "\t" }
+        return String(type.prefix { $0 != " " && $0 != "\t" }).asciiLowercased()
+    }
 
     /// How long the server wants not to be asked again (RFC 9110 section 10.2.3); nil if it does not say, or not clearly.
     ///
