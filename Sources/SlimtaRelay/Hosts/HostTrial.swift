@@ -36,14 +36,16 @@ struct OutgoingMessage: Sendable {
         // Only what came in with SMTPUTF8 has to go out with it; 8-bit octets in other headers are a fault that RFC 6152
         // section 3 lets pass.
         smtpUTF8Need =
-            envelope.smtpUTF8 && isEightBit
-            ? Self.smtpUTF8Need(of: envelope.prependedFields) ?? Self.smtpUTF8Need(of: head) : nil
+            envelope.smtpUTF8 && isEightBit ? Self.smtpUTF8Need(of: [head, envelope.prependedFields]) : nil
     }
 
-    /// The address or identifier in the header that begins `octets`, or the header itself.
-    private static func smtpUTF8Need(of octets: ByteBuffer) -> String? {
-        guard octets.withUnsafeReadableBytes({ header(of: $0).hasEightBit }) else { return nil }
-        return HeaderContainment(of: HeaderBlock(scanning: octets), in: octets).smtputf8Need?.need ?? "the header"
+    /// The first address or identifier in headers, each of which begins a part, that needs it. Where octets above 127 are
+    /// elsewhere alone, such as in our Received, it is the header itself. Nil: there are none.
+    private static func smtpUTF8Need(of parts: [ByteBuffer]) -> String? {
+        let raw = parts.filter { $0.withUnsafeReadableBytes { header(of: $0).hasEightBit } }
+        guard !raw.isEmpty else { return nil }
+        let faults = raw.lazy.compactMap { HeaderContainment(of: HeaderBlock(scanning: $0), in: $0).smtputf8Need?.need }
+        return faults.first ?? "the header"
     }
 
     /// What is before the first empty line.
