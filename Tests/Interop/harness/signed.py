@@ -46,11 +46,11 @@ def tlsa(certificate, usage=3):
 class SignedZones(Program):
     """The root, with everything that `add` was told of in it, and below it `unsigned.`, which is not signed."""
 
-    def __init__(self, place):
+    def __init__(self, place, name="signed"):
         if not IS_ROOT:
             pytest.skip("another trust anchor takes a mount namespace, and that takes root")
-        super().__init__(place, "signed")
-        self.place, self.folder = place, place.folder("signed")
+        super().__init__(place, name)
+        self.place, self.folder = place, place.folder(name)
         self.address, self.anchor = new_address(), self.folder / "root.key"
         self.records, self.unsigned = [], []
 
@@ -118,7 +118,7 @@ class Validator(SignedZones):
     """A resolver on port 53 that validates what other SignedZones serve."""
 
     def __init__(self, place, zones):
-        super().__init__(place)
+        super().__init__(place, "validator")
         self.zones = zones
 
     def start(self):
@@ -135,7 +135,7 @@ class Validator(SignedZones):
         resolv, settings = self.folder / "resolv.conf", self.folder / "finger"
         resolv.write_text(f"nameserver {self.address}\noptions edns0 trust-ad timeout:5 attempts:2\n")
         settings.mkdir(exist_ok=True)
-        (settings / "main.cf").write_text("smtp_dns_support_level = dnssec\n")
+        (settings / "main.cf").write_text("smtp_dns_support_level = dnssec\nmail_owner = news\nsetgid_group = uucp\n")
         result = subprocess.run(
             ["unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /etc/resolv.conf; exec "$@"', resolv,
              home / "usr/sbin/posttls-finger", "-c", "-t", "5", "-l", "dane", "-L", "summary", f"{domain}:{port}"],
