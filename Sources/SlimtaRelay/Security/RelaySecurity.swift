@@ -1,5 +1,5 @@
-// What relays have in common to decide how mail may go to hosts: what is remembered of them. One for all
-// relays of a configuration; what it stands on lasts as long as the daemon.
+// What relays have in common to decide how mail may go to hosts: what is remembered of them, and the policies of
+// domains. One for all relays of a configuration; what it stands on lasts as long as the daemon.
 
 package import Logging
 import SlimtaMail
@@ -7,15 +7,17 @@ import SlimtaMail
 /// Shared by relays.
 package struct RelaySecurity: Sendable {
     let memory: TLSMemoryBook
+    /// nil: nobody is asked for any.
+    private let policies: STSPolicies?
     private let logger: Logger
 
     /// - Parameter memory: that of the daemon.
-    package init(memory: TLSMemoryBook = TLSMemoryBook(), logger: Logger) {
-        (self.memory, self.logger) = (memory, logger)
+    package init(memory: TLSMemoryBook = TLSMemoryBook(), policies: STSPolicies? = nil, logger: Logger) {
+        (self.memory, self.policies, self.logger) = (memory, policies, logger)
     }
 
     /// What the policy of MTA-STS of a domain comes to now.
-    func policy(of domain: String) async -> STSStanding { .none }
+    func policy(of domain: String) async -> STSStanding { await policies?.check(domain).standing ?? .none }
 
     /// Mail has gone in clear to a host that was encrypted, as the operator wants it.
     func wentInClear(_ host: SecuredHost, _ known: MemoryStanding.Encrypted) {

@@ -20,5 +20,18 @@ extension EventCatalogue {
             "What is remembered of the TLS of hosts cannot be written to @SLIMTA_FILE@: @SLIMTA_ERROR@. It is tried again "
                 + "every minute; a restart before that works forgets what is new.",
             remedy: "Look at the disk: room (df), errors (dmesg)."),
+        Entry(
+            "a87e91456a154779b7ccd0689451e50e", "MTA-STS policy cannot be had",
+            "The policy of @SLIMTA_DOMAIN@ (RFC 8461) could not be fetched: @SLIMTA_REASON@. Mail goes on by the one that is "
+                + "kept, whose mode is \"@SLIMTA_POLICY@\", or without one where that is \"none\". The server is asked again "
+                + "in five minutes at the earliest."),
+        Entry(
+            "2327ef0b3c6241c099d8fab176bf37c7", "MTA-STS policy cannot be kept",
+            "A policy was fetched, and cannot be written to @SLIMTA_FILE@: @SLIMTA_ERROR@. It holds until the next start.",
+            remedy: "Look at the disk: room (df), errors (dmesg)."),
+        Entry(
+            "bbf0846d31e242bea824085adc7196ad", "kept MTA-STS policy cannot be read",
+            "The file @SLIMTA_FILE@ below sts of the state directory is damaged: mail for @SLIMTA_DOMAIN@ goes without that "
+                + "policy until it is fetched again, with the next message."),
     ]
 }

@@ -51,7 +51,8 @@ final class Daemon {
         let signing = DKIMKeeper(in: preparation.file.stateDirectory, logger)
         let tlsMemory = TLSMemoryKeeper(in: preparation.file.stateDirectory, logger)
         let ground = Ground(
-            budget: budget, level: level, quotas: quotas, signing: signing, tlsMemory: tlsMemory, logger: logger)
+            budget: budget, level: level, quotas: quotas, signing: signing, tlsMemory: tlsMemory,
+            sts: STSKeeper(in: preparation.file.stateDirectory, logger), logger: logger)
         do throws(Failure) {
             let daemon = try await Daemon(preparation, ground)
             await daemon.edges.apply(
@@ -91,6 +92,7 @@ final class Daemon {
         self.orders = orders
         state = DaemonState(orders: continuation, ground.guesses, ground.signing, ground.tlsMemory)
         self.ground = ground
+        ground.sts.use(world.relays.policies)
         self.storage = storage
         self.queue = queue
         self.world = world
@@ -157,6 +159,7 @@ final class Daemon {
         tasks.addTask { [quotas = ground.quotas] in await quotas.run() }
         tasks.addTask { [signing = ground.signing] in await signing.run() }
         tasks.addTask { [tlsMemory = ground.tlsMemory] in await tlsMemory.run() }
+        tasks.addTask { [sts = ground.sts] in await sts.run() }
         tasks.addTask { [quotas = ground.quotas, service] in await quotas.lookAfterHolds(by: service) }
         tasks.addTask { [endings = ground.endings] in await endings.run() }
         tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
@@ -275,6 +278,7 @@ final class Daemon {
         ground.limiter.setLimits(new.values.connectionLimits(new.share))
         ground.quotas.book.reconfigure(new.values.quota)
         ground.signing.configure(new.values, new.secrets.signingKeys)
+        ground.sts.use(new.relays.policies)
         intake.reconfigure(policies: new.policies, hostname: new.hostname)
         queue.reconfigure(new.queue, relay: new.relays)
         new.useUsers()

@@ -20,15 +20,16 @@ struct Ground: Sendable {
     let quotas: QuotaKeeper
     let signing: DKIMKeeper
     let tlsMemory: TLSMemoryKeeper
+    let sts: STSKeeper
     let level: SharedLogLevel
     let logger: Logger
 
     /// Starts the threads. Nobody is let in until the limiter gets other limits.
     init(
         budget: FileBudget, level: SharedLogLevel, quotas: QuotaKeeper, signing: DKIMKeeper,
-        tlsMemory: TLSMemoryKeeper, logger: Logger
+        tlsMemory: TLSMemoryKeeper, sts: STSKeeper, logger: Logger
     ) {
-        (self.quotas, self.signing, self.tlsMemory) = (quotas, signing, tlsMemory)
+        (self.quotas, self.signing, self.tlsMemory, self.sts) = (quotas, signing, tlsMemory, sts)
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         fileThreads = NIOThreadPool(numberOfThreads: 2)
         fileThreads.start()

@@ -17,6 +17,8 @@ final class RelaySet: Relay {
     /// Which of them, if any, has which domains.
     private let explained: [(matches: @Sendable (String) -> Bool, relay: (any ConnectingRelay)?)]
     private let leases: [Lease]
+    /// Those of domains, as the relays ask for them.
+    let policies: STSPolicies
     private let resolverLease: Lease
 
     /// What the operator has to put right.
@@ -31,12 +33,14 @@ final class RelaySet: Relay {
         resolver: SlimtaDNS.Resolver, lease resolverLease: Lease, on ground: Ground
     ) throws {
         let values = file.values
+        let client = try HTTPSClient(resolver: resolver, group: ground.group)
+        policies = STSPolicies(ground.sts.cache, resolver: resolver, client: client, logger: ground.logger)
         var maker = RelayMaker(
             hostname: hostname, pipes: (file.socket(of: .pipes), file.stateDirectory), passwords: passwords,
             connections: connections, convertsToSevenBit: values.queue.sevenBit != .never, resolver: resolver,
             own: OwnAddresses(listeners: values.listenAddresses),
-            security: RelaySecurity(memory: ground.tlsMemory.book, logger: ground.logger), demands: values.tlsDemands,
-            ground: ground)
+            security: RelaySecurity(memory: ground.tlsMemory.book, policies: policies, logger: ground.logger),
+            demands: values.tlsDemands, ground: ground)
         var explained: [(matches: @Sendable (String) -> Bool, relay: (any ConnectingRelay)?)] = []
         func make(_ relay: Configuration.Relay, for matches: @escaping @Sendable (String) -> Bool) throws -> any Relay {
             let made = try maker.make(relay)
@@ -50,7 +54,9 @@ final class RelaySet: Relay {
         router = Router(routes, otherwise: try make(values.relay) { _ in true })
         self.explained = explained
         connecting = maker.connecting
-        leases = connecting.map { relay in Lease(ground.endings) { await relay.shutDown() } }
+        leases =
+            connecting.map { relay in Lease(ground.endings) { await relay.shutDown() } }
+            + [Lease(ground.endings) { await client.shutDown() }]
         self.resolverLease = resolverLease
     }
 
