@@ -3,7 +3,7 @@
 
 package import NIOCore
 package import SlimtaDNS
-package import SlimtaMail
+import SlimtaMail
 package import SlimtaNet
 package import SlimtaTLS
 
