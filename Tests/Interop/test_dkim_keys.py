@@ -184,6 +184,7 @@ SILENT = {"SERVFAIL": SERVFAIL, "TIMEOUT": TIMEOUT}
 
 
 def break_records(life, texts):
+    life.is_silent = texts in SILENT.values()
     for key in keys(life.daemon).values():
         if texts is None:
             life.zone.texts.pop(key["record_name"], None)

@@ -64,10 +64,11 @@ def schemathesis(place, location, phases, *options):
         [SCHEMATHESIS, "run", location, "--checks", ",".join(CHECKS), "--phases", phases, "--max-examples", "10",
          "--seed", "15", "--generation-database", "none", "--suppress-health-check", "all", "--no-shrink", "--no-color",
          *options],
-        cwd=folder, capture_output=True, text=True, timeout=90,
+        cwd=folder, capture_output=True, text=True, timeout=280,
         env={**os.environ, **environment})
 
 
+@pytest.mark.timeout(300)
 def test_schemathesis(slimtad, place):
     """Requests, right and wrong ones. Not the phases coverage and stateful: for this description they do not end."""
     done = schemathesis(place, f"http://{slimtad.address}:{PORT}/openapi.json", "examples,fuzzing")
