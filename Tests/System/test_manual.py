@@ -551,6 +551,12 @@ def test_keys_that_sign(typist):
     typist.type("systemctl reload slimtad")
 
 
+def test_how_securely_mail_leaves(typist):
+    assert "mx.example.test: encrypted where that is offered" in typist.type(
+        "slimtad tls explain DOMAIN", "slimtad tls explain example.test")
+    typist.type("slimtad tls list")
+
+
 def test_files(typist):
     """Owner and mode as FILES says."""
     machine = typist.machine
