@@ -74,13 +74,17 @@ def test_policies(place, nameserver, make_slimtad):
         nameserver.add_mx(domain, mx.address)
         nameserver.add(f"mta-sts.{domain}. 60 IN A {web.address}")
         nameserver.add(f'_mta-sts.{domain}. 60 IN TXT "v=STSv1; id=1;"')
+    # A domain whose policy is said to be where we ourselves have something to lose.
+    nameserver.add_mx("inside.test", mx.address)
+    nameserver.add("mta-sts.inside.test. 60 IN A 169.254.169.254")
+    nameserver.add('_mta-sts.inside.test. 60 IN TXT "v=STSv1; id=1;"')
     nameserver.start()
     trusted = place.path / "trusted.pem"
     trusted.write_bytes(web_certificate.chain.read_bytes() + mx_certificate.chain.read_bytes())
     slimtad = make_slimtad(nameserver, queue={"retry": ["1h"]})
     slimtad.environment["SSL_CERT_FILE"] = str(trusted)
     slimtad.start()
-    for domain in domains:
+    for domain in [*domains, "inside.test"]:
         slimtad.submit(message(), f"a@{domain}")
 
     def attempt(domain):
@@ -98,6 +102,9 @@ def test_policies(place, nameserver, make_slimtad):
     # No policy: told, and mail goes on.
     assert attempt("none.test")["status"].startswith("2.")
     slimtad.wait_for_log("MTA-STS policy cannot be had.*domain=none.test.*result=sts-policy-fetch-error")
+    # Nor is a stranger's domain followed to where no mail would go.
+    assert attempt("inside.test")["status"].startswith("2.")
+    slimtad.wait_for_log("MTA-STS policy cannot be had.*domain=inside.test.*169.254.169.254, where nothing is asked for")
     assert sorted(web.asked) == sorted((host, "/.well-known/mta-sts.txt") for host in hosts)
     kept = sorted(path.name for path in (slimtad.state / "sts").glob("??/*"))
     assert kept == ["good.test", "other.test", "testing.test", "unproved.test"]

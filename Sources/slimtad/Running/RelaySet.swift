@@ -33,7 +33,11 @@ final class RelaySet: Relay {
         resolver: SlimtaDNS.Resolver, lease resolverLease: Lease, on ground: Ground
     ) throws {
         let values = file.values
-        let client = try HTTPSClient(resolver: resolver, group: ground.group)
+        // Whoever has a domain says where its policy is: no nearer to us than its mail may go.
+        let client = try HTTPSClient(
+            resolver: resolver, group: ground.group,
+            networks: PermittedNetworks(
+                allowed: values.relay.allowNetworks, refused: values.relay.refuseNetworks))
         policies = STSPolicies(ground.sts.cache, resolver: resolver, client: client, logger: ground.logger)
         var maker = RelayMaker(
             hostname: hostname, pipes: (file.socket(of: .pipes), file.stateDirectory), passwords: passwords,
