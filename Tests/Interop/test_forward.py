@@ -106,7 +106,6 @@ def test_check(make_slimtad):
 def test_too_many(daemon):
     daemon.change(limits={"recipients": 2})
     daemon.reload()
-    daemon.wait_for_log("reloaded")
     with daemon.connect() as client, pytest.raises(smtplib.SMTPDataError) as refused:
         client.sendmail("sender@origin.test", ["team@one.test"], message("x"))
     assert refused.value.smtp_code == 554

@@ -51,7 +51,6 @@ def test_who_knows_users(place, make_slimtad):
     assert not about(slimtad, "auth.dovecot")
     slimtad.change(auth={"backends": ["file"], "mechanisms": ["PLAIN"], "dovecot": None, "oauth": None})
     slimtad.reload()
-    slimtad.wait_for_log("reloaded")
     wait_until(lambda: not about(slimtad, "auth.oauth"), what="only what is asked is told of")
 
 

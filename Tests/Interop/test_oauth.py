@@ -179,7 +179,6 @@ def test_a_reload_while_the_issuer_is_away(daemon, issuer):
     # By other rules the same keys.
     daemon.change(auth={"oauth": by_keys(issuer, audience="other")})
     daemon.reload()
-    daemon.wait_until(lambda: daemon.log.count(" reloaded ") == 2, what="the second reload")
     assert login(daemon, token)[0] == 535
 
 
@@ -189,7 +188,6 @@ def test_a_reload_while_introspection_is_away(make_daemon, issuer):
     assert login(slimtad, token, user="maria")[0] == 235
     issuer.mode(introspect="down")
     slimtad.reload()
-    slimtad.wait_for_log(" reloaded ")
     assert login(slimtad, token, user="maria")[0] == 235
     assert login(slimtad, issuer.mint(), user="maria") == (454, None)
 
@@ -233,7 +231,6 @@ def test_what_a_token_must_say(make_daemon, issuer):
         assert login(slimtad, issuer.mint(claims=both | claims))[0] == 535, claims
     slimtad.change(auth={"oauth": by_keys(issuer, unverified_email=True)})
     slimtad.reload()
-    slimtad.wait_for_log("reloaded")
     for claims in unverified:
         assert login(slimtad, issuer.mint(claims=claims, header={"typ": "JWT"}))[0] == 235, claims
 
@@ -266,7 +263,6 @@ def test_an_issuer_with_a_certificate_of_its_own(make_daemon, place):
     assert login(slimtad, issuer.mint()) == (454, None)
     slimtad.change(auth={"oauth": by_keys(issuer, trust_file=str(issuer.certificate.chain))})
     slimtad.reload()
-    slimtad.wait_for_log("reloaded")
     wait_until(lambda: login(slimtad, issuer.mint())[0] == 235, 20, "keys")
 
 

@@ -170,7 +170,6 @@ def test_who_makes_pam_hang_waits(make):
     helper = helper_of(daemon)
     daemon.change(auth={"pam": daemon.settings["auth"]["pam"] | {"timeout": "60s"}})
     daemon.reload()
-    daemon.wait_for_log("reloaded")
     wires = [through_proxy(daemon, address)[0] for _ in range(6)]
     for number, wire in enumerate(wires):
         wire.send(b"AUTH PLAIN " + base64.b64encode(f"\0hang\0{SECRET}".encode()) + b"\r\n")
@@ -242,7 +241,6 @@ def test_pam_exec(make, place, password, wanted):
     assert log_in(daemon, "maria", password)[0] == wanted
     daemon.change(auth={"pam": daemon.settings["auth"]["pam"] | {"system_error": "unavailable"}})
     daemon.reload()
-    daemon.wait_for_log("reloaded")
     assert log_in(daemon, "maria", password)[0] == (wanted if wanted == 235 else 454)
 
 
@@ -292,7 +290,6 @@ def test_who_is_disabled_is_in_by_no_other_spelling(make):
         assert log_in(daemon, login) == RIGHT, login
     assert run_slimtad("passwd", "--config", daemon.configuration, "maria@example.com", "--disable").returncode == OK
     daemon.reload()
-    daemon.wait_for_log("reloaded")
     for login in spellings:
         assert log_in(daemon, login) == WRONG, login
 

@@ -123,7 +123,6 @@ def test_settle(place, make_slimtad):
     # What is moved is whole: nobody waits for it.
     pickup.change(settle="1h")
     pickup.slimtad.reload()
-    pickup.slimtad.wait_for_log("reloaded")
     pickup.drop("moved", mail("moved"))
     assert len(pickup.delivered(2)) == 2
     pickup.wait_until_empty()

@@ -581,11 +581,10 @@ def test_a_socket_that_is_moved(make_slimtad):
     daemon.start()
     daemon.wait_for_log(" ready ")
     assert os.stat(path).st_mode & 0o777 == 0o660
-    for count, (kind, mode) in enumerate([("sendmail", 0o666), ("http", 0o660), ("sendmail", 0o666)], 1):
+    for kind, mode in [("sendmail", 0o666), ("http", 0o660), ("sendmail", 0o666)]:
         inode = os.stat(path).st_ino
         daemon.change(edge=[*usual, kinds[kind]])
         daemon.reload()
-        daemon.wait_until(lambda: daemon.log.count("reloaded") == count, what="the reload")
         assert os.stat(path).st_mode & 0o777 == mode and os.stat(path).st_ino == inode
     to = address("moved")
     done = subprocess.run(

@@ -138,7 +138,6 @@ def test_notices_are_signed(sign, keys, nameserver, place):
     # By an operator's command too.
     daemon.change(queue={"deliver": False})
     daemon.reload()
-    daemon.wait_for_log("reloaded")
     queue_id = daemon.submit(message("given up", From="a@slimtad.test"), ["x@two.test"], sender="a@one.test")
     assert run_slimtad("queue", "bounce", queue_id, "--yes", "--config", daemon.configuration).returncode == 0
     daemon.change(queue={"deliver": True})
@@ -159,7 +158,6 @@ def test_what_may_not_be_signed(sign, keys):
             assert refused.value.smtp_code == code and refused.value.smtp_error.startswith(status)
     daemon.change(signing={"otherwise": "unsigned"})
     daemon.reload()
-    daemon.wait_for_log("reloaded")
     for _ in range(3):
         daemon.submit(message(From="a@other.test"), ["a@one.test"])
     assert all(b"DKIM" not in found.content for found in daemon.sink.wait_for(3))

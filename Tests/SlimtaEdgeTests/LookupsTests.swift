@@ -344,9 +344,15 @@ import Testing
             records: ["2.0.0.127.back.list. 300 IN A 127.0.0.2", "9.2.0.192.back.list. 300 IN A 127.0.0.2"], port: port)
         defer { after.stop() }
         try await Self.wait { !session.log.lines("block list is in order again").isEmpty }
-        #expect(
-            try await session.listing("back", about: .init(transaction: 1))
-                == .listed(Self.ips("127.0.0.2"), text: nil))
+        // libunbound may leave a server alone for a moment that was gone, although one of its answers has come.
+        var transaction: UInt64 = 0
+        var listing: ListingFact?
+        try await Self.wait {
+            transaction += 1
+            listing = try await session.listing("back", about: .init(transaction: transaction))
+            return listing == .listed(Self.ips("127.0.0.2"), text: nil)
+        }
+        #expect(listing == .listed(Self.ips("127.0.0.2"), text: nil))
         #expect(session.log.lines("block list is out of order, it is not asked until it recovers").count == 1)
     }
 

@@ -172,7 +172,13 @@ class Slimtad(Program):
         return greets(address, port)
 
     def reload(self):
+        """Has it read its configuration again, and waits until it has done so or said why not."""
+        before = self._reloads()
         self.signal(signal.SIGHUP)
+        self.wait_until(lambda: self._reloads() > before, what="the reload")
+
+    def _reloads(self):
+        return len(re.findall(r" (?:reloaded|reload failed)", self.log))
 
     def expect_error(self, pattern):
         """Announces a line logged at error level or above: `finish` does not complain about those that match."""
