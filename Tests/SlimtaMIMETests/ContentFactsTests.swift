@@ -181,6 +181,8 @@ private func names(_ fields: String) throws -> [String] {
             + " boundary=d\n\n--c\n\n--d\nContent-Type: a/b; name=x.exe\n\n",
         "Content-Type: multipart/digest; boundary=c\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\n"
             + "Content-Type: a/b; name=x.exe\n\n",
+        // A type ends at a blank, or does not.
+        "Content-Type: message/rfc822 junk\n\nContent-Type: a/b; name=x.exe\n\n",
         // A delimiter of what is around, or the last one of what is within.
         "Content-Type: multipart/mixed; boundary=c--\n\n--c--\nContent-Type: multipart/mixed; boundary=c\n\n--c--\n"
             + "Content-Type: a/b; name=x.exe\n\n",
@@ -197,6 +199,9 @@ private func names(_ fields: String) throws -> [String] {
         // The last for whom the line goes on with the one before it.
         ("Content-Type: text/plain\njunk\nContent-Type: a/x", ["text/plain", "a/x", "text/plainjunk"]),
         ("junk\nContent-Type: a/x", ["text/plain", "a/x"]),
+        ("Content-Type: a/x junk", ["a/xjunk", "a/x"]),
+        ("Content-Type: a / x(junk)", ["a/x"]),
+        ("Content-Disposition: attachment junk", ["text/plain"]),
         ("Content-Disposition: inline\nContent-Disposition: attachment", ["text/plain"]),
         (
             "Content-Type: multipart/mixed\nContent-Transfer-Encoding: 7bit\njunk\nContent-Transfer-Encoding: base64",

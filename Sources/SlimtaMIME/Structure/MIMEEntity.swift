@@ -79,22 +79,24 @@ package struct MIMEEntity: Sendable {
             fields.fields(named: "content-transfer-encoding", in: header).first.map {
                 TransferEncoding(parsing: $0.value(in: header))
             } ?? .none
-        type = Self.type(contentType, or: defaultType)
+        type = Self.type(contentType?.value ?? defaultType)
         var (types, boundaries, form) = ([type], [[UInt8]](), Self.form(type, contentType))
         // Of what is a message for some client the header comes first.
         var seen: Set = [type]
         for value in values {
-            let type = Self.type(value, or: defaultType)
-            if seen.insert(type).inserted { types.append(type) }
-            guard Self.isMultipart(type) else {
-                if Self.form(type, value) == .message { form = .message }
-                continue
+            let others = readings == nil ? [] : value.readings.dropFirst().filter(Self.isType)
+            for type in [Self.type(value.value)] + others {
+                if seen.insert(type).inserted { types.append(type) }
+                guard Self.isMultipart(type) else {
+                    if Self.form(type, value) == .message { form = .message }
+                    continue
+                }
+                for boundary in readings == nil ? value.boundary.map({ [$0] }) ?? [] : value.boundaries
+                where boundaries.count <= MIMELimits.boundaries && !boundaries.contains(boundary) {
+                    boundaries.append(boundary)
+                }
+                if form == .leaf { form = Self.form(type, value) }
             }
-            for boundary in readings == nil ? value.boundary.map({ [$0] }) ?? [] : value.boundaries
-            where boundaries.count <= MIMELimits.boundaries && !boundaries.contains(boundary) {
-                boundaries.append(boundary)
-            }
-            if form == .leaf { form = Self.form(type, value) }
         }
         isCutOff = form != .leaf && !mayHaveParts
         self.form = isCutOff ? .leaf : form
@@ -104,10 +106,11 @@ package struct MIMEEntity: Sendable {
     /// Whether it depends on the client what is in it: several boundaries, or a message and a multipart in one.
     var isAmbiguous: Bool { boundaries.count > 1 || form == .message && !boundaries.isEmpty }
 
-    private static func type(_ value: ParameterizedValue?, or defaultType: String) -> String {
-        let said = value?.value ?? defaultType
+    private static func type(_ said: String) -> String { isType(said) ? said : "text/plain" }
+
+    private static func isType(_ said: String) -> Bool {
         let sides = said.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-        return sides.count == 2 && sides.allSatisfy { !$0.isEmpty } ? said : "text/plain"
+        return sides.count == 2 && sides.allSatisfy { !$0.isEmpty }
     }
 
     private static func form(_ type: String, _ value: ParameterizedValue?) -> Form {
@@ -124,7 +127,7 @@ package struct MIMEEntity: Sendable {
     package var isComposite: Bool { isMultipart || type.utf8.starts(with: "message/".utf8) }
 
     /// What its Content-Disposition fields say (RFC 2183), in lower case: "attachment".
-    package var dispositions: [String] { Self.values(of: "content-disposition", readings).map(\.value) }
+    package var dispositions: [String] { Self.values(of: "content-disposition", readings).flatMap(\.readings) }
 
     /// What its Content-Transfer-Encoding fields say.
     package var encodings: [TransferEncoding] {

@@ -37,6 +37,8 @@ package struct ParameterizedValue: Hashable, Sendable {
 
     /// What is before the parameters, in lower case, without comments, and without blanks around it or "/".
     package let value: String
+    /// ``value``, and what it is for programs that end it at the first blank.
+    let readings: [String]
     /// In their order.
     package let parameters: [Parameter]
     /// Where ``value`` stands.
@@ -47,6 +49,8 @@ package struct ParameterizedValue: Hashable, Sendable {
         var parser = ParameterParser(octets)
         head = parser.head()
         value = parser.text(of: head)
+        let word = parser.text(of: parser.firstWord(of: head))
+        readings = word == value ? [value] : [value, word]
         parameters = parser.parameters()
     }
 
@@ -166,6 +170,13 @@ private struct ParameterParser {
         }
         offset = end
         return 0..<end
+    }
+
+    /// What is there before the first blank or comment, which may be nothing.
+    func firstWord(of range: Range<Int>) -> Range<Int> {
+        let start = octets[range].firstIndex { !Self.isBlank($0) } ?? range.upperBound
+        let end = octets[start..<range.upperBound].firstIndex { Self.isBlank($0) || $0 == UInt8(ascii: "(") }
+        return start..<(end ?? range.upperBound)
     }
 
     /// A stretch in lower case without comments and blanks.
