@@ -51,19 +51,17 @@ extension Configuration {
     // MARK: What is offered
 
     /// Mechanisms that one of the back ends can serve; which of them a users file or Dovecot does serve is known later.
-    private var served: Set<SASLMechanism> {
-        auth.backends.reduce(into: []) { served, backEnd in
-            switch backEnd {
-            case .file:
-                served.formUnion(SASLMechanism.allCases.filter { $0.scram != nil } + [.plain, .login, .external])
-            case .pam: served.formUnion([.plain, .login])
-            case .oauth: served.formUnion([.oauthBearer, .xoauth2])
-            case .dovecot:
-                // It knows users by names alone, and nothing of TLS sessions.
-                served.formUnion(
-                    SASLMechanism.allCases.filter {
-                        !$0.bindsChannel && ($0 != .external || auth.certificateLogin != .fingerprint)
-                    })
+    private var served: Set<SASLMechanism> { auth.backends.reduce(into: []) { $0.formUnion(served(by: $1)) } }
+
+    private func served(by backEnd: AuthenticationBackEnd) -> [SASLMechanism] {
+        switch backEnd {
+        case .file: SASLMechanism.allCases.filter { $0.scram != nil } + [.plain, .login, .external]
+        case .pam: [.plain, .login]
+        case .oauth: [.oauthBearer, .xoauth2]
+        case .dovecot:
+            // It knows users by names alone, and nothing of TLS sessions.
+            SASLMechanism.allCases.filter {
+                !$0.bindsChannel && ($0 != .external || auth.certificateLogin != .fingerprint)
             }
         }
     }
@@ -205,6 +203,14 @@ extension Configuration {
         }
         if auth.oauth != nil, !auth.backends.contains(.oauth) {
             warn("oauth", "the issuer is not asked: \"oauth\" is not in backends of [auth]")
+        }
+        // Of a single one it is said that nobody can log in.
+        for backEnd in auth.backends where auth.backends.count > 1 {
+            let own = served(by: backEnd)
+            // Bearer is taken whatever SMTP lists.
+            let isOfHTTP = backEnd == .oauth && edges.contains { $0.isHTTP && $0.access.auth != .off }
+            guard !isOfHTTP, auth.mechanisms.allSatisfy({ !own.contains($0) }) else { continue }
+            warn("backends", "\"\(backEnd.rawValue)\" is never asked: it serves none of mechanisms")
         }
         return warnings
     }

@@ -50,6 +50,20 @@ import Testing
             ])
     }
 
+    /// One that nothing asks.
+    @Test func idleBackEnds() throws {
+        let both = "[auth]\nbackends = [\"file\", \"oauth\"]\nmechanisms = "
+        let text = "auth.backends: \"oauth\" is never asked: it serves none of mechanisms"
+        #expect(try Self.texts(Self.edge("smtp") + both + "[\"PLAIN\"]\n" + Self.tokens) == [text])
+        #expect(try Self.texts(Self.edge("smtp") + both + "[\"PLAIN\", \"XOAUTH2\"]\n" + Self.tokens).isEmpty)
+        // There it is Bearer.
+        #expect(try Self.texts(Self.edge("http") + both + "[\"PLAIN\"]\n" + Self.tokens).isEmpty)
+        #expect(
+            try Self.texts(Self.edge("smtp") + both + "[\"XOAUTH2\"]\n" + Self.tokens) == [
+                "auth.backends: \"file\" is never asked: it serves none of mechanisms"
+            ])
+    }
+
     /// Why nobody can, in words; elsewhere (LoginOfferTests) it is whether.
     @Test func whyNobodyCanLogIn() throws {
         let plus = "[auth]\nmechanisms = [\"SCRAM-SHA-256-PLUS\", \"SCRAM-SHA-1-PLUS\"]\n"
