@@ -246,7 +246,8 @@ let package = Package(
         tests(
             "SlimtaRelay",
             [
-                "SlimtaMail", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS", "SlimtaNet",
+                "SlimtaMail", "SlimtaCrypto", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaTLS", "SlimtaDNS",
+                "SlimtaNet",
                 "SlimtaRules", "SlimtaPipe",
                 nioCore,
                 nioPosix, nioHTTP1, nioEmbedded, logging,

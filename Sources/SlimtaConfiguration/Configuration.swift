@@ -319,13 +319,8 @@ extension Configuration {
             }
         }
 
-        /// How we say who we are to the host (RFC 4954 section 4).
-        package struct Login: Sendable, Equatable {
-            /// The name that is sent.
-            package var username: String
-            /// `password_file`: an absolute path or `credential:NAME`. The password is the content without its line's end.
-            package var passwordFile: String
-        }
+        /// How we say who we are to the host.
+        package typealias Login = HostLogin
 
         /// Which relay it is.
         package var type = Kind.mx
@@ -357,6 +352,8 @@ extension Configuration {
         package var connections = 500
         /// Connections to one destination.
         package var connectionsPerDestination = 20
+        /// `client_certificate` and `client_key`: what hosts are shown that ask for a certificate; nil: none.
+        package var clientCertificate: TLS.Pair?
         /// Our addresses that connections are made from; none: the system chooses.
         package var sourceAddresses: [IPAddress] = []
         /// Where MXes may be though no host of the Internet is there, or ``refuseNetworks`` has it.

@@ -18,8 +18,9 @@ struct RelayReader {
         "tls_memory": [.mx, .smtp, .lmtp], "host": [.smtp, .lmtp], "username": [.smtp, .lmtp, .http],
         "password_file": [.smtp, .lmtp, .http], "socket": [.lmtp, .http],
         "url": [.http], "token_file": [.http], "trust_file": [.http],
-        "path": [.maildir],
-    ].merging(PipeKeys.names.map { ($0, [.pipe]) }) { $1 }
+        "path": [.maildir], "auth": [.smtp, .lmtp],
+        "client_certificate": [.mx, .smtp, .lmtp], "client_key": [.mx, .smtp, .lmtp],
+    ].merging(PipeKeys.names.map { ($0, [.pipe]) }) { $1 }.merging(TokenKeys.names.map { ($0, [.smtp, .lmtp]) }) { $1 }
     /// The keys of [relay] that decide what a route lacks: if one of them is wrong, nothing is said of that.
     private static let deciding = ["host", "socket", "path", "tls", "url", "command"]
 
@@ -28,6 +29,7 @@ struct RelayReader {
     private var host: HostPort?
     private var socket: String?
     private var login: LoginKeys
+    private var certificate: ClientCertificateKeys
     private var http: HTTPKeys
     private var path: String?
     private var pipe: PipeKeys
@@ -68,7 +70,9 @@ struct RelayReader {
         host = table["host"]?.host(of: kind) ?? place?.host
         socket = table["socket"]?.unixSocket() ?? place?.socket
         // A password is for the host that it was given for, and for no other.
-        login = LoginKeys(table, inherited: table.has("token_file") ? nil : place?.login)
+        certificate = ClientCertificateKeys(table, inherited: base?.certificate)
+        login = LoginKeys(
+            table, inherited: table.has("token_file") ? nil : place?.login, hasCertificate: certificate.pair != nil)
         http = HTTPKeys(table, inherited: base?.http)
         path = table["path"]?.absolutePath() ?? base?.path
         pipe = PipeKeys(table, base: base?.pipe)
@@ -91,11 +95,13 @@ struct RelayReader {
     /// The relay that all this makes. `table` is where it was said, with what was inherited left out; not `isWhole`:
     /// something that decides what is missing is itself wrong and was reported.
     private func complete(_ table: Section, isWhole: Bool) -> Configuration.Relay {
+        let login = login.login(isWhole ? table : nil)
         if isWhole {
             checkKeys(table)
             checkPlace(table)
-            login.check(table, kind == .http ? .required : relay.tls)
-            if kind == .http { http.check(table, login.login, socket: socket) }
+            self.login.check(table, kind == .http ? .required : relay.tls)
+            certificate.check(table, relay.tls)
+            if kind == .http { http.check(table, login, socket: socket) }
         }
         /// What the type cannot be without.
         func required<Value>(_ value: Value?, _ key: String, _ description: String) -> Value? {
@@ -105,6 +111,7 @@ struct RelayReader {
             return value
         }
         var relay = relay
+        relay.clientCertificate = certificate.pair
         relay.type =
             switch kind {
             case .mx: .mx
@@ -112,7 +119,7 @@ struct RelayReader {
                 .smtp(
                     host: required(host, "host", "a host such as \"mail.example.com:587\"")
                         ?? HostPort(host: "", port: 0),
-                    login: login.login)
+                    login: login)
             case .lmtp:
                 if let socket {
                     .lmtpSocket(path: socket)
@@ -122,12 +129,12 @@ struct RelayReader {
                             ? required(
                                 host, "host", "a host such as \"mail.example.com:24\", or socket = \"unix:/path\"")
                             : host) ?? HostPort(host: "", port: 0),
-                        login: login.login)
+                        login: login)
                 }
             case .http:
                 .http(
                     required(
-                        http.server(login.login, socket: socket), "url",
+                        http.server(login, socket: socket), "url",
                         "a URL such as \"https://mail.example.com/submit\"")
                         ?? Relay.HTTP(url: .nowhere))
             case .maildir: .maildir(path: required(path, "path", "an absolute path") ?? "")

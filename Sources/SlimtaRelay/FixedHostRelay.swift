@@ -6,7 +6,6 @@ package import NIOCore
 package import SlimtaDNS
 package import SlimtaMail
 package import SlimtaQueue
-package import SlimtaSASL
 import SlimtaSMTP
 
 /// Delivers to a fixed host, over TLS by `options.security`, with AUTH if there are credentials. What is spoken there is
@@ -41,13 +40,14 @@ package final class FixedHostRelay: ConnectingRelay {
     private let watch: LoginWatch
 
     /// - Parameters:
+    ///   - login: nil: the host wants none.
     ///   - trustFile: the certificates to trust (PEM), instead of the system's.
     ///   - security: what it has in common with other relays; nil: nothing.
     ///   - demands: what is demanded of TLS for some hosts.
     ///
     /// Throws if a source address is not an IP address, or if there can be no TLS.
     package init(
-        _ options: RelayOptions, to place: Place, credentials: SASLClient.Credentials? = nil,
+        _ options: RelayOptions, to place: Place, login: RelayLogin? = nil,
         trustFile: String? = nil, resolver: Resolver, security: RelaySecurity? = nil, demands: [TLSDemand] = [],
         group: any EventLoopGroup, logger: Logger
     ) throws {
@@ -60,7 +60,7 @@ package final class FixedHostRelay: ConnectingRelay {
             }
         decisions = HostDecisions(
             lookup: lookup, shared: security ?? RelaySecurity(logger: logger), use: options.tlsMemory)
-        policy = try SessionPolicy(options, demands: demands, credentials: credentials, trustFile: trustFile)
+        policy = try SessionPolicy(options, demands: demands, login: login, trustFile: trustFile)
         pool = try ConnectionPool(options, group: group, logger: logger)
     }
 
@@ -68,7 +68,7 @@ package final class FixedHostRelay: ConnectingRelay {
     package var connectionCount: Int { pool.openCount }
 
     /// What the operator has to put right: the host refused our login, and has taken no mail since. nil: nothing.
-    package var complaint: String? { watch.complaint }
+    package var complaint: String? { policy.tokens?.complaint ?? watch.complaint }
 
     /// Closes all connections, as ``MXRelay/shutDown()`` does.
     package func shutDown() async { await pool.shutDown() }
@@ -93,6 +93,26 @@ package final class FixedHostRelay: ConnectingRelay {
     }
 
     private func attempt(
+        _ message: OutgoingMessage, _ recipients: [Mailbox], _ report: @escaping @Sendable (Int, Outcome) -> Void
+    ) async -> [Outcome] {
+        guard let tokens = policy.tokens else { return await ask(message, recipients, report) }
+        for isLast in [false, true] {
+            let token: String
+            switch await tokens.token() {
+            case .success(let found): token = found
+            case .failure(let missing):
+                let outcome = Outcome.failed(454, 4, 7, 0, "no token for \(place): \(missing.why)")
+                return Array(repeating: outcome.ofHost, count: recipients.count)
+            }
+            let outcomes = await ask(message, recipients, report)
+            // One that the host refuses is thrown away: the next may be better.
+            let isRefused = outcomes.allSatisfy { $0.result == .temporary && Self.isOfLogin($0.reply) }
+            guard !isLast, isRefused, tokens.current != token, !Task.isCancelled else { return outcomes }
+        }
+        return []
+    }
+
+    private func ask(
         _ message: OutgoingMessage, _ recipients: [Mailbox], _ report: @escaping @Sendable (Int, Outcome) -> Void
     ) async -> [Outcome] {
         var trial = HostTrial(
@@ -161,6 +181,15 @@ package final class FixedHostRelay: ConnectingRelay {
         if outcome.result == .permanent, loginRefusals.contains(outcome.reply.code) {
             outcome.result = .temporary
         }
+        return outcome
+    }
+}
+
+extension Outcome {
+    /// The same, as one that other messages for the host would have as well.
+    fileprivate var ofHost: Outcome {
+        var outcome = self
+        outcome.isHostFailure = true
         return outcome
     }
 }

@@ -35,10 +35,6 @@ package struct SASLClient: Sendable {
         package var customMirror: Mirror { Mirror(self, children: ["username": username]) }
     }
 
-    /// Those that take no time: SCRAM derives a key, as long as the server wants that to take, and so is not for an event
-    /// loop.
-    package static let quick: Set<SASLMechanism> = [.plain, .login, .oauthBearer, .xoauth2, .external, .cramMD5]
-
     /// What is spoken.
     package let mechanism: SASLMechanism
     private var exchange: any ClientExchange
@@ -46,16 +42,21 @@ package struct SASLClient: Sendable {
     /// Chooses the first of the mechanisms that a server offers, in the order of ``SASLMechanism``; nil if it offers none that
     /// takes what we have.
     ///
-    /// - Parameter bindings: the octets that bind an exchange to this TLS session; empty: we bind none.
+    /// - Parameters:
+    ///   - bindings: the octets that bind an exchange to this TLS session; empty: we bind none.
+    ///   - server: nil: it is not told whom we take it for.
     package init?(
-        offered: Set<SASLMechanism>, credentials: Credentials, bindings: [ChannelBinding: [UInt8]] = [:]
+        offered: Set<SASLMechanism>, credentials: Credentials, bindings: [ChannelBinding: [UInt8]] = [:],
+        server: SASLPeer? = nil
     ) {
-        self.init(offered: offered, credentials: credentials, bindings: bindings, nonce: RandomNonce.make())
+        self.init(
+            offered: offered, credentials: credentials, bindings: bindings, server: server, nonce: RandomNonce.make())
     }
 
     /// With a nonce of one's own: for examples.
     init?(
-        offered: Set<SASLMechanism>, credentials: Credentials, bindings: [ChannelBinding: [UInt8]], nonce: String
+        offered: Set<SASLMechanism>, credentials: Credentials, bindings: [ChannelBinding: [UInt8]],
+        server: SASLPeer? = nil, nonce: String
     ) {
         func canUse(_ mechanism: SASLMechanism) -> Bool {
             switch (credentials.secret, mechanism) {
@@ -78,7 +79,8 @@ package struct SASLClient: Sendable {
                 mechanism, username: name, password: password, bindings: bindings, offersBinding: offersBinding,
                 nonce: nonce)
         case (.token(let token), _):
-            exchange = OAuthClient(mechanism == .xoauth2 ? .xoauth2 : .oauthBearer, username: name, token: token)
+            exchange = OAuthClient(
+                mechanism == .xoauth2 ? .xoauth2 : .oauthBearer, username: name, token: token, server: server)
         case (.certificate, _): exchange = ExternalClient(username: name)
         }
     }
@@ -92,4 +94,10 @@ package struct SASLClient: Sendable {
 
     /// Whether the server's success may be believed: SCRAM's proves that it knows the user.
     package var isProven: Bool { exchange.isProven }
+
+    /// Whether a response may take as long as a server wants it to: SCRAM derives a key. Not for an event loop.
+    package var isSlow: Bool { mechanism.scram != nil }
+
+    /// What the server has said against the token; nil: nothing.
+    package var tokenRefusal: TokenRefusal? { exchange.tokenRefusal }
 }

@@ -21,10 +21,15 @@ package final class TLSClientContext: Hashable, Sendable {
     ///
     /// One without is for opportunistic TLS and takes all that a peer of TLS 1.2 or later can offer, short keys and
     /// old hashes included (security level 0): the other choice would be the same mail in clear (RFC 7435 section 3).
-    package init(minimum: TLSMinimum = .v1_2, verifies: Bool, trustFile: String? = nil) throws(TLSError) {
+    ///
+    /// - Parameter identity: what servers are shown that ask for a certificate; nil: none.
+    package init(
+        minimum: TLSMinimum = .v1_2, verifies: Bool, trustFile: String? = nil, identity: TLSIdentity? = nil
+    ) throws(TLSError) {
         context = try TLSContext(method: TLS_client_method(), minimum: minimum)
         self.verifies = verifies
         beside = nil
+        if let identity { try context.show(identity) }
         guard verifies else {
             SSL_CTX_set_security_level(context.pointer, 0)
             return
@@ -43,10 +48,13 @@ package final class TLSClientContext: Hashable, Sendable {
 
     /// A context for DANE. What is in no record proves nothing there: it trusts no root, and what a zone names need not have a
     /// key that a root would sign today (security level 1). `trusted` is one that verifies, for servers that have to be both.
-    package init(comparingRecordsBeside trusted: TLSClientContext) throws(TLSError) {
+    package init(
+        comparingRecordsBeside trusted: TLSClientContext, identity: TLSIdentity? = nil
+    ) throws(TLSError) {
         precondition(trusted.verifies, "a context made with verifies: false trusts nobody")
         context = try TLSContext(method: TLS_client_method(), minimum: .v1_2)
         (verifies, beside) = (false, trusted)
+        if let identity { try context.show(identity) }
         ERR_clear_error()
         guard SSL_CTX_dane_enable(context.pointer) == 1 else { throw .drainQueue(.configuration, while: "DANE") }
         SSL_CTX_set_security_level(context.pointer, 1)

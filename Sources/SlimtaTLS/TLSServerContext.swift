@@ -45,31 +45,10 @@ package final class TLSServerContext: Sendable {
             throw .drainQueue(.configuration, while: "session tickets")
         }
 
-        let certificates = try PEMText(certificates: certificatePEM)
-        let leaf = try certificates.readLeaf()
-        defer { X509_free(leaf) }
-        let privateKey: OpenSSLObject
-        do { privateKey = try PEMText(keyPEM).readPrivateKey() } catch { throw TLSError(.key, error.message) }
-        ERR_clear_error()
-        guard X509_check_private_key(leaf, privateKey.pointer) == 1 else {
-            throw .drainQueue(.keyMismatch, while: "the private key is not that of the certificate")
-        }
-        guard SSL_CTX_use_certificate(pointer, leaf) == 1 else {
-            throw .drainQueue(.certificate, while: "certificate not accepted")
-        }
-        while let issuer = try certificates.readIssuer() {
-            guard C_SSL_CTX_add0_chain_cert(pointer, issuer) == 1 else {
-                X509_free(issuer)
-                throw .drainQueue(.certificate, while: "certificate of an issuer not accepted")
-            }
-        }
-        guard SSL_CTX_use_PrivateKey(pointer, privateKey.pointer) == 1 else {
-            throw .drainQueue(.key, while: "private key not accepted")
-        }
+        certificateExpiry = try context.show(TLSIdentity(ofServer: certificatePEM, keyPEM))
         asksForCertificate = asksClients || clientTrustFile != nil
         revocationExpiry =
             asksForCertificate ? try Self.askForCertificates(pointer, trustFile: clientTrustFile) : nil
-        certificateExpiry = try Self.seconds(of: X509_get0_notAfter(leaf))
         alternatives = others.isEmpty ? nil : Alternatives(others)
         guard let alternatives else { return }
         C_SSL_CTX_set_servername(

@@ -283,7 +283,7 @@ import Testing
                 == .init(
                     type: .smtp(
                         host: HostPort(host: "smart.example", port: 587),
-                        login: .init(username: "u", passwordFile: "credential:p")),
+                        login: .init(username: "u", proof: .password(file: "credential:p"))),
                     tls: .required, connectTimeout: .seconds(1), greetingTimeout: .seconds(8),
                     commandTimeout: .seconds(2), leastRate: 4096, stallTimeout: .seconds(9), dataTimeout: .seconds(3),
                     attemptTimeout: .seconds(420), idleTimeout: .zero, connections: 4, connectionsPerDestination: 5,
@@ -389,7 +389,7 @@ import Testing
         func relay(_ domain: String) -> Configuration.Relay { configuration.relay(for: domain) }
 
         let smart = HostPort(host: "smart.example", port: 587)
-        let login = Configuration.Relay.Login(username: "u", passwordFile: "/p")
+        let login = Configuration.Relay.Login(username: "u", proof: .password(file: "/p"))
         #expect(configuration.relay.type == .smtp(host: smart, login: login))
         // The password is smart.example's: another host must not see it.
         #expect(relay("a.example").type == .smtp(host: HostPort(host: "2001:db8::1", port: 25), login: nil))
@@ -420,7 +420,7 @@ import Testing
                 domains = ["c.example"]
                 connections = 7
                 """, file: "f")
-        let login = Configuration.Relay.Login(username: "u", passwordFile: "/p")
+        let login = Configuration.Relay.Login(username: "u", proof: .password(file: "/p"))
         let mail = Configuration.Relay.Kind.lmtp(host: HostPort(host: "mail.example", port: 24), login: login)
         #expect(configuration.relay.type == mail)
         func kind(_ domain: String) -> Configuration.Relay.Kind { configuration.relay(for: domain).type }

@@ -62,7 +62,7 @@ import Testing
                 type = "mx"
                 """, file: "f")
         let url = try #require(WebAddress("https://mail.example.com/submit?x=y"))
-        let login = Configuration.Relay.Login(username: "u", passwordFile: "credential:p")
+        let login = Configuration.Relay.Login(username: "u", proof: .password(file: "credential:p"))
         let whole = Configuration.Relay.HTTP(url: url, access: .basic(login), trustFile: "/ca.pem")
         #expect(configuration.relay.type == .http(whole))
         #expect(configuration.relay.type.login == login && configuration.relay.type.connects)

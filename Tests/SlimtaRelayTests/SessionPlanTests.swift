@@ -204,7 +204,7 @@ struct SessionPlanTests {
 
         // A password: to whom it is meant for, and never in clear.
         let credentials = SASLClient.Credentials(username: "a", password: "x")
-        let policy = try SessionPolicy(options, credentials: credentials)
+        let policy = try SessionPolicy(options, login: .credentials(credentials))
         let login = try #require(plan(policy))
         #expect(login.security == .required && !login.mayGoInClear)
         #expect(login.verification == .system(host: "mx.test") && login.credentials == credentials)

@@ -43,6 +43,13 @@ struct ClientDialog {
         }
     }
 
+    /// Does what the machine wants computed.
+    mutating func compute() -> SMTPClientMachine.Action {
+        guard var computation = machine.computation else { return .wait }
+        computation.run()
+        return machine.computed(computation, into: &out)
+    }
+
     mutating func begin(_ transaction: SMTPTransaction) -> SMTPClientMachine.Action {
         machine.begin(transaction, into: &out)
     }

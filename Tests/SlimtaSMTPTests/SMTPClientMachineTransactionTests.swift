@@ -584,7 +584,8 @@ struct SMTPClientMachineTransactionTests {
         var random = SeededGenerator(seed: seed)
         let words = [
             "220 x\r\n", "250 x\r\n", "250-PIPELINING\r\n", "250 STARTTLS\r\n", "354 x\r\n", "421 x\r\n", "450 x\r\n",
-            "550 x\r\n", "250 x\r\n", "250 x\r\n", "250", "\r\n", "x", "334 x\r\n", "235 x\r\n", "\u{0}",
+            "550 x\r\n", "250 x\r\n", "250 x\r\n", "250-AUTH SCRAM-SHA-1\r\n", "250", "\r\n", "x", "334 x\r\n",
+            "235 x\r\n", "\u{0}",
         ]
         for _ in 0..<50 {
             var dialog = ClientDialog(
@@ -603,6 +604,7 @@ struct SMTPClientMachineTransactionTests {
                     switch actions.removeFirst() {
                     case .wait: break
                     case .startTLS: dialog.machine.tlsEstablished(into: &dialog.out)
+                    case .compute: actions.append(dialog.compute())
                     case .ready:
                         #expect(!isInTransaction)
                         // What came with the last reply may have ended the session since.

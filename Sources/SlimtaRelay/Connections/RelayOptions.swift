@@ -1,6 +1,7 @@
 // What a relay that speaks SMTP is told by the configuration: the composition root maps [relay] and [[route]] to it.
 
 package import SlimtaSMTP
+package import SlimtaTLS
 
 /// The settings of an MX relay or of a relay to a fixed host.
 package struct RelayOptions: Hashable, Sendable {
@@ -43,6 +44,8 @@ package struct RelayOptions: Hashable, Sendable {
     package var connectionsPerDestination = 20
     /// The IP addresses to connect from, in turn; a family without one is not used. Empty: what the system chooses.
     package var sourceAddresses: [String] = []
+    /// The certificate that we show to hosts that ask for one; nil: none.
+    package var identity: TLSIdentity?
     /// Whether messages with octets above 127 are made 7-bit for hosts without 8BITMIME.
     package var convertsToSevenBit = true
     /// Where DNS and address literals may send us. A fixed host may be anywhere: the operator named it.

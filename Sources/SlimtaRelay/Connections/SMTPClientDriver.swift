@@ -5,6 +5,7 @@ import Logging
 import NIOCore
 import SlimtaMail
 import SlimtaNet
+import SlimtaSASL
 import SlimtaSMTP
 import SlimtaTLS
 
@@ -16,45 +17,41 @@ final class SMTPClientDriver: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    /// Content up to this size goes out as a whole: it fits into what the system buffers.
-    private static let smallContent = 65_536
-    /// Larger content goes out in pieces of that many octets, so that it is seen how it moves.
-    private static let piece = 16_384
-
     /// What QUIT, and an attempt that was broken off behind the end of its message, may still take.
     private static let grace = TimeAmount.seconds(5)
 
     private let id: ConnectionPool.ConnectionID
-    private let host: MailHost
+    let host: MailHost
     private let label: String
-    private let options: RelayOptions
-    private let plan: SessionPlan
-    private let logger: Logger
+    let options: RelayOptions
+    let plan: SessionPlan
+    let logger: Logger
     private let pool: ConnectionPool
-    private var machine: SMTPClientMachine
+    var machine: SMTPClientMachine
     /// What is being done, or is to be done when the session is open.
-    private var job: SMTPJob?
+    var job: SMTPJob?
     /// `job` is to be begun as soon as the machine has nothing else to do.
     private var isJobNew = false
     private var (tls, tlsError): (TLSDescription?, TLSError?) = (nil, nil)
+    var tlsHandler: TLSHandler?
     /// Set when TLS has failed: the job goes on in clear, once this connection is closed.
     private var jobInClear: SMTPJob?
-    private var context: ChannelHandlerContext?
+    var context: ChannelHandlerContext?
     /// The session is given no more jobs after that.
     private var sessionEnd = NIODeadline.distantFuture
     /// The host must want the content of the job until then.
     private var budgetEnd = NIODeadline.distantFuture
 
     /// The content under way, if it comes in parts.
-    private var stuffer: DotStuffer?
+    var stuffer: DotStuffer?
     /// Who sends those parts, and waits for room for the next.
-    private var sender: CheckedContinuation<Bool, Never>?
+    var sender: CheckedContinuation<Bool, Never>?
     /// How fast content goes out; nil if none does, or all of it at once.
-    private var transfer: TransferWatch?
+    var transfer: TransferWatch?
     /// How many octets of it the system has not taken yet.
-    private var unsent = 0
+    var unsent = 0
     /// The end of the message: it goes out when all else has left. As long as it has not, nobody can have the message.
-    private var contentEnd: ByteBuffer?
+    var contentEnd: ByteBuffer?
 
     private var waitsFor: SMTPClientMachine.Wait?
     private var timer = SessionTimer()
@@ -74,7 +71,8 @@ final class SMTPClientDriver: ChannelInboundHandler {
         machine = SMTPClientMachine(
             .init(
                 name: options.hostname, dialect: options.dialect, security: plan.security,
-                mayGoInClear: plan.mayGoInClear, credentials: plan.credentials))
+                mayGoInClear: plan.mayGoInClear, credentials: plan.credentialsNow,
+                server: .init(host: host.name ?? host.address.ipAddress ?? "", port: host.address.port ?? 0)))
     }
 
     // MARK: For the pool and for attempts
@@ -110,45 +108,6 @@ final class SMTPClientDriver: ChannelInboundHandler {
             return
         }
         end(.cancelled)
-    }
-
-    /// Sends a part of the content that the job's ``SMTPJob/Event/wantsRest(_:)`` asked for; true if more may come.
-    func send(_ part: ByteBuffer, for job: SMTPJob, reply: CheckedContinuation<Bool, Never>) {
-        guard self.job === job, stuffer != nil, let context else {
-            reply.resume(returning: false)
-            return
-        }
-        var out = context.channel.allocator.buffer(capacity: part.readableBytes + 64)
-        do {
-            try stuffer?.append(part, to: &out)
-        } catch {
-            contentFailed(error.outcome, error.cause)
-            reply.resume(returning: false)
-            return
-        }
-        sender = reply
-        write(content: out, of: job, context)
-        if self.context?.channel.isWritable ?? true { letSenderGoOn() }
-    }
-
-    /// The content is complete.
-    func endContent(for job: SMTPJob) {
-        guard self.job === job, stuffer != nil, let context else { return }
-        var out = context.channel.allocator.buffer(capacity: 8)
-        do {
-            try stuffer?.finish(into: &out)
-        } catch {
-            contentFailed(error.outcome, error.cause)
-            return
-        }
-        stuffer = nil
-        contentEnd = out
-        sendContentEnd(context)
-    }
-
-    /// The rest of the content cannot be had.
-    func failContent(_ outcome: Outcome, for job: SMTPJob) {
-        if self.job === job, stuffer != nil { contentFailed(outcome, .message) }
     }
 
     // MARK: Channel
@@ -202,7 +161,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         guard case TLSHandler.Event.established(let facts) = event else { return }
         tls = facts.session
         var out = ByteBuffer()
-        machine.tlsEstablished(into: &out)
+        machine.tlsEstablished(bindings, into: &out)
         advance(&out)
     }
 
@@ -218,13 +177,13 @@ final class SMTPClientDriver: ChannelInboundHandler {
         perform(machine.ended(end), &out)
     }
 
-    private func contentFailed(_ outcome: Outcome, _ kind: OutcomeCause.Kind) {
+    func contentFailed(_ outcome: Outcome, _ kind: OutcomeCause.Kind) {
         var out = ByteBuffer()
         perform(machine.contentFailed(outcome, kind), &out)
     }
 
     /// Does all that the machine wants done, writes what it wrote, and arms its deadline.
-    private func advance(_ out: inout ByteBuffer) {
+    func advance(_ out: inout ByteBuffer) {
         while true {
             if isJobNew, let job {
                 isJobNew = false
@@ -238,14 +197,14 @@ final class SMTPClientDriver: ChannelInboundHandler {
         armDeadline()
     }
 
-    private func flush(_ out: inout ByteBuffer) {
+    func flush(_ out: inout ByteBuffer) {
         guard out.readableBytes > 0, let context else { return }
         let octets = out
         out = ByteBuffer()
         context.writeAndFlush(wrapOutboundOut(octets), promise: nil)
     }
 
-    private func perform(_ action: SMTPClientMachine.Action, _ out: inout ByteBuffer) {
+    func perform(_ action: SMTPClientMachine.Action, _ out: inout ByteBuffer) {
         switch action {
         case .wait:
             flush(&out)
@@ -253,7 +212,11 @@ final class SMTPClientDriver: ChannelInboundHandler {
         case .startTLS:
             flush(&out)
             startTLS()
+        case .compute:
+            flush(&out)
+            compute()
         case .ready:
+            tokenTaken()
             pool.connections.opened(id)
             isJobNew = true
         case .sendContent(let allowsEightBit): sendContent(allowsEightBit: allowsEightBit, &out)
@@ -272,6 +235,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private func startTLS() {
         guard let context, let tls = plan.tls else { preconditionFailure("STARTTLS without a context for TLS") }
         let handler = TLSHandler(client: tls, serverName: plan.demand.serverName, verification: plan.verification)
+        tlsHandler = handler
         do {
             try context.pipeline.syncOperations.addHandler(handler, position: .first)
         } catch {
@@ -279,75 +243,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         }
     }
 
-    private func sendContent(allowsEightBit: Bool, _ out: inout ByteBuffer) {
-        guard let job, let context else { return }
-        let content = job.content
-        var stuffer = DotStuffer(allowsEightBit: allowsEightBit)
-        var octets = context.channel.allocator.buffer(
-            capacity: content.fields.readableBytes + content.message.head.readableBytes + 64)
-        var end = ByteBuffer()
-        do {
-            try stuffer.append(content.fields, to: &octets)
-            try stuffer.append(content.message.head, to: &octets)
-            if content.message.rest == nil { try stuffer.finish(into: &end) }
-        } catch {
-            contentFailed(error.outcome, error.cause)
-            return
-        }
-        if content.message.rest == nil, octets.readableBytes <= Self.smallContent {
-            machine.contentSent()
-            octets.writeImmutableBuffer(end)
-            flush(&out)
-            context.writeAndFlush(wrapOutboundOut(octets), promise: nil)
-            return
-        }
-        transfer = TransferWatch(
-            .init(leastRate: options.leastRate, stallTimeout: .init(options.stallTimeout)), at: .now())
-        if content.message.rest == nil {
-            contentEnd = end
-        } else {
-            self.stuffer = stuffer
-            job.tell(.wantsRest(connection(context)))
-        }
-        flush(&out)
-        write(content: octets, of: job, context)
-    }
-
-    /// Writes a part of the content, in pieces that are counted when they have left.
-    private func write(content: ByteBuffer, of job: SMTPJob, _ context: ChannelHandlerContext) {
-        // Until now it was our turn.
-        if unsent == 0 { transfer?.resumed(at: .now()) }
-        unsent += content.readableBytes
-        moveDeadline()
-        var content = content
-        while let piece = content.readSlice(length: min(Self.piece, content.readableBytes)), piece.readableBytes > 0 {
-            let promise = context.eventLoop.makePromise(of: Void.self)
-            let count = piece.readableBytes
-            promise.futureResult.assumeIsolated().whenSuccess { self.left(count, of: job) }
-            context.write(wrapOutboundOut(piece), promise: promise)
-        }
-        context.flush()
-    }
-
-    /// So many octets of the content have left.
-    private func left(_ count: Int, of job: SMTPJob) {
-        guard self.job === job, transfer != nil, let context else { return }
-        unsent -= count
-        transfer?.moved(count, at: .now())
-        moveDeadline()
-        sendContentEnd(context)
-    }
-
-    private func sendContentEnd(_ context: ChannelHandlerContext) {
-        guard unsent == 0, let end = contentEnd else { return }
-        contentEnd = nil
-        transfer = nil
-        machine.contentSent()
-        armDeadline()
-        context.writeAndFlush(wrapOutboundOut(end), promise: nil)
-    }
-
-    private func connection(_ context: ChannelHandlerContext) -> SMTPConnection {
+    func connection(_ context: ChannelHandlerContext) -> SMTPConnection {
         SMTPConnection(eventLoop: context.eventLoop, driver: NIOLoopBound(self, eventLoop: context.eventLoop))
     }
 
@@ -389,6 +285,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     }
 
     private func failed(_ failure: SMTPClientMachine.SessionFailure) {
+        if failure.isTokenStale { tokenRefused() }
         guard let job else { return }
         self.job = nil
         logger.debug(
@@ -409,21 +306,6 @@ final class SMTPClientDriver: ChannelInboundHandler {
             }
         }
         close()
-    }
-
-    private func letSenderGoOn() {
-        let sender = sender
-        self.sender = nil
-        sender?.resume(returning: true)
-    }
-
-    private func stopSending() {
-        stuffer = nil
-        transfer = nil
-        contentEnd = nil
-        unsent = 0
-        sender?.resume(returning: false)
-        sender = nil
     }
 
     private func close() { context?.close(promise: nil) }
@@ -449,7 +331,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     /// Each wait of the machine has one deadline; what arrives meanwhile does not move it. That of the content moves on
     /// with what has left.
-    private func armDeadline() {
+    func armDeadline() {
         let waitsFor = machine.waitsFor
         guard waitsFor != self.waitsFor else { return }
         self.waitsFor = waitsFor
@@ -479,7 +361,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     }
 
     /// The content moves, and its deadline with it.
-    private func moveDeadline() {
+    func moveDeadline() {
         if transfer != nil { setDeadline(contentDeadline) }
     }
 

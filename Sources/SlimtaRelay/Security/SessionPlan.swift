@@ -20,6 +20,9 @@ struct SessionPlan: Hashable, Sendable {
     var tls: TLSClientContext?
     /// Who we are for the server; nil: no AUTH.
     var credentials: SASLClient.Credentials?
+    /// Who has the tokens of ``credentials``, which have none themselves: a session outlives its token, and is shared by
+    /// those who begin with another one.
+    var tokens: TokenSource?
 
     /// Without TLS, whatever is offered.
     static let inClear = SessionPlan(demand: TLSPlan(.never, serverName: nil))
@@ -64,10 +67,10 @@ struct SessionPolicy: Sendable {
         let trusting: TLSClientContext
         let comparing: TLSClientContext
 
-        init(trustFile: String?) throws(TLSError) {
-            anything = try TLSClientContext(verifies: false)
-            trusting = try TLSClientContext(verifies: true, trustFile: trustFile)
-            comparing = try TLSClientContext(comparingRecordsBeside: trusting)
+        init(trustFile: String?, _ identity: TLSIdentity?) throws(TLSError) {
+            anything = try TLSClientContext(verifies: false, identity: identity)
+            trusting = try TLSClientContext(verifies: true, trustFile: trustFile, identity: identity)
+            comparing = try TLSClientContext(comparingRecordsBeside: trusting, identity: identity)
         }
     }
 
@@ -78,22 +81,25 @@ struct SessionPolicy: Sendable {
     private let contexts: Contexts?
     /// Who we are for every host; nil: no AUTH.
     let credentials: SASLClient.Credentials?
+    /// Who has the tokens of ``credentials``; nil: they need none.
+    let tokens: TokenSource?
 
     /// - Parameters:
     ///   - demands: those of some domains; the first that is for one counts.
+    ///   - login: who we are for every host.
     ///   - trustFile: the certificates to trust (PEM), instead of the system's, where one is verified.
     ///
     /// Throws if there can be no TLS.
     init(
-        _ options: RelayOptions, demands: [TLSDemand] = [], credentials: SASLClient.Credentials? = nil,
-        trustFile: String? = nil
+        _ options: RelayOptions, demands: [TLSDemand] = [], login: RelayLogin? = nil, trustFile: String? = nil
     ) throws(TLSError) {
         floor = options.security
         self.demands = demands
         clearTextAfter = options.clearTextAfter
-        self.credentials = credentials
-        let isNever = floor == .none && demands.isEmpty && credentials == nil
-        contexts = isNever ? nil : try Contexts(trustFile: trustFile)
+        credentials = login?.credentials
+        tokens = login?.tokens
+        let isNever = floor == .none && demands.isEmpty && login == nil
+        contexts = isNever ? nil : try Contexts(trustFile: trustFile, options.identity)
     }
 
     /// What counts for all hosts of a domain, with what the operator demands for it.
@@ -120,7 +126,8 @@ struct SessionPolicy: Sendable {
         }
         // A password never goes in clear.
         let mayGoInClear = demand.mayGoInClear && credentials == nil && age >= clearTextAfter
-        return SessionPlan(demand: demand, mayGoInClear: mayGoInClear, tls: tls, credentials: credentials)
+        return SessionPlan(
+            demand: demand, mayGoInClear: mayGoInClear, tls: tls, credentials: credentials, tokens: tokens)
     }
 }
 

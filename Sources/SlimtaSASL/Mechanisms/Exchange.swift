@@ -23,6 +23,8 @@ extension ServerExchange {
 protocol ClientExchange: Sendable {
     /// Whether the server's success may be believed.
     var isProven: Bool { get }
+    /// What the server has said against a token; nil: nothing.
+    var tokenRefusal: TokenRefusal? { get }
     /// The initial response; nil: the server speaks first.
     mutating func begin() -> [UInt8]?
     /// The response to a challenge; nil: break off.
@@ -31,4 +33,5 @@ protocol ClientExchange: Sendable {
 
 extension ClientExchange {
     var isProven: Bool { true }
+    var tokenRefusal: TokenRefusal? { nil }
 }

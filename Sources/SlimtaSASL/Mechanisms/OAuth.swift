@@ -116,25 +116,48 @@ struct OAuthClient: ClientExchange {
     private let form: OAuthServer.Form
     private let username: String
     private let token: String
-    private var isRefused = false
+    private let server: SASLPeer?
+    private(set) var tokenRefusal: TokenRefusal?
 
-    init(_ form: OAuthServer.Form, username: String, token: String) {
+    init(_ form: OAuthServer.Form, username: String, token: String, server: SASLPeer? = nil) {
         self.form = form
         self.username = username
         self.token = token
+        self.server = server
     }
 
     func begin() -> [UInt8]? {
         switch form {
         case .oauthBearer:
-            "n,a=".utf8 + SASLName.encode(username.utf8) + ",\u{1}auth=Bearer \(token)\u{1}\u{1}".utf8
+            "n,a=".utf8 + SASLName.encode(username.utf8)
+                + ",\u{1}\(place)auth=Bearer \(token)\u{1}\u{1}".utf8
         case .xoauth2: Array("user=\(username)\u{1}auth=Bearer \(token)\u{1}\u{1}".utf8)
         }
     }
 
+    private var place: String { server.map { "host=\($0.host)\u{1}port=\($0.port)\u{1}" } ?? "" }
+
     mutating func respond(to challenge: [UInt8]) -> [UInt8]? {
-        guard !isRefused else { return nil }
-        isRefused = true
+        guard tokenRefusal == nil else { return nil }
+        let text = String(decoding: challenge.prefix(Self.longestExplanation), as: UTF8.self).visible
+        tokenRefusal = TokenRefusal(
+            explanation: text, isFinal: Self.status(challenge).map(Self.final.contains) ?? false)
         return form == .oauthBearer ? [1] : []
+    }
+
+    /// Octets of JSON that are kept for the log.
+    private static let longestExplanation = 500
+    /// The user or the scope is not right, whatever the token: Google's 400, and what RFC 7628 section 3.2.2 has for it.
+    private static let final: Set<String> = ["400", "403", "invalid_request", "insufficient_scope"]
+
+    /// What stands behind `"status"`: a string or a number. For one word no reader of JSON is needed.
+    private static func status(_ json: [UInt8]) -> String? {
+        guard let name = json.firstRange(of: "\"status\"".utf8) else { return nil }
+        let blanks: Set<UInt8> = [0x20, 0x09, 0x0A, 0x0D]
+        var rest = json[name.upperBound...].drop { blanks.contains($0) }
+        guard rest.popFirst() == UInt8(ascii: ":") else { return nil }
+        rest = rest.drop { blanks.contains($0) || $0 == UInt8(ascii: "\"") }
+        return String(
+            decoding: rest.prefix { $0.isASCIILetterOrDigit || $0 == UInt8(ascii: "_") }, as: UTF8.self)
     }
 }

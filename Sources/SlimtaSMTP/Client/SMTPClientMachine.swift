@@ -16,7 +16,7 @@ package import SlimtaSASL
 ///
 /// The driver hands over what arrives (``received(_:)``) and calls ``next(into:)`` until that says ``Action/wait``;
 /// it writes what was appended to `out` before it performs an action. Everything else that happens is a call as well:
-/// ``tlsEstablished(into:)``, ``contentSent()``, ``ended(_:)``. ``waitsFor`` says which deadline is running.
+/// ``tlsEstablished(_:into:)``, ``contentSent()``, ``ended(_:)``. ``waitsFor`` says which deadline is running.
 ///
 /// A server may say 421 at any time, close at any time and lie at any time. What it must not do is to answer what was
 /// not asked: a reply that nobody waits for means that the two sides no longer talk of the same thing, and ends the
@@ -44,17 +44,20 @@ package struct SMTPClientMachine: Sendable {
         package var mayGoInClear: Bool
         /// Who we are for the server; nil: no AUTH.
         package var credentials: SASLClient.Credentials?
+        /// Whom we take the server for, which some mechanisms tell it.
+        package var server: SASLPeer?
 
         /// `name` is what we say in EHLO; `credentials`: nil for a host that wants no AUTH.
         package init(
             name: String, dialect: SMTPDialect = .smtp, security: Security, mayGoInClear: Bool = true,
-            credentials: SASLClient.Credentials? = nil
+            credentials: SASLClient.Credentials? = nil, server: SASLPeer? = nil
         ) {
             self.name = name
             self.dialect = dialect
             self.security = security
             self.mayGoInClear = mayGoInClear
             self.credentials = credentials
+            self.server = server
         }
     }
 
@@ -62,8 +65,10 @@ package struct SMTPClientMachine: Sendable {
     package enum Action: Equatable, Sendable {
         /// Nothing, until something happens.
         case wait
-        /// Begin TLS, then call ``tlsEstablished(into:)``.
+        /// Begin TLS, then call ``tlsEstablished(_:into:)``.
         case startTLS
+        /// Do the ``computation`` away from the event loop, then call ``computed(_:into:)``.
+        case compute
         /// The session is open: a transaction may begin.
         case ready
         /// Send the content and its end, then call ``contentSent()``.
@@ -124,14 +129,18 @@ package struct SMTPClientMachine: Sendable {
     }
 
     enum State: Equatable {
-        case greeting, ehlo, helo, startTLS, handshake, authentication, ready
+        case greeting, ehlo, helo, startTLS, handshake, authentication
+        /// A response of SASL is being computed.
+        case computing
+        case ready
         /// Commands of a transaction were sent.
         case replies
         case content, emptyContent, finalReply, reset
         case quit, closed
     }
 
-    let configuration: Configuration
+    /// What the session is to be like.
+    package let configuration: Configuration
     var state = State.greeting
     var parser = ReplyParser()
     var extensions = ServerExtensions()
@@ -140,10 +149,10 @@ package struct SMTPClientMachine: Sendable {
     package internal(set) var causes: [OutcomeCause] = []
     /// Whether there was a transaction before.
     var isReused = false
-    private var isEncrypted = false
+    private(set) var isEncrypted = false
     /// Whether the server has said something inside TLS: it then works.
     private var isTLSProven = false
-    private var sasl: SASLClient?
+    var login = SMTPLogin()
     private var waitNumber: UInt64 = 0
 
     /// A session over a connection that was just made: the server is to greet.
@@ -157,7 +166,7 @@ package struct SMTPClientMachine: Sendable {
         let kind: Wait.Kind =
             switch state {
             case .greeting: .greeting
-            case .ehlo, .helo, .startTLS, .authentication, .reset, .emptyContent: .reply(recipients: 0)
+            case .ehlo, .helo, .startTLS, .authentication, .computing, .reset, .emptyContent: .reply(recipients: 0)
             case .replies: .reply(recipients: extensions.pipelining ? progress.candidates.count : 1)
             case .handshake: .handshake
             case .content: .content
@@ -181,7 +190,7 @@ package struct SMTPClientMachine: Sendable {
     package mutating func next(into out: inout ByteBuffer) -> Action {
         while true {
             switch state {
-            case .closed, .handshake: return .wait
+            case .closed, .handshake, .computing: return .wait
             case .ready:
                 guard parser.hasUnread else { return .wait }
                 state = .closed
@@ -202,9 +211,12 @@ package struct SMTPClientMachine: Sendable {
     }
 
     /// TLS is there, and nothing of what was said before counts (RFC 3207 section 4.2).
-    package mutating func tlsEstablished(into out: inout ByteBuffer) {
+    ///
+    /// - Parameter bindings: what AUTH can be bound to this TLS session by.
+    package mutating func tlsEstablished(_ bindings: [ChannelBinding: [UInt8]] = [:], into out: inout ByteBuffer) {
         guard state == .handshake else { return }
         isEncrypted = true
+        login.bindings = bindings
         extensions = ServerExtensions()
         sendEHLO(into: &out)
     }
@@ -216,7 +228,7 @@ package struct SMTPClientMachine: Sendable {
         case .ready, .quit:
             state = .closed
             return .close
-        case .greeting, .ehlo, .helo, .startTLS, .handshake, .authentication:
+        case .greeting, .ehlo, .helo, .startTLS, .handshake, .authentication, .computing:
             return fail(with: outcome(of: end), after: end.kind)
         case .replies:
             switch end {
@@ -261,7 +273,7 @@ package struct SMTPClientMachine: Sendable {
         case .greeting, .ehlo, .helo, .startTLS, .authentication:
             if parser.hasUnread { return unsolicited() }
             return replied(toOpeningWith: reply, into: &out)
-        case .handshake, .ready, .closed: preconditionFailure("a reply taken where none is expected")
+        case .handshake, .computing, .ready, .closed: preconditionFailure("a reply taken where none is expected")
         }
     }
 
@@ -298,15 +310,8 @@ package struct SMTPClientMachine: Sendable {
                     tlsMissing("the server refused STARTTLS: \(shown(reply))"), .refused(shown(reply)))
             case .opportunistic, .none: return authenticate(into: &out)
             }
-        case .authentication:
-            if reply.isPositive { return becomeReady() }
-            // LOGIN's challenges are in words of the server's own, and not always in base64.
-            guard reply.code == 334, let response = sasl?.respond(to: Base64.decode(reply.text.utf8) ?? []) else {
-                return lacking(authenticationFailed("the server refused authentication: \(shown(reply))"))
-            }
-            send(Base64.encode(response), into: &out)
-            return nil
-        case .handshake, .ready, .replies, .content, .emptyContent, .finalReply, .reset, .quit, .closed:
+        case .authentication: return replied(toAuthenticationWith: reply, into: &out)
+        case .handshake, .computing, .ready, .replies, .content, .emptyContent, .finalReply, .reset, .quit, .closed:
             preconditionFailure("not a state of a session's opening")
         }
     }
@@ -326,24 +331,8 @@ package struct SMTPClientMachine: Sendable {
         }
     }
 
-    private mutating func authenticate(into out: inout ByteBuffer) -> Action? {
-        guard let credentials = configuration.credentials else { return becomeReady() }
-        // Most mechanisms show the password to whoever listens.
-        guard isEncrypted else { return lacking(authenticationFailed("no authentication without TLS")) }
-        let offered = extensions.mechanisms.intersection(SASLClient.quick)
-        guard var sasl = SASLClient(offered: offered, credentials: credentials) else {
-            return lacking(authenticationFailed("the server offers neither AUTH PLAIN nor LOGIN nor CRAM-MD5"))
-        }
-        // "=" is the empty initial response (RFC 4954 section 4).
-        let initial = sasl.begin().map { $0.isEmpty ? " =" : " \(Base64.encode($0))" } ?? ""
-        send("AUTH \(sasl.mechanism.rawValue)\(initial)", into: &out)
-        self.sasl = sasl
-        state = .authentication
-        return nil
-    }
-
-    private mutating func becomeReady() -> Action {
-        sasl = nil
+    mutating func becomeReady() -> Action {
+        login = SMTPLogin()
         state = .ready
         deadlineBegins()
         return .ready
@@ -354,7 +343,7 @@ package struct SMTPClientMachine: Sendable {
         state = .ehlo
     }
 
-    private mutating func send(_ line: String, into out: inout ByteBuffer) {
+    mutating func send(_ line: String, into out: inout ByteBuffer) {
         out.writeString(line)
         out.writeStaticString("\r\n")
         deadlineBegins()
@@ -374,13 +363,15 @@ package struct SMTPClientMachine: Sendable {
     }
 
     /// There is no session as it was asked for.
-    private mutating func lacking(_ outcome: Outcome, _ fault: SessionFailure.TLSFault? = nil) -> Action {
-        fail(with: outcome, isOfSecurity: true, fault)
+    mutating func lacking(
+        _ outcome: Outcome, _ fault: SessionFailure.TLSFault? = nil, isTokenStale: Bool = false
+    ) -> Action {
+        fail(with: outcome, isOfSecurity: true, fault, isTokenStale: isTokenStale)
     }
 
     private mutating func fail(
         with outcome: Outcome, after kind: OutcomeCause.Kind = .reply, isOfSecurity: Bool = false,
-        _ fault: SessionFailure.TLSFault? = nil
+        _ fault: SessionFailure.TLSFault? = nil, isTokenStale: Bool = false
     ) -> Action {
         let isTLSFailure = kind != .cancelled && isTLSOnItsWay
         let inClear: SessionFailure.InClear =
@@ -389,12 +380,13 @@ package struct SMTPClientMachine: Sendable {
                 configuration.mayGoInClear ? .now : .later
             case .none, .opportunistic, .required: .no
             }
-        let isOfSecurity = isOfSecurity || isTLSFailure || (state == .authentication && kind != .cancelled)
+        let isLogin = state == .authentication || state == .computing
+        let isOfSecurity = isOfSecurity || isTLSFailure || (isLogin && kind != .cancelled)
         state = .closed
         return .failed(
             SessionFailure(
                 outcome: outcome, inClear: inClear, isTimeout: kind == .timedOut, isOfSecurity: isOfSecurity,
-                fault: fault ?? (isTLSFailure ? .failed : nil)))
+                fault: fault ?? (isTLSFailure ? .failed : nil), isTokenStale: isTokenStale))
     }
 
     /// From STARTTLS until the server says a word inside TLS, what ends a session ends it because of TLS: a server that
@@ -420,7 +412,8 @@ package struct SMTPClientMachine: Sendable {
     /// The session ends here, with `outcome` for whoever has none.
     private mutating func giveUp(with outcome: Outcome, _ kind: OutcomeCause.Kind) -> Action {
         switch state {
-        case .greeting, .ehlo, .helo, .startTLS, .handshake, .authentication: return fail(with: outcome, after: kind)
+        case .greeting, .ehlo, .helo, .startTLS, .handshake, .authentication, .computing:
+            return fail(with: outcome, after: kind)
         case .replies, .content, .emptyContent, .finalReply, .reset:
             progress.settle(outcome, kind)
             return finish(isReusable: false)
@@ -432,11 +425,6 @@ package struct SMTPClientMachine: Sendable {
 
     private func tlsMissing(_ text: String) -> Outcome {
         Outcome(.temporary, Reply(451, EnhancedStatus(4, 7, 4), text))
-    }
-
-    /// Always temporary: it is the operator who has to do something, and no message is to bounce for it.
-    private func authenticationFailed(_ text: String) -> Outcome {
-        Outcome(.temporary, Reply(454, EnhancedStatus(4, 7, 0), text))
     }
 
     private func outcome(of end: End) -> Outcome {
@@ -458,7 +446,7 @@ package struct SMTPClientMachine: Sendable {
         case .helo: "in reply to HELO"
         case .startTLS: "in reply to STARTTLS"
         case .handshake: "in the TLS handshake"
-        case .authentication: "in reply to AUTH"
+        case .authentication, .computing: "in reply to AUTH"
         case .replies:
             switch progress.command(progress.answered) {
             case .mail: "in reply to MAIL"

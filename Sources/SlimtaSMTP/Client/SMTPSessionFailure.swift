@@ -32,16 +32,19 @@ package struct SMTPSessionFailure: Hashable, Sendable {
     package var isOfSecurity: Bool
     /// What of TLS is to blame; nil: it is not TLS.
     package var fault: TLSFault?
+    /// The server does not take our token, and may take a newer one.
+    package var isTokenStale: Bool
 
     /// Why no session came about.
     package init(
         outcome: Outcome, inClear: InClear = .no, isTimeout: Bool = false, isOfSecurity: Bool = false,
-        fault: TLSFault? = nil
+        fault: TLSFault? = nil, isTokenStale: Bool = false
     ) {
         self.outcome = outcome
         self.inClear = inClear
         self.isTimeout = isTimeout
         self.isOfSecurity = isOfSecurity
         self.fault = fault
+        self.isTokenStale = isTokenStale
     }
 }

@@ -4,7 +4,7 @@ extension EventCatalogue {
     /// All kinds.
     static let entries =
         entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers + entriesOfQuotas
-        + entriesOfSignatures + entriesOfKeys + entriesOfContent + entriesOfMilters + entriesOfSecurity
+        + entriesOfSignatures + entriesOfKeys + entriesOfContent + entriesOfMilters + entriesOfSecurity + entriesOfTokens
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [

@@ -61,6 +61,7 @@ struct Inspection {
         look(at: file.values.relay, "relay")
         for (index, route) in file.values.routes.enumerated() { look(at: route.relay, "route[\(index)]") }
         for password in file.values.passwordFiles { lookForText(password) }
+        lookAtRelayKeys()
     }
 
     mutating func error(_ key: String, _ text: String) { errors.append(placed(key, text)) }

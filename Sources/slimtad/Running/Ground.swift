@@ -17,6 +17,7 @@ struct Ground: Sendable {
     let limiter: ConnectionLimiter
     let budget: FileBudget
     let endings = Endings()
+    let refreshTokens = RefreshTokens()
     let quotas: QuotaKeeper
     let signing: DKIMKeeper
     let tlsMemory: TLSMemoryKeeper

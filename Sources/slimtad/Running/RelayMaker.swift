@@ -10,6 +10,7 @@ import SlimtaRelay
 import SlimtaRules
 import SlimtaSASL
 import SlimtaSMTP
+import SlimtaTLS
 
 /// What the relays of one configuration share while they are made.
 struct RelayMaker {
@@ -18,6 +19,8 @@ struct RelayMaker {
     let pipes: (helper: String, folder: String)
     /// The relays' own, by the reference that names them.
     let passwords: [String: String]
+    /// Their keys and certificates, likewise.
+    let keys: [String: [UInt8]]
     /// How many connections each may have.
     let connections: Int
     /// Whether messages are made 7-bit for hosts that need that.
@@ -31,15 +34,18 @@ struct RelayMaker {
     let ground: Ground
     /// Those that have to be ended.
     private(set) var connecting: [any ConnectingRelay] = []
+    /// Who has tokens: relays with one identity have one.
+    private var tokens: [TokenSettings: TokenSource] = [:]
 
     init(
-        hostname: String, pipes: (helper: String, folder: String), passwords: [String: String], connections: Int,
-        convertsToSevenBit: Bool, resolver: SlimtaDNS.Resolver, own: OwnAddresses, security: RelaySecurity,
-        demands: [TLSDemand], ground: Ground
+        hostname: String, pipes: (helper: String, folder: String), passwords: [String: String],
+        keys: [String: [UInt8]], connections: Int, convertsToSevenBit: Bool, resolver: SlimtaDNS.Resolver,
+        own: OwnAddresses, security: RelaySecurity, demands: [TLSDemand], ground: Ground
     ) {
         self.hostname = hostname
         self.pipes = pipes
         self.passwords = passwords
+        self.keys = keys
         self.connections = connections
         self.convertsToSevenBit = convertsToSevenBit
         self.resolver = resolver
@@ -58,21 +64,21 @@ struct RelayMaker {
         case .mx:
             return kept(
                 try MXRelay(
-                    options(relay), resolver: resolver, own: own, security: security, demands: demands,
+                    try options(relay), resolver: resolver, own: own, security: security, demands: demands,
                     group: ground.group, logger: ground.logger))
         case .smtp(let host, let login):
-            return try fixed(options(relay), to: .host(host.host, port: host.port), login)
+            return try fixed(try options(relay), to: .host(host.host, port: host.port), login)
         case .lmtp(let host, let login):
-            return try fixed(options(relay, .lmtp), to: .host(host.host, port: host.port), login)
+            return try fixed(try options(relay, .lmtp), to: .host(host.host, port: host.port), login)
         case .lmtpSocket(let path):
-            var options = options(relay, .lmtp)
+            var options = try options(relay, .lmtp)
             // Nobody can listen in, and no server offers it there.
             options.security = .none
             return try fixed(options, to: .socket(path), nil)
         case .http(let server):
             return kept(
                 try HTTPRelay(
-                    options(relay), to: service(server), resolver: resolver, group: ground.group,
+                    try options(relay), to: service(server), resolver: resolver, group: ground.group,
                     logger: ground.logger))
         case .maildir(let path):
             return MaildirRelay(
@@ -91,8 +97,9 @@ struct RelayMaker {
     ) throws -> any Relay {
         kept(
             try FixedHostRelay(
-                options, to: place, credentials: login.map(credentials), resolver: resolver, security: security,
-                demands: place.isSocket ? [] : demands, group: ground.group, logger: ground.logger))
+                options, to: place, login: try login.map { try self.login($0) }, resolver: resolver,
+                security: security, demands: place.isSocket ? [] : demands, group: ground.group,
+                logger: ground.logger))
     }
 
     private mutating func kept(_ relay: some ConnectingRelay) -> any Relay {
@@ -100,15 +107,49 @@ struct RelayMaker {
         return relay
     }
 
-    private func credentials(_ login: Configuration.Relay.Login) -> SASLClient.Credentials {
-        SASLClient.Credentials(username: login.username, password: passwords[login.passwordFile] ?? "")
+    private mutating func login(_ login: Configuration.Relay.Login) throws -> RelayLogin {
+        switch login.proof {
+        case .password(let file):
+            return .credentials(.init(username: login.username, password: passwords[file] ?? ""))
+        case .certificate: return .credentials(.init(username: login.username, .certificate))
+        case .tokens(let tokens):
+            let settings = settings(tokens, login.username)
+            if let known = self.tokens[settings] { return .tokens(known) }
+            let source = TokenSource(
+                settings, client: try HTTPSClient(resolver: resolver, group: ground.group),
+                store: ground.refreshTokens.store(of: settings, in: pipes.folder), threads: ground.fileThreads,
+                logger: ground.logger)
+            self.tokens[settings] = source
+            return .tokens(source)
+        }
+    }
+
+    private func settings(_ tokens: RelayTokens, _ username: String) -> TokenSettings {
+        let endpoint = HTTPSClient.Place(
+            host: tokens.endpoint.host.host, port: tokens.endpoint.host.port, target: tokens.endpoint.target)
+        let proof: TokenSettings.Proof =
+            switch tokens.proof {
+            case .none: .none
+            case .secret(let file): .secret(passwords[file] ?? "")
+            case .key(let file): .key(keys[file] ?? [])
+            }
+        let grant: TokenSettings.Grant =
+            switch tokens.grant {
+            case .refreshToken(let file): .refreshToken(passwords[file] ?? "")
+            case .clientCredentials: .clientCredentials
+            case .assertion(let issuer, let subject, let audience):
+                .assertion(issuer: issuer, subject: subject, audience: audience)
+            }
+        return TokenSettings(
+            endpoint: endpoint, username: username, clientID: tokens.clientID, proof: proof, grant: grant,
+            scope: tokens.scope, margin: tokens.margin)
     }
 
     private func service(_ server: Configuration.Relay.HTTP) -> HTTPRelay.Service {
         let login: HTTPRelay.Login? =
             switch server.access {
             case .basic(let login):
-                .basic(username: login.username, password: passwords[login.passwordFile] ?? "")
+                .basic(username: login.username, password: passwords[login.passwordFile ?? ""] ?? "")
             case .bearer(let file): .bearer(token: passwords[file] ?? "")
             case nil: nil
             }
@@ -119,7 +160,7 @@ struct RelayMaker {
 
     private func options(
         _ relay: Configuration.Relay, _ dialect: SMTPDialect = .smtp
-    ) -> RelayOptions {
+    ) throws(TLSError) -> RelayOptions {
         var options = RelayOptions(hostname: hostname)
         options.dialect = dialect
         options.port = relay.port
@@ -141,6 +182,9 @@ struct RelayMaker {
         options.connections = min(relay.connections, connections)
         options.connectionsPerDestination = relay.connectionsPerDestination
         options.sourceAddresses = relay.sourceAddresses.map(\.description)
+        options.identity = try relay.clientCertificate.map { pair throws(TLSError) in
+            try TLSIdentity(certificatePEM: keys[pair.certificate] ?? [], keyPEM: keys[pair.key] ?? [])
+        }
         options.convertsToSevenBit = convertsToSevenBit
         options.networks = PermittedNetworks(allowed: relay.allowNetworks, refused: relay.refuseNetworks)
         return options

@@ -26,10 +26,12 @@ final class RelaySet: Relay {
 
     /// - Parameters:
     ///   - passwords: the relays' own, by the reference that names them.
+    ///   - keys: their keys and certificates, likewise.
     ///   - connections: how many each relay may have.
     ///   - resolverLease: is held for as long as the relays ask `resolver`.
     init(
-        _ file: ConfigurationFile, hostname: String, passwords: [String: String], connections: Int,
+        _ file: ConfigurationFile, hostname: String, passwords: [String: String], keys: [String: [UInt8]],
+        connections: Int,
         resolver: SlimtaDNS.Resolver, lease resolverLease: Lease, on ground: Ground
     ) throws {
         let values = file.values
@@ -41,7 +43,8 @@ final class RelaySet: Relay {
         policies = STSPolicies(ground.sts.cache, resolver: resolver, client: client, logger: ground.logger)
         var maker = RelayMaker(
             hostname: hostname, pipes: (file.socket(of: .pipes), file.stateDirectory), passwords: passwords,
-            connections: connections, convertsToSevenBit: values.queue.sevenBit != .never, resolver: resolver,
+            keys: keys, connections: connections, convertsToSevenBit: values.queue.sevenBit != .never,
+            resolver: resolver,
             own: OwnAddresses(listeners: values.listenAddresses),
             security: RelaySecurity(memory: ground.tlsMemory.book, policies: policies, logger: ground.logger),
             demands: values.tlsDemands, ground: ground)

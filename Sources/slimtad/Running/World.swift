@@ -101,8 +101,8 @@ struct World: Sendable {
         let lease = Lease(ground.endings) { await resolver.close() }
         relays = try Self.make("relay") {
             try RelaySet(
-                file, hostname: hostname, passwords: secrets.passwords, connections: share.relayConnections,
-                resolver: resolver, lease: lease, on: ground)
+                file, hostname: hostname, passwords: secrets.passwords, keys: secrets.relayKeys,
+                connections: share.relayConnections, resolver: resolver, lease: lease, on: ground)
         }
         pam = try Self.make("auth.pam") { try file.pamBackEnd(group: ground.group) }
         oauth = try Self.make("auth.oauth") {

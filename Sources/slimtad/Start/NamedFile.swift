@@ -89,13 +89,32 @@ extension Configuration.TLS {
 extension Configuration {
     /// The relays' passwords and tokens, and ours at the issuer of tokens.
     var passwordFiles: [NamedFile] {
-        let relays = [("relay", relay)] + routes.enumerated().map { ("route[\($0)]", $1.relay) }
-        return relays.compactMap { table, relay in
+        relays.compactMap { table, relay in
             if case .http(let server) = relay.type, let file = server.tokenFile {
                 return NamedFile(.password, file, "\(table).token_file")
             }
-            return relay.type.login.map { NamedFile(.password, $0.passwordFile, "\(table).password_file") }
-        } + (auth.clientSecretFile.map { [$0] } ?? [])
+            guard let login = relay.type.login else { return nil }
+            return login.passwordFile.map { NamedFile(.password, $0, "\(table).password_file") }
+        } + relays.flatMap { table, relay in relay.type.login?.tokens?.textFiles(table) ?? [] }
+            + (auth.clientSecretFile.map { [$0] } ?? [])
+    }
+
+    /// The relays' keys and certificates.
+    var relayKeyFiles: [NamedFile] {
+        relays.flatMap { table, relay in
+            let pair = relay.clientCertificate.map { pair in
+                [
+                    NamedFile(.certificate, pair.certificate, "\(table).client_certificate"),
+                    NamedFile(.key, pair.key, "\(table).client_key"),
+                ]
+            }
+            guard case .key(let file)? = relay.type.login?.tokens?.proof else { return pair ?? [] }
+            return (pair ?? []) + [NamedFile(.key, file, "\(table).client_key_file")]
+        }
+    }
+
+    private var relays: [(table: String, relay: Relay)] {
+        [("relay", relay)] + routes.enumerated().map { ("route[\($0)]", $1.relay) }
     }
 
     /// The zones of `[[dnsbl]]` that have a key in them.
@@ -108,7 +127,8 @@ extension Configuration {
 
     /// All that may be a credential of systemd.
     var credentialFiles: [NamedFile] {
-        (tls?.files ?? []).flatMap { [$0.certificate, $0.key] } + passwordFiles + zoneFiles + signingKeyFiles
+        (tls?.files ?? []).flatMap { [$0.certificate, $0.key] } + passwordFiles + relayKeyFiles + zoneFiles
+            + signingKeyFiles
     }
 }
 
@@ -127,4 +147,16 @@ extension Configuration.Auth {
 
     /// `[auth.oauth]`; nil: the back end is not asked.
     var usedOAuth: OAuthSettings? { backends.contains(.oauth) ? oauth : nil }
+}
+
+extension RelayTokens {
+    /// The refresh token, and our secret at the endpoint.
+    fileprivate func textFiles(_ table: String) -> [NamedFile] {
+        var files: [NamedFile] = []
+        if case .refreshToken(let file) = grant {
+            files.append(NamedFile(.password, file, "\(table).refresh_token_file"))
+        }
+        if case .secret(let file) = proof { files.append(NamedFile(.password, file, "\(table).client_secret_file")) }
+        return files
+    }
 }

@@ -47,6 +47,8 @@ struct Secrets: Sendable {
     private var (usersRead, usersSeen): (FileStamp?, FileStamp?)
     /// The relays' passwords by the reference that names them.
     var passwords: [String: String] = [:]
+    /// The relays' keys and certificates, likewise.
+    var relayKeys: [String: [UInt8]] = [:]
     var complaints: [Complaint] = []
 
     /// The lists of rules.
@@ -76,6 +78,7 @@ struct Secrets: Sendable {
             try secrets.loadUsers(file, mayBeMissing: true)
         }
         secrets.passwords = try file.texts(in: file.values.passwordFiles)
+        secrets.relayKeys = try file.contents(of: file.values.relayKeyFiles)
         secrets.issuerKeys = try file.readIssuerKeys()
         secrets.signingKeys = try file.readSigningKeys()
         return secrets
@@ -140,6 +143,18 @@ extension ConfigurationFile {
     }
 
     /// What is in these files, by the references that name them.
+    fileprivate func contents(of files: [NamedFile]) throws(Failure) -> [String: [UInt8]] {
+        var contents: [String: [UInt8]] = [:]
+        for file in files where contents[file.reference] == nil {
+            do throws(SystemError) {
+                contents[file.reference] = try file.read(service: serviceUser)
+            } catch {
+                throw Failure(.configuration, "\(file.key): \(error)")
+            }
+        }
+        return contents
+    }
+
     fileprivate func texts(in files: [NamedFile]) throws(Failure) -> [String: String] {
         var texts: [String: String] = [:]
         for file in files where texts[file.reference] == nil {

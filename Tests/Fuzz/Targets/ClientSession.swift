@@ -298,6 +298,10 @@ private struct ClientSession {
             try hold(isDisordered || outstanding.isEmpty, "TLS is begun with \(outstanding) open")
             isHandshake = true
             transcript.append("TLS")
+        case .compute:
+            guard var computation = machine.computation else { throw Broken(description: "nothing to compute") }
+            computation.run()
+            try perform(machine.computed(computation, into: &out))
         case .ready:
             try hold(transaction == nil && !isOver, "ready in a transaction")
             try begin()

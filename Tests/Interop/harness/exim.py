@@ -30,13 +30,13 @@ deliver_drop_privilege = true
 tls_certificate = {certificate}
 tls_privatekey = {key}
 tls_advertise_hosts = *
-acl_smtp_rcpt = acl_rcpt
+{clients}acl_smtp_rcpt = acl_rcpt
 acl_smtp_data = accept
 keep_environment =
 never_users = root
 begin acl
 acl_rcpt:
-  deny !domains = +ours
+{verified}  deny !domains = +ours
        message = relay not permitted
   deny local_parts = refused
        message = mailbox unavailable
@@ -70,6 +70,8 @@ class EximMX(Program):
         self.folder = place.folder("exim")
         self.certificate = certificate
         self.domains = domains
+        # The certificates (PEM) that clients have to have one of, or one issued by; None: they need none.
+        self.client_ca = None
 
     def start(self):
         for name in ("spool", "log", "mail"):
@@ -82,6 +84,8 @@ class EximMX(Program):
                 user=account.pw_uid, group=account.pw_gid, exim=program, folder=self.folder, address=self.address,
                 port=MX_PORT, domains=" : ".join(self.domains), certificate=self.certificate.chain,
                 key=self.certificate.key,
+                clients=self.client_ca and f"tls_try_verify_hosts = *\ntls_verify_certificates = {self.client_ca}\n" or "",
+                verified=self.client_ca and "  deny !verify = certificate\n       message = 5.7.1 no certificate\n" or "",
             )
         )
         passwd, group = self.folder / "passwd", self.folder / "group"
