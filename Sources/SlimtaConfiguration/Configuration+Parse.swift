@@ -71,12 +71,7 @@ extension Configuration {
     }
 
     private mutating func read(_ root: Section) {
-        hostname = root["hostname"]?.text("a domain name such as \"mail.example.com\"") { name in
-            HostName.fold(name).flatMap { folded in
-                // As it was written, unless that cannot go out.
-                HostName.looksLikeAddress(folded) ? nil : name.isASCII ? name : folded
-            }
-        }
+        hostname = root["hostname"]?.hostname()
         daemon.read(root.section("daemon"))
         log.read(root.section("log"))
         let tls = root.section("tls")
@@ -331,4 +326,15 @@ extension Configuration.DNS {
 extension Duration {
     static func hours(_ number: Int) -> Duration { .seconds(number * 3600) }
     static func days(_ number: Int) -> Duration { .seconds(number * 86400) }
+}
+
+extension Setting {
+    /// A name of ours, as it goes out: as it was written, unless that cannot go out.
+    func hostname() -> String? {
+        text("a domain name such as \"mail.example.com\"") { name in
+            HostName.fold(name).flatMap { folded in
+                HostName.looksLikeAddress(folded) ? nil : name.isASCII ? name : folded
+            }
+        }
+    }
 }

@@ -156,3 +156,11 @@ extension Configuration {
 
     private static let noAuth = "no edge that it is for has AUTH"
 }
+
+extension Configuration {
+    /// The relay, whoever sends, for a recipient's domain: of the first route that takes it, else `[relay]`. The domain comes as
+    /// ``Mailbox/foldedDomain`` has it.
+    package func relay(for foldedDomain: some StringProtocol) -> Relay {
+        routes.first { $0.origin.isEverybody && $0.domains.contains { $0.matches(foldedDomain) } }?.relay ?? relay
+    }
+}

@@ -54,12 +54,6 @@ package struct Configuration: Sendable, Equatable {
     package var routes: [Route] = []
     /// `[[tls_policy]]`, in the file's order: the first that is for a domain counts.
     package var tlsPolicies: [TLSPolicySettings] = []
-
-    /// The relay for a recipient's domain: of the first route that takes it, else `[relay]`. The domain comes as
-    /// ``Mailbox/foldedDomain`` has it.
-    package func relay(for foldedDomain: some StringProtocol) -> Relay {
-        routes.first { $0.domains.contains { $0.matches(foldedDomain) } }?.relay ?? relay
-    }
 }
 
 extension Configuration {
@@ -324,6 +318,14 @@ extension Configuration {
 
         /// Which relay it is.
         package var type = Kind.mx
+        /// `hosts` behind the first, which ``type`` has.
+        package var otherHosts: [HostPort] = []
+        /// `priority`: each message begins with the first host; else they take turns.
+        package var isByPriority = false
+        /// `ip`: which addresses of a host are used.
+        package var addresses = AddressChoice.any
+        /// `hostname`: our name in EHLO; nil: that of all.
+        package var hostname: String?
         /// The TCP port of the domains' MXes; other relays do not use it.
         package var port = 25
         /// `rewrite_sender`, `rewrite_recipient` and `add_fields`: what is done to what goes there.
@@ -375,10 +377,12 @@ extension Configuration {
         package var dnssec = DNSSEC.auto
     }
 
-    /// `[[route]]`: mail for these domains goes another way.
+    /// `[[route]]`: mail for these domains, and from these senders and logins, goes another way.
     package struct Route: Sendable, Equatable {
         /// Recipients' domains that it takes; at least one.
         package var domains: [DomainPattern]
+        /// Who may send what it takes.
+        package var origin = RouteOrigin()
         /// Where their mail goes. Complete: what the route does not say is `[relay]`'s.
         package var relay: Relay
     }

@@ -15,18 +15,21 @@ struct RelayReader {
     /// The types that a key is for, where it is not for all of them.
     private static let kinds: [String: Set<Kind>] = [
         "port": [.mx], "allow_networks": [.mx], "refuse_networks": [.mx],
-        "tls_memory": [.mx, .smtp, .lmtp], "host": [.smtp, .lmtp], "username": [.smtp, .lmtp, .http],
+        "tls_memory": [.mx, .smtp, .lmtp], "host": [.smtp, .lmtp], "hosts": [.smtp, .lmtp], "priority": [.smtp, .lmtp],
+        "hostname": [.mx, .smtp, .lmtp, .http], "ip": [.mx, .smtp, .lmtp], "username": [.smtp, .lmtp, .http],
         "password_file": [.smtp, .lmtp, .http], "socket": [.lmtp, .http],
         "url": [.http], "token_file": [.http], "trust_file": [.http],
         "path": [.maildir], "auth": [.smtp, .lmtp],
         "client_certificate": [.mx, .smtp, .lmtp], "client_key": [.mx, .smtp, .lmtp],
     ].merging(PipeKeys.names.map { ($0, [.pipe]) }) { $1 }.merging(TokenKeys.names.map { ($0, [.smtp, .lmtp]) }) { $1 }
     /// The keys of [relay] that decide what a route lacks: if one of them is wrong, nothing is said of that.
-    private static let deciding = ["host", "socket", "path", "tls", "url", "command"]
+    private static let deciding = ["host", "hosts", "socket", "path", "tls", "url", "command"]
 
     private var kind: Kind
     private var relay: Configuration.Relay
     private var host: HostPort?
+    private var otherHosts: [HostPort]
+    private var isByPriority: Bool
     private var socket: String?
     private var login: LoginKeys
     private var certificate: ClientCertificateKeys
@@ -47,12 +50,17 @@ struct RelayReader {
         var taken: [DomainPattern: String] = [:]
         let complete = routes.map { route in
             let own = RelayReader(route, base: base, isSigned: isSigned)
-            let domains = readDomains(route, &taken)
+            let origin = RouteOrigin(route)
+            // For some senders a domain may go another way than for others.
+            var others: [DomainPattern: String] = [:]
+            let domains =
+                origin.isEverybody ? readDomains(route, &taken) : readDomains(route, &others, isRequired: false)
             route.refuseUnknownKeys()
             let isWhole =
                 route.isSound("type") && (route.has("type") || table.isSound("type"))
                 && Self.deciding.allSatisfy { table.isSound($0) }
-            return Configuration.Route(domains: domains, relay: own.complete(route, isWhole: isWhole))
+            return Configuration.Route(
+                domains: domains, origin: origin, relay: own.complete(route, isWhole: isWhole))
         }
         checkProcesses([(table, relay)] + zip(routes, complete).map { ($0, $1.relay) })
         return (relay, complete)
@@ -66,8 +74,13 @@ struct RelayReader {
         relay.readSettings(table)
         // What another type goes to is not inherited: it speaks something else there.
         let base = base?.kind == kind ? base : nil
-        let place = table.has("host") || table.has("socket") || table.has("url") ? nil : base
-        host = table["host"]?.host(of: kind) ?? place?.host
+        let isElsewhere = ["host", "hosts", "socket", "url"].contains { table.has($0) }
+        let place = isElsewhere ? nil : base
+        let kind = kind
+        let hosts = table["hosts"]?.distinctList(of: "hosts", mayBeEmpty: false) { $0.host(of: kind) } ?? []
+        host = table["host"]?.host(of: kind) ?? hosts.first ?? place?.host
+        otherHosts = isElsewhere ? Array(hosts.dropFirst()) : place?.otherHosts ?? []
+        isByPriority = table["priority"]?.bool() ?? place?.isByPriority ?? false
         socket = table["socket"]?.unixSocket() ?? place?.socket
         // A password is for the host that it was given for, and for no other.
         certificate = ClientCertificateKeys(table, inherited: base?.certificate)
@@ -78,8 +91,13 @@ struct RelayReader {
         pipe = PipeKeys(table, base: base?.pipe)
     }
 
-    static func readDomains(_ table: Section, _ taken: inout [DomainPattern: String]) -> [DomainPattern] {
-        table.required("domains", "a list such as [\"example.net\", \"*.example.org\"]")?
+    static func readDomains(
+        _ table: Section, _ taken: inout [DomainPattern: String], isRequired: Bool = true
+    ) -> [DomainPattern] {
+        let description = "a list such as [\"example.net\", \"*.example.org\"]"
+        let setting = isRequired ? table.required("domains", description) : table["domains"]
+        if setting == nil, !isRequired { return [DomainPattern("*")].compactMap(\.self) }
+        return setting?
             .list(of: "domains", mayBeEmpty: false) { element in
                 let allowed = "\"example.net\", \"*.example.org\" for all below it, or \"*\""
                 guard let pattern = element.text(allowed, DomainPattern.init) else { return nil }
@@ -112,6 +130,7 @@ struct RelayReader {
         }
         var relay = relay
         relay.clientCertificate = certificate.pair
+        (relay.otherHosts, relay.isByPriority) = (otherHosts, isByPriority)
         relay.type =
             switch kind {
             case .mx: .mx
@@ -146,13 +165,19 @@ struct RelayReader {
 
     /// Where LMTP cannot go, and what a UNIX socket has no use for.
     private func checkPlace(_ table: Section) {
+        if table.has("hosts"), table.has("host") {
+            table.report("hosts", "found with host", "allowed is one of them")
+        }
+        if table.has("priority"), otherHosts.isEmpty, table.isSound("hosts") {
+            table.report("priority", "found without several hosts", "allowed is it with hosts = [...]")
+        }
         guard kind == .lmtp else { return }
         if table.has("host"), host?.port == 25 {
             table.report(
                 "host", "found port 25, which is SMTP's", "allowed is any other, such as 24 (RFC 2033 section 5)")
         }
         guard socket != nil else { return }
-        for key in ["host", "username", "password_file"] where table.has(key) && table.isSound(key) {
+        for key in ["host", "hosts", "username", "password_file"] where table.has(key) && table.isSound(key) {
             table.report(key, "found with socket", "allowed is it without one")
         }
         if table.has("tls"), relay.tls.isDemand {
@@ -175,6 +200,8 @@ struct RelayReader {
 extension Configuration.Relay {
     /// The keys that every relay has, and those that are plain values. What the table does not say stays as it is.
     fileprivate mutating func readSettings(_ table: Section) {
+        hostname = table["hostname"]?.hostname() ?? hostname
+        addresses = table["ip"]?.choice() ?? addresses
         port = table["port"]?.integer(1...65535) ?? port
         tls = table["tls"]?.choice() ?? tls
         tlsMemory = table["tls_memory"]?.choice() ?? tlsMemory

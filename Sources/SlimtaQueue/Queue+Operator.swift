@@ -104,8 +104,8 @@ extension Queue {
         let count = state.withLock { state in
             let folded = domain.foldedAsDomain()
             let named = state.machine.flush(destination: folded, now: now)
-            let shared = state.relay.destination(for: folded)
-            return named + (shared == folded ? 0 : state.machine.flush(destination: shared, now: now))
+            let others = state.relay.destinations(for: folded).subtracting([folded])
+            return named + others.reduce(0) { $0 + state.machine.flush(destination: $1, now: now) }
         }
         wake()
         return count

@@ -70,7 +70,7 @@ package final class Queue: Sendable {
 
         /// What attempts for the envelope share with others.
         func destination(_ stored: StoredEnvelope) -> String {
-            relay.destination(for: QueuedSummary(of: stored).destination)
+            relay.destination(for: QueuedSummary(of: stored).destination, of: stored.envelope)
         }
     }
 
@@ -177,7 +177,7 @@ package final class Queue: Sendable {
                     QueuedSummary(
                         id: envelope.id, received: envelope.received, due: due, attempts: 0,
                         isHeld: isHeld, isWarned: envelope.sender == nil,
-                        destination: state.relay.destination(for: domain)), acceptedAt: now)
+                        destination: state.relay.destination(for: domain, of: envelope)), acceptedAt: now)
                 // What is not delivered now is not kept; nor is what waits for a destination that does not answer.
                 guard delivers, due == now, state.freshOctets + message.head.readableBytes <= Self.freshBudget else {
                     continue
@@ -271,7 +271,9 @@ package final class Queue: Sendable {
             stored, outcomes: outcomes, isFinal: !Task.isCancelled, age, now: end.wall,
             schedule: configuration.schedule,
             notices: notices(configuration, end.wall))
-        let domains = pending.map { relay.destination(for: stored.envelope.recipients[$0].foldedDomain) }
+        let domains = pending.map { index in
+            relay.destination(for: stored.envelope.recipients[index].foldedDomain, of: stored.envelope)
+        }
         let report = Task.isCancelled ? .unknown : HostReport(outcomes, of: domains)
         resolution = await signed(resolution)
         log(resolution, stored, end.wall, after: age.ended)

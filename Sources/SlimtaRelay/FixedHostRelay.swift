@@ -7,6 +7,7 @@ package import SlimtaDNS
 package import SlimtaMail
 package import SlimtaQueue
 import SlimtaSMTP
+import Synchronization
 
 /// Delivers to a fixed host, over TLS by `options.security`, with AUTH if there are credentials. What is spoken there is
 /// `options.dialect`.
@@ -31,15 +32,22 @@ package final class FixedHostRelay: ConnectingRelay {
         }
     }
 
-    private let place: Place
-    private let lookup: HostLookup
-    private let decisions: HostDecisions
+    private let places: [Place]
+    private let isInOrder: Bool
+    private let name: String
+    /// By port.
+    private let decisions: [Int: HostDecisions]
+    private let shared: RelaySecurity
+    /// Which of the places is the first for the next message.
+    private let turn = Atomic(0)
     private let policy: SessionPolicy
     private let pool: ConnectionPool
     private let memory = HostMemory()
     private let watch: LoginWatch
 
     /// - Parameters:
+    ///   - places: at least one; one after the other is asked, until one takes the message or refuses it for good.
+    ///   - isInOrder: each message begins with the first of them; else they take turns.
     ///   - login: nil: the host wants none.
     ///   - trustFile: the certificates to trust (PEM), instead of the system's.
     ///   - security: what it has in common with other relays; nil: nothing.
@@ -47,19 +55,22 @@ package final class FixedHostRelay: ConnectingRelay {
     ///
     /// Throws if a source address is not an IP address, or if there can be no TLS.
     package init(
-        _ options: RelayOptions, to place: Place, login: RelayLogin? = nil,
+        _ options: RelayOptions, to places: [Place], isInOrder: Bool = false, login: RelayLogin? = nil,
         trustFile: String? = nil, resolver: Resolver, security: RelaySecurity? = nil, demands: [TLSDemand] = [],
         group: any EventLoopGroup, logger: Logger
     ) throws {
-        self.place = place
-        watch = LoginWatch(relay: "\(place)", logger: logger)
-        lookup =
-            switch place {
-            case .host(_, let port): HostLookup(resolver, port: port)
-            case .socket: HostLookup(resolver, port: 0)
-            }
-        decisions = HostDecisions(
-            lookup: lookup, shared: security ?? RelaySecurity(logger: logger), use: options.tlsMemory)
+        self.places = places
+        self.isInOrder = isInOrder
+        name = places.map(\.description).joined(separator: ",")
+        watch = LoginWatch(relay: name, logger: logger)
+        let shared = security ?? RelaySecurity(logger: logger)
+        self.shared = shared
+        let ports = Set(places.compactMap { if case .host(_, let port) = $0 { port } else { nil } })
+        decisions = Dictionary(
+            uniqueKeysWithValues: ports.map { port in
+                let lookup = HostLookup(resolver, port: port)
+                return (port, HostDecisions(lookup: lookup, shared: shared, use: options.tlsMemory))
+            })
         policy = try SessionPolicy(options, demands: demands, login: login, trustFile: trustFile)
         pool = try ConnectionPool(options, group: group, logger: logger)
     }
@@ -73,8 +84,8 @@ package final class FixedHostRelay: ConnectingRelay {
     /// Closes all connections, as ``MXRelay/shutDown()`` does.
     package func shutDown() async { await pool.shutDown() }
 
-    /// All mail goes to one host, so all of it shares limits and back-off.
-    package func destination(for domain: String) -> String { place.description }
+    /// All mail goes to the same hosts, so all of it shares limits and back-off.
+    package func destination(for domain: String) -> String { name }
 
     /// Asks the host's addresses one after the other, for a hundred recipients at a time (RFC 5321 section 4.5.3.1.8). Never throws
     /// and never bounces for what is wrong with the host; the attempt's task may be cancelled.
@@ -101,7 +112,7 @@ package final class FixedHostRelay: ConnectingRelay {
             switch await tokens.token() {
             case .success(let found): token = found
             case .failure(let missing):
-                let outcome = Outcome.failed(454, 4, 7, 0, "no token for \(place): \(missing.why)")
+                let outcome = Outcome.failed(454, 4, 7, 0, "no token for \(name): \(missing.why)")
                 return Array(repeating: outcome.ofHost, count: recipients.count)
             }
             let outcomes = await ask(message, recipients, report)
@@ -116,16 +127,25 @@ package final class FixedHostRelay: ConnectingRelay {
         _ message: OutgoingMessage, _ recipients: [Mailbox], _ report: @escaping @Sendable (Int, Outcome) -> Void
     ) async -> [Outcome] {
         var trial = HostTrial(
-            pool: pool, policy: policy, shared: decisions.shared, memory: memory, message: message,
+            pool: pool, policy: policy, shared: shared, memory: memory, message: message,
             recipients: recipients, isByOperator: true, report: report)
-        let hosts = await hosts(&trial)
-        if let outcomes = await trial.attempt(hosts) { return outcomes }
+        for place in order {
+            if let outcomes = await trial.attempt(await hosts(of: place, &trial)) { return outcomes }
+            if Task.isCancelled { break }
+        }
         let failed = await trial.finish() ?? Array(repeating: SMTPJob.cancelled, count: recipients.count)
         return failed
     }
 
-    /// Where the place is now.
-    private func hosts(_ trial: inout HostTrial) async -> [SecuredHost] {
+    /// The places as this message tries them.
+    private var order: [Place] {
+        guard places.count > 1, !isInOrder else { return places }
+        let first = Int(UInt(bitPattern: turn.wrappingAdd(1, ordering: .relaxed).oldValue) % UInt(places.count))
+        return Array(places[first...] + places[..<first])
+    }
+
+    /// Where a place is now.
+    private func hosts(of place: Place, _ trial: inout HostTrial) async -> [SecuredHost] {
         func unnamed(_ address: SocketAddress, _ text: String) -> [SecuredHost] {
             let host = MailHost(address: address, name: nil)
             return [HostDecisions.host(host, text, in: policy.domain(.literal, text, isTrusted: true))]
@@ -138,11 +158,16 @@ package final class FixedHostRelay: ConnectingRelay {
             if let address = try? SocketAddress(ipAddress: host, port: port) {
                 return unnamed(address, host)
             }
-            switch await lookup.addresses(of: host) {
+            guard let decisions = decisions[port] else { return [] }
+            switch await decisions.lookup.addresses(of: host) {
             case .found(let found):
-                let sts = await decisions.shared.policy(of: host)
-                return await decisions.hosts(
+                let sts = await shared.policy(of: host)
+                let hosts = await decisions.hosts(
                     host, at: found, in: policy.domain(.fixedHost, host, isTrusted: true, sts: sts))
+                let options = pool.options
+                let chosen = options.addresses.chosen(hosts, at: \.host.address)
+                if chosen.isEmpty, let first = hosts.first { trial.note(options.addresses.lacking(first.host.label)) }
+                return chosen
             case .none: trial.note(.failed(451, 4, 4, 4, "the relay host \(host) has no address"))
             case .unknown(let error):
                 trial.note(.failed(451, 4, 4, 3, "DNS lookup of the relay host \(host) failed: \(error.reason)"))
@@ -151,12 +176,12 @@ package final class FixedHostRelay: ConnectingRelay {
         return []
     }
 
-    /// How mail would go to the host now.
+    /// How mail would go to the first host now.
     package func explain(_ domain: String) async -> TLSExplanation? {
-        guard case .host(let host, let port) = place, (try? SocketAddress(ipAddress: host, port: port)) == nil else {
-            return nil
-        }
-        let sts = await decisions.shared.policy(of: host)
+        guard case .host(let host, let port)? = places.first,
+            (try? SocketAddress(ipAddress: host, port: port)) == nil, let decisions = decisions[port]
+        else { return nil }
+        let sts = await shared.policy(of: host)
         return await decisions.explain([host], in: policy.domain(.fixedHost, host, isTrusted: true, sts: sts))
     }
 

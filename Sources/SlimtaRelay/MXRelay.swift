@@ -22,6 +22,8 @@ package final class MXRelay: ConnectingRelay {
     private let policy: SessionPolicy
     private let pool: ConnectionPool
     private let memory = HostMemory()
+    /// In lower case.
+    private let ownNames: Set<String>
 
     /// - Parameters:
     ///   - security: what it has in common with other relays; nil: nothing.
@@ -34,6 +36,7 @@ package final class MXRelay: ConnectingRelay {
     ) throws {
         self.options = options
         self.own = own
+        ownNames = Set(options.otherNames.union([options.hostname]).map { $0.asciiLowercased() })
         lookup = HostLookup(resolver, port: options.port)
         decisions = HostDecisions(
             lookup: lookup, shared: security ?? RelaySecurity(logger: logger), use: options.tlsMemory)
@@ -173,8 +176,7 @@ package final class MXRelay: ConnectingRelay {
     private func hosts(
         _ names: [String], _ permitted: Set<String>, _ domain: DomainSecurity, _ trial: inout HostTrial
     ) async -> Group {
-        let ownName = options.hostname.asciiLowercased()
-        if names.contains(ownName) { return .ours }
+        if names.contains(where: { ownNames.contains($0) }) { return .ours }
         let names = names.filter(permitted.contains)
         // More than can be tried need not be looked up.
         let order = names.count == 1 ? names : Array(names.shuffled().prefix(HostTrialMachine.maximumHosts))
@@ -201,13 +203,22 @@ package final class MXRelay: ConnectingRelay {
                 trial.note(.failed(451, 4, 4, 3, "DNS lookup of \(name) failed: \(error.reason)"))
             }
         }
-        return .hosts(hosts)
+        let chosen = options.addresses.chosen(hosts, at: \.host.address)
+        if chosen.isEmpty, let one = hosts.first { trial.note(options.addresses.lacking(one.host.label)) }
+        return .hosts(chosen)
     }
 
     /// What is said of an address where no mail is sent; nil if it may be.
     private func refused(_ address: SocketAddress, of name: String) -> Outcome? {
         guard let ip = IPAddress(address), !options.networks.permit(ip) else { return nil }
         return .failed(554, 5, 4, 6, "\(name) is at \(ip), where no mail is sent")
+    }
+}
+
+extension AddressChoice {
+    /// What is said of a host without an address of the family that is used.
+    func lacking(_ host: String) -> Outcome {
+        .failed(451, 4, 4, 4, "\(host) is the only address, and by ip = \"\(rawValue)\" it is not used")
     }
 }
 

@@ -28,7 +28,7 @@ struct FixedHostRelayTests {
         trustFile: String? = nil
     ) throws -> FixedHostRelay {
         try FixedHostRelay(
-            options, to: .host("127.0.0.1", port: server.port), login: credentials.map { .credentials($0) },
+            options, to: [.host("127.0.0.1", port: server.port)], login: credentials.map { .credentials($0) },
             trustFile: trustFile,
             resolver: resolver, group: Fixture.group, logger: Fixture.logger)
     }

@@ -32,7 +32,7 @@ struct LMTPRelayTests {
         var options = FixedHostRelayTests.options(change)
         options.dialect = .lmtp
         return try FixedHostRelay(
-            options, to: place, resolver: FixedHostRelayTests.resolver, group: Fixture.group, logger: Fixture.logger)
+            options, to: [place], resolver: FixedHostRelayTests.resolver, group: Fixture.group, logger: Fixture.logger)
     }
 
     static func relay(

@@ -43,6 +43,36 @@ struct RouterTests {
         #expect(one.seen.withLock { $0 } == [["2@b.example", "6@B.example"]])
     }
 
+    /// One domain may go different ways, by who sends: what is shared is shared by those of one way.
+    @Test func byWhoSends() async throws {
+        let (one, two, other) = (NamedRelay("one"), NamedRelay("two"), NamedRelay("other"))
+        let router = Router(
+            [
+                .init(matches: { _ in true }, isFor: { $0.sender?.domain == "shop.test" }, one),
+                .init(matches: { $0 == "x.test" }, isFor: { $0.client.login == "maria" }, two),
+                .init(matches: { $0 == "x.test" }, other),
+            ], otherwise: BlackholeRelay())
+        var maria = Delivery(to: ["1@x.test", "2@y.test"], from: "a@b.test")
+        maria.envelope.client.login = "maria"
+        for (delivery, names, destinations) in [
+            (Delivery(to: ["1@x.test", "2@y.test"], from: "a@shop.test"), ["by one", "by one"], ["one", "one"]),
+            (maria, ["by two", "discarded"], ["two", "y.test"]),
+            (
+                Delivery(to: ["1@x.test", "2@y.test"], from: "a@b.test"), ["by other", "discarded"],
+                ["other", "y.test"]
+            ),
+            (Delivery(to: ["1@x.test", "2@y.test"], from: nil), ["by other", "discarded"], ["other", "y.test"]),
+        ] {
+            let texts = await router.attempt(delivery).map(\.reply.text)
+            #expect(zip(texts, names).allSatisfy { $0.hasSuffix($1) }, "\(texts)")
+            #expect(["x.test", "y.test"].map { router.destination(for: $0, of: delivery.envelope) } == destinations)
+        }
+        // Where nobody knows who sends.
+        #expect(router.destination(for: "x.test") == "other" && router.destination(for: "y.test") == "y.test")
+        #expect(router.destinations(for: "x.test") == ["one", "two", "other"])
+        #expect(router.destinations(for: "y.test") == ["one", "y.test"])
+    }
+
     @Test func withoutRoutes() async {
         let router = Router([], otherwise: BlackholeRelay())
         let outcomes = await router.attempt(Delivery(to: ["a@x.test", "b@y.test"]))

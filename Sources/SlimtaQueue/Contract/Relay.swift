@@ -38,9 +38,21 @@ package protocol Relay: Sendable {
     /// The name of what attempts for `domain`, which is in lower case, share: limits, turns and back-off are by it. The
     /// domain itself, unless all goes to one host.
     func destination(for domain: String) -> String
+
+    /// The same where it is known whose mail it is, which may decide where it goes.
+    func destination(for domain: String, of envelope: Envelope) -> String
+
+    /// All that mail for `domain` may have in place of that, whoever sends it.
+    func destinations(for domain: String) -> Set<String>
 }
 
 extension Relay {
     /// The domain itself: nothing is shared between domains.
     package func destination(for domain: String) -> String { domain }
+
+    /// It does not matter who sends.
+    package func destination(for domain: String, of envelope: Envelope) -> String { destination(for: domain) }
+
+    /// That is the only one.
+    package func destinations(for domain: String) -> Set<String> { [destination(for: domain)] }
 }

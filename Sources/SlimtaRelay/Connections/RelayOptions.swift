@@ -1,5 +1,6 @@
 // What a relay that speaks SMTP is told by the configuration: the composition root maps [relay] and [[route]] to it.
 
+package import SlimtaMail
 package import SlimtaSMTP
 package import SlimtaTLS
 
@@ -7,6 +8,10 @@ package import SlimtaTLS
 package struct RelayOptions: Hashable, Sendable {
     /// Our name in EHLO.
     package var hostname: String
+    /// Our other names: an exchanger of that name is ourselves too.
+    package var otherNames: Set<String> = []
+    /// Which addresses of a host are used.
+    package var addresses = AddressChoice.any
     /// What is spoken.
     package var dialect = SMTPDialect.smtp
     /// The port of exchangers; a fixed host has its own.

@@ -72,7 +72,8 @@ struct CheckCommand: ParsableCommand {
         lines.append("  queue: in \(file.stateDirectory)" + (values.queue.deliver ? "" : ", nothing is delivered"))
         for route in values.routes {
             let domains = route.domains.map(\.description).joined(separator: " ")
-            lines.append("  route \(domains): \(text(of: route.relay))\(rewrites(of: route.relay))")
+            lines.append(
+                "  route \(domains)\(route.origin.words): \(text(of: route.relay))\(rewrites(of: route.relay))")
         }
         lines.append("  relay: \(text(of: values.relay))\(rewrites(of: values.relay))")
         return lines.joined(separator: "\n")
@@ -115,9 +116,9 @@ struct CheckCommand: ParsableCommand {
         switch relay.type {
         case .mx: "to the MXes, port \(relay.port), TLS \(relay.tls.rawValue)"
         case .smtp(let host, let login):
-            "to \(host), TLS \(relay.tls.rawValue)" + (login.map { ", as \($0.username)" } ?? "")
+            "to \(relay.hosts(host)), TLS \(relay.tls.rawValue)" + (login.map { ", as \($0.username)" } ?? "")
         case .lmtp(let host, let login):
-            "by LMTP to \(host), TLS \(relay.tls.rawValue)" + (login.map { ", as \($0.username)" } ?? "")
+            "by LMTP to \(relay.hosts(host)), TLS \(relay.tls.rawValue)" + (login.map { ", as \($0.username)" } ?? "")
         case .lmtpSocket(let path): "by LMTP to unix:\(path)"
         case .http(let server):
             // Without path and query: a secret may be in them.
@@ -128,6 +129,21 @@ struct CheckCommand: ParsableCommand {
         case .pipe(let pipe): "into \(pipe.command.words[0])" + (pipe.user.map { ", as \($0)" } ?? "")
         case .blackhole: "to nowhere"
         }
+    }
+}
+
+extension Configuration.Relay {
+    fileprivate func hosts(_ first: HostPort) -> String {
+        guard !otherHosts.isEmpty else { return "\(first)" }
+        let all = ([first] + otherHosts).map(\.description).joined(separator: isByPriority ? ", else " : ", ")
+        return isByPriority ? all : "\(all) in turn"
+    }
+}
+
+extension RouteOrigin {
+    fileprivate var words: String {
+        (senders.map { " from \($0.joined(separator: " "))" } ?? "")
+            + (logins.map { " of \($0.map(\.description).joined(separator: " "))" } ?? "")
     }
 }
 

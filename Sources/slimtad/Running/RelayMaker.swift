@@ -67,14 +67,14 @@ struct RelayMaker {
                     try options(relay), resolver: resolver, own: own, security: security, demands: demands,
                     group: ground.group, logger: ground.logger))
         case .smtp(let host, let login):
-            return try fixed(try options(relay), to: .host(host.host, port: host.port), login)
+            return try fixed(relay, try options(relay), [host] + relay.otherHosts, login)
         case .lmtp(let host, let login):
-            return try fixed(try options(relay, .lmtp), to: .host(host.host, port: host.port), login)
+            return try fixed(relay, try options(relay, .lmtp), [host] + relay.otherHosts, login)
         case .lmtpSocket(let path):
             var options = try options(relay, .lmtp)
             // Nobody can listen in, and no server offers it there.
             options.security = .none
-            return try fixed(options, to: .socket(path), nil)
+            return try fixed(relay, options, to: [.socket(path)], nil)
         case .http(let server):
             return kept(
                 try HTTPRelay(
@@ -93,13 +93,20 @@ struct RelayMaker {
     }
 
     private mutating func fixed(
-        _ options: RelayOptions, to place: FixedHostRelay.Place, _ login: Configuration.Relay.Login?
+        _ relay: Configuration.Relay, _ options: RelayOptions, _ hosts: [HostPort], _ login: Configuration.Relay.Login?
+    ) throws -> any Relay {
+        try fixed(relay, options, to: hosts.map { .host($0.host, port: $0.port) }, login)
+    }
+
+    private mutating func fixed(
+        _ relay: Configuration.Relay, _ options: RelayOptions, to places: [FixedHostRelay.Place],
+        _ login: Configuration.Relay.Login?
     ) throws -> any Relay {
         kept(
             try FixedHostRelay(
-                options, to: place, login: try login.map { try self.login($0) }, resolver: resolver,
-                security: security, demands: place.isSocket ? [] : demands, group: ground.group,
-                logger: ground.logger))
+                options, to: places, isInOrder: relay.isByPriority, login: try login.map { try self.login($0) },
+                resolver: resolver, security: security, demands: places.contains(where: \.isSocket) ? [] : demands,
+                group: ground.group, logger: ground.logger))
     }
 
     private mutating func kept(_ relay: some ConnectingRelay) -> any Relay {
@@ -161,7 +168,9 @@ struct RelayMaker {
     private func options(
         _ relay: Configuration.Relay, _ dialect: SMTPDialect = .smtp
     ) throws(TLSError) -> RelayOptions {
-        var options = RelayOptions(hostname: hostname)
+        var options = RelayOptions(hostname: relay.hostname ?? hostname)
+        options.otherNames = [hostname]
+        options.addresses = relay.addresses
         options.dialect = dialect
         options.port = relay.port
         options.security = relay.tls.floor

@@ -56,7 +56,16 @@ final class RelaySet: Relay {
         }
         let routes = try values.routes.map { route in
             let matches: @Sendable (String) -> Bool = { domain in route.domains.contains { $0.matches(domain) } }
-            return Router.Route(matches: matches, try make(route.relay, for: matches))
+            let origin = route.origin
+            var isFor: (@Sendable (Envelope) -> Bool)?
+            if !origin.isEverybody {
+                isFor = { (envelope: Envelope) -> Bool in
+                    origin.contains(envelope.sender, login: envelope.client.login)
+                }
+            }
+            // For some senders alone: what is told of a domain is that of all others.
+            let told: @Sendable (String) -> Bool = { origin.isEverybody && matches($0) }
+            return Router.Route(matches: matches, isFor: isFor, try make(route.relay, for: told))
         }
         router = Router(routes, otherwise: try make(values.relay) { _ in true })
         self.explained = explained
@@ -91,6 +100,12 @@ final class RelaySet: Relay {
     }
 
     func destination(for domain: String) -> String { router.destination(for: domain) }
+
+    func destination(for domain: String, of envelope: Envelope) -> String {
+        router.destination(for: domain, of: envelope)
+    }
+
+    func destinations(for domain: String) -> Set<String> { router.destinations(for: domain) }
 }
 
 extension Configuration {

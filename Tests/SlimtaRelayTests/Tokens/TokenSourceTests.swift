@@ -190,7 +190,7 @@ struct TokenSourceTests {
     private static func relay(_ host: ScriptedServer, _ source: TokenSource, trustFile: String) throws -> FixedHostRelay
     {
         try FixedHostRelay(
-            FixedHostRelayTests.options(), to: .host("127.0.0.1", port: host.port), login: .tokens(source),
+            FixedHostRelayTests.options(), to: [.host("127.0.0.1", port: host.port)], login: .tokens(source),
             trustFile: trustFile, resolver: FixedHostRelayTests.resolver, group: Fixture.group, logger: Fixture.logger)
     }
 
