@@ -33,6 +33,15 @@ package struct QueryName: Hashable, Sendable {
     /// As ``init(octets:)``, of the UTF-8 of a text.
     package init?(_ text: some StringProtocol) { self.init(octets: Array(text.utf8)) }
 
+    /// Where the names of an address are (RFC 1035 section 3.5, RFC 3596 section 2.5): of its 4 or 16 octets.
+    package init?(reverseOf octets: [UInt8], isIPv4: Bool) {
+        let reversed = octets.reversed()
+        let labels =
+            isIPv4
+            ? reversed.map { "\($0)" } : reversed.flatMap { [$0 & 0xF, $0 >> 4] }.map { String($0, radix: 16) }
+        self.init(labels.joined(separator: ".") + (isIPv4 ? ".in-addr.arpa" : ".ip6.arpa"))
+    }
+
     /// The name of a host; what is none throws ``DNSError/invalidName``.
     init(host: String) throws(DNSError) {
         guard let name = DNSName.normalized(host) else { throw .invalidName }

@@ -21,6 +21,6 @@ enum ReverseName {
 
     /// Where the names of the address are.
     static func name(of address: IPAddress) -> QueryName? {
-        QueryName("\(labels(of: address)).\(address.isIPv4 ? "in-addr" : "ip6").arpa")
+        QueryName(reverseOf: address.octets, isIPv4: address.isIPv4)
     }
 }

@@ -4,7 +4,8 @@ extension EventCatalogue {
     /// All kinds.
     static let entries =
         entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers + entriesOfQuotas
-        + entriesOfSignatures + entriesOfKeys + entriesOfContent + entriesOfMilters + entriesOfSecurity + entriesOfTokens
+        + entriesOfSignatures + entriesOfKeys + entriesOfContent + entriesOfMilters + entriesOfSecurity
+        + entriesOfTokens
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [

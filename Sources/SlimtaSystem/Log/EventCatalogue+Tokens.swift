@@ -17,5 +17,11 @@ extension EventCatalogue {
             "a0f58a94ce8d44afac2e898d47bfd275", "no token for the time being",
             "The token endpoint @SLIMTA_RELAY@ has not answered with a token: @SLIMTA_ERROR@. Mail waits, and it is asked "
                 + "again after 5 seconds up to 5 minutes."),
+        Entry(
+            "c9b7628eb05240baafd9ca715810c360", "our names and addresses do not agree",
+            "@SLIMTA_REASON@. Many hosts take no mail from an address without a name, or with one that does not lead back.",
+            remedy:
+                "Have whoever gave you the address set its PTR record to the hostname of slimta.conf, and give that name "
+                + "A and AAAA records with the address. slimtad looks again once a day; `slimtad check --dns` at once."),
     ]
 }

@@ -19,10 +19,14 @@ struct CheckCommand: ParsableCommand {
 
     @OptionGroup var config: ConfigurationOption
 
+    @Flag(help: "Ask DNS too, whether our names and the addresses that mail leaves from agree.")
+    var dns = false
+
     func run() {
         let file = orExit { () throws(Failure) in try ConfigurationFile.parse(config.path) }
         var inspection = Inspection(file)
         inspection.run()
+        if dns { inspection.lookAtIdentities() }
         for warning in inspection.warnings { say("warning: \(warning)") }
         for error in inspection.errors { say(error) }
         guard inspection.errors.isEmpty else {

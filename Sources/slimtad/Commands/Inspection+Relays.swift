@@ -2,10 +2,31 @@
 
 import SlimtaConfiguration
 import SlimtaCrypto
+import SlimtaDNS
 import SlimtaMail
+import SlimtaRelay
 import SlimtaTLS
 
 extension Inspection {
+    /// Whether the names that hosts see us by agree with the addresses, as the daemon asks at its start.
+    mutating func lookAtIdentities() {
+        let identities = file.values.identities(file.hostname).filter(\.isSeen)
+        guard !identities.isEmpty else {
+            return note("names and addresses: mail leaves from no address that others see as it is")
+        }
+        let resolver: SlimtaDNS.Resolver
+        do { resolver = try file.values.makeResolver(sockets: 16) } catch { return self.error("dns", "\(error)") }
+        let found = try? wait { () async throws(Failure) -> [String] in
+            await resolver.waitUntilStarted()
+            let findings = await IdentityWatch.findings(of: identities, resolver)
+            await resolver.close()
+            return findings
+        }
+        let findings = found ?? []
+        for finding in findings { warn("relay.source_addresses", finding) }
+        if findings.isEmpty { note("names and addresses: they agree") }
+    }
+
     /// Whether the relays' certificates and keys belong together, and can sign.
     mutating func lookAtRelayKeys() {
         var contents: [String: [UInt8]] = [:]

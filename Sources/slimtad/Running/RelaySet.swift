@@ -20,9 +20,10 @@ final class RelaySet: Relay {
     /// Those of domains, as the relays ask for them.
     let policies: STSPolicies
     private let resolverLease: Lease
+    private let identities: IdentityWatch
 
     /// What the operator has to put right.
-    var complaints: [String] { connecting.compactMap(\.complaint) }
+    var complaints: [String] { connecting.compactMap(\.complaint) + identities.findings }
 
     /// - Parameters:
     ///   - passwords: the relays' own, by the reference that names them.
@@ -74,10 +75,13 @@ final class RelaySet: Relay {
             connecting.map { relay in Lease(ground.endings) { await relay.shutDown() } }
             + [Lease(ground.endings) { await client.shutDown() }]
         self.resolverLease = resolverLease
+        identities = IdentityWatch(values.identities(hostname), resolver: resolver, logger: ground.logger)
+        identities.start()
     }
 
     /// Ends all connections and lookups now; attempts that still wait get temporary outcomes.
     func end() async {
+        identities.end()
         await withDiscardingTaskGroup { tasks in for lease in leases { tasks.addTask { await lease.end() } } }
         await resolverLease.end()
     }
@@ -109,6 +113,17 @@ final class RelaySet: Relay {
 }
 
 extension Configuration {
+    /// As whom strangers see us, whom mail goes to directly.
+    func identities(_ hostname: String) -> [OutwardIdentity] {
+        let direct = ([relay] + routes.map(\.relay)).filter { $0.type == .mx }
+        let system = direct.contains { $0.sourceAddresses.isEmpty } ? SourceAddresses.ofSystem() : []
+        return direct.flatMap { relay in
+            (relay.sourceAddresses.isEmpty ? system : relay.sourceAddresses).map { address in
+                OutwardIdentity(address: address, name: relay.hostname ?? hostname)
+            }
+        }
+    }
+
     /// Where we listen: mail must not be relayed there.
     fileprivate var listenAddresses: [SocketAddress] {
         edges.flatMap(\.listen).compactMap { address in

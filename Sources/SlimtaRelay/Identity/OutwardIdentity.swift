@@ -1,0 +1,61 @@
+// As whom hosts see us: an address, its name, and our name in EHLO. Many hosts take no mail where these do not agree. Values;
+// IdentityWatch asks DNS.
+
+import SlimtaDNS
+package import SlimtaMail
+
+/// One of our addresses that mail leaves from, and what we call ourselves there.
+package struct OutwardIdentity: Hashable, Sendable {
+    /// Where connections come from.
+    package let address: IPAddress
+    /// Our name in EHLO.
+    package let name: String
+
+    /// With the meaning of its properties.
+    package init(address: IPAddress, name: String) {
+        self.address = address
+        self.name = name.asciiLowercased()
+    }
+
+    /// Whether others see the address as it is: a private one is translated on the way, and what to is not known here.
+    package var isSeen: Bool {
+        PermittedNetworks().permit(address) && !Self.translated.contains { $0.contains(address) }
+    }
+
+    private static let translated = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
+        .compactMap { NetworkRange($0) }
+
+    /// What DNS says of one.
+    struct Facts {
+        /// The names of the address (PTR); nil: nobody knows just now.
+        var pointers: [String]?
+        /// Where names are; none: nobody knows just now.
+        var addresses: [String: [IPAddress]] = [:]
+    }
+
+    /// What does not agree, in words for the operator (RFC 1912 section 2.1).
+    func findings(_ facts: Facts) -> [String] {
+        var findings: [String] = []
+        if let pointers = facts.pointers {
+            let known = pointers.compactMap { facts.addresses[$0] }
+            if pointers.isEmpty {
+                findings.append("\(address), where mail leaves from, has no name (PTR)")
+            } else if known.count == pointers.count, !known.contains(where: { $0.contains(address) }) {
+                findings.append(
+                    "\(address), where mail leaves from, is called \(pointers.joined(separator: ", ")) (PTR), and that "
+                        + "name does not lead back to it")
+            } else if !pointers.contains(name), !isLiteral {
+                findings.append(
+                    "\(address), where mail leaves from, is called \(pointers.joined(separator: ", ")) (PTR), and our "
+                        + "name in EHLO is \(name)")
+            }
+        }
+        if !isLiteral, let addresses = facts.addresses[name], !addresses.contains(address) {
+            findings.append("our name in EHLO, \(name), is not that of \(address), where mail leaves from")
+        }
+        return findings
+    }
+
+    /// RFC 5321 section 4.1.3.
+    private var isLiteral: Bool { name.hasPrefix("[") }
+}
