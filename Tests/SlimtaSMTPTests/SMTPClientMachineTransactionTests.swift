@@ -50,6 +50,31 @@ struct SMTPClientMachineTransactionTests {
             ])
     }
 
+    /// RFC 9422: what the server says it takes is what it gets.
+    @Test func limits() {
+        var dialog = ClientDialog(offering: ["PIPELINING", "LIMITS MAILMAX=2 RCPTMAX=1 RCPTDOMAINMAX=1"])
+        #expect(dialog.begin(SMTPTransaction(to: 2)) == .wait)
+        #expect(dialog.said() == "MAIL FROM:<a@client.test>\r\nRCPT TO:<one@server.test>\r\nDATA\r\n")
+        #expect(dialog.hear("250 a\r\n250 b\r\n354 go\r\n") == [.sendContent(allowsEightBit: false)])
+        dialog.machine.contentSent()
+        guard case .finished(let outcomes, true)? = dialog.hear("250 ok\r\n").first else {
+            Issue.record("not finished")
+            return
+        }
+        #expect(outcomes.map(\.result) == [.delivered, .temporary])
+        #expect(dialog.machine.causes.map(\.kind) == [.reply, .tooManyRecipients])
+        #expect(!dialog.machine.isUsedUp)
+        #expect(dialog.begin(SMTPTransaction(to: 1)) == .wait)
+        #expect(dialog.machine.isUsedUp)
+        for (line, expected) in [
+            ("LIMITS", nil), ("LIMITS RCPTMAX", nil), ("LIMITS RCPTMAX=0", nil), ("LIMITS RCPTMAX=x MAILMAX=3", nil),
+            ("limits rcptmax=7 RCPTMAX=8", 7),
+        ] as [(String, Int?)] {
+            let extensions = ServerExtensions(ehlo: Reply(250, nil, lines: ["x", line]))
+            #expect(extensions.maximumRecipients == expected, "\(line)")
+        }
+    }
+
     @Test func nullSender() {
         var dialog = ClientDialog(offering: [])
         var transaction = SMTPTransaction(to: 1)

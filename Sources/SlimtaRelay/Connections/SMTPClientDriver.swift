@@ -254,7 +254,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         guard let job else { return }
         self.job = nil
         if isReusable {
-            let next = pool.connections.released(id, from: job, isOld: .now() >= sessionEnd)
+            let next = pool.connections.released(id, from: job, isOld: machine.isUsedUp || .now() >= sessionEnd)
             job.tell(.done(outcomes.map(decorated), machine.causes))
             switch next {
             case .idle: armDeadline()

@@ -17,6 +17,9 @@ package struct ServerExtensions: Hashable, Sendable {
     package var size = false
     /// The largest message that the server takes, in octets; nil if it names no limit.
     package var maximumSize: Int?
+    /// RFC 9422 section 4: how many transactions a session has, and recipients a transaction; nil: the server does not say.
+    package var maximumTransactions: Int?
+    package var maximumRecipients: Int?
     /// RFC 4954 section 3: the mechanisms that we could use.
     package var mechanisms: Set<SASLMechanism> = []
 
@@ -39,6 +42,15 @@ package struct ServerExtensions: Hashable, Sendable {
                 size = true
                 // RFC 1870 section 4: 0 is no limit; so is what no message can reach, or what is no number.
                 if words.count > 1, let limit = Int(Substring(words[1])), limit > 0 { maximumSize = limit }
+            case "limits":
+                for (name, value) in zip(words.dropFirst(), words.dropFirst(2)) {
+                    guard let limit = Int(Substring(value)), limit > 0 else { continue }
+                    switch String(Substring(name)).asciiLowercased() {
+                    case "mailmax": maximumTransactions = maximumTransactions ?? limit
+                    case "rcptmax": maximumRecipients = maximumRecipients ?? limit
+                    default: break
+                    }
+                }
             case "auth":
                 for word in words.dropFirst() {
                     if let mechanism = SASLMechanism(rawValue: Substring(word).uppercased()) {

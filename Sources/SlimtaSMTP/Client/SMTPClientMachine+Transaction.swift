@@ -135,12 +135,17 @@ extension SMTPClientMachine {
                 } else if !extensions.smtpUTF8, recipient.needsSMTPUTF8 {
                     progress.settle(
                         index, Self.withoutSMTPUTF8("the recipient \(recipient.text.visible)"), .recipient, .lacking)
+                } else if let most = extensions.maximumRecipients, progress.candidates.count >= most {
+                    // RFC 9422 section 4.2: the others go in another one.
+                    let reply = Reply(452, EnhancedStatus(4, 5, 3), "the server takes \(most) recipients at a time")
+                    progress.settle(index, Outcome(.temporary, reply), .recipient, .tooManyRecipients)
                 } else {
                     progress.candidates.append(index)
                 }
             }
         }
         self.progress = progress
+        transactions += 1
         if progress.candidates.isEmpty { return finish(isReusable: true) }
         state = .replies
         sendNextCommands(into: &out)

@@ -149,6 +149,8 @@ package struct SMTPClientMachine: Sendable {
     package internal(set) var causes: [OutcomeCause] = []
     /// Whether there was a transaction before.
     var isReused = false
+    /// Transactions that were begun.
+    var transactions = 0
     private(set) var isEncrypted = false
     /// Whether the server has said something inside TLS: it then works.
     private var isTLSProven = false
@@ -160,6 +162,9 @@ package struct SMTPClientMachine: Sendable {
 
     /// Whether a transaction may begin.
     package var isReady: Bool { state == .ready }
+
+    /// Whether the server has said that the session has no more transactions (RFC 9422 section 4.1).
+    package var isUsedUp: Bool { extensions.maximumTransactions.map { transactions >= $0 } ?? false }
 
     /// What the session waits for.
     package var waitsFor: Wait {
