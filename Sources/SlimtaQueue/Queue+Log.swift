@@ -20,10 +20,10 @@ extension Queue {
             }
             if let conversion = event.outcome.conversion { metadata["converted"] = "\(conversion.rawValue)" }
             if let security = event.outcome.security { metadata["tls_policy"] = "\(security)" }
-            if event.kind == .deferred, let next = resolution.state?.due {
+            if event.kind == .deferred || event.kind == .postponed, let next = resolution.state?.due {
                 metadata["next"] = "\(max(next - now, .zero).milliseconds / 1000)s"
             }
-            let level: Logger.Level = event.kind == .delivered ? .info : .notice
+            let level: Logger.Level = event.kind == .delivered || event.kind == .postponed ? .info : .notice
             logger.log(level: level, event.kind.message, metadata: metadata)
         }
         for notice in resolution.notices {
@@ -62,6 +62,7 @@ extension AttemptResolution.Event.Kind {
         switch self {
         case .delivered: "delivered"
         case .deferred: "deferred"
+        case .postponed: "postponed"
         case .bounced: "bounced"
         case .expired: "expired"
         }

@@ -83,13 +83,14 @@ extension Queue {
     package func flush(_ ids: [QueueID], by operatorName: String) async -> [QueueOperationFailure] {
         var failed: [QueueOperationFailure] = []
         let now = clock.read().now
-        state.withLock { state in
+        state.withLock { state -> any Relay in
             for id in ids {
                 do throws(QueueOperationError) { try state.machine.flush(id, now: now) } catch {
                     failed.append(.init(id: id, error: error))
                 }
             }
-        }
+            return state.relay
+        }.forgetFailures()
         wake()
         log(.flushed, ids, except: failed, operatorName)
         return failed
@@ -101,12 +102,14 @@ extension Queue {
     @discardableResult
     package func flush(destination domain: String) async -> Int {
         let now = clock.read().now
-        let count = state.withLock { state in
+        let (count, relay) = state.withLock { state in
             let folded = domain.foldedAsDomain()
             let named = state.machine.flush(destination: folded, now: now)
             let others = state.relay.destinations(for: folded).subtracting([folded])
-            return named + others.reduce(0) { $0 + state.machine.flush(destination: $1, now: now) }
+            let count = named + others.reduce(0) { $0 + state.machine.flush(destination: $1, now: now) }
+            return (count, state.relay)
         }
+        relay.forgetFailures()
         wake()
         return count
     }
@@ -120,6 +123,7 @@ extension Queue {
         for name in state.withLock({ $0.machine.destinationNames }) {
             count += state.withLock { $0.machine.flush(destination: name, now: now) }
         }
+        state.withLock { $0.relay }.forgetFailures()
         wake()
         return count
     }

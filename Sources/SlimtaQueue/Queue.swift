@@ -135,6 +135,7 @@ package final class Queue: Sendable {
             $0.machine.forgetBackOffs()
             $0.relay = relay
         }
+        relay.forgetFailures()
         wake()
     }
 
@@ -359,6 +360,9 @@ extension HostReport {
         for (outcome, destination) in zip(outcomes, destinations) where destination == destinations[0] {
             if outcome.isHostFailure {
                 self = .unreachable(outcome)
+            } else if let wait = outcome.postponed, outcome.result == .temporary {
+                if case .paced(let known) = self, known > wait { continue }
+                self = .paced(wait)
             } else if outcome.isRemote || outcome.result == .delivered {
                 self = .answered
                 return

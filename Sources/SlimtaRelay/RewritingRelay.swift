@@ -23,6 +23,9 @@ package struct RewritingRelay: Relay {
     /// Likewise.
     package func destination(for domain: String, of envelope: Envelope) -> String { destination(for: domain) }
 
+    /// Of all hosts that mail goes to from here.
+    package func forgetFailures() { relay.forgetFailures() }
+
     /// Each recipient's place stays what it is, so that the outcomes are in order. Those that are one there are one: whatever the
     /// relay is, one message goes there, and its outcome is that of all of them.
     package func attempt(_ delivery: Delivery) async -> [Outcome] {

@@ -63,6 +63,12 @@ package struct Router: Relay {
         return names.union(otherwise.destinations(for: domain))
     }
 
+    /// Of all hosts that mail goes to from here.
+    package func forgetFailures() {
+        for route in routes { route.relay.forgetFailures() }
+        otherwise.forgetFailures()
+    }
+
     /// The parts of the delivery at once, each by its relay.
     package func attempt(_ delivery: Delivery) async -> [Outcome] {
         if routes.isEmpty { return await otherwise.attempt(delivery) }

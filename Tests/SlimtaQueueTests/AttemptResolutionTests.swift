@@ -91,6 +91,38 @@ private func resolve(
         #expect(resolve(mail, [ok, refuse], after: 700).commit.ended.map(\.bounced) == [1])
     }
 
+    /// What a site puts off as a whole is no attempt: only the clock goes on.
+    @Test func postponed() throws {
+        func put(_ seconds: Int64) -> Outcome {
+            var outcome = later
+            outcome.postponed = .seconds(seconds)
+            return outcome
+        }
+        let mail = stored(["b@x.test", "c@x.test", "d@x.test"], attempts: 1)
+        var result = resolve(mail, [put(5), ok, put(9)])
+        var state = try #require(result.state)
+        #expect(state.attempts == 1 && state.due == start + .seconds(10))
+        #expect(result.events.map(\.kind) == [.postponed, .delivered, .postponed])
+        // The same again says nothing new; somebody who was asked makes it an attempt.
+        var again = mail
+        again.state = state
+        result = resolve(again, [put(5), put(5)])
+        #expect(result.state?.history == state.history)
+        state = try #require(resolve(again, [put(500), later]).state)
+        #expect(state.attempts == 2 && state.due == start + .seconds(501))
+        #expect(try #require(resolve(again, [put(5), later]).state).due == start + .seconds(301))
+        // The sender is told of the delay, and of the end, which is not put off.
+        result = resolve(mail, [put(5), put(5), put(5)], after: 600)
+        #expect(result.state?.isWarned == true && result.notices.count == 1 && result.state?.attempts == 1)
+        #expect(resolve(mail, [put(5000), put(5), put(5)]).state?.due == start + .seconds(3600))
+        result = resolve(mail, [put(5), put(5), put(5)], after: 3600)
+        #expect(result.state == nil && result.events.allSatisfy { $0.kind == .expired })
+        // A host that nobody asks because it does not answer is as one that did not.
+        var dead = put(5)
+        dead.isHostFailure = true
+        #expect(resolve(stored(["b@x.test"]), [dead]).events.map(\.kind) == [.deferred])
+    }
+
     @Test func partsHaveTheirOwnFates() throws {
         let mail = stored(["b@x.test", "c@x.test", "d@x.test"])
         let result = resolve(mail, [ok, later, refuse])

@@ -49,6 +49,41 @@ private func failAll(_ queue: inout QueueMachine, _ now: Timestamp, retry: Int64
         #expect(now >= time(1) && now <= time(2))
     }
 
+    /// Its site takes no more for a while: nothing goes there before, and nothing else waits for that.
+    @Test func aPause() {
+        var queue = machine(perDestination: 20, (1...100).map { summary($0) })
+        let taken = queue.take(time(0))
+        #expect(taken.count == 5)
+        _ = queue.done(taken[0])
+        #expect(queue.retry(taken[1], at: time(30), .paced(.seconds(30)), now: time(0)) == nil)
+        #expect(queue.take(time(1)) == [])
+        #expect(queue.nextDue == time(30))
+        #expect(queue.snapshot(top: 1).backedOffCount == 0)
+        queue.added(summary(200, to: "y.test"))
+        #expect(queue.take(time(2)) == [id(200)])
+        // A shorter one does not end it; an operator does.
+        _ = queue.retry(taken[2], at: time(5), .paced(.seconds(3)), now: time(2))
+        #expect(queue.take(time(6)) == [])
+        _ = queue.flush(destination: "x.test", now: time(6))
+        #expect(queue.take(time(6)).count > 0)
+    }
+
+    /// That all hosts are left alone is known, and is no probe in vain.
+    @Test func hostsThatAreLeftAlone() {
+        var alone = refused
+        alone.postponed = .seconds(40)
+        var queue = machine(perDestination: 20, (1...100).map { summary($0) })
+        let taken = queue.take(time(0))
+        _ = queue.retry(taken[0], at: time(40), .unreachable(alone), now: time(0))
+        #expect(queue.snapshot(top: 1).destinations[0].backOff?.until == time(40))
+        for one in taken.dropFirst() { _ = queue.retry(one, at: time(40), .unreachable(alone), now: time(0)) }
+        let probe = queue.take(time(40))
+        #expect(probe.count == 1)
+        _ = queue.retry(probe[0], at: time(100), .unreachable(alone), now: time(41))
+        let backOff = queue.snapshot(top: 1).destinations[0].backOff
+        #expect(backOff?.until == time(81) && backOff?.probes == 0)
+    }
+
     @Test func aDeadDestinationCostsFiveAttempts() {
         var queue = machine(perDestination: 20, (1...10_000).map { summary($0) })
         #expect(failAll(&queue, time(0)) == 5)

@@ -155,6 +155,8 @@ private struct Model {
                 host.tried = message.began
                 host.until = now + Self.schedule.probeInterval(after: host.probes).milliseconds / 1000
             }
+        // BackOffTests has these.
+        case .paced: break
         case .unknown:
             if host.isBackingOff, isProbe {
                 host.until = now + Self.schedule.probeInterval(after: host.probes).milliseconds / 1000

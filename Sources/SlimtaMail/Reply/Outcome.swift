@@ -39,6 +39,9 @@ package struct Outcome: Hashable, Sendable {
     /// What the remote host asked for: how long from now the next attempt is to wait at least; nil: it did not say.
     /// Of temporary results only.
     package var retryAfter: Duration?
+    /// The site as a whole takes no mail now, or no more of it: how long from now the recipient is to wait. That was no
+    /// attempt, and is no step towards the next one. Of temporary results only; nil: it was one.
+    package var postponed: Duration?
     /// How the content was changed for the host; nil: it was not, or the host has seen none of it.
     package var conversion: Conversion?
     /// How the host's TLS was decided and why, and what its certificate was found to be by, in words; nil: nobody demanded

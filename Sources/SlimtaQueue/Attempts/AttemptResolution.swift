@@ -10,6 +10,8 @@ package struct AttemptResolution: Sendable {
         /// The event as the log names it.
         package enum Kind: String, Sendable {
             case delivered, deferred, bounced, expired
+            /// The recipient's site takes no mail now: no attempt was made.
+            case postponed
         }
 
         /// What became of the recipient in this attempt.
@@ -44,10 +46,15 @@ package struct AttemptResolution: Sendable {
         var state = stored.state
         let pending = state.pending
         precondition(outcomes.count == pending.count, "an outcome for each pending recipient")
-        if isFinal { state.attempts += 1 }
+        // What a site puts off as a whole is no attempt; only its expiry goes on.
+        let put = outcomes.filter { $0.result == .temporary }
+        let postponed = put.isEmpty || put.contains { $0.postponed == nil } ? nil : put.compactMap(\.postponed).max()
+        if isFinal, postponed == nil { state.attempts += 1 }
         // Recipients of an envelope are due together: whoever wants to be asked latest is heard.
-        let least = outcomes.lazy.filter { $0.result == .temporary }.compactMap(\.retryAfter).max()
-        let wait = schedule.wait(after: state.attempts, age, least: least ?? .zero)
+        let least = put.compactMap { $0.postponed ?? $0.retryAfter }.max()
+        let wait =
+            postponed.map { schedule.wait(postponed: $0, age) }
+            ?? schedule.wait(after: state.attempts, age, least: least ?? .zero)
 
         let told = Self.settle(zip(pending, outcomes), of: envelope, in: &state, isOver: wait == nil && isFinal)
         let (failures, delays) = (told.failures, told.delays)
@@ -74,7 +81,8 @@ package struct AttemptResolution: Sendable {
         } else {
             if isFinal, let wait { state.due = now + wait }
             // Cut short, only what is final is a result.
-            state.record(zip(pending, outcomes).filter { isFinal || $0.1.result != .temporary }, at: now)
+            let results = zip(pending, outcomes).filter { isFinal || $0.1.result != .temporary }
+            state.record(results, at: now, isRepeated: postponed != nil)
             self.state = state
             commit.states = [state]
         }
@@ -121,7 +129,7 @@ package struct AttemptResolution: Sendable {
                 kind = .expired
             case .temporary:
                 told.delays.append(.init(mailbox: recipient, outcome: outcome, isExpired: false, original: original))
-                kind = .deferred
+                kind = outcome.postponed == nil || outcome.isHostFailure ? .deferred : .postponed
             }
             state.recipients[index].reply = outcome.reply.description
             state.recipients[index].relay = outcome.relay ?? ""

@@ -138,7 +138,9 @@ package struct StoredEnvelope: Sendable {
 
 extension EnvelopeState {
     /// Adds an attempt to the history: an outcome for each of these recipients.
-    mutating func record(_ outcomes: [(Int, Outcome)], at time: Timestamp) {
+    ///
+    /// - Parameter isRepeated: it was no attempt, and is not written if all of it was said before.
+    mutating func record(_ outcomes: [(Int, Outcome)], at time: Timestamp, isRepeated: Bool = false) {
         var records: [AttemptRecord] = []
         var known: [AttemptRecord: Int] = [:]
         for (recipient, outcome) in outcomes {
@@ -152,6 +154,7 @@ extension EnvelopeState {
                 records.append(record)
             }
         }
+        if isRepeated, records.allSatisfy({ record in history.contains(where: record.repeats) }) { return }
         history = (history + records).suffix(AttemptRecord.limit)
     }
 }

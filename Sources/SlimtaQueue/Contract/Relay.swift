@@ -44,6 +44,9 @@ package protocol Relay: Sendable {
 
     /// All that mail for `domain` may have in place of that, whoever sends it.
     func destinations(for domain: String) -> Set<String>
+
+    /// An operator wants what waits to be attempted now, or the network has changed: hosts that did not answer may.
+    func forgetFailures()
 }
 
 extension Relay {
@@ -55,4 +58,7 @@ extension Relay {
 
     /// That is the only one.
     package func destinations(for domain: String) -> Set<String> { [destination(for: domain)] }
+
+    /// Nothing is known of hosts.
+    package func forgetFailures() {}
 }

@@ -9,6 +9,8 @@ package enum HostReport: Hashable, Sendable {
     case answered
     /// No host could be used: no connection, no session, no address. The outcome says why.
     case unreachable(Outcome)
+    /// It takes no mail, or no more of it, for so long.
+    case paced(Duration)
     /// Nothing was learned: the attempt was cut short, or failed for a reason of ours.
     case unknown
 }
@@ -46,6 +48,8 @@ struct Destination {
     var inFlight: Int32 = 0
     /// As many attempts at once are reasonable, if our own limit allows as many.
     var window = PlaceShares.firstWindow
+    /// Nothing is attempted before: its site said so.
+    var pausedUntil = Timestamp(milliseconds: .min)
     /// Attempts begun, up to `share`.
     var served: UInt8 = 0
     /// Whether it stands in line for a turn.

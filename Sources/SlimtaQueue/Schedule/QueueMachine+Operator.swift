@@ -131,13 +131,14 @@ extension QueueMachine {
 
     /// All destinations are taken to answer until they turn out not to: the configuration or the network has changed.
     package mutating func forgetBackOffs() {
-        for number in Array(destinations.backOffs.keys) {
+        for number in Array(destinations.known) {
             forgetBackOff(number)
             settle(number)
         }
     }
 
     private mutating func forgetBackOff(_ number: UInt32) {
+        destinations[number].pausedUntil = Timestamp(milliseconds: .min)
         guard destinations.backOff(number) != nil else { return }
         destinations.setBackOff(number, nil)
         destinations[number].window = PlaceShares.firstWindow

@@ -75,20 +75,25 @@ extension QueueMachine {
             destinations[number].window = .max
             destinations.setBackOff(number, nil)
             return known == nil ? nil : .cameBack(name)
+        case .paced(let wait):
+            destinations[number].pausedUntil = max(destinations[number].pausedUntil, now + wait)
+            destinations.setBackOff(number, nil)
+            return known == nil ? nil : .cameBack(name)
         case .unreachable(let reason):
             var backOff = known ?? Destination.BackOff(since: now, until: now, tried: began, reason: reason)
             if known == nil {
-                destinations[number].window = Int32(room(number) / 2)
+                // None of its hosts may be asked, and there is nothing to be found out.
+                destinations[number].window = reason.postponed == nil ? Int32(room(number) / 2) : 0
                 if destinations[number].window > 0 { return nil }
                 destinations[number].window = 1
             } else if isProbe {
-                backOff.probes += 1
+                if reason.postponed == nil { backOff.probes += 1 }
             } else {
                 // It had begun before the destination backed off.
                 return nil
             }
             setPace(number, .slow)
-            backOff.until = now + schedule.probeInterval(after: backOff.probes)
+            backOff.until = now + (reason.postponed ?? schedule.probeInterval(after: backOff.probes))
             backOff.tried = began
             backOff.reason = reason
             destinations.setBackOff(number, backOff)

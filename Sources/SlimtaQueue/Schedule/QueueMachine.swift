@@ -253,7 +253,9 @@ package struct QueueMachine: ~Copyable {
 
     /// The turn of a destination that answers, or of which nothing is known.
     private mutating func serve(_ number: UInt32, _ now: Timestamp) -> Taken? {
-        guard destinations[number].inFlight < room(number), isDue(number, now) else { return nil }
+        guard destinations[number].inFlight < room(number), destinations[number].pausedUntil <= now,
+            isDue(number, now)
+        else { return nil }
         guard mayHavePlace(number) else {
             // One that has places looks again when it gives one back.
             if destinations[number].inFlight == 0 {
@@ -352,7 +354,8 @@ package struct QueueMachine: ~Copyable {
             guard destinations[number].inFlight < room(number), destinations[number].line == .none,
                 destinations[number].inFlight == 0 || mayHavePlace(number)
             else { return never }
-            return parked == nil ? min(new, retry) : Timestamp(milliseconds: .min)
+            let due = parked == nil ? min(new, retry) : Timestamp(milliseconds: .min)
+            return max(due, destinations[number].pausedUntil)
         }
         let toPark = max(min(new, retry), parking)
         guard let first = parked, destinations[number].inFlight < limits.attemptsPerDestination else { return toPark }

@@ -45,6 +45,12 @@ package struct RetrySchedule: Hashable, Sendable {
         return min(max(intervals[index], least), max(expire - age.ended, .zero))
     }
 
+    /// The time to the next look at an envelope for which there was no attempt: its site asked for that. Nil if time is up.
+    package func wait(postponed: Duration, _ age: AttemptAge) -> Duration? {
+        guard age.begun < expire else { return nil }
+        return min(postponed, max(expire - age.ended, .zero))
+    }
+
     /// The longest wait.
     package var longest: Duration { intervals.max() ?? intervals[0] }
 

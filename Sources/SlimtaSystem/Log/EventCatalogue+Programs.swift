@@ -5,7 +5,7 @@ extension EventCatalogue {
     static let entries =
         entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers + entriesOfQuotas
         + entriesOfSignatures + entriesOfKeys + entriesOfContent + entriesOfMilters + entriesOfSecurity
-        + entriesOfTokens
+        + entriesOfTokens + entriesOfSites
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [

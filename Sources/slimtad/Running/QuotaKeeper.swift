@@ -110,7 +110,7 @@ final class QuotaKeeper: Sendable {
             var (refused, others) = (0, 0)
             for event in events {
                 switch event.kind {
-                case .deferred: continue
+                case .deferred, .postponed: continue
                 case .bounced where isRefused(event.outcome.reply.effectiveStatus): refused += 1
                 case .bounced, .delivered, .expired: others += 1
                 }
