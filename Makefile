@@ -20,6 +20,7 @@
 #   make bench-quotas  what [quota] costs of the processor, a message, in one run
 #   make bench-policies  what the repairs of a header cost of the processor where nothing is to be mended, in one run
 #   make bench-dkim  what signatures cost of the processor, a small and a large message, in one run
+#   make bench-sites  a million messages over 10,000 sites, of which some are dead and some slow: time to drain, memory, fairness
 #   make kill-directory  1,000 files dropped into a pickup folder while the daemon is killed five times: each once
 #   make bench-control  every operators' command against a queue of 100,000 deferred messages, and what mail notices
 #   make install    into DESTDIR, below PREFIX (/usr/local); `make uninstall` takes it away again
@@ -44,7 +45,7 @@ SWIFT_FLAGS = --explicit-target-dependency-import-check error
 BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
 
 .PHONY: build release test test-system lint figures bench bench-store bench-daemon bench-compare bench-million \
-    bench-control bench-gate bench-http bench-quotas bench-policies bench-dkim timing-auth kill-directory crash flood fuzz run install install-files \
+    bench-control bench-gate bench-http bench-quotas bench-policies bench-dkim bench-sites timing-auth kill-directory crash flood fuzz run install install-files \
     uninstall deb clean
 
 build:
@@ -160,6 +161,11 @@ bench-dkim:
 	.ci/deps test
 	$(BUILD_RELEASE) --product slimtad
 	.venv/bin/python Tests/Benchmarks/dkim.py --slimtad .build/release/slimtad
+
+# On a clock of its own and without a network: the figures are the rules'.
+bench-sites:
+	.ci/deps test
+	BENCH_SITES=1 SLIMTAD_TESTS=SlimtaRelayTests swift test $(SWIFT_FLAGS) --filter ManySitesTests
 
 SAMPLES ?= 500
 timing-auth:

@@ -44,6 +44,8 @@ package struct Configuration: Sendable, Equatable {
     package var signing = SigningSettings()
     /// `[[milter]]`, in the file's order, in which they are asked.
     package var milters: [MilterSettings] = []
+    /// `[[site]]`, in the file's order: the first that has a host of a site counts.
+    package var sites: [SiteSettings] = []
     /// `[queue]`
     package var queue = Queue()
     /// `[relay]`: where mail goes that no route takes.

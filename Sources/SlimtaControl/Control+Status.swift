@@ -40,7 +40,7 @@ extension Control {
                     .init("validation", .string(daemon.validation)),
                     .init("reason", .optional(daemon.validationReason)),
                 ])),
-            .init("dkim", .signing(signing)),
+            .init("dkim", .signing(signing)), .init("paced_sites", .count(self.daemon.pacedSites)),
             .init("warnings", .array((warnings(daemon) + signing.warnings).map { .string($0) })),
         ])
     }

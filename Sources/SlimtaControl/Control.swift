@@ -25,6 +25,10 @@ import Synchronization
 ///     POST /audit/acknowledge  what was lost is not told of any more: {"acknowledged": [...]}
 ///     GET  /guesses          who has guessed passwords and waits or is turned away: [{"kind", "name", ...}]
 ///     POST /guesses/release  of name=ADDRESS, NETWORK or LOGIN nothing is held against it any more: {"released": NAME}
+///     GET  /sites            the hosts that mail goes to, and how much they take: {"sites": [...]}; name=SITE or HOST: of
+///                            those alone
+///     POST /sites/set        sets limits of name=SITE or HOST: connections, rate, messages, recipients; "none": no limit
+///     POST /sites/forget     forgets what was learned, and set, of name=SITE or HOST
 ///     GET  /dkim             the keys that mail is signed with: {"domains": [...], "keys": [...]}; domain=NAME: of one alone
 ///     POST /dkim/check       the same, with DNS asked now
 ///     POST /dkim/make        makes a key: domain=NAME, algorithm=rsa-sha256 or ed25519-sha256, selector=NAME, next=yes if it
@@ -102,6 +106,9 @@ package final class Control: ControlService {
             try allow([], query)
             return HTTPResponse(guesses())
         case (.post, ["guesses", "release"]): return try await release(request)
+        case (.get, ["sites"]): return try sites(query)
+        case (.post, let path) where path.count == 2 && path[0] == "sites":
+            return try await changeSite(path[1], request)
         case (.get, ["dkim"]): return try signingKeys(query)
         case (.post, ["dkim", "check"]): return try await checkSigningKeys(query)
         case (.post, ["dkim", "make"]): return try await makeSigningKey(request)
@@ -110,12 +117,7 @@ package final class Control: ControlService {
         case (.post, ["tls", "forget"]): return try await forgetTLS(request)
         case (.post, ["checkpoint"]):
             try allow([], query)
-            await log(request, "checkpoint")
-            guard let storage = storage as? any CheckpointedBackend else {
-                throw Refusal(404, "this queue's storage makes no checkpoints")
-            }
-            do throws(StorageError) { try await storage.checkpoint() } catch { throw Refusal(error) }
-            return HTTPResponse(.object([.init("checkpoint", .count(storage.status().checkpoint))]))
+            return try await checkpoint(request)
         case (.post, ["reload"]):
             try allow([], query)
             await log(request, "reload")
@@ -130,6 +132,15 @@ package final class Control: ControlService {
         }
     }
 
+    private func checkpoint(_ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
+        await log(request, "checkpoint")
+        guard let storage = storage as? any CheckpointedBackend else {
+            throw Refusal(404, "this queue's storage makes no checkpoints")
+        }
+        do throws(StorageError) { try await storage.checkpoint() } catch { throw Refusal(error) }
+        return HTTPResponse(.object([.init("checkpoint", .count(storage.status().checkpoint))]))
+    }
+
     private static func isKnown(_ path: [String]) -> Bool {
         switch path.first {
         case "status", "checkpoint", "reload", "drain": path.count == 1
@@ -137,7 +148,7 @@ package final class Control: ControlService {
         case "dkim": path.count == 1 || [["dkim", "check"], ["dkim", "make"]].contains(path)
         case "tls": path.count == 1 || [["tls", "explain"], ["tls", "forget"]].contains(path)
         case "guesses": path.count == 1 || path == ["guesses", "release"]
-        case "queue", "logins": path.count <= 2
+        case "queue", "logins", "sites": path.count <= 2
         default: false
         }
     }

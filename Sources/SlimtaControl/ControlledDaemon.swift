@@ -23,6 +23,18 @@ package protocol ControlledDaemon: Sendable {
     /// Forgets what is held against an address, a network or a login. Returns whether anything was.
     func releaseGuesses(_ what: String) -> Bool
 
+    /// The sites that something is known of, by name.
+    func sites() -> [SiteReport]
+
+    /// How many of them take less than they would be given.
+    var pacedSites: Int { get }
+
+    /// Sets limits of the sites of this name, or with a host of this name. Returns how many those are.
+    func setSite(_ name: String, _ change: SiteChange) -> Int
+
+    /// Forgets what was learned and set of those. Returns how many they are.
+    func forgetSite(_ name: String) -> Int
+
     /// The name of a user of this machine, or the number where there is none.
     func userName(_ uid: UInt32) async -> String
 

@@ -33,12 +33,16 @@ package struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendabl
         package var perDestination: Int
         /// How much work one connection does.
         package var uses: Int
+        /// Who gives work knows how many connections a destination wants: one that was refused is a limit for what waits by
+        /// then, and no longer.
+        package var isPaced: Bool
 
         /// All at least 1.
-        package init(total: Int, perDestination: Int, uses: Int = .max) {
+        package init(total: Int, perDestination: Int, uses: Int = .max, isPaced: Bool = false) {
             self.total = total
             self.perDestination = perDestination
             self.uses = uses
+            self.isPaced = isPaced
         }
     }
 
@@ -184,10 +188,12 @@ package struct ConnectionPoolMachine<Destination: PoolDestination, Work: Sendabl
             return .retire(id)
         }
         if let work = entry.waiting.popFirst() {
+            if limits.isPaced, entry.waiting.isEmpty { entry.limit = nil }
             entries[connection.destination] = entry
             served(connection.destination)
             return .start(id, work)
         }
+        if limits.isPaced { entry.limit = nil }
         counter += 1
         connections[id]?.phase = .idle
         connections[id]?.idleSince = counter

@@ -42,7 +42,9 @@ package final class FixedHostRelay: ConnectingRelay {
     private let turn = Atomic(0)
     private let policy: SessionPolicy
     private let pool: ConnectionPool
-    private let memory = HostMemory()
+    private let sites: Sites
+    private let siteKey: SiteKey
+    private let doubts = DoubtMemory()
     private let watch: LoginWatch
 
     /// - Parameters:
@@ -52,15 +54,18 @@ package final class FixedHostRelay: ConnectingRelay {
     ///   - trustFile: the certificates to trust (PEM), instead of the system's.
     ///   - security: what it has in common with other relays; nil: nothing.
     ///   - demands: what is demanded of TLS for some hosts.
+    ///   - sites: what is known of the paces of hosts; nil: it begins with nothing, and is the relay's own.
     ///
     /// Throws if a source address is not an IP address, or if there can be no TLS.
     package init(
         _ options: RelayOptions, to places: [Place], isInOrder: Bool = false, login: RelayLogin? = nil,
         trustFile: String? = nil, resolver: Resolver, security: RelaySecurity? = nil, demands: [TLSDemand] = [],
-        group: any EventLoopGroup, logger: Logger
+        sites: Sites? = nil, group: any EventLoopGroup, logger: Logger
     ) throws {
         self.places = places
         self.isInOrder = isInOrder
+        self.sites = sites ?? Sites(logger: logger)
+        siteKey = Self.siteKey(of: places)
         name = places.map(\.description).joined(separator: ",")
         watch = LoginWatch(relay: name, logger: logger)
         let shared = security ?? RelaySecurity(logger: logger)
@@ -83,6 +88,9 @@ package final class FixedHostRelay: ConnectingRelay {
 
     /// Closes all connections, as ``MXRelay/shutDown()`` does.
     package func shutDown() async { await pool.shutDown() }
+
+    /// Of all hosts, of this relay and of others.
+    package func forgetFailures() { sites.forgetFailures() }
 
     /// All mail goes to the same hosts, so all of it shares limits and back-off.
     package func destination(for domain: String) -> String { name }
@@ -123,11 +131,32 @@ package final class FixedHostRelay: ConnectingRelay {
         return []
     }
 
+    /// All places are one site: mail for any of them waits for the pace of them all. A token needs no place there.
     private func ask(
         _ message: OutgoingMessage, _ recipients: [Mailbox], _ report: @escaping @Sendable (Int, Outcome) -> Void
     ) async -> [Outcome] {
+        let site = sites.site(siteKey, connections: pool.options.connectionsPerDestination)
+        return await site.visit(for: recipients[0].foldedDomain, recipients.count) {
+            await ask(message, recipients, site, report)
+        }
+    }
+
+    private static func siteKey(of places: [Place]) -> SiteKey {
+        if case .socket(let path)? = places.first { return SiteKey(socket: path) }
+        return SiteKey(
+            fixed: places.compactMap { place -> (host: String, port: Int)? in
+                guard case .host(let host, let port) = place else { return nil }
+                return (host: host, port: port)
+            })
+    }
+
+    /// The same, with a place there.
+    private func ask(
+        _ message: OutgoingMessage, _ recipients: [Mailbox], _ site: Site,
+        _ report: @escaping @Sendable (Int, Outcome) -> Void
+    ) async -> [Outcome] {
         var trial = HostTrial(
-            pool: pool, policy: policy, shared: shared, memory: memory, message: message,
+            pool: pool, policy: policy, shared: shared, site: site, doubts: doubts, message: message,
             recipients: recipients, isByOperator: true, report: report)
         for place in order {
             if let outcomes = await trial.attempt(await hosts(of: place, &trial)) { return outcomes }

@@ -21,19 +21,22 @@ package final class MXRelay: ConnectingRelay {
     private let own: OwnAddresses
     private let policy: SessionPolicy
     private let pool: ConnectionPool
-    private let memory = HostMemory()
+    private let sites: Sites
+    private let doubts = DoubtMemory()
     /// In lower case.
     private let ownNames: Set<String>
 
     /// - Parameters:
     ///   - security: what it has in common with other relays; nil: nothing.
     ///   - demands: what is demanded of TLS for some domains.
+    ///   - sites: what is known of the paces of hosts; nil: it begins with nothing, and is the relay's own.
     ///
     /// Throws if a source address is not an IP address, or if there can be no TLS.
     package init(
         _ options: RelayOptions, resolver: Resolver, own: OwnAddresses, security: RelaySecurity? = nil,
-        demands: [TLSDemand] = [], group: any EventLoopGroup, logger: Logger
+        demands: [TLSDemand] = [], sites: Sites? = nil, group: any EventLoopGroup, logger: Logger
     ) throws {
+        self.sites = sites ?? Sites(logger: logger)
         self.options = options
         self.own = own
         ownNames = Set(options.otherNames.union([options.hostname]).map { $0.asciiLowercased() })
@@ -51,6 +54,9 @@ package final class MXRelay: ConnectingRelay {
     /// are closed: to be called when attempts have ended or were cancelled.
     package func shutDown() async { await pool.shutDown() }
 
+    /// Of all hosts, of this relay and of others.
+    package func forgetFailures() { sites.forgetFailures() }
+
     /// All domains at once, each for a hundred recipients at a time (RFC 5321 section 4.5.3.1.8). Temporary where DNS does
     /// not answer; 556 5.1.10 for a null MX (RFC 7505 section 4); 554 5.4.6 where the mail would come back to us, or go
     /// where none is sent.
@@ -66,32 +72,38 @@ package final class MXRelay: ConnectingRelay {
 
     /// One domain, and no more recipients than fit in a transaction.
     private func attempt(_ domain: String, _ message: OutgoingMessage, _ recipients: [Mailbox]) async -> [Outcome] {
+        let exchangers: Exchangers?
+        if domain.utf8.first == UInt8(ascii: "[") {
+            exchangers = nil
+        } else {
+            switch await self.exchangers(of: domain) {
+            case .failed(let outcome): return Array(repeating: outcome, count: recipients.count)
+            case .named(let found): exchangers = found
+            }
+        }
+        // Those that the domain's policy leaves out are of the site all the same: they share its limits.
+        let key = SiteKey(exchangers?.groups ?? [[domain]], port: options.port)
+        let site = sites.site(key, connections: options.connectionsPerDestination)
+        return await site.visit(for: domain, recipients.count) {
+            await attempt(domain, exchangers, message, recipients, site)
+        }
+    }
+
+    /// The same, with a place at its site.
+    ///
+    /// - Parameter exchangers: nil: the domain is an address literal.
+    private func attempt(
+        _ domain: String, _ exchangers: Exchangers?, _ message: OutgoingMessage, _ recipients: [Mailbox], _ site: Site
+    ) async -> [Outcome] {
         func all(_ outcome: Outcome) -> [Outcome] { Array(repeating: outcome, count: recipients.count) }
         var trial = HostTrial(
-            pool: pool, policy: policy, shared: decisions.shared, memory: memory, message: message,
+            pool: pool, policy: policy, shared: decisions.shared, site: site, doubts: doubts, message: message,
             recipients: recipients)
         var isOurs = false
-        if domain.utf8.first == UInt8(ascii: "[") {
-            guard let address = AddressLiteral.parse(domain, port: options.port) else {
-                return all(.failed(550, 5, 1, 3, "\(domain) is not an address"))
-            }
-            if let refused = refused(address, of: domain) { return all(refused) }
-            if own.contains(address) {
-                isOurs = true
-            } else if let outcomes = await trial.attempt([literal(address, domain)]) {
-                return outcomes
-            }
-        } else {
-            let groups: [[String]]
-            let domainSecurity: DomainSecurity
-            let permitted: Set<String>
-            switch await exchangers(of: domain) {
-            case .failed(let outcome): return all(outcome)
-            case .named(let all, let security, let some): (groups, domainSecurity, permitted) = (all, security, some)
-            }
-            for group in groups {
+        if let exchangers {
+            for group in exchangers.groups {
                 let hosts: [SecuredHost]
-                switch await self.hosts(group, permitted, domainSecurity, &trial) {
+                switch await self.hosts(group, exchangers.permitted, exchangers.security, &trial) {
                 case .ours:
                     isOurs = true
                     hosts = []
@@ -100,6 +112,16 @@ package final class MXRelay: ConnectingRelay {
                 // RFC 5321 section 5.1: neither the preference at which we are ourselves, nor any behind it.
                 if isOurs { break }
                 if let outcomes = await trial.attempt(hosts) { return outcomes }
+            }
+        } else {
+            guard let address = AddressLiteral.parse(domain, port: options.port) else {
+                return all(.failed(550, 5, 1, 3, "\(domain) is not an address"))
+            }
+            if let refused = refused(address, of: domain) { return all(refused) }
+            if own.contains(address) {
+                isOurs = true
+            } else if let outcomes = await trial.attempt([literal(address, domain)]) {
+                return outcomes
             }
         }
         if let outcomes = await trial.finish() { return outcomes }
@@ -114,14 +136,23 @@ package final class MXRelay: ConnectingRelay {
             in: policy.domain(.literal, domain, isTrusted: true))
     }
 
-    private enum Exchangers {
-        /// By preference; what counts for all of them; those that may be asked.
-        case named([[String]], DomainSecurity, permitted: Set<String>)
+    /// Who takes a domain's mail.
+    private struct Exchangers {
+        /// By preference.
+        let groups: [[String]]
+        /// What counts for all of them.
+        let security: DomainSecurity
+        /// Those that may be asked.
+        let permitted: Set<String>
+    }
+
+    private enum ExchangerAnswer {
+        case named(Exchangers)
         case failed(Outcome)
     }
 
     /// Who takes the domain's mail, and what the domain and DNS say of them all.
-    private func exchangers(of domain: String) async -> Exchangers {
+    private func exchangers(of domain: String) async -> ExchangerAnswer {
         let (groups, state, canonicalName, isImplicit): ([[String]], DNSSECState, String?, Bool)
         // Asked at once: one of them is as far away as the other.
         async let sts = decisions.shared.policy(of: domain)
@@ -142,7 +173,8 @@ package final class MXRelay: ConnectingRelay {
             .domain, domain, canonicalDomain: state == .secure ? canonicalName : nil, isImplicit: isImplicit,
             isTrusted: state == .secure, sts: await sts)
         switch security.hosts(of: isImplicit ? .implicit : .hosts(groups.flatMap(\.self))) {
-        case .hosts(let names, _): return .named(groups, security, permitted: Set(names))
+        case .hosts(let names, _):
+            return .named(Exchangers(groups: groups, security: security, permitted: Set(names)))
         case .failed(let failure):
             var outcome = Outcome(.temporary, failure.reply)
             outcome.isHostFailure = true
@@ -156,12 +188,12 @@ package final class MXRelay: ConnectingRelay {
         guard domain.utf8.first != UInt8(ascii: "[") else { return nil }
         switch await exchangers(of: domain) {
         case .failed(let outcome): return TLSExplanation(error: outcome.reply)
-        case .named(let groups, let security, let permitted):
-            let names = groups.flatMap(\.self)
-            let kept = await decisions.explain(names.filter(permitted.contains), in: security)
-            let leftOut = names.filter { !permitted.contains($0) }.map {
+        case .named(let found):
+            let names = found.groups.flatMap(\.self)
+            let kept = await decisions.explain(names.filter(found.permitted.contains), in: found.security)
+            let leftOut = names.filter { !found.permitted.contains($0) }.map {
                 TLSExplanation.Host(
-                    $0, error: SecurityFailure.notInPolicy(host: $0, domain: security.domain).reply)
+                    $0, error: SecurityFailure.notInPolicy(host: $0, domain: found.security.domain).reply)
             }
             return TLSExplanation(isTrusted: kept.isTrusted, policy: kept.policy, hosts: kept.hosts + leftOut)
         }

@@ -53,6 +53,27 @@ final class NotingDaemon: ControlledDaemon {
         state.withLock { $0.orders.append("release \(what)") }
         return what == "alice"
     }
+    var pacedSites: Int { 1 }
+    func sites() -> [SiteReport] {
+        let time = Timestamp(milliseconds: 1_700_000_000_000)
+        return [
+            SiteReport(
+                name: "1 a.test, 2 b.test:25", hosts: ["a.test", "b.test"], isFixed: false,
+                set: .init(connections: nil, rate: nil, messages: 5, recipients: nil),
+                configured: .init(connections: 3, rate: nil, messages: nil, recipients: nil),
+                learned: .init(connections: nil, rate: 0.8, messages: nil, recipients: nil), greylists: true,
+                greylistWait: .seconds(300), sessions: 2, window: 3, waiting: 4, pausedUntil: time,
+                failed: [.init(address: "192.0.2.1:25", failures: 2, until: time)], lastUsed: time)
+        ]
+    }
+    func setSite(_ name: String, _ change: SiteChange) -> Int {
+        state.withLock { $0.orders.append("set \(name) \(change.rate == .some(nil)) \(change.messages == .some(7))") }
+        return name == "b.test" ? 1 : 0
+    }
+    func forgetSite(_ name: String) -> Int {
+        state.withLock { $0.orders.append("forget \(name)") }
+        return name == "b.test" ? 1 : 0
+    }
     func userName(_ uid: UInt32) async -> String { "user\(uid)" }
 
     /// One host, of example.com.

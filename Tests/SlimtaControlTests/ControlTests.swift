@@ -36,7 +36,7 @@ struct Mistake: Sendable, CustomStringConvertible {
     static let ofPath: [Mistake] =
         [
             "", "nothing", "status/x", "checkpoint/x", "reload/x", "drain/x", "audit/x", "audit/acknowledge/x",
-            "queue/a/b", "guesses/x", "guesses/release/x", "dkim/x", "dkim/check/x", "tls/x",
+            "queue/a/b", "guesses/x", "guesses/release/x", "dkim/x", "dkim/check/x", "tls/x", "sites/a/b",
         ]
         .flatMap { path in
             [.get, .post].map { Mistake($0, path, 404, "there is nothing at /\(path)") }
@@ -56,7 +56,7 @@ struct Mistake: Sendable, CustomStringConvertible {
         ].map {
             Mistake(.get, $0, 405, "GET is for looking")
         }
-        + ["status", "queue", "audit", "guesses", "dkim", "tls", "tls/explain"].map {
+        + ["status", "queue", "audit", "guesses", "dkim", "tls", "tls/explain", "sites"].map {
             Mistake(.post, $0, 405, "POST for changing")
         }
 
@@ -138,28 +138,6 @@ struct Mistake: Sendable, CustomStringConvertible {
         #expect(try await fixture.ask(.post, "guesses/release", [("name", "alice")]).status == 200)
         #expect(fixture.daemon.orders == ["release bob", "release alice"])
         #expect(fixture.lines.last == "command by=user7 command=guess release alice pid=42")
-    }
-
-    @Test func hostsAreShownExplainedAndForgotten() async throws {
-        let fixture = try await ControlFixture(database)
-        let (status, json) = try await fixture.ask(.get, "tls", [("domain", "Example.COM")])
-        #expect(status == 200 && json.elements.map { $0["host"].text } == ["mx.example.com"])
-        #expect(json.elements[0]["in_force"].isTrue && json.elements[0]["mta_sts"] == .null)
-        #expect(try await fixture.ask(.get, "tls", [("domain", "example.org")]).json.elements.isEmpty)
-        let explained = try await fixture.ask(.get, "tls/explain", [("domain", "Example.COM")])
-        #expect(explained.status == 200 && explained.json["mta_sts"].text == "enforce")
-        #expect(explained.json["hosts"].elements.map { $0["plan"].text } == ["encrypted"])
-        #expect(try await fixture.ask(.get, "tls/explain", [("domain", "example.org")]).status == 404)
-        #expect(fixture.lines.isEmpty)
-        #expect(try await fixture.ask(.post, "tls/forget", [("domain", "Example.COM")]).status == 200)
-        #expect(try await fixture.ask(.post, "tls/forget", [("domain", "example.org")]).status == 404)
-        #expect(fixture.daemon.orders == ["forget example.com", "forget example.org"])
-        #expect(fixture.lines.last == "command by=user7 command=tls forget example.org pid=42")
-        for (method, path) in [(ControlRequest.Method.get, "tls/explain"), (.post, "tls/forget")] {
-            for query in [[], [("domain", "")], [("domain", "a"), ("domain", "b")], [("all", "yes")]] {
-                #expect(try await fixture.ask(method, path, query).status == 400)
-            }
-        }
     }
 
     @Test func keysAreShownAskedForAndMade() async throws {

@@ -85,7 +85,7 @@ struct HostTrialMachineTests {
         _ = machine.answered(second, all.map(\.0), all.map(\.1))
         let third = try #require(machine.next(at: .now()) { _ in nil })
         #expect(third.recipients == [3])
-        #expect(machine.unusable(HostFailure(outcome: Self.outcome(.temporary, isRemote: false, "dead"))) == .dead)
+        machine.unusable(HostFailure(outcome: Self.outcome(.temporary, isRemote: false, "dead")))
         #expect(machine.next(at: .now()) { _ in nil } == nil)
         #expect(machine.outcomes?.map(\.result) == [.delivered, .delivered, .permanent, .temporary])
         // What a host said is more telling than what another did not.
@@ -162,13 +162,36 @@ struct HostTrialMachineTests {
         }
         var machine = try Self.machine(1)
         #expect(machine.next(at: .now()) { _ in nil } != nil)
-        #expect(machine.unusable(HostFailure(outcome: silent, isTimeout: true)) == .hung)
+        machine.unusable(HostFailure(outcome: silent, isTimeout: true))
         #expect(machine.outcomes?.map(\.isHostFailure) == [true])
         // Mail that waits for TLS says nothing of the host for other mail.
         machine = try Self.machine(1)
         #expect(machine.next(at: .now()) { _ in nil } != nil)
-        #expect(machine.unusable(HostFailure(outcome: silent, isTLSFailure: true)) == nil)
+        machine.unusable(HostFailure(outcome: silent, isTLSFailure: true))
         #expect(machine.outcomes?.map(\.isHostFailure) == [false])
+    }
+
+    /// What the site has put off is for no other of its hosts; that it has no room for a session is, and says less than what
+    /// any of them says.
+    @Test func paced() throws {
+        var machine = try Self.machine(2)
+        let question = try #require(machine.next(at: .now()) { _ in nil })
+        var slow = Self.outcome(.temporary, "slow down")
+        slow.postponed = .seconds(30)
+        let busy = Self.outcome(.temporary, "busy")
+        let cause = OutcomeCause(.recipient, .reply)
+        #expect(machine.answered(question, [slow, busy], [cause, cause]) == [])
+        let next = try #require(machine.next(at: .now()) { _ in nil })
+        #expect(next.recipients == [1])
+        machine.crowdedOut(Self.outcome(.temporary, "too many connections"))
+        #expect(machine.outcomes?.map(\.reply.text) == ["slow down", "busy"])
+        machine = try Self.machine(1)
+        #expect(machine.next(at: .now()) { _ in nil } != nil)
+        machine.crowdedOut(Self.outcome(.temporary, "too many connections"))
+        #expect(machine.outcomes?.allSatisfy { $0.postponed != nil && !$0.isHostFailure } == true)
+        let third = try #require(machine.next(at: .now()) { _ in nil })
+        _ = machine.answered(third, [busy], [cause])
+        #expect(machine.outcomes?.map(\.reply.text) == ["busy"])
     }
 
     @Test func bounds() throws {
@@ -177,7 +200,7 @@ struct HostTrialMachineTests {
         var count = 0
         while machine.next(at: .now(), limit: { _ in nil }) != nil {
             count += 1
-            _ = machine.unusable(HostFailure(outcome: Self.outcome(.temporary)))
+            machine.unusable(HostFailure(outcome: Self.outcome(.temporary)))
         }
         #expect(count == Machine.maximumHosts)
         // Hosts that get the message and put it off.
@@ -192,7 +215,7 @@ struct HostTrialMachineTests {
         machine = Machine(recipients: 1, end: .now())
         machine.add(try (1...2).map(Self.host))
         #expect(machine.next(at: .now() + .hours(1)) { _ in nil } != nil)
-        _ = machine.unusable(HostFailure(outcome: Self.outcome(.temporary)))
+        machine.unusable(HostFailure(outcome: Self.outcome(.temporary)))
         #expect(machine.next(at: .now() + .hours(1)) { _ in nil } == nil)
         // Nobody to ask, nothing to say.
         machine = Machine(recipients: 1, end: .distantFuture)

@@ -130,6 +130,12 @@ struct MXRelayTests {
         // What a host said weighs more, and what may change more than what will not.
         let busy = try await world.server(1, [.send("450 4.3.2 later\r\n"), .close])
         let never = try await world.server(2, [.send("554 5.3.2 never\r\n"), .close])
+        // They are left alone, and that is no attempt; until an operator wants it.
+        let alone = await relay.attempt(Delivery(to: ["one@a.test"]))
+        #expect(alone.map(\.reply.status) == [EnhancedStatus(4, 4, 1)] && alone.map(\.isHostFailure) == [true])
+        #expect(alone[0].postponed.map { $0 > .seconds(50) && $0 < .seconds(70) } == true)
+        #expect(busy.connections == 0 && never.connections == 0)
+        relay.forgetFailures()
         let again = await relay.attempt(Delivery(to: ["one@a.test"]))
         #expect(again.map(\.reply.description) == ["450 4.3.2 later"])
         #expect(busy.connections == 1 && never.connections == 1)

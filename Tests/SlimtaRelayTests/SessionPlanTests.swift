@@ -234,26 +234,38 @@ struct SessionPlanTests {
 
     @Test func whatIsRememberedOfPlans() throws {
         let (a, b) = (Self.key(1, .ifOffered), Self.key(1, .always))
-        let id = QueueID(at: .now())
-        func usable(_ memory: HostMemory, _ message: QueueID = id) -> [ConnectionKey] {
-            memory.sorted([a, b], for: message).usable
+        func site() -> Site {
+            Sites(logger: Fixture.logger).site(SiteKey(host: "mx1.test", port: 25), connections: 20)
         }
-        for lesson in [HostTrialMachine.Lesson.dead, .hung] {
-            let memory = HostMemory()
+        func usable(_ site: Site) -> [ConnectionKey] { [a, b].filter { site.choose(from: [$0]) != nil } }
+        let silent = HostTrialMachineTests.outcome(.temporary, isRemote: false)
+        for isTimeout in [false, true] {
+            let site = site()
             // TLS failed, as this plan wants it: nothing is wrong with the address.
-            memory.learn(lesson, of: b, id, isOfPlan: true)
-            #expect(usable(memory) == [a])
+            var failure = HostFailure(outcome: silent, isTimeout: isTimeout, isOfPlan: true)
+            #expect(!site.failed(b, failure, isBesideOthers: false))
+            #expect(usable(site) == [a] && !site.isLeftAlone(b))
             // Nobody answers there, whatever is wanted of him.
-            memory.learn(lesson, of: b, id)
-            #expect(usable(memory) == [])
-            #expect(memory.sorted([a, b], for: id).others == [a, b])
+            failure.isOfPlan = false
+            #expect(!site.failed(b, failure, isBesideOthers: false))
+            #expect(usable(site) == [] && site.isLeftAlone(a) && site.isLeftAlone(b))
         }
-        // A message that a host may have, and how many recipients it takes, are no matter of plans either.
-        let memory = HostMemory()
-        memory.learn(.mayHaveIt, of: b, id)
-        memory.learn(.takes(5), of: b, id)
-        #expect(usable(memory) == [] && usable(memory, QueueID(at: .now())) == [a, b])
-        #expect(memory.recipients(of: a.host) == 5)
+        // A session that hung is no matter of plans either: others are first, and if there are none, so be it.
+        for lesson in [HostTrialMachine.Lesson.dead, .hung] {
+            let site = site()
+            site.learn(lesson, of: b)
+            #expect(usable(site) == [] && !site.isLeftAlone(a))
+        }
+        // Only TLS failed: the host has answered, and no other is better than it.
+        let (answering, other) = (site(), Self.key(2, .ifOffered))
+        #expect(answering.choose(from: [a, other]) == a)
+        let failure = HostFailure(outcome: silent, isTLSFailure: true)
+        #expect(!answering.failed(a, failure, isBesideOthers: false))
+        #expect(answering.choose(from: [a, other]) == a)
+        let doubts = DoubtMemory()
+        let id = QueueID(at: .now())
+        doubts.note(id, at: b)
+        #expect(doubts.isInDoubt(id, at: a) && !doubts.isInDoubt(QueueID(at: .now()), at: a))
     }
 
     static func key(_ number: Int, _ encryption: TLSPlan.Encryption) -> ConnectionKey {

@@ -117,6 +117,18 @@ def test_who_guesses(typist):
     assert "nothing is held against 192.0.2.1" in typist.type("slimtad guess release 192.0.2.1", status=69)
 
 
+def test_sites(typist):
+    """The MX of this machine is known by the messages that it was sent before."""
+    name = shlex.quote(typist.type("slimtad site list").splitlines()[0].split("\t")[0])
+    host = "mx.example.net"
+    assert f"nothing is known of a site {host}" in typist.type(f"slimtad site show {host}", status=69)
+    limits = "--connections 15 --rate 6000/m --messages 90 --recipients 80"
+    typist.type(f"slimtad site set --rate 60/m {host}", f"slimtad site set {limits} {name}")
+    shown = typist.type(f"slimtad site show {host}", f"slimtad site show {name}")
+    assert "15 (set by command)" in shown and "6000/m (set by command)" in shown
+    assert "forgotten" in typist.type(f"slimtad site forget {host}", f"slimtad site forget {name}")
+
+
 def test_install_elsewhere(typist):
     """What follows `make install`, here where it changes nothing."""
     typist.machine.run("systemd-sysusers")

@@ -27,7 +27,8 @@ import Testing
             quotas: QuotaKeeper(in: "\(folder.path)/state", logger),
             signing: DKIMKeeper(in: "\(folder.path)/state", logger),
             tlsMemory: TLSMemoryKeeper(in: "\(folder.path)/state", logger),
-            sts: STSKeeper(in: "\(folder.path)/state", logger), logger: logger)
+            sts: STSKeeper(in: "\(folder.path)/state", logger),
+            sites: SiteKeeper(in: "\(folder.path)/state", logger), logger: logger)
     }
 
     /// What slimta.conf may name, the network takes.
@@ -82,7 +83,7 @@ import Testing
             let old = try await build()
             let few = Ground(
                 budget: FileBudget(limit: 20), level: ground.level, quotas: ground.quotas, signing: ground.signing,
-                tlsMemory: ground.tlsMemory, sts: ground.sts, logger: ground.logger)
+                tlsMemory: ground.tlsMemory, sts: ground.sts, sites: ground.sites, logger: ground.logger)
             await #expect(throws: Failure.self) {
                 try await World.build(old.file, old.secrets, inUse: 10, on: few)
             }

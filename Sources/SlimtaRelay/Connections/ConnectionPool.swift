@@ -46,12 +46,21 @@ final class ConnectionPool: Sendable {
     typealias Connections = PooledConnections<SMTPJob, SMTPConnection>
     typealias ConnectionID = Connections.ID
 
+    private struct Session {
+        let site: Site
+        let key: ConnectionKey
+        var isOpen = false
+        var connection: SMTPConnection?
+    }
+
     let options: RelayOptions
     private let logger: Logger
     private let group: any EventLoopGroup
     private let sources: [SocketAddress]
-    /// Which of the source addresses is next.
-    private let sourceTurn = Atomic(0)
+    /// Those that could not be used a moment ago.
+    private let badSources = Mutex(ExpiringCache<SocketAddress, Bool>(capacity: 64))
+    /// The connections that sites are told of: whose they are, and whether their session is open.
+    private let sessions = Mutex<[ConnectionID: Session]>([:])
     /// Which connection does what; drivers tell it how things went.
     let connections: Connections
 
@@ -64,7 +73,7 @@ final class ConnectionPool: Sendable {
         connections = Connections(
             .init(
                 total: options.connections, perDestination: options.connectionsPerDestination,
-                uses: options.messagesPerSession))
+                uses: options.messagesPerSession, isPaced: true))
     }
 
     // MARK: For attempts
@@ -115,6 +124,9 @@ final class ConnectionPool: Sendable {
     /// The connection, or its session, could not be opened; ``closed(_:)`` follows.
     func failed(_ id: ConnectionID, _ job: SMTPJob, _ failure: HostFailure) {
         let (failed, step) = connections.failed(id, job)
+        var failure = failure
+        // None has failed with it: others of its kind are open, and one of those is to do it.
+        failure.isOfPace = job.site?.failed(job.key, failure, isBesideOthers: failed.isEmpty) ?? false
         for job in failed { job.tell(.unusable(failure)) }
         perform(step)
     }
@@ -122,8 +134,40 @@ final class ConnectionPool: Sendable {
     /// The connection gave up before it said anything of the job, which is to be done by another.
     func repeated(_ job: SMTPJob) { submit(job, isRepeated: true) }
 
+    /// The connection is there; its session is not open yet.
+    func connected(_ id: ConnectionID, _ connection: SMTPConnection) {
+        connections.connected(id, connection)
+        sessions.withLock { $0[id]?.connection = connection }
+    }
+
+    /// Its session is open.
+    func opened(_ id: ConnectionID) {
+        connections.opened(id)
+        let session = sessions.withLock { sessions in
+            sessions[id]?.isOpen = true
+            return sessions[id]
+        }
+        if let session { session.site.opened(session.key) }
+    }
+
     /// The connection is closed.
-    func closed(_ id: ConnectionID) { connections.closed(id, perform: perform) }
+    func closed(_ id: ConnectionID) {
+        if let session = sessions.withLock({ $0.removeValue(forKey: id) }) {
+            session.site.closed(wasOpen: session.isOpen)
+        }
+        connections.closed(id, perform: perform)
+    }
+
+    /// A connection is about to be made for a site. If it has as many as it wants, one that does nothing goes.
+    private func announce(_ id: ConnectionID, _ job: SMTPJob) {
+        guard let site = job.site else { return }
+        sessions.withLock { $0[id] = Session(site: site, key: job.key) }
+        guard site.connecting() else { return }
+        let others = sessions.withLock { sessions in sessions.filter { $0.value.site === site } }
+        for (other, session) in others {
+            if let connection = session.connection, connections.expires(other) { return connection.retire() }
+        }
+    }
 
     // MARK: Actions
 
@@ -136,7 +180,9 @@ final class ConnectionPool: Sendable {
         case .none: break
         case .start(let connection, let job): connection.start(job)
         case .again(let job): repeated(job)
-        case .connect(let id, let job): connect(id, job, job.key.plan)
+        case .connect(let id, let job):
+            announce(id, job)
+            connect(id, job, job.key.plan)
         case .retire(let connection): connection.retire()
         }
     }
@@ -144,7 +190,9 @@ final class ConnectionPool: Sendable {
     /// Connects once more in the same place, without TLS.
     func reconnectInClear(_ id: ConnectionID, _ job: SMTPJob) {
         connections.disconnected(id)
-        connect(id, job, .inClear)
+        var plan = SessionPlan.inClear
+        plan.source = job.key.plan.source
+        connect(id, job, plan)
     }
 
     private func connect(_ id: ConnectionID, _ job: SMTPJob, _ plan: SessionPlan) {
@@ -159,35 +207,50 @@ final class ConnectionPool: Sendable {
                 }
             }
         if !sources.isEmpty, host.address.pathname == nil {
-            guard let source = nextSource(for: host.address) else {
+            guard let source = plan.source ?? source(for: host.address, nil, sender: "") else {
                 eventLoop.execute { self.notConnected(id, job, "no source address of its family") }
                 return
             }
             bootstrap = bootstrap.bind(to: source)
         }
         bootstrap.connect(to: host.address).whenFailure { error in
+            let isOfSource = (error as? IOError)?.errnoCode == EADDRNOTAVAIL && plan.source != nil
+            if isOfSource, let source = plan.source { self.note(bad: source) }
             // Not at once: this leads to the next connection, and that may fail as quickly.
             eventLoop.execute {
-                self.notConnected(id, job, error.connectionReason, isTimeout: Self.isTimeout(error))
+                self.notConnected(
+                    id, job, error.connectionReason, isTimeout: Self.isTimeout(error), isOfPlan: isOfSource)
             }
         }
     }
 
-    private func notConnected(_ id: ConnectionID, _ job: SMTPJob, _ reason: String, isTimeout: Bool = false) {
+    private func notConnected(
+        _ id: ConnectionID, _ job: SMTPJob, _ reason: String, isTimeout: Bool = false, isOfPlan: Bool = false
+    ) {
         logger.debug("not connected", metadata: ["relay": "\(job.host.label)", "reason": "\(reason)"])
         let outcome = Outcome(
             .temporary,
             Reply(451, EnhancedStatus(4, 4, 1), "cannot connect to \(job.host.label): \(reason)"),
             relay: job.host.label, remoteHost: job.host.remoteHost)
-        failed(id, job, HostFailure(outcome: outcome, isTimeout: isTimeout))
+        failed(id, job, HostFailure(outcome: outcome, isTimeout: isTimeout, isOfPlan: isOfPlan))
         closed(id)
     }
 
-    private func nextSource(for address: SocketAddress) -> SocketAddress? {
+    /// The source address for a sender's domain at a site: always the same, as long as it works. nil: there is none of the
+    /// family, or the system chooses.
+    func source(for address: SocketAddress, _ site: SiteKey?, sender: String) -> SocketAddress? {
+        if sources.isEmpty || address.pathname != nil { return nil }
         let candidates = sources.filter { $0.protocol == address.protocol }
-        guard !candidates.isEmpty else { return nil }
-        let turn = sourceTurn.wrappingAdd(1, ordering: .relaxed).newValue
-        return candidates[Int(UInt(bitPattern: turn) % UInt(candidates.count))]
+        guard candidates.count > 1 else { return candidates.first }
+        let first = site?.source(for: sender, of: candidates.count) ?? 0
+        let now = NIODeadline.now()
+        let inOrder = candidates[first...] + candidates[..<first]
+        return badSources.withLock { bad in inOrder.first { bad.value(for: $0, at: now) == nil } } ?? candidates[first]
+    }
+
+    private func note(bad source: SocketAddress) {
+        let now = NIODeadline.now()
+        badSources.withLock { $0.insert(true, for: source, until: now + .seconds(60), at: now) }
     }
 
     private static func isTimeout(_ error: any Error) -> Bool {

@@ -30,6 +30,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     var machine: SMTPClientMachine
     /// What is being done, or is to be done when the session is open.
     var job: SMTPJob?
+    private var transactionsDone = 0
     /// `job` is to be begun as soon as the machine has nothing else to do.
     private var isJobNew = false
     private var (tls, tlsError): (TLSDescription?, TLSError?) = (nil, nil)
@@ -120,7 +121,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        pool.connections.connected(id, connection(context))
+        pool.connected(id, connection(context))
         sessionEnd = .now() + TimeAmount(options.sessionTime)
         beginBudget()
         logger.debug("connected", metadata: ["relay": "\(label)"])
@@ -187,6 +188,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         while true {
             if isJobNew, let job {
                 isJobNew = false
+                job.messagesBefore = transactionsDone
                 perform(machine.begin(job.transaction, into: &out), &out)
             }
             let action = machine.next(into: &out)
@@ -217,7 +219,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
             compute()
         case .ready:
             tokenTaken()
-            pool.connections.opened(id)
+            pool.opened(id)
             isJobNew = true
         case .sendContent(let allowsEightBit): sendContent(allowsEightBit: allowsEightBit, &out)
         case .settled(let recipient, let outcome): job?.report(recipient, decorated(outcome))
@@ -253,8 +255,10 @@ final class SMTPClientDriver: ChannelInboundHandler {
         stopSending()
         guard let job else { return }
         self.job = nil
+        transactionsDone += 1
+        let isUsedUp = machine.isUsedUp || job.site?.isUsedUp(outcomes, after: transactionsDone) ?? false
         if isReusable {
-            let next = pool.connections.released(id, from: job, isOld: machine.isUsedUp || .now() >= sessionEnd)
+            let next = pool.connections.released(id, from: job, isOld: isUsedUp || .now() >= sessionEnd)
             job.tell(.done(outcomes.map(decorated), machine.causes))
             switch next {
             case .idle: armDeadline()
@@ -274,6 +278,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     private func stale(_ outcomes: [Outcome]) {
         guard let job else { return }
         self.job = nil
+        _ = job.site?.isUsedUp(outcomes, after: transactionsDone + 1)
         logger.debug("idle connection was dead", metadata: ["relay": "\(label)"])
         close()
         if job.mayRepeat() {
@@ -288,8 +293,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         if failure.isTokenStale { tokenRefused() }
         guard let job else { return }
         self.job = nil
-        logger.debug(
-            "no session", metadata: ["relay": "\(label)", "reason": "\(failure.outcome.reply)"])
+        logger.debug("no session", metadata: ["relay": "\(label)", "reason": "\(failure.outcome.reply)"])
         if job.isOver {
             pool.connections.abandoned(job)
             job.tellCancelled()

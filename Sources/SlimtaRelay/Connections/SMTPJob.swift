@@ -31,6 +31,8 @@ struct HostFailure: Error {
     var fault: SMTPClientMachine.SessionFailure.TLSFault?
     /// What the handshake failed with; nil: it was not begun, or just ended.
     var tlsError: TLSError?
+    /// Its site has as many sessions as it wants, and there are some.
+    var isOfPace = false
 }
 
 /// A connection that sends what is not in memory of a large message, as far as the attempt is concerned.
@@ -64,6 +66,7 @@ final class SMTPJob: PooledWork {
         var continuation: CheckedContinuation<Event, Never>?
         var isOver = false
         var repetitions = 0
+        var messagesBefore = 0
     }
 
     let key: ConnectionKey
@@ -71,6 +74,8 @@ final class SMTPJob: PooledWork {
     let content: OutgoingContent
     /// The message must have been sent until then.
     let end: NIODeadline
+    /// The site of the host: it is told of sessions, and says how many messages they do; nil: nobody cares.
+    let site: Site?
     /// Is called with the index of a recipient whose outcome is known while others' are not.
     let report: @Sendable (Int, Outcome) -> Void
     private let state = Mutex(State())
@@ -79,12 +84,13 @@ final class SMTPJob: PooledWork {
 
     init(
         key: ConnectionKey, transaction: SMTPTransaction, content: OutgoingContent, end: NIODeadline,
-        report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
+        site: Site? = nil, report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
     ) {
         self.key = key
         self.transaction = transaction
         self.content = content
         self.end = end
+        self.site = site
         self.report = report
     }
 
@@ -142,6 +148,12 @@ final class SMTPJob: PooledWork {
     func cancel() { state.withLock { $0.isOver = true } }
 
     var isOver: Bool { state.withLock { $0.isOver } }
+
+    /// How many messages the session has done before this one.
+    var messagesBefore: Int {
+        get { state.withLock { $0.messagesBefore } }
+        set { state.withLock { $0.messagesBefore = newValue } }
+    }
 
     /// Whether it may be begun once more; counts.
     func mayRepeat() -> Bool {

@@ -60,7 +60,7 @@ struct OutgoingMessage: Sendable {
     }
 }
 
-/// One attempt for some recipients: asks the hosts that HostTrialMachine names, through the pool.
+/// One attempt for some recipients: asks the hosts that HostTrialMachine names, through the pool. It has a place at its site.
 struct HostTrial {
     /// RFC 5321 section 4.5.3.1.8: every server takes as many recipients at a time.
     static let maximumRecipients = 100
@@ -68,7 +68,8 @@ struct HostTrial {
     private let pool: ConnectionPool
     private let policy: SessionPolicy
     private let shared: RelaySecurity
-    private let memory: HostMemory
+    private let site: Site
+    private let doubts: DoubtMemory
     private let message: OutgoingMessage
     private let recipients: [Mailbox]
     private let report: @Sendable (Int, Outcome) -> Void
@@ -82,8 +83,10 @@ struct HostTrial {
     private var eightBit: SMTPTransaction.EightBit
     /// nil: the message is sent as it is.
     private var conversion: Outcome.Conversion?
-    /// Hosts that could not be used a moment ago, to be tried when there are no others.
-    private var postponed: [ConnectionKey] = []
+    /// Hosts that are to be tried when there are no others.
+    private var last: [ConnectionKey] = []
+    /// Hosts that do not answer, and that somebody else finds out about.
+    private var leftAlone: [ConnectionKey] = []
     /// What was decided of those that are asked.
     private var secured: [ConnectionKey: SecuredHost] = [:]
 
@@ -91,14 +94,15 @@ struct HostTrial {
     ///   - isByOperator: the hosts were chosen by our operator, not by the recipients' domain.
     ///   - report: is called with the index of a recipient whose outcome is known while others' are not.
     init(
-        pool: ConnectionPool, policy: SessionPolicy, shared: RelaySecurity, memory: HostMemory,
+        pool: ConnectionPool, policy: SessionPolicy, shared: RelaySecurity, site: Site, doubts: DoubtMemory,
         message: OutgoingMessage, recipients: [Mailbox], isByOperator: Bool = false,
         report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
     ) {
         self.pool = pool
         self.policy = policy
         self.shared = shared
-        self.memory = memory
+        self.site = site
+        self.doubts = doubts
         self.message = message
         self.recipients = recipients
         self.report = report
@@ -114,35 +118,52 @@ struct HostTrial {
             isByOperator: isByOperator, convertsToSevenBit: message.sevenBit != nil)
     }
 
-    /// Asks `hosts` in this order, except that those that could not be used a moment ago wait; nil if that was not enough.
+    /// Asks `hosts`, which are of one preference, in this order, except that those that could not be used a moment ago wait; nil
+    /// if that was not enough.
     mutating func attempt(_ hosts: [SecuredHost]) async -> [Outcome]? {
         var keys: [ConnectionKey] = []
-        for one in hosts {
-            switch one.security.verdict {
-            case .plan(let plan):
-                let key = ConnectionKey(host: one.host, plan: policy.session(plan, age: age))
-                secured[key] = one
-                keys.append(key)
-            case .unusable(let failure):
-                note(
-                    Outcome(
-                        .temporary, failure.reply, relay: one.host.label, remoteHost: one.host.remoteHost
-                    ).secured(by: one))
-            }
+        for host in hosts {
+            guard let key = key(of: host), !last.contains(key) else { continue }
+            if doubts.isInDoubt(message.id, at: key) { last.append(key) } else { keys.append(key) }
         }
-        let (usable, others) = memory.sorted(keys, for: message.id)
-        postponed += others
-        machine.add(usable)
-        await ask()
+        while !Task.isCancelled, machine.takesHost(at: .now()), let key = site.choose(from: keys) {
+            keys.removeAll { $0 == key }
+            machine.add([key])
+            await ask()
+        }
+        for key in keys {
+            if site.isLeftAlone(key) { leftAlone.append(key) } else { last.append(key) }
+        }
         return machine.isSettled ? machine.outcomes : nil
+    }
+
+    /// How a session with the host is to be made; nil: none now, and why is noted.
+    private mutating func key(of one: SecuredHost) -> ConnectionKey? {
+        switch one.security.verdict {
+        case .plan(let plan):
+            var session = policy.session(plan, age: age)
+            session.source = pool.source(
+                for: one.host.address, site.key, sender: message.sender?.foldedDomain ?? "")
+            let key = ConnectionKey(host: one.host, plan: session)
+            secured[key] = one
+            return key
+        case .unusable(let failure):
+            note(
+                Outcome(
+                    .temporary, failure.reply, relay: one.host.label, remoteHost: one.host.remoteHost
+                ).secured(by: one))
+            return nil
+        }
     }
 
     /// There are no more hosts: asks those that wait, then those that want the message in 7 bits, and says what is to be said of
     /// it all; nil if there was no host.
     mutating func finish() async -> [Outcome]? {
-        machine.add(postponed)
-        postponed = []
+        machine.add(last)
+        last = []
         await ask()
+        // Nobody was asked: the message has had no attempt.
+        if machine.outcomes == nil, !leftAlone.isEmpty { machine.postpone(site.unreachable(leftAlone)) }
         guard !Task.isCancelled, let sevenBit = message.sevenBit, machine.turnToSevenBit() else {
             return machine.outcomes
         }
@@ -176,7 +197,7 @@ struct HostTrial {
 
     private mutating func ask() async {
         while !Task.isCancelled,
-            let question = machine.next(at: .now(), limit: { [memory] in memory.recipients(of: $0) })
+            let question = machine.next(at: .now(), limit: { [site] _ in site.mostRecipients })
         {
             // What was not seen is looked for before it is sent to a host where it must not be, and not found there.
             let isDeclared = eightBit == .perhaps && message.sevenBit != nil
@@ -184,7 +205,7 @@ struct HostTrial {
                 sender: message.sender, recipients: question.recipients.map { recipients[$0] }, size: content.size,
                 eightBit: isDeclared ? .yes : eightBit, smtpUTF8Need: message.smtpUTF8Need)
             let job = SMTPJob(
-                key: question.key, transaction: transaction, content: content, end: end
+                key: question.key, transaction: transaction, content: content, end: end, site: site
             ) { [report, conversion, host = secured[question.key]] index, outcome in
                 report(question.recipients[index], outcome.converted(conversion).secured(by: host))
             }
@@ -196,18 +217,36 @@ struct HostTrial {
                     if eightBit == .no { continue }
                 }
                 let host = secured[question.key]
-                let outcomes = zip(outcomes, causes).map { outcome, cause in
+                let told = zip(outcomes, causes).map { outcome, cause in
                     (cause.stage >= .content ? outcome.converted(conversion) : outcome).secured(by: host)
                 }
-                learnTLS(of: host, outcomes)
-                let lessons = machine.answered(question, outcomes, causes)
-                for lesson in lessons { memory.learn(lesson, of: question.key, message.id) }
+                learnTLS(of: host, told)
+                learn(from: told, causes, of: job, question)
             case .failure(let failure):
-                let lesson = machine.unusable(failure.secured(by: secured[question.key]))
-                if let lesson {
-                    memory.learn(lesson, of: question.key, message.id, isOfPlan: failure.isOfPlan)
-                }
+                let told = failure.secured(by: secured[question.key])
+                if failure.isOfPace { machine.crowdedOut(told.outcome) } else { machine.unusable(told) }
             }
+        }
+    }
+}
+
+extension HostTrial {
+    /// What came of a question is learned, by the site and by the rules of the attempt.
+    private mutating func learn(
+        from outcomes: [Outcome], _ causes: [OutcomeCause], of job: SMTPJob, _ question: HostTrialMachine.Question
+    ) {
+        var transaction = Transaction(
+            sender: message.sender, recipients: job.transaction.recipients, outcomes: outcomes, causes: causes,
+            messagesBefore: job.messagesBefore)
+        if causes.allSatisfy({ $0.kind == .cancelled }) {
+            site.untried(question.key)
+        } else {
+            site.answered(question.key)
+            site.learn(from: &transaction)
+        }
+        for lesson in machine.answered(question, transaction.outcomes, causes) {
+            if lesson == .mayHaveIt { doubts.note(message.id, at: question.key) }
+            site.learn(lesson, of: question.key)
         }
     }
 }

@@ -19,6 +19,8 @@ struct HostTrialMachine {
     static let maximumHosts = 20
     /// Nor are more given the message, if they put it off.
     static let maximumSessions = 5
+    /// When a message comes back for which a host has no session left.
+    private static let crowdTime: Duration = .seconds(3)
 
     /// A transaction to be made.
     struct Question: Equatable {
@@ -27,17 +29,7 @@ struct HostTrialMachine {
         let recipients: [Int]
     }
 
-    /// What is to be remembered of a host.
-    enum Lesson: Hashable {
-        /// It could not be used.
-        case dead
-        /// It kept us waiting.
-        case hung
-        /// It may have this message. Others are to be tried first, next time.
-        case mayHaveIt
-        /// It takes no more recipients than that in one transaction.
-        case takes(Int)
-    }
+    typealias Lesson = HostLesson
 
     /// What an outcome means for a recipient.
     enum Verdict: Hashable {
@@ -88,6 +80,11 @@ struct HostTrialMachine {
 
     /// These are to be tried behind those that were named before.
     mutating func add(_ hosts: [ConnectionKey]) { self.hosts += hosts }
+
+    /// Whether one more host would be asked.
+    func takesHost(at now: NIODeadline) -> Bool {
+        !isSettled && tried < Self.maximumHosts && sessions < Self.maximumSessions && (tried == 0 || now < end)
+    }
 
     /// What is to be asked next; nil: nothing, unless more hosts are named. `limit`: how many recipients a host is known
     /// to take in one transaction.
@@ -150,12 +147,25 @@ struct HostTrialMachine {
     /// There was no session with the host of the last question. An exchanger that greets with 5xx says that its domain takes no
     /// mail; a host that our operator chose, that we are wrong there (RFC 5321 section 3.1: "probably in error"), which no
     /// sender can put right.
-    mutating func unusable(_ failure: HostFailure) -> Lesson? {
+    mutating func unusable(_ failure: HostFailure) {
         var outcome = failure.outcome
         if isByOperator { outcome.result = .temporary }
         note(outcome, isTLSFailure: failure.isTLSFailure)
         waiting = []
-        return failure.isTLSFailure ? nil : failure.isTimeout ? .hung : .dead
+    }
+
+    /// The host of the last question wants no more sessions, and there are some with its site: another host may, or it is said
+    /// that the message waits.
+    mutating func crowdedOut(_ outcome: Outcome) {
+        var outcome = outcome
+        (outcome.result, outcome.postponed) = (.temporary, Self.crowdTime * Double.random(in: 1...2))
+        postpone(outcome)
+        waiting = []
+    }
+
+    /// Of everybody who has nothing better to be told.
+    mutating func postpone(_ outcome: Outcome) {
+        for index in final.indices where noted[index] == nil { note(index, outcome, nil) }
     }
 
     /// What came of the last question, for each of its recipients.
@@ -171,7 +181,7 @@ struct HostTrialMachine {
             switch Self.verdict(outcome, cause) {
             case .settled:
                 final[index] = outcome
-                hasProgress = true
+                hasProgress = hasProgress || outcome.postponed == nil
             case .nextAttempt:
                 final[index] = outcome
                 lessons.insert(.mayHaveIt)
@@ -206,7 +216,8 @@ struct HostTrialMachine {
 
     /// What an outcome means, by where it came from.
     static func verdict(_ outcome: Outcome, _ cause: OutcomeCause) -> Verdict {
-        if outcome.result == .delivered { return .settled }
+        // What the site as a whole has put off is not for its other hosts.
+        if outcome.result == .delivered || outcome.postponed != nil { return .settled }
         switch cause.kind {
         case .reply: return outcome.result == .permanent ? .settled : .nextHost
         case .tooManyRecipients: return .sameHost

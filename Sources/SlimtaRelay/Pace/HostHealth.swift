@@ -17,12 +17,17 @@ struct HostHealth<Host: Hashable & Sendable>: Sendable {
         /// Attempts to connect that have not come to an end.
         var trying = 0
         var hasAnswered = false
+        /// What hangs in the middle of a session: tried behind all others until then.
+        var isLastUntil: Timestamp?
     }
 
     static var firstWait: Duration { .seconds(60) }
     static var longestWait: Duration { .seconds(600) }
     /// As long as a connection may take.
     static var probeTime: Duration { .seconds(30) }
+
+    /// How long a host that failed is left alone, at first and at most.
+    var waits = Self.firstWait...Self.longestWait
 
     private var states: [Host: State] = [:]
 
@@ -45,7 +50,7 @@ struct HostHealth<Host: Hashable & Sendable>: Sendable {
             guard let state = states[host] else { return host }
             if let until = state.until {
                 guard until <= now else { continue }
-                states[host]?.until = now + Self.probeTime
+                states[host]?.until = now + min(Self.probeTime, waits.upperBound)
                 return host
             }
             if state.hasAnswered || state.trying == 0 { return host }
@@ -56,15 +61,43 @@ struct HostHealth<Host: Hashable & Sendable>: Sendable {
 
     mutating func answered(_ host: Host) {
         let trying = states[host]?.trying ?? 0
-        states[host] = State(trying: max(0, trying - 1), hasAnswered: true)
+        states[host] = State(
+            trying: max(0, trying - 1), hasAnswered: true, isLastUntil: states[host]?.isLastUntil)
     }
+
+    /// The host that ``choose(from:at:)`` gave was not tried after all.
+    mutating func untried(_ host: Host, at now: Timestamp) {
+        guard let known = states[host] else { return }
+        states[host]?.trying = max(0, known.trying - 1)
+        if known.until != nil { states[host]?.until = now }
+    }
+
+    /// A session with the host came to nothing: others are tried before it until then.
+    mutating func hung(_ host: Host, until: Timestamp) {
+        states[host, default: State()].isLastUntil = max(until, states[host]?.isLastUntil ?? until)
+    }
+
+    /// Whether others are to be tried before it.
+    func isLast(_ host: Host, at now: Timestamp) -> Bool { states[host]?.isLastUntil.map { now < $0 } ?? false }
+
+    /// Whether it failed, and its time has not come.
+    func waits(_ host: Host, at now: Timestamp) -> Bool { states[host]?.until.map { now < $0 } ?? false }
+
+    /// The hosts that failed, and when each is tried again.
+    var failed: [(host: Host, failures: Int, until: Timestamp)] {
+        states.compactMap { host, state in state.until.map { (host, state.failures, $0) } }
+    }
+
+    /// All hosts are taken to answer, until they turn out not to.
+    mutating func forget() { states = states.compactMapValues { $0.trying > 0 ? State(trying: $0.trying) : nil } }
 
     /// - Parameter jitter: -1 to 1, so that hosts that failed together are not tried together.
     mutating func failed(_ host: Host, at now: Timestamp, jitter: Double) {
         let known = states[host] ?? State()
-        let wait = min(Self.longestWait, Self.firstWait * (1 << min(known.failures, 4)))
+        let wait = min(waits.upperBound, waits.lowerBound * (1 << min(known.failures, 4)))
         states[host] = State(
-            failures: known.failures + 1, until: now + wait * (1 + 0.1 * jitter), trying: max(0, known.trying - 1))
+            failures: known.failures + 1, until: now + wait * (1 + 0.1 * jitter), trying: max(0, known.trying - 1),
+            isLastUntil: known.isLastUntil)
     }
 
     /// When the first of those that wait may be tried; nil: none waits.

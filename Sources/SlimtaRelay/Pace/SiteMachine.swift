@@ -30,6 +30,12 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         var idleTime: Duration = .seconds(5)
         /// Whether the site is a host of our operator's: then nothing counts but window, ceiling and rate.
         var isFixed = false
+        /// What an operator says of the site: then nothing is learned of it.
+        var rate: Double?
+        var recipients: Int?
+        var messages: Int?
+        /// How long a host that failed is left alone, at first and at most.
+        var waits = HostHealth<Host>.firstWait...HostHealth<Host>.longestWait
     }
 
     /// Whether a message may go.
@@ -63,7 +69,7 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         case newSession
     }
 
-    let settings: Settings
+    private(set) var settings: Settings
     private(set) var learning: SiteLearning
     /// When anything was last asked of it.
     private(set) var lastUsed: Timestamp
@@ -90,13 +96,36 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         rate = SiteRate(at: now)
         greylist = GreylistMemory(learning.greylisting)
         refusals = Refusals()
-        if let known = learning.rate { rate.set(known, at: now) }
+        health.waits = settings.waits
+        if let known = settings.rate ?? learning.rate { rate.set(known, at: now) }
+    }
+
+    /// The configuration has changed, or an operator has said something else.
+    mutating func configure(_ new: Settings, at now: Timestamp) {
+        guard new != settings else { return }
+        if ceiling == settings.connections { ceiling = new.connections }
+        ceiling = min(ceiling, new.connections)
+        if settings.rate != new.rate { rate.set(new.rate ?? learning.rate, at: now) }
+        settings = new
+        health.waits = new.waits
+        window = min(max(window, Double(min(new.firstWindow, new.connections))), Double(ceiling))
+    }
+
+    /// The most recipients in a transaction; nil: no limit is known.
+    var mostRecipients: Int? { settings.recipients ?? learning.recipients }
+
+    /// The most messages in a session; nil: no limit is known.
+    var mostMessages: Int? { settings.messages ?? learning.messages }
+
+    /// The most sessions just now, and why: what is shown to operators.
+    var sessionLimits: (window: Int, ceiling: Int?) {
+        (min(Int(window), ceiling), ceiling < settings.connections ? ceiling : nil)
     }
 
     // MARK: Turns
 
     /// How many sessions there may be just now.
-    private mutating func room(at now: Timestamp) -> Int {
+    mutating func room(at now: Timestamp) -> Int {
         if ceiling < settings.connections, now > ceilingUntil {
             ceiling += 1
             ceilingUntil = now + settings.ceilingTime
@@ -126,7 +155,7 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         return slot
     }
 
-    /// A message gives up the place that it had, without a session.
+    /// A message gives up the place that it had.
     mutating func leave() { places = max(0, places - 1) }
 
     // MARK: Hosts
@@ -136,6 +165,18 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
     mutating func choose(from groups: [[Host]], at now: Timestamp) -> Host? {
         settings.isFixed ? groups.joined().first : health.choose(from: groups, at: now)
     }
+
+    /// The host has answered, on a session that was there.
+    mutating func answered(_ host: Host) { health.answered(host) }
+
+    /// The host was chosen, and not tried after all.
+    mutating func untried(_ host: Host, at now: Timestamp) { health.untried(host, at: now) }
+
+    /// A session with the host came to nothing: it is tried last for a while.
+    mutating func hung(_ host: Host, until: Timestamp) { health.hung(host, until: until) }
+
+    /// Hosts that did not answer are tried again: the network has changed, or an operator wants it.
+    mutating func forgetFailures() { health.forget() }
 
     /// When one of the hosts may be tried again.
     func reachable(_ hosts: [Host], at now: Timestamp) -> Timestamp {
@@ -151,14 +192,11 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         window = max(window, Double(min(established, ceiling)))
     }
 
-    /// A session that was open is over, with its place.
-    mutating func closed() {
-        established = max(0, established - 1)
-        leave()
-    }
+    /// A session that was open is over. Whoever had a place with it keeps that.
+    mutating func closed() { established = max(0, established - 1) }
 
-    /// There was no session: no connection, no greeting, or one that says no. The message keeps its place if it goes to the
-    /// next host, and has lost it if it waits for one. `reply`: what the host said, if it said anything; `jitter`: -1 to 1.
+    /// There was no session: no connection, no greeting, or one that says no. The message keeps its place until it leaves.
+    /// `reply`: what the host said, if it said anything; `jitter`: -1 to 1.
     mutating func failed(_ host: Host, _ reply: Reply?, isReset: Bool = false, at now: Timestamp, jitter: Double)
         -> Next
     {
@@ -175,7 +213,6 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         ceiling = established
         ceilingUntil = now + settings.ceilingTime
         window = Double(established)
-        leave()
         return .waitForPlace
     }
 
@@ -186,7 +223,7 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         lastUsed = now
         window = min(Double(ceiling), window + 1 / max(window, 1))
         rate.accepted(at: now)
-        learning.rate = rate.perSecond
+        learnRate()
         for pair in pairs { greylist.accepted(pair, at: now) }
         learning.greylisting = greylist.knowledge
     }
@@ -217,7 +254,7 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
             guard isRepeated || rate.perSecond != nil else { return .own }
             refusals = Refusals()
             if rate.refused(at: now) { window = max(1, window / 2) }
-            learning.rate = rate.perSecond
+            learnRate()
             return .postponed(max(now, rate.pausedUntil) + .seconds(5 * spread))
         case .greylist:
             guard !settings.isFixed else { return .own }
@@ -240,6 +277,11 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         reply.isTemporary && reply.status.map { ![1, 2].contains($0.subject) } ?? true
     }
 
+    /// What an operator says is no matter of experience.
+    private mutating func learnRate() {
+        if let fixed = settings.rate { rate.hold(fixed) } else { learning.rate = rate.perSecond }
+    }
+
     // MARK: Operators
 
     /// An operator knows the rate; nil: there is none.
@@ -247,6 +289,23 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         rate.set(perSecond, at: now)
         learning.rate = rate.perSecond
     }
+
+    /// All that was learned is forgotten. Places and sessions stay.
+    mutating func forget(at now: Timestamp) {
+        learning = SiteLearning()
+        (window, ceiling) = (Double(min(settings.firstWindow, settings.connections)), settings.connections)
+        rate = SiteRate(at: now)
+        if let fixed = settings.rate { rate.set(fixed, at: now) }
+        greylist = GreylistMemory()
+        refusals = Refusals()
+        health.forget()
+    }
+
+    /// A transaction takes no more recipients than that.
+    mutating func stopped(afterRecipients count: Int) { learning.stopped(afterRecipients: count) }
+
+    /// A session takes no more messages than that.
+    mutating func stopped(afterMessages count: Int) { learning.stopped(afterMessages: count) }
 }
 
 /// Whom a site has refused in the last minute, and in which words.

@@ -38,6 +38,9 @@ struct SiteRate: Sendable {
         (changed, nextFree, pauses) = (now, now, 0)
     }
 
+    /// The rate is an operator's, and stays what it is.
+    mutating func hold(_ perSecond: Double) { self.perSecond = max(Self.least, perSecond) }
+
     /// When the next message may go.
     func slot(at now: Timestamp) -> Timestamp {
         perSecond == nil ? max(now, pausedUntil) : max(now, pausedUntil, nextFree)

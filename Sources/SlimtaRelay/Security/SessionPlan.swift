@@ -23,6 +23,8 @@ struct SessionPlan: Hashable, Sendable {
     /// Who has the tokens of ``credentials``, which have none themselves: a session outlives its token, and is shared by
     /// those who begin with another one.
     var tokens: TokenSource?
+    /// The address that we come from; nil: what the system chooses.
+    var source: SocketAddress?
 
     /// Without TLS, whatever is offered.
     static let inClear = SessionPlan(demand: TLSPlan(.never, serverName: nil))

@@ -83,6 +83,9 @@ struct StatusCommand: ParsableCommand {
                         ? "" : ", does not answer since \(backOff["since"].text ?? ""): \(backOff["reply"].text ?? "")")
             )
         }
+        if let paced = status["paced_sites"].integer, paced > 0 {
+            line("sites", "\(counted(paced, "site")) with limits that hold mail up: slimtad site list")
+        }
         line(
             "storage",
             "\(octets(storage["journal_octets"].integer ?? 0)) of journal, \(counted(storage["generations"].integer ?? 0, "file")), "

@@ -47,12 +47,11 @@ final class Daemon {
     static func start(
         _ preparation: Preparation, budget: FileBudget, level: SharedLogLevel, logger: Logger
     ) async throws(Failure) -> Daemon {
-        let quotas = QuotaKeeper(in: preparation.file.stateDirectory, logger)
-        let signing = DKIMKeeper(in: preparation.file.stateDirectory, logger)
-        let tlsMemory = TLSMemoryKeeper(in: preparation.file.stateDirectory, logger)
+        let folder = preparation.file.stateDirectory
         let ground = Ground(
-            budget: budget, level: level, quotas: quotas, signing: signing, tlsMemory: tlsMemory,
-            sts: STSKeeper(in: preparation.file.stateDirectory, logger), logger: logger)
+            budget: budget, level: level, quotas: QuotaKeeper(in: folder, logger),
+            signing: DKIMKeeper(in: folder, logger), tlsMemory: TLSMemoryKeeper(in: folder, logger),
+            sts: STSKeeper(in: folder, logger), sites: SiteKeeper(in: folder, logger), logger: logger)
         do throws(Failure) {
             let daemon = try await Daemon(preparation, ground)
             await daemon.edges.apply(
@@ -75,6 +74,7 @@ final class Daemon {
         let quotas = ground.quotas
         quotas.book.reconfigure(file.values.quota)
         ground.signing.configure(file.values, secrets.signingKeys)
+        ground.sites.configure(file.values)
         let queue = Queue(
             storage: storage, relay: world.relays, configuration: world.queue, logger: logger,
             ended: QuotaKeeper.ended(quotas.book))
@@ -90,7 +90,8 @@ final class Daemon {
 
         let (orders, continuation) = AsyncStream.makeStream(of: Order.self)
         self.orders = orders
-        state = DaemonState(orders: continuation, ground.guesses, ground.signing, ground.tlsMemory)
+        state = DaemonState(
+            orders: continuation, ground.guesses, ground.signing, ground.tlsMemory, ground.sites)
         self.ground = ground
         ground.sts.use(world.relays.policies)
         self.storage = storage
@@ -139,6 +140,7 @@ final class Daemon {
         await storage.close()
         world.keepRecords()
         await world.relays.end()
+        ground.sites.write()
         await world.endBackEnds()
         await ground.end()
         logger.notice("stopped")
@@ -160,6 +162,7 @@ final class Daemon {
         tasks.addTask { [signing = ground.signing] in await signing.run() }
         tasks.addTask { [tlsMemory = ground.tlsMemory] in await tlsMemory.run() }
         tasks.addTask { [sts = ground.sts] in await sts.run() }
+        tasks.addTask { [sites = ground.sites] in await sites.run() }
         tasks.addTask { [quotas = ground.quotas, service] in await quotas.lookAfterHolds(by: service) }
         tasks.addTask { [endings = ground.endings] in await endings.run() }
         tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
@@ -279,6 +282,7 @@ final class Daemon {
         ground.quotas.book.reconfigure(new.values.quota)
         ground.signing.configure(new.values, new.secrets.signingKeys)
         ground.sts.use(new.relays.policies)
+        ground.sites.configure(new.values)
         intake.reconfigure(policies: new.policies, hostname: new.hostname)
         queue.reconfigure(new.queue, relay: new.relays)
         new.useUsers()

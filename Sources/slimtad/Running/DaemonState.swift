@@ -56,14 +56,17 @@ final class DaemonState: Sendable {
     private let watch: GuessWatch
     private let keys: DKIMKeeper
     private let memory: TLSMemoryKeeper
+    let siteKeeper: SiteKeeper
 
     init(
-        orders: AsyncStream<Order>.Continuation, _ watch: GuessWatch, _ keys: DKIMKeeper, _ memory: TLSMemoryKeeper
+        orders: AsyncStream<Order>.Continuation, _ watch: GuessWatch, _ keys: DKIMKeeper, _ memory: TLSMemoryKeeper,
+        _ sites: SiteKeeper
     ) {
         self.orders = orders
         self.watch = watch
         self.keys = keys
         self.memory = memory
+        siteKeeper = sites
     }
 
     var now: Values { values.withLock { $0 } }
@@ -116,6 +119,14 @@ extension DaemonState: ControlledDaemon {
     }
 
     func releaseGuesses(_ what: String) -> Bool { watch.release(what) }
+
+    func sites() -> [SiteReport] { siteKeeper.reports() }
+
+    var pacedSites: Int { siteKeeper.pacedCount }
+
+    func setSite(_ name: String, _ change: SiteChange) -> Int { siteKeeper.set(name, change) }
+
+    func forgetSite(_ name: String) -> Int { siteKeeper.forget(name) }
 
     func signing() -> SigningReport { keys.report() }
 

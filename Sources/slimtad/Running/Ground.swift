@@ -22,15 +22,17 @@ struct Ground: Sendable {
     let signing: DKIMKeeper
     let tlsMemory: TLSMemoryKeeper
     let sts: STSKeeper
+    let sites: SiteKeeper
     let level: SharedLogLevel
     let logger: Logger
 
     /// Starts the threads. Nobody is let in until the limiter gets other limits.
     init(
         budget: FileBudget, level: SharedLogLevel, quotas: QuotaKeeper, signing: DKIMKeeper,
-        tlsMemory: TLSMemoryKeeper, sts: STSKeeper, logger: Logger
+        tlsMemory: TLSMemoryKeeper, sts: STSKeeper, sites: SiteKeeper, logger: Logger
     ) {
         (self.quotas, self.signing, self.tlsMemory, self.sts) = (quotas, signing, tlsMemory, sts)
+        self.sites = sites
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         fileThreads = NIOThreadPool(numberOfThreads: 2)
         fileThreads.start()

@@ -65,7 +65,7 @@ struct RelayMaker {
             return kept(
                 try MXRelay(
                     try options(relay), resolver: resolver, own: own, security: security, demands: demands,
-                    group: ground.group, logger: ground.logger))
+                    sites: ground.sites.sites, group: ground.group, logger: ground.logger))
         case .smtp(let host, let login):
             return try fixed(relay, try options(relay), [host] + relay.otherHosts, login)
         case .lmtp(let host, let login):
@@ -106,7 +106,7 @@ struct RelayMaker {
             try FixedHostRelay(
                 options, to: places, isInOrder: relay.isByPriority, login: try login.map { try self.login($0) },
                 resolver: resolver, security: security, demands: places.contains(where: \.isSocket) ? [] : demands,
-                group: ground.group, logger: ground.logger))
+                sites: ground.sites.sites, group: ground.group, logger: ground.logger))
     }
 
     private mutating func kept(_ relay: some ConnectingRelay) -> any Relay {

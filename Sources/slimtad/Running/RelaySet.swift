@@ -103,6 +103,8 @@ final class RelaySet: Relay {
             error: said.error?.description)
     }
 
+    func forgetFailures() { router.forgetFailures() }
+
     func destination(for domain: String) -> String { router.destination(for: domain) }
 
     func destination(for domain: String, of envelope: Envelope) -> String {

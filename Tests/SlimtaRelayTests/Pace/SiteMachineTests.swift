@@ -52,6 +52,7 @@ import Testing
         #expect(machine.turn(at: Self.start) == .go(Self.start))
         let reply = Reply(421, nil, "no")
         #expect(machine.failed(0, reply, at: Self.start, jitter: 0) == .waitForPlace)
+        machine.leave()
         #expect(machine.turn(at: time(1)) == .full)
         for _ in 0..<1000 { machine.accepted([], at: time(1)) }
         #expect(machine.turn(at: time(600)) == .full)
@@ -68,9 +69,11 @@ import Testing
         var machine = machine(open: 3)
         for _ in 0..<2 { _ = machine.turn(at: Self.start) }
         #expect(machine.failed(0, Reply(421, nil, "no"), at: Self.start, jitter: 0) == .waitForPlace)
+        machine.leave()
         machine.opened(0)
         #expect(machine.established == 4)
         machine.closed()
+        machine.leave()
         #expect(machine.turn(at: Self.start) == .go(Self.start))
         #expect(machine.turn(at: Self.start) == .full)
     }
@@ -258,7 +261,28 @@ import Testing
         let connections = Reply(421, EnhancedStatus(4, 7, 0), "Too many concurrent SMTP connections")
         #expect(machine.refused(connections, pair(1), messages: 1, at: Self.start, spread: 0) == .newSession)
         machine.closed()
+        machine.leave()
         #expect(machine.turn(at: Self.start) == .full)
+    }
+
+    /// What an operator has set is not learned.
+    @Test func fixedLimits() {
+        var settings = Machine.Settings()
+        (settings.rate, settings.messages, settings.recipients) = (2, 5, 7)
+        var machine = machine(open: 1, settings, SiteLearning(rate: 9, recipients: 3, messages: 4))
+        #expect(machine.mostMessages == 5 && machine.mostRecipients == 7 && machine.rate.perSecond == 2)
+        for number in 0..<3 { _ = machine.refused(Self.slowDown, pair(number), at: time(10), spread: 0) }
+        #expect(machine.rate.perSecond == 2 && machine.rate.pausedUntil == time(40))
+        machine.accepted([], at: time(100))
+        machine.accepted([], at: time(200))
+        #expect(machine.rate.perSecond == 2 && machine.learning.rate == 9)
+        // Not any more: what was learned counts again.
+        settings.rate = nil
+        settings.connections = 3
+        machine.configure(settings, at: time(201))
+        #expect(machine.rate.perSecond == 9 && machine.sessionLimits.window == 3)
+        machine.forget(at: time(202))
+        #expect(machine.learning == SiteLearning() && machine.rate.perSecond == nil)
     }
 
     // MARK: Sites and sources
@@ -270,6 +294,14 @@ import Testing
         #expect(site != SiteKey(exchangers: [(10, "a.example"), (20, "b.example")], port: 26))
         #expect(site != SiteKey(exchangers: [(10, "a.example"), (10, "b.example")], port: 25))
         #expect(SiteKey(host: "a.example", port: 25) != SiteKey(fixed: "a.example", port: 25))
+        let several = SiteKey(fixed: [(host: "B.example", port: 587), (host: "a.example", port: 465)])
+        #expect(several.description == "a.example:465, b.example:587" && several.isFixed)
+        #expect(SiteKey(fixed: [(host: "a.example", port: 25)]) == SiteKey(fixed: "a.example", port: 25))
+        for key in [several, SiteKey(fixed: "2001:db8::1", port: 25), site] {
+            let parts = key.stored.split(separator: "\t")
+            let again = SiteKey(stored: parts[0], parts[1])
+            #expect(again == key && again?.hosts == key.hosts)
+        }
         let many = (0..<30).map { (preference: UInt16($0), host: "h\($0)") }
         #expect(SiteKey(exchangers: many, port: 25) == SiteKey(exchangers: Array(many.prefix(20)), port: 25))
     }

@@ -205,6 +205,7 @@ struct SiteSimulator {
         }
         switch machine.failed(host, reply, at: now, jitter: random(-1...1)) {
         case .waitForPlace:
+            machine.leave()
             ready.insert(number, at: 0)
         case .nextHost:
             messages[number].tried.insert(host)
@@ -244,6 +245,7 @@ struct SiteSimulator {
         }
         site.close(host)
         machine.closed()
+        machine.leave()
         pump()
     }
 }
