@@ -1,7 +1,6 @@
 // As whom hosts see us: an address, its name, and our name in EHLO. Many hosts take no mail where these do not agree. Values;
 // IdentityWatch asks DNS.
 
-import SlimtaDNS
 package import SlimtaMail
 
 /// One of our addresses that mail leaves from, and what we call ourselves there.

@@ -26,6 +26,8 @@ struct RelayMaker {
     /// Whether messages are made 7-bit for hosts that need that.
     let convertsToSevenBit: Bool
     let resolver: SlimtaDNS.Resolver
+    /// Who asks token endpoints.
+    let client: HTTPSClient
     /// Where we listen ourselves.
     let own: OwnAddresses
     /// What they know of hosts together, and what is demanded of some.
@@ -40,7 +42,7 @@ struct RelayMaker {
     init(
         hostname: String, pipes: (helper: String, folder: String), passwords: [String: String],
         keys: [String: [UInt8]], connections: Int, convertsToSevenBit: Bool, resolver: SlimtaDNS.Resolver,
-        own: OwnAddresses, security: RelaySecurity, demands: [TLSDemand], ground: Ground
+        client: HTTPSClient, own: OwnAddresses, security: RelaySecurity, demands: [TLSDemand], ground: Ground
     ) {
         self.hostname = hostname
         self.pipes = pipes
@@ -49,6 +51,7 @@ struct RelayMaker {
         self.connections = connections
         self.convertsToSevenBit = convertsToSevenBit
         self.resolver = resolver
+        self.client = client
         self.own = own
         (self.security, self.demands) = (security, demands)
         self.ground = ground
@@ -104,7 +107,7 @@ struct RelayMaker {
     ) throws -> any Relay {
         kept(
             try FixedHostRelay(
-                options, to: places, isInOrder: relay.isByPriority, login: try login.map { try self.login($0) },
+                options, to: places, isInOrder: relay.isByPriority, login: login.map { self.login($0) },
                 resolver: resolver, security: security, demands: places.contains(where: \.isSocket) ? [] : demands,
                 sites: ground.sites.sites, group: ground.group, logger: ground.logger))
     }
@@ -114,7 +117,7 @@ struct RelayMaker {
         return relay
     }
 
-    private mutating func login(_ login: Configuration.Relay.Login) throws -> RelayLogin {
+    private mutating func login(_ login: Configuration.Relay.Login) -> RelayLogin {
         switch login.proof {
         case .password(let file):
             return .credentials(.init(username: login.username, password: passwords[file] ?? ""))
@@ -123,9 +126,8 @@ struct RelayMaker {
             let settings = settings(tokens, login.username)
             if let known = self.tokens[settings] { return .tokens(known) }
             let source = TokenSource(
-                settings, client: try HTTPSClient(resolver: resolver, group: ground.group),
-                store: ground.refreshTokens.store(of: settings, in: pipes.folder), threads: ground.fileThreads,
-                logger: ground.logger)
+                settings, client: client, store: ground.refreshTokens.store(of: settings, in: pipes.folder),
+                threads: ground.fileThreads, logger: ground.logger)
             self.tokens[settings] = source
             return .tokens(source)
         }

@@ -45,7 +45,7 @@ final class RelaySet: Relay {
         var maker = RelayMaker(
             hostname: hostname, pipes: (file.socket(of: .pipes), file.stateDirectory), passwords: passwords,
             keys: keys, connections: connections, convertsToSevenBit: values.queue.sevenBit != .never,
-            resolver: resolver,
+            resolver: resolver, client: client,
             own: OwnAddresses(listeners: values.listenAddresses),
             security: RelaySecurity(memory: ground.tlsMemory.book, policies: policies, logger: ground.logger),
             demands: values.tlsDemands, ground: ground)
