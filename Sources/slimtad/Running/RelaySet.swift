@@ -37,15 +37,17 @@ final class RelaySet: Relay {
     ) throws {
         let values = file.values
         // Whoever has a domain says where its policy is: no nearer to us than its mail may go.
-        let client = try HTTPSClient(
+        let strangers = try HTTPSClient(
             resolver: resolver, group: ground.group,
             networks: PermittedNetworks(
                 allowed: values.relay.allowNetworks, refused: values.relay.refuseNetworks))
-        policies = STSPolicies(ground.sts.cache, resolver: resolver, client: client, logger: ground.logger)
+        // Where tokens are had is our operator's choice.
+        let chosen = try HTTPSClient(resolver: resolver, group: ground.group)
+        policies = STSPolicies(ground.sts.cache, resolver: resolver, client: strangers, logger: ground.logger)
         var maker = RelayMaker(
             hostname: hostname, pipes: (file.socket(of: .pipes), file.stateDirectory), passwords: passwords,
             keys: keys, connections: connections, convertsToSevenBit: values.queue.sevenBit != .never,
-            resolver: resolver, client: client,
+            resolver: resolver, client: chosen,
             own: OwnAddresses(listeners: values.listenAddresses),
             security: RelaySecurity(memory: ground.tlsMemory.book, policies: policies, logger: ground.logger),
             demands: values.tlsDemands, ground: ground)
@@ -73,7 +75,7 @@ final class RelaySet: Relay {
         connecting = maker.connecting
         leases =
             connecting.map { relay in Lease(ground.endings) { await relay.shutDown() } }
-            + [Lease(ground.endings) { await client.shutDown() }]
+            + [strangers, chosen].map { client in Lease(ground.endings) { await client.shutDown() } }
         self.resolverLease = resolverLease
         identities = IdentityWatch(values.identities(hostname), resolver: resolver, logger: ground.logger)
         identities.start()
