@@ -265,7 +265,7 @@ let package = Package(
             "slimtad",
             [
                 "SlimtaMail", "SlimtaRules", "SlimtaConfiguration", "SlimtaNet", "SlimtaTLS", "SlimtaDNS",
-                "SlimtaStorage", "SlimtaSASL", "SlimtaDKIM", "SlimtaPolicy",
+                "SlimtaStorage", "SlimtaRelay", "SlimtaSASL", "SlimtaDKIM", "SlimtaPolicy",
                 "SlimtaEdge", "SlimtaControl", "SlimtaSystem", logging, nioCore, nioPosix,
             ]),
     ]

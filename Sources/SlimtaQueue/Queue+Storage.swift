@@ -79,8 +79,11 @@ extension Queue.State {
             let isAsked = summary.tried.map { $0 <= clock.wall } ?? false
             summary.due = wait > configuration.schedule.longest && !isAsked ? clock.now : clock.now + wait
         }
+        // Who sends it may decide where it goes, and stands in the envelope.
+        let isDoubted = relay.destinations(for: summary.destination).count > 1
         summary.destination = relay.destination(for: summary.destination)
-        machine.added(summary, acceptedAt: summary.received > clock.wall ? clock.now : nil)
+        machine.added(
+            summary, acceptedAt: summary.received > clock.wall ? clock.now : nil, isDoubted: isDoubted)
     }
 }
 

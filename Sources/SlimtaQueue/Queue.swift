@@ -127,8 +127,11 @@ package final class Queue: Sendable {
     package func look() { wake() }
 
     /// Takes effect for what begins from now on. All destinations are taken to answer until they turn out not to.
-    package func reconfigure(_ configuration: Configuration, relay: any Relay) {
+    ///
+    /// - Parameter movesMail: whether what is queued may have another destination by this relay.
+    package func reconfigure(_ configuration: Configuration, relay: any Relay, movesMail: Bool) {
         state.withLock {
+            if movesMail { $0.machine.doubtDestinations() }
             $0.configuration = configuration
             $0.machine.limits = configuration.limits
             $0.machine.schedule = configuration.schedule
@@ -256,6 +259,10 @@ package final class Queue: Sendable {
     private func attempt(_ taken: QueueMachine.Taken) async {
         guard let (stored, unreadable) = await stored(taken.id) else { return }
         let began = taken.tried ?? clock.read().now
+        let now = clock.read().now
+        guard !state.withLock({ $0.machine.moved(taken.id, to: $0.destination(stored), now: now) }) else {
+            return wake()
+        }
         let (relay, configuration, accepted) = state.withLock {
             ($0.relay, $0.configuration, $0.machine.accepted(taken.id) ?? began)
         }

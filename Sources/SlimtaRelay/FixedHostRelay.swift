@@ -43,7 +43,7 @@ package final class FixedHostRelay: ConnectingRelay {
     private let policy: SessionPolicy
     private let pool: ConnectionPool
     private let sites: Sites
-    private let siteKey: SiteKey
+    let siteKey: SiteKey
     private let doubts = DoubtMemory()
     private let watch: LoginWatch
 

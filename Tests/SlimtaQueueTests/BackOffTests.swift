@@ -34,7 +34,7 @@ private func failAll(_ queue: inout QueueMachine, _ now: Timestamp, retry: Int64
                 _ = queue.retry(one.id, at: time(100_000), .unreachable(refused), now: time(0))
             }
         }
-        let number = queue.destinations.number(of: "x.test")!
+        let number = queue.destinations.numbers(of: "x.test")[0]
         var (now, calls, next) = (time(0), 0, Timestamp?.none)
         while queue.destinations[number].parked.count < many - 100, calls < many {
             let before = queue.destinations[number].parked.count

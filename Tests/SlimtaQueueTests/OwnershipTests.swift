@@ -246,7 +246,7 @@ private let all = QueueBuckets(numbers: Set(0..<16))
             .init(
                 schedule: RetrySchedule(intervals: [.seconds(1)], expire: .seconds(3600), warn: nil),
                 limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
-            relay: node.relay)
+            relay: node.relay, movesMail: false)
         try await Task.sleep(for: .milliseconds(100))
         #expect(node.relay.attempted.isEmpty && node.queue.attemptsInFlight == 0)
         database.setAway("node", nil)

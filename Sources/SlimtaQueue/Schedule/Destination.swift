@@ -43,6 +43,8 @@ struct Destination {
     static let share: UInt8 = 4
 
     let name: String
+    /// Whether its envelopes may be another one's: each is looked at when it is due, and moved to its own before it is attempted.
+    var isDoubted = false
     /// Envelopes that have it, wherever they are.
     var entries = 0
     var inFlight: Int32 = 0
@@ -79,6 +81,8 @@ struct Destinations {
     private var all: [Destination] = []
     private var free: [UInt32] = []
     private var numbers: [String: UInt32] = [:]
+    /// Those that are doubted: from a start alone each name once.
+    private var doubted: [String: Set<UInt32>] = [:]
     /// Of those that do not answer.
     private(set) var backOffs: [UInt32: Destination.BackOff] = [:]
     /// Names of destinations that were quick when the last envelope left them: nearly all of a daemon with little mail.
@@ -88,21 +92,31 @@ struct Destinations {
     private static let quickNames = 2048
 
     /// How many there are.
-    var count: Int { numbers.count }
+    var count: Int { all.count - free.count }
 
     subscript(number: UInt32) -> Destination {
         _read { yield all[Int(number)] }
         _modify { yield &all[Int(number)] }
     }
 
-    func number(of name: String) -> UInt32? { numbers[name] }
+    /// Those of this name: more than one if some are doubted.
+    func numbers(of name: String) -> [UInt32] { (numbers[name].map { [$0] } ?? []) + (doubted[name] ?? []) }
 
     /// The numbers of all.
-    var known: some Sequence<UInt32> { numbers.values }
+    var known: [UInt32] { Array(numbers.values) + doubted.values.joined() }
 
-    /// Adds one envelope to the destination named `name`.
-    mutating func use(_ name: String) -> UInt32 {
-        if let number = numbers[name] {
+    /// What is in the destination may be another one's from now on.
+    mutating func doubt(_ number: UInt32) {
+        let name = all[Int(number)].name
+        guard !all[Int(number)].isDoubted else { return }
+        numbers[name] = nil
+        all[Int(number)].isDoubted = true
+        doubted[name, default: []].insert(number)
+    }
+
+    /// Adds one envelope to the destination named `name`, or to one of that name that is doubted.
+    mutating func use(_ name: String, isDoubted: Bool = false) -> UInt32 {
+        if let number = isDoubted ? doubted[name]?.first : numbers[name] {
             all[Int(number)].entries += 1
             return number
         }
@@ -116,14 +130,24 @@ struct Destinations {
         }
         numbers[name] = number
         all[Int(number)].entries = 1
+        if isDoubted {
+            doubt(number)
+            return number
+        }
         if quick.contains(name) || quickBefore.contains(name) { all[Int(number)].pace = .quick }
         return number
     }
 
     /// Nothing is kept of a destination that no envelope has, but that it was quick.
     mutating func forget(_ number: UInt32) {
-        remember(all[Int(number)].name, isQuick: all[Int(number)].pace == .quick)
-        numbers[all[Int(number)].name] = nil
+        let name = all[Int(number)].name
+        if all[Int(number)].isDoubted {
+            doubted[name]?.remove(number)
+            if doubted[name]?.isEmpty == true { doubted[name] = nil }
+        } else {
+            remember(name, isQuick: all[Int(number)].pace == .quick)
+            numbers[name] = nil
+        }
         backOffs[number] = nil
         all[Int(number)] = Destination(name: "")
         free.append(number)

@@ -112,11 +112,11 @@ extension QueueMachine {
 
     /// All that waits for a destination is due now, and its back-off is forgotten. Returns how many that were.
     package mutating func flush(destination name: String, now: Timestamp) -> Int {
-        destinations.number(of: name).map { flush($0, now: now) } ?? 0
+        destinations.numbers(of: name).reduce(0) { $0 + flush($1, now: now) }
     }
 
     /// The names of all destinations.
-    package var destinationNames: [String] { destinations.known.map { destinations[$0].name } }
+    package var destinationNames: Set<String> { Set(destinations.known.map { destinations[$0].name }) }
 
     private mutating func flush(_ number: UInt32, now: Timestamp) -> Int {
         func isDue(_ slot: UInt32, _ entries: inout QueueEntries) {
@@ -131,11 +131,14 @@ extension QueueMachine {
 
     /// All destinations are taken to answer until they turn out not to: the configuration or the network has changed.
     package mutating func forgetBackOffs() {
-        for number in Array(destinations.known) {
+        for number in destinations.known {
             forgetBackOff(number)
             settle(number)
         }
     }
+
+    /// Mail may go elsewhere from now on: each envelope is looked at when it is due. Back-offs are to be forgotten behind it.
+    package mutating func doubtDestinations() { for number in destinations.known { destinations.doubt(number) } }
 
     private mutating func forgetBackOff(_ number: UInt32) {
         destinations[number].pausedUntil = Timestamp(milliseconds: .min)

@@ -63,6 +63,8 @@ extension QueueMachine {
     private mutating func learn(
         _ number: UInt32, _ report: HostReport, isProbe: Bool, _ began: Timestamp, _ now: Timestamp
     ) -> DestinationChange? {
+        // What is left there may be another one's.
+        guard !destinations[number].isDoubted else { return nil }
         let name = destinations[number].name
         let known = destinations.backOff(number)
         if now - began > PlaceShares.quick {

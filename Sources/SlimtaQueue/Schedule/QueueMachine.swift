@@ -123,11 +123,15 @@ package struct QueueMachine: ~Copyable {
     // MARK: Events
 
     /// An envelope is in the queue; nothing is done about one that is being handed over.
-    /// - Parameter now: if it was accepted just now; nil if it was found at start.
-    package mutating func added(_ summary: QueuedSummary, acceptedAt now: Timestamp? = nil) {
+    /// - Parameters:
+    ///   - now: if it was accepted just now; nil if it was found at start.
+    ///   - isDoubted: whether it may be another destination's: see ``moved(_:to:now:)``.
+    package mutating func added(
+        _ summary: QueuedSummary, acceptedAt now: Timestamp? = nil, isDoubted: Bool = false
+    ) {
         if let slot = entries.slot(of: summary.id) { remove(slot) }
         if isLeaving(summary.id) { return }
-        let number = destinations.use(summary.destination)
+        let number = destinations.use(summary.destination, isDoubted: isDoubted)
         var entry = QueueEntry(
             id: summary.id, due: summary.due, destination: number, isWarned: summary.isWarned)
         entry.isNew = summary.attempts == 0
@@ -171,6 +175,20 @@ package struct QueueMachine: ~Copyable {
         return taken
     }
 
+    /// Whose the envelope is that was taken is known now. Whether it was another one's: then it is due there, and this is no
+    /// attempt.
+    package mutating func moved(_ id: QueueID, to destination: String, now: Timestamp) -> Bool {
+        guard let slot = entries.slot(of: id) else { return false }
+        let old = entries[slot].destination
+        guard destinations[old].isDoubted || destinations[old].name != destination else { return false }
+        withdraw(slot)
+        entries[slot].destination = destinations.use(destination)
+        entries[slot].due = now
+        release(old)
+        wait(slot)
+        return true
+    }
+
     /// An attempt ended, and the envelope stays: the next one is due at `next`.
     package mutating func attempted(
         _ id: QueueID, next: Timestamp, destination: String, isWarned: Bool, report: HostReport, now: Timestamp
@@ -178,7 +196,7 @@ package struct QueueMachine: ~Copyable {
         guard let slot = entries.slot(of: id) else { return nil }
         let change = land(slot, report, now)
         let old = entries[slot].destination
-        if destinations[old].name != destination {
+        if destinations[old].isDoubted || destinations[old].name != destination {
             entries[slot].destination = destinations.use(destination)
             release(old)
         }

@@ -198,6 +198,10 @@ final class ConnectionPool: Sendable {
     private func connect(_ id: ConnectionID, _ job: SMTPJob, _ plan: SessionPlan) {
         let host = job.host
         let eventLoop = group.next()
+        if let tokens = plan.tokens, tokens.current == nil {
+            eventLoop.execute { self.lacksToken(id, job) }
+            return
+        }
         var bootstrap = ClientBootstrap(group: eventLoop)
             .connectTimeout(.init(options.connectTimeout))
             .channelInitializer { [options, logger] channel in
@@ -233,6 +237,15 @@ final class ConnectionPool: Sendable {
             Reply(451, EnhancedStatus(4, 4, 1), "cannot connect to \(job.host.label): \(reason)"),
             relay: job.host.label, remoteHost: job.host.remoteHost)
         failed(id, job, HostFailure(outcome: outcome, isTimeout: isTimeout, isOfPlan: isOfPlan))
+        closed(id)
+    }
+
+    /// The host has refused the token since the attempt began, and nobody logs in with none.
+    private func lacksToken(_ id: ConnectionID, _ job: SMTPJob) {
+        let outcome = Outcome(
+            .temporary, Reply(454, EnhancedStatus(4, 7, 0), "\(job.host.label) has refused the token"),
+            relay: job.host.label, remoteHost: job.host.remoteHost)
+        failed(id, job, HostFailure(outcome: outcome, isTimeout: false, isOfPlan: true))
         closed(id)
     }
 

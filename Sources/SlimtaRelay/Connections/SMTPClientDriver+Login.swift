@@ -48,6 +48,7 @@ extension SessionPlan {
     /// ``credentials`` with the token that a session begins with now.
     var credentialsNow: SASLClient.Credentials? {
         guard let credentials, let tokens else { return credentials }
+        // The pool does not connect without one; what refuses it between the two refuses that as well.
         return SASLClient.Credentials(username: credentials.username, .token(tokens.current ?? ""))
     }
 }

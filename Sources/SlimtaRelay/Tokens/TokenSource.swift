@@ -13,8 +13,8 @@ import Synchronization
 package protocol RefreshTokenStore: Sendable {
     /// Whoever reads, asks and writes has the only turn: a token that can be used once is used once.
     var turns: Turns { get }
-    /// What was kept last; nil: nothing that can be read.
-    func read() -> StoredRefreshToken?
+    /// What was kept last; nil: nothing was. A failure says why it cannot be read: what was kept may be the only one that is good.
+    func read() throws(TokenSource.Unavailable) -> StoredRefreshToken?
     /// Keeps it, and returns when it is on the disk. Why not; nil: it is.
     func write(_ token: StoredRefreshToken) -> String?
 }
@@ -22,8 +22,11 @@ package protocol RefreshTokenStore: Sendable {
 /// Gives tokens to whoever begins sessions.
 package final class TokenSource: Sendable, Hashable {
     /// There is no token for the time being: why.
-    struct Unavailable: Error, Hashable {
+    package struct Unavailable: Error, Hashable {
         let why: String
+
+        /// With the meaning of its property.
+        package init(why: String) { self.why = why }
     }
 
     private typealias Result = Swift.Result<String, Unavailable>
@@ -116,6 +119,9 @@ package final class TokenSource: Sendable, Hashable {
         }
     }
 
+    /// Returns when nothing is asked for, nor to be kept: the client it asks by has ended.
+    package func settled() async { _ = await store?.turns.take {} }
+
     /// A host has taken the token.
     func accepted(_ token: String) { tell(state.withLock { $0.machine.accepted(token) }) }
 
@@ -168,7 +174,14 @@ package final class TokenSource: Sendable, Hashable {
             return (.token(unkept.token), unkept.asked)
         }
         let origin = StoredRefreshToken.origin(configured)
-        let stored = (try? await threads.runIfActive { store.read() }) ?? nil
+        let stored: StoredRefreshToken?
+        do {
+            stored = try await threads.runIfActive { try store.read() }
+        } catch {
+            // The configured one was given up for it, and whoever shows that again may lose both.
+            let why = (error as? Unavailable)?.why ?? "slimtad stops"
+            return (.refused("the kept refresh token cannot be read: \(why)"), .now())
+        }
         // What was configured since is newer than what came of what was configured before.
         let newest = stored.flatMap { $0.origin == origin ? $0.token : nil } ?? configured
         let (answer, asked) = await ask(newest)
@@ -204,8 +217,8 @@ package final class TokenSource: Sendable, Hashable {
 
     private func useIfRested() async {
         guard case .refreshToken(let configured) = settings.grant, let store else { return }
-        let stored = (try? await threads.runIfActive { store.read() }) ?? nil
-        if let stored, stored.origin == StoredRefreshToken.origin(configured),
+        let kept = try? await threads.runIfActive { try store.read() }
+        if let stored = kept ?? nil, stored.origin == StoredRefreshToken.origin(configured),
             (.zero..<Self.longestRest).contains(.now() - stored.used)
         {
             return

@@ -146,7 +146,7 @@ extension Configuration.Relay {
 
 extension RouteOrigin {
     fileprivate var words: String {
-        (senders.map { " from \($0.joined(separator: " "))" } ?? "")
+        (senders.map { " from \($0.patterns.map(\.description).joined(separator: " "))" } ?? "")
             + (logins.map { " of \($0.map(\.description).joined(separator: " "))" } ?? "")
     }
 }

@@ -271,6 +271,7 @@ final class Daemon {
     /// Switches to another world.
     private func enter(_ new: World, _ plan: EdgePlan) async {
         let isOfDaemon = world.values.daemon != new.values.daemon
+        let movesMail = (world.values.relay, world.values.routes) != (new.values.relay, new.values.routes)
         world = new
         certificateCheck = .now + new.certificateInterval
         new.warnOfFewFiles(ground)
@@ -284,7 +285,7 @@ final class Daemon {
         ground.sts.use(new.relays.policies)
         ground.sites.configure(new.values)
         intake.reconfigure(policies: new.policies, hostname: new.hostname)
-        queue.reconfigure(new.queue, relay: new.relays)
+        queue.reconfigure(new.queue, relay: new.relays, movesMail: movesMail)
         new.useUsers()
         listeners.release(plan)
         await edges.apply(plan, new, listeners)

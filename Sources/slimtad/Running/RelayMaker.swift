@@ -37,7 +37,7 @@ struct RelayMaker {
     /// Those that have to be ended.
     private(set) var connecting: [any ConnectingRelay] = []
     /// Who has tokens: relays with one identity have one.
-    private var tokens: [TokenSettings: TokenSource] = [:]
+    private(set) var tokens: [TokenSettings: TokenSource] = [:]
 
     init(
         hostname: String, pipes: (helper: String, folder: String), passwords: [String: String],

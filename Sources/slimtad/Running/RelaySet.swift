@@ -75,7 +75,13 @@ final class RelaySet: Relay {
         connecting = maker.connecting
         leases =
             connecting.map { relay in Lease(ground.endings) { await relay.shutDown() } }
-            + [strangers, chosen].map { client in Lease(ground.endings) { await client.shutDown() } }
+            + [
+                Lease(ground.endings) { await strangers.shutDown() },
+                Lease(ground.endings) { [sources = Array(maker.tokens.values)] in
+                    await chosen.shutDown()
+                    for source in sources { await source.settled() }
+                },
+            ]
         self.resolverLease = resolverLease
         identities = IdentityWatch(values.identities(hostname), resolver: resolver, logger: ground.logger)
         identities.start()

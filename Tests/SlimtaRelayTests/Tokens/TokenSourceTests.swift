@@ -21,8 +21,12 @@ struct TokenSourceTests {
         let turns = Turns(1)
         let kept = Mutex<[StoredRefreshToken]>([])
         let fault = Mutex<String?>(nil)
+        let readFault = Mutex<String?>(nil)
 
-        func read() -> StoredRefreshToken? { kept.withLock { $0.last } }
+        func read() throws(TokenSource.Unavailable) -> StoredRefreshToken? {
+            if let fault = readFault.withLock({ $0 }) { throw TokenSource.Unavailable(why: fault) }
+            return kept.withLock { $0.last }
+        }
 
         func write(_ token: StoredRefreshToken) -> String? {
             if let fault = fault.withLock({ $0 }) { return fault }
@@ -126,6 +130,18 @@ struct TokenSourceTests {
         try await house.end()
     }
 
+    /// The configured token was given up for one that cannot be read: who showed it again might lose both.
+    @Test func aKeptTokenThatCannotBeRead() async throws {
+        let house = try await House([Self.token("a", refresh: "second")])
+        house.store.readFault.withLock { $0 = "too many open files" }
+        let source = house.source()
+        let why = "the kept refresh token cannot be read: too many open files"
+        #expect(await source.token() == .failure(.init(why: why)))
+        #expect(source.complaint?.hasSuffix(why) == true)
+        #expect(house.endpoint.connections == 0 && house.store.tokens == [])
+        try await house.end()
+    }
+
     @Test func whatOnlyTheOperatorCanPutRight() async throws {
         let house = try await House([(400, #"{"error":"invalid_grant"}"#)])
         let source = house.source()
@@ -187,11 +203,13 @@ struct TokenSourceTests {
         ]
     }
 
-    private static func relay(_ host: ScriptedServer, _ source: TokenSource, trustFile: String) throws -> FixedHostRelay
-    {
+    private static func relay(
+        _ host: ScriptedServer, _ source: TokenSource, trustFile: String,
+        _ options: RelayOptions = FixedHostRelayTests.options(), _ sites: Sites? = nil
+    ) throws -> FixedHostRelay {
         try FixedHostRelay(
-            FixedHostRelayTests.options(), to: [.host("127.0.0.1", port: host.port)], login: .tokens(source),
-            trustFile: trustFile, resolver: FixedHostRelayTests.resolver, group: Fixture.group, logger: Fixture.logger)
+            options, to: [.host("127.0.0.1", port: host.port)], login: .tokens(source), trustFile: trustFile,
+            resolver: FixedHostRelayTests.resolver, sites: sites, group: Fixture.group, logger: Fixture.logger)
     }
 
     /// A token that the host no longer takes is thrown away, and the message goes with another in the same attempt.
@@ -207,6 +225,34 @@ struct TokenSourceTests {
         #expect(await relay.attempt(Delivery(to: ["b@x.test"])).map(\.result) == [.delivered])
         #expect(host.faults == [] && host.connections == 2 && house.endpoint.connections == 2)
         #expect(relay.complaint == nil)
+        await relay.shutDown()
+        await host.stop()
+        try await house.end()
+        withExtendedLifetime(certificates) {}
+    }
+
+    /// While a refused token is replaced nobody connects: without one there would be a login that fails.
+    @Test func noSessionWithoutAToken() async throws {
+        let house = try await House([Self.token("one"), Self.token("two")])
+        let (tls, file, certificates) = try FixedHostRelayTests.serverContext("IP:127.0.0.1")
+        let host = try await Self.host(tls, [[Self.line("two"), .send("235 ok\r\n"), .serve([])]])
+        let source = house.source()
+        var options = FixedHostRelayTests.options()
+        options.connectionsPerDestination = 1
+        let sites = Sites(logger: Fixture.logger)
+        let relay = try Self.relay(host, source, trustFile: file, options, sites)
+        let site = sites.site(relay.siteKey, connections: 1)
+        guard case .go = await site.enter(for: "x.test") else {
+            Issue.record("no place")
+            return
+        }
+        let attempt = Task { await relay.attempt(Delivery(to: ["a@x.test"])) }
+        while site.state.withLock({ $0.lineCount }) == 0 { try await Task.sleep(for: .milliseconds(5)) }
+        source.rejected("one")
+        site.leave()
+        let outcomes = await attempt.value
+        #expect(outcomes.map(\.result) == [.delivered], "\(outcomes)")
+        #expect(host.faults == [] && host.connections == 1 && house.endpoint.connections == 2)
         await relay.shutDown()
         await host.stop()
         try await house.end()
