@@ -5,15 +5,18 @@ from harness.messages import message
 from harness.sink import Sink
 from harness.slimtad import run_slimtad
 
+# What the harness says for MXes.
+PLAIN = {"port": None, "allow_networks": None}
+
 
 def test_by_sender_and_login(place, make_slimtad):
     everybody, shop, robots = Sink(place).start(), Sink(place).start(), Sink(place).start()
     daemon = make_slimtad(
-        relay={"type": "smtp", "host": f"{everybody.address}:{MX_PORT}", "tls": "none"},
+        relay={"type": "smtp", "host": f"{everybody.address}:{MX_PORT}", "tls": "none", **PLAIN},
         routes=[
             {"senders": ["@shop.test"], "host": f"{shop.address}:{MX_PORT}"},
             {"logins": ["robot-*"], "domains": ["one.test"], "host": f"{robots.address}:{MX_PORT}"},
-        ]).add_user("robot-1").start()
+        ]).add_user().add_user("robot-1").start()
     daemon.submit(message("usual"), ["a@one.test"])
     daemon.submit(message("shop"), ["a@one.test", "b@two.test"], sender="x+y@shop.test")
     with daemon.connect(login="robot-1") as client:
@@ -28,7 +31,7 @@ def test_a_start_with_a_dead_relay(place, make_slimtad):
     """Mail of one route is in the queue beside that of a relay that is down: after a start it goes, and is told nothing of it."""
     down, shop = Sink(place), Sink(place)
     daemon = make_slimtad(
-        relay={"type": "smtp", "host": f"{down.address}:{MX_PORT}", "tls": "none"},
+        relay={"type": "smtp", "host": f"{down.address}:{MX_PORT}", "tls": "none", **PLAIN},
         routes=[{"senders": ["@shop.test"], "host": f"{shop.address}:{MX_PORT}"}], queue={"retry": ["1h"], "deliver": False}).start()
     usual = {daemon.submit(message(f"usual {number}"), ["a@one.test"]) for number in range(40)}
     shops = {daemon.submit(message(f"shop {number}"), ["a@one.test"], sender="x@shop.test") for number in range(5)}
