@@ -36,6 +36,9 @@ private final class Answers: HTTPService {
         case "slow":
             try await Task.sleep(for: .milliseconds(300))
             return HTTPResponse(.count(try await body.all().readableBytes))
+        case "hang":
+            try await Task.sleep(for: .seconds(3600))
+            return HTTPResponse(.count(0))
         case "stream":
             let left = Mutex(3)
             return HTTPResponse(
@@ -385,8 +388,8 @@ private struct Door: HTTPAccess {
         }
     }
 
-    /// A request that has been read is answered though the server has ended.
-    @Test func theLastAnswerArrives() async throws {
+    /// Who still works on an answer when the server ends is cancelled, and says nothing.
+    @Test func servicesAreCancelledAtTheEnd() async throws {
         let answers = Answers()
         let socket = try ListeningSocket.tcp(host: "127.0.0.1", port: 0)[0]
         let port = try #require(socket.port)
@@ -396,7 +399,7 @@ private struct Door: HTTPAccess {
         let (idle, client) = try await NIOThreadPool.singleton.runIfActive {
             (try BlockingClient(port), try BlockingClient(port))
         }
-        client.send(Array("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n".utf8))
+        client.send(Array("GET /hang HTTP/1.1\r\nHost: x\r\n\r\n".utf8))
         while answers.asked.withLock({ $0.isEmpty }) { try await Task.sleep(for: .milliseconds(5)) }
         task.cancel()
         let said = try await NIOThreadPool.singleton.runIfActive { client.read { _ in false } }
