@@ -12,7 +12,7 @@ package final class TLSClientContext: Hashable, Sendable {
 
     let context: TLSContext
     /// Whether certificates to trust were loaded.
-    let verifies: Bool
+    package let verifies: Bool
     /// Where certificates are compared with TLSA records: what those must lead to that have to be trusted as well.
     let beside: TLSClientContext?
 

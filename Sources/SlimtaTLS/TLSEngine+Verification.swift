@@ -79,10 +79,19 @@ extension TLSEngine {
             return TLSError(.verification, "\(demand.base): no TLSA record matches", fault: .noMatch)
         }
         guard let name = demand.pkixName, let trusted = client?.beside else { return nil }
-        return Self.error(of: name, Int(C_SSL_chain_error(ssl, trusted.context.pointer, name, Self.nameFlags)))
+        return chainError(of: name, trusted, isBesideRecords: true)
     }
 
-    private static func error(of name: String, _ verdict: Int) -> TLSError? {
+    /// What would stand against the server's certificate if it had to have this name, and lead to a root of `trusted`; of a
+    /// session whose handshake is done.
+    func chainError(of name: String, _ trusted: TLSClientContext, isBesideRecords: Bool = false) -> TLSError? {
+        precondition(trusted.verifies, "a context made with verifies: false trusts nobody")
+        ERR_clear_error()
+        let verdict = Int(C_SSL_chain_error(ssl, trusted.context.pointer, name, Self.nameFlags))
+        return Self.error(of: name, verdict, isBesideRecords: isBesideRecords)
+    }
+
+    private static func error(of name: String, _ verdict: Int, isBesideRecords: Bool = false) -> TLSError? {
         guard verdict != Int(X509_V_OK) else { return nil }
         ERR_clear_error()
         let fault: CertificateFault =
@@ -93,7 +102,8 @@ extension TLSEngine {
             default: .chain
             }
         return TLSError(
-            .verification, "\(name): \(String(cString: X509_verify_cert_error_string(verdict)))", fault: fault)
+            .verification, "\(name): \(String(cString: X509_verify_cert_error_string(verdict)))", fault: fault,
+            isBesideRecords: isBesideRecords)
     }
 
     /// What the server's certificate was found to be by; nil: nothing was asked of it.

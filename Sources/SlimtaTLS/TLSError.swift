@@ -34,11 +34,14 @@ package struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
     package let message: String
     /// What is wrong with the peer's certificate; nil: it is not that.
     package let fault: CertificateFault?
+    /// Whether TLSA records have matched, and the certificate is not what it has to be beside them.
+    package let isBesideRecords: Bool
 
-    init(_ code: Code, _ message: String, fault: CertificateFault? = nil) {
+    init(_ code: Code, _ message: String, fault: CertificateFault? = nil, isBesideRecords: Bool = false) {
         self.code = code
         self.message = message
         self.fault = fault
+        self.isBesideRecords = isBesideRecords
     }
 
     /// For logs: the kind, then the details.

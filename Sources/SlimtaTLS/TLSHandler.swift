@@ -117,6 +117,12 @@ package final class TLSHandler: ChannelDuplexHandler, RemovableChannelHandler {
         return engine.peerIdentity
     }
 
+    /// What would stand against the server's certificate if this session had been made with `trusted`, for this name; nil:
+    /// nothing would. For reports: the session is what it is. On the event loop, once the session is established.
+    package func certificateError(for name: String, trusting trusted: TLSClientContext) -> TLSError? {
+        engine.chainError(of: name, trusted)
+    }
+
     // MARK: Beginning and end
 
     /// On a channel that is active already, as after STARTTLS (RFC 3207 section 4), the handshake begins here.

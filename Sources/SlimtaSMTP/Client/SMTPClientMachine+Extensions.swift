@@ -62,3 +62,12 @@ package struct ServerExtensions: Hashable, Sendable {
         }
     }
 }
+
+extension Reply {
+    /// The first word of its text, as far as anybody may see it; nil: there is none that could be a name.
+    var firstWord: String? {
+        let word = lines[0].utf8.prefix { $0 != UInt8(ascii: " ") }
+        guard (1...255).contains(word.count), word.allSatisfy({ (0x21...0x7E).contains($0) }) else { return nil }
+        return String(Substring(word))
+    }
+}

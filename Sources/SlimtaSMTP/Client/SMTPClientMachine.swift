@@ -154,6 +154,10 @@ package struct SMTPClientMachine: Sendable {
     private(set) var isEncrypted = false
     /// Whether the server has said something inside TLS: it then works.
     private var isTLSProven = false
+    /// Why the session is open, or to be opened, without TLS that was wanted where it is offered; nil: it is not.
+    package private(set) var missingTLS: SessionFailure.TLSFault?
+    /// What the server calls itself in its greeting (RFC 5321 section 4.2); nil: it has not greeted.
+    package private(set) var serverName: String?
     var login = SMTPLogin()
     private var waitNumber: UInt64 = 0
 
@@ -287,6 +291,7 @@ package struct SMTPClientMachine: Sendable {
         switch state {
         case .greeting:
             guard reply.isPositive else { return refused(reply) }
+            serverName = reply.firstWord
             sendEHLO(into: &out)
             return nil
         case .ehlo:
@@ -313,7 +318,9 @@ package struct SMTPClientMachine: Sendable {
             case .required:
                 return lacking(
                     tlsMissing("the server refused STARTTLS: \(shown(reply))"), .refused(shown(reply)))
-            case .opportunistic, .none: return authenticate(into: &out)
+            case .opportunistic, .none:
+                missingTLS = .refused(shown(reply))
+                return authenticate(into: &out)
             }
         case .authentication: return replied(toAuthenticationWith: reply, into: &out)
         case .handshake, .computing, .ready, .replies, .content, .emptyContent, .finalReply, .reset, .quit, .closed:
@@ -326,7 +333,9 @@ package struct SMTPClientMachine: Sendable {
         if isEncrypted { return authenticate(into: &out) }
         switch configuration.security {
         case .none: return authenticate(into: &out)
-        case .opportunistic where !extensions.startTLS: return authenticate(into: &out)
+        case .opportunistic where !extensions.startTLS:
+            missingTLS = .notOffered
+            return authenticate(into: &out)
         case .required where !extensions.startTLS:
             return lacking(tlsMissing("TLS is required, and the server does not offer it"), .notOffered)
         case .opportunistic, .required:
