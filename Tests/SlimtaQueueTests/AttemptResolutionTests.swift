@@ -66,6 +66,19 @@ private func resolve(
         #expect(try due(.seconds(200), result: .permanent) == start + .seconds(61))
     }
 
+    /// A TLS report is given up after a day, and its sender is not told that it waits.
+    @Test func reportsEndAfterADay() {
+        let long = RetrySchedule(intervals: [.seconds(60)], expire: .seconds(432_000), warn: .seconds(600))
+        var mail = stored(["b@x.test"])
+        mail.envelope.isTLSReport = true
+        #expect(long.of(mail.envelope).expire == .seconds(86_400) && long.of(mail.envelope).warn == nil)
+        // Never for longer than others.
+        #expect(schedule.of(mail.envelope).expire == .seconds(3600))
+        #expect(resolve(mail, [later], after: 700).notices.isEmpty)
+        mail.envelope.isTLSReport = false
+        #expect(long.of(mail.envelope) == long && resolve(mail, [later], after: 700).notices.count == 1)
+    }
+
     /// Whoever added a recipient may have said of what the sender is told (RFC 3461 section 4.1).
     @Test(
         arguments: [

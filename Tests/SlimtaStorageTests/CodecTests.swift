@@ -32,6 +32,7 @@ import Testing
         envelope.setOriginal(Mailbox(localPart: "\"t@t\"", domain: "\u{FC}.test"), of: envelope.recipients[2])
         envelope.setNotifications([], of: envelope.recipients[1])
         envelope.setNotifications([.success, .delay], of: envelope.recipients[2])
+        envelope.isTLSReport = true
         return envelope
     }()
 

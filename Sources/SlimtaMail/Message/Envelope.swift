@@ -27,6 +27,9 @@ package struct Envelope: Hashable, Sendable {
     package private(set) var originals: [Mailbox: Mailbox] = [:]
     /// When the sender is told of recipients, where somebody has said so.
     package private(set) var notifications: [Mailbox: NotifyConditions] = [:]
+    /// Whether it brings a TLS report (RFC 8460): it is given up after a day, goes where TLS is broken as well, and nothing is
+    /// counted of its own sessions.
+    package var isTLSReport = false
 
     /// An envelope as an edge makes it. Policies add `prependedFields`.
     package init(

@@ -43,6 +43,7 @@ package struct AttemptResolution: Sendable {
         schedule: RetrySchedule, notices builder: NoticeBuilder
     ) {
         let envelope = stored.envelope
+        let schedule = schedule.of(envelope)
         var state = stored.state
         let pending = state.pending
         precondition(outcomes.count == pending.count, "an outcome for each pending recipient")

@@ -34,6 +34,15 @@ package struct RetrySchedule: Hashable, Sendable {
         self.warn = warn
     }
 
+    /// A TLS report that nobody takes for a day is of no use any more (RFC 8460 section 4.4: the next one has come by then).
+    private static let lifetimeOfReports = Duration.seconds(86_400)
+
+    /// What holds for an envelope.
+    func of(_ envelope: Envelope) -> RetrySchedule {
+        guard envelope.isTLSReport else { return self }
+        return RetrySchedule(intervals: intervals, expire: min(expire, Self.lifetimeOfReports), warn: nil)
+    }
+
     /// The time from the end of the last attempt, which was the `attempts`th, to the next one; nil if time is up. It is
     /// up only for an attempt that began when it was: while the machine was suspended, or an attempt lasted, the host may
     /// have come back. That attempt is made when time is up, however long the interval.

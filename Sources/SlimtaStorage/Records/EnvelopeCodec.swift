@@ -10,6 +10,7 @@ import SlimtaQueue
 ///     8 client's address  9 its name  10 protocol word  11 TLS version  12 cipher  13 login  14 edge
 ///     15 prepended fields  17 whom the sender has named instead of a recipient: its index (4 octets), a mailbox
 ///     18 when the sender is told of a recipient, where that was said: its index, 1 success + 2 failure + 4 delay (1 octet)
+///     20 whether it brings a TLS report (1 octet)
 ///     240 id of the body, if it is not the envelope's  241 where the rest of the message is (both only in GDBM)
 ///
 /// A mailbox is the length of the local part (4 octets), local part, domain; no sender field is the null reverse-path.
@@ -60,6 +61,7 @@ enum EnvelopeCodec {
                 value.store(conditions.rawValue, at: 4)
             }
         }
+        if envelope.isTLSReport { output.field(20, UInt8(1)) }
         output.end(start)
     }
 
@@ -77,6 +79,7 @@ enum EnvelopeCodec {
         var prepended = ByteBuffer()
         var originals: [(index: Int, mailbox: Mailbox)] = []
         var notifications: [(index: Int, conditions: NotifyConditions)] = []
+        var isTLSReport = false
         while let field = try cursor.field() {
             switch field.tag {
             case 1: id = try field.id()
@@ -103,6 +106,7 @@ enum EnvelopeCodec {
                 var cursor = field.cursor
                 notifications.append(
                     (Int(try cursor.number(UInt32.self)), NotifyConditions(rawValue: try cursor.number(UInt8.self))))
+            case 20: isTLSReport = try field.number(UInt8.self) != 0
             default: break  // from a newer version
             }
         }
@@ -111,6 +115,7 @@ enum EnvelopeCodec {
         var envelope = Envelope(
             id: id, sender: sender, recipients: recipients, received: received, body: body, smtpUTF8: smtpUTF8,
             client: client, prependedFields: prepended)
+        envelope.isTLSReport = isTLSReport
         for original in originals where original.index < recipients.count {
             envelope.setOriginal(original.mailbox, of: recipients[original.index])
         }
