@@ -15,6 +15,8 @@ package enum SignedNames {
     static let closedWherePresent = [
         "list-unsubscribe", "list-unsubscribe-post", "autocrypt", "feedback-id", "auto-submitted",
         "content-disposition",
+        // RFC 8460 section 5.3.
+        "tls-report-domain", "tls-report-submitter",
     ]
     /// Those that are there.
     static let wherePresent = [

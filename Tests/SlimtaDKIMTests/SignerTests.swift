@@ -37,6 +37,10 @@ import Testing
                     "content-disposition",
                 ]
             ),
+            (
+                "TLS-Report-Domain: x\r\nTLS-Report-Submitter: y\r\nTLS-Required: No\r\n",
+                ["tls-report-domain", "tls-report-domain", "tls-report-submitter", "tls-report-submitter"]
+            ),
             // As often as they are there: lists and forwarders add others.
             ("Sender: x\r\nList-Id: x\r\nList-Id: y\r\n", ["sender", "list-id", "list-id"]),
             (
