@@ -69,6 +69,7 @@ let package = Package(
         .systemLibrary(name: "CIDN2", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
         .systemLibrary(name: "CUnistring", providers: [.apt(["libunistring-dev"])]),
         .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CCrypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
         .target(name: "CLinux"),
         // Loads libpam itself, when it is first needed: headers are what it takes to build.
@@ -125,7 +126,8 @@ let package = Package(
 
         // 2: what every protocol over sockets needs: listening, PROXY headers, HTTP, JSON
         // CRC32C, which PROXY headers are checked by, is in CLinux once: with the processor's instructions for it.
-        room("SlimtaNet", ["SlimtaMail", "SlimtaTLS", "CLinux", nioCore, nioPosix, nioHTTP1]),
+        // What goes out compressed over HTTP, TLS reports so far, is compressed by zlib.
+        room("SlimtaNet", ["SlimtaMail", "SlimtaTLS", "CLinux", "CZlib", nioCore, nioPosix, nioHTTP1]),
 
         // 3: where mail comes in and goes out
         room(

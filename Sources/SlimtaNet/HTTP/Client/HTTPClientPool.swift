@@ -151,7 +151,7 @@ final class HTTPClientPool: Sendable {
     private func configure(_ channel: any Channel, _ id: ConnectionID, _ call: HTTPCall) throws {
         let pipeline = channel.pipeline.syncOperations
         if let tls = call.origin.tls {
-            let verification = TLSVerification.system(host: call.origin.host)
+            let verification = tls.verifies ? TLSVerification.system(host: call.origin.host) : .none
             try pipeline.addHandler(TLSHandler(client: tls, serverName: call.origin.host, verification: verification))
         }
         let meter = HTTPClientMeter()

@@ -49,7 +49,7 @@ package struct HTTPOrigin: Sendable {
     package let host: String
     /// Tried in this order until one takes a connection; what goes wrong after that is final. UNIX sockets too.
     package let addresses: [SocketAddress]
-    /// A context that verifies; nil: without TLS.
+    /// One that verifies has the certificate looked at; nil: without TLS.
     package let tls: TLSClientContext?
     private let port: Int?
 
