@@ -159,7 +159,7 @@ package final class FixedHostRelay: ConnectingRelay {
             pool: pool, policy: policy, shared: shared, site: site, doubts: doubts, message: message,
             recipients: recipients, isByOperator: true, report: report)
         for place in order {
-            if let outcomes = await trial.attempt(await hosts(of: place, &trial)) { return outcomes }
+            if let outcomes = await trial.attempt(await hosts(of: place, message, &trial)) { return outcomes }
             if Task.isCancelled { break }
         }
         let failed = await trial.finish() ?? Array(repeating: SMTPJob.cancelled, count: recipients.count)
@@ -174,7 +174,9 @@ package final class FixedHostRelay: ConnectingRelay {
     }
 
     /// Where a place is now.
-    private func hosts(of place: Place, _ trial: inout HostTrial) async -> [SecuredHost] {
+    private func hosts(
+        of place: Place, _ message: OutgoingMessage, _ trial: inout HostTrial
+    ) async -> [SecuredHost] {
         func unnamed(_ address: SocketAddress, _ text: String) -> [SecuredHost] {
             let host = MailHost(address: address, name: nil)
             return [HostDecisions.host(host, text, in: policy.domain(.literal, text, isTrusted: true))]
@@ -190,9 +192,9 @@ package final class FixedHostRelay: ConnectingRelay {
             guard let decisions = decisions[port] else { return [] }
             switch await decisions.lookup.addresses(of: host) {
             case .found(let found):
-                let sts = await shared.policy(of: host)
-                let hosts = await decisions.hosts(
-                    host, at: found, in: policy.domain(.fixedHost, host, isTrusted: true, sts: sts))
+                let sts = message.isTLSReport ? .none : await shared.policy(of: host)
+                let domain = policy.domain(.fixedHost, host, isTrusted: true, sts: sts, message: message.demand)
+                let hosts = await decisions.hosts(host, at: found, in: domain)
                 let options = pool.options
                 let chosen = options.addresses.chosen(hosts, at: \.host.address)
                 if chosen.isEmpty, let first = hosts.first { trial.note(options.addresses.lacking(first.host.label)) }
@@ -210,7 +212,7 @@ package final class FixedHostRelay: ConnectingRelay {
         guard case .host(let host, let port)? = places.first,
             (try? SocketAddress(ipAddress: host, port: port)) == nil, let decisions = decisions[port]
         else { return nil }
-        let sts = await shared.policy(of: host)
+        let sts = await shared.policy(of: host, isCounted: false)
         return await decisions.explain([host], in: policy.domain(.fixedHost, host, isTrusted: true, sts: sts))
     }
 

@@ -76,7 +76,7 @@ package final class MXRelay: ConnectingRelay {
         if domain.utf8.first == UInt8(ascii: "[") {
             exchangers = nil
         } else {
-            switch await self.exchangers(of: domain) {
+            switch await self.exchangers(of: domain, message) {
             case .failed(let outcome): return Array(repeating: outcome, count: recipients.count)
             case .named(let found): exchangers = found
             }
@@ -152,10 +152,14 @@ package final class MXRelay: ConnectingRelay {
     }
 
     /// Who takes the domain's mail, and what the domain and DNS say of them all.
-    private func exchangers(of domain: String) async -> ExchangerAnswer {
+    ///
+    /// - Parameter message: what is to go there; nil: nothing, somebody only wants to know.
+    private func exchangers(of domain: String, _ message: OutgoingMessage?) async -> ExchangerAnswer {
+        let demand = message?.demand ?? .nothing
+        let isCounted = message?.isTLSReport == false
         let (groups, state, canonicalName, isImplicit): ([[String]], DNSSECState, String?, Bool)
         // Asked at once: one of them is as far away as the other.
-        async let sts = decisions.shared.policy(of: domain)
+        async let sts = policy(of: domain, demand, isCounted: isCounted)
         switch await lookup.exchangers(of: domain) {
         case .groups(let named, let security, let canonical):
             (groups, state, canonicalName, isImplicit) = (named, security, canonical, false)
@@ -167,12 +171,15 @@ package final class MXRelay: ConnectingRelay {
         case .unknown(let error):
             var outcome = Outcome.failed(451, 4, 4, 3, "DNS lookup of \(domain) failed: \(error.reason)")
             outcome.isHostFailure = true
+            if isCounted { count(error, of: policy.domain(.domain, domain, isTrusted: false)) }
             return .failed(outcome)
         }
         let security = policy.domain(
             .domain, domain, canonicalDomain: state == .secure ? canonicalName : nil, isImplicit: isImplicit,
-            isTrusted: state == .secure, sts: await sts)
-        switch security.hosts(of: isImplicit ? .implicit : .hosts(groups.flatMap(\.self))) {
+            isTrusted: state == .secure, sts: await sts, message: demand)
+        let finding = isImplicit ? ExchangerFinding.implicit : .hosts(groups.flatMap(\.self))
+        if isCounted { decisions.shared.count(finding, of: security) }
+        switch security.hosts(of: finding) {
         case .hosts(let names, _):
             return .named(Exchangers(groups: groups, security: security, permitted: Set(names)))
         case .failed(let failure):
@@ -183,10 +190,21 @@ package final class MXRelay: ConnectingRelay {
         }
     }
 
+    /// What a message that is held up by no policy needs to know of one is nothing.
+    private func policy(of domain: String, _ demand: MessageDemand, isCounted: Bool) async -> STSStanding {
+        demand == .tlsNotRequired ? .none : await decisions.shared.policy(of: domain, isCounted: isCounted)
+    }
+
+    /// DNS does not say who takes a domain's mail, or where somebody is who does: if it is forged, the domain is told.
+    private func count(_ error: DNSError, of domain: DomainSecurity) {
+        guard case .bogus = error else { return }
+        decisions.shared.count(.failed(why: error.reason, isBogus: true), of: domain)
+    }
+
     /// How mail for a domain would go now, by the same questions and the same decision.
     package func explain(_ domain: String) async -> TLSExplanation? {
         guard domain.utf8.first != UInt8(ascii: "[") else { return nil }
-        switch await exchangers(of: domain) {
+        switch await exchangers(of: domain, nil) {
         case .failed(let outcome): return TLSExplanation(error: outcome.reply)
         case .named(let found):
             let names = found.groups.flatMap(\.self)
@@ -232,6 +250,7 @@ package final class MXRelay: ConnectingRelay {
                 }
             case .none: break
             case .unknown(let error):
+                if domain.appliesPolicies { count(error, of: domain) }
                 trial.note(.failed(451, 4, 4, 3, "DNS lookup of \(name) failed: \(error.reason)"))
             }
         }

@@ -28,12 +28,19 @@ final class SMTPClientDriver: ChannelInboundHandler {
     let logger: Logger
     private let pool: ConnectionPool
     var machine: SMTPClientMachine
+    /// Is told once what came of TLS; nil: it was, or nobody cares.
+    var watch: TLSReportWatch?
+    /// What there is to be said of the server's certificate.
+    var certificate = TLSSessionOutcome.Certificate.unseen
+    /// Where we come from, once connected.
+    private(set) var source: SocketAddress?
     /// What is being done, or is to be done when the session is open.
     var job: SMTPJob?
     private var transactionsDone = 0
     /// `job` is to be begun as soon as the machine has nothing else to do.
     private var isJobNew = false
-    private var (tls, tlsError): (TLSDescription?, TLSError?) = (nil, nil)
+    private(set) var tls: TLSDescription?
+    private(set) var tlsError: TLSError?
     var tlsHandler: TLSHandler?
     /// Set when TLS has failed: the job goes on in clear, once this connection is closed.
     private var jobInClear: SMTPJob?
@@ -69,6 +76,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
         self.logger = logger
         host = job.host
         label = job.host.label
+        watch = plan.demand.encryption == .never ? nil : job.watch
         machine = SMTPClientMachine(
             .init(
                 name: options.hostname, dialect: options.dialect, security: plan.security,
@@ -122,6 +130,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     func channelActive(context: ChannelHandlerContext) {
         pool.connected(id, connection(context))
+        source = context.localAddress
         sessionEnd = .now() + TimeAmount(options.sessionTime)
         beginBudget()
         logger.debug("connected", metadata: ["relay": "\(label)"])
@@ -161,6 +170,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         guard case TLSHandler.Event.established(let facts) = event else { return }
         tls = facts.session
+        lookAtCertificate()
         var out = ByteBuffer()
         machine.tlsEstablished(bindings, into: &out)
         advance(&out)
@@ -219,6 +229,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
             compute()
         case .ready:
             tokenTaken()
+            tellTLS(machine.missingTLS)
             pool.opened(id)
             isJobNew = true
         case .sendContent(let allowsEightBit): sendContent(allowsEightBit: allowsEightBit, &out)
@@ -291,6 +302,7 @@ final class SMTPClientDriver: ChannelInboundHandler {
 
     private func failed(_ failure: SMTPClientMachine.SessionFailure) {
         if failure.isTokenStale { tokenRefused() }
+        tellTLS(failure.fault ?? machine.missingTLS, words: failure.outcome.reply.text)
         guard let job else { return }
         self.job = nil
         logger.debug("no session", metadata: ["relay": "\(label)", "reason": "\(failure.outcome.reply)"])

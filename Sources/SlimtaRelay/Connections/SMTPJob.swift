@@ -76,6 +76,8 @@ final class SMTPJob: PooledWork {
     let end: NIODeadline
     /// The site of the host: it is told of sessions, and says how many messages they do; nil: nobody cares.
     let site: Site?
+    /// Is told of the TLS of a connection that is made for it; nil: nobody cares.
+    let watch: TLSReportWatch?
     /// Is called with the index of a recipient whose outcome is known while others' are not.
     let report: @Sendable (Int, Outcome) -> Void
     private let state = Mutex(State())
@@ -84,13 +86,15 @@ final class SMTPJob: PooledWork {
 
     init(
         key: ConnectionKey, transaction: SMTPTransaction, content: OutgoingContent, end: NIODeadline,
-        site: Site? = nil, report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
+        site: Site? = nil, watch: TLSReportWatch? = nil,
+        report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
     ) {
         self.key = key
         self.transaction = transaction
         self.content = content
         self.end = end
         self.site = site
+        self.watch = watch
         self.report = report
     }
 

@@ -82,14 +82,17 @@ package final class HTTPSClient: Sendable {
     /// - Parameters:
     ///   - trustFile: the certificates to trust (PEM), instead of the system's.
     ///   - networks: where strangers may send us; nil: anywhere, for who is asked is our operator's choice.
+    ///   - verifies: whether a server has to prove who it is; false: only where the worst that comes of it is that a stranger
+    ///     reads what we hand in.
     ///
     /// Throws if there can be no TLS.
     package init(
-        resolver: Resolver, group: any EventLoopGroup, trustFile: String? = nil, networks: PermittedNetworks? = nil
+        resolver: Resolver, group: any EventLoopGroup, trustFile: String? = nil, networks: PermittedNetworks? = nil,
+        verifies: Bool = true
     ) throws(TLSError) {
         self.resolver = resolver
         self.networks = networks
-        tls = try TLSClientContext(verifies: true, trustFile: trustFile)
+        tls = try TLSClientContext(verifies: verifies, trustFile: trustFile)
         // Every question has a connection of its own: there are a few in a minute.
         client = HTTPClient(limits: .init(), group: group)
     }

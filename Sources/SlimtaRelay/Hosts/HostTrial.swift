@@ -19,6 +19,13 @@ struct OutgoingMessage: Sendable {
     let smtpUTF8Need: String?
     /// What hosts without 8BITMIME get; nil: nothing, if it has octets above 127.
     let sevenBit: SevenBitForm?
+    /// Whether it brings a TLS report: of its sessions nothing is told, or two servers would report on each other's reports for
+    /// ever (Stalwart issue 923, tlsrpt-reporter issue 50).
+    let isTLSReport: Bool
+
+    /// What it demands of TLS. A report says so in its header, too (TLS-Required: No): broken TLS must not keep it from those
+    /// who have to know of that (RFC 8460 section 3).
+    var demand: MessageDemand { isTLSReport ? .tlsNotRequired : .nothing }
 
     /// - Parameter convertsToSevenBit: whether it may be made 7-bit for hosts without 8BITMIME.
     init(_ delivery: Delivery, convertsToSevenBit: Bool) {
@@ -26,6 +33,7 @@ struct OutgoingMessage: Sendable {
         id = envelope.id
         received = max(envelope.received, envelope.id.time)
         sender = envelope.sender?.forNextHop
+        isTLSReport = envelope.isTLSReport
         content = OutgoingContent(fields: envelope.prependedFields, message: delivery.message)
         sevenBit = convertsToSevenBit ? SevenBitForm(of: content) : nil
         let head = delivery.message.head
@@ -89,6 +97,8 @@ struct HostTrial {
     private var leftAlone: [ConnectionKey] = []
     /// What was decided of those that are asked.
     private var secured: [ConnectionKey: SecuredHost] = [:]
+    /// Hosts that are not asked, and of which that was told: however many addresses they have, it is once.
+    private var told: Set<String> = []
 
     /// - Parameters:
     ///   - isByOperator: the hosts were chosen by our operator, not by the recipients' domain.
@@ -148,12 +158,30 @@ struct HostTrial {
             secured[key] = one
             return key
         case .unusable(let failure):
+            report(failure, of: one)
             note(
                 Outcome(
                     .temporary, failure.reply, relay: one.host.label, remoteHost: one.host.remoteHost
                 ).secured(by: one))
             return nil
         }
+    }
+
+    /// Whom this attempt's sessions are told to; nil: nobody is.
+    private var reports: TLSReports? { message.isTLSReport ? nil : shared.reports }
+
+    /// A host is not asked: its domain is told why.
+    private mutating func report(_ failure: SecurityFailure, of host: SecuredHost) {
+        guard let reports, let subject = host.subject, let (policy, result) = subject.result(of: failure),
+            told.insert(subject.host).inserted
+        else { return }
+        reports.count(result, of: policy, mxName: subject.host, for: subject.domain)
+    }
+
+    /// What is told of a session that is made with a host.
+    private func watch(_ host: SecuredHost?) -> TLSReportWatch? {
+        guard let reports, let subject = host?.subject else { return nil }
+        return TLSReportWatch(subject: subject, reports: reports, trusted: policy.trusting)
     }
 
     /// There are no more hosts: asks those that wait, then those that want the message in 7 bits, and says what is to be said of
@@ -205,7 +233,8 @@ struct HostTrial {
                 sender: message.sender, recipients: question.recipients.map { recipients[$0] }, size: content.size,
                 eightBit: isDeclared ? .yes : eightBit, smtpUTF8Need: message.smtpUTF8Need)
             let job = SMTPJob(
-                key: question.key, transaction: transaction, content: content, end: end, site: site
+                key: question.key, transaction: transaction, content: content, end: end, site: site,
+                watch: watch(secured[question.key])
             ) { [report, conversion, host = secured[question.key]] index, outcome in
                 report(question.recipients[index], outcome.converted(conversion).secured(by: host))
             }

@@ -9,15 +9,55 @@ package struct RelaySecurity: Sendable {
     let memory: TLSMemoryBook
     /// nil: nobody is asked for any.
     private let policies: STSPolicies?
+    /// What hosts' domains are told of sessions; nil: nothing.
+    let reports: TLSReports?
     private let logger: Logger
 
-    /// - Parameter memory: that of the daemon.
-    package init(memory: TLSMemoryBook = TLSMemoryBook(), policies: STSPolicies? = nil, logger: Logger) {
-        (self.memory, self.policies, self.logger) = (memory, policies, logger)
+    /// - Parameters:
+    ///   - memory: that of the daemon.
+    ///   - reports: those of the daemon, if there are any.
+    package init(
+        memory: TLSMemoryBook = TLSMemoryBook(), policies: STSPolicies? = nil, reports: TLSReports? = nil,
+        logger: Logger
+    ) {
+        (self.memory, self.policies, self.reports, self.logger) = (memory, policies, reports, logger)
     }
 
     /// What the policy of MTA-STS of a domain comes to now.
-    func policy(of domain: String) async -> STSStanding { await policies?.check(domain).standing ?? .none }
+    ///
+    /// - Parameter isCounted: false: nothing is sent, somebody only wants to know.
+    func policy(of domain: String, isCounted: Bool = true) async -> STSStanding {
+        guard let outcome = await policies?.check(domain) else { return .none }
+        if isCounted, let failure = outcome.failure, let reports {
+            let policy = outcome.policy ?? STSPolicy(mode: .none, patterns: [], maxAge: 0, lines: [])
+            reports.count(failure, of: .sts(policy, of: domain), for: domain)
+        }
+        return outcome.standing
+    }
+
+    /// What a domain's mail exchangers came to is told to the domain, where it is a matter of TLS.
+    func count(_ finding: ExchangerFinding, of domain: DomainSecurity) {
+        guard let reports, domain.origin != .literal else { return }
+        switch domain.hosts(of: finding) {
+        case .hosts(_, let leftOut): countLeftOut(leftOut, of: domain, reports)
+        case .failed(.noHostInPolicy):
+            if case .hosts(let names) = finding { countLeftOut(names, of: domain, reports) }
+            if case .implicit = finding { countLeftOut([domain.domain], of: domain, reports) }
+        case .failed(let failure):
+            if let result = failure.result {
+                reports.count(result, of: .none(domain.domain), for: domain.domain)
+            }
+        case .permanent: break
+        }
+    }
+
+    private func countLeftOut(_ hosts: [String], of domain: DomainSecurity, _ reports: TLSReports) {
+        guard let policy = domain.sts.policy else { return }
+        for host in hosts {
+            reports.count(
+                .mxMismatch, of: .sts(policy, of: domain.domain), mxName: host, for: domain.domain)
+        }
+    }
 
     /// Mail has gone in clear to a host that was encrypted, as the operator wants it.
     func wentInClear(_ host: SecuredHost, _ known: MemoryStanding.Encrypted) {
@@ -40,6 +80,8 @@ struct SecuredHost: Sendable {
     var memory: TLSMemory.Key?
     /// What is remembered and not enforced.
     var reported: MemoryStanding.Encrypted?
+    /// What the domain's reports are to say of it; nil: it is an address.
+    var subject: TLSReportSubject?
 }
 
 /// Decides for hosts: asks DNS, and what is remembered, for what HostSecurity has to know. For relays, and for who wants to
@@ -49,30 +91,36 @@ struct HostDecisions: Sendable {
     let shared: RelaySecurity
     let use: TLSMemoryUse
 
+    /// What was decided of a host, and what is to be told of it.
+    struct Decided: Sendable {
+        let security: HostSecurity
+        let reported: MemoryStanding.Encrypted?
+        let subject: TLSReportSubject?
+    }
+
     /// What was decided of a host by its name, whose addresses are known.
-    func decide(
-        _ name: String, at found: HostLookup.Found, in domain: DomainSecurity
-    ) async -> (HostSecurity, MemoryStanding.Encrypted?) {
+    func decide(_ name: String, at found: HostLookup.Found, in domain: DomainSecurity) async -> Decided {
         // Where there is to be no TLS, nobody has to be asked about it.
         let asks = domain.floor != .none || domain.hasCredentials
         let tlsa = asks ? await lookup.tlsa(of: name, found) : .absent
         let key = TLSMemory.Key(domain: domain.domain, host: name)
         let standing = use == .off ? .nothing : shared.memory.standing(of: key, at: .now())
-        let security = HostSecurity(
-            of: HostFinding(name, tlsa: tlsa, memory: use == .enforce ? standing : .nothing), in: domain)
-        return (security, use == .report ? standing.encrypted : nil)
+        let finding = HostFinding(name, tlsa: tlsa, memory: use == .enforce ? standing : .nothing)
+        return Decided(
+            security: HostSecurity(of: finding, in: domain), reported: use == .report ? standing.encrypted : nil,
+            subject: TLSReportSubject(finding, in: domain))
     }
 
     /// A host by its name, at each of its addresses.
     func hosts(
         _ name: String, at found: HostLookup.Found, in domain: DomainSecurity
     ) async -> [SecuredHost] {
-        let (security, reported) = await decide(name, at: found, in: domain)
+        let decided = await decide(name, at: found, in: domain)
         let key = use == .off ? nil : TLSMemory.Key(domain: domain.domain, host: name)
         return found.addresses.map {
             SecuredHost(
-                host: MailHost(address: $0, name: name), security: security, domain: domain.domain, memory: key,
-                reported: reported)
+                host: MailHost(address: $0, name: name), security: decided.security, domain: domain.domain,
+                memory: key, reported: decided.reported, subject: decided.subject)
         }
     }
 

@@ -110,13 +110,17 @@ struct SessionPolicy: Sendable {
     ///   - domain: the recipient's, the fixed host's name, or an address.
     func domain(
         _ origin: RelayOrigin, _ domain: String, canonicalDomain: String? = nil, isImplicit: Bool = false,
-        isTrusted: Bool, sts: STSStanding = .none
+        isTrusted: Bool, sts: STSStanding = .none, message: MessageDemand = .nothing
     ) -> DomainSecurity {
         let demand = demands.first { $0.matches(domain) }
         return DomainSecurity(
             origin, domain, canonicalDomain: canonicalDomain, isImplicit: isImplicit, isTrusted: isTrusted, sts: sts,
-            floor: demand?.floor ?? floor, names: demand?.names ?? [], hasCredentials: credentials != nil)
+            floor: demand?.floor ?? floor, names: demand?.names ?? [], hasCredentials: credentials != nil,
+            message: message)
     }
+
+    /// Has the roots that certificates are verified by; nil: nothing is ever encrypted.
+    var trusting: TLSClientContext? { contexts?.trusting }
 
     /// How a session is to be made for a message that has waited for so long. A message that is young waits for TLS that fails
     /// by chance, or because of somebody on the way, to work again.

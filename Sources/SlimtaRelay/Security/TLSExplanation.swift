@@ -76,8 +76,8 @@ extension HostDecisions {
             let name = names[index]
             switch await lookup.addresses(of: name) {
             case .found(let found):
-                let (security, _) = await decide(name, at: found, in: domain)
-                return .init(name, addresses: found.addresses.count, security)
+                let decided = await decide(name, at: found, in: domain)
+                return .init(name, addresses: found.addresses.count, decided.security)
             case .none: return .init(name, error: Reply(550, EnhancedStatus(5, 1, 2), "it has no address"))
             case .unknown(let error):
                 return .init(name, error: Reply(451, EnhancedStatus(4, 4, 3), "DNS lookup failed: \(error.reason)"))

@@ -105,9 +105,12 @@ import Testing
         let early = counter.take(before: Self.time, by: try Self.submitter())
         #expect(early.isEmpty)
         let taken = counter.take(before: Self.time + .seconds(43_200), by: try Self.submitter())
-        // Of the third nobody knows whether it wants one.
         #expect(taken.map(\.report.domain) == ["example.com"])
-        #expect(taken.first?.destinations.count == 1 && counter.count == 1)
+        // Of the third nobody knows whether it wants one: for a day that is asked.
+        #expect(taken.first?.destinations.count == 1 && counter.count == 2)
+        #expect(Set(counter.unknown.map(\.domain)) == ["example.org", "example.net"])
+        let late = counter.take(before: Self.time + .seconds(129_600), by: try Self.submitter())
+        #expect(late.isEmpty && counter.count == 1)
         #expect(taken.first?.report.policies[Self.none]?.successes == 2)
     }
 
@@ -129,16 +132,38 @@ import Testing
         #expect(policies[Self.sts]?.details.values.reduce(0, +) == 3)
     }
 
-    /// With TLS 1.3 a server says behind the handshake that it does not like our certificate.
-    @Test func aSuccessThatWasNone() throws {
-        let report = try report { counter in
-            _ = counter.count(negotiation([Self.none: []]), for: "example.com", at: Self.time)
-            counter.retract(
-                negotiation([Self.none: [TLSResult(.validationFailure, reason: "alert")]]), for: "example.com",
-                at: Self.time)
+    /// A host that wants reports of its own gets what is counted for domains with other readers, or none.
+    @Test(arguments: [
+        ("", 2), ("mailto:other@example.com", 2), ("mailto:tls@mx.example.com", 0),
+        ("mailto:a@b.c,mailto:tls@mx.example.com", 0),
+    ])
+    func hostsWithReadersOfTheirOwn(_ readers: String, _ successes: Int) throws {
+        func record(_ text: String) -> TLSReportRecord? {
+            text.isEmpty ? nil : TLSReportRecord(among: [Array("v=TLSRPTv1; rua=\(text)".utf8)])
         }
-        let tally = try #require(report?.policies[Self.none])
-        #expect(tally.successes == 0 && tally.failures == 1 && tally.details.count == 1)
+        var counter = TLSReportCounter()
+        var asked: [String] = []
+        for domain in ["example.com", "example.com", "example.net"] {
+            asked += counter.countForHosts(negotiation([Self.tlsa: []]), of: domain, at: Self.time)
+            _ = counter.count(negotiation([Self.tlsa: []]), for: domain, at: Self.time)
+        }
+        #expect(asked == ["mx.example.com"])
+        // What has no records of TLSA, and what is its own host, is not told twice.
+        asked = counter.countForHosts(negotiation([Self.sts: [], Self.none: []]), of: "x.example", at: Self.time)
+        asked += counter.countForHosts(negotiation([Self.tlsa: []]), of: "mx.example.com", at: Self.time)
+        #expect(asked.isEmpty)
+        #expect(Set(counter.unknown.map(\.domain)) == ["example.com", "example.net", "mx.example.com"])
+        counter.wants(record(readers), "example.com", at: Self.time)
+        counter.wants(nil, "example.net", at: Self.time)
+        counter.wants(record("mailto:tls@mx.example.com"), "mx.example.com", at: Self.time)
+        var again = TLSReportCounter(counter.counts)
+        #expect(again.counts == counter.counts)
+        let taken = again.take(before: Self.time + .seconds(86_400), by: try Self.submitter())
+        let host = try #require(taken.first { $0.report.domain == "mx.example.com" })
+        // example.net has no readers at all.
+        #expect(host.report.policies[Self.tlsa]?.successes == successes + 1)
+        #expect(host.report.policies.count == 1 && taken.count == (readers.isEmpty ? 1 : 2))
+        #expect(again.counts.isEmpty)
     }
 
     @Test func bounds() throws {

@@ -73,18 +73,12 @@ enum SecurityFailure: Hashable, Sendable {
         case .lookup, .unvalidated, .lacksRequireTLS: nil
         case .tlsaLookup: TLSResult(.dnssecInvalid, of: .tlsa)
         case .daneRequired: TLSResult(.daneRequired)
-        case .notInPolicy, .noHostInPolicy: TLSResult(.validationFailure, of: .sts, reason: "mx-mismatch")
+        case .notInPolicy, .noHostInPolicy: .mxMismatch
         case .notOffered, .refused, .notOfferedAnyMore: TLSResult(.startTLSNotSupported)
         case .handshake(_, let why): TLSResult(.validationFailure, reason: why)
-        case .certificate(_, .name, _): TLSResult(.certificateHostMismatch)
-        case .certificate(_, .date, _): TLSResult(.certificateExpired)
-        case .certificate(_, .chain, _): TLSResult(.certificateNotTrusted)
-        case .certificate(_, .noMatch, _): TLSResult(.validationFailure, of: .tlsa, reason: "dane-no-match")
+        case .certificate(_, let fault, _): TLSResult(fault)
         }
     }
-
-    /// TLSA records are there and none is usable: nothing fails for that, and the domain is told.
-    static let noUsableTLSA = TLSResult(.tlsaInvalid, of: .tlsa, reason: "all-unusable")
 }
 
 /// Whether a message with REQUIRETLS bounces: only if every host of the domain was asked, and none can take it. Mail that

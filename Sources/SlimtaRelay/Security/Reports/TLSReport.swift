@@ -86,21 +86,28 @@ struct TLSTally: Hashable, Sendable {
     /// A session can fail in several ways: their sum is at least ``failures``.
     private(set) var details: [TLSFailureDetail: Int] = [:]
 
+    init(successes: Int = 0, failures: Int = 0, details: [TLSFailureDetail: Int] = [:]) {
+        (self.successes, self.failures, self.details) = (successes, failures, details)
+    }
+
     mutating func succeeded() { successes += 1 }
 
     /// A session failed in all of these ways, at least one.
     mutating func failed(_ found: [TLSFailureDetail]) {
         failures += 1
-        for detail in found.isEmpty ? [.others] : Set(found) {
-            let isKnown = details[detail] != nil || details.count < Self.mostDetails - 1
-            details[isKnown ? detail : .others, default: 0] += 1
-        }
+        for detail in found.isEmpty ? [.others] : Set(found) { add(detail, 1) }
     }
 
-    /// What was counted as a success was none: with TLS 1.3 a server may say that behind the handshake.
-    mutating func retracted(_ found: [TLSFailureDetail]) {
-        successes = max(0, successes - 1)
-        failed(found)
+    /// What was counted elsewhere of the same policy.
+    mutating func add(_ other: TLSTally) {
+        successes += other.successes
+        failures += other.failures
+        for (detail, count) in other.details { add(detail, count) }
+    }
+
+    private mutating func add(_ detail: TLSFailureDetail, _ count: Int) {
+        let isKnown = details[detail] != nil || details.count < Self.mostDetails - 1
+        details[isKnown ? detail : .others, default: 0] += count
     }
 
     fileprivate func json(_ policy: TLSReportedPolicy) -> JSON {
@@ -143,9 +150,14 @@ struct TLSReport: Hashable, Sendable {
     /// Of our own making, and the same if the report has to be sent once more.
     var id: String { "\(dayText).\(domain)@\(submitter.domain)" }
 
-    private var dayText: String { String(begin.isoDate.prefix(10)) }
+    /// "2026-11-29"
+    var dayText: String { Self.text(ofDay: day) }
 
-    var begin: Timestamp { Timestamp(milliseconds: Int64(day) * 86_400_000) }
+    static func text(ofDay day: Int) -> String { String(start(ofDay: day).isoDate.prefix(10)) }
+
+    private static func start(ofDay day: Int) -> Timestamp { Timestamp(milliseconds: Int64(day) * 86_400_000) }
+
+    var begin: Timestamp { Self.start(ofDay: day) }
     /// The last second of the day.
     var end: Timestamp { begin + .seconds(86_399) }
 

@@ -1,6 +1,9 @@
 // The words of TLS reports (RFC 8460 sections 4.2 to 4.4): which policy, and what went wrong. SecurityFailure says which of
 // them a failure is, TLSReportCounter counts them.
 
+import SlimtaMail
+import SlimtaTLS
+
 /// What a session is reported for.
 enum TLSPolicyType: String, Hashable, Comparable, Sendable, CaseIterable {
     /// DANE.
@@ -38,6 +41,23 @@ struct TLSResult: Hashable, Sendable {
     let reason: String?
 
     init(_ kind: Kind, of policy: TLSPolicyType? = nil, reason: String? = nil) {
-        (self.kind, self.policy, self.reason) = (kind, policy, reason)
+        (self.kind, self.policy) = (kind, policy)
+        // Some of it is what a host has said, and each other text is a detail of its own.
+        self.reason = reason?.visibleASCII.cut(toOctets: 200)
+    }
+
+    /// The host is not one of those that the policy of MTA-STS names.
+    static let mxMismatch = TLSResult(.validationFailure, of: .sts, reason: "mx-mismatch")
+    /// TLSA records are there and none is usable: nothing fails for that, and the domain is told.
+    static let noUsableTLSA = TLSResult(.tlsaInvalid, of: .tlsa, reason: "all-unusable")
+
+    /// What a report calls a certificate that was not accepted.
+    init(_ fault: CertificateFault) {
+        switch fault {
+        case .name: self.init(.certificateHostMismatch)
+        case .date: self.init(.certificateExpired)
+        case .chain: self.init(.certificateNotTrusted)
+        case .noMatch: self.init(.validationFailure, of: .tlsa, reason: "dane-no-match")
+        }
     }
 }

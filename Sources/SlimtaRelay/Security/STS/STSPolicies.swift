@@ -59,7 +59,8 @@ package final class STSPolicies: Sendable {
                 let isWhole = !Task.isCancelled
                 end(domain, isWhole ? outcome : nil)
                 return outcome
-            case .theirs(let outcome?): return outcome
+            // Its failure is told to who has made it.
+            case .theirs(let outcome?): return STSCheck.Outcome(policy: outcome.policy)
             case .theirs(nil): if Task.isCancelled { return STSCheck.Outcome() }
             }
         }

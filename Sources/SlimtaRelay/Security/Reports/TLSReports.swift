@@ -1,0 +1,217 @@
+// TLS reports (RFC 8460): what relays count is kept here, those whom it is about are asked whether they want to know, and once a
+// day they are told. One for the daemon, for as long as it runs; a configuration that has no contact switches it off.
+
+package import Logging
+package import SlimtaDNS
+package import SlimtaMail
+import SlimtaNet
+import Synchronization
+
+/// Shared by all relays. TLSReportBook has the rules.
+package final class TLSReports: Sendable {
+    /// `[tls_report]`, and what one configuration has to send reports with.
+    package struct Settings: Sendable {
+        let submitter: TLSReport.Submitter
+        let resolver: Resolver
+        let delivery: TLSReportDelivery
+
+        /// - Parameter contact: an address that somebody reads. Reports say that they are its domain's.
+        package init(contact: Mailbox, resolver: Resolver, delivery: TLSReportDelivery) {
+            submitter = TLSReport.Submitter(organization: contact.foldedDomain, contact: contact)
+            (self.resolver, self.delivery) = (resolver, delivery)
+        }
+    }
+
+    /// Writes down what ``takeChanged()`` gives. Whether it is on the disk.
+    package typealias Keep = @Sendable () async -> Bool
+
+    /// Name servers that answer nothing at all are waited for no longer.
+    private static let patience = Duration.seconds(15)
+    /// So many are sent at once.
+    private static let together = 10
+    /// So many that DNS did not answer for are asked for again at once.
+    private static let asked = 100
+
+    private struct State {
+        var book = TLSReportBook()
+        /// nil: nothing is counted, and nothing sent.
+        var settings: Settings?
+        var hasChanged = false
+    }
+
+    private let state = Mutex(State())
+    private let logger: Logger
+    private let now: @Sendable () -> Timestamp
+
+    /// - Parameter now: the clock.
+    package init(logger: Logger, now: @escaping @Sendable () -> Timestamp = { Timestamp.now() }) {
+        (self.logger, self.now) = (logger, now)
+    }
+
+    /// What holds from now on; nil: reports are off.
+    package func configure(_ settings: Settings?) { state.withLock { $0.settings = settings } }
+
+    // MARK: Counting
+
+    /// Counts a negotiation for the recipients' domain.
+    func count(_ negotiation: TLSNegotiation, for domain: String) {
+        count { counter, now in
+            let hosts = counter.countForHosts(negotiation, of: domain, at: now)
+            return (counter.count(negotiation, for: domain, at: now) ? [domain] : []) + hosts
+        }
+    }
+
+    /// Counts what failed without a connection.
+    func count(_ result: TLSResult, of policy: TLSReportedPolicy, mxName: String? = nil, for domain: String) {
+        count { counter, now in
+            let hosts = counter.countForHost(result, of: policy, mxName: mxName, domain, at: now)
+            return (counter.count(result, of: policy, mxName: mxName, for: domain, at: now) ? [domain] : []) + hosts
+        }
+    }
+
+    /// - Parameter body: counts, and says who is to be asked.
+    private func count(_ body: (inout TLSReportCounter, Timestamp) -> [String]) {
+        let now = now()
+        let (domains, resolver) = state.withLock { state -> ([String], Resolver?) in
+            guard let settings = state.settings else { return ([], nil) }
+            state.hasChanged = true
+            return (body(&state.book.counter, now), settings.resolver)
+        }
+        guard let resolver else { return }
+        for domain in Set(domains) { Task { await self.ask(domain, at: now, resolver) } }
+    }
+
+    /// Asks DNS whether the domain wants reports. No answer: it is asked again later.
+    private func ask(_ domain: String, at time: Timestamp, _ resolver: Resolver) async {
+        var record: TLSReportRecord?
+        if let name = QueryName(TLSReportRecord.name(of: domain)) {
+            let answer = await within(Self.patience) { () -> Result<[[UInt8]], DNSError> in
+                do throws(DNSError) { return .success(try await resolver.txt(name).records) } catch {
+                    return .failure(error)
+                }
+            }
+            switch answer {
+            case .success(let records)?: record = TLSReportRecord(among: records)
+            case .failure(.noSuchName)?, .failure(.invalidName)?: break
+            case .failure(.temporary)?, .failure(.bogus)?, nil: return
+            }
+        }
+        state.withLock { [record] state in
+            state.book.counter.wants(record, domain, at: time)
+            state.hasChanged = true
+        }
+    }
+
+    // MARK: Sending
+
+    /// Does what is due: asks DNS again where it did not answer, makes reports of days that are over, and sends those whose
+    /// time has come.
+    package func pass(_ keep: Keep) async {
+        guard let settings = state.withLock({ $0.settings }) else { return }
+        await askAgain(settings)
+        let now = now()
+        state.withLock { state in
+            let before = state.book.letters.count
+            state.book.close(at: now, by: settings.submitter) { Double.random(in: 0...1) }
+            if state.book.letters.count != before { state.hasChanged = true }
+        }
+        await send(settings, keep)
+    }
+
+    /// Makes reports of all days that are over, of today as well if that is wanted, and sends all that wait. What became of
+    /// them; nil: reports are off.
+    package func sendNow(withToday: Bool, _ keep: Keep) async -> [TLSReportState.Past]? {
+        guard let settings = state.withLock({ $0.settings }) else { return nil }
+        await askAgain(settings)
+        let now = now()
+        state.withLock { state in
+            state.book.hurry(at: now, withToday: withToday, by: settings.submitter)
+            state.hasChanged = true
+        }
+        return await send(settings, keep)
+    }
+
+    private func askAgain(_ settings: Settings) async {
+        let unknown = state.withLock { $0.book.counter.unknown }.prefix(Self.asked)
+        await withDiscardingTaskGroup { tasks in
+            for (domain, time) in unknown { tasks.addTask { await self.ask(domain, at: time, settings.resolver) } }
+        }
+    }
+
+    @discardableResult
+    private func send(_ settings: Settings, _ keep: Keep) async -> [TLSReportState.Past] {
+        let now = now()
+        var all: [TLSReportState.Past] = []
+        while !Task.isCancelled {
+            let letters = state.withLock { state in
+                let letters = state.book.takeDue(at: now, atMost: Self.together)
+                if !letters.isEmpty { state.hasChanged = true }
+                return letters
+            }
+            guard !letters.isEmpty else { break }
+            // A crash behind this costs them; before it they are sent anew.
+            guard await keep() else {
+                state.withLock { $0.book.untaken(letters) }
+                break
+            }
+            all += await inOrder(letters.count) { await self.send(letters[$0], settings.delivery) }
+        }
+        if !all.isEmpty { _ = await keep() }
+        return all
+    }
+
+    private func send(_ letter: TLSReportBook.Letter, _ delivery: TLSReportDelivery) async -> TLSReportState.Past {
+        let result = await delivery.send(letter)
+        let (report, now) = (letter.report, now())
+        var metadata: Logger.Metadata = ["domain": "\(report.domain)", "day": "\(report.dayText)"]
+        var past = TLSReportState.Past(domain: report.domain, day: report.dayText, time: now, place: nil, error: nil)
+        switch result {
+        case .success(let destination):
+            state.withLock { $0.book.sent(letter, to: destination.description, at: now) }
+            past.place = destination.description
+            metadata["to"] = "\(destination)"
+            logger.info("TLS report is sent", metadata: metadata)
+        case .failure(let refusal):
+            let isDropped = state.withLock { $0.book.failed(letter, refusal.why, at: now) }
+            past.error = refusal.why
+            metadata["reason"] = "\(refusal.why)"
+            if isDropped {
+                logger.notice("TLS report is dropped", metadata: metadata)
+            } else {
+                logger.info("TLS report is not taken", metadata: metadata)
+            }
+        }
+        state.withLock { $0.hasChanged = true }
+        return past
+    }
+
+    // MARK: For people
+
+    /// What is counted, what waits and what was sent.
+    package var overview: TLSReportState {
+        let (book, isOn) = state.withLock { ($0.book, $0.settings != nil) }
+        return TLSReportState(book, isOn: isOn)
+    }
+
+    // MARK: Its file
+
+    /// Takes up what was written before. Whether it was understood.
+    package func read(_ octets: [UInt8]) -> Bool {
+        guard let book = TLSReportBook(octets: octets) else { return false }
+        state.withLock { $0.book = book }
+        return true
+    }
+
+    /// What is to be written; nil: nothing has changed since that was asked.
+    package func takeChanged() -> [UInt8]? {
+        let book = state.withLock { state -> TLSReportBook? in
+            guard state.hasChanged else { return nil }
+            state.hasChanged = false
+            return state.book
+        }
+        return book?.octets
+    }
+
+    /// It could not be written.
+    package func setChanged() { state.withLock { $0.hasChanged = true } }
+}
