@@ -110,6 +110,7 @@ extension Configuration {
         (relay, routes) = RelayReader.read(
             root.section("relay"), routes: root.sections("route"), isSigned: !signing.keys.isEmpty)
         tlsPolicies = Self.readTLSPolicies(root.sections("tls_policy"))
+        tlsReport = TLSReportSettings(root.section("tls_report"))
         sites = Self.readSites(root.sections("site"))
         dns.read(root.section("dns"))
         checkDANE(root)

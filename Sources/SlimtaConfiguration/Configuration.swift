@@ -56,6 +56,8 @@ package struct Configuration: Sendable, Equatable {
     package var routes: [Route] = []
     /// `[[tls_policy]]`, in the file's order: the first that is for a domain counts.
     package var tlsPolicies: [TLSPolicySettings] = []
+    /// `[tls_report]`; nil: no reports are sent.
+    package var tlsReport: TLSReportSettings?
 }
 
 extension Configuration {

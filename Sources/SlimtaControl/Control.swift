@@ -36,6 +36,9 @@ import Synchronization
 ///     GET  /tls              what is remembered of hosts' TLS: [{"domain", "host", "days", ...}]; domain=NAME: of one alone
 ///     GET  /tls/explain      how mail would go to the hosts of domain=NAME now: {"hosts": [...], ...}; asks DNS
 ///     POST /tls/forget       of domain=NAME nothing is remembered any more: {"forgotten": N}
+///     GET  /tlsrpt           TLS reports: {"on": BOOL, "counted": [...], "waiting": [...], "past": [...]}; domain=NAME: of one
+///                            alone
+///     POST /tlsrpt/send      sends those that wait now, with today=yes what today has counted as well: {"tried": [...]}
 ///     POST /checkpoint       brings all that is in the journal into GDBM files
 ///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
@@ -115,6 +118,8 @@ package final class Control: ControlService {
         case (.get, ["tls"]): return try tlsMemory(query)
         case (.get, ["tls", "explain"]): return try await explainTLS(query)
         case (.post, ["tls", "forget"]): return try await forgetTLS(request)
+        case (.get, ["tlsrpt"]): return try tlsReports(query)
+        case (.post, ["tlsrpt", "send"]): return try await sendTLSReports(request)
         case (.post, ["checkpoint"]):
             try allow([], query)
             return try await checkpoint(request)
@@ -147,6 +152,7 @@ package final class Control: ControlService {
         case "audit": path.count == 1 || path == ["audit", "acknowledge"]
         case "dkim": path.count == 1 || [["dkim", "check"], ["dkim", "make"]].contains(path)
         case "tls": path.count == 1 || [["tls", "explain"], ["tls", "forget"]].contains(path)
+        case "tlsrpt": path.count == 1 || path == ["tlsrpt", "send"]
         case "guesses": path.count == 1 || path == ["guesses", "release"]
         case "queue", "logins", "sites": path.count <= 2
         default: false

@@ -50,6 +50,13 @@ package protocol ControlledDaemon: Sendable {
     /// How mail for a domain would go now; takes as long as DNS does. nil: to no host over the network.
     func explainTLS(_ domain: String) async -> TLSPlanReport?
 
+    /// What is known of TLS reports.
+    func tlsReports() -> TLSReportsReport
+
+    /// Sends those that wait now, with today's counts if that is wanted; takes as long as those who want them do. What came of
+    /// it; nil: none are sent.
+    func sendTLSReports(withToday: Bool) async -> [TLSReportsReport.Past]?
+
     /// The keys that mail is signed with.
     func signing() -> SigningReport
 

@@ -89,6 +89,25 @@ final class NotingDaemon: ControlledDaemon {
         return tlsMemory(of: domain).count
     }
 
+    func tlsReports() -> TLSReportsReport {
+        let time = Timestamp(milliseconds: 1_700_000_000_000)
+        return TLSReportsReport(
+            isOn: true,
+            counts: [
+                .init(
+                    day: "2026-11-29", domain: "example.com", places: ["mailto:a@example.com"], policy: "sts",
+                    policyDomain: "example.com", successes: 3, failures: 1,
+                    results: [(result: "certificate-expired", count: 1)])
+            ],
+            waiting: [.init(day: "2026-11-28", domain: "example.org", places: ["x"], due: time, error: "why")],
+            past: [.init(day: "2026-11-27", domain: "example.com", time: time, place: "x", error: nil)])
+    }
+
+    func sendTLSReports(withToday: Bool) async -> [TLSReportsReport.Past]? {
+        state.withLock { $0.orders.append("send \(withToday)") }
+        return withToday ? nil : tlsReports().past
+    }
+
     func explainTLS(_ domain: String) async -> TLSPlanReport? {
         guard domain == "example.com" else { return nil }
         return TLSPlanReport(

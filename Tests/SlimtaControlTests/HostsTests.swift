@@ -57,4 +57,22 @@ import Testing
         #expect(fixture.lines.last == "command by=user7 command=site forget b.test pid=42")
         #expect(try await fixture.ask(.get, "status").json["paced_sites"].integer == 1)
     }
+
+    @Test func tlsReports() async throws {
+        let fixture = try await ControlFixture()
+        let all = try await fixture.ask(.get, "tlsrpt").json
+        #expect(all["on"].isTrue && all["counted"].elements.count == 1 && all["waiting"].elements.count == 1)
+        let one = try await fixture.ask(.get, "tlsrpt", [("domain", "Example.ORG")]).json
+        #expect(one["counted"].elements.isEmpty && one["past"].elements.isEmpty)
+        #expect(one["waiting"].elements.first?["error"].text == "why")
+        #expect(try await fixture.ask(.get, "tlsrpt", [("day", "x")]).status == 400)
+        let sent = try await fixture.ask(.post, "tlsrpt/send")
+        #expect(sent.status == 200 && sent.json["tried"].elements.first?["to"].text == "x")
+        #expect(fixture.lines.last == "command by=user7 command=tlsrpt send pid=42")
+        // Reports are off.
+        #expect(try await fixture.ask(.post, "tlsrpt/send", [("today", "yes")]).status == 404)
+        #expect(try await fixture.ask(.post, "tlsrpt/send", [("today", "no")]).status == 400)
+        #expect(fixture.daemon.orders == ["send false", "send true"])
+        #expect(try await fixture.ask(.get, "tlsrpt/send").status == 405)
+    }
 }

@@ -569,6 +569,20 @@ def test_how_securely_mail_leaves(typist):
     typist.type("slimtad tls list")
 
 
+def test_reports_of_tls(typist):
+    """Nothing is counted without [tls_report], and nothing sent."""
+    machine = typist.machine
+    typist.type("slimtad tlsrpt show")
+    typist.type("slimtad tlsrpt send --today", status=69)
+    before = machine.read(CONFIGURATION)
+    machine.write(CONFIGURATION, before + '\n[tls_report]\ncontact = "tls@example.com"\n')
+    typist.type("slimtad check")
+    typist.type("systemctl reload slimtad")
+    typist.type("slimtad tlsrpt send --today")
+    machine.write(CONFIGURATION, before)
+    typist.type("systemctl reload slimtad")
+
+
 def test_files(typist):
     """Owner and mode as FILES says."""
     machine = typist.machine

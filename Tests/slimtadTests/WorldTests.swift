@@ -28,7 +28,8 @@ import Testing
             signing: DKIMKeeper(in: "\(folder.path)/state", logger),
             tlsMemory: TLSMemoryKeeper(in: "\(folder.path)/state", logger),
             sts: STSKeeper(in: "\(folder.path)/state", logger),
-            sites: SiteKeeper(in: "\(folder.path)/state", logger), logger: logger)
+            sites: SiteKeeper(in: "\(folder.path)/state", logger),
+            tlsReports: TLSReportKeeper(in: "\(folder.path)/state", logger), logger: logger)
     }
 
     /// What slimta.conf may name, the network takes.
@@ -83,7 +84,8 @@ import Testing
             let old = try await build()
             let few = Ground(
                 budget: FileBudget(limit: 20), level: ground.level, quotas: ground.quotas, signing: ground.signing,
-                tlsMemory: ground.tlsMemory, sts: ground.sts, sites: ground.sites, logger: ground.logger)
+                tlsMemory: ground.tlsMemory, sts: ground.sts, sites: ground.sites, tlsReports: ground.tlsReports,
+                logger: ground.logger)
             await #expect(throws: Failure.self) {
                 try await World.build(old.file, old.secrets, inUse: 10, on: few)
             }

@@ -5,6 +5,7 @@ extension EventCatalogue {
     static let entries =
         entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers + entriesOfQuotas
         + entriesOfSignatures + entriesOfKeys + entriesOfContent + entriesOfMilters + entriesOfSecurity
+        + entriesOfTLSReports
         + entriesOfTokens + entriesOfSites
 
     /// Part of ``entries``.

@@ -51,7 +51,8 @@ final class Daemon {
         let ground = Ground(
             budget: budget, level: level, quotas: QuotaKeeper(in: folder, logger),
             signing: DKIMKeeper(in: folder, logger), tlsMemory: TLSMemoryKeeper(in: folder, logger),
-            sts: STSKeeper(in: folder, logger), sites: SiteKeeper(in: folder, logger), logger: logger)
+            sts: STSKeeper(in: folder, logger), sites: SiteKeeper(in: folder, logger),
+            tlsReports: TLSReportKeeper(in: folder, logger), logger: logger)
         do throws(Failure) {
             let daemon = try await Daemon(preparation, ground)
             await daemon.edges.apply(
@@ -91,7 +92,7 @@ final class Daemon {
         let (orders, continuation) = AsyncStream.makeStream(of: Order.self)
         self.orders = orders
         state = DaemonState(
-            orders: continuation, ground.guesses, ground.signing, ground.tlsMemory, ground.sites)
+            orders: continuation, ground.guesses, ground.signing, ground.tlsMemory, ground.sites, ground.tlsReports)
         self.ground = ground
         ground.sts.use(world.relays.policies)
         self.storage = storage
@@ -104,6 +105,7 @@ final class Daemon {
         intake = Intake(
             policies: world.policies, hostname: world.hostname, queue: queue, storage: storage, quotas: quotas.book,
             logger: logger)
+        ground.tlsReports.use(world.reportMeans, intake, signing: ground.signing)
         service = Control(storage: storage, queue: queue, quotas: quotas.book, daemon: state, logger: logger)
         quotas.start(service)
         edges = RunningEdges(intake, LocalQueueView(control: service, state: state), on: ground)
@@ -163,6 +165,7 @@ final class Daemon {
         tasks.addTask { [tlsMemory = ground.tlsMemory] in await tlsMemory.run() }
         tasks.addTask { [sts = ground.sts] in await sts.run() }
         tasks.addTask { [sites = ground.sites] in await sites.run() }
+        tasks.addTask { [tlsReports = ground.tlsReports] in await tlsReports.run() }
         tasks.addTask { [quotas = ground.quotas, service] in await quotas.lookAfterHolds(by: service) }
         tasks.addTask { [endings = ground.endings] in await endings.run() }
         tasks.addTask { [state] in for await signal in signals { state.orders.yield(.signal(signal)) } }
@@ -285,6 +288,7 @@ final class Daemon {
         ground.sts.use(new.relays.policies)
         ground.sites.configure(new.values)
         intake.reconfigure(policies: new.policies, hostname: new.hostname)
+        ground.tlsReports.use(new.reportMeans, intake, signing: ground.signing)
         queue.reconfigure(new.queue, relay: new.relays, movesMail: movesMail)
         new.useUsers()
         listeners.release(plan)
@@ -362,4 +366,10 @@ final class Daemon {
 extension World {
     /// How often certificates are looked at.
     fileprivate var certificateInterval: Duration { values.tls?.check ?? .seconds(86400) }
+
+    /// What TLS reports are sent with; nil: none are.
+    fileprivate var reportMeans: TLSReportKeeper.Means? {
+        guard let settings = values.tlsReport, let clients = relays.reporting else { return nil }
+        return .init(settings: settings, hostname: hostname, resolver: resolver, clients: clients)
+    }
 }

@@ -57,16 +57,18 @@ final class DaemonState: Sendable {
     private let keys: DKIMKeeper
     private let memory: TLSMemoryKeeper
     let siteKeeper: SiteKeeper
+    private let reportKeeper: TLSReportKeeper
 
     init(
         orders: AsyncStream<Order>.Continuation, _ watch: GuessWatch, _ keys: DKIMKeeper, _ memory: TLSMemoryKeeper,
-        _ sites: SiteKeeper
+        _ sites: SiteKeeper, _ reports: TLSReportKeeper
     ) {
         self.orders = orders
         self.watch = watch
         self.keys = keys
         self.memory = memory
         siteKeeper = sites
+        reportKeeper = reports
     }
 
     var now: Values { values.withLock { $0 } }
@@ -142,6 +144,12 @@ extension DaemonState: ControlledDaemon {
         let count = memory.book.forget(domain: domain)
         if count > 0 { await memory.write() }
         return count
+    }
+
+    func tlsReports() -> TLSReportsReport { reportKeeper.report() }
+
+    func sendTLSReports(withToday: Bool) async -> [TLSReportsReport.Past]? {
+        await reportKeeper.sendNow(withToday: withToday)
     }
 
     func explainTLS(_ domain: String) async -> TLSPlanReport? { await now.explain(domain) }

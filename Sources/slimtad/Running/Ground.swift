@@ -23,16 +23,17 @@ struct Ground: Sendable {
     let tlsMemory: TLSMemoryKeeper
     let sts: STSKeeper
     let sites: SiteKeeper
+    let tlsReports: TLSReportKeeper
     let level: SharedLogLevel
     let logger: Logger
 
     /// Starts the threads. Nobody is let in until the limiter gets other limits.
     init(
         budget: FileBudget, level: SharedLogLevel, quotas: QuotaKeeper, signing: DKIMKeeper,
-        tlsMemory: TLSMemoryKeeper, sts: STSKeeper, sites: SiteKeeper, logger: Logger
+        tlsMemory: TLSMemoryKeeper, sts: STSKeeper, sites: SiteKeeper, tlsReports: TLSReportKeeper, logger: Logger
     ) {
         (self.quotas, self.signing, self.tlsMemory, self.sts) = (quotas, signing, tlsMemory, sts)
-        self.sites = sites
+        (self.sites, self.tlsReports) = (sites, tlsReports)
         group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
         fileThreads = NIOThreadPool(numberOfThreads: 2)
         fileThreads.start()

@@ -19,6 +19,8 @@ final class RelaySet: Relay {
     private let leases: [Lease]
     /// Those of domains, as the relays ask for them.
     let policies: STSPolicies
+    /// Who hands in TLS reports; nil: none are sent.
+    let reporting: (verifying: HTTPSClient, lenient: HTTPSClient)?
     private let resolverLease: Lease
     private let identities: IdentityWatch
 
@@ -37,19 +39,23 @@ final class RelaySet: Relay {
     ) throws {
         let values = file.values
         // Whoever has a domain says where its policy is: no nearer to us than its mail may go.
-        let strangers = try HTTPSClient(
-            resolver: resolver, group: ground.group,
-            networks: PermittedNetworks(
-                allowed: values.relay.allowNetworks, refused: values.relay.refuseNetworks))
+        let networks = PermittedNetworks(allowed: values.relay.allowNetworks, refused: values.relay.refuseNetworks)
+        let strangers = try HTTPSClient(resolver: resolver, group: ground.group, networks: networks)
         // Where tokens are had is our operator's choice.
         let chosen = try HTTPSClient(resolver: resolver, group: ground.group)
+        let lenient = try values.tlsReport.map { _ in
+            try HTTPSClient(resolver: resolver, group: ground.group, networks: networks, verifies: false)
+        }
+        reporting = lenient.map { (verifying: strangers, lenient: $0) }
         policies = STSPolicies(ground.sts.cache, resolver: resolver, client: strangers, logger: ground.logger)
         var maker = RelayMaker(
             hostname: hostname, pipes: (file.socket(of: .pipes), file.stateDirectory), passwords: passwords,
             keys: keys, connections: connections, convertsToSevenBit: values.queue.sevenBit != .never,
             resolver: resolver, client: chosen,
             own: OwnAddresses(listeners: values.listenAddresses),
-            security: RelaySecurity(memory: ground.tlsMemory.book, policies: policies, logger: ground.logger),
+            security: RelaySecurity(
+                memory: ground.tlsMemory.book, policies: policies,
+                reports: values.tlsReport == nil ? nil : ground.tlsReports.reports, logger: ground.logger),
             demands: values.tlsDemands, ground: ground)
         var explained: [(matches: @Sendable (String) -> Bool, relay: (any ConnectingRelay)?)] = []
         func make(_ relay: Configuration.Relay, for matches: @escaping @Sendable (String) -> Bool) throws -> any Relay {
@@ -75,12 +81,14 @@ final class RelaySet: Relay {
         connecting = maker.connecting
         leases =
             connecting.map { relay in Lease(ground.endings) { await relay.shutDown() } }
+            + [strangers, lenient].compactMap(\.self).map { client in
+                Lease(ground.endings) { await client.shutDown() }
+            }
             + [
-                Lease(ground.endings) { await strangers.shutDown() },
                 Lease(ground.endings) { [sources = Array(maker.tokens.values)] in
                     await chosen.shutDown()
                     for source in sources { await source.settled() }
-                },
+                }
             ]
         self.resolverLease = resolverLease
         identities = IdentityWatch(values.identities(hostname), resolver: resolver, logger: ground.logger)
