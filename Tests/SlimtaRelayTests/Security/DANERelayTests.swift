@@ -44,7 +44,7 @@ struct DANERelayTests {
         }
 
         func relay(
-            demands: [TLSDemand] = [], _ change: (inout RelayOptions) -> Void = { _ in }
+            demands: [TLSDemand] = [], reports: TLSReports? = nil, _ change: (inout RelayOptions) -> Void = { _ in }
         ) throws -> MXRelay {
             var options = RelayOptions(hostname: "client.test")
             options.port = port
@@ -52,7 +52,7 @@ struct DANERelayTests {
             change(&options)
             return try MXRelay(
                 options, resolver: resolver, own: OwnAddresses(listeners: []),
-                security: RelaySecurity(memory: memory, logger: Fixture.logger), demands: demands,
+                security: RelaySecurity(memory: memory, reports: reports, logger: Fixture.logger), demands: demands,
                 group: Fixture.group, logger: Fixture.logger)
         }
 
@@ -107,6 +107,25 @@ struct DANERelayTests {
         Case(domain: "halfbad.unsigned", failure: (EnhancedStatus(4, 7, 5), "mx.bad.example")),
         Case(domain: "plain.unsigned", serverName: "mx.unsigned"),
     ]
+
+    /// What the reports of these domains say of one message each.
+    @Test func whatReportsSay() async throws {
+        let expected = [
+            "good.example": "tlsa 1 0", "bad.example": "tlsa 0 1 validation-failure (dane-no-match) 1",
+            "useless.example": "tlsa 0 1 tlsa-invalid (all-unusable) 1", "none.example": "no-policy-found 1 0",
+            "forged.example": "tlsa 0 1 dnssec-invalid 1", "clear.example": "tlsa 0 1 starttls-not-supported 1",
+            "half.unsigned": "tlsa 1 0", "plain.unsigned": "no-policy-found 1 0",
+        ]
+        let desk = try TLSReportsTests.Desk(Array(expected.keys))
+        desk.open()
+        let world = try await World()
+        let relay = try world.relay(reports: desk.reports)
+        for domain in expected.keys { _ = await relay.attempt(Delivery(to: ["a@\(domain)"], age: .seconds(600))) }
+        for (domain, counted) in expected { #expect(await desk.counted(domain) == [counted], "\(domain)") }
+        await relay.shutDown()
+        await world.end()
+        await desk.end()
+    }
 
     @Test func whatDNSSays() async throws {
         let world = try await World()
