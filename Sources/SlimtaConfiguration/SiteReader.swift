@@ -30,8 +30,9 @@ extension SiteSettings {
             }
         connections = table["connections"]?.integer(1...100_000)
         rate = table["rate"]?.text(RateText.form, RateText.perSecond)
-        messagesPerSession = table["messages_per_session"]?.integer(1...100_000)
-        recipientsPerTransaction = table["recipients_per_transaction"]?.integer(1...100_000)
+        // Relays never do more than a hundred of either.
+        messagesPerSession = table["messages_per_session"]?.integer(1...100)
+        recipientsPerTransaction = table["recipients_per_transaction"]?.integer(1...100)
         let limits = ["connections", "rate", "messages_per_session", "recipients_per_transaction"]
         if !limits.contains(where: table.has) {
             if limits.contains(where: { table.mistakes.document.isTellingAbsence(of: $0, in: table.path) }) {

@@ -22,8 +22,9 @@ extension Control {
         case "set":
             var change = SiteChange()
             change.connections = try Self.count("connections", value("connections"))
-            change.messages = try Self.count("messages", value("messages"))
-            change.recipients = try Self.count("recipients", value("recipients"))
+            // Relays never do more than a hundred of either.
+            change.messages = try Self.count("messages", value("messages"), atMost: 100)
+            change.recipients = try Self.count("recipients", value("recipients"), atMost: 100)
             if let text = value("rate") {
                 let rate = RateText.perSecond(text)
                 guard rate != nil || text == Self.none else {
@@ -53,11 +54,13 @@ extension Control {
     private static func unknown(_ name: String) -> String { "nothing is known of a site \(name)" }
 
     /// nil: nothing is said of it; .some(nil): there is to be none.
-    private static func count(_ name: String, _ text: String?) throws(Refusal) -> Int?? {
+    private static func count(
+        _ name: String, _ text: String?, atMost most: Int = 100_000
+    ) throws(Refusal) -> Int?? {
         guard let text else { return nil }
         if text == none { return .some(nil) }
-        guard let number = Int(text), (1...100_000).contains(number) else {
-            throw Refusal(400, "\(name): \"\(text)\" is neither a number from 1 to 100000 nor \"\(none)\"")
+        guard let number = Int(text), (1...most).contains(number) else {
+            throw Refusal(400, "\(name): \"\(text)\" is neither a number from 1 to \(most) nor \"\(none)\"")
         }
         return .some(number)
     }

@@ -28,14 +28,16 @@ import Testing
     }
 
     @Test(arguments: [
-        ("connections = 3", "9: site[0].hosts: missing"),
-        ("hosts = []\nconnections = 3", "10: site[0].hosts: found an empty list"),
-        ("hosts = [\"a.test\"]", "9: site[0].connections: missing; required is one of connections, rate"),
-        ("hosts = [\"a.test\"]\nrate = \"60\"", "11: site[0].rate: found \"60\"; allowed is a rate such as"),
-        ("hosts = [\"a.test\"]\nrate = \"0/m\"", "11: site[0].rate: found \"0/m\""),
-        ("hosts = [\"a.test\"]\nconnections = 0", "11: site[0].connections: found the number 0"),
-        ("hosts = [\"a.test\", \"A.test\"]\nconnections = 1", "10: site[0].hosts[1]: found \"A.test\", which"),
-        ("hosts = [\"a.test\"]\nconnection = 1\nrate = \"1/s\"", "11: site[0].connection: unknown key"),
+        ("connections = 3", "8: site[0].hosts: missing"),
+        ("hosts = []\nconnections = 3", "9: site[0].hosts: found an empty list"),
+        ("hosts = [\"a.test\"]", "8: site[0].connections: missing; required is one of connections, rate"),
+        ("hosts = [\"a.test\"]\nrate = \"60\"", "10: site[0].rate: found \"60\"; allowed is a rate such as"),
+        ("hosts = [\"a.test\"]\nrate = \"0/m\"", "10: site[0].rate: found \"0/m\""),
+        ("hosts = [\"a.test\"]\nmessages_per_session = 101", "10: site[0].messages_per_session: found the number 101"),
+        ("hosts = [\"a.test\"]\nrecipients_per_transaction = 500", "10: site[0].recipients_per_transaction: found"),
+        ("hosts = [\"a.test\"]\nconnections = 0", "10: site[0].connections: found the number 0"),
+        ("hosts = [\"a.test\", \"A.test\"]\nconnections = 1", "9: site[0].hosts[1]: found \"A.test\", which"),
+        ("hosts = [\"a.test\"]\nconnection = 1\nrate = \"1/s\"", "10: site[0].connection: unknown key"),
     ])
     func wrong(_ text: String, _ expected: String) throws {
         let found = mistakes(edge + "[[site]]\n" + text)

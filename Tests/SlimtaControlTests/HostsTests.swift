@@ -42,7 +42,8 @@ import Testing
         #expect(try await fixture.ask(.get, "sites", [("name", "c.test")]).status == 404)
         let wrong: [[(String, String)]] = [
             [], [("name", "b.test")], [("name", "b.test"), ("rate", "x")], [("name", "b.test"), ("rate", "0/m")],
-            [("name", "b.test"), ("messages", "0")], [("name", "b.test"), ("limit", "1")], [("rate", "1/s")],
+            [("name", "b.test"), ("messages", "0")], [("name", "b.test"), ("messages", "101")],
+            [("name", "b.test"), ("recipients", "101")], [("name", "b.test"), ("limit", "1")], [("rate", "1/s")],
         ]
         for query in wrong { #expect(try await fixture.ask(.post, "sites/set", query).status == 400, "\(query)") }
         #expect(try await fixture.ask(.post, "sites/forget").status == 400)

@@ -86,10 +86,10 @@ struct SiteCommand: ParsableCommand {
         @Option(help: "Messages in a time, such as 60/m, 2/s or 500/h.")
         var rate: String?
 
-        @Option(help: "Messages in a session.")
+        @Option(help: "Messages in a session, at most 100.")
         var messages: String?
 
-        @Option(help: "Recipients in a transaction.")
+        @Option(help: "Recipients in a transaction, at most 100.")
         var recipients: String?
 
         @Argument(help: "A host, or the site's name as list prints it.")
@@ -162,7 +162,9 @@ struct SiteCommand: ParsableCommand {
             let window = site["window"].integer.map { " of at most \($0) just now" } ?? ""
             line("sessions", "\(site["sessions"].integer ?? 0)\(window), \(site["waiting"].integer ?? 0) messages wait")
             for name in limits {
-                let origins = [("set", "set by command"), ("configured", "[[site]]"), ("learned", "learned")]
+                let origins = [
+                    ("set", "set by command"), ("configured", "[[site]] or well known"), ("learned", "learned"),
+                ]
                 let known = origins.compactMap { key, origin in text(site[key][name]).map { "\($0) (\(origin))" } }
                 if !known.isEmpty { line(name, known.joined(separator: ", ")) }
             }
