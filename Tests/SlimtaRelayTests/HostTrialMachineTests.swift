@@ -115,6 +115,19 @@ struct HostTrialMachineTests {
         #expect(machine.isSettled && machine.outcomes!.allSatisfy { $0.result == .delivered })
     }
 
+    /// What a host has announced (LIMITS) is asked again of the next session, and nothing is learned of it.
+    @Test func announcedLimits() throws {
+        var machine = try Self.machine(3)
+        let announced = (
+            Outcome(.temporary, Reply(452, EnhancedStatus(4, 5, 3), "the server takes 2 recipients at a time")),
+            OutcomeCause(.recipient, .tooManyRecipients)
+        )
+        let first = try #require(machine.next(at: .now()) { _ in nil })
+        let all = [Self.delivered, Self.delivered, announced]
+        #expect(machine.answered(first, all.map(\.0), all.map(\.1)).isEmpty)
+        #expect(machine.next(at: .now()) { _ in nil }?.recipients == [2])
+    }
+
     /// Without progress the next host is asked: a server that says it to everyone is not asked for ever.
     @Test func noProgress() throws {
         var machine = try Self.machine(3, hosts: 2)

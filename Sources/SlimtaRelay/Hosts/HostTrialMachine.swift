@@ -196,8 +196,9 @@ struct HostTrialMachine {
             if cause.kind == .timedOut { lessons.insert(.hung) }
         }
         if !again.isEmpty {
-            let accepted = causes.count { $0.stage > .recipient }
-            lessons.insert(.takes(max(1, accepted)))
+            // What it has announced (LIMITS, RFC 9422) holds for its session, and the next one announces it again.
+            let isRefused = zip(outcomes, causes).contains { $0.isRemote && $1.kind == .tooManyRecipients }
+            if isRefused { lessons.insert(.takes(max(1, causes.count { $0.stage > .recipient }))) }
             // Without progress it would be the same again.
             if hasProgress { waiting = again + waiting }
         }
