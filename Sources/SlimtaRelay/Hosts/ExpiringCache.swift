@@ -29,4 +29,6 @@ struct ExpiringCache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     mutating func remove(_ key: Key) { entries[key] = nil }
+
+    mutating func removeEnded(at now: NIODeadline) { entries = entries.filter { now < $0.value.end } }
 }

@@ -19,10 +19,14 @@ struct HostHealth<Host: Hashable & Sendable>: Sendable {
         var hasAnswered = false
         /// What hangs in the middle of a session: tried behind all others until then.
         var isLastUntil: Timestamp?
+        /// When somebody was last to try it.
+        var chosen: Timestamp?
     }
 
     static var firstWait: Duration { .seconds(60) }
     static var longestWait: Duration { .seconds(600) }
+    /// Of which nothing was heard for so long, that is not known any more.
+    private static var lifetime: Duration { .seconds(3600) }
     /// As long as a connection may take.
     static var probeTime: Duration { .seconds(30) }
 
@@ -38,6 +42,7 @@ struct HostHealth<Host: Hashable & Sendable>: Sendable {
         for group in groups {
             if let host = choose(from: group, at: now) {
                 states[host, default: State()].trying += 1
+                states[host]?.chosen = now
                 return host
             }
         }
@@ -60,9 +65,14 @@ struct HostHealth<Host: Hashable & Sendable>: Sendable {
     }
 
     mutating func answered(_ host: Host) {
-        let trying = states[host]?.trying ?? 0
+        let known = states[host] ?? State()
         states[host] = State(
-            trying: max(0, trying - 1), hasAnswered: true, isLastUntil: states[host]?.isLastUntil)
+            trying: max(0, known.trying - 1), hasAnswered: true, isLastUntil: known.isLastUntil, chosen: known.chosen)
+    }
+
+    /// Another one that tried it tells what came of it.
+    mutating func released(_ host: Host) {
+        if let known = states[host] { states[host]?.trying = max(0, known.trying - 1) }
     }
 
     /// The host that ``choose(from:at:)`` gave was not tried after all.
@@ -89,7 +99,17 @@ struct HostHealth<Host: Hashable & Sendable>: Sendable {
     }
 
     /// All hosts are taken to answer, until they turn out not to.
-    mutating func forget() { states = states.compactMapValues { $0.trying > 0 ? State(trying: $0.trying) : nil } }
+    mutating func forget() {
+        states = states.compactMapValues { $0.trying > 0 ? State(trying: $0.trying, chosen: $0.chosen) : nil }
+    }
+
+    /// Hosts that DNS no longer names, and what was begun and never told of, do not stay for ever.
+    mutating func sweep(at now: Timestamp) {
+        states = states.filter { _, state in
+            let last = [state.until, state.isLastUntil, state.chosen].compactMap(\.self).max()
+            return last.map { now - $0 < Self.lifetime } ?? false
+        }
+    }
 
     /// - Parameter jitter: -1 to 1, so that hosts that failed together are not tried together.
     mutating func failed(_ host: Host, at now: Timestamp, jitter: Double) {
@@ -97,7 +117,7 @@ struct HostHealth<Host: Hashable & Sendable>: Sendable {
         let wait = min(waits.upperBound, waits.lowerBound * (1 << min(known.failures, 4)))
         states[host] = State(
             failures: known.failures + 1, until: now + wait * (1 + 0.1 * jitter), trying: max(0, known.trying - 1),
-            isLastUntil: known.isLastUntil)
+            isLastUntil: known.isLastUntil, chosen: known.chosen)
     }
 
     /// When the first of those that wait may be tried; nil: none waits.
