@@ -1,55 +1,66 @@
 // Who waits for a place at a site: turns go by domain, so that one with much mail does not hold up one with little. A part of
 // Site, without tasks and clocks.
 
-/// A line with a lane for each domain.
+/// A line with a lane for each domain, and for each limit of sessions that its relays have.
 struct SiteLine: Sendable {
     /// One that waits.
     typealias Ticket = UInt64
 
-    private var lanes: [String: [Ticket]] = [:]
-    /// The domains with somebody in their lane, the one whose turn is next first.
-    private var round: [String] = []
+    private struct Lane: Hashable {
+        let domain: String
+        let limit: Int
+    }
+
+    private var lanes: [Lane: [Ticket]] = [:]
+    /// Those with somebody in them, the one whose turn is next first.
+    private var round: [Lane] = []
     private(set) var count = 0
 
     var isEmpty: Bool { count == 0 }
 
     /// The last one in the lane of `domain`.
     ///
-    /// - Parameter capacity: how many may wait. If there are more, one of those with the longest lane has to go: the one
-    ///   that is returned, who may be the new one.
-    mutating func join(_ ticket: Ticket, for domain: String, capacity: Int) -> Ticket? {
-        if lanes[domain, default: []].isEmpty { round.append(domain) }
-        lanes[domain, default: []].append(ticket)
+    /// - Parameters:
+    ///   - limit: of the sessions of its relay.
+    ///   - capacity: how many may wait. If there are more, one of those with the longest lane has to go: the one that is
+    ///     returned, who may be the new one.
+    mutating func join(_ ticket: Ticket, for domain: String, limit: Int = .max, capacity: Int) -> Ticket? {
+        let lane = Lane(domain: domain, limit: limit)
+        if lanes[lane, default: []].isEmpty { round.append(lane) }
+        lanes[lane, default: []].append(ticket)
         count += 1
         guard count > capacity else { return nil }
-        let longest = round.max { (lanes[$0]?.count ?? 0) < (lanes[$1]?.count ?? 0) } ?? domain
+        let longest = round.max { (lanes[$0]?.count ?? 0) < (lanes[$1]?.count ?? 0) } ?? lane
         // Among equals it is the one who has just come.
-        let lane = (lanes[longest]?.count ?? 0) > (lanes[domain]?.count ?? 0) ? longest : domain
-        guard let last = lanes[lane]?.last else { return nil }
+        let loser = (lanes[longest]?.count ?? 0) > (lanes[lane]?.count ?? 0) ? longest : lane
+        guard let last = lanes[loser]?.last else { return nil }
         remove(last)
         return last
     }
 
-    /// Takes out the one whose turn it is.
-    mutating func next() -> Ticket? {
-        guard !round.isEmpty else { return nil }
-        let domain = round.removeFirst()
-        guard let ticket = lanes[domain]?.removeFirst() else { return nil }
+    /// Whether somebody waits whose limit may have another session.
+    func hasNext(where mayGo: (Int) -> Bool) -> Bool { round.contains { mayGo($0.limit) } }
+
+    /// Takes out the one whose turn it is, of those whose limit may have another session.
+    mutating func next(where mayGo: (Int) -> Bool = { _ in true }) -> Ticket? {
+        guard let place = round.firstIndex(where: { mayGo($0.limit) }) else { return nil }
+        let lane = round.remove(at: place)
+        guard let ticket = lanes[lane]?.removeFirst() else { return nil }
         count -= 1
-        if lanes[domain]?.isEmpty ?? true { lanes[domain] = nil } else { round.append(domain) }
+        if lanes[lane]?.isEmpty ?? true { lanes[lane] = nil } else { round.append(lane) }
         return ticket
     }
 
     /// One does not wait any more. Whether it did.
     @discardableResult
     mutating func remove(_ ticket: Ticket) -> Bool {
-        for (domain, lane) in lanes {
-            guard let place = lane.firstIndex(of: ticket) else { continue }
-            lanes[domain]?.remove(at: place)
+        for (lane, tickets) in lanes {
+            guard let place = tickets.firstIndex(of: ticket) else { continue }
+            lanes[lane]?.remove(at: place)
             count -= 1
-            if lane.count == 1 {
-                lanes[domain] = nil
-                round.removeAll { $0 == domain }
+            if tickets.count == 1 {
+                lanes[lane] = nil
+                round.removeAll { $0 == lane }
             }
             return true
         }
