@@ -135,8 +135,9 @@ package final class FixedHostRelay: ConnectingRelay {
     private func ask(
         _ message: OutgoingMessage, _ recipients: [Mailbox], _ report: @escaping @Sendable (Int, Outcome) -> Void
     ) async -> [Outcome] {
-        let site = sites.site(siteKey, connections: pool.options.connectionsPerDestination)
-        return await site.visit(for: recipients[0].foldedDomain, recipients.count) {
+        let limit = pool.options.connectionsPerDestination
+        let site = sites.site(siteKey, connections: limit)
+        return await site.visit(for: recipients[0].foldedDomain, recipients.count, limit: limit) {
             await ask(message, recipients, site, report)
         }
     }

@@ -84,7 +84,7 @@ package final class MXRelay: ConnectingRelay {
         // Those that the domain's policy leaves out are of the site all the same: they share its limits.
         let key = SiteKey(exchangers?.groups ?? [[domain]], port: options.port)
         let site = sites.site(key, connections: options.connectionsPerDestination)
-        return await site.visit(for: domain, recipients.count) {
+        return await site.visit(for: domain, recipients.count, limit: options.connectionsPerDestination) {
             await attempt(domain, exchangers, message, recipients, site)
         }
     }

@@ -27,6 +27,10 @@ struct HostFailure: Error {
     var isTLSFailure = false
     /// What failed is how the session was to be made: under another plan the host may be usable.
     var isOfPlan = false
+    /// What failed is ours, and says nothing of the host: we lack an address, or can open no more files.
+    var isOurs = false
+    /// It was the connection of another job, which tells the host's site.
+    var isOfOther = false
     /// What of TLS is to blame; nil: it is not TLS.
     var fault: SMTPClientMachine.SessionFailure.TLSFault?
     /// What the handshake failed with; nil: it was not begun, or just ended.

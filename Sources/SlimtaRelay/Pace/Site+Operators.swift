@@ -6,10 +6,14 @@ import Synchronization
 
 extension Site {
     /// The configuration, as it is now; limits that an operator has set by command are before it.
-    func configure(_ settings: Machine.Settings) {
+    ///
+    /// - Parameter connections: as many sessions may the relay have that asks. Several relays with one site have each its own
+    ///   limit; the site has the largest of them.
+    func configure(_ settings: Machine.Settings, _ connections: Int) {
         change { state, now in
             var settings = settings
-            settings.connections = min(settings.connections, state.own.connections ?? .max)
+            state.mostWanted = max(state.mostWanted, connections)
+            settings.connections = min(settings.connections, state.mostWanted, state.own.connections ?? .max)
             settings.rate = state.own.rate ?? settings.rate
             settings.messages = state.own.messages ?? settings.messages
             settings.recipients = state.own.recipients ?? settings.recipients
@@ -37,6 +41,14 @@ extension Site {
         state.withLock { SiteRecord(learning: $0.machine.learning, own: $0.own, lastUsed: $0.machine.lastUsed) }
     }
 
+    /// What is old and says nothing any more is forgotten.
+    func sweep() {
+        state.withLock { state in
+            state.machine.sweep(at: clock.now)
+            state.troubles.removeEnded(at: .now())
+        }
+    }
+
     /// The same, unless it was used in that time.
     func record(ifUnusedFor time: Duration) -> SiteRecord? {
         state.withLock { state in
@@ -50,8 +62,8 @@ extension Site {
     /// Whether anything but our own limits holds mail up there.
     var isPaced: Bool {
         state.withLock { state in
-            state.machine.rate.perSecond != nil || state.machine.sessionLimits.ceiling != nil
-                || state.machine.rate.pausedUntil > clock.now
+            state.machine.rate.perSecond != nil && state.machine.settings.rate == nil
+                || state.machine.sessionLimits.ceiling != nil || state.machine.rate.pausedUntil > clock.now
         }
     }
 

@@ -74,7 +74,7 @@ extension Site {
         {
             let news = change { state, now in
                 let before = state.machine.learning
-                state.machine.stopped(afterMessages: messages - 1)
+                state.machine.stopped(afterMessages: messages - 1, at: now)
                 return Self.news(before, state, now)
             }
             tell(news)

@@ -19,10 +19,10 @@ struct SiteClock: Sendable {
 final class Site: Sendable {
     typealias Machine = SiteMachine<SocketAddress>
 
-    /// Whether an attempt may go on. With ``go(_:)`` it has a place, and ``leave()`` follows.
+    /// Whether an attempt may go on. With ``go(at:)`` it has a place, and ``leave(unused:limit:)`` follows.
     enum Entry: Sendable {
-        /// After that time.
-        case go(after: Duration)
+        /// At that time, unless the site pauses by then.
+        case go(at: Timestamp)
         /// Not now: what is to be said of it.
         case postponed(Outcome)
         /// Nobody wants it any more.
@@ -38,20 +38,48 @@ final class Site: Sendable {
         /// Connections that are being made.
         var connecting = 0
         /// Sessions that could not be made as they were wanted: other plans may fare better.
-        var troubles = ExpiringCache<ConnectionKey, Bool>(capacity: 256)
+        var troubles = ExpiringCache<ConnectionKey, Bool>(capacity: State.troubleCapacity)
+        /// The largest limit of sessions that a relay has; 0: none has come yet since the configuration changed.
+        var mostWanted = 0
         fileprivate var line = SiteLine()
-        fileprivate var waiting: [SiteLine.Ticket: CheckedContinuation<Entry, Never>] = [:]
+        fileprivate var waiting: [SiteLine.Ticket: Waiter] = [:]
+        /// How many places those have whose relay has this limit.
+        fileprivate var held: [Int: Int] = [:]
+        fileprivate var crowd = SiteCrowd()
+        /// Whether somebody looks after those who wait for too long.
+        fileprivate var isWatched = false
         fileprivate var cancelled: Set<SiteLine.Ticket> = []
         fileprivate var lastTicket: SiteLine.Ticket = 0
 
+        fileprivate static let troubleCapacity = 256
+
         /// How many wait for a place.
         var lineCount: Int { line.count }
+
+        /// Whether somebody waits whose relay may have another session.
+        fileprivate var hasNext: Bool { line.hasNext { held[$0, default: 0] < $0 } }
+
+        /// Who is the next of those; nil: nobody any more.
+        fileprivate mutating func next() -> Waiter? {
+            let held = held
+            return line.next { held[$0, default: 0] < $0 }.flatMap { waiting.removeValue(forKey: $0) }
+        }
+    }
+
+    fileprivate struct Waiter: Sendable {
+        let continuation: CheckedContinuation<Entry, Never>
+        let since: Timestamp
+        /// Of the sessions of its relay.
+        let limit: Int
     }
 
     /// What waits for the pace of many waits in the queue, which knows better how to wait.
     private static let lineCapacity = 250
-    /// When who finds the line full comes back.
-    private static let crowdTime: Duration = .seconds(5)
+    /// Who has waited in it for so long comes back soon: by what is configured then, and the queue warns its sender and lets
+    /// it expire.
+    static let lineTime: Duration = .seconds(120)
+    /// How soon at most.
+    private static let returnTime: Duration = .seconds(2)
     /// A host that hung in the middle of a session is tried last for longer than the first retries are apart, or each of them
     /// would hang as well; one that only closed it, for as long as one that does not answer.
     private static let (hungTime, lostTime): (Duration, Duration) = (.seconds(900), .seconds(60))
@@ -60,12 +88,15 @@ final class Site: Sendable {
     let clock: SiteClock
     let logger: Logger
     let state: Mutex<State>
+    private let lineTime: Duration
 
     init(
-        _ key: SiteKey, _ settings: Machine.Settings, _ record: SiteRecord?, clock: SiteClock, logger: Logger
+        _ key: SiteKey, _ settings: Machine.Settings, _ record: SiteRecord?, clock: SiteClock,
+        lineTime: Duration = Site.lineTime, logger: Logger
     ) {
         self.key = key
         self.clock = clock
+        self.lineTime = lineTime
         self.logger = logger
         var state = State(machine: Machine(settings, record?.learning ?? SiteLearning(), at: clock.now))
         state.own = record?.own ?? SiteLimits()
@@ -75,18 +106,20 @@ final class Site: Sendable {
     // MARK: Places
 
     /// Waits for a place, in the line of a recipient's domain.
-    func enter(for domain: String) async -> Entry {
+    ///
+    /// - Parameter limit: as many sessions may its relay have there.
+    func enter(for domain: String, limit: Int = .max) async -> Entry {
         let ticket = state.withLock { state in
             state.lastTicket += 1
             return state.lastTicket
         }
         let entry = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                let answers = self.state.withLock { state in self.join(ticket, domain, continuation, &state) }
-                for (continuation, entry) in answers { continuation.resume(returning: entry) }
+                let waiter = Waiter(continuation: continuation, since: clock.now, limit: limit)
+                Self.answer(self.state.withLock { state in self.join(ticket, domain, waiter, &state) })
             }
         } onCancel: {
-            let waiter = self.state.withLock { state -> CheckedContinuation<Entry, Never>? in
+            let waiter = self.state.withLock { state -> Waiter? in
                 guard let waiter = state.waiting.removeValue(forKey: ticket) else {
                     state.cancelled.insert(ticket)
                     return nil
@@ -94,24 +127,31 @@ final class Site: Sendable {
                 state.line.remove(ticket)
                 return waiter
             }
-            waiter?.resume(returning: .cancelled)
+            waiter?.continuation.resume(returning: .cancelled)
         }
         state.withLock { _ = $0.cancelled.remove(ticket) }
         return entry
     }
 
-    private typealias Answer = (CheckedContinuation<Entry, Never>, Entry)
+    private typealias Answer = (waiter: Waiter, entry: Entry)
+
+    private static func answer(_ answers: [Answer]) {
+        for (waiter, entry) in answers { waiter.continuation.resume(returning: entry) }
+    }
 
     private func join(
-        _ ticket: SiteLine.Ticket, _ domain: String, _ continuation: CheckedContinuation<Entry, Never>,
-        _ state: inout State
+        _ ticket: SiteLine.Ticket, _ domain: String, _ waiter: Waiter, _ state: inout State
     ) -> [Answer] {
-        if state.cancelled.contains(ticket) { return [(continuation, .cancelled)] }
-        state.waiting[ticket] = continuation
-        let loser = state.line.join(ticket, for: domain, capacity: Self.lineCapacity)
+        if state.cancelled.contains(ticket) { return [(waiter, .cancelled)] }
+        state.waiting[ticket] = waiter
+        let loser = state.line.join(ticket, for: domain, limit: waiter.limit, capacity: Self.lineCapacity)
         var answers = serve(&state)
         if let loser, let waiter = state.waiting.removeValue(forKey: loser) {
-            answers.append((waiter, .postponed(crowded())))
+            answers.append((waiter, .postponed(crowded(&state, clock.now))))
+        }
+        if !state.waiting.isEmpty {
+            state.crowd.waits(at: waiter.since)
+            watch(&state)
         }
         return answers
     }
@@ -120,22 +160,25 @@ final class Site: Sendable {
     private func serve(_ state: inout State) -> [Answer] {
         var answers: [Answer] = []
         let now = clock.now
-        while !state.line.isEmpty {
+        loop: while state.hasNext {
             switch state.machine.turn(at: now) {
-            case .full: return answers
-            case .go(let time):
-                guard let ticket = state.line.next(), let waiter = state.waiting.removeValue(forKey: ticket) else {
-                    state.machine.leave()
+            case .full: break loop
+            case .go(let slot):
+                guard let waiter = state.next() else {
+                    state.machine.leave(unused: slot)
                     continue
                 }
-                answers.append((waiter, .go(after: max(time - now, .zero))))
+                state.held[waiter.limit, default: 0] += 1
+                state.crowd.serves(at: now)
+                answers.append((waiter, .go(at: slot)))
             case .wait(let time):
                 while let ticket = state.line.next() {
                     guard let waiter = state.waiting.removeValue(forKey: ticket) else { continue }
-                    answers.append((waiter, .postponed(paused(until: time, now))))
+                    answers.append((waiter, .postponed(paused(until: time, now, &state))))
                 }
             }
         }
+        if state.line.isEmpty { state.crowd.isServed() }
         return answers
     }
 
@@ -145,39 +188,124 @@ final class Site: Sendable {
             let result = body(&state, clock.now)
             return (result, serve(&state))
         }
-        for (continuation, entry) in answers { continuation.resume(returning: entry) }
+        Self.answer(answers)
         return result
     }
 
     /// An attempt has ended, or does without its place.
-    func leave() { change { state, _ in state.machine.leave() } }
+    ///
+    /// - Parameter slot: when it was to send, if it has sent nothing.
+    func leave(unused slot: Timestamp? = nil, limit: Int = .max) {
+        change { state, _ in
+            let others = state.held[limit, default: 0] - 1
+            state.held[limit] = others > 0 ? others : nil
+            state.machine.leave(unused: slot)
+        }
+    }
 
-    private func crowded() -> Outcome {
+    private func crowded(_ state: inout State, _ now: Timestamp) -> Outcome {
+        let time = state.crowd.appointment(
+            from: now + SiteCrowd.least, room: 0, rate: state.machine.rate.perSecond, at: now,
+            spread: Double.random(in: 0...1))
+        return waits(time - now)
+    }
+
+    private func waits(_ wait: Duration) -> Outcome {
         var outcome = Outcome.failed(451, 4, 4, 5, "too much mail waits for \(key)")
-        outcome.postponed = Self.crowdTime * Double.random(in: 1...2)
+        outcome.postponed = wait
         return outcome
     }
 
-    private func paused(until time: Timestamp, _ now: Timestamp) -> Outcome {
+    private func paused(until time: Timestamp, _ now: Timestamp, _ state: inout State) -> Outcome {
         var outcome = Outcome.failed(451, 4, 4, 5, "\(key) limits the rate of mail and is left alone for a while")
-        outcome.postponed = max(time - now, .zero) + .seconds(Double.random(in: 0...5))
+        let appointment = state.crowd.appointment(
+            from: max(time, now), room: Self.lineCapacity, rate: state.machine.rate.perSecond, at: now,
+            spread: Double.random(in: 0...1))
+        outcome.postponed = appointment - now
         return outcome
+    }
+
+    /// What is said to who was given a place, if the site pauses since.
+    private func pausedSince() -> Outcome? {
+        state.withLock { state in
+            let (now, until) = (clock.now, state.machine.rate.pausedUntil)
+            return until > now ? paused(until: until, now, &state) : nil
+        }
     }
 
     /// Does `body` with a place, when there is one: the outcomes, one for each of `count` recipients.
-    func visit(for domain: String, _ count: Int, _ body: () async -> [Outcome]) async -> [Outcome] {
-        switch await enter(for: domain) {
+    ///
+    /// - Parameter limit: as many sessions may its relay have there.
+    func visit(
+        for domain: String, _ count: Int, limit: Int, _ body: () async -> [Outcome]
+    ) async -> [Outcome] {
+        switch await enter(for: domain, limit: limit) {
         case .postponed(let outcome): return Array(repeating: outcome, count: count)
         case .cancelled: return Array(repeating: SMTPJob.cancelled, count: count)
-        case .go(let wait):
-            defer { leave() }
+        case .go(let slot):
+            var hasSent = false
+            defer { leave(unused: hasSent ? nil : slot, limit: limit) }
+            let wait = slot - clock.now
             if wait > .zero {
                 do { try await Task.sleep(for: wait) } catch {
                     return Array(repeating: SMTPJob.cancelled, count: count)
                 }
             }
-            return await body()
+            if let outcome = pausedSince() { return Array(repeating: outcome, count: count) }
+            let outcomes = await body()
+            hasSent = outcomes.contains { !$0.isHostFailure && $0 != SMTPJob.cancelled }
+            return outcomes
         }
+    }
+
+    // MARK: The line
+
+    /// Looks after those who wait, as long as there are some.
+    private func watch(_ state: inout State) {
+        guard !state.isWatched else { return }
+        state.isWatched = true
+        Task { [self, lineTime] in
+            var wait: Duration? = lineTime
+            while let time = wait {
+                try? await Task.sleep(for: time)
+                wait = sendBack(waitingFor: lineTime)
+            }
+        }
+    }
+
+    /// Who has waited for so long comes back soon. How long until that is to be done again; nil: nobody waits.
+    private func sendBack(waitingFor time: Duration) -> Duration? {
+        let (wait, answers) = state.withLock { state -> (Duration?, [Answer]) in
+            let now = clock.now
+            let tired = state.waiting.filter { now - $0.value.since >= time }
+            for ticket in tired.keys {
+                state.waiting[ticket] = nil
+                state.line.remove(ticket)
+            }
+            let oldest = state.waiting.values.map(\.since).min()
+            if oldest == nil {
+                state.isWatched = false
+                state.crowd.isServed()
+            }
+            return (oldest.map { time - (now - $0) }, tired.values.map { ($0, .postponed(soon())) })
+        }
+        Self.answer(answers)
+        return wait
+    }
+
+    private func soon() -> Outcome { waits(Self.returnTime * Double.random(in: 0...1)) }
+
+    /// The configuration has changed: who waits comes back with the new one, and of the old one nothing is kept.
+    func renew() {
+        let waiters = state.withLock { state in
+            let waiters = Array(state.waiting.values)
+            (state.waiting, state.line) = ([:], SiteLine())
+            state.crowd.isServed()
+            state.mostWanted = 0
+            state.troubles = ExpiringCache(capacity: State.troubleCapacity)
+            return waiters
+        }
+        Self.answer(waiters.map { ($0, .postponed(soon())) })
     }
 
     // MARK: Hosts
@@ -226,13 +354,16 @@ final class Site: Sendable {
     /// The host was not tried after all.
     func untried(_ key: ConnectionKey) { change { state, now in state.machine.untried(key.host.address, at: now) } }
 
+    /// The host was tried by another job, which has told what came of it.
+    func released(_ key: ConnectionKey) { change { state, _ in state.machine.released(key.host.address) } }
+
     /// What an attempt has learned of a host whose session was open.
     func learn(_ lesson: HostLesson, of key: ConnectionKey) {
         change { state, now in
             switch lesson {
             case .dead: state.machine.hung(key.host.address, until: now + Self.lostTime)
             case .hung: state.machine.hung(key.host.address, until: now + Self.hungTime)
-            case .takes(let count): state.machine.stopped(afterRecipients: count)
+            case .takes(let count): state.machine.stopped(afterRecipients: count, at: now)
             case .mayHaveIt: break
             }
         }
@@ -277,6 +408,13 @@ final class Site: Sendable {
             return false
         }
         let (isLimit, sessions) = change { state, now in
+            // Nothing was asked of the host: what we lack, others may have.
+            if failure.isOurs {
+                let deadline = NIODeadline.now()
+                state.troubles.insert(true, for: key, until: deadline + TimeAmount(Self.lostTime), at: deadline)
+                state.machine.untried(key.host.address, at: now)
+                return (false, 0)
+            }
             if failure.isOfPlan {
                 let time = failure.isTimeout ? Self.hungTime : Self.lostTime
                 let deadline = NIODeadline.now()

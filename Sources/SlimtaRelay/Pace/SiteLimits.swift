@@ -44,6 +44,14 @@ package struct SiteRule: Sendable {
     }
 }
 
+extension SiteRule {
+    /// What hosts are known to take of which nobody finds out more by being refused.
+    static let known = [
+        // Submission of Microsoft 365: three sessions and thirty messages a minute.
+        SiteRule(SiteLimits(connections: 3, rate: 0.5)) { $0 == "smtp.office365.com" }
+    ]
+}
+
 /// What is kept of a site.
 struct SiteRecord: Hashable, Sendable {
     var learning = SiteLearning()
@@ -70,6 +78,8 @@ extension SiteRecord {
         add("rate", learning.rate)
         add("recipients", learning.recipients)
         add("messages", learning.messages)
+        add("recipients_found", learning.recipientsFound?.milliseconds)
+        add("messages_found", learning.messagesFound?.milliseconds)
         add("greylists", learning.greylisting?.last.milliseconds)
         add("greylist_wait", learning.greylisting?.shortest?.milliseconds)
         add("set_connections", own.connections)
@@ -87,23 +97,29 @@ extension SiteRecord {
             guard let equals = field.firstIndex(of: "=") else { return nil }
             let value = field[field.index(after: equals)...]
             func count() -> Int? { Int(value).flatMap { $0 >= 1 ? $0 : nil } }
-            func rate() -> Double? { Double(value).flatMap { $0 > 0 && $0.isFinite ? $0 : nil } }
+            func rate() -> Double? { Double(value).flatMap { $0 > 0 ? $0 : nil } }
+            func time() -> Timestamp? { Int64(value).map { Timestamp(milliseconds: $0) } }
             let isGood: Bool
             switch field[..<equals] {
             case "used":
                 lastUsed = Timestamp(milliseconds: Int64(value) ?? 0)
                 isGood = Int64(value) != nil
-            case "rate": (learning.rate, isGood) = (rate(), rate() != nil)
+            // One that is too high is none, whatever wrote it: what else the line has is of use.
+            case "rate":
+                learning.rate = rate().flatMap { $0 <= SiteRate.most ? max(SiteRate.least, $0) : nil }
+                isGood = rate() != nil
             case "recipients": (learning.recipients, isGood) = (count(), count() != nil)
             case "messages": (learning.messages, isGood) = (count(), count() != nil)
+            case "recipients_found": (learning.recipientsFound, isGood) = (time(), time() != nil)
+            case "messages_found": (learning.messagesFound, isGood) = (time(), time() != nil)
             case "greylists":
-                learning.greylisting = Int64(value).map { .init(shortest: nil, last: Timestamp(milliseconds: $0)) }
+                learning.greylisting = time().map { .init(shortest: nil, last: $0) }
                 isGood = learning.greylisting != nil
             case "greylist_wait":
                 shortest = count().map { .milliseconds($0) }
                 isGood = shortest != nil
             case "set_connections": (own.connections, isGood) = (count(), count() != nil)
-            case "set_rate": (own.rate, isGood) = (rate(), rate() != nil)
+            case "set_rate": (own.rate, isGood) = (rate(), rate()?.isFinite ?? false)
             case "set_messages": (own.messages, isGood) = (count(), count() != nil)
             case "set_recipients": (own.recipients, isGood) = (count(), count() != nil)
             // Of a later version.

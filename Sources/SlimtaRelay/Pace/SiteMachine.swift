@@ -21,7 +21,7 @@ import SlimtaMail
 /// The pace of one site.
 struct SiteMachine<Host: Hashable & Sendable>: Sendable {
     struct Settings: Hashable, Sendable {
-        /// The most sessions at a time.
+        /// The most sessions at a time: what the relay wants that wants most, unless an operator says less of the site.
         var connections = 20
         var firstWindow = 5
         /// How long a ceiling stays before one session more is tried.
@@ -77,7 +77,8 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
     private(set) var rate: SiteRate
     /// Sessions that there may be; grows in fractions.
     private var window: Double
-    private var ceiling: Int
+    /// nil: none is known. Above what is wanted it is none.
+    private var ceiling: Int?
     private var ceilingUntil: Timestamp
     /// Messages and sessions that have a place.
     private(set) var places = 0
@@ -90,8 +91,7 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
     init(_ settings: Settings = Settings(), _ learning: SiteLearning = SiteLearning(), at now: Timestamp) {
         self.settings = settings
         self.learning = learning
-        window = Double(min(settings.firstWindow, settings.connections))
-        ceiling = settings.connections
+        window = Double(settings.firstWindow)
         (ceilingUntil, lastUsed) = (now, now)
         rate = SiteRate(at: now)
         greylist = GreylistMemory(learning.greylisting)
@@ -103,12 +103,9 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
     /// The configuration has changed, or an operator has said something else.
     mutating func configure(_ new: Settings, at now: Timestamp) {
         guard new != settings else { return }
-        if ceiling == settings.connections { ceiling = new.connections }
-        ceiling = min(ceiling, new.connections)
         if settings.rate != new.rate { rate.set(new.rate ?? learning.rate, at: now) }
         settings = new
         health.waits = new.waits
-        window = min(max(window, Double(min(new.firstWindow, new.connections))), Double(ceiling))
     }
 
     /// The most recipients in a transaction; nil: no limit is known.
@@ -119,29 +116,37 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
 
     /// The most sessions just now, and why: what is shown to operators.
     var sessionLimits: (window: Int, ceiling: Int?) {
-        (min(Int(window), ceiling), ceiling < settings.connections ? ceiling : nil)
+        (min(Int(window), most), ceiling.flatMap { $0 < settings.connections ? $0 : nil })
     }
+
+    /// The most that it takes, and that are wanted.
+    private var most: Int { min(ceiling ?? .max, settings.connections) }
+
+    /// Far slots are to be waited for in the queue. That is as long as the slowest rate takes that is learned.
+    private static var longestSlot: Duration { .seconds(61) }
 
     // MARK: Turns
 
     /// How many sessions there may be just now.
     mutating func room(at now: Timestamp) -> Int {
-        if ceiling < settings.connections, now > ceilingUntil {
-            ceiling += 1
+        if let known = ceiling, known < settings.connections, now > ceilingUntil {
+            ceiling = known + 1
             ceilingUntil = now + settings.ceilingTime
         }
-        let most = min(Int(window), ceiling)
+        let room = min(Int(window), most)
         // More than two that wait for a slow bucket only idle.
-        return rate.perSecond.map { $0 < 2 } ?? false ? min(most, 2) : most
+        return rate.perSecond.map { $0 < 2 } ?? false ? min(room, 2) : room
     }
 
     /// A message wants to go on a session of its own, or on one that is idle.
     mutating func turn(at now: Timestamp) -> Turn {
         lastUsed = now
+        learning.tryMore(at: now)
         if rate.pausedUntil > now { return .wait(rate.pausedUntil) }
         guard places < room(at: now) else { return .full }
-        places += 1
         let slot = rate.slot(at: now)
+        guard slot - now <= Self.longestSlot else { return .wait(slot) }
+        places += 1
         rate.take(slot)
         return .go(slot)
     }
@@ -156,7 +161,12 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
     }
 
     /// A message gives up the place that it had.
-    mutating func leave() { places = max(0, places - 1) }
+    ///
+    /// - Parameter slot: when it was to go, if it did not.
+    mutating func leave(unused slot: Timestamp? = nil) {
+        places = max(0, places - 1)
+        if let slot { rate.giveBack(slot) }
+    }
 
     // MARK: Hosts
 
@@ -171,6 +181,12 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
 
     /// The host was chosen, and not tried after all.
     mutating func untried(_ host: Host, at now: Timestamp) { health.untried(host, at: now) }
+
+    /// What came of the host was found out by another message that tried it, and told.
+    mutating func released(_ host: Host) { health.released(host) }
+
+    /// What is old and says nothing any more is forgotten.
+    mutating func sweep(at now: Timestamp) { health.sweep(at: now) }
 
     /// A session with the host came to nothing: it is tried last for a while.
     mutating func hung(_ host: Host, until: Timestamp) { health.hung(host, until: until) }
@@ -188,8 +204,8 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         established += 1
         health.answered(host)
         // It was still connecting when another one was refused.
-        if established > ceiling { ceiling = min(established, settings.connections) }
-        window = max(window, Double(min(established, ceiling)))
+        if let known = ceiling, established > known { ceiling = established }
+        window = max(window, Double(min(established, most)))
     }
 
     /// A session that was open is over. Whoever had a place with it keeps that.
@@ -221,7 +237,7 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
     /// A message was accepted, for these.
     mutating func accepted(_ pairs: [GreylistMemory.Pair], at now: Timestamp) {
         lastUsed = now
-        window = min(Double(ceiling), window + 1 / max(window, 1))
+        if window < Double(most) { window = min(Double(most), window + 1 / max(window, 1)) }
         rate.accepted(at: now)
         learnRate()
         for pair in pairs { greylist.accepted(pair, at: now) }
@@ -246,7 +262,8 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         if kind == .own, isRepeated, Self.mayBeRate(reply) { kind = .rate }
         switch kind {
         case .connections:
-            let others = max(1, established - 1)
+            guard established > 1 else { return refusedAlone(isRepeated, at: now, spread: spread) }
+            let others = established - 1
             (ceiling, ceilingUntil, window) = (others, now + settings.ceilingTime, Double(others))
             return .newSession
         case .rate:
@@ -262,14 +279,23 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
             learning.greylisting = greylist.knowledge
             return .retry(until)
         case .recipients:
-            learning.stopped(afterRecipients: accepted)
+            learning.stopped(afterRecipients: accepted, at: now)
             return .fewerRecipients
         case .messages:
             guard messages > 0 else { return .own }
-            learning.stopped(afterMessages: messages)
+            learning.stopped(afterMessages: messages, at: now)
             return .newSession
         case .own: return .own
         }
+    }
+
+    /// Too many connections, and none but one of them is ours: others of the account, or behind our address, have them. Less
+    /// than one we cannot have; it is waited for, longer each time, and no rate is learned of it.
+    private mutating func refusedAlone(_ isRepeated: Bool, at now: Timestamp, spread: Double) -> Disposition {
+        guard isRepeated || rate.isBehindPause else { return .own }
+        refusals = Refusals()
+        _ = rate.pause(at: now)
+        return .postponed(max(now, rate.pausedUntil) + .seconds(5 * spread))
     }
 
     /// Whether the same words to three recipients mean us: not if the code says that it is about mailboxes or addresses.
@@ -293,7 +319,7 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
     /// All that was learned is forgotten. Places and sessions stay.
     mutating func forget(at now: Timestamp) {
         learning = SiteLearning()
-        (window, ceiling) = (Double(min(settings.firstWindow, settings.connections)), settings.connections)
+        (window, ceiling) = (Double(settings.firstWindow), nil)
         rate = SiteRate(at: now)
         if let fixed = settings.rate { rate.set(fixed, at: now) }
         greylist = GreylistMemory()
@@ -302,10 +328,14 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
     }
 
     /// A transaction takes no more recipients than that.
-    mutating func stopped(afterRecipients count: Int) { learning.stopped(afterRecipients: count) }
+    mutating func stopped(afterRecipients count: Int, at now: Timestamp) {
+        learning.stopped(afterRecipients: count, at: now)
+    }
 
     /// A session takes no more messages than that.
-    mutating func stopped(afterMessages count: Int) { learning.stopped(afterMessages: count) }
+    mutating func stopped(afterMessages count: Int, at now: Timestamp) {
+        learning.stopped(afterMessages: count, at: now)
+    }
 }
 
 /// Whom a site has refused in the last minute, and in which words.

@@ -59,29 +59,33 @@ package final class Sites: Sendable {
             let site = state.sites[key] ?? Site(key, .init(), state.kept[key], clock: clock, logger: logger)
             state.sites[key] = site
             state.kept[key] = nil
-            site.configure(Self.settings(of: key, connections, state.settings))
+            site.configure(Self.settings(of: key, state.settings), connections)
             return site
         }
     }
 
-    private static func settings(of key: SiteKey, _ connections: Int, _ settings: Settings) -> Site.Machine.Settings {
+    private static func settings(of key: SiteKey, _ settings: Settings) -> Site.Machine.Settings {
         var result = Site.Machine.Settings()
         result.isFixed = key.isFixed
         result.waits = settings.waits
         let limits = limits(of: key, settings)
-        result.connections = min(connections, limits.connections ?? connections)
+        result.connections = limits.connections ?? .max
         (result.rate, result.messages, result.recipients) = (limits.rate, limits.messages, limits.recipients)
         return result
     }
 
-    /// What `[[site]]` says: the first table that has a host of it.
+    /// What `[[site]]` says: the first table that has a host of it; and where that says nothing, what everybody knows.
     private static func limits(of key: SiteKey, _ settings: Settings) -> SiteLimits {
-        settings.rules.first { rule in key.hosts.contains(where: rule.matches) }?.limits ?? SiteLimits()
+        func limits(_ rules: [SiteRule]) -> SiteLimits {
+            rules.first { rule in key.hosts.contains(where: rule.matches) }?.limits ?? SiteLimits()
+        }
+        return limits(settings.rules).over(limits(SiteRule.known))
     }
 
     private static func sweep(_ state: inout State, _ now: Timestamp) {
         state.nextSweep = now + sweepInterval
         for (key, site) in state.sites {
+            site.sweep()
             guard let record = site.record(ifUnusedFor: lifetime) else { continue }
             state.sites[key] = nil
             if record.isWorthKeeping(at: now) { state.kept[key] = record }
@@ -98,8 +102,14 @@ package final class Sites: Sendable {
 
     // MARK: For the composition root
 
-    /// Takes effect for what begins from now on.
-    package func configure(_ settings: Settings) { state.withLock { $0.settings = settings } }
+    /// Takes effect for what begins from now on, and for what waits: that comes back, by the relays that there are then.
+    package func configure(_ settings: Settings) {
+        let sites = state.withLock { state in
+            state.settings = settings
+            return Array(state.sites.values)
+        }
+        for site in sites { site.renew() }
+    }
 
     /// Hosts that did not answer are tried again at once: an operator wants it, or the network has changed.
     package func forgetFailures() {

@@ -286,10 +286,11 @@ final class Daemon {
         ground.quotas.book.reconfigure(new.values.quota)
         ground.signing.configure(new.values, new.secrets.signingKeys)
         ground.sts.use(new.relays.policies)
-        ground.sites.configure(new.values)
         intake.reconfigure(policies: new.policies, hostname: new.hostname)
         ground.tlsReports.use(new.reportMeans, intake, signing: ground.signing)
         queue.reconfigure(new.queue, relay: new.relays, movesMail: movesMail)
+        // What waits there comes back then.
+        ground.sites.configure(new.values)
         new.useUsers()
         listeners.release(plan)
         await edges.apply(plan, new, listeners)

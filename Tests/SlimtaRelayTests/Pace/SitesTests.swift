@@ -1,5 +1,6 @@
 // All sites: who waits for a place, what is kept over a restart, what operators set.
 
+import NIOCore
 import SlimtaMail
 import SlimtaSMTP
 import Synchronization
@@ -59,6 +60,144 @@ struct SitesTests {
         }
         site.leave()
         #expect(isGo(await site.enter(for: "d.test")))
+    }
+
+    private static func waitForLine(_ site: Site, _ count: Int = 1) async throws {
+        while site.state.withLock({ $0.lineCount }) < count { try await Task.sleep(for: .milliseconds(5)) }
+    }
+
+    private static func postponed(_ entry: Site.Entry) -> Duration? {
+        if case .postponed(let outcome) = entry { outcome.postponed } else { nil }
+    }
+
+    /// Relays with limits of their own at one site: neither changes what the site is found to take, and one with few sessions
+    /// holds up nobody.
+    @Test func relaysOfOneSite() async throws {
+        let sites = Sites(logger: Fixture.logger)
+        let (many, few) = (site(sites, connections: 20), site(sites, connections: 1))
+        #expect(many === few && few.state.withLock { $0.machine.settings.connections } == 20)
+        #expect(isGo(await few.enter(for: "a.test", limit: 1)))
+        async let second = few.enter(for: "a.test", limit: 1)
+        try await Self.waitForLine(few)
+        #expect(isGo(await many.enter(for: "b.test", limit: 20)))
+        #expect(few.state.withLock { $0.lineCount } == 1)
+        many.leave(limit: 20)
+        #expect(few.state.withLock { $0.lineCount } == 1)
+        few.leave(limit: 1)
+        #expect(isGo(await second))
+    }
+
+    /// The line keeps nobody for as long as a site may take: the configuration changes, and senders are to be warned.
+    @Test func theLineEnds() async throws {
+        let site = Site(
+            Self.key, .init(), nil, clock: SiteClock(), lineTime: .milliseconds(50), logger: Fixture.logger)
+        site.configure(.init(), 1)
+        #expect(isGo(await site.enter(for: "a.test")))
+        for _ in 0..<2 {
+            let wait = Self.postponed(await site.enter(for: "b.test"))
+            #expect(wait.map { $0 >= .zero && $0 <= .seconds(2) } == true)
+        }
+        #expect(site.state.withLock { $0.lineCount } == 0)
+    }
+
+    @Test func reload() async throws {
+        let sites = Sites(logger: Fixture.logger)
+        let site = site(sites, connections: 1)
+        #expect(isGo(await site.enter(for: "a.test")))
+        async let second = site.enter(for: "b.test")
+        try await Self.waitForLine(site)
+        sites.configure(.init())
+        #expect(Self.postponed(await second).map { $0 <= .seconds(2) } == true)
+        // What counts is what relays want since.
+        #expect(self.site(sites, connections: 3).state.withLock { $0.machine.settings.connections } == 3)
+    }
+
+    /// A slot in the future is none any more when the site pauses: nothing is sent into the pause, and that is no refusal.
+    @Test func aSlotInAPause() async throws {
+        // Six seconds from one to the next.
+        let sites = Sites(.init(rules: [SiteRule(SiteLimits(rate: 1.0 / 6)) { _ in true }]), logger: Fixture.logger)
+        let site = site(sites)
+        let sent = await site.visit(for: "a.test", 1, limit: 20) { [Outcome(.delivered, Reply(250, nil, "ok"))] }
+        #expect(sent.map(\.result) == [.delivered])
+        async let later = site.visit(for: "b.test", 1, limit: 20) {
+            Issue.record("sent into the pause")
+            return [Outcome(.delivered, Reply(250, nil, "ok"))]
+        }
+        while site.state.withLock({ $0.machine.places }) == 0 { try await Task.sleep(for: .milliseconds(5)) }
+        let slow = Reply(450, EnhancedStatus(4, 7, 1), "rate limit exceeded")
+        var transaction = Self.transaction(slow, ["one", "two", "three"])
+        site.learn(from: &transaction)
+        let outcomes = await later
+        #expect(outcomes.map { $0.postponed.map { $0 > .seconds(20) } } == [true])
+        #expect(site.state.withLock { $0.machine.places } == 0)
+    }
+
+    /// An attempt that found no host to send to gives its slot back.
+    @Test func aSlotThatIsNotUsed() async {
+        let sites = Sites(.init(rules: [SiteRule(SiteLimits(rate: 1.0 / 60)) { _ in true }]), logger: Fixture.logger)
+        let site = site(sites)
+        let dead = Outcome(.temporary, Reply(451, EnhancedStatus(4, 4, 1), "no host"), isHostFailure: true)
+        for _ in 0..<3 {
+            let outcomes = await site.visit(for: "a.test", 1, limit: 20) { [dead] }
+            #expect(outcomes == [dead])
+        }
+        _ = await site.visit(for: "a.test", 1, limit: 20) { [Outcome(.delivered, Reply(250, nil, "ok"))] }
+        guard case .go(let slot) = await site.enter(for: "a.test") else {
+            Issue.record("no place")
+            return
+        }
+        #expect(slot - site.clock.now > .seconds(50))
+    }
+
+    /// More wait than there is room for: each next one comes back later.
+    @Test func aCrowd() async throws {
+        let site = site(connections: 1)
+        #expect(isGo(await site.enter(for: "a.test")))
+        let waiting = (0..<250).map { number in Task { await site.enter(for: "d\(number).test") } }
+        try await Self.waitForLine(site, 250)
+        // Nobody is served: that is less than one a second.
+        try await Task.sleep(for: .milliseconds(1100))
+        var waits: [Duration] = []
+        for number in 0..<100 {
+            let wait = Self.postponed(await site.enter(for: "e\(number).test"))
+            waits.append(try #require(wait))
+        }
+        #expect(waits[0] >= .seconds(5) && waits[0] < .seconds(15))
+        #expect(waits[99] > .seconds(60) && waits[99] < .seconds(900))
+        for task in waiting { task.cancel() }
+        for task in waiting { _ = await task.value }
+    }
+
+    // MARK: Hosts
+
+    /// What we lack ourselves says nothing of a host: others with the same site go there.
+    @Test func oursIsNotTheHosts() {
+        let site = site()
+        let (mine, other) = (SessionPlanTests.key(1, .never), SessionPlanTests.key(1, .ifOffered))
+        #expect(site.choose(from: [mine]) == mine)
+        let outcome = Outcome(.temporary, Reply(451, EnhancedStatus(4, 4, 1), "no source address of its family"))
+        #expect(!site.failed(mine, HostFailure(outcome: outcome, isOurs: true), isBesideOthers: false))
+        #expect(site.choose(from: [mine]) == nil)
+        #expect(!site.isLeftAlone(other) && site.choose(from: [other]) == other)
+    }
+
+    /// Of plans and hosts that nobody uses any more nothing is kept.
+    @Test func oldTroubles() {
+        let sites = Sites(logger: Fixture.logger)
+        let site = site(sites)
+        let key = SessionPlanTests.key(1, .never)
+        let outcome = Outcome(.temporary, Reply(451, EnhancedStatus(4, 7, 4), "no STARTTLS"))
+        _ = site.failed(key, HostFailure(outcome: outcome, isOfPlan: true), isBesideOthers: false)
+        #expect(site.state.withLock { $0.troubles.count } == 1)
+        site.sweep()
+        #expect(site.state.withLock { $0.troubles.count } == 1)
+        sites.configure(.init())
+        #expect(site.state.withLock { $0.troubles.count } == 0)
+        var cache = ExpiringCache<Int, Bool>(capacity: 8)
+        let now = NIODeadline.now()
+        for number in 0..<4 { cache.insert(true, for: number, until: now + .seconds(Int64(number)), at: now) }
+        cache.removeEnded(at: now + .seconds(2))
+        #expect(cache.count == 1)
     }
 
     /// A pause is for all who wait, and for all who come.
@@ -135,7 +274,10 @@ struct SitesTests {
         #expect(!sites.restore("slimtad sites 1\n\(good)\nmx\tb.example:25\tused=x\n\nfixed\tc.example\tused=1\n"))
         #expect(sites.reports().map(\.name) == ["a.example:25"])
         #expect(sites.reports().map(\.learned.rate) == [0.5])
-        for text in ["rate=0", "rate=nan", "rate=-1", "recipients=0", "messages=x", "greylists", "set_rate=inf"] {
+        for text in [
+            "rate=0", "rate=nan", "rate=-1", "recipients=0", "messages=x", "greylists", "set_rate=inf",
+            "messages_found=x",
+        ] {
             #expect(SiteRecord(fields: [Substring(text)]) == nil, "\(text)")
         }
     }
@@ -150,5 +292,19 @@ struct SitesTests {
         _ = sites.set("a.example") { $0.recipients = 6 }
         #expect(self.site(sites).mostRecipients == 6)
         #expect(sites.reports().map(\.configured.rate) == [2])
+    }
+
+    /// Limits that everybody knows, behind those of the operator.
+    @Test func knownHosts() {
+        let key = SiteKey(fixed: "Smtp.Office365.com", port: 587)
+        let sites = Sites(logger: Fixture.logger)
+        let site = sites.site(key, connections: 20)
+        #expect(site.state.withLock { $0.machine.settings.connections } == 3)
+        #expect(site.state.withLock { $0.machine.rate.perSecond } == 0.5 && !site.isPaced)
+        let rule = SiteRule(SiteLimits(connections: 10, recipients: 50)) { _ in true }
+        sites.configure(.init(rules: [rule]))
+        #expect(sites.site(key, connections: 20).state.withLock { $0.machine.settings.connections } == 10)
+        #expect(site.mostRecipients == 50 && sites.reports().map(\.configured.rate) == [0.5])
+        #expect(sites.site(SiteKey(fixed: "smtp.example.com", port: 587), connections: 9).mostRecipients == 50)
     }
 }
