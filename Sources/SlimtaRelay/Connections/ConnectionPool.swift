@@ -127,7 +127,10 @@ final class ConnectionPool: Sendable {
         var failure = failure
         // None has failed with it: others of its kind are open, and one of those is to do it.
         failure.isOfPace = job.site?.failed(job.key, failure, isBesideOthers: failed.isEmpty) ?? false
-        for job in failed { job.tell(.unusable(failure)) }
+        for other in failed {
+            failure.isOfOther = other !== job
+            other.tell(.unusable(failure))
+        }
         perform(step)
     }
 
@@ -212,31 +215,33 @@ final class ConnectionPool: Sendable {
             }
         if !sources.isEmpty, host.address.pathname == nil {
             guard let source = plan.source ?? source(for: host.address, nil, sender: "") else {
-                eventLoop.execute { self.notConnected(id, job, "no source address of its family") }
+                eventLoop.execute { self.notConnected(id, job, "no source address of its family", isOurs: true) }
                 return
             }
             bootstrap = bootstrap.bind(to: source)
         }
         bootstrap.connect(to: host.address).whenFailure { error in
-            let isOfSource = (error as? IOError)?.errnoCode == EADDRNOTAVAIL && plan.source != nil
+            let code = (error as? IOError)?.errnoCode
+            let isOfSource = code == EADDRNOTAVAIL && plan.source != nil
             if isOfSource, let source = plan.source { self.note(bad: source) }
+            let isOurs = isOfSource || code == EMFILE || code == ENFILE
             // Not at once: this leads to the next connection, and that may fail as quickly.
             eventLoop.execute {
                 self.notConnected(
-                    id, job, error.connectionReason, isTimeout: Self.isTimeout(error), isOfPlan: isOfSource)
+                    id, job, error.connectionReason, isTimeout: Self.isTimeout(error), isOurs: isOurs)
             }
         }
     }
 
     private func notConnected(
-        _ id: ConnectionID, _ job: SMTPJob, _ reason: String, isTimeout: Bool = false, isOfPlan: Bool = false
+        _ id: ConnectionID, _ job: SMTPJob, _ reason: String, isTimeout: Bool = false, isOurs: Bool = false
     ) {
         logger.debug("not connected", metadata: ["relay": "\(job.host.label)", "reason": "\(reason)"])
         let outcome = Outcome(
             .temporary,
             Reply(451, EnhancedStatus(4, 4, 1), "cannot connect to \(job.host.label): \(reason)"),
             relay: job.host.label, remoteHost: job.host.remoteHost)
-        failed(id, job, HostFailure(outcome: outcome, isTimeout: isTimeout, isOfPlan: isOfPlan))
+        failed(id, job, HostFailure(outcome: outcome, isTimeout: isTimeout, isOurs: isOurs))
         closed(id)
     }
 
@@ -245,7 +250,7 @@ final class ConnectionPool: Sendable {
         let outcome = Outcome(
             .temporary, Reply(454, EnhancedStatus(4, 7, 0), "\(job.host.label) has refused the token"),
             relay: job.host.label, remoteHost: job.host.remoteHost)
-        failed(id, job, HostFailure(outcome: outcome, isTimeout: false, isOfPlan: true))
+        failed(id, job, HostFailure(outcome: outcome, isOurs: true))
         closed(id)
     }
 

@@ -139,7 +139,7 @@ struct HostTrial {
         while !Task.isCancelled, machine.takesHost(at: .now()), let key = site.choose(from: keys) {
             keys.removeAll { $0 == key }
             machine.add([key])
-            await ask()
+            if await !ask() { site.untried(key) }
         }
         for key in keys {
             if site.isLeftAlone(key) { leftAlone.append(key) } else { last.append(key) }
@@ -223,10 +223,14 @@ struct HostTrial {
     /// A host could not even be tried.
     mutating func note(_ outcome: Outcome) { machine.note(outcome) }
 
-    private mutating func ask() async {
+    /// Asks the hosts that are named. Whether any was.
+    @discardableResult
+    private mutating func ask() async -> Bool {
+        var isAsked = false
         while !Task.isCancelled,
             let question = machine.next(at: .now(), limit: { [site] _ in site.mostRecipients })
         {
+            isAsked = true
             // What was not seen is looked for before it is sent to a host where it must not be, and not found there.
             let isDeclared = eightBit == .perhaps && message.sevenBit != nil
             let transaction = SMTPTransaction(
@@ -253,9 +257,11 @@ struct HostTrial {
                 learn(from: told, causes, of: job, question)
             case .failure(let failure):
                 let told = failure.secured(by: secured[question.key])
+                if failure.isOfOther { site.released(question.key) }
                 if failure.isOfPace { machine.crowdedOut(told.outcome) } else { machine.unusable(told) }
             }
         }
+        return isAsked
     }
 }
 
