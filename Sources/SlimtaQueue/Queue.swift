@@ -180,7 +180,7 @@ package final class Queue: Sendable {
                 state.machine.added(
                     QueuedSummary(
                         id: envelope.id, received: envelope.received, due: due, attempts: 0,
-                        isHeld: isHeld, isWarned: envelope.sender == nil,
+                        isHeld: isHeld, isWarned: !envelope.hasWarning(for: envelope.recipients.indices),
                         destination: state.relay.destination(for: domain, of: envelope)), acceptedAt: now)
                 // What is not delivered now is not kept; nor is what waits for a destination that does not answer.
                 guard delivers, due == now, state.freshOctets + message.head.readableBytes <= Self.freshBudget else {
@@ -352,7 +352,8 @@ package final class Queue: Sendable {
             after.state = next
             return state.machine.attempted(
                 next.id, next: end.own(next.due), destination: state.destination(after),
-                isWarned: next.isWarned || stored.envelope.sender == nil, report: report, now: now)
+                isWarned: next.isWarned || !stored.envelope.hasWarning(for: next.pending), report: report,
+                now: now)
         }
         for notice in resolution.notices { accepted([notice.envelope], notice.message) }
         wake()

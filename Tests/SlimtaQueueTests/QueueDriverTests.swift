@@ -84,21 +84,25 @@ private final class World {
     private(set) var storage: JournaledStorage
     private(set) var queue: Queue
 
-    init(dead: Set<String> = []) throws {
+    private let warn: Duration?
+
+    init(dead: Set<String> = [], warn: Duration? = nil) throws {
         relay = TestRelay(dead: dead)
-        (storage, queue) = try Self.open(path, relay, clock)
+        self.warn = warn
+        (storage, queue) = try Self.open(path, relay, clock, warn)
     }
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
-    private static func open(_ path: String, _ relay: TestRelay, _ clock: TestClock) throws -> (JournaledStorage, Queue)
-    {
+    private static func open(
+        _ path: String, _ relay: TestRelay, _ clock: TestClock, _ warn: Duration?
+    ) throws -> (JournaledStorage, Queue) {
         let storage = try JournaledStorage.open(
             directory: path, owner: nil, options: StorageOptions(), report: { _ in })
         let queue = Queue(
             storage: storage, relay: relay,
             configuration: .init(
-                schedule: RetrySchedule(intervals: [.seconds(1)], expire: .seconds(3600), warn: nil),
+                schedule: RetrySchedule(intervals: [.seconds(1)], expire: .seconds(3600), warn: warn),
                 limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: true, hostname: "queue.test"),
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, clock: clock.clock)
         queue.receive([.acquired(try storage.recover())])
@@ -107,7 +111,7 @@ private final class World {
 
     func reopen() async throws {
         await storage.close()
-        (storage, queue) = try Self.open(path, relay, clock)
+        (storage, queue) = try Self.open(path, relay, clock, warn)
     }
 
     /// Accepts a message; its id, when it is durable.
@@ -118,15 +122,18 @@ private final class World {
 
     @discardableResult
     func accept(
-        to recipient: String, _ count: Int, heldBy rule: String? = nil, in wait: Duration? = nil
+        to recipient: String, _ count: Int, heldBy rule: String? = nil, in wait: Duration? = nil,
+        notify: NotifyConditions = .usual
     ) async throws -> [QueueID] {
         let now = clock.wall
         let due = wait.map { now + $0 }
         let envelopes = (0..<count).map { _ in
-            Envelope(
+            var envelope = Envelope(
                 id: QueueID(at: due ?? now), sender: Mailbox(parsing: "sender@client.test"),
                 recipients: [Mailbox(parsing: recipient)!], received: now,
                 client: ClientInfo(address: "", name: "c", protocolWord: "ESMTP"))
+            envelope.setNotifications(notify, of: envelope.recipients[0])
+            return envelope
         }
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
             queue.accept(
@@ -224,6 +231,25 @@ private final class World {
         try await world.reopen()
         world.clock.sleep(.seconds(70))
         #expect(await world.run { $0.count == 0 } && world.relay.delivered == [later])
+        await world.storage.close()
+    }
+
+    /// Nobody wants to be told of a delay: what waits for a dead host is not seen to for that again and again, but probed.
+    @Test func nobodyIsToBeWarned() async throws {
+        let world = try World(dead: ["dead.test"], warn: .seconds(600))
+        try await world.accept(to: "x@dead.test", 1, notify: [])
+        let (relay, clock, isLate) = (world.relay, world.clock, Mutex(false))
+        let isDelivered = await world.run { queue in
+            isLate.withLock { isLate in
+                guard !isLate, queue.snapshot().backedOffCount == 1, queue.attemptsInFlight == 0 else { return }
+                isLate = true
+                relay.state.withLock { $0.dead = [] }
+                clock.sleep(.seconds(1200))
+                queue.look()
+            }
+            return queue.count == 0
+        }
+        #expect(isDelivered && relay.delivered.count == 1)
         await world.storage.close()
     }
 

@@ -159,6 +159,14 @@ extension EnvelopeState {
     }
 }
 
+extension Envelope {
+    /// Whether anybody wants to be told that these recipients, by their indices, wait: else there is nothing to be told
+    /// before the end.
+    func hasWarning(for pending: some Sequence<Int>) -> Bool {
+        sender != nil && !isTLSReport && pending.contains { notifies(of: recipients[$0]).contains(.delay) }
+    }
+}
+
 extension QueuedSummary {
     /// What the scheduler needs of an envelope.
     package init(of stored: StoredEnvelope) {

@@ -32,6 +32,11 @@ package struct PermittedNetworks: Hashable, Sendable {
         "100.100.100.200", "fd00:ec2::254", "fd20:ce::254",
     ].compactMap { NetworkRange($0) }
 
+    /// Those of organisations and providers (RFC 1918, RFC 4193, RFC 6598): not seen from outside, and not permitted where a
+    /// stranger says what is asked for there.
+    package static let privateNetworks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
+        .compactMap { NetworkRange($0) }
+
     /// Whether mail may be sent there. What leads to an IPv4 address by translation or a tunnel is judged by that, too.
     func permit(_ address: IPAddress) -> Bool {
         func isIn(_ networks: [NetworkRange]) -> Bool { networks.contains { $0.contains(address) } }

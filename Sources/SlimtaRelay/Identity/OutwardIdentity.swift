@@ -18,11 +18,8 @@ package struct OutwardIdentity: Hashable, Sendable {
 
     /// Whether others see the address as it is: a private one is translated on the way, and what to is not known here.
     package var isSeen: Bool {
-        PermittedNetworks().permit(address) && !Self.translated.contains { $0.contains(address) }
+        PermittedNetworks().permit(address) && !PermittedNetworks.privateNetworks.contains { $0.contains(address) }
     }
-
-    private static let translated = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
-        .compactMap { NetworkRange($0) }
 
     /// What DNS says of one.
     struct Facts {

@@ -7,7 +7,7 @@ import SlimtaMail
 ///
 /// Nobody says what a limit is. It is taken from what was accepted in the minute before the refusal, a fifth less, and then
 /// grows by a tenth each minute until it is refused again. What was accepted in a minute in which we paused says little: such a
-/// minute takes no more than a little over a third of what was known, and while the message behind a pause is refused again
+/// minute takes no more than a little over a third of what was known, one in which little was sent a fifth; and while the message behind a pause is refused again
 /// and again, only the pause grows. A rate that is not what holds mail up is forgotten after a while.
 struct SiteRate: Sendable {
     /// Messages a second; nil: no limit is known.
@@ -34,6 +34,8 @@ struct SiteRate: Sendable {
     static let slowest = 1.0 / 86_400
     /// What is faster is no limit.
     static let most = 1000.0
+    /// Three in a minute.
+    static let leastSeen = 3.0 / 60
     static let firstPause: Duration = .seconds(30)
     static let longestPause: Duration = .seconds(900)
     static let growthInterval: Duration = .seconds(60)
@@ -93,13 +95,16 @@ struct SiteRate: Sendable {
         let isShort = now - pausedUntil < .seconds(60)
         guard pause(at: now) else { return false }
         (changed, unneeded) = (now, 0)
+        let seen = seen(at: now)
         guard let known = perSecond else {
-            if pauses == 1 { perSecond = max(Self.least, 0.8 * seen(at: now)) }
+            // Who has taken next to nothing has refused something else than its rate.
+            if pauses == 1, seen >= Self.leastSeen { perSecond = max(Self.least, 0.8 * seen) }
             return true
         }
         // Once behind a pause: the rate may have been wrong. More often, it is not that.
         if pauses > 2 { return true }
-        let measured = min(known, max(seen(at: now), isShort ? 0.8 * known : 0))
+        let floor = isShort ? 0.8 * known : 2 * seen < known ? known : 0
+        let measured = min(known, max(seen, floor))
         perSecond = max(Self.least, 0.8 * measured)
         return true
     }

@@ -39,14 +39,16 @@ final class RelaySet: Relay {
     ) throws {
         let values = file.values
         // Whoever has a domain says where its policy is: no nearer to us than its mail may go.
-        let networks = PermittedNetworks(allowed: values.relay.allowNetworks, refused: values.relay.refuseNetworks)
+        var networks = PermittedNetworks(allowed: values.relay.allowNetworks, refused: values.relay.refuseNetworks)
         let strangers = try HTTPSClient(resolver: resolver, group: ground.group, networks: networks)
         // Where tokens are had is our operator's choice.
         let chosen = try HTTPSClient(resolver: resolver, group: ground.group)
-        let lenient = try values.tlsReport.map { _ in
-            try HTTPSClient(resolver: resolver, group: ground.group, networks: networks, verifies: false)
+        // Of reports he says the whole URL.
+        networks.refused += PermittedNetworks.privateNetworks
+        let receivers = try (values.tlsReport == nil ? [] : [true, false]).map { verifies in
+            try HTTPSClient(resolver: resolver, group: ground.group, networks: networks, verifies: verifies)
         }
-        reporting = lenient.map { (verifying: strangers, lenient: $0) }
+        reporting = receivers.isEmpty ? nil : (verifying: receivers[0], lenient: receivers[1])
         policies = STSPolicies(ground.sts.cache, resolver: resolver, client: strangers, logger: ground.logger)
         var maker = RelayMaker(
             hostname: hostname, pipes: (file.socket(of: .pipes), file.stateDirectory), passwords: passwords,
@@ -66,24 +68,16 @@ final class RelaySet: Relay {
         let routes = try values.routes.map { route in
             let matches: @Sendable (String) -> Bool = { domain in route.domains.contains { $0.matches(domain) } }
             let origin = route.origin
-            var isFor: (@Sendable (Envelope) -> Bool)?
-            if !origin.isEverybody {
-                isFor = { (envelope: Envelope) -> Bool in
-                    origin.contains(envelope.sender, login: envelope.client.login)
-                }
-            }
             // For some senders alone: what is told of a domain is that of all others.
             let told: @Sendable (String) -> Bool = { origin.isEverybody && matches($0) }
-            return Router.Route(matches: matches, isFor: isFor, try make(route.relay, for: told))
+            return Router.Route(matches: matches, isFor: origin.isFor, try make(route.relay, for: told))
         }
         router = Router(routes, otherwise: try make(values.relay) { _ in true })
         self.explained = explained
         connecting = maker.connecting
         leases =
             connecting.map { relay in Lease(ground.endings) { await relay.shutDown() } }
-            + [strangers, lenient].compactMap(\.self).map { client in
-                Lease(ground.endings) { await client.shutDown() }
-            }
+            + ([strangers] + receivers).map { client in Lease(ground.endings) { await client.shutDown() } }
             + [
                 Lease(ground.endings) { [sources = Array(maker.tokens.values)] in
                     await chosen.shutDown()
@@ -128,6 +122,13 @@ final class RelaySet: Relay {
     }
 
     func destinations(for domain: String) -> Set<String> { router.destinations(for: domain) }
+}
+
+extension RouteOrigin {
+    /// Whether an envelope is from one of them; nil: it does not matter.
+    fileprivate var isFor: (@Sendable (Envelope) -> Bool)? {
+        isEverybody ? nil : { contains($0.sender, login: $0.client.login) }
+    }
 }
 
 extension Configuration {

@@ -48,6 +48,18 @@ import Testing
         #expect(rate.refused(at: time(6)) && isAbout(rate.perSecond, 6.4))
     }
 
+    /// Nor is a minute in which little was sent.
+    @Test func quietIsNoMeasure() {
+        var rate = SiteRate(at: Self.start)
+        rate.set(1, at: Self.start)
+        for number in 0..<5 { rate.accepted(at: time(600 + Double(number))) }
+        #expect(rate.refused(at: time(610)) && isAbout(rate.perSecond, 0.8 * 1.1))
+        // Where nothing is known it is only left alone.
+        var unknown = SiteRate(at: Self.start)
+        unknown.accepted(at: time(600))
+        #expect(unknown.refused(at: time(610)) && unknown.perSecond == nil && unknown.pausedUntil == time(640))
+    }
+
     /// What was sent before the pause is refused in it: that is not the message behind it.
     @Test func refusalsInAPause() {
         var rate = refused()

@@ -41,13 +41,21 @@ package struct TLSReportDelivery: Sendable {
         (self.verifying, self.lenient, self.post) = (verifying, lenient, post)
     }
 
+    /// Destinations of a report, and what one may take: the reports of others wait meanwhile.
+    private static let tried = 3
+    private static let limits = {
+        var limits = HTTPSClient.Limits()
+        limits.time = .seconds(20)
+        return limits
+    }()
+
     /// Tries its destinations in their order: who has taken it, or why nobody has.
     func send(_ letter: TLSReportBook.Letter) async -> Result<TLSReportRecord.Destination, Refusal> {
         var octets: [UInt8] = []
         letter.report.json.write(to: &octets)
         guard let compressed = Gzip.compress(octets) else { return .failure(Refusal(why: "zlib has no memory")) }
         var reasons: [String] = []
-        for destination in letter.destinations {
+        for destination in letter.destinations.prefix(Self.tried) {
             let refusal: String?
             switch destination {
             case .mail(let mailbox):
@@ -70,10 +78,10 @@ package struct TLSReportDelivery: Sendable {
 
     private func send(_ compressed: [UInt8], to place: HTTPSClient.Place) async -> String? {
         let body = ByteBuffer(bytes: compressed)
-        var answer = await verifying.post(body, of: Self.mediaType, to: place)
+        var answer = await verifying.post(body, of: Self.mediaType, to: place, limits: Self.limits)
         // RFC 8460 section 3: what is wrong with a domain's certificates must not keep the report of that from it.
         if case .failure(let failure) = answer, failure.isOfTLS {
-            answer = await lenient.post(body, of: Self.mediaType, to: place)
+            answer = await lenient.post(body, of: Self.mediaType, to: place, limits: Self.limits)
         }
         switch answer {
         case .success(let answer): return (200..<300).contains(answer.status) ? nil : "it answers \(answer.status)"
