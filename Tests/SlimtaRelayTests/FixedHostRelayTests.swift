@@ -379,7 +379,14 @@ struct FixedHostRelayTests {
             })
         let delivered = await withTaskGroup(of: Bool.self) { group in
             for _ in 0..<200 {
-                group.addTask { await relay.attempt(Delivery(to: ["a@x.test"])).map(\.result) == [.delivered] }
+                group.addTask {
+                    // Who has waited for too long, on a busy machine, comes back: the queue sees to that.
+                    var outcomes: [Outcome]
+                    repeat {
+                        outcomes = await relay.attempt(Delivery(to: ["a@x.test"]))
+                    } while outcomes[0].postponed != nil
+                    return outcomes.map(\.result) == [.delivered]
+                }
             }
             return await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
         }

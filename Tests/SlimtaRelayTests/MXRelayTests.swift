@@ -390,7 +390,14 @@ struct MXRelayTests {
         let relay = try world.relay { $0.connectionsPerDestination = 3 }
         let count = await withTaskGroup(of: Int.self) { group in
             for _ in 0..<200 {
-                group.addTask { await relay.attempt(Delivery(to: ["b@a.test"])).count { $0.result == .delivered } }
+                group.addTask {
+                    // Who has waited for too long, on a busy machine, comes back: the queue sees to that.
+                    var outcomes: [Outcome]
+                    repeat {
+                        outcomes = await relay.attempt(Delivery(to: ["b@a.test"]))
+                    } while outcomes[0].postponed != nil
+                    return outcomes.count { $0.result == .delivered }
+                }
             }
             return await group.reduce(0, +)
         }
