@@ -17,12 +17,12 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", "9: tls_report.contact: missing; required is an address that somebody reads"),
-        ("contact = \"postmaster\"", "10: tls_report.contact: found \"postmaster\"; allowed is an address"),
-        ("contact = \"a@[192.0.2.1]\"", "10: tls_report.contact: found \"a@[192.0.2.1]\""),
-        ("contact = \"\u{FC}@example.com\"", "10: tls_report.contact: found \"\u{FC}@example.com\""),
-        ("contact = \"a@example.com\"\nsign = 1", "11: tls_report.sign: found the number 1"),
-        ("contact = \"a@example.com\"\norganization = \"x\"", "11: tls_report.organization: unknown key"),
+        ("", "8: tls_report.contact: missing; required is an address that somebody reads"),
+        ("contact = \"postmaster\"", "9: tls_report.contact: found \"postmaster\"; allowed is an address"),
+        ("contact = \"a@[192.0.2.1]\"", "9: tls_report.contact: found \"a@[192.0.2.1]\""),
+        ("contact = \"\u{FC}@example.com\"", "9: tls_report.contact: found \"\u{FC}@example.com\""),
+        ("contact = \"a@example.com\"\nsign = 1", "10: tls_report.sign: found the number 1"),
+        ("contact = \"a@example.com\"\norganization = \"x\"", "10: tls_report.organization: unknown key"),
     ])
     func wrong(_ text: String, _ expected: String) throws {
         let found = mistakes(edge + "[tls_report]\n" + text)

@@ -238,7 +238,8 @@ private final class World {
     @Test func nobodyIsToBeWarned() async throws {
         let world = try World(dead: ["dead.test"], warn: .seconds(600))
         try await world.accept(to: "x@dead.test", 1, notify: [])
-        let (relay, clock, isLate) = (world.relay, world.clock, Mutex(false))
+        let (relay, clock) = (world.relay, world.clock)
+        let isLate = Mutex(false)
         let isDelivered = await world.run { queue in
             isLate.withLock { isLate in
                 guard !isLate, queue.snapshot().backedOffCount == 1, queue.attemptsInFlight == 0 else { return }

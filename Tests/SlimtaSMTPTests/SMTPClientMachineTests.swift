@@ -360,4 +360,29 @@ struct SMTPClientMachineTLSTests {
         }
         #expect(handshake.inClear == .no)
     }
+
+    /// Whom a report names, and why a session is in clear that would not have had to be.
+    @Test func whatReportsWantToKnow() {
+        for (greeting, name) in [
+            ("220 mx.test ESMTP\r\n", "mx.test"), ("220 \r\n", nil), ("220 m\u{FC}\r\n", nil),
+            ("220-one.test x\r\n220 two.test\r\n", "one.test"),
+        ] as [(String, String?)] {
+            var dialog = ClientDialog(.opportunistic)
+            _ = dialog.hear(greeting)
+            #expect(dialog.machine.serverName == name)
+        }
+        var clear = ClientDialog(.opportunistic)
+        _ = clear.hear("220 x\r\n")
+        _ = clear.hear(["x"].ehloReply)
+        #expect(clear.machine.isReady && clear.machine.missingTLS == .notOffered)
+        var refused = ClientDialog(.opportunistic)
+        _ = refused.hear("220 x\r\n")
+        _ = refused.hear(["x", "STARTTLS"].ehloReply)
+        #expect(refused.hear("454 no\r\n") == [.ready])
+        if case .refused? = refused.machine.missingTLS {} else { Issue.record("not refused") }
+        var unwanted = ClientDialog(.none)
+        _ = unwanted.hear("220 x\r\n")
+        _ = unwanted.hear(["x"].ehloReply)
+        #expect(unwanted.machine.isReady && unwanted.machine.missingTLS == nil)
+    }
 }

@@ -77,7 +77,7 @@ import Testing
                 now = next.due
             }
         }
-        #expect(tries == 8 && now < Self.midnight + .seconds(600 + 86_400))
+        #expect(tries == 9 && now < Self.midnight + .seconds(600 + 86_400))
         #expect(book.past.map(\.error) == ["no"] && book.past.first?.place == nil)
     }
 

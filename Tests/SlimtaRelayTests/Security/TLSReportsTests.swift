@@ -93,7 +93,9 @@ struct TLSReportsTests {
     }
 
     private func context() throws -> TLSServerContext {
-        let pair = try Certificates().selfSigned("mx1.test")
+        let certificates = try Certificates()
+        let pair = try certificates.selfSigned("mx1.test")
+        defer { withExtendedLifetime(certificates) {} }
         return try TLSServerContext(certificatePEM: pair.certificatePEM, keyPEM: pair.keyPEM)
     }
 
