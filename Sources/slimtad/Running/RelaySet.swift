@@ -127,7 +127,8 @@ final class RelaySet: Relay {
 extension RouteOrigin {
     /// Whether an envelope is from one of them; nil: it does not matter.
     fileprivate var isFor: (@Sendable (Envelope) -> Bool)? {
-        isEverybody ? nil : { contains($0.sender, login: $0.client.login) }
+        guard !isEverybody else { return nil }
+        return { envelope in contains(envelope.sender, login: envelope.client.login) }
     }
 }
 
