@@ -80,14 +80,14 @@ def test_mx_fails_temporarily_then_accepts(nameserver, place, make_slimtad, opti
 
 
 def test_each_recipient_for_itself(nameserver, place, make_slimtad):
-    """W12, W13, W19: one delivered, one greylisted twice, one greylisted once: each gets exactly one copy."""
+    """W12, W13, W19: one delivered, one put off twice, one once: each gets exactly one copy."""
     mx = PythonMX(place).start()
-    greylisted = {"b@one.test": 2, "c@one.test": 1}
+    busy = {"b@one.test": 2, "c@one.test": 1}
 
     def answer(server, envelope, address):
-        if greylisted.get(address, 0):
-            greylisted[address] -= 1
-            return "450 4.2.0 greylisted"
+        if busy.get(address, 0):
+            busy[address] -= 1
+            return "450 4.2.1 mailbox is busy"
         return "250 2.1.5 Ok"
 
     mx.answers["RCPT"] = [answer] * 20
