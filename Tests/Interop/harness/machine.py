@@ -8,6 +8,7 @@ import itertools
 import os
 import pathlib
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -57,13 +58,18 @@ def new_address():
 
 
 def free_ports(count):
-    """Ports of 127.0.0.1 that nobody listens on now, for a program that takes no address of its own."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [found.getsockname()[1] for found in sockets]
-    finally:
-        for found in sockets:
-            found.close()
+    """Ports that nobody listens on now, for a program that takes no address of its own: below those that the kernel gives to
+    connections, which would be in the way just as well."""
+    found = []
+    while len(found) < count:
+        port = random.randrange(23_000, 32_000)
+        try:
+            socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True).close()
+        except OSError:
+            continue
+        if port not in found:
+            found.append(port)
+    return found
 
 
 # Where folders of tests are: so that paths of sockets stay short, and other users can pass through.
