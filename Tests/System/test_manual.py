@@ -101,6 +101,7 @@ def test_edit_users_check_reload(typist):
     typist.type("slimtad passwd alice", stdin=PASSWORD + "\n")
     said = typist.type("slimtad check")
     assert "[::]:587" in said
+    assert "[::]:587" in typist.type("slimtad check", "slimtad check --dns")
     typist.type("systemctl reload slimtad")
     assert listening(machine) == ["*:465", "*:587"]
     assert logs_in(machine, "::1", "alice") and logs_in(machine, "127.0.0.7", "alice")
