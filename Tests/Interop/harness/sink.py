@@ -61,11 +61,12 @@ class Sink(Program):
         it deletes."""
         paths = sorted(self.folder.iterdir())  # before asking what is open: one that is finished meanwhile is whole
         unfinished = self._open_files()
-        found = []
-        for path in paths:
-            if path not in unfinished and path.exists():
-                found.append(parse_dump(path.read_bytes()))
-        return found
+        dumps = {path: path.read_bytes() for path in paths if path not in unfinished and path.exists()}
+        # One that was broken off and begun anew, under the same name, between the two looks is not whole either.
+        unfinished = self._open_files()
+        return [
+            parse_dump(dump) for path, dump in dumps.items()
+            if path not in unfinished and path.exists() and path.stat().st_size == len(dump)]
 
     def kill(self):
         """SIGKILL; an unfinished dump goes as if the transaction had been broken off."""
