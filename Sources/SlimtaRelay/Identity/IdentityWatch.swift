@@ -11,7 +11,7 @@ package final class IdentityWatch: Sendable {
     private let identities: [OutwardIdentity]
     private let resolver: Resolver
     private let logger: Logger
-    private let found = Mutex<[String]>([])
+    private let found = Mutex<[OutwardIdentity: [String]]>([:])
     private let task = Mutex<Task<Void, Never>?>(nil)
 
     /// Those of `identities` that others see.
@@ -24,7 +24,7 @@ package final class IdentityWatch: Sendable {
     deinit { task.withLock { $0?.cancel() } }
 
     /// What does not agree.
-    package var findings: [String] { found.withLock { $0 } }
+    package var findings: [String] { found.withLock { found in identities.flatMap { found[$0] ?? [] } } }
 
     /// Looks now, and from then on each `interval`, until ``end()``.
     package func start(interval: Duration = .seconds(86_400)) {
@@ -40,23 +40,30 @@ package final class IdentityWatch: Sendable {
 
     /// Looks once, and tells what is new.
     package func look() async {
-        let findings = await Self.findings(of: identities, resolver)
+        let looks = await Self.findings(of: identities, resolver)
         guard !Task.isCancelled else { return }
         let news = found.withLock { found in
-            defer { found = findings }
-            return findings.filter { !found.contains($0) }
+            zip(identities, looks).flatMap { identity, findings -> [String] in
+                // What was found before still holds while DNS does not say.
+                guard let findings else { return [] }
+                let known = found[identity] ?? []
+                found[identity] = findings
+                return findings.filter { !known.contains($0) }
+            }
         }
         for finding in news {
             logger.warning("our names and addresses do not agree", metadata: ["reason": "\(finding)"])
         }
     }
 
-    /// What does not agree of these.
-    package static func findings(of identities: [OutwardIdentity], _ resolver: Resolver) async -> [String] {
+    /// What does not agree, for each of these; nil: DNS does not say now whether all does.
+    package static func findings(of identities: [OutwardIdentity], _ resolver: Resolver) async -> [[String]?] {
         await inOrder(identities.count) { index in
             let identity = identities[index]
-            return identity.findings(await facts(of: identity, resolver))
-        }.flatMap(\.self)
+            let facts = await facts(of: identity, resolver)
+            let findings = identity.findings(facts)
+            return findings.isEmpty && !identity.isKnown(by: facts) ? nil : findings
+        }
     }
 
     private static func facts(of identity: OutwardIdentity, _ resolver: Resolver) async -> OutwardIdentity.Facts {

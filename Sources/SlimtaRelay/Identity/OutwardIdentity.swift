@@ -29,6 +29,11 @@ package struct OutwardIdentity: Hashable, Sendable {
         var addresses: [String: [IPAddress]] = [:]
     }
 
+    /// Whether nothing is missing that ``findings(_:)`` goes by.
+    func isKnown(by facts: Facts) -> Bool {
+        facts.pointers.map { ($0 + (isLiteral ? [] : [name])).allSatisfy { facts.addresses[$0] != nil } } ?? false
+    }
+
     /// What does not agree, in words for the operator (RFC 1912 section 2.1).
     func findings(_ facts: Facts) -> [String] {
         var findings: [String] = []

@@ -4,6 +4,7 @@ import SlimtaConfiguration
 import SlimtaCrypto
 import SlimtaDNS
 import SlimtaMail
+import SlimtaNet
 import SlimtaRelay
 import SlimtaTLS
 
@@ -16,15 +17,25 @@ extension Inspection {
         }
         let resolver: SlimtaDNS.Resolver
         do { resolver = try file.values.makeResolver(sockets: 16) } catch { return self.error("dns", "\(error)") }
-        let found = try? wait { () async throws(Failure) -> [String] in
-            await resolver.waitUntilStarted()
-            let findings = await IdentityWatch.findings(of: identities, resolver)
-            await resolver.close()
-            return findings
+        let looks: [[String]?]
+        do throws(Failure) {
+            looks = try wait { () async throws(Failure) -> [[String]?] in
+                // A name server that is silent is given up: libunbound asks it for minutes.
+                let looks = await within(.seconds(20)) {
+                    await resolver.waitUntilStarted()
+                    return await IdentityWatch.findings(of: identities, resolver)
+                }
+                await resolver.close()
+                return looks ?? identities.map { _ in nil }
+            }
+        } catch {
+            return self.error("dns", error.message)
         }
-        let findings = found ?? []
-        for finding in findings { warn("relay.source_addresses", finding) }
-        if findings.isEmpty { note("names and addresses: they agree") }
+        for (identity, findings) in zip(identities, looks) {
+            let unknown = "DNS does not say now whether \(identity.address) and its names agree"
+            for finding in findings ?? [unknown] { warn("relay.source_addresses", finding) }
+        }
+        if looks.allSatisfy({ $0 == [] }) { note("names and addresses: they agree") }
     }
 
     /// Whether the relays' certificates and keys belong together, and can sign.

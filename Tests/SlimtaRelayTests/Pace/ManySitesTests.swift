@@ -78,7 +78,7 @@ struct ManySites: ~Copyable {
     private var attempts: [UInt32]
     private var ids: [QueueID]
     private let each: Int
-    private var events = SimulationHeap<Event>()
+    private var events = EventHeap<Event>()
     private var now = start
     private var nextLook: Timestamp?
     private var generator: SeededGenerator
@@ -298,39 +298,5 @@ struct ManySites: ~Copyable {
                     + "most; drained after \(all[0]) s at least, \(all[half]) s in the middle, \(all[last]) s at most")
         }
         return lines.joined(separator: "\n")
-    }
-}
-
-/// What comes next; what is of one time stays in its order.
-private struct SimulationHeap<Event> {
-    private var items: [(time: Timestamp, number: Int, event: Event)] = []
-    private var counter = 0
-
-    mutating func push(_ event: Event, at time: Timestamp) {
-        items.append((time, counter, event))
-        counter += 1
-        var place = items.count - 1
-        while place > 0, isBefore(place, (place - 1) / 2) {
-            items.swapAt(place, (place - 1) / 2)
-            place = (place - 1) / 2
-        }
-    }
-
-    mutating func pop() -> (Timestamp, Event)? {
-        guard !items.isEmpty else { return nil }
-        items.swapAt(0, items.count - 1)
-        let last = items.removeLast()
-        var place = 0
-        while true {
-            let children = [2 * place + 1, 2 * place + 2].filter { $0 < items.count }
-            guard let least = children.min(by: isBefore), isBefore(least, place) else { break }
-            items.swapAt(place, least)
-            place = least
-        }
-        return (last.time, last.event)
-    }
-
-    private func isBefore(_ a: Int, _ b: Int) -> Bool {
-        (items[a].time, items[a].number) < (items[b].time, items[b].number)
     }
 }

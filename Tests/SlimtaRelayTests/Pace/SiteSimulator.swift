@@ -251,7 +251,7 @@ struct SiteSimulator {
 }
 
 /// What comes next: a binary heap; what is of one time stays in its order.
-private struct EventHeap<Event> {
+struct EventHeap<Event> {
     private var items: [(time: Timestamp, number: Int, event: Event)] = []
     private var counter = 0
 
