@@ -110,8 +110,18 @@ final class EdgeConnections<Spoken: EdgeProtocol>: Sendable {
 
     /// Closes the sockets that ``accept(on:address:)`` was given for `address`; there may be none.
     func stopAccepting(on address: String) async {
-        let listeners = state.withLock { $0.listeners.removeValue(forKey: address) } ?? []
-        for listener in listeners { try? await listener.close() }
+        await close(state.withLock { $0.listeners.removeValue(forKey: address) } ?? [])
+    }
+
+    /// Nobody who has been accepted is lost by it: a connection is handed from its listener's loop to one of its own and
+    /// back before it begins, and whose listener is closed by then NIO closes without a word.
+    private func close(_ listeners: [any Channel]) async {
+        for listener in listeners { try? await listener.setOption(.autoRead, value: false).get() }
+        for loop in group.makeIterator() { try? await loop.submit {}.get() }
+        for listener in listeners {
+            try? await listener.eventLoop.submit {}.get()
+            try? await listener.close()
+        }
     }
 
     /// What holds for each connection whoever the client is: it is there for ``drain()`` and ``closeSessions()``. The
@@ -225,10 +235,10 @@ final class EdgeConnections<Spoken: EdgeProtocol>: Sendable {
         let (listeners, sessions) = state.withLock { state in
             state.isDraining = true
             defer { state.listeners = [:] }
-            return (state.listeners.values.joined(), Array(state.sessions.values))
+            return (Array(state.listeners.values.joined()), Array(state.sessions.values))
         }
-        for listener in listeners { try? await listener.close() }
         for session in sessions { drain(session) }
+        await close(listeners)
     }
 
     /// Tells whichever handlers are there: either those of the session, or the one that waits for a proxy's header.

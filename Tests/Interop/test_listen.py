@@ -197,6 +197,37 @@ def test_reload_away_from_systemds_socket_and_back(passed):
         assert greeting(slimtad.address, port) == b"220" and greeting(slimtad.address, SUBMISSION) is None
 
 
+def test_who_was_accepted_at_a_stop_is_told(passed):
+    """systemd keeps the socket: each connection is greeted, told that the service shuts down, or waits for the next one."""
+    slimtad, port = passed("systemd:sub")
+    slimtad.wait_until(lambda: greeting(slimtad.address, port) == b"220", what="the greeting")
+    said, end = [], threading.Event()
+
+    def knock():
+        while not end.is_set():
+            try:
+                with socket.create_connection((slimtad.address, port), timeout=20) as client:
+                    said.append(client.recv(200)[:3])
+            except OSError as error:
+                said.append(repr(error))
+
+    threads = [threading.Thread(target=knock) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(8):
+            count = len(said)
+            slimtad.wait_until(lambda: len(said) > count + 100, what="greetings")
+            assert slimtad.term() == 0
+            passed("systemd:sub")
+    finally:
+        slimtad.wait_until(lambda: greeting(slimtad.address, port) == b"220", what="the greeting")
+        end.set()
+        for thread in threads:
+            thread.join(60)
+    assert set(said) <= {b"220", b"421"}, {each: said.count(each) for each in set(said)}
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="sockets of one user may be bound beside each other, and systemd is another")
 def test_a_port_that_systemd_has_for_us(passed):
     """The text says who has it, and what to write instead."""

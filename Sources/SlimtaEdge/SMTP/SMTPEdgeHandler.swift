@@ -281,6 +281,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         // reply lost.
         isLingering = true
         timer.deadline = .distantFuture
+        // So that it need not wait to know that nothing more comes. TLS cannot end in one direction alone.
+        context.close(mode: .output, promise: nil)
         let this = NIOLoopBound(self, eventLoop: context.eventLoop)
         _ = context.eventLoop.scheduleTask(in: Self.lingerTime) { this.value.context?.close(promise: nil) }
         resumeReading()

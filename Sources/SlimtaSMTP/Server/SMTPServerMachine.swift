@@ -56,9 +56,14 @@ package struct SMTPServerMachine: Sendable {
         /// The client broke the protocol in a way that leaves nothing to talk about.
         case protocolViolation(String)
 
-        /// Whether the client may still be sending what it was refused: if the connection were closed on it at once,
-        /// it would lose the reply that says why.
-        package var mayInterrupt: Bool { self == .lineEnds }
+        /// Whether the client may be sending while it is told why it ends: were the connection closed on what has not been
+        /// read, it would be reset, and the reply lost. Who is silent, or sends without ever reading, is not waited for.
+        package var mayInterrupt: Bool {
+            switch self {
+            case .tooManyErrors, .tooManyCommands, .shutdown, .lineEnds, .refused: true
+            case .quit, .timeout, .clientClosed, .protocolViolation: false
+            }
+        }
     }
 
     /// A reply of 4xx or 5xx, and what it was to.
