@@ -140,9 +140,9 @@ def read_back(codes):
 
 @pytest.mark.timeout(600)
 def test_whole_of_unicode():
-    """Every scalar of the planes that have characters, in every field; of the others, where one is like the other, one in 16.
-    `python test_compose.py` takes all of them."""
-    planes = [0, 1, 2, 3, 14]
+    """Every scalar of the planes that have characters of many kinds, in every field; of the others, where one is like the other
+    (ideographs, or none), one in 16. `python test_compose.py` takes all of them."""
+    planes = [0, 1, 14]
     chosen = [code for code in SCALARS if code >> 16 in planes or code % 16 == 0]
     with concurrent.futures.ProcessPoolExecutor() as pool:
         list(pool.map(read_back, batches(chosen, 16000)))
