@@ -88,6 +88,7 @@ import Testing
         session.advance(.seconds(2))
         let replies = try session.replies()
         #expect(replies.count == 101 && replies.last?.hasPrefix("421 4.7.0 ") == true)
+        session.advance(.seconds(2))
         #expect(!session.channel.isActive)
         #expect(session.log.lines("session ended").map { $0.fields["reason"] } == ["tooManyCommands"])
     }

@@ -41,6 +41,7 @@ final class SessionFixture {
         if let proxy { connection = ConnectionFacts(peer: connection.peer, local: connection.local, proxy: proxy) }
         let log = log
         let logger = Logger(label: "test") { _ in log }
+        try channel.pipeline.syncOperations.addHandler(HalfClosing())
         try channel.pipeline.syncOperations.addHandler(
             SMTPEdgeHandler(
                 settings: settings, submissions: storage,
@@ -66,6 +67,23 @@ final class SessionFixture {
     func beginMessage() throws {
         try send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\n")
         #expect(try replies().last?.hasPrefix("354") == true)
+    }
+}
+
+/// Keeps the connection until both sides have closed, as a socket does: EmbeddedChannel ends whatever is closed.
+private final class HalfClosing: ChannelDuplexHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundIn = ByteBuffer
+
+    private var isInputClosed = false
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if case ChannelEvent.inputClosed = event { isInputClosed = true }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
+        if mode == .output, !isInputClosed { promise?.succeed() } else { context.close(promise: promise) }
     }
 }
 

@@ -112,6 +112,7 @@ private func texts(_ text: String) throws -> Condition.Texts { Condition.Texts([
         let session = try SessionFixture(gate: gate(rule))
         try session.send("EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nRCPT TO:<b@closed.org>\r\nNOOP\r\n")
         #expect(try session.replies().suffix(2).map { String($0.prefix(3)) } == ["250", "421"])
+        session.advance(.seconds(2))
         #expect(!session.channel.isActive)
     }
 

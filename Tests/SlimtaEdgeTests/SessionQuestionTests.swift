@@ -70,6 +70,7 @@ import Testing
                 try session.send("text\r\n.\r\n")
             }
             #expect(try session.replies().last == "\(reply)")
+            session.advance(.seconds(2))
             #expect(session.channel.isActive == (code != 421))
             let refused = session.log.lines("refused").map { $0.fields["command"] }
             #expect(refused == [isAtMail ? "MAIL" : "DATA"])
@@ -125,6 +126,9 @@ import Testing
         ("shutdown", "421", "/drain"), ("clientClosed", nil, "/close"), ("timeout", "421", "/time"),
     ]
 
+    /// A client that may be sending while it is told why is listened to for a moment, and the others are not.
+    static let lingering: Set = ["tooManyErrors", "tooManyCommands", "lineEnds", "shutdown"]
+
     @Test(arguments: ends) func everyEnd(reason: String, last: String?, sent: String) throws {
         let session = try SessionFixture()
         switch sent {
@@ -133,8 +137,10 @@ import Testing
         case "/time": session.advance(.minutes(5))
         default: try session.send(sent)
         }
-        session.advance(.seconds(3))
+        for _ in 0..<30 where session.log.lines("session ended").isEmpty { session.advance(.milliseconds(100)) }
         #expect(try session.replies().last.map { String($0.prefix(3)) } == last)
+        #expect(session.channel.isActive == Self.lingering.contains(reason))
+        session.advance(.seconds(2))
         #expect(!session.channel.isActive)
         let isOrdinary = reason == "quit" || reason == "clientClosed"
         #expect(session.log.lines("session ended").map { $0.fields["reason"] } == (isOrdinary ? [] : [reason]))
