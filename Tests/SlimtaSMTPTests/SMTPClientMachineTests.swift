@@ -260,6 +260,20 @@ struct SMTPClientMachineTLSTests {
         #expect("\(said)" == reply)
     }
 
+    /// 421 refuses STARTTLS as well, and ends the session.
+    @Test(arguments: [SMTPClientMachine.Security.opportunistic, .required])
+    func refusedSTARTTLSWith421(_ security: SMTPClientMachine.Security) {
+        var dialog = Self.offered(security)
+        guard case .failed(let failure)? = dialog.hear("421 4.3.2 no\r\n").first,
+            case .refused(let said)? = failure.fault
+        else {
+            Issue.record("not refused")
+            return
+        }
+        #expect("\(said)" == "421 4.3.2 no" && failure.outcome == remoteOutcome(421, "no", EnhancedStatus(4, 3, 2)))
+        #expect(failure.isOfSecurity && failure.inClear != .now || security == .opportunistic)
+    }
+
     @Test func notOffered() {
         var dialog = ClientDialog(.required)
         _ = dialog.hear("220 x\r\n")

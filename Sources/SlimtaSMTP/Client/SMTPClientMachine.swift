@@ -373,7 +373,10 @@ package struct SMTPClientMachine: Sendable {
         if reply.code / 100 == 3 { return protocolError("\(reply.code) where a session should open") }
         // A positive reply does not come here.
         let isForGood = reply.isPermanent && configuration.dialect == .smtp
-        return fail(with: Outcome(isForGood ? .permanent : .temporary, shown(reply), isRemote: true))
+        // In reply to STARTTLS it is that which is refused, however the session ends.
+        return fail(
+            with: Outcome(isForGood ? .permanent : .temporary, shown(reply), isRemote: true),
+            state == .startTLS ? .refused(shown(reply)) : nil)
     }
 
     /// There is no session as it was asked for.
