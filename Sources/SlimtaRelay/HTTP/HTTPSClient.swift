@@ -40,7 +40,7 @@ package final class HTTPSClient: Sendable {
         /// Octets of the answer's body. More is an error; nothing is cut.
         package var body = 64 << 10
 
-        /// Those of MTA-STS policies (RFC 8461 section 3.3).
+        /// The most that RFC 8461 section 3.3 suggests.
         package init() {}
     }
 

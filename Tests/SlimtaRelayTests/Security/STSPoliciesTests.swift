@@ -38,6 +38,9 @@ struct STSPoliciesTests {
         }
     }
 
+    /// A mail does not wait for a whole minute behind a web server that dribbles.
+    @Test func theTimeOfAFetch() { #expect(STSPolicies.limits.time == .seconds(30)) }
+
     private static func policy(_ mode: String, age: Int = 86_400) -> [UInt8] {
         Array("version: STSv1\nmode: \(mode)\nmx: mx.\(mode).example\nmax_age: \(age)\n".utf8)
     }

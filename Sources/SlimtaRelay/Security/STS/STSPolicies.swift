@@ -18,6 +18,12 @@ package final class STSPolicies: Sendable {
     /// So long an answer is good for other attempts, if it does not end before.
     private static let remembered = Duration.seconds(60)
     private static let mostRemembered = 10_000
+    /// Of the whole fetch. The first mail for a domain waits for it: half of the minute that RFC 8461 section 3.3 suggests.
+    static let limits = {
+        var limits = HTTPSClient.Limits()
+        limits.time = .seconds(30)
+        return limits
+    }()
 
     private struct State {
         /// Who waits for a check that somebody else makes.
@@ -35,7 +41,7 @@ package final class STSPolicies: Sendable {
     package convenience init(_ cache: STSCache, resolver: Resolver, client: HTTPSClient, logger: Logger) {
         self.init(cache, resolver: resolver, logger: logger) { host in
             let place = HTTPSClient.Place(host: host, target: STSFetch.path)
-            switch await client.get(place, mediaType: "text/plain") {
+            switch await client.get(place, mediaType: "text/plain", limits: Self.limits) {
             case .success(let body): return .success(Array(body.readableBytesView))
             case .failure(let failure):
                 return .failure(failure.isOfTLS ? .tls(failure.description) : .transport(failure.description))
