@@ -53,6 +53,7 @@ extension Configuration {
         }
         warnings += signingWarnings
         warnings += loginWarnings
+        warnings += siteWarnings
         for (path, relay) in [("relay", relay)] + routes.indices.map({ ("route[\($0)]", routes[$0].relay) }) {
             guard case .pipe(let pipe) = relay.type, pipe.processes > self.relay.connectionsPerDestination else {
                 continue

@@ -14,6 +14,23 @@ extension Configuration {
     }
 }
 
+extension Configuration {
+    /// What is more than relays ever do.
+    var siteWarnings: [Warning] {
+        sites.enumerated().flatMap { index, site in
+            [
+                ("messages_per_session", site.messagesPerSession),
+                ("recipients_per_transaction", site.recipientsPerTransaction),
+            ].compactMap { key, value in
+                guard let value, value > SiteSettings.most else { return nil }
+                return Warning(
+                    keyPath: "site[\(index)].\(key)",
+                    text: "\(value) counts as \(SiteSettings.most): no relay does more")
+            }
+        }
+    }
+}
+
 extension SiteSettings {
     /// nil if something without which it means nothing is missing or wrong; that was reported.
     fileprivate init?(_ table: Section, _ taken: inout [DomainPattern: String]) {
@@ -30,9 +47,8 @@ extension SiteSettings {
             }
         connections = table["connections"]?.integer(1...100_000)
         rate = table["rate"]?.text(RateText.form, RateText.perSecond)
-        // Relays never do more than a hundred of either.
-        messagesPerSession = table["messages_per_session"]?.integer(1...100)
-        recipientsPerTransaction = table["recipients_per_transaction"]?.integer(1...100)
+        messagesPerSession = table["messages_per_session"]?.integer(1...100_000)
+        recipientsPerTransaction = table["recipients_per_transaction"]?.integer(1...100_000)
         let limits = ["connections", "rate", "messages_per_session", "recipients_per_transaction"]
         if !limits.contains(where: table.has) {
             if limits.contains(where: { table.mistakes.document.isTellingAbsence(of: $0, in: table.path) }) {

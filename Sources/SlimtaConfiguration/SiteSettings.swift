@@ -8,8 +8,11 @@ package struct SiteSettings: Sendable, Equatable {
     package var connections: Int?
     /// Messages a second.
     package var rate: Double?
-    /// Messages in a session.
+    /// Messages in a session; more than ``most`` counts as that.
     package var messagesPerSession: Int?
-    /// Recipients in a transaction.
+    /// Recipients in a transaction; more than ``most`` counts as that.
     package var recipientsPerTransaction: Int?
+
+    /// Relays never do more of either.
+    package static let most = 100
 }

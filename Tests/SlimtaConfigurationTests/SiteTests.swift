@@ -33,8 +33,8 @@ import Testing
         ("hosts = [\"a.test\"]", "8: site[0].connections: missing; required is one of connections, rate"),
         ("hosts = [\"a.test\"]\nrate = \"60\"", "10: site[0].rate: found \"60\"; allowed is a rate such as"),
         ("hosts = [\"a.test\"]\nrate = \"0/m\"", "10: site[0].rate: found \"0/m\""),
-        ("hosts = [\"a.test\"]\nmessages_per_session = 101", "10: site[0].messages_per_session: found the number 101"),
-        ("hosts = [\"a.test\"]\nrecipients_per_transaction = 500", "10: site[0].recipients_per_transaction: found"),
+        ("hosts = [\"a.test\"]\nmessages_per_session = 0", "10: site[0].messages_per_session: found the number 0"),
+        ("hosts = [\"a.test\"]\nrecipients_per_transaction = -5", "10: site[0].recipients_per_transaction: found"),
         ("hosts = [\"a.test\"]\nconnections = 0", "10: site[0].connections: found the number 0"),
         ("hosts = [\"a.test\", \"A.test\"]\nconnections = 1", "9: site[0].hosts[1]: found \"A.test\", which"),
         ("hosts = [\"a.test\"]\nconnection = 1\nrate = \"1/s\"", "10: site[0].connection: unknown key"),
@@ -42,6 +42,16 @@ import Testing
     func wrong(_ text: String, _ expected: String) throws {
         let found = mistakes(edge + "[[site]]\n" + text)
         #expect(found.count == 1 && found[0].hasPrefix(expected), "\(found)")
+    }
+
+    /// What is more than relays do is no mistake: it counts as that, and is told.
+    @Test func large() throws {
+        let text =
+            edge + "[[site]]\nhosts = [\"a.test\"]\nmessages_per_session = 100\nrecipients_per_transaction = 500\n"
+        let configuration = try Configuration.parse(text, file: "f")
+        let found = configuration.warnings.filter { $0.keyPath.hasPrefix("site") }
+        #expect(found.map(\.keyPath) == ["site[0].recipients_per_transaction"])
+        #expect(found.first?.text == "500 counts as 100: no relay does more")
     }
 
     @Test func rates() {

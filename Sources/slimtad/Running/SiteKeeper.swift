@@ -97,8 +97,9 @@ extension Configuration {
         let rules = sites.map { site in
             SiteRule(
                 SiteLimits(
-                    connections: site.connections, rate: site.rate, messages: site.messagesPerSession,
-                    recipients: site.recipientsPerTransaction)
+                    connections: site.connections, rate: site.rate,
+                    messages: site.messagesPerSession.map { min($0, SiteSettings.most) },
+                    recipients: site.recipientsPerTransaction.map { min($0, SiteSettings.most) })
             ) { host in site.hosts.contains { $0.matches(host) } }
         }
         return Sites.Settings(
