@@ -135,9 +135,8 @@ package final class FixedHostRelay: ConnectingRelay {
     private func ask(
         _ message: OutgoingMessage, _ recipients: [Mailbox], _ report: @escaping @Sendable (Int, Outcome) -> Void
     ) async -> [Outcome] {
-        let limit = pool.options.connectionsPerDestination
-        let site = sites.site(siteKey, connections: limit)
-        return await site.visit(for: recipients[0].foldedDomain, recipients.count, limit: limit) {
+        let site = sites.site(siteKey, connections: pool.visitor.limit)
+        return await site.visit(for: recipients[0].foldedDomain, recipients.count, pool.visitor) {
             await ask(message, recipients, site, report)
         }
     }
@@ -155,16 +154,18 @@ package final class FixedHostRelay: ConnectingRelay {
     private func ask(
         _ message: OutgoingMessage, _ recipients: [Mailbox], _ site: Site,
         _ report: @escaping @Sendable (Int, Outcome) -> Void
-    ) async -> [Outcome] {
+    ) async -> (outcomes: [Outcome], hasSent: Bool) {
         var trial = HostTrial(
             pool: pool, policy: policy, shared: shared, site: site, doubts: doubts, message: message,
             recipients: recipients, isByOperator: true, report: report)
         for place in order {
-            if let outcomes = await trial.attempt(await hosts(of: place, message, &trial)) { return outcomes }
+            if let outcomes = await trial.attempt(await hosts(of: place, message, &trial)) {
+                return (outcomes, trial.hasSent)
+            }
             if Task.isCancelled { break }
         }
         let failed = await trial.finish() ?? Array(repeating: SMTPJob.cancelled, count: recipients.count)
-        return failed
+        return (failed, trial.hasSent)
     }
 
     /// The places as this message tries them.

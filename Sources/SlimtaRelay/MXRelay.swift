@@ -83,9 +83,13 @@ package final class MXRelay: ConnectingRelay {
         }
         // Those that the domain's policy leaves out are of the site all the same: they share its limits.
         let key = SiteKey(exchangers?.groups ?? [[domain]], port: options.port)
-        let site = sites.site(key, connections: options.connectionsPerDestination)
-        return await site.visit(for: domain, recipients.count, limit: options.connectionsPerDestination) {
-            await attempt(domain, exchangers, message, recipients, site)
+        let site = sites.site(key, connections: pool.visitor.limit)
+        return await site.visit(for: domain, recipients.count, pool.visitor) {
+            var trial = HostTrial(
+                pool: pool, policy: policy, shared: decisions.shared, site: site, doubts: doubts, message: message,
+                recipients: recipients)
+            let outcomes = await attempt(domain, exchangers, recipients.count, &trial)
+            return (outcomes, trial.hasSent)
         }
     }
 
@@ -93,12 +97,9 @@ package final class MXRelay: ConnectingRelay {
     ///
     /// - Parameter exchangers: nil: the domain is an address literal.
     private func attempt(
-        _ domain: String, _ exchangers: Exchangers?, _ message: OutgoingMessage, _ recipients: [Mailbox], _ site: Site
+        _ domain: String, _ exchangers: Exchangers?, _ count: Int, _ trial: inout HostTrial
     ) async -> [Outcome] {
-        func all(_ outcome: Outcome) -> [Outcome] { Array(repeating: outcome, count: recipients.count) }
-        var trial = HostTrial(
-            pool: pool, policy: policy, shared: decisions.shared, site: site, doubts: doubts, message: message,
-            recipients: recipients)
+        func all(_ outcome: Outcome) -> [Outcome] { Array(repeating: outcome, count: count) }
         var isOurs = false
         if let exchangers {
             for group in exchangers.groups {

@@ -54,6 +54,8 @@ final class ConnectionPool: Sendable {
     }
 
     let options: RelayOptions
+    /// Whose connections they are, for sites.
+    let visitor: SiteVisitor
     private let logger: Logger
     private let group: any EventLoopGroup
     private let sources: [SocketAddress]
@@ -67,6 +69,7 @@ final class ConnectionPool: Sendable {
     /// Throws if a source address is none.
     init(_ options: RelayOptions, group: any EventLoopGroup, logger: Logger) throws {
         self.options = options
+        visitor = SiteVisitor(limit: options.connectionsPerDestination)
         self.group = group
         self.logger = logger
         sources = try options.sourceAddresses.map { try SocketAddress(ipAddress: $0, port: 0) }

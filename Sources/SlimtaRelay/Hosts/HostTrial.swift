@@ -99,6 +99,8 @@ struct HostTrial {
     private var secured: [ConnectionKey: SecuredHost] = [:]
     /// Hosts that are not asked, and of which that was told: however many addresses they have, it is once.
     private var told: Set<String> = []
+    /// Whether a host was told of the message: what a site counts.
+    private(set) var hasSent = false
 
     /// - Parameters:
     ///   - isByOperator: the hosts were chosen by our operator, not by the recipients' domain.
@@ -244,6 +246,7 @@ struct HostTrial {
             }
             switch await pool.deliver(job) {
             case .success(let (outcomes, causes)):
+                if causes.contains(where: { !$0.isBeforeMessage }) { hasSent = true }
                 if isDeclared, causes.contains(where: { $0.kind == .lacksEightBit }), let form = message.sevenBit {
                     eightBit = await form.hasEightBit() ? .yes : .no
                     // Asked again, it lacks nothing.
@@ -282,6 +285,16 @@ extension HostTrial {
         for lesson in machine.answered(question, transaction.outcomes, causes) {
             if lesson == .mayHaveIt { doubts.note(message.id, at: question.key) }
             site.learn(lesson, of: question.key)
+        }
+    }
+}
+
+extension OutcomeCause {
+    /// Whether it ended before MAIL: nobody wanted it any more, or it is not for such a host.
+    fileprivate var isBeforeMessage: Bool {
+        switch kind {
+        case .cancelled, .lacking, .lacksEightBit, .message: true
+        case .reply, .tooManyRecipients, .lost, .timedOut, .protocolError: false
         }
     }
 }

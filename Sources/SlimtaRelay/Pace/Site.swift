@@ -19,7 +19,7 @@ struct SiteClock: Sendable {
 final class Site: Sendable {
     typealias Machine = SiteMachine<SocketAddress>
 
-    /// Whether an attempt may go on. With ``go(at:)`` it has a place, and ``leave(unused:limit:)`` follows.
+    /// Whether an attempt may go on. With ``go(at:)`` it has a place, and ``leave(_:unused:)`` follows.
     enum Entry: Sendable {
         /// At that time, unless the site pauses by then.
         case go(at: Timestamp)
@@ -43,8 +43,8 @@ final class Site: Sendable {
         var mostWanted = 0
         fileprivate var line = SiteLine()
         fileprivate var waiting: [SiteLine.Ticket: Waiter] = [:]
-        /// How many places those have whose relay has this limit.
-        fileprivate var held: [Int: Int] = [:]
+        /// How many places each relay has.
+        fileprivate var held: [SiteVisitor: Int] = [:]
         fileprivate var crowd = SiteCrowd()
         /// Whether somebody looks after those who wait for too long.
         fileprivate var isWatched = false
@@ -57,20 +57,20 @@ final class Site: Sendable {
         var lineCount: Int { line.count }
 
         /// Whether somebody waits whose relay may have another session.
-        fileprivate var hasNext: Bool { line.hasNext { held[$0, default: 0] < $0 } }
+        fileprivate var hasNext: Bool { line.hasNext { held[$0, default: 0] < $0.limit } }
 
         /// Who is the next of those; nil: nobody any more.
         fileprivate mutating func next() -> Waiter? {
             let held = held
-            return line.next { held[$0, default: 0] < $0 }.flatMap { waiting.removeValue(forKey: $0) }
+            return line.next { held[$0, default: 0] < $0.limit }.flatMap { waiting.removeValue(forKey: $0) }
         }
     }
 
     fileprivate struct Waiter: Sendable {
         let continuation: CheckedContinuation<Entry, Never>
         let since: Timestamp
-        /// Of the sessions of its relay.
-        let limit: Int
+        /// Its relay.
+        let visitor: SiteVisitor
     }
 
     /// What waits for the pace of many waits in the queue, which knows better how to wait.
@@ -107,15 +107,15 @@ final class Site: Sendable {
 
     /// Waits for a place, in the line of a recipient's domain.
     ///
-    /// - Parameter limit: as many sessions may its relay have there.
-    func enter(for domain: String, limit: Int = .max) async -> Entry {
+    /// - Parameter visitor: its relay.
+    func enter(for domain: String, _ visitor: SiteVisitor) async -> Entry {
         let ticket = state.withLock { state in
             state.lastTicket += 1
             return state.lastTicket
         }
         let entry = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                let waiter = Waiter(continuation: continuation, since: clock.now, limit: limit)
+                let waiter = Waiter(continuation: continuation, since: clock.now, visitor: visitor)
                 Self.answer(self.state.withLock { state in self.join(ticket, domain, waiter, &state) })
             }
         } onCancel: {
@@ -144,7 +144,7 @@ final class Site: Sendable {
     ) -> [Answer] {
         if state.cancelled.contains(ticket) { return [(waiter, .cancelled)] }
         state.waiting[ticket] = waiter
-        let loser = state.line.join(ticket, for: domain, limit: waiter.limit, capacity: Self.lineCapacity)
+        let loser = state.line.join(ticket, for: domain, waiter.visitor, capacity: Self.lineCapacity)
         var answers = serve(&state)
         if let loser, let waiter = state.waiting.removeValue(forKey: loser) {
             answers.append((waiter, .postponed(crowded(&state, clock.now))))
@@ -168,7 +168,7 @@ final class Site: Sendable {
                     state.machine.leave(unused: slot)
                     continue
                 }
-                state.held[waiter.limit, default: 0] += 1
+                state.held[waiter.visitor, default: 0] += 1
                 state.crowd.serves(at: now)
                 answers.append((waiter, .go(at: slot)))
             case .wait(let time):
@@ -195,10 +195,10 @@ final class Site: Sendable {
     /// An attempt has ended, or does without its place.
     ///
     /// - Parameter slot: when it was to send, if it has sent nothing.
-    func leave(unused slot: Timestamp? = nil, limit: Int = .max) {
+    func leave(_ visitor: SiteVisitor, unused slot: Timestamp? = nil) {
         change { state, _ in
-            let others = state.held[limit, default: 0] - 1
-            state.held[limit] = others > 0 ? others : nil
+            let others = state.held[visitor, default: 0] - 1
+            state.held[visitor] = others > 0 ? others : nil
             state.machine.leave(unused: slot)
         }
     }
@@ -235,16 +235,20 @@ final class Site: Sendable {
 
     /// Does `body` with a place, when there is one: the outcomes, one for each of `count` recipients.
     ///
-    /// - Parameter limit: as many sessions may its relay have there.
+    /// - Parameters:
+    ///   - visitor: whose message it is.
+    ///   - body: says as well whether a host was told of a message. If not, its slot is for another one: however it ended, the
+    ///     site has counted nothing.
     func visit(
-        for domain: String, _ count: Int, limit: Int, _ body: () async -> [Outcome]
+        for domain: String, _ count: Int, _ visitor: SiteVisitor,
+        _ body: () async -> (outcomes: [Outcome], hasSent: Bool)
     ) async -> [Outcome] {
-        switch await enter(for: domain, limit: limit) {
+        switch await enter(for: domain, visitor) {
         case .postponed(let outcome): return Array(repeating: outcome, count: count)
         case .cancelled: return Array(repeating: SMTPJob.cancelled, count: count)
         case .go(let slot):
             var hasSent = false
-            defer { leave(unused: hasSent ? nil : slot, limit: limit) }
+            defer { leave(visitor, unused: hasSent ? nil : slot) }
             let wait = slot - clock.now
             if wait > .zero {
                 do { try await Task.sleep(for: wait) } catch {
@@ -252,9 +256,9 @@ final class Site: Sendable {
                 }
             }
             if let outcome = pausedSince() { return Array(repeating: outcome, count: count) }
-            let outcomes = await body()
-            hasSent = outcomes.contains { !$0.isHostFailure && $0 != SMTPJob.cancelled }
-            return outcomes
+            let result = await body()
+            hasSent = result.hasSent
+            return result.outcomes
         }
     }
 

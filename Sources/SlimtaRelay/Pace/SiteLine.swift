@@ -1,14 +1,31 @@
 // Who waits for a place at a site: turns go by domain, so that one with much mail does not hold up one with little. A part of
 // Site, without tasks and clocks.
 
-/// A line with a lane for each domain, and for each limit of sessions that its relays have.
+import Synchronization
+
+/// A relay, as sites know it: none has more sessions with one than it may have.
+struct SiteVisitor: Hashable, Sendable {
+    private static let last = Atomic<Int>(0)
+
+    private let id: Int
+    /// As many sessions may it have with a site.
+    let limit: Int
+
+    /// Another one than all that were made before, whatever their limits.
+    init(limit: Int = .max) {
+        id = Self.last.wrappingAdd(1, ordering: .relaxed).newValue
+        self.limit = limit
+    }
+}
+
+/// A line with a lane for each domain of each relay.
 struct SiteLine: Sendable {
     /// One that waits.
     typealias Ticket = UInt64
 
     private struct Lane: Hashable {
         let domain: String
-        let limit: Int
+        let visitor: SiteVisitor
     }
 
     private var lanes: [Lane: [Ticket]] = [:]
@@ -21,11 +38,11 @@ struct SiteLine: Sendable {
     /// The last one in the lane of `domain`.
     ///
     /// - Parameters:
-    ///   - limit: of the sessions of its relay.
+    ///   - visitor: its relay.
     ///   - capacity: how many may wait. If there are more, one of those with the longest lane has to go: the one that is
     ///     returned, who may be the new one.
-    mutating func join(_ ticket: Ticket, for domain: String, limit: Int = .max, capacity: Int) -> Ticket? {
-        let lane = Lane(domain: domain, limit: limit)
+    mutating func join(_ ticket: Ticket, for domain: String, _ visitor: SiteVisitor, capacity: Int) -> Ticket? {
+        let lane = Lane(domain: domain, visitor: visitor)
         if lanes[lane, default: []].isEmpty { round.append(lane) }
         lanes[lane, default: []].append(ticket)
         count += 1
@@ -38,12 +55,12 @@ struct SiteLine: Sendable {
         return last
     }
 
-    /// Whether somebody waits whose limit may have another session.
-    func hasNext(where mayGo: (Int) -> Bool) -> Bool { round.contains { mayGo($0.limit) } }
+    /// Whether somebody waits whose relay may have another session.
+    func hasNext(where mayGo: (SiteVisitor) -> Bool) -> Bool { round.contains { mayGo($0.visitor) } }
 
-    /// Takes out the one whose turn it is, of those whose limit may have another session.
-    mutating func next(where mayGo: (Int) -> Bool = { _ in true }) -> Ticket? {
-        guard let place = round.firstIndex(where: { mayGo($0.limit) }) else { return nil }
+    /// Takes out the one whose turn it is, of those whose relay may have another session.
+    mutating func next(where mayGo: (SiteVisitor) -> Bool = { _ in true }) -> Ticket? {
+        guard let place = round.firstIndex(where: { mayGo($0.visitor) }) else { return nil }
         let lane = round.remove(at: place)
         guard let ticket = lanes[lane]?.removeFirst() else { return nil }
         count -= 1

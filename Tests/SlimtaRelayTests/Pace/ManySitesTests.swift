@@ -46,6 +46,7 @@ struct ManySites: ~Copyable {
     /// Dead ones answer again by then.
     private static let outage: Duration = .seconds(1200)
     private static let places = 500
+    private static let visitor = SiteVisitor()
     private static let schedule = RetrySchedule(
         intervals: [60, 300, 900, 1800, 3600, 7200, 14_400].map { .seconds($0) }, expire: .seconds(432_000),
         warn: .seconds(14_400))
@@ -152,7 +153,7 @@ struct ManySites: ~Copyable {
 
     private mutating func enter(_ message: UInt64) {
         let number = site(message)
-        let loser = sites[number].line.join(message, for: Self.domain(number), capacity: 100)
+        let loser = sites[number].line.join(message, for: Self.domain(number), Self.visitor, capacity: 100)
         serve(number)
         if let loser { postpone(loser, .seconds(5)) }
     }

@@ -2,6 +2,7 @@
 
 import NIOCore
 import SlimtaMail
+import SlimtaQueue
 import SlimtaSMTP
 import Synchronization
 import TestKit
@@ -12,6 +13,10 @@ import Testing
 @Suite(.timeLimit(.minutes(4)))
 struct SitesTests {
     private static let key = SiteKey([["a.example"], ["b.example"]], port: 25)
+    private static let visitor = SiteVisitor(limit: 20)
+    private static var delivered: (outcomes: [Outcome], hasSent: Bool) {
+        ([Outcome(.delivered, Reply(250, nil, "ok"))], true)
+    }
 
     private func site(_ sites: Sites = Sites(logger: Fixture.logger), connections: Int = 20) -> Site {
         sites.site(Self.key, connections: connections)
@@ -32,34 +37,34 @@ struct SitesTests {
     @Test func domainsTakeTurns() {
         var line = SiteLine()
         for (ticket, domain) in [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c")] {
-            #expect(line.join(SiteLine.Ticket(ticket), for: domain, capacity: 5) == nil)
+            #expect(line.join(SiteLine.Ticket(ticket), for: domain, Self.visitor, capacity: 5) == nil)
         }
         // The last one of the longest lane makes room; among equals the one who comes.
-        #expect(line.join(6, for: "d", capacity: 5) == 3)
-        #expect(line.join(7, for: "a", capacity: 5) == 7)
+        #expect(line.join(6, for: "d", Self.visitor, capacity: 5) == 3)
+        #expect(line.join(7, for: "a", Self.visitor, capacity: 5) == 7)
         #expect((0..<6).map { _ in line.next() } == [1, 4, 5, 6, 2, nil])
         #expect(line.isEmpty)
-        _ = line.join(8, for: "a", capacity: 5)
+        _ = line.join(8, for: "a", Self.visitor, capacity: 5)
         #expect(line.remove(8) && !line.remove(8) && line.next() == nil)
     }
 
     @Test func placesAreShared() async throws {
         let site = site(connections: 1)
-        #expect(isGo(await site.enter(for: "a.test")))
-        async let second = site.enter(for: "b.test")
+        #expect(isGo(await site.enter(for: "a.test", Self.visitor)))
+        async let second = site.enter(for: "b.test", Self.visitor)
         while site.state.withLock({ $0.lineCount }) == 0 { try await Task.sleep(for: .milliseconds(5)) }
-        site.leave()
+        site.leave(Self.visitor)
         #expect(isGo(await second))
         // Who does not want it any more makes room for nobody.
-        let third = Task { await site.enter(for: "c.test") }
+        let third = Task { await site.enter(for: "c.test", Self.visitor) }
         while site.state.withLock({ $0.lineCount }) == 0 { try await Task.sleep(for: .milliseconds(5)) }
         third.cancel()
         guard case .cancelled = await third.value else {
             Issue.record("not cancelled")
             return
         }
-        site.leave()
-        #expect(isGo(await site.enter(for: "d.test")))
+        site.leave(Self.visitor)
+        #expect(isGo(await site.enter(for: "d.test", Self.visitor)))
     }
 
     private static func waitForLine(_ site: Site, _ count: Int = 1) async throws {
@@ -76,15 +81,29 @@ struct SitesTests {
         let sites = Sites(logger: Fixture.logger)
         let (many, few) = (site(sites, connections: 20), site(sites, connections: 1))
         #expect(many === few && few.state.withLock { $0.machine.settings.connections } == 20)
-        #expect(isGo(await few.enter(for: "a.test", limit: 1)))
-        async let second = few.enter(for: "a.test", limit: 1)
+        let (one, other) = (SiteVisitor(limit: 1), SiteVisitor(limit: 20))
+        #expect(isGo(await few.enter(for: "a.test", one)))
+        async let second = few.enter(for: "a.test", one)
         try await Self.waitForLine(few)
-        #expect(isGo(await many.enter(for: "b.test", limit: 20)))
+        #expect(isGo(await many.enter(for: "b.test", other)))
         #expect(few.state.withLock { $0.lineCount } == 1)
-        many.leave(limit: 20)
+        many.leave(other)
         #expect(few.state.withLock { $0.lineCount } == 1)
-        few.leave(limit: 1)
+        few.leave(one)
         #expect(isGo(await second))
+    }
+
+    /// Limits that are the same number are two, if they are those of two relays.
+    @Test func relaysWithOneLimit() async throws {
+        let site = site(connections: 20)
+        let relays = [SiteVisitor(limit: 2), SiteVisitor(limit: 2)]
+        for relay in relays + relays { #expect(isGo(await site.enter(for: "a.test", relay))) }
+        async let third = site.enter(for: "a.test", relays[0])
+        try await Self.waitForLine(site)
+        site.leave(relays[1])
+        #expect(site.state.withLock { $0.lineCount } == 1)
+        site.leave(relays[0])
+        #expect(isGo(await third))
     }
 
     /// The line keeps nobody for as long as a site may take: the configuration changes, and senders are to be warned.
@@ -92,9 +111,9 @@ struct SitesTests {
         let site = Site(
             Self.key, .init(), nil, clock: SiteClock(), lineTime: .milliseconds(50), logger: Fixture.logger)
         site.configure(.init(), 1)
-        #expect(isGo(await site.enter(for: "a.test")))
+        #expect(isGo(await site.enter(for: "a.test", Self.visitor)))
         for _ in 0..<2 {
-            let wait = Self.postponed(await site.enter(for: "b.test"))
+            let wait = Self.postponed(await site.enter(for: "b.test", Self.visitor))
             #expect(wait.map { $0 >= .zero && $0 <= .seconds(2) } == true)
         }
         #expect(site.state.withLock { $0.lineCount } == 0)
@@ -103,8 +122,8 @@ struct SitesTests {
     @Test func reload() async throws {
         let sites = Sites(logger: Fixture.logger)
         let site = site(sites, connections: 1)
-        #expect(isGo(await site.enter(for: "a.test")))
-        async let second = site.enter(for: "b.test")
+        #expect(isGo(await site.enter(for: "a.test", Self.visitor)))
+        async let second = site.enter(for: "b.test", Self.visitor)
         try await Self.waitForLine(site)
         sites.configure(.init())
         #expect(Self.postponed(await second).map { $0 <= .seconds(2) } == true)
@@ -117,11 +136,11 @@ struct SitesTests {
         // Six seconds from one to the next.
         let sites = Sites(.init(rules: [SiteRule(SiteLimits(rate: 1.0 / 6)) { _ in true }]), logger: Fixture.logger)
         let site = site(sites)
-        let sent = await site.visit(for: "a.test", 1, limit: 20) { [Outcome(.delivered, Reply(250, nil, "ok"))] }
+        let sent = await site.visit(for: "a.test", 1, Self.visitor) { Self.delivered }
         #expect(sent.map(\.result) == [.delivered])
-        async let later = site.visit(for: "b.test", 1, limit: 20) {
+        async let later = site.visit(for: "b.test", 1, Self.visitor) {
             Issue.record("sent into the pause")
-            return [Outcome(.delivered, Reply(250, nil, "ok"))]
+            return Self.delivered
         }
         while site.state.withLock({ $0.machine.places }) == 0 { try await Task.sleep(for: .milliseconds(5)) }
         let slow = Reply(450, EnhancedStatus(4, 7, 1), "rate limit exceeded")
@@ -132,34 +151,61 @@ struct SitesTests {
         #expect(site.state.withLock { $0.machine.places } == 0)
     }
 
-    /// An attempt that found no host to send to gives its slot back.
+    /// An attempt that told no host of a message gives its slot back, whatever is to be said of the message.
     @Test func aSlotThatIsNotUsed() async {
         let sites = Sites(.init(rules: [SiteRule(SiteLimits(rate: 1.0 / 60)) { _ in true }]), logger: Fixture.logger)
         let site = site(sites)
         let dead = Outcome(.temporary, Reply(451, EnhancedStatus(4, 4, 1), "no host"), isHostFailure: true)
-        for _ in 0..<3 {
-            let outcomes = await site.visit(for: "a.test", 1, limit: 20) { [dead] }
-            #expect(outcomes == [dead])
+        let refused = Outcome(.permanent, Reply(554, nil, "no mail here"), isRemote: true)
+        for outcome in [dead, refused, dead] {
+            let outcomes = await site.visit(for: "a.test", 1, Self.visitor) { ([outcome], false) }
+            #expect(outcomes == [outcome])
         }
-        _ = await site.visit(for: "a.test", 1, limit: 20) { [Outcome(.delivered, Reply(250, nil, "ok"))] }
-        guard case .go(let slot) = await site.enter(for: "a.test") else {
+        _ = await site.visit(for: "a.test", 1, Self.visitor) { Self.delivered }
+        guard case .go(let slot) = await site.enter(for: "a.test", Self.visitor) else {
             Issue.record("no place")
             return
         }
         #expect(slot - site.clock.now > .seconds(50))
     }
 
+    /// A host that greets with 554, or lacks the TLS that has to be, has counted no message; one that takes it has.
+    @Test(arguments: [
+        ([ScriptedServer.Step.send("554 5.3.2 no mail here\r\n"), .close], Outcome.Result.permanent),
+        ([.send("220 x\r\n"), .expect("EHLO"), .send("250 x\r\n"), .close], .temporary),
+        ([.send("220 x\r\n"), .serve([])], .delivered),
+    ])
+    func slotsOfVisits(_ script: [ScriptedServer.Step], _ result: Outcome.Result) async throws {
+        let sites = Sites(.init(rules: [SiteRule(SiteLimits(rate: 1.0 / 60)) { _ in true }]), logger: Fixture.logger)
+        let world = try MailWorld(["x.test. 300 IN MX 10 mx1.test."])
+        let server = try await world.server(1, script)
+        var options = RelayOptions(hostname: "client.test")
+        options.port = world.port
+        options.networks.allowed = ["127.0.0.0/8"].compactMap { NetworkRange($0) }
+        options.security = result == .temporary ? .required : .opportunistic
+        let relay = try MXRelay(
+            options, resolver: world.resolver, own: OwnAddresses(listeners: []), sites: sites, group: Fixture.group,
+            logger: Fixture.logger)
+        #expect(await relay.attempt(Delivery(to: ["a@x.test"])).map(\.result) == [result])
+        let site = sites.site(SiteKey([["mx1.test"]], port: world.port), connections: 20)
+        let wait = site.state.withLock { $0.machine.rate.slot(at: site.clock.now) } - site.clock.now
+        #expect((wait > .seconds(30)) == (result == .delivered), "\(wait)")
+        await relay.shutDown()
+        await server.stop()
+        await world.end()
+    }
+
     /// More wait than there is room for: each next one comes back later.
     @Test func aCrowd() async throws {
         let site = site(connections: 1)
-        #expect(isGo(await site.enter(for: "a.test")))
-        let waiting = (0..<250).map { number in Task { await site.enter(for: "d\(number).test") } }
+        #expect(isGo(await site.enter(for: "a.test", Self.visitor)))
+        let waiting = (0..<250).map { number in Task { await site.enter(for: "d\(number).test", Self.visitor) } }
         try await Self.waitForLine(site, 250)
         // Nobody is served: that is less than one a second.
         try await Task.sleep(for: .milliseconds(1100))
         var waits: [Duration] = []
         for number in 0..<100 {
-            let wait = Self.postponed(await site.enter(for: "e\(number).test"))
+            let wait = Self.postponed(await site.enter(for: "e\(number).test", Self.visitor))
             waits.append(try #require(wait))
         }
         #expect(waits[0] >= .seconds(5) && waits[0] < .seconds(15))
@@ -203,15 +249,15 @@ struct SitesTests {
     /// A pause is for all who wait, and for all who come.
     @Test func pause() async throws {
         let site = site(connections: 1)
-        #expect(isGo(await site.enter(for: "a.test")))
-        async let second = site.enter(for: "b.test")
+        #expect(isGo(await site.enter(for: "a.test", Self.visitor)))
+        async let second = site.enter(for: "b.test", Self.visitor)
         while site.state.withLock({ $0.lineCount }) == 0 { try await Task.sleep(for: .milliseconds(5)) }
         let slow = Reply(450, EnhancedStatus(4, 7, 1), "rate limit exceeded")
         var transaction = Self.transaction(slow, ["one", "two", "three"])
         site.learn(from: &transaction)
         #expect(transaction.outcomes.map { $0.postponed == nil } == [true, true, false])
-        site.leave()
-        for entry in [await second, await site.enter(for: "c.test")] {
+        site.leave(Self.visitor)
+        for entry in [await second, await site.enter(for: "c.test", Self.visitor)] {
             guard case .postponed(let outcome) = entry else {
                 Issue.record("not postponed")
                 continue

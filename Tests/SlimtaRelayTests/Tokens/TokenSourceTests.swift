@@ -242,14 +242,15 @@ struct TokenSourceTests {
         let sites = Sites(logger: Fixture.logger)
         let relay = try Self.relay(host, source, trustFile: file, options, sites)
         let site = sites.site(relay.siteKey, connections: 1)
-        guard case .go = await site.enter(for: "x.test") else {
+        let visitor = SiteVisitor()
+        guard case .go = await site.enter(for: "x.test", visitor) else {
             Issue.record("no place")
             return
         }
         let attempt = Task { await relay.attempt(Delivery(to: ["a@x.test"])) }
         while site.state.withLock({ $0.lineCount }) == 0 { try await Task.sleep(for: .milliseconds(5)) }
         source.rejected("one")
-        site.leave()
+        site.leave(visitor)
         let outcomes = await attempt.value
         #expect(outcomes.map(\.result) == [.delivered], "\(outcomes)")
         #expect(host.faults == [] && host.connections == 1 && house.endpoint.connections == 2)
