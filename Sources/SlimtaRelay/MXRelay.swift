@@ -30,11 +30,13 @@ package final class MXRelay: ConnectingRelay {
     ///   - security: what it has in common with other relays; nil: nothing.
     ///   - demands: what is demanded of TLS for some domains.
     ///   - sites: what is known of the paces of hosts; nil: it begins with nothing, and is the relay's own.
+    ///   - trustFile: the certificates to trust (PEM), instead of the system's.
     ///
     /// Throws if a source address is not an IP address, or if there can be no TLS.
     package init(
         _ options: RelayOptions, resolver: Resolver, own: OwnAddresses, security: RelaySecurity? = nil,
-        demands: [TLSDemand] = [], sites: Sites? = nil, group: any EventLoopGroup, logger: Logger
+        demands: [TLSDemand] = [], sites: Sites? = nil, trustFile: String? = nil, group: any EventLoopGroup,
+        logger: Logger
     ) throws {
         self.sites = sites ?? Sites(logger: logger)
         self.options = options
@@ -43,7 +45,7 @@ package final class MXRelay: ConnectingRelay {
         lookup = HostLookup(resolver, port: options.port)
         decisions = HostDecisions(
             lookup: lookup, shared: security ?? RelaySecurity(logger: logger), use: options.tlsMemory)
-        policy = try SessionPolicy(options, demands: demands)
+        policy = try SessionPolicy(options, demands: demands, trustFile: trustFile)
         pool = try ConnectionPool(options, group: group, logger: logger)
     }
 
@@ -87,7 +89,7 @@ package final class MXRelay: ConnectingRelay {
         return await site.visit(for: domain, recipients.count, pool.visitor) {
             var trial = HostTrial(
                 pool: pool, policy: policy, shared: decisions.shared, site: site, doubts: doubts, message: message,
-                recipients: recipients)
+                recipients: recipients, leftOut: exchangers?.leftOut ?? [])
             let outcomes = await attempt(domain, exchangers, recipients.count, &trial)
             return (outcomes, trial.hasSent)
         }
@@ -145,6 +147,8 @@ package final class MXRelay: ConnectingRelay {
         let security: DomainSecurity
         /// Those that may be asked.
         let permitted: Set<String>
+        /// Those that the domain's policy does not name.
+        let leftOut: [String]
     }
 
     private enum ExchangerAnswer {
@@ -181,8 +185,8 @@ package final class MXRelay: ConnectingRelay {
         let finding = isImplicit ? ExchangerFinding.implicit : .hosts(groups.flatMap(\.self))
         if isCounted { decisions.shared.count(finding, of: security) }
         switch security.hosts(of: finding) {
-        case .hosts(let names, _):
-            return .named(Exchangers(groups: groups, security: security, permitted: Set(names)))
+        case .hosts(let names, let leftOut):
+            return .named(Exchangers(groups: groups, security: security, permitted: Set(names), leftOut: leftOut))
         case .failed(let failure):
             var outcome = Outcome(.temporary, failure.reply)
             outcome.isHostFailure = true

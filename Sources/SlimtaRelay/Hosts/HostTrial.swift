@@ -80,6 +80,7 @@ struct HostTrial {
     private let doubts: DoubtMemory
     private let message: OutgoingMessage
     private let recipients: [Mailbox]
+    private let leftOut: [String]
     private let report: @Sendable (Int, Outcome) -> Void
     /// How long the message has waited.
     private let age: Duration
@@ -103,11 +104,12 @@ struct HostTrial {
     private(set) var hasSent = false
 
     /// - Parameters:
+    ///   - leftOut: hosts that the domain's policy does not name.
     ///   - isByOperator: the hosts were chosen by our operator, not by the recipients' domain.
     ///   - report: is called with the index of a recipient whose outcome is known while others' are not.
     init(
         pool: ConnectionPool, policy: SessionPolicy, shared: RelaySecurity, site: Site, doubts: DoubtMemory,
-        message: OutgoingMessage, recipients: [Mailbox], isByOperator: Bool = false,
+        message: OutgoingMessage, recipients: [Mailbox], leftOut: [String] = [], isByOperator: Bool = false,
         report: @escaping @Sendable (Int, Outcome) -> Void = { _, _ in }
     ) {
         self.pool = pool
@@ -117,6 +119,7 @@ struct HostTrial {
         self.doubts = doubts
         self.message = message
         self.recipients = recipients
+        self.leftOut = leftOut
         self.report = report
         content = message.content
         eightBit = message.eightBit
@@ -183,7 +186,7 @@ struct HostTrial {
     /// What is told of a session that is made with a host.
     private func watch(_ host: SecuredHost?) -> TLSReportWatch? {
         guard let reports, let subject = host?.subject else { return nil }
-        return TLSReportWatch(subject: subject, reports: reports, trusted: policy.trusting)
+        return TLSReportWatch(subject: subject, reports: reports, trusted: policy.trusting, leftOut: leftOut)
     }
 
     /// There are no more hosts: asks those that wait, then those that want the message in 7 bits, and says what is to be said of

@@ -35,24 +35,21 @@ package struct RelaySecurity: Sendable {
         return outcome.standing
     }
 
-    /// What a domain's mail exchangers came to is told to the domain, where it is a matter of TLS.
+    /// That a domain's mail exchangers came to nothing is told to the domain, where it is a matter of TLS. Where only some of them
+    /// are left out, sessions with the others tell it: TLSReportWatch.
     func count(_ finding: ExchangerFinding, of domain: DomainSecurity) {
-        guard let reports, domain.origin != .literal else { return }
-        switch domain.hosts(of: finding) {
-        case .hosts(_, let leftOut): countLeftOut(leftOut, of: domain, reports)
-        case .failed(.noHostInPolicy):
-            if case .hosts(let names) = finding { countLeftOut(names, of: domain, reports) }
-            if case .implicit = finding { countLeftOut([domain.domain], of: domain, reports) }
-        case .failed(let failure):
+        guard let reports, domain.origin != .literal, case .failed(let failure) = domain.hosts(of: finding) else {
+            return
+        }
+        guard case .noHostInPolicy = failure else {
             if let result = failure.result {
                 reports.count(result, of: .none(domain.domain), for: domain.domain)
             }
-        case .permanent: break
+            return
         }
-    }
-
-    private func countLeftOut(_ hosts: [String], of domain: DomainSecurity, _ reports: TLSReports) {
         guard let policy = domain.sts.policy else { return }
+        var hosts = [domain.domain]
+        if case .hosts(let names) = finding { hosts = names }
         for host in hosts {
             reports.count(
                 .mxMismatch, of: .sts(policy, of: domain.domain), mxName: host, for: domain.domain)

@@ -72,7 +72,7 @@ struct TLSReportsTests {
     /// Hosts at 127.0.1.N with these scripts, and the relay that asks them.
     private func relay(
         _ world: MailWorld, _ desk: Desk, policies: STSPolicies? = nil,
-        _ change: (inout RelayOptions) -> Void = { _ in }
+        trustFile: String? = nil, _ change: (inout RelayOptions) -> Void = { _ in }
     ) throws -> MXRelay {
         var options = RelayOptions(hostname: "client.test")
         options.port = world.port
@@ -81,7 +81,7 @@ struct TLSReportsTests {
         return try MXRelay(
             options, resolver: world.resolver, own: OwnAddresses(listeners: []),
             security: RelaySecurity(policies: policies, reports: desk.reports, logger: Fixture.logger),
-            group: Fixture.group, logger: Fixture.logger)
+            trustFile: trustFile, group: Fixture.group, logger: Fixture.logger)
     }
 
     private func script(_ tls: TLSServerContext) -> [ScriptedServer.Step] {
@@ -178,6 +178,62 @@ struct TLSReportsTests {
         // The connection was there before; what was not had of the policy counts.
         #expect(await desk.counted("gone.test") == ["sts 0 1 sts-policy-fetch-error (it answers 404) 1"])
         await relay.shutDown()
+        await server.stop()
+        await world.end()
+        await desk.end()
+    }
+
+    /// Hosts that a policy does not name are told with the connections that are made, and where there is none, once a minute: not
+    /// with each message.
+    @Test func hostsThatAreLeftOut() async throws {
+        let desk = try Desk(["some.test", "none.test"])
+        desk.open()
+        let world = try MailWorld([
+            "some.test. 300 IN MX 10 mx1.test.", "some.test. 300 IN MX 20 mx2.test.",
+            "none.test. 300 IN MX 10 mx1.test.", #"_mta-sts.some.test. 300 IN TXT "v=STSv1; id=1;""#,
+            #"_mta-sts.none.test. 300 IN TXT "v=STSv1; id=1;""#,
+        ])
+        let (tls, file, certificates) = try FixedHostRelayTests.serverContext("mx1.test")
+        let server = try await world.server(1, script(tls))
+        let policies = STSPolicies(
+            STSCache(NoFiles(), paths: [], logger: Fixture.logger), resolver: world.resolver, logger: Fixture.logger
+        ) { host in
+            let name = host == "mta-sts.some.test" ? "mx1.test" : "mx3.test"
+            return .success(Array("version: STSv1\nmode: enforce\nmx: \(name)\nmax_age: 9999\n".utf8))
+        }
+        let relay = try relay(world, desk, policies: policies, trustFile: file)
+        for number in 0..<3 {
+            #expect(await relay.attempt(Delivery(to: ["x@some.test"])).map(\.result) == [.delivered], "\(number)")
+            #expect(await relay.attempt(Delivery(to: ["x@none.test"])).map(\.result) == [.temporary], "\(number)")
+        }
+        #expect(server.connections == 1)
+        #expect(await desk.counted("some.test") == ["sts 1 1 validation-failure (mx-mismatch) 1"])
+        #expect(await desk.counted("none.test") == ["sts 0 1 validation-failure (mx-mismatch) 1"])
+        await relay.shutDown()
+        await server.stop()
+        await world.end()
+        await desk.end()
+        withExtendedLifetime(certificates) {}
+    }
+
+    /// 421 in reply to STARTTLS refuses that, and no handshake has failed.
+    @Test func refusedWith421() async throws {
+        let desk = try Desk(["busy.test"])
+        desk.open()
+        let world = try MailWorld(["busy.test. 300 IN MX 10 mx1.test."])
+        let server = try await world.server(
+            1,
+            [
+                .send("220 x\r\n"), .expect("EHLO"), .send("250-x\r\n250 STARTTLS\r\n"), .expect("STARTTLS"),
+                .send("421 4.3.2 no\r\n"), .close,
+            ])
+        let relay = try relay(world, desk)
+        #expect(await relay.attempt(Delivery(to: ["x@busy.test"])).map(\.result) == [.temporary])
+        #expect(await desk.counted("busy.test") == ["no-policy-found 0 1 starttls-not-supported 1"])
+        let strict = try self.relay(world, desk) { $0.security = .required }
+        let outcomes = await strict.attempt(Delivery(to: ["x@busy.test"]))
+        #expect(outcomes.map(\.reply.status) == [EnhancedStatus(4, 7, 4)], "\(outcomes)")
+        for relay in [relay, strict] { await relay.shutDown() }
         await server.stop()
         await world.end()
         await desk.end()

@@ -51,7 +51,8 @@ struct TLSReportSubject: Hashable, Sendable {
 
     // MARK: Policies
 
-    private var sts: TLSReportedPolicy? { policy.map { .sts($0, of: domain) } }
+    /// The domain's policy of MTA-STS; nil: it has none.
+    var sts: TLSReportedPolicy? { policy.map { .sts($0, of: domain) } }
 
     /// nil: no records are proved, and none are hidden.
     private var dane: TLSReportedPolicy? {

@@ -11,6 +11,9 @@ struct TLSReportWatch: Sendable {
     let reports: TLSReports
     /// Has the roots of the system; nil: nothing is verified by this relay.
     let trusted: TLSClientContext?
+    /// Hosts of the domain that are not asked, for its policy does not name them: where mail finds another way, they are told
+    /// with the connection that it goes by, and not with each message.
+    var leftOut: [String] = []
 
     /// What there is to be said of the certificate of a session that is established: it is compared where somebody wants that
     /// and the plan has not.
@@ -31,7 +34,8 @@ struct TLSReportWatch: Sendable {
         reports.count(
             TLSNegotiation(
                 policies: policies, source: source?.ipAddress ?? "", mxName: subject.host, mxHELO: greeting,
-                address: host.address.ipAddress ?? ""), for: subject.domain)
+                address: host.address.ipAddress ?? ""), for: subject.domain,
+            leftOut: subject.sts.map { (hosts: leftOut, policy: $0) })
     }
 }
 

@@ -37,6 +37,7 @@ package final class TLSReports: Sendable {
         /// nil: nothing is counted, and nothing sent.
         var settings: Settings?
         var hasChanged = false
+        var recent = RecentFailures()
     }
 
     private let state = Mutex(State())
@@ -54,28 +55,43 @@ package final class TLSReports: Sendable {
     // MARK: Counting
 
     /// Counts a negotiation for the recipients' domain.
-    func count(_ negotiation: TLSNegotiation, for domain: String) {
-        count { counter, now in
-            let hosts = counter.countForHosts(negotiation, of: domain, at: now)
-            return (counter.count(negotiation, for: domain, at: now) ? [domain] : []) + hosts
+    ///
+    /// - Parameter leftOut: hosts that were not asked, for the policy does not name them.
+    func count(
+        _ negotiation: TLSNegotiation, for domain: String,
+        leftOut: (hosts: [String], policy: TLSReportedPolicy)? = nil
+    ) {
+        count { state, now in
+            let hosts = state.book.counter.countForHosts(negotiation, of: domain, at: now)
+            let isNew = state.book.counter.count(negotiation, for: domain, at: now)
+            if let leftOut {
+                for host in leftOut.hosts {
+                    _ = state.book.counter.count(
+                        .mxMismatch, of: leftOut.policy, mxName: host, for: domain, at: now)
+                }
+            }
+            return (isNew ? [domain] : []) + hosts
         }
     }
 
-    /// Counts what failed without a connection.
+    /// Counts what failed without a connection, unless that was counted a moment ago.
     func count(_ result: TLSResult, of policy: TLSReportedPolicy, mxName: String? = nil, for domain: String) {
-        count { counter, now in
-            let hosts = counter.countForHost(result, of: policy, mxName: mxName, domain, at: now)
-            return (counter.count(result, of: policy, mxName: mxName, for: domain, at: now) ? [domain] : []) + hosts
+        let failure = RecentFailures.Failure(domain: domain, mxName: mxName, policy: policy.type, kind: result.kind)
+        count { state, now in
+            guard state.recent.isNews(failure, at: now) else { return nil }
+            let hosts = state.book.counter.countForHost(result, of: policy, mxName: mxName, domain, at: now)
+            let isNew = state.book.counter.count(result, of: policy, mxName: mxName, for: domain, at: now)
+            return (isNew ? [domain] : []) + hosts
         }
     }
 
-    /// - Parameter body: counts, and says who is to be asked.
-    private func count(_ body: (inout TLSReportCounter, Timestamp) -> [String]) {
+    /// - Parameter body: counts, and says who is to be asked; nil: there was nothing to be counted.
+    private func count(_ body: (inout State, Timestamp) -> [String]?) {
         let now = now()
         let (domains, resolver) = state.withLock { state -> ([String], Resolver?) in
-            guard let settings = state.settings else { return ([], nil) }
+            guard let settings = state.settings, let domains = body(&state, now) else { return ([], nil) }
             state.hasChanged = true
-            return (body(&state.book.counter, now), settings.resolver)
+            return (domains, settings.resolver)
         }
         guard let resolver else { return }
         for domain in Set(domains) { Task { await self.ask(domain, at: now, resolver) } }
