@@ -44,13 +44,17 @@ final class StateFile: Sendable {
         return rename(path, kept) == 0 ? kept : path
     }
 
-    /// Writes what `content` gives; nil: nothing is new. Slow; one at a time: `content` is asked when it is this one's turn.
+    /// Writes what `content` gives; nil: nothing is new. Slow; one at a time: `content` is asked when it is this one's turn. What is
+    /// more than would be read is not written: the file stays what it was.
     ///
     /// - Parameter failed: is told that it could not be written, and whether the time before that was still well.
     func write(_ content: () -> [UInt8]?, failed: (_ error: SystemError, _ isNews: Bool) -> Void) {
         writing.withLock { hasFailed in
             guard let content = content() else { return }
             do throws(SystemError) {
+                guard content.count <= maximum else {
+                    throw SystemError(.invalid, "\(content.count) octets are more than the \(maximum) of \(path)")
+                }
                 try SecureFile.replace(path, with: content)
                 hasFailed = false
             } catch {

@@ -112,6 +112,45 @@ import Testing
         }
     }
 
+    /// The one that is due first is sent first, whenever it was made or tried.
+    @Test func theOrder() throws {
+        var book = try book()
+        for number in 0..<20 {
+            let domain = "d\(number).example"
+            let negotiation = TLSNegotiation(
+                policies: [.none(domain): []], source: "192.0.2.1", mxName: "mx", mxHELO: nil, address: "192.0.2.2")
+            _ = book.counter.count(negotiation, for: domain, at: Self.noon)
+            let record = TLSReportRecord(among: [Array("v=TLSRPTv1; rua=mailto:a@\(domain)".utf8)])
+            book.counter.wants(record, domain, at: Self.noon)
+        }
+        book.close(at: Self.midnight, by: try Self.submitter()) { Double.random(in: 0...1) }
+        #expect(book.letters.count == 21)
+        let times = book.letters.map(\.due)
+        #expect(times == times.sorted())
+        let taken = book.takeDue(at: times[9], atMost: 5)
+        #expect(taken.map(\.due) == Array(times[..<5]))
+        for letter in taken {
+            let isDropped = book.failed(letter, "no", at: times[9])
+            #expect(!isDropped)
+        }
+        #expect(book.letters.map(\.due) == book.letters.map(\.due).sorted() && book.letters.count == 21)
+        #expect(try written(book).letters == book.letters)
+    }
+
+    /// What waited while nobody could send it is not sent when somebody can again.
+    @Test func oldLetters() throws {
+        var book = try book()
+        book.close(at: Self.midnight, by: try Self.submitter()) { 0 }
+        let end = try #require(book.letters.first?.end)
+        let early = book.dropOld(at: end + .seconds(-1))
+        #expect(early.isEmpty && book.letters.count == 1)
+        let later = end + .seconds(90 * 86_400)
+        let dropped = book.dropOld(at: later)
+        #expect(dropped.map(\.domain) == ["example.com"] && dropped == book.past && dropped[0].error != nil)
+        let taken = book.takeDue(at: later, atMost: 9)
+        #expect(taken.isEmpty && book.letters.isEmpty && book.counter.reserved == 0)
+    }
+
     /// Nobody has to remember all of them.
     @Test func thePastIsBounded() throws {
         var book = try book()

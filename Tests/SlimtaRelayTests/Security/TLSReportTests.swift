@@ -81,7 +81,7 @@ import Testing
         change(&counter)
         counter.wants(
             TLSReportRecord(among: [Array("v=TLSRPTv1; rua=mailto:a@example.com".utf8)]), "example.com", at: Self.time)
-        let taken = counter.take(before: Self.time + .seconds(86_400), by: try Self.submitter())
+        let taken = counter.take(at: Self.time + .seconds(86_400), by: try Self.submitter())
         #expect(counter.count == 0 && taken.count <= 1)
         return taken.first?.report
     }
@@ -102,14 +102,14 @@ import Testing
         #expect(asked.count == 4)
         counter.wants(
             TLSReportRecord(among: [Array("v=TLSRPTv1; rua=mailto:a@b.c".utf8)]), "example.com", at: Self.time)
-        let early = counter.take(before: Self.time, by: try Self.submitter())
+        let early = counter.take(at: Self.time, by: try Self.submitter())
         #expect(early.isEmpty)
-        let taken = counter.take(before: Self.time + .seconds(43_200), by: try Self.submitter())
+        let taken = counter.take(at: Self.time + .seconds(43_200), by: try Self.submitter())
         #expect(taken.map(\.report.domain) == ["example.com"])
         // Of the third nobody knows whether it wants one: for a day that is asked.
         #expect(taken.first?.destinations.count == 1 && counter.count == 2)
         #expect(Set(counter.unknown.map(\.domain)) == ["example.org", "example.net"])
-        let late = counter.take(before: Self.time + .seconds(129_600), by: try Self.submitter())
+        let late = counter.take(at: Self.time + .seconds(129_600), by: try Self.submitter())
         #expect(late.isEmpty && counter.count == 1)
         #expect(taken.first?.report.policies[Self.none]?.successes == 2)
     }
@@ -158,7 +158,7 @@ import Testing
         counter.wants(record("mailto:tls@mx.example.com"), "mx.example.com", at: Self.time)
         var again = TLSReportCounter(counter.counts)
         #expect(again.counts == counter.counts)
-        let taken = again.take(before: Self.time + .seconds(86_400), by: try Self.submitter())
+        let taken = again.take(at: Self.time + .seconds(86_400), by: try Self.submitter())
         let host = try #require(taken.first { $0.report.domain == "mx.example.com" })
         // example.net has no readers at all.
         #expect(host.report.policies[Self.tlsa]?.successes == successes + 1)
@@ -182,7 +182,7 @@ import Testing
         let tally = try #require(report?.policies[Self.none])
         #expect(tally.failures == 1500 && tally.details.count == 1000)
         #expect(tally.details.values.reduce(0, +) == 1500 && tally.details[.others] == 501)
-        #expect(report?.policies.count == TLSReportCounter.mostPolicies)
+        #expect(report?.policies.count == TLSTallies.mostPolicies)
     }
 
     // MARK: As JSON and as a message

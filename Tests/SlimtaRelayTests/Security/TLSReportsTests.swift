@@ -293,6 +293,45 @@ struct TLSReportsTests {
         await desk.end()
     }
 
+    /// However many are due, it is written down once that they are being sent, and once what came of them.
+    @Test func manyAreDue() async throws {
+        let clock = Clock(Timestamp(milliseconds: 20_786 * 86_400_000 + 43_200_000))
+        let domains = (10..<45).map { "d\($0).test" }
+        let desk = try Desk(domains) { clock.now }
+        let reports = desk.reports
+        desk.open()
+        for domain in domains {
+            reports.count(
+                TLSNegotiation(
+                    policies: [.none(domain): []], source: "192.0.2.1", mxName: "mx.\(domain)", mxHELO: "x",
+                    address: "192.0.2.2"), for: domain)
+        }
+        for _ in 0..<200 where reports.overview.counts.contains(where: \.places.isEmpty) {
+            try? await Task.sleep(for: .milliseconds(20))
+        }
+        let sent = await reports.sendNow(withToday: true) { desk.keep() }
+        #expect(sent?.map(\.domain) == domains && sent?.allSatisfy { $0.place != nil } == true)
+        #expect(desk.kept.withLock { $0.count } == 2)
+        // Reports are off for months, and on again.
+        reports.count(
+            TLSNegotiation(
+                policies: [.none("d10.test"): []], source: "192.0.2.1", mxName: "mx.d10.test", mxHELO: "x",
+                address: "192.0.2.2"), for: "d10.test")
+        _ = await desk.counted("d10.test")
+        clock.pass(.seconds(43_200 + 60))
+        await reports.pass { desk.keep() }
+        #expect(reports.overview.waiting.count == 1)
+        reports.configure(nil)
+        clock.pass(.seconds(90 * 86_400))
+        await reports.pass { desk.keep() }
+        desk.open()
+        let before = desk.messages.withLock { $0.count }
+        await reports.pass { desk.keep() }
+        #expect(desk.messages.withLock { $0.count } == before && reports.overview.waiting.isEmpty)
+        #expect(reports.overview.past.last?.place == nil)
+        await desk.end()
+    }
+
     private final class Clock: Sendable {
         private let time: Mutex<Timestamp>
         init(_ time: Timestamp) { self.time = Mutex(time) }

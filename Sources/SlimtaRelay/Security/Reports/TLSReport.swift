@@ -14,6 +14,10 @@ struct TLSReportedPolicy: Hashable, Comparable, Sendable {
     /// The patterns of a policy of MTA-STS, each by itself (erratum 6241: it is a list).
     let mxHosts: [String]
 
+    /// Of the lines, of the records and of the patterns no more is told, nor kept, than so many octets: they are a stranger's, who
+    /// may have another policy of 64 KiB each time.
+    static let mostOctets = 8192
+
     /// No policy was found for the domain.
     static func none(_ domain: String) -> TLSReportedPolicy {
         TLSReportedPolicy(type: .noPolicy, strings: [], domain: domain, mxHosts: [])
@@ -21,11 +25,21 @@ struct TLSReportedPolicy: Hashable, Comparable, Sendable {
 
     static func sts(_ policy: STSPolicy, of domain: String) -> TLSReportedPolicy {
         TLSReportedPolicy(
-            type: .sts, strings: policy.lines, domain: domain, mxHosts: policy.patterns.map(\.description))
+            type: .sts, strings: beginning(policy.lines), domain: domain,
+            mxHosts: beginning(policy.patterns.map(\.description)))
     }
 
     static func tlsa(_ records: [String], base: String) -> TLSReportedPolicy {
-        TLSReportedPolicy(type: .tlsa, strings: records.sorted(), domain: base, mxHosts: [])
+        TLSReportedPolicy(type: .tlsa, strings: beginning(records.sorted()), domain: base, mxHosts: [])
+    }
+
+    private static func beginning(_ texts: [String]) -> [String] {
+        var left = mostOctets
+        return Array(
+            texts.prefix { text in
+                left -= text.utf8.count
+                return left >= 0
+            })
     }
 
     static func < (a: TLSReportedPolicy, b: TLSReportedPolicy) -> Bool { a.order.lexicographicallyPrecedes(b.order) }
@@ -78,7 +92,7 @@ struct TLSFailureDetail: Hashable, Comparable, Sendable {
 
 /// What was counted of one policy.
 struct TLSTally: Hashable, Sendable {
-    /// More details are one.
+    /// More details are one, ``TLSFailureDetail/others``.
     static let mostDetails = 1000
 
     private(set) var successes = 0
@@ -90,24 +104,33 @@ struct TLSTally: Hashable, Sendable {
         (self.successes, self.failures, self.details) = (successes, failures, details)
     }
 
-    mutating func succeeded() { successes += 1 }
-
-    /// A session failed in all of these ways, at least one.
-    mutating func failed(_ found: [TLSFailureDetail]) {
+    /// A session failed in all of these ways; none: it succeeded. Returns how many octets were added.
+    ///
+    /// - Parameter room: so many octets may be; behind that details are one as well.
+    mutating func count(_ found: [TLSFailureDetail], room: Int) -> Int {
+        guard !found.isEmpty else {
+            successes += 1
+            return 0
+        }
         failures += 1
-        for detail in found.isEmpty ? [.others] : Set(found) { add(detail, 1) }
+        var octets = 0
+        for detail in Set(found) { octets += add(detail, 1, room: room - octets) }
+        return octets
     }
 
     /// What was counted elsewhere of the same policy.
     mutating func add(_ other: TLSTally) {
         successes += other.successes
         failures += other.failures
-        for (detail, count) in other.details { add(detail, count) }
+        for (detail, count) in other.details { _ = add(detail, count, room: .max) }
     }
 
-    private mutating func add(_ detail: TLSFailureDetail, _ count: Int) {
-        let isKnown = details[detail] != nil || details.count < Self.mostDetails - 1
-        details[isKnown ? detail : .others, default: 0] += count
+    private mutating func add(_ detail: TLSFailureDetail, _ count: Int, room: Int) -> Int {
+        let octets = details[detail] == nil ? detail.octets : 0
+        let fits = octets == 0 || (details.count < Self.mostDetails - 1 && octets <= room)
+        guard fits || detail == .others else { return add(.others, count, room: room) }
+        details[detail, default: 0] += count
+        return octets
     }
 
     fileprivate func json(_ policy: TLSReportedPolicy) -> JSON {

@@ -115,7 +115,7 @@ extension TLSReportCounter.Count {
         .object([
             .init("day", .count(day)), .init("domain", .string(domain)),
             .init("to", destinations.map { JSON($0) } ?? .null), .init("policies", JSON(tallies)),
-            .init("source", .optional(source)),
+            .init("source", .optional(source)), .init("readers", readers.map { JSON($0) } ?? .null),
         ])
     }
 
@@ -128,7 +128,10 @@ extension TLSReportCounter.Count {
             destinations = json["to"].destinations
             if destinations == nil { return nil }
         }
-        self.init(day: day, domain: domain, destinations: destinations, tallies: tallies, source: json["source"].text)
+        // Files of earlier versions do not have it.
+        self.init(
+            day: day, domain: domain, destinations: destinations, tallies: tallies, source: json["source"].text,
+            readers: json["readers"].destinations)
     }
 }
 

@@ -40,15 +40,32 @@ struct TLSNegotiation: Hashable, Sendable {
 struct TLSReportCounter: Sendable {
     /// Domains of a day. Those that are one too many have no report.
     static let mostDomains = 100_000
-    /// Policies of a domain and day: of more than its own and its hosts' nobody has.
-    static let mostPolicies = 100
 
+    /// What is counted for the domain that mail was for.
     private struct Entry {
         /// nil: whether the domain wants reports is being asked, and counted meanwhile.
         var destinations: [TLSReportRecord.Destination]?
         /// It does not: nothing is stored.
         var isUnwanted = false
-        var tallies: [TLSReportedPolicy: TLSTally] = [:]
+        var tallies = TLSTallies()
+        let least: Int
+
+        init(_ domain: String, _ destinations: [TLSReportRecord.Destination]? = nil, _ tallies: TLSTallies = .init()) {
+            (self.destinations, self.tallies) = (destinations, tallies)
+            least = TLSReportRoom.least + domain.octetsAsJSON
+        }
+
+        var octets: Int { isUnwanted ? 0 : least + (destinations?.octets ?? 0) + tallies.octets }
+
+        mutating func count(_ details: [TLSFailureDetail], of policy: TLSReportedPolicy, room: Int) -> Int {
+            guard !isUnwanted else { return 0 }
+            return tallies.count(details, of: policy, room: min(room, TLSReportRoom.domain - tallies.octets))
+        }
+
+        mutating func wants(_ found: [TLSReportRecord.Destination]?) {
+            (destinations, isUnwanted) = (found, found == nil)
+            if isUnwanted { tallies = TLSTallies() }
+        }
     }
 
     private struct Key: Hashable {
@@ -60,27 +77,81 @@ struct TLSReportCounter: Sendable {
 
     /// The name that TLSA records are at: as an entry, by the domain that mail was for.
     private struct HostEntry {
+        /// Domains of a host that are told apart. Further ones are one, "".
+        private static let mostSources = 1000
+
         var destinations: [TLSReportRecord.Destination]?
         var isUnwanted = false
-        var tallies: [String: [TLSReportedPolicy: TLSTally]] = [:]
+        private(set) var tallies: [String: TLSTallies] = [:]
+        /// Where the reports of domains go that were made before this one's.
+        private(set) var readers: [String: [TLSReportRecord.Destination]] = [:]
+        private let least: Int
+        private var stored = 0
+
+        init(_ host: String, _ destinations: [TLSReportRecord.Destination]? = nil) {
+            self.destinations = destinations
+            least = TLSReportRoom.least + host.octetsAsJSON
+        }
+
+        var octets: Int { isUnwanted ? 0 : least + (destinations?.octets ?? 0) + stored }
+
+        mutating func count(
+            _ details: [TLSFailureDetail], of policy: TLSReportedPolicy, for domain: String, room: Int
+        ) -> Int {
+            guard !isUnwanted else { return 0 }
+            let room = min(room, TLSReportRoom.host - stored)
+            // The last quarter is for those that are not told apart.
+            let roomApart = max(0, room - TLSReportRoom.host / 4)
+            var source = domain
+            if tallies[domain]?.all[policy] == nil {
+                let octets = TLSReportRoom.source + domain.octetsAsJSON + policy.octets
+                let isTooMany = tallies[domain] == nil && tallies.count >= Self.mostSources
+                if isTooMany || octets > roomApart { source = "" }
+            }
+            var added = tallies[source] == nil ? TLSReportRoom.source + source.octetsAsJSON : 0
+            let left = room - added
+            guard left >= 0 else { return 0 }
+            added += tallies[source, default: TLSTallies()].count(details, of: policy, room: left)
+            stored += added
+            return added
+        }
+
+        mutating func wants(_ found: [TLSReportRecord.Destination]?) {
+            (destinations, isUnwanted) = (found, found == nil)
+            if isUnwanted { (tallies, readers, stored) = ([:], [:], 0) }
+        }
+
+        /// The report of this domain is made.
+        mutating func isRead(_ domain: String, by found: [TLSReportRecord.Destination]) {
+            guard !isUnwanted, readers.updateValue(found, forKey: domain) == nil else { return }
+            stored += found.octets
+        }
+
+        /// As it was written down.
+        mutating func restore(_ domain: String, _ known: TLSTallies, readBy found: [TLSReportRecord.Destination]?) {
+            tallies[domain] = known
+            stored += TLSReportRoom.source + domain.octetsAsJSON + known.octets
+            if let found { isRead(domain, by: found) }
+        }
     }
 
-    /// Domains of a host that are told apart. Further ones are one, "".
-    private static let mostSources = 1000
-
     private var hosts: [Key: HostEntry] = [:]
+    /// About as many has it all in the file.
+    private(set) var octets = 0
+    /// What is not for counts: reports wait beside them.
+    var reserved = 0
 
     init() {}
 
     static func day(of time: Timestamp) -> Int { Int(time.seconds / 86_400) }
 
+    /// Octets that may be added.
+    private var room: Int { max(0, TLSReportRoom.all - octets - reserved) }
+
     /// Counts a negotiation for the recipients' domain. Whether its record is now to be looked up, at the first of the day, and
     /// ``wants(_:_:at:)`` to be told.
     mutating func count(_ negotiation: TLSNegotiation, for domain: String, at time: Timestamp) -> Bool {
-        change(domain, at: time, negotiation.policies.keys) { tally, policy in
-            let details = negotiation.details(of: policy)
-            if details.isEmpty { tally.succeeded() } else { tally.failed(details) }
-        }
+        change(domain, at: time, negotiation.policies.keys) { negotiation.details(of: $0) }
     }
 
     /// A failure that came before any connection to a host, or without one: of the policy itself, or of a host that is not in
@@ -90,7 +161,7 @@ struct TLSReportCounter: Sendable {
     ) -> Bool {
         var detail = TLSFailureDetail(result.kind, reason: result.reason)
         detail.mxName = mxName
-        return change(domain, at: time, [policy]) { tally, _ in tally.failed([detail]) }
+        return change(domain, at: time, [policy]) { _ in [detail] }
     }
 
     /// Counts it for the names as well that TLSA records are at. Whose records are now to be looked up.
@@ -109,81 +180,93 @@ struct TLSReportCounter: Sendable {
         return countForHost(policy, [detail], of: domain, at: time) ? [policy.domain] : []
     }
 
+    // Entries are changed where they are: a copy of all sources, or of all details, for each session would be felt.
     private mutating func countForHost(
         _ policy: TLSReportedPolicy, _ details: [TLSFailureDetail], of domain: String, at time: Timestamp
     ) -> Bool {
         guard policy.type == .tlsa, policy.domain != domain else { return false }
         let key = Key(day: Self.day(of: time), domain: policy.domain)
         let isNew = hosts[key] == nil
-        if isNew, hosts.count >= Self.mostDomains { return false }
-        var entry = hosts[key] ?? HostEntry()
-        guard !entry.isUnwanted else { return false }
-        let source = entry.tallies[domain] != nil || entry.tallies.count < Self.mostSources ? domain : ""
-        var tally = entry.tallies[source]?[policy] ?? TLSTally()
-        if details.isEmpty { tally.succeeded() } else { tally.failed(details) }
-        if entry.tallies[source]?[policy] != nil || (entry.tallies[source]?.count ?? 0) < Self.mostPolicies {
-            entry.tallies[source, default: [:]][policy] = tally
+        if isNew {
+            let entry = HostEntry(policy.domain)
+            guard hosts.count < Self.mostDomains, entry.octets <= room else { return false }
+            octets += entry.octets
+            hosts[key] = entry
         }
-        hosts[key] = entry
+        let room = room
+        let added = hosts[key]?.count(details, of: policy, for: domain, room: room) ?? 0
+        octets += added
         return isNew
     }
 
     private mutating func change(
         _ domain: String, at time: Timestamp, _ policies: some Sequence<TLSReportedPolicy>,
-        _ body: (inout TLSTally, TLSReportedPolicy) -> Void
+        _ details: (TLSReportedPolicy) -> [TLSFailureDetail]
     ) -> Bool {
         let key = Key(day: Self.day(of: time), domain: domain)
         let isNew = entries[key] == nil
-        if isNew, entries.count >= Self.mostDomains { return false }
-        var entry = entries[key] ?? Entry()
-        guard !entry.isUnwanted else { return false }
-        for policy in policies where entry.tallies[policy] != nil || entry.tallies.count < Self.mostPolicies {
-            body(&entry.tallies[policy, default: TLSTally()], policy)
+        if isNew {
+            let entry = Entry(domain)
+            guard entries.count < Self.mostDomains, entry.octets <= room else { return false }
+            octets += entry.octets
+            entries[key] = entry
         }
-        entries[key] = entry
+        for policy in policies {
+            let room = room
+            let added = entries[key]?.count(details(policy), of: policy, room: room) ?? 0
+            octets += added
+        }
         return isNew
     }
 
     /// What the domain's record says, that was looked up for a negotiation at that time; nil: it wants none.
     mutating func wants(_ record: TLSReportRecord?, _ domain: String, at time: Timestamp) {
         let key = Key(day: Self.day(of: time), domain: domain)
-        if var host = hosts[key] {
-            host.destinations = record?.destinations
-            host.isUnwanted = record == nil
-            if host.isUnwanted { host.tallies = [:] }
-            hosts[key] = host
+        // A record that there is no room for is one too many.
+        let destinations = record.flatMap { 2 * $0.destinations.octets <= room ? $0.destinations : nil }
+        if let before = hosts[key]?.octets {
+            hosts[key]?.wants(destinations)
+            octets += (hosts[key]?.octets ?? 0) - before
         }
-        guard var entry = entries[key] else { return }
-        entry.destinations = record?.destinations
-        entry.isUnwanted = record == nil
-        if entry.isUnwanted { entry.tallies = [:] }
-        entries[key] = entry
+        if let before = entries[key]?.octets {
+            entries[key]?.wants(destinations)
+            octets += (entries[key]?.octets ?? 0) - before
+        }
     }
 
-    /// The reports of all days before that of `time`, each with where it goes, in their order. They are forgotten here: whoever
-    /// takes them writes them down before it sends any.
+    // MARK: The end of a day
+
+    /// The reports of all days that are over, each with where it goes, in their order. They are forgotten here: whoever takes them
+    /// writes them down before it sends any. So is what is older than two days: nobody was there to send it, or was to.
+    ///
+    /// - Parameter withToday: of today as well, as far as it has come.
     mutating func take(
-        before time: Timestamp, by submitter: TLSReport.Submitter
+        at now: Timestamp, withToday: Bool = false, by submitter: TLSReport.Submitter
     ) -> [(report: TLSReport, destinations: [TLSReportRecord.Destination])] {
-        let today = Self.day(of: time)
+        let today = Self.day(of: now)
+        let end = withToday ? today + 1 : today
+        for key in entries.keys.filter({ $0.day < today - 2 }) { forget(entry: key) }
+        for key in hosts.keys.filter({ $0.day < today - 2 }) { forget(host: key) }
+        let domains = entries.keys.filter { $0.day < end && !isOpen($0, entries[$0], today) }
+        let names = hosts.keys.filter { $0.day < end && !isOpen($0, hosts[$0], today) }
         var taken: [Key: (destinations: [TLSReportRecord.Destination], tallies: [TLSReportedPolicy: TLSTally])] = [:]
-        // Where DNS has not said yet whether the domain wants one, it may still do so for a day.
-        func isOver(_ key: Key, _ destinations: [TLSReportRecord.Destination]?, _ isUnwanted: Bool) -> Bool {
-            key.day < today && (destinations != nil || isUnwanted || key.day < today - 1)
-        }
-        for (key, host) in hosts where isOver(key, host.destinations, host.isUnwanted) {
-            hosts[key] = nil
-            guard let destinations = host.destinations else { continue }
-            for (source, tallies) in host.tallies {
-                let readers = entries[Key(day: key.day, domain: source)]?.destinations ?? []
-                guard !readers.contains(where: destinations.contains) else { continue }
-                taken[key, default: (destinations, [:])].tallies.merge(tallies) { $0.adding($1) }
+        for key in names {
+            if let host = hosts[key], let destinations = host.destinations {
+                for (source, tallies) in host.tallies {
+                    let readers =
+                        entries[Key(day: key.day, domain: source)]?.destinations ?? host.readers[source] ?? []
+                    guard !readers.contains(where: destinations.contains) else { continue }
+                    taken[key, default: (destinations, [:])].tallies.merge(tallies.all) { $0.adding($1) }
+                }
             }
+            forget(host: key)
         }
-        for (key, entry) in entries where isOver(key, entry.destinations, entry.isUnwanted) {
-            entries[key] = nil
-            guard let destinations = entry.destinations else { continue }
-            taken[key, default: (destinations, [:])].tallies.merge(entry.tallies) { $0.adding($1) }
+        tellHosts(of: domains, before: end)
+        for key in domains {
+            if let entry = entries[key], let destinations = entry.destinations {
+                taken[key, default: (destinations, [:])].tallies.merge(entry.tallies.all) { $0.adding($1) }
+            }
+            forget(entry: key)
         }
         return taken.filter { !$0.value.tallies.isEmpty }
             .sorted { ($0.key.day, $0.key.domain) < ($1.key.day, $1.key.domain) }
@@ -192,6 +275,40 @@ struct TLSReportCounter: Sendable {
                 return (report, value.destinations)
             }
     }
+
+    /// Whether DNS has not said yet who wants a report: it may still do so for a day.
+    private func isOpen(_ key: Key, _ entry: Entry?, _ today: Int) -> Bool {
+        guard let entry, key.day >= today - 1 else { return false }
+        return entry.destinations == nil && !entry.isUnwanted
+    }
+
+    /// The same of a host, and of who has read of its sessions already: that DNS has to say of all domains that have some.
+    private func isOpen(_ key: Key, _ host: HostEntry?, _ today: Int) -> Bool {
+        guard let host, key.day >= today - 1, !host.isUnwanted else { return false }
+        if host.destinations == nil { return true }
+        return host.tallies.keys.contains { source in
+            let other = Key(day: key.day, domain: source)
+            return isOpen(other, entries[other], today)
+        }
+    }
+
+    /// The reports of these domains are made, and those of some of their hosts are not: who reads them is remembered there.
+    private mutating func tellHosts(of domains: [Key], before end: Int) {
+        let domains = Set(domains)
+        for key in hosts.keys.filter({ $0.day < end }) {
+            guard let sources = hosts[key]?.tallies.keys, let before = hosts[key]?.octets else { continue }
+            for source in sources {
+                let domain = Key(day: key.day, domain: source)
+                guard domains.contains(domain), let readers = entries[domain]?.destinations else { continue }
+                hosts[key]?.isRead(source, by: readers)
+            }
+            octets += (hosts[key]?.octets ?? 0) - before
+        }
+    }
+
+    private mutating func forget(entry key: Key) { octets -= entries.removeValue(forKey: key)?.octets ?? 0 }
+
+    private mutating func forget(host key: Key) { octets -= hosts.removeValue(forKey: key)?.octets ?? 0 }
 
     /// How many domains and days are counted, and those that want no report.
     var count: Int { entries.count }
@@ -215,17 +332,20 @@ struct TLSReportCounter: Sendable {
         var tallies: [TLSReportedPolicy: TLSTally]
         /// Of a name that TLSA records are at: the domain that mail was for.
         var source: String?
+        /// Where the report of that domain went, if it was made already.
+        var readers: [TLSReportRecord.Destination]?
     }
 
     /// By day, domain and source.
     var counts: [Count] {
         var counts = entries.filter { !$0.value.isUnwanted }.map { key, entry in
-            Count(day: key.day, domain: key.domain, destinations: entry.destinations, tallies: entry.tallies)
+            Count(day: key.day, domain: key.domain, destinations: entry.destinations, tallies: entry.tallies.all)
         }
         for (key, host) in hosts where !host.isUnwanted {
             counts += host.tallies.map { source, tallies in
                 Count(
-                    day: key.day, domain: key.domain, destinations: host.destinations, tallies: tallies, source: source)
+                    day: key.day, domain: key.domain, destinations: host.destinations, tallies: tallies.all,
+                    source: source, readers: host.readers[source])
             }
         }
         return counts.sorted { ($0.day, $0.domain, $0.source ?? "") < ($1.day, $1.domain, $1.source ?? "") }
@@ -234,12 +354,15 @@ struct TLSReportCounter: Sendable {
     init(_ counts: [Count]) {
         for count in counts {
             let key = Key(day: count.day, domain: count.domain)
+            let tallies = TLSTallies(count.tallies)
             if let source = count.source {
-                hosts[key, default: HostEntry(destinations: count.destinations)].tallies[source] = count.tallies
+                hosts[key, default: HostEntry(key.domain, count.destinations)]
+                    .restore(source, tallies, readBy: count.readers)
             } else {
-                entries[key] = Entry(destinations: count.destinations, tallies: count.tallies)
+                entries[key] = Entry(key.domain, count.destinations, tallies)
             }
         }
+        octets = entries.values.reduce(0) { $0 + $1.octets } + hosts.values.reduce(0) { $0 + $1.octets }
     }
 }
 

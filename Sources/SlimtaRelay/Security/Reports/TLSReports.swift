@@ -29,6 +29,8 @@ package final class TLSReports: Sendable {
     private static let patience = Duration.seconds(15)
     /// So many are sent at once.
     private static let together = 10
+    /// Of so many it is written down in one writing that they are being sent.
+    private static let written = 500
     /// So many that DNS did not answer for are asked for again at once.
     private static let asked = 100
 
@@ -127,9 +129,9 @@ package final class TLSReports: Sendable {
         await askAgain(settings)
         let now = now()
         state.withLock { state in
-            let before = state.book.letters.count
+            let before = (state.book.letters.count, state.book.counter.octets)
             state.book.close(at: now, by: settings.submitter) { Double.random(in: 0...1) }
-            if state.book.letters.count != before { state.hasChanged = true }
+            if (state.book.letters.count, state.book.counter.octets) != before { state.hasChanged = true }
         }
         await send(settings, keep)
     }
@@ -157,10 +159,10 @@ package final class TLSReports: Sendable {
     @discardableResult
     private func send(_ settings: Settings, _ keep: Keep) async -> [TLSReportState.Past] {
         let now = now()
-        var all: [TLSReportState.Past] = []
+        var all = dropOld(at: now)
         while !Task.isCancelled {
             let letters = state.withLock { state in
-                let letters = state.book.takeDue(at: now, atMost: Self.together)
+                let letters = state.book.takeDue(at: now, atMost: Self.written)
                 if !letters.isEmpty { state.hasChanged = true }
                 return letters
             }
@@ -170,10 +172,53 @@ package final class TLSReports: Sendable {
                 state.withLock { $0.book.untaken(letters) }
                 break
             }
-            all += await inOrder(letters.count) { await self.send(letters[$0], settings.delivery) }
+            all += await send(letters, settings.delivery)
         }
         if !all.isEmpty { _ = await keep() }
         return all
+    }
+
+    private func dropOld(at now: Timestamp) -> [TLSReportState.Past] {
+        let old = state.withLock { state in
+            let old = state.book.dropOld(at: now)
+            if !old.isEmpty { state.hasChanged = true }
+            return old
+        }
+        return old.map { one in
+            let day = TLSReport.text(ofDay: one.day)
+            logger.notice(
+                "TLS report is dropped",
+                metadata: ["domain": "\(one.domain)", "day": "\(day)", "reason": "\(one.error ?? "")"])
+            return TLSReportState.Past(domain: one.domain, day: day, time: now, place: nil, error: one.error)
+        }
+    }
+
+    /// The next one begins as soon as one of the others has ended. Those that are not begun when the daemon stops wait.
+    private func send(
+        _ letters: [TLSReportBook.Letter], _ delivery: TLSReportDelivery
+    ) async -> [TLSReportState.Past] {
+        await withTaskGroup(of: (Int, TLSReportState.Past).self) { tasks in
+            var ended: [(Int, TLSReportState.Past)] = []
+            var next = 0
+            while true {
+                if next < letters.count, next - ended.count < Self.together, !Task.isCancelled {
+                    tasks.addTask { [next] in (next, await self.send(letters[next], delivery)) }
+                    next += 1
+                } else if let one = await tasks.next() {
+                    ended.append(one)
+                } else {
+                    break
+                }
+            }
+            let left = letters[next...]
+            if !left.isEmpty {
+                state.withLock { state in
+                    state.book.untaken(left)
+                    state.hasChanged = true
+                }
+            }
+            return ended.sorted { $0.0 < $1.0 }.map(\.1)
+        }
     }
 
     private func send(_ letter: TLSReportBook.Letter, _ delivery: TLSReportDelivery) async -> TLSReportState.Past {
