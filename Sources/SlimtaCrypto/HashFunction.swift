@@ -114,9 +114,14 @@ package struct IncrementalDigest: ~Copyable {
 
     /// These come next.
     package mutating func update(_ octets: some Collection<UInt8>) {
-        octets.withOctets { octets in
-            precondition(EVP_DigestUpdate(context, octets.baseAddress, octets.count) == 1, "EVP_DigestUpdate")
-        }
+        octets.withOctets { take(UnsafeRawBufferPointer($0)) }
+    }
+
+    /// The same of octets that are in one piece, as those of a body are.
+    package mutating func update(_ octets: UnsafeRawBufferPointer) { take(octets) }
+
+    private func take(_ octets: UnsafeRawBufferPointer) {
+        precondition(EVP_DigestUpdate(context, octets.baseAddress, octets.count) == 1, "EVP_DigestUpdate")
     }
 
     /// The digest of all that came; nothing can come behind.

@@ -11,8 +11,8 @@ protocol OctetSink: ~Copyable {
 
 /// Makes a body canonical, chunk by chunk.
 ///
-/// Lines that are canonical as they are, which is nearly all, go on as they lie in the chunk, many at a time. The others are
-/// written anew, and those that a chunk's end cuts go octet by octet. What cannot be known before more octets come is all the state there is:
+/// Lines that are canonical as they are, which is nearly all, go on as they lie in the chunk, all up to the next that is not.
+/// The others are written anew, and those that a chunk's end cuts go octet by octet. What cannot be known before more octets come is all the state there is:
 /// a CR that may be half of a line end, blanks that may be at the end of a line, empty lines that may be the last.
 struct BodyCanonicalization {
     private let isRelaxed: Bool
@@ -38,35 +38,25 @@ struct BodyCanonicalization {
     /// The body's next octets.
     mutating func take<Sink: OctetSink & ~Copyable>(_ octets: UnsafeRawBufferPointer, into sink: inout Sink) {
         var place = 0
-        // From here to `place` they go out as they are.
-        var start = 0
         while place < octets.count {
-            if isAtLineStart, let end = octets.firstOffset(of: UInt8(ascii: "\n"), from: place) {
-                if end == place + 1, octets[place] == UInt8(ascii: "\r") {
-                    send(octets, start..<place, into: &sink)
-                    emptyLines += 1
-                    (place, start) = (end + 1, end + 1)
+            if isAtLineStart {
+                let end = octets.endOfLines(place..<(isRelaxed ? firstChange(octets, from: place) : octets.count))
+                if end > place {
+                    takeLines(UnsafeRawBufferPointer(rebasing: octets[place..<end]), into: &sink)
+                    place = end
                     continue
                 }
-                if isCanonical(octets, place..<end) {
-                    sendEmptyLines(into: &sink)
-                    hasContent = true
+                if isRelaxed, let end = octets.firstOffset(of: UInt8(ascii: "\n"), from: place), end > place,
+                    octets[end - 1] == UInt8(ascii: "\r")
+                {
+                    takeLine(UnsafeRawBufferPointer(rebasing: octets[place..<end - 1]), into: &sink)
                     place = end + 1
                     continue
                 }
-                if end > place, octets[end - 1] == UInt8(ascii: "\r") {
-                    send(octets, start..<place, into: &sink)
-                    takeLine(UnsafeRawBufferPointer(rebasing: octets[place..<end - 1]), into: &sink)
-                    (place, start) = (end + 1, end + 1)
-                    continue
-                }
             }
-            send(octets, start..<place, into: &sink)
             takeOne(octets[place], into: &sink)
             place += 1
-            start = place
         }
-        send(octets, start..<place, into: &sink)
         sendRoom(into: &sink)
     }
 
@@ -78,26 +68,55 @@ struct BodyCanonicalization {
         sendRoom(into: &sink)
     }
 
-    /// Whether a line, which is not empty and ends with the LF at the end of `line`, stays as it is.
-    private func isCanonical(_ octets: UnsafeRawBufferPointer, _ line: Range<Int>) -> Bool {
-        guard line.count > 1, octets[line.upperBound - 1] == UInt8(ascii: "\r") else { return false }
-        guard isRelaxed else { return true }
-        let end = line.upperBound - 1
-        guard octets[end - 1] != UInt8(ascii: " ") else { return false }
-        // 16 octets at a time, each with the one behind it, which is the CR in the end.
-        var place = line.lowerBound
-        let (tab, space) = (SIMD16<UInt8>(repeating: 0x09), SIMD16<UInt8>(repeating: 0x20))
-        while place + 16 <= end {
+    /// The first octet from `start` on that does not stay as it is, or may not: a tab, a blank before another, or before a
+    /// line's end. The end, if there is none.
+    private func firstChange(_ octets: UnsafeRawBufferPointer, from start: Int) -> Int {
+        let (tab, space, cr) = (
+            SIMD16<UInt8>(repeating: 0x09), SIMD16<UInt8>(repeating: 0x20), SIMD16<UInt8>(repeating: 0x0D)
+        )
+        // 16 octets, each with the one behind it; a lane's bits are set where its octet changes.
+        @inline(__always) func changes(_ place: Int) -> SIMD2<UInt64> {
             let these = octets.loadUnaligned(fromByteOffset: place, as: SIMD16<UInt8>.self)
             let next = octets.loadUnaligned(fromByteOffset: place + 1, as: SIMD16<UInt8>.self)
-            if any((these .== tab) .| ((these .== space) .& (next .== space))) { return false }
+            let isAtBlank = (these .== space) .& ((next .== space) .| (next .== cr))
+            // What any(_:) is made into takes longer than all of this.
+            return unsafeBitCast((these .== tab) .| isAtBlank, to: SIMD2<UInt64>.self)
+        }
+        var place = start
+        while place + 64 < octets.count {
+            let found = changes(place) | changes(place + 16) | changes(place + 32) | changes(place + 48)
+            if found[0] | found[1] != 0 { break }
+            place += 64
+        }
+        while place + 16 < octets.count {
+            let found = changes(place)
+            if found[0] != 0 { return place + found[0].trailingZeroBitCount / 8 }
+            if found[1] != 0 { return place + 8 + found[1].trailingZeroBitCount / 8 }
             place += 16
         }
-        while place < end {
-            if octets[place] == 0x09 || octets[place] == 0x20 && octets[place + 1] == 0x20 { return false }
+        while place < octets.count {
+            let next = place + 1 < octets.count ? octets[place + 1] : 0x20
+            if octets[place] == 0x09 || octets[place] == 0x20 && (next == 0x20 || next == 0x0D) { return place }
             place += 1
         }
-        return true
+        return place
+    }
+
+    /// Whole lines that stay as they are. Of empty ones at their end nobody knows yet whether they are the last.
+    private mutating func takeLines<Sink: OctetSink & ~Copyable>(
+        _ lines: UnsafeRawBufferPointer, into sink: inout Sink
+    ) {
+        var end = lines.count
+        while lines.hasLineEnd(before: end) { end -= 2 }
+        // The first of these ends the line before it.
+        if end > 0 { end += 2 }
+        if end > 0 {
+            sendEmptyLines(into: &sink)
+            sendRoom(into: &sink)
+            hasContent = true
+            sink.take(UnsafeRawBufferPointer(rebasing: lines[..<end]))
+        }
+        emptyLines += (lines.count - end) / 2
     }
 
     /// A whole line without its CRLF, of which blanks have to go. Relaxed only.
@@ -166,17 +185,26 @@ struct BodyCanonicalization {
         }
     }
 
-    private mutating func send<Sink: OctetSink & ~Copyable>(
-        _ octets: UnsafeRawBufferPointer, _ range: Range<Int>, into sink: inout Sink
-    ) {
-        guard !range.isEmpty else { return }
-        sendRoom(into: &sink)
-        sink.take(UnsafeRawBufferPointer(rebasing: octets[range]))
-    }
-
     private mutating func sendRoom<Sink: OctetSink & ~Copyable>(into sink: inout Sink) {
         guard !room.isEmpty else { return }
         room.withUnsafeBytes { sink.take($0) }
         room.removeAll(keepingCapacity: true)
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    /// Whether a CRLF is in front of an offset.
+    fileprivate func hasLineEnd(before offset: Int) -> Bool {
+        offset >= 2 && self[offset - 1] == UInt8(ascii: "\n") && self[offset - 2] == UInt8(ascii: "\r")
+    }
+
+    /// The offset behind the last CRLF in a range; where the range begins, if there is none.
+    fileprivate func endOfLines(_ range: Range<Int>) -> Int {
+        var end = range.upperBound
+        while end >= range.lowerBound + 2 {
+            if hasLineEnd(before: end) { return end }
+            end -= 1
+        }
+        return range.lowerBound
     }
 }
