@@ -42,6 +42,12 @@ package enum Base64 {
 
     /// The octets that `text` encodes; nil if it is not canonical base64 with padding.
     package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
+        if let octets = text.withContiguousStorageIfAvailable({ decode($0) }) { return octets }
+        return Array(text).withUnsafeBufferPointer { decode($0) }
+    }
+
+    /// Other modules have no code of their own for a generic function: a call for each octet would be most of the work.
+    private static func decode(_ text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
         guard text.count % 4 == 0 else { return nil }
         var octets: [UInt8] = []
         octets.reserveCapacity(text.count / 4 * 3)
@@ -95,6 +101,11 @@ package enum Base64 {
 
     /// The text for `octets`.
     package static func encode(_ octets: some Collection<UInt8>) -> String {
+        if let text = octets.withContiguousStorageIfAvailable({ encode($0) }) { return text }
+        return Array(octets).withUnsafeBufferPointer { encode($0) }
+    }
+
+    private static func encode(_ octets: UnsafeBufferPointer<UInt8>) -> String {
         var text: [UInt8] = []
         text.reserveCapacity((octets.count + 2) / 3 * 4)
         var bits: UInt32 = 0
@@ -103,7 +114,10 @@ package enum Base64 {
             bits = bits << 8 | UInt32(octet)
             count += 1
             if count == 3 {
-                for shift in [18, 12, 6, 0] as [UInt32] { text.append(letter(bits >> shift)) }
+                text.append(letter(bits >> 18))
+                text.append(letter(bits >> 12))
+                text.append(letter(bits >> 6))
+                text.append(letter(bits))
                 (bits, count) = (0, 0)
             }
         }
