@@ -67,11 +67,13 @@ package struct DKIMHeader: Sendable {
     /// The fields that `names` sign, in canonical form (RFC 6376 sections 3.7 and 5.4.2): of a name that is there more than
     /// once, each mention takes the lowest field that none has taken yet, and nothing when all are taken.
     func canonical(_ names: [String], _ canonicalization: Canonicalization) -> [UInt8] {
-        var places: [String: [Int]] = [:]
-        for (place, field) in fields.enumerated() { places[field.name, default: []].append(place) }
+        // Of each name the lowest that none has taken, and of each field the next one of its name above it.
+        var lowest: [String: Int] = [:]
+        let above = fields.enumerated().map { place, field in lowest.updateValue(place, forKey: field.name) }
         var text: [UInt8] = []
         for name in names {
-            guard let place = places[name]?.popLast() else { continue }
+            guard let place = lowest[name] else { continue }
+            lowest[name] = above[place]
             fields[place].octets.withUnsafeReadableBytes { canonicalization.append(field: $0, to: &text) }
         }
         return text

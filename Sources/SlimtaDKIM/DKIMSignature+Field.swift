@@ -25,7 +25,10 @@ extension DKIMSignature {
     }
 
     /// The whole field with its last line end.
-    package var field: [UInt8] {
+    package var field: [UInt8] { field(behind: unsignedField) }
+
+    /// The same, where ``unsignedField`` is at hand.
+    func field(behind unsignedField: [UInt8]) -> [UInt8] {
         var field = unsignedField
         var rest = Base64.encode(signature).utf8[...]
         while true {
@@ -45,6 +48,8 @@ private struct FoldedLine {
     /// RFC 5322 section 2.1.1.
     private static let width = 78
     static let fold = "\r\n\t".utf8
+    /// Most fields are no longer.
+    private static let usual = 1024
 
     private(set) var octets: [UInt8]
     private var column: Int
@@ -52,6 +57,7 @@ private struct FoldedLine {
     init(_ start: String) {
         octets = Array(start.utf8)
         column = octets.count
+        octets.reserveCapacity(Self.usual)
     }
 
     /// A word behind a blank, or on a line of its own if there is no room. It is never cut, however long it is.

@@ -38,6 +38,8 @@ package struct DKIMSigner: Sendable {
     package let canonicalizations: Canonicalizations
     /// How long signatures count; nil: for ever.
     package let lifetime: Duration?
+    /// What the key is called; nil: DNS cannot have it.
+    package let name: SelectorName?
 
     /// - Parameter lifetime: what is in our own queue has to arrive with a signature that still counts.
     package init(
@@ -47,10 +49,8 @@ package struct DKIMSigner: Sendable {
         self.domain = domain.foldedAsDomain()
         self.selector = selector.foldedAsDomain()
         (self.key, self.canonicalizations, self.lifetime) = (key, canonicalizations, lifetime)
+        name = SelectorName(domain: self.domain, selector: self.selector, algorithm: key.algorithm)
     }
-
-    /// What the key is called; nil: DNS cannot have it.
-    package var name: SelectorName? { SelectorName(domain: domain, selector: selector, algorithm: key.algorithm) }
 
     /// The DKIM-Signature field, with its last line end, of a message with this header and body. RSA takes most of a
     /// millisecond.
@@ -62,9 +62,15 @@ package struct DKIMSigner: Sendable {
         _ header: DKIMHeader, _ bodyHash: BodyHash, at time: Timestamp, leaving start: Timestamp? = nil,
         isEndless: Bool = false
     ) throws(DKIMSigningError) -> [UInt8] {
-        guard header.isWellFormed else { throw .malformedHeader }
-        let authors = header.counts["from"] ?? 0
-        guard authors == 1 else { throw .authors(authors) }
+        var header = try SignableHeader(header)
+        return try sign(&header, bodyHash, at: time, leaving: start, isEndless: isEndless)
+    }
+
+    /// The same of a header that has several signers.
+    package func sign(
+        _ header: inout SignableHeader, _ bodyHash: BodyHash, at time: Timestamp, leaving start: Timestamp? = nil,
+        isEndless: Bool = false
+    ) throws(DKIMSigningError) -> [UInt8] {
         guard bodyHash.canonicalization == canonicalizations.body else { throw .bodyHash(bodyHash.canonicalization) }
         let seconds = min(max(0, time.seconds), DKIMSignature.latest - 1)
         let start = max(time, start ?? time)
@@ -72,22 +78,48 @@ package struct DKIMSigner: Sendable {
         let expiration = lifetime.map { min(max(seconds + 1, (start + $0).seconds), DKIMSignature.latest) }
         var signature = DKIMSignature(
             algorithm: key.algorithm, canonicalizations: canonicalizations, domain: domain, selector: selector,
-            time: seconds, expiration: expiration, names: SignedNames.of(header), bodyHash: bodyHash.digest)
+            time: seconds, expiration: expiration, names: header.names, bodyHash: bodyHash.digest)
+        let unsigned = signature.unsignedField
         let text = DKIMHeader.signedText(
-            of: header, signature.names, canonicalizations.header, field: signature.unsignedField)
+            header.canonical(canonicalizations.header), canonicalizations.header, field: unsigned)
         do throws(CryptoError) { signature.signature = try key.sign(text) } catch { throw .key(error) }
-        return signature.field
+        return signature.field(behind: unsigned)
+    }
+}
+
+/// A header that can be signed, with what all of its signers need of it.
+package struct SignableHeader {
+    /// The names of what is signed.
+    let names: [String]
+    private let header: DKIMHeader
+    private var texts: [Canonicalization: [UInt8]] = [:]
+
+    /// Fails if no signature of it would hold, or nobody could say whom it vouches for.
+    package init(_ header: DKIMHeader) throws(DKIMSigningError) {
+        guard header.isWellFormed else { throw .malformedHeader }
+        let counts = header.counts
+        let authors = counts["from"] ?? 0
+        guard authors == 1 else { throw .authors(authors) }
+        self.header = header
+        names = SignedNames.of(counts)
+    }
+
+    /// The fields that are signed, in canonical form.
+    mutating func canonical(_ canonicalization: Canonicalization) -> [UInt8] {
+        if let text = texts[canonicalization] { return text }
+        let text = header.canonical(names, canonicalization)
+        texts[canonicalization] = text
+        return text
     }
 }
 
 extension DKIMHeader {
-    /// What is signed (RFC 6376 section 3.7): the fields that `names` mean, then the signature's own field without what is in
+    /// What is signed (RFC 6376 section 3.7): ``canonical(_:_:)`` fields, then the signature's own field without what is in
     /// `b=` and without a line end.
-    static func signedText(
-        of header: DKIMHeader, _ names: [String], _ canonicalization: Canonicalization, field: [UInt8]
-    ) -> [UInt8] {
-        var text = header.canonical(names, canonicalization)
+    static func signedText(_ fields: [UInt8], _ canonicalization: Canonicalization, field: [UInt8]) -> [UInt8] {
+        var text = fields
         field.withUnsafeBytes { canonicalization.append(field: $0, to: &text) }
-        return text.dropLast(2)
+        text.removeLast(2)
+        return text
     }
 }

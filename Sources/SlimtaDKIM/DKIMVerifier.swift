@@ -107,7 +107,7 @@ package struct DKIMVerifier: Sendable {
         }
         let name = field.prefix { $0 != UInt8(ascii: ":") }
         let text = DKIMHeader.signedText(
-            of: header, signature.names, forms.header,
+            header.canonical(signature.names, forms.header), forms.header,
             field: name + [UInt8(ascii: ":")] + tags.octets(without: "b"))
         guard answer.key.isSignature(signature.signature, of: text) else { return .fail(.signature) }
         return .pass(isTesting: answer.isTesting)

@@ -155,18 +155,19 @@ package struct SelectorTable: Hashable, Sendable {
 
     /// Of keys of one domain and algorithm, the one that signs; nil: the gate is closed.
     private static func signer(_ group: [SelectorState], _ gate: Gate) -> SelectorState? {
-        func newest(_ phases: Set<SelectorState.Phase>, where isFit: (SelectorState) -> Bool = { _ in true })
+        // Asked for each message.
+        func newest(_ phases: SelectorState.Phase..., where isFit: (SelectorState) -> Bool = { _ in true })
             -> SelectorState?
         {
             group.filter { phases.contains($0.phase) && isFit($0) }.max(by: isOlder)
         }
         // An active one whose record was wrong for less than 15 minutes, too: that may have been one server's mistake.
-        if let active = newest([.active]) { return active }
+        if let active = newest(.active) { return active }
         switch gate {
-        case .off: return newest([.made, .seen, .failing]) ?? newest([.retiring])
+        case .off: return newest(.made, .seen, .failing) ?? newest(.retiring)
         // What DNS has is worth more than what is new.
-        case .open where !group.contains(where: \.wasActive): return newest([.seen]) ?? newest([.made])
-        case .open, .closed: return newest([.retiring]) { $0.isRecordRight == true }
+        case .open where !group.contains(where: \.wasActive): return newest(.seen) ?? newest(.made)
+        case .open, .closed: return newest(.retiring) { $0.isRecordRight == true }
         }
     }
 }

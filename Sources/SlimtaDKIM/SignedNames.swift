@@ -27,9 +27,8 @@ package enum SignedNames {
     /// Of ``wherePresent``, so many of a name, the lowest: our field is not to be as long as a header of thousands of them.
     static let most = 50
 
-    /// `h=` for these fields: each name as often as it signs, all mentions together.
-    static func of(_ header: DKIMHeader) -> [String] {
-        let counts = header.counts
+    /// `h=` for a header that has so many fields of each name: each name as often as it signs, all mentions together.
+    static func of(_ counts: [String: Int]) -> [String] {
         let closed = always + closedWherePresent.filter { counts[$0] != nil }
         return closed.flatMap { repeatElement($0, count: (counts[$0] ?? 0) + 1) }
             + wherePresent.flatMap { repeatElement($0, count: min(most, counts[$0] ?? 0)) }

@@ -9,7 +9,7 @@ import Testing
 @testable import SlimtaDKIM
 
 @Suite struct SignedNamesTests {
-    private func names(_ header: String) -> [String] { SignedNames.of(SampleMessage(header).header) }
+    private func names(_ header: String) -> [String] { SignedNames.of(SampleMessage(header).header.counts) }
 
     private let always = """
         from from to cc subject date message-id reply-to in-reply-to references mime-version content-type \

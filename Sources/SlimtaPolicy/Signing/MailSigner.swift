@@ -96,10 +96,11 @@ package final class MailSigner: WaitingPolicy, ObservingPolicy, NoticeSigner {
         leaving start: Timestamp, isEndless: Bool = false
     ) throws(DKIMSigningError) -> ByteBuffer {
         var fields = ByteBuffer()
+        var header = try SignableHeader(header)
         for signer in signers {
             let form = signer.canonicalizations.body
             guard let hash = hashes.first(where: { $0.canonicalization == form }) else { throw .bodyHash(form) }
-            fields.writeBytes(try signer.sign(header, hash, at: time, leaving: start, isEndless: isEndless))
+            fields.writeBytes(try signer.sign(&header, hash, at: time, leaving: start, isEndless: isEndless))
         }
         return fields
     }
