@@ -378,6 +378,46 @@ private func run(
         #expect(mail.envelopes[0].smtpUTF8 == expected.contains("\u{F6}rg@"))
     }
 
+    /// A field that cannot be read for what is raw in it is encoded before its addresses are completed, and not only behind that:
+    /// nothing of it is left to be mended when it comes again.
+    @Test(arguments: [
+        ("To: \u{1}, joe", "To: =?unknown-8bit?q?=FC?= , joe@example.com"),
+        (
+            "Cc: \u{1} <\"j\" >, \u{1}, a@b.test",
+            "Cc: =?unknown-8bit?q?=FC?= <\"j\"@example.com >, =?unknown-8bit?q?=FC?= , a@b.test"
+        ),
+        ("To: j . \u{F6}, joe", "To: j . =?utf-8?b?w7Y=?= , joe@example.com"),
+        ("To: J\u{F6}rg M\u{FC}ller, joe", "To: =?utf-8?b?SsO2cmcgTcO8bGxlcg==?= , joe@example.com"),
+        // Nobody has to be completed, or nothing makes it readable: as it was without "qualify".
+        ("To: \u{1}, a@b.test", "To: =?unknown-8bit?q?=FC?= , a@b.test"),
+        ("To: a \u{1} b, joe", "To: a =?unknown-8bit?q?=FC?= b, joe"),
+        ("To: \u{1}@x.test, joe", "To: \u{1}@x.test, joe"), ("To: <\u{1}>, joe", "To: <\u{1}>, joe"),
+        ("DKIM-Signature: h=to\r\nTo: \u{1}, joe", "DKIM-Signature: h=to\r\nTo: \u{1}, joe"),
+    ])
+    func encodedBeforeItIsCompleted(_ field: String, _ expected: String) throws {
+        // One that no text can have.
+        func octets(_ text: String) -> [UInt8] { text.utf8.map { $0 == 1 ? 0xFC : $0 } }
+        func mended(_ octets: [UInt8]) throws -> PolicyMail {
+            try PolicyChain([any QueuePolicy](), receivedHops: 20, qualify: "example.com")
+                .apply(to: envelope(), Message(head: ByteBuffer(bytes: octets)), context)
+        }
+        let mail = try mended(octets("From: a@x.test\r\n\(field)\r\n\r\n"))
+        let head = Array(mail.message.head.readableBytesView)
+        #expect(head == octets("From: a@x.test\r\n\(expected)\r\n\r\n"))
+        #expect(mail.repairs.contains(.qualified) == expected.contains("@example.com"))
+        #expect(mail.repairs.contains(.encoded) == !expected.contains("\u{1}"))
+        let again = try mended(head)
+        #expect(again.repairs == [] && Array(again.message.head.readableBytesView) == head)
+    }
+
+    /// Who may send sees the addresses that leave.
+    @Test func anAuthorBesideANameThatIsNoUTF8() throws {
+        let head = Array("From: ".utf8) + [0xFC] + Array(", joe\r\n\r\n".utf8)
+        let mail = try PolicyChain([any QueuePolicy](), receivedHops: 20, qualify: "example.com")
+            .apply(to: envelope(), Message(head: ByteBuffer(bytes: head)), context)
+        #expect(String(buffer: mail.message.head) == "From: =?unknown-8bit?q?=FC?= , joe@example.com\r\n\r\n")
+    }
+
     // MARK: Received
 
     @Test func theClientIsHidden() throws {

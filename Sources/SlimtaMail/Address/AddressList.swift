@@ -17,6 +17,8 @@ package struct AddressList: Hashable, Sendable {
         /// Where "@" and a domain would have to be put in, as an offset into the octets that were read: the address had
         /// none and got the one that was given. Nil if it had.
         package let endOfBareName: Int?
+        /// Whether it had no domain, and one of its words is an encoded word (RFC 2047): a name, and not an address.
+        package let isEncodedName: Bool
         /// What else a reader's program may take for the address; nil: nothing.
         package let rival: Rival?
     }

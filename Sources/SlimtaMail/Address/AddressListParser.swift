@@ -105,14 +105,27 @@ struct AddressListParser {
             guard let domain else { throw Fault(offset: fault.offset, reason: .noDomain) }
             guard let mailbox = mailbox(local, domain) else { throw fault }
             let end = tokens[at - 1].range.upperBound
-            return .init(displayName: name, mailbox: mailbox, endOfBareName: end, rival: rival)
+            return .init(
+                displayName: name, mailbox: mailbox, endOfBareName: end, isEncodedName: hasEncodedWord(tokens),
+                rival: rival)
         }
         let domain = tokens[(at + 1)...]
         let isLiteral = domain.count == 1 && domain.last?.kind == .literal
         guard isLiteral || Self.isDotted(domain, { $0 == .atom }) else { throw fault }
         let text = domain.reduce(into: [UInt8]()) { $0 += octets[$1.range].filter { !Self.isBlank($0) } }
         guard let mailbox = mailbox(local, String(decoding: text, as: UTF8.self)) else { throw fault }
-        return .init(displayName: name, mailbox: mailbox, endOfBareName: nil, rival: rival)
+        return .init(displayName: name, mailbox: mailbox, endOfBareName: nil, isEncodedName: false, rival: rival)
+    }
+
+    /// Whether readers may take one of the words for an encoded word (RFC 2047 section 5), whatever is in it: it stands apart.
+    private func hasEncodedWord(_ tokens: [Token]) -> Bool {
+        tokens.indices.contains { index in
+            let word = octets[tokens[index].range]
+            let isApart =
+                (index == 0 || tokens[index].isApart) && (index + 1 == tokens.count || tokens[index + 1].isApart)
+            return isApart && tokens[index].kind == .atom && word.starts(with: "=?".utf8)
+                && word.suffix(2).elementsEqual("?=".utf8)
+        }
     }
 
     /// Words of such kinds, with one dot between two.
