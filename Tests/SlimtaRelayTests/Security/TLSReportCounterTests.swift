@@ -50,20 +50,20 @@ import Testing
             let policy = Self.policy(number)
             #expect(policy.strings.first == "version: STSv1" && policy.strings.count > 100)
             for texts in [policy.strings, policy.mxHosts] {
-                #expect(texts.reduce(0) { $0 + $1.utf8.count } <= TLSReportedPolicy.mostOctets)
+                #expect(texts.reduce(0) { $0 + $1.utf8.count } <= 8192)
             }
             _ = counter.count(.mxMismatch, of: policy, mxName: "mx.example.com", for: "example.com", at: Self.noon)
         }
         let tallies = counter.counts.first?.tallies ?? [:]
         #expect(!tallies.isEmpty && tallies.count <= TLSTallies.mostPolicies)
-        #expect(counter.octets <= TLSReportRoom.domain + 2 * TLSReportRoom.least)
+        #expect(counter.octets <= (256 << 10) + 2048)
         #expect(written(counter) <= counter.octets)
     }
 
     /// Where there is no more room for all of them, new ones are not counted, and what is new of those that are there is one.
     @Test func noMoreRoom() throws {
         var counter = TLSReportCounter()
-        counter.reserved = TLSReportRoom.all - 100_000
+        counter.reserved = (64 << 20) - 100_000
         let failed = negotiation([.none("x"): [TLSResult(.startTLSNotSupported)]])
         for number in 0..<200 { _ = counter.count(failed, for: "d\(number).example", at: Self.noon) }
         let known = counter.count
@@ -89,7 +89,7 @@ import Testing
                 [String(repeating: "\(number % 10)", count: 4000)], base: "mx.example.com")
             _ = counter.countForHosts(negotiation([policy: []]), of: "d\(number).example", at: Self.noon)
         }
-        #expect(counter.octets <= TLSReportRoom.host + 2 * TLSReportRoom.least)
+        #expect(counter.octets <= (1 << 20) + 2048)
         #expect(written(counter) <= counter.octets)
         let sum = counter.counts.flatMap(\.tallies.values).reduce(0) { $0 + $1.successes }
         #expect(sum == 1500 && counter.counts.contains { $0.source == "" })
