@@ -266,3 +266,13 @@ let idlePauseTime = TimeAmount.milliseconds(250)
 private let acceptPause = TimeAmount.seconds(1)
 
 private let allocatorForCommands = AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: 1024, maximum: 4096)
+/// A record of TLS has no more than that.
+private let allocatorForMessages = AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 16384, maximum: 16384)
+
+extension Channel {
+    /// As much as a message needs is read at once from now on.
+    func readMuch() {
+        try? syncOptions?.setOption(.recvAllocator, value: allocatorForMessages)
+        try? syncOptions?.setOption(.maxMessagesPerRead, value: 4)
+    }
+}

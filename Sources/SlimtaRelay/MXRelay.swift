@@ -91,6 +91,9 @@ package final class MXRelay: ConnectingRelay {
                 pool: pool, policy: policy, shared: decisions.shared, site: site, doubts: doubts, message: message,
                 recipients: recipients, leftOut: exchangers?.leftOut ?? [])
             let outcomes = await attempt(domain, exchangers, recipients.count, &trial)
+            if !trial.hasSent, let exchangers {
+                decisions.shared.count(leftOut: exchangers.leftOut, of: exchangers.security)
+            }
             return (outcomes, trial.hasSent)
         }
     }

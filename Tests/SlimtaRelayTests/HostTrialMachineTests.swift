@@ -289,3 +289,18 @@ struct HostTrialMachineTests {
         #expect(plain.outcomes == [lacking.0] && !isTurned)
     }
 }
+
+struct OutcomeCauseTests {
+    /// What a site counts: nothing was said of the message, or something was.
+    @Test func whatAHostWasToldOf() {
+        for kind in OutcomeCause.Kind.allCases {
+            let before = OutcomeCause.Stage.allCases.filter { OutcomeCause($0, kind).isBeforeMessage }
+            switch kind {
+            case .cancelled: #expect(before == [.mail])
+            // Behind DATA it is the content that has it.
+            case .lacking, .lacksEightBit, .message: #expect(before == [.mail, .recipient])
+            case .reply, .tooManyRecipients, .lost, .timedOut, .protocolError: #expect(before == [])
+            }
+        }
+    }
+}

@@ -32,10 +32,6 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     /// How long a client that may not have stopped sending is listened to, so that it sees why it was refused.
     private static let lingerTime = TimeAmount.seconds(2)
 
-    /// A record of TLS has no more than that.
-    private static let allocatorForMessages = AdaptiveRecvByteBufferAllocator(
-        minimum: 4096, initial: 16384, maximum: 16384)
-
     private let settings: SMTPEdgeSettings
     private let submissions: any Submissions
     private var connection: ConnectionFacts
@@ -51,6 +47,8 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private var isPaused = false
     /// The session is over, and the client may still be sending.
     private var isLingering = false
+    /// The client has closed its side: there is nothing to linger for.
+    private var isInputClosed = false
     /// Whether as much is read at once as messages need.
     private var readsMuch = false
 
@@ -129,13 +127,18 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         log(.debug, "disconnected")
+        abandon()
+        context.fireChannelInactive()
+    }
+
+    /// Nothing is asked for a session that is over, and nothing kept.
+    private func abandon() {
         collector?.abandon()
         collector = nil
         timer.cancel()
         greetWait?.cancel()
         exchange?.abandon()
         gate?.end()
-        context.fireChannelInactive()
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -191,6 +194,7 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
             advance()
         case ChannelEvent.inputClosed:
             if isLingering { return context.close(promise: nil) }
+            isInputClosed = true
             machine.inputClosed()
             // One that has closed its side may still be reading: it gets nothing sooner by that.
             if machine.isAtItsEnd { gate?.endDelays() }
@@ -201,7 +205,9 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         let isGone = error is IOError || (error as? TLSError)?.code == .closed
-        if !(isSilent && isGone) { log(.info, "connection failed", ["error": "\(error.connectionReason)"]) }
+        if !(isGone && (isSilent || isLingering)) {
+            log(.info, "connection failed", ["error": "\(error.connectionReason)"])
+        }
         context.close(promise: nil)
     }
 
@@ -276,11 +282,11 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
         let isOrdinary = reason == .quit || reason == .clientClosed
         if !(isOrdinary && isSilent) { log(isOrdinary ? .debug : .info, "session ended", ["reason": "\(reason)"]) }
         flush(context)
-        guard reason.mayInterrupt else { return context.close(promise: nil) }
+        guard reason.mayInterrupt, !isInputClosed else { return context.close(promise: nil) }
         // What is still to come is read and forgotten: closed with it unread, the connection would be reset, and the
         // reply lost.
         isLingering = true
-        timer.deadline = .distantFuture
+        abandon()
         // So that it need not wait to know that nothing more comes. TLS cannot end in one direction alone.
         context.close(mode: .output, promise: nil)
         let this = NIOLoopBound(self, eventLoop: context.eventLoop)
@@ -489,7 +495,6 @@ final class SMTPEdgeHandler: ChannelDuplexHandler {
     private func readMuch(_ context: ChannelHandlerContext) {
         guard !readsMuch else { return }
         readsMuch = true
-        try? context.channel.syncOptions?.setOption(.recvAllocator, value: Self.allocatorForMessages)
-        try? context.channel.syncOptions?.setOption(.maxMessagesPerRead, value: 4)
+        context.channel.readMuch()
     }
 }

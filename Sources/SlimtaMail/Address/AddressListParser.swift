@@ -117,14 +117,13 @@ struct AddressListParser {
         return .init(displayName: name, mailbox: mailbox, endOfBareName: nil, isEncodedName: false, rival: rival)
     }
 
-    /// Whether readers may take one of the words for an encoded word (RFC 2047 section 5), whatever is in it: it stands apart.
+    /// Whether readers may take what stands apart for an encoded word (RFC 2047 section 5), whatever is in it: many write dots.
     private func hasEncodedWord(_ tokens: [Token]) -> Bool {
-        tokens.indices.contains { index in
-            let word = octets[tokens[index].range]
-            let isApart =
-                (index == 0 || tokens[index].isApart) && (index + 1 == tokens.count || tokens[index + 1].isApart)
-            return isApart && tokens[index].kind == .atom && word.starts(with: "=?".utf8)
-                && word.suffix(2).elementsEqual("?=".utf8)
+        let starts = tokens.indices.filter { $0 == 0 || tokens[$0].isApart }
+        return zip(starts, starts.dropFirst() + [tokens.count]).contains { start, end in
+            let (first, last) = (tokens[start], tokens[end - 1])
+            return first.kind == .atom && last.kind == .atom && octets[first.range].starts(with: "=?".utf8)
+                && octets[last.range].suffix(2).elementsEqual("?=".utf8)
         }
     }
 

@@ -293,10 +293,12 @@ extension HostTrial {
 }
 
 extension OutcomeCause {
-    /// Whether it ended before MAIL: nobody wanted it any more, or it is not for such a host.
-    fileprivate var isBeforeMessage: Bool {
+    /// Whether it ended before MAIL: nobody wanted it any more, or it is not for such a host. What is wrong with a message may
+    /// also turn up in its content, behind DATA.
+    var isBeforeMessage: Bool {
         switch kind {
-        case .cancelled, .lacking, .lacksEightBit, .message: true
+        case .cancelled: stage == .mail
+        case .lacking, .lacksEightBit, .message: stage <= .recipient
         case .reply, .tooManyRecipients, .lost, .timedOut, .protocolError: false
         }
     }

@@ -47,9 +47,16 @@ package struct RelaySecurity: Sendable {
             }
             return
         }
-        guard let policy = domain.sts.policy else { return }
-        var hosts = [domain.domain]
-        if case .hosts(let names) = finding { hosts = names }
+        if case .hosts(let names) = finding {
+            count(leftOut: names, of: domain)
+        } else {
+            count(leftOut: [domain.domain], of: domain)
+        }
+    }
+
+    /// That hosts are not asked, for the domain's policy does not name them, and no other took the message either.
+    func count(leftOut hosts: [String], of domain: DomainSecurity) {
+        guard let reports, let policy = domain.sts.policy else { return }
         for host in hosts {
             reports.count(
                 .mxMismatch, of: .sts(policy, of: domain.domain), mxName: host, for: domain.domain)

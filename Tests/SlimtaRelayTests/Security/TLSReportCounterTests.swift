@@ -95,6 +95,30 @@ import Testing
         #expect(sum == 1500 && counter.counts.contains { $0.source == "" })
     }
 
+    /// A host that says something else each time uses up its room, and none that is kept for others; what is there already goes on
+    /// being counted.
+    @Test func aHostThatTellsStories() {
+        var counter = TLSReportCounter()
+        let policy = TLSReportedPolicy.tlsa(["1"], base: "mx.example.com")
+        func count(_ domain: String, _ details: [TLSResult] = []) {
+            _ = counter.countForHosts(negotiation([policy: details]), of: domain, at: Self.noon)
+        }
+        count("known.example")
+        for number in 0..<60 {
+            for story in 0..<100 {
+                let reason = "\(story)" + String(repeating: "x", count: 180)
+                count("d\(number).example", [TLSResult(.validationFailure, reason: reason)])
+            }
+        }
+        count("known.example")
+        count("new.example")
+        func successes(_ source: String) -> Int {
+            counter.counts.filter { $0.source == source }.flatMap(\.tallies.values).reduce(0) { $0 + $1.successes }
+        }
+        #expect(successes("known.example") == 2 && successes("") + successes("new.example") == 1)
+        #expect(counter.octets <= (1 << 20) + 8192)
+    }
+
     /// No text is longer in the file than it was taken to be, and what is read back is as long; nothing is left behind.
     @Test func measured() throws {
         var book = TLSReportBook()

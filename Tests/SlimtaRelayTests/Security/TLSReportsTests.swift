@@ -186,29 +186,34 @@ struct TLSReportsTests {
     /// Hosts that a policy does not name are told with the connections that are made, and where there is none, once a minute: not
     /// with each message.
     @Test func hostsThatAreLeftOut() async throws {
-        let desk = try Desk(["some.test", "none.test"])
+        let desk = try Desk(["some.test", "none.test", "down.test"])
         desk.open()
         let world = try MailWorld([
             "some.test. 300 IN MX 10 mx1.test.", "some.test. 300 IN MX 20 mx2.test.",
-            "none.test. 300 IN MX 10 mx1.test.", #"_mta-sts.some.test. 300 IN TXT "v=STSv1; id=1;""#,
-            #"_mta-sts.none.test. 300 IN TXT "v=STSv1; id=1;""#,
+            "none.test. 300 IN MX 10 mx1.test.", "down.test. 300 IN MX 10 mx2.test.",
+            "down.test. 300 IN MX 20 mx1.test.",
+            #"_mta-sts.some.test. 300 IN TXT "v=STSv1; id=1;""#, #"_mta-sts.none.test. 300 IN TXT "v=STSv1; id=1;""#,
+            #"_mta-sts.down.test. 300 IN TXT "v=STSv1; id=1;""#,
         ])
         let (tls, file, certificates) = try FixedHostRelayTests.serverContext("mx1.test")
         let server = try await world.server(1, script(tls))
         let policies = STSPolicies(
             STSCache(NoFiles(), paths: [], logger: Fixture.logger), resolver: world.resolver, logger: Fixture.logger
         ) { host in
-            let name = host == "mta-sts.some.test" ? "mx1.test" : "mx3.test"
+            let name = ["mta-sts.some.test": "mx1.test", "mta-sts.down.test": "mx2.test"][host] ?? "mx3.test"
             return .success(Array("version: STSv1\nmode: enforce\nmx: \(name)\nmax_age: 9999\n".utf8))
         }
         let relay = try relay(world, desk, policies: policies, trustFile: file)
         for number in 0..<3 {
             #expect(await relay.attempt(Delivery(to: ["x@some.test"])).map(\.result) == [.delivered], "\(number)")
             #expect(await relay.attempt(Delivery(to: ["x@none.test"])).map(\.result) == [.temporary], "\(number)")
+            // There is no connection to tell it with, and it is why the mail waits.
+            #expect(await relay.attempt(Delivery(to: ["x@down.test"])).map(\.result) == [.temporary], "\(number)")
         }
         #expect(server.connections == 1)
         #expect(await desk.counted("some.test") == ["sts 1 1 validation-failure (mx-mismatch) 1"])
         #expect(await desk.counted("none.test") == ["sts 0 1 validation-failure (mx-mismatch) 1"])
+        #expect(await desk.counted("down.test") == ["sts 0 1 validation-failure (mx-mismatch) 1"])
         await relay.shutDown()
         await server.stop()
         await world.end()

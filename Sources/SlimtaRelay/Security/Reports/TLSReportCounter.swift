@@ -109,8 +109,9 @@ struct TLSReportCounter: Sendable {
                 if isTooMany || octets > roomApart { source = "" }
             }
             var added = tallies[source] == nil ? TLSReportRoom.source + source.octetsAsJSON : 0
-            let left = room - added
-            guard left >= 0 else { return 0 }
+            let left = (source.isEmpty ? room : roomApart) - added
+            // What is there already goes on being counted.
+            guard added == 0 || left >= 0 else { return 0 }
             added += tallies[source, default: TLSTallies()].count(details, of: policy, room: left)
             stored += added
             return added

@@ -29,8 +29,8 @@ package final class TLSReports: Sendable {
     private static let patience = Duration.seconds(15)
     /// So many are sent at once.
     private static let together = 10
-    /// Of so many it is written down in one writing that they are being sent.
-    private static let written = 500
+    /// Of so many it is written down in one writing that they are being sent: a crash costs those, and no more.
+    private static let written = 50
     /// So many that DNS did not answer for are asked for again at once.
     private static let asked = 100
 
