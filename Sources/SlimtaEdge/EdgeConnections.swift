@@ -266,6 +266,7 @@ let idlePauseTime = TimeAmount.milliseconds(250)
 private let acceptPause = TimeAmount.seconds(1)
 
 private let allocatorForCommands = AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: 1024, maximum: 4096)
+
 /// A record of TLS has no more than that.
 private let allocatorForMessages = AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 16384, maximum: 16384)
 
