@@ -38,7 +38,8 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 /// variable, and what else that takes); everybody else gets the same code as tests that replay what was found.
 let fuzzed: [Target.Dependency] = [
     "SlimtaMail", "SlimtaSPF", "SlimtaDKIM", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue", "SlimtaPolicy", "SlimtaNet",
-    "SlimtaMilter", "SlimtaDNS", "SlimtaStorage", "SlimtaEdge", "SlimtaRelay", "SlimtaCrypto", "SlimtaMIME",
+    "SlimtaMilter", "SlimtaDNS", "SlimtaRecords", "SlimtaStorage", "SlimtaCluster", "SlimtaEdge", "SlimtaRelay",
+    "SlimtaCrypto", "SlimtaMIME",
     "SlimtaRules", "SlimtaConfiguration", "SlimtaPipe", "SlimtaPAM", nioCore, nioEmbedded, nioHTTP1, logging,
 ]
 let fuzzers: Target =
@@ -74,6 +75,8 @@ let package = Package(
         .target(name: "CLinux"),
         // Loads libpam itself, when it is first needed: headers are what it takes to build.
         .target(name: "CPAM"),
+        // Loads libpq itself, when a queue is in PostgreSQL: headers are what it takes to build.
+        .target(name: "CPostgres"),
 
         // 0: values; what makes two domain names the same one (libidn2, no I/O) is part of an address
         room("SlimtaMail", ["CIDN2", nioCore]),
@@ -104,7 +107,16 @@ let package = Package(
         // What a handshake came to is one of the facts of a connection, which edges and relays share (SlimtaMail).
         room("SlimtaTLS", ["SlimtaMail", "SlimtaCrypto", "COpenSSL", nioCore]),
         room("SlimtaDNS", ["CUnbound"]),
-        room("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "CGDBM", "CLinux", nioCore, heap]),
+        // How envelopes, states, receipts and endings are written down, and threads that may block: both storages have them.
+        room("SlimtaRecords", ["SlimtaMail", "SlimtaQueue", "CLinux", nioCore]),
+        room("SlimtaThreads", ["CLinux"]),
+        room(
+            "SlimtaStorage",
+            ["SlimtaMail", "SlimtaQueue", "SlimtaRecords", "SlimtaThreads", "CGDBM", "CLinux", nioCore, heap]),
+        // The queue in PostgreSQL, for several machines.
+        room(
+            "SlimtaCluster",
+            ["SlimtaMail", "SlimtaQueue", "SlimtaRecords", "SlimtaThreads", "CPostgres", "CLinux", nioCore]),
         room("SlimtaSystem", ["SlimtaMail", "CSystemd", "CLinux", logging]),
 
         // 2: what helpers of the daemon have in common, processes with rights that it has not: their loop, their octets
@@ -172,8 +184,8 @@ let package = Package(
                 "SlimtaMail", "SlimtaRules", "SlimtaCrypto", "SlimtaDKIM", "SlimtaSASL", "SlimtaSMTP", "SlimtaQueue",
                 "SlimtaPolicy",
                 "SlimtaTLS", "SlimtaMilter",
-                "SlimtaDNS", "SlimtaStorage", "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay", "SlimtaControl",
-                "SlimtaHelper", "SlimtaPipe", "SlimtaPAM",
+                "SlimtaDNS", "SlimtaStorage", "SlimtaCluster", "SlimtaSystem", "SlimtaNet", "SlimtaEdge", "SlimtaRelay",
+                "SlimtaControl", "SlimtaHelper", "SlimtaPipe", "SlimtaPAM",
                 "SlimtaConfiguration",
                 argumentParser, logging, nioCore, nioPosix,
             ],
@@ -233,7 +245,12 @@ let package = Package(
         tests("SlimtaMIME", ["SlimtaMail", nioCore]),
         tests("SlimtaTLS", ["SlimtaMail", nioCore, nioPosix, nioEmbedded]),
         tests("SlimtaDNS"),
-        tests("SlimtaStorage", ["SlimtaMail", "SlimtaQueue", "StorageKit", "CGDBM", nioCore]),
+        tests("SlimtaRecords", ["SlimtaMail", "SlimtaQueue", "StorageKit", nioCore]),
+        tests("SlimtaThreads"),
+        tests(
+            "SlimtaStorage",
+            ["SlimtaMail", "SlimtaQueue", "SlimtaRecords", "SlimtaThreads", "StorageKit", "CGDBM", nioCore]),
+        tests("SlimtaCluster", ["SlimtaMail", "SlimtaQueue", "SlimtaRecords", "SlimtaThreads", "StorageKit", nioCore]),
         tests("SlimtaSystem", [logging]),
         tests("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix, nioHTTP1, nioEmbedded]),
         tests(

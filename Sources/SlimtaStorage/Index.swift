@@ -3,6 +3,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 
 /// Where a record is: a frame of the journal, or a sealed file.
 struct Location: Hashable, Comparable {
@@ -40,7 +41,7 @@ struct IndexEntry {
     /// The sealed file with its state; 0: none, then without a frame it is as it was accepted.
     var meta: UInt32
     /// How many recipients it has.
-    var recipients = RecipientCount(0, .submitted)
+    var recipients = RecipientCount(raw: 0)
     /// The slot of the fates of those that have ended; `noFates`: none has.
     var fates = IndexEntry.noFates
 

@@ -2,6 +2,8 @@
 
 package import SlimtaMail
 package import SlimtaQueue
+import SlimtaRecords
+import SlimtaThreads
 import Synchronization
 
 extension JournaledStorage {

@@ -4,6 +4,8 @@
 import NIOCore
 package import SlimtaMail
 package import SlimtaQueue
+import SlimtaRecords
+import SlimtaThreads
 import Synchronization
 
 /// Keeps the queue durable: what is committed survives kill and power cut.
@@ -107,7 +109,7 @@ package final class JournaledStorage: CheckpointedBackend {
             _ = core.catalog.withLock { $0.segments.removeValue(forKey: empty.number) }
             housekeeper.recycle(empty)
         }
-        let pool = BlockingPool()
+        let pool = BlockingPool("storage-io")
         let spool = SpoolStorage(core: core, pool: pool, delete: { housekeeper.delete($0) })
         let journal = Journal(
             core, next: number + 1, durable: number, current: segment,
@@ -120,12 +122,17 @@ package final class JournaledStorage: CheckpointedBackend {
             core, journal, housekeeper, recovery.superblock, needsBase: recovery.hasDamagedStates)
         housekeeper.delete(recovery.unneededFiles)
         housekeeper.watchSpace(journal)
-        try pool.start(core.options.ioThreads)
-        let threads = [
-            try Thread("storage-writer") { journal.run() },
-            try Thread("storage-keeper") { housekeeper.run(journal) },
-            try Thread("storage-check") { checkpointer.run() },
-        ]
+        let threads: [Thread]
+        do throws(ThreadError) {
+            try pool.start(core.options.ioThreads)
+            threads = [
+                try Thread("storage-writer") { journal.run() },
+                try Thread("storage-keeper") { housekeeper.run(journal) },
+                try Thread("storage-check") { checkpointer.run() },
+            ]
+        } catch {
+            throw DiskError(error)
+        }
         running.withLock {
             $0 = Running(
                 journal: journal, housekeeper: housekeeper, checkpointer: checkpointer, pool: pool, spool: spool,
@@ -252,7 +259,7 @@ package final class JournaledStorage: CheckpointedBackend {
         _ = try? await checkpoint()
         // Joining blocks, so it is done on a thread of its own.
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-            do throws(DiskError) {
+            do throws(ThreadError) {
                 try Thread.detached("storage-close") {
                     self.halt()
                     continuation.resume()

@@ -3,6 +3,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 
 /// What submissions have left behind.
 ///

@@ -2,6 +2,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 import Synchronization
 
 /// The names in the state directory.

@@ -3,6 +3,8 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
+import StorageKit
 import Synchronization
 import TestKit
 import Testing

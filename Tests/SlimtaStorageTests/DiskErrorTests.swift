@@ -6,6 +6,8 @@ import Glibc
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaThreads
+import StorageKit
 import Synchronization
 import TestKit
 import Testing

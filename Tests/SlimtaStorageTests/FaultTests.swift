@@ -3,6 +3,8 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaThreads
+import StorageKit
 import Synchronization
 import Testing
 

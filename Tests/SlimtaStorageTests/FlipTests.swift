@@ -4,6 +4,9 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
+import SlimtaThreads
+import StorageKit
 import Synchronization
 import TestKit
 import Testing
@@ -118,7 +121,7 @@ private struct FlipOutcome {
         recovery.forEach { found.insert($0.id) }
         hit = found.symmetricDifference(queue.queued.keys)
         let reader = ContentReader(core, windowSize: 64 << 10)
-        let storage = SpoolStorage(core: core, pool: BlockingPool(), delete: { _ in })
+        let storage = SpoolStorage(core: core, pool: BlockingPool("storage-io"), delete: { _ in })
         for (number, id) in found.sorted().enumerated() where !hit.contains(id) {
             guard number % 20 == 0 || core.index.withLock({ $0.entry(id).map(isNear) }) ?? true else { continue }
             guard let stored = try? reader.load(id, spool: { StoredSpool(reference: $0, storage: storage, of: id) })

@@ -4,6 +4,7 @@ import Foundation
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import StorageKit
 import Synchronization
 import TestKit
 import Testing

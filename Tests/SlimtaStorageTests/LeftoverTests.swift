@@ -4,6 +4,8 @@ import Glibc
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
+import StorageKit
 import Synchronization
 import TestKit
 import Testing

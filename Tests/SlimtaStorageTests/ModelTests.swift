@@ -3,6 +3,7 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import StorageKit
 import Synchronization
 import TestKit
 import Testing

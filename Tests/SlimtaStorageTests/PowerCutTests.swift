@@ -5,6 +5,8 @@ import Glibc
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaThreads
+import StorageKit
 import Synchronization
 import TestKit
 import Testing
@@ -291,7 +293,7 @@ func audit(_ disk: SimulatedDisk, _ ledger: Promises, _ options: StorageOptions)
         found[summary.id] = summary
     }
     let reader = ContentReader(core, windowSize: 16 << 10)
-    let storage = SpoolStorage(core: core, pool: BlockingPool(), delete: { _ in })
+    let storage = SpoolStorage(core: core, pool: BlockingPool("storage-io"), delete: { _ in })
     for (id, entry) in ledger.entries {
         guard let summary = found.removeValue(forKey: id) else {
             if entry.isAcknowledged && !entry.isRemovalBegun { wrong.append("\(id) is lost") }

@@ -2,6 +2,8 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
+import StorageKit
 import Synchronization
 import Testing
 

@@ -3,6 +3,8 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
+import StorageKit
 import Synchronization
 
 @testable import SlimtaStorage

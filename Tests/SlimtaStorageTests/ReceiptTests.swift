@@ -4,80 +4,12 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
+import StorageKit
 import TestKit
 import Testing
 
 @testable import SlimtaStorage
-
-func makeReceipt(
-    _ number: Int, of envelopes: [Envelope] = [], owner: UInt64 = 1, expires: Timestamp? = .now() + .seconds(86_400),
-    answer: String = "an answer"
-) -> Receipt {
-    Receipt(
-        key: .init(UInt64(number), 1, 2, .max), owner: .init(high: owner, low: 3), fingerprint: .init(4, 5, 6, 7),
-        id: envelopes.first?.id ?? QueueID(high: UInt64(number), low: 9), answer: Array(answer.utf8), expires: expires
-    ).of(envelopes)
-}
-
-@Suite struct ReceiptCodecTests {
-    private static var full: Receipt {
-        var receipt = makeReceipt(1, of: [makeEnvelope(to: ["ü@x.test", "b@y.test"]), makeEnvelope()])
-        var state = EnvelopeState(
-            of: makeEnvelope(receipt.envelopes[0].id, to: ["ü@x.test", "b@y.test"]), due: someDue)
-        state.recipients[0] = RecipientState(fate: .delivered, reply: "250 2.0.0 schön", relay: "mx")
-        state.recipients[1] = RecipientState(fate: .bounced, reply: String(repeating: "é", count: 150))
-        receipt.note(Ending(of: state))
-        return receipt
-    }
-
-    @Test func roundTrip() throws {
-        #expect(Self.full.envelopes[0].recipients[1].reply.utf8.count == Receipt.replyLimit)
-        for receipt in [Self.full, makeReceipt(2, expires: nil, answer: "")] {
-            let record = ReceiptRecord(receipt)
-            #expect(try record.receipt() == receipt)
-            let again = try record.octets.withUnsafeBytes { try ReceiptRecord($0) }
-            #expect(again.octets == record.octets && again.outline.envelopes == receipt.envelopes.map(\.id))
-            #expect(again.outline.expires == receipt.expires && again.outline.owner == receipt.owner)
-        }
-    }
-
-    @Test func anOutcomeIsReadBack() throws {
-        let id = QueueID(high: 1, low: 2)
-        var ending = Ending(id: id, delivered: 1, bounced: 1)
-        ending.recipients = [
-            RecipientState(fate: .delivered, reply: "250 ok"), RecipientState(fate: .bounced, reply: "550 é"),
-        ]
-        let output = OutputBuffer()
-        OutcomeCodec.encode(ending, into: output)
-        var cursor = InputCursor(output.octets)
-        let field = try #require(try cursor.field())
-        let (found, recipients) = try OutcomeCodec.decode(field)
-        #expect(field.tag == RecordTag.outcome && found == id && recipients == ending.recipients)
-        withExtendedLifetime(output) {}
-    }
-
-    /// Whatever is cut off or changed: an error, or something else; not a trap.
-    @Test func hostileReceiptsAreErrors() {
-        let octets = ReceiptRecord(Self.full).octets
-        func read(_ octets: [UInt8]) {
-            octets.withUnsafeBytes { octets in
-                _ = try? ReceiptCodec.decode(octets)
-                _ = try? OutcomeCodec.decode(Field(tag: RecordTag.outcome, value: octets))
-            }
-        }
-        for length in octets.indices { read(Array(octets.prefix(length))) }
-        for bit in 0..<(octets.count * 8) {
-            var changed = octets
-            changed[bit / 8] ^= 1 << UInt8(bit % 8)
-            read(changed)
-        }
-        for offset in 0..<(octets.count - 4) {
-            var changed = octets
-            changed.replaceSubrange(offset..<(offset + 4), with: [255, 255, 255, 255])
-            read(changed)
-        }
-    }
-}
 
 @Suite struct ReceiptTableTests {
     private let begin = Timestamp(milliseconds: 1_000_000)

@@ -5,6 +5,8 @@ import Glibc
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaThreads
+import StorageKit
 import Synchronization
 import Testing
 

@@ -4,6 +4,7 @@ import Foundation
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import StorageKit
 import Synchronization
 import Testing
 
@@ -48,26 +49,7 @@ final class ScratchDirectory: Sendable {
     deinit { try? FileManager.default.removeItem(atPath: path) }
 }
 
-func makeEnvelope(
-    _ id: QueueID = QueueID(at: .now()), to recipients: [String] = ["b@example.org"], sender: String? = "a@example.com"
-) -> Envelope {
-    func mailbox(_ text: String) -> Mailbox {
-        let at = text.lastIndex(of: "@")!
-        return Mailbox(localPart: String(text[..<at]), domain: String(text[text.index(after: at)...]))
-    }
-    return Envelope(
-        id: id, sender: sender.map(mailbox), recipients: recipients.map(mailbox),
-        received: Timestamp(milliseconds: 1_700_000_000_123), body: .eightBitMIME, smtpUTF8: true,
-        client: ClientInfo(
-            address: "192.0.2.1", name: "client.example", protocolWord: "ESMTPSA",
-            tls: TLSDescription(version: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384"), login: "user", edge: "submission"
-        ),
-        prependedFields: ByteBuffer(string: "Received: from here\r\n"))
-}
-
 func makeMessage(_ text: String) -> Message { Message(head: ByteBuffer(string: text)) }
-
-let someDue = Timestamp(milliseconds: 1_700_000_100_000)
 
 extension JournaledStorage {
     /// A storage on a disk that is not the machine's.

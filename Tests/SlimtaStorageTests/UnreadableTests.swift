@@ -4,6 +4,7 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import StorageKit
 import Synchronization
 import Testing
 

@@ -3,8 +3,9 @@
 //
 // It is an existential on purpose: a call costs nanoseconds, what it calls costs microseconds.
 
-import CLinux
 import NIOCore
+import SlimtaRecords
+import SlimtaThreads
 
 /// A failed call: which, on what, and errno.
 struct DiskError: Error, Hashable, CustomStringConvertible {
@@ -20,6 +21,11 @@ struct DiskError: Error, Hashable, CustomStringConvertible {
     var exists: Bool { code == 17 }  // EEXIST
 
     var description: String { "\(call) \(path): \(systemErrorText(code))" }
+}
+
+extension DiskError {
+    /// A thread that could not be started: to who waits for the disk there is no difference.
+    init(_ error: ThreadError) { self.init(call: "start thread", path: error.name, code: error.code) }
 }
 
 /// An open file.
@@ -146,13 +152,5 @@ extension FileSystem {
         }
         if let failure { throw failure }
         return octets
-    }
-}
-
-/// The system's text for an errno.
-func systemErrorText(_ code: Int32) -> String {
-    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 128) { buffer in
-        slimta_error_text(code, buffer.baseAddress, buffer.count)
-        return String(cString: buffer.baseAddress!)
     }
 }

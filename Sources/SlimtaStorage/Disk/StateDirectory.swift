@@ -3,10 +3,11 @@
 
 import CLinux
 import Glibc
-import SlimtaQueue
+package import SlimtaQueue
+import SlimtaThreads
 
 /// The lock on a state directory, held while this object lives.
-final class StateLock: Sendable {
+package final class StateLock: Sendable {
     private let descriptor: Int32
 
     private init(_ descriptor: Int32) { self.descriptor = descriptor }
@@ -17,7 +18,7 @@ final class StateLock: Sendable {
     }
 
     /// Makes the directory if it is missing, refuses one that is not what we trust, and takes the lock.
-    static func take(
+    package static func take(
         _ directory: String, owner: (uid: UInt32, gid: UInt32)?
     ) throws(StorageOpenError) -> StateLock {
         let made = slimta_mkdir(directory)
@@ -121,7 +122,7 @@ final class StateLock: Sendable {
     }
 
     /// Writes down who has the lock. To be done again by whoever forks.
-    func name() {
+    package func name() {
         let text = Array("\(slimta_process_id())\n".utf8)
         _ = slimta_ftruncate(descriptor, 0)
         _ = slimta_pwrite(descriptor, text, text.count, 0)

@@ -3,6 +3,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 import Synchronization
 
 /// One checkpoint. Belongs to the checkpoint's thread.

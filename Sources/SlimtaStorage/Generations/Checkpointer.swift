@@ -4,6 +4,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaThreads
 import Synchronization
 
 /// Makes checkpoints.

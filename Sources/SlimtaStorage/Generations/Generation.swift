@@ -5,6 +5,8 @@ import CGDBM
 import CLinux
 import NIOCore
 import SlimtaMail
+import SlimtaRecords
+import SlimtaThreads
 import Synchronization
 
 /// Why something could not be read from, or written to, the files of the queue.

@@ -4,6 +4,7 @@
 import CGDBM
 import CLinux
 import SlimtaMail
+import SlimtaRecords
 
 /// A GDBM file in the making. It has a temporary name until it is proven.
 ///

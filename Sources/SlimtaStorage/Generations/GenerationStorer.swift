@@ -2,6 +2,8 @@
 // read and checked meanwhile. Used by GenerationBuilder alone, for files that have more than a few values.
 
 import CGDBM
+import SlimtaRecords
+import SlimtaThreads
 import Synchronization
 
 /// Stores values in a GDBM file that is being built.
@@ -68,8 +70,12 @@ final class GenerationStorer: @unchecked Sendable {
     /// Starts the thread. `path` is for messages.
     init(_ handle: GDBM_FILE, _ path: String, _ fileSystem: any FileSystem) throws(DiskError) {
         (self.handle, self.path, self.fileSystem) = (handle, path, fileSystem)
-        let thread = try Thread("storage-build") { self.run() }
-        self.thread.withLock { $0 = thread }
+        do throws(ThreadError) {
+            let thread = try Thread("storage-build") { self.run() }
+            self.thread.withLock { $0 = thread }
+        } catch {
+            throw DiskError(error)
+        }
     }
 
     /// Has `values` stored, some time; returns others to be filled. Throws what storing earlier ones came to.

@@ -3,6 +3,8 @@
 
 import CLinux
 import SlimtaMail
+import SlimtaRecords
+import SlimtaThreads
 import Synchronization
 
 extension Housekeeper {

@@ -3,6 +3,7 @@
 
 import CLinux
 import SlimtaMail
+import SlimtaThreads
 import Synchronization
 
 /// Makes segments, deletes files, watches the disk.

@@ -3,6 +3,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 
 /// A sealed GDBM file.
 struct GenerationInfo: Hashable {

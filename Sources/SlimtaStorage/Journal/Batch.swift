@@ -4,6 +4,7 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 
 /// What one record of a frame changes in the index.
 struct Change {
@@ -114,10 +115,10 @@ final class Batch: @unchecked Sendable {
         }
         for ending in commit.ended {
             let (recipients, hasReceipt) = known(ending.id)
-            EndingCodec.encode(ending, recipients, into: buffer)
+            EndingCodec.encode(ending, recipients, tag: RecordTag.ending, into: buffer)
             changes.append(Change(kind: .remove(Fates(ending), by: ending.by), frame: start, id: ending.id))
             if hasReceipt {
-                OutcomeCodec.encode(ending, into: buffer)
+                OutcomeCodec.encode(ending, tag: RecordTag.outcome, into: buffer)
                 changes.append(Change(kind: .outcome(ending), frame: start, id: ending.id))
             }
         }

@@ -3,6 +3,7 @@
 import CLinux
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 
 /// What a frame is. A type that is not known stops the start: it was written by a newer version.
 enum FrameType: UInt8 {
@@ -175,13 +176,5 @@ struct SegmentHeader: Equatable {
             part.number(at: fullSize - 4, as: UInt32.self)
             == crc32c(0, UnsafeRawBufferPointer(rebasing: part.prefix(fullSize - 4)))
         return isWhole ? part.number(at: size) : 0
-    }
-}
-
-extension UnsafeRawBufferPointer {
-    /// The little-endian number at `offset`, which must be inside.
-    @inline(__always)
-    func number<Number: FixedWidthInteger>(at offset: Int, as: Number.Type = Number.self) -> Number {
-        Number(littleEndian: loadUnaligned(fromByteOffset: offset, as: Number.self))
     }
 }

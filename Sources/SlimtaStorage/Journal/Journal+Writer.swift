@@ -3,6 +3,8 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
+import SlimtaThreads
 import Synchronization
 
 extension Journal {

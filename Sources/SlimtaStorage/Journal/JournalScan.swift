@@ -4,6 +4,7 @@
 import CLinux
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 
 /// Numbers that are missing, and where they should have been.
 struct JournalGap {

@@ -4,6 +4,7 @@
 import CLinux
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 
 /// One file of the journal. Closed when nobody needs it any more, so that a reader never meets another file's content.
 ///

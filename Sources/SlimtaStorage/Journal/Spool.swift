@@ -5,6 +5,8 @@ import CLinux
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
+import SlimtaThreads
 import Synchronization
 
 /// A finished file of the spool. Until a commit with it is durable it lives as long as this object.

@@ -3,6 +3,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaThreads
 import Synchronization
 
 /// Finds the ids behind a place in the order of ids, without an order in the index and without holding its lock for long.

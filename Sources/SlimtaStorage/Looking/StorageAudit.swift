@@ -4,6 +4,8 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
+import SlimtaThreads
 import Synchronization
 
 extension StorageAudit {
@@ -116,7 +118,7 @@ final class Auditor {
 
     private func read(_ reference: SpoolReference, _ id: QueueID, _ core: StorageCore) {
         let storage = SpoolStorage(
-            core: core, pool: BlockingPool(), delete: { _ in }, isReadOnly: true)
+            core: core, pool: BlockingPool("storage-io"), delete: { _ in }, isReadOnly: true)
         let reader = FileSpoolReader(reference, storage, of: id)
         while true {
             switch reader.read(256 << 10) {

@@ -3,6 +3,7 @@
 import NIOCore
 package import SlimtaMail
 package import SlimtaQueue
+import SlimtaThreads
 import Synchronization
 
 /// What a queue directory says. Nothing in it is changed, nothing is repaired.
@@ -59,7 +60,7 @@ package final class StorageInspector {
 
     /// Reads an envelope, on the caller's thread. Its message can be read as long as the storage's files stay.
     package func load(_ id: QueueID) throws(StorageError) -> StoredEnvelope {
-        let pool = BlockingPool()
+        let pool = BlockingPool("storage-io")
         // Nobody started it, so the caller's thread does the work.
         pool.stop()
         let spool = SpoolStorage(core: core, pool: pool, delete: { _ in }, isReadOnly: true)

@@ -7,6 +7,7 @@
 
 import SlimtaMail
 package import SlimtaQueue
+import SlimtaRecords
 import Synchronization
 
 /// What a rebuild has made.

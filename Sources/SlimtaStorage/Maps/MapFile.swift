@@ -4,6 +4,7 @@
 import CGDBM
 import CLinux
 import Glibc
+import SlimtaThreads
 import Synchronization
 
 /// Why a list in a GDBM file cannot be made or used. The text says what to do.

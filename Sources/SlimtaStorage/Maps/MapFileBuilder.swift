@@ -4,6 +4,7 @@
 import CGDBM
 import CLinux
 import Glibc
+import SlimtaThreads
 
 /// A GDBM file in the making. What becomes of the file of one that was not sealed is its caller's matter.
 package final class MapFileBuilder {

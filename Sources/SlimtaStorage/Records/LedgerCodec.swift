@@ -2,6 +2,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 
 /// How the ledger is written in `super`: accounts of eight counters of eight octets in the order of the fields (what is
 /// queued is counted anew at each start, so its place is zero), mismatched, since, operators { u64 count, u8 length, name }.

@@ -2,6 +2,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 
 /// What a value in a GDBM file is. The key is the kind's letter and the id's 16 octets (two little-endian halves).
 enum ValueKind: UInt8 {

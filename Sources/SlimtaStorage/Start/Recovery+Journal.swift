@@ -3,6 +3,7 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 import Synchronization
 
 extension Recovery {

@@ -4,6 +4,7 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 import Synchronization
 
 /// What is read at a start. Belongs to one thread.

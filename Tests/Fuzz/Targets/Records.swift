@@ -3,7 +3,9 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 
+@testable import SlimtaCluster
 @testable import SlimtaStorage
 
 extension FuzzTarget {
@@ -87,7 +89,7 @@ private func checkEnding(_ octets: UnsafeRawBufferPointer) throws {
     while let field = try? cursor.field() {
         guard let (ending, recipients) = try? EndingCodec.decode(field) else { continue }
         let output = OutputBuffer(capacity: 256)
-        EndingCodec.encode(ending, recipients, into: output)
+        EndingCodec.encode(ending, recipients, tag: RecordTag.ending, into: output)
         try withExtendedLifetime(output) {
             var again = InputCursor(output.octets)
             guard let second = try again.field() else { throw Broken(description: "an ending is not written") }
@@ -100,11 +102,27 @@ private func checkEnding(_ octets: UnsafeRawBufferPointer) throws {
 
 private func checkReceipt(_ octets: UnsafeRawBufferPointer) throws {
     _ = try? OutcomeCodec.decode(Field(tag: RecordTag.outcome, value: octets))
+    try checkEnded(octets)
     guard let record = try? ReceiptRecord(octets) else { return }
     let receipt = try record.receipt()
     let written = ReceiptRecord(receipt)
     try same(try written.receipt(), receipt, "a receipt")
     try same(written.outline.envelopes, receipt.envelopes.map(\.id), "the envelopes of a receipt")
+}
+
+/// What is written of an ending is read as it was written.
+private func checkEnded(_ octets: UnsafeRawBufferPointer) throws {
+    let id = QueueID(high: 7, low: 9)
+    func written(_ ending: Ending) -> [UInt8] {
+        let output = OutputBuffer(capacity: 256)
+        EndedCodec.encode(ending, into: output)
+        return output.array
+    }
+    guard let ending = try? EndedCodec.decode(octets, of: id) else { return }
+    // Replies may be cut, and what is no UTF-8 is mended.
+    let once = written(ending)
+    let again = try once.withUnsafeBytes { try EndedCodec.decode($0, of: id) }
+    try same(written(again), once, "the end of an envelope with a receipt")
 }
 
 private func checkValue(_ octets: UnsafeRawBufferPointer) throws {

@@ -1,10 +1,11 @@
 // How records refer to the rest of a large message.
 
-import SlimtaMail
+package import SlimtaMail
 
 /// Where the rest of a large message is: id (16), length (8), CRC32C (4).
-enum SpoolCodec {
-    static func encode(_ reference: SpoolReference, tag: UInt8, into output: OutputBuffer) {
+package enum SpoolCodec {
+    /// Appends `reference` as a field.
+    package static func encode(_ reference: SpoolReference, tag: UInt8, into output: OutputBuffer) {
         let start = output.begin(tag)
         output.append(reference.id.high)
         output.append(reference.id.low)
@@ -13,7 +14,8 @@ enum SpoolCodec {
         output.end(start)
     }
 
-    static func decode(_ field: Field) throws(FormatError) -> SpoolReference {
+    /// Reads what `encode` wrote.
+    package static func decode(_ field: Field) throws(FormatError) -> SpoolReference {
         var cursor = field.cursor
         let id = QueueID(high: try cursor.number(), low: try cursor.number())
         let length: Int64 = try cursor.number()

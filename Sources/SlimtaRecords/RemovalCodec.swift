@@ -1,13 +1,16 @@
-// How the end of an envelope is written down, in the journal.
+// How the end of an envelope is written down.
 
 import SlimtaMail
-import SlimtaQueue
+package import SlimtaQueue
 
 /// The end of an envelope: id (16), delivered, bounced, expired, removed (4 each), its recipients (4; as the index knows
 /// them, 0: it was not queued), the name of who removed them.
-enum EndingCodec {
-    static func encode(_ ending: Ending, _ recipients: RecipientCount?, into output: OutputBuffer) {
-        let start = output.begin(RecordTag.ending)
+package enum EndingCodec {
+    /// Appends `ending` as a field; `recipients` are those that the envelope had, nil if it was not queued.
+    package static func encode(
+        _ ending: Ending, _ recipients: RecipientCount?, tag: UInt8, into output: OutputBuffer
+    ) {
+        let start = output.begin(tag)
         output.append(ending.id.high)
         output.append(ending.id.low)
         output.append(ending.delivered)
@@ -20,7 +23,7 @@ enum EndingCodec {
     }
 
     /// `recipients` is nil of what was not queued when this was written, and in what version 1 wrote.
-    static func decode(_ field: Field) throws(FormatError) -> (Ending, recipients: RecipientCount?) {
+    package static func decode(_ field: Field) throws(FormatError) -> (Ending, recipients: RecipientCount?) {
         var cursor = field.cursor
         let id = QueueID(high: try cursor.number(), low: try cursor.number())
         var ending = Ending(

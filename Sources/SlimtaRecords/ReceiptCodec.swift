@@ -1,7 +1,7 @@
-// How receipts are written down: in the journal, in sealed files of states and in memory, octet for octet the same.
+// How receipts are written down: on disk, in a database and in memory, octet for octet the same.
 
-import SlimtaMail
-import SlimtaQueue
+package import SlimtaMail
+package import SlimtaQueue
 
 /// A receipt:
 ///
@@ -10,8 +10,9 @@ import SlimtaQueue
 ///     removed (4 each), once it has left the queue }
 ///
 /// A recipient is its fate (1 octet), the length of the address (4), address, last reply.
-enum ReceiptCodec {
-    static func encode(_ receipt: Receipt, into output: OutputBuffer) {
+package enum ReceiptCodec {
+    /// Appends the fields of `receipt`.
+    package static func encode(_ receipt: Receipt, into output: OutputBuffer) {
         output.field(1, receipt.key)
         let owner = output.field(2, size: 16)
         owner.store(receipt.owner.high)
@@ -42,7 +43,8 @@ enum ReceiptCodec {
         output.end(field)
     }
 
-    static func decode(_ octets: UnsafeRawBufferPointer) throws(FormatError) -> Receipt {
+    /// Reads what `encode` wrote.
+    package static func decode(_ octets: UnsafeRawBufferPointer) throws(FormatError) -> Receipt {
         var key: Receipt.Digest?
         var owner: Receipt.Owner?
         var fingerprint: Receipt.Digest?
@@ -106,37 +108,45 @@ enum ReceiptCodec {
 }
 
 /// What the index needs of a receipt.
-struct ReceiptOutline {
-    var key: Receipt.Digest
-    var owner: Receipt.Owner
-    var id: QueueID
-    var expires: Timestamp?
-    var envelopes: [QueueID]
+package struct ReceiptOutline {
+    /// What it is found by.
+    package var key: Receipt.Digest
+    /// Whose it is.
+    package var owner: Receipt.Owner
+    /// The id that the client was told.
+    package var id: QueueID
+    /// When it may be forgotten; nil: when that is said.
+    package var expires: Timestamp?
+    /// The ids of its envelopes, in their order.
+    package var envelopes: [QueueID]
 }
 
 /// A receipt as it is written down, and what the index needs of it.
-struct ReceiptRecord {
-    let outline: ReceiptOutline
-    let octets: [UInt8]
+package struct ReceiptRecord {
+    /// What is needed of it without reading it anew.
+    package let outline: ReceiptOutline
+    /// As it is written down.
+    package let octets: [UInt8]
 
     /// As it was read; throws if it is none.
-    init(_ octets: UnsafeRawBufferPointer) throws(FormatError) {
+    package init(_ octets: UnsafeRawBufferPointer) throws(FormatError) {
         outline = try ReceiptCodec.decode(octets).outline
         self.octets = Array(octets)
     }
 
     /// As it is to be written.
-    init(_ receipt: Receipt) {
+    package init(_ receipt: Receipt) {
         let output = OutputBuffer(capacity: OutputBuffer.page)
         ReceiptCodec.encode(receipt, into: output)
         octets = output.array
         outline = receipt.outline
     }
 
-    func isExpired(at now: Timestamp) -> Bool { outline.expires.map { $0 <= now } ?? false }
+    /// Whether it may be forgotten.
+    package func isExpired(at now: Timestamp) -> Bool { outline.expires.map { $0 <= now } ?? false }
 
     /// All of it.
-    func receipt() throws(FormatError) -> Receipt {
+    package func receipt() throws(FormatError) -> Receipt {
         let result: Result<Receipt, FormatError> = octets.withUnsafeBytes { octets in
             do throws(FormatError) { return .success(try ReceiptCodec.decode(octets)) } catch { return .failure(error) }
         }
@@ -152,9 +162,10 @@ extension Receipt {
 
 /// How each recipient of an envelope ended that has a receipt, beside the record of its end: id (16), then for each its fate
 /// (1 octet), the length of its last reply (4), that.
-enum OutcomeCodec {
-    static func encode(_ ending: Ending, into output: OutputBuffer) {
-        let start = output.begin(RecordTag.outcome)
+package enum OutcomeCodec {
+    /// Appends how the recipients of `ending` ended as a field.
+    package static func encode(_ ending: Ending, tag: UInt8, into output: OutputBuffer) {
+        let start = output.begin(tag)
         output.append(ending.id.high)
         output.append(ending.id.low)
         for recipient in ending.recipients {
@@ -166,7 +177,8 @@ enum OutcomeCodec {
         output.end(start)
     }
 
-    static func decode(_ field: Field) throws(FormatError) -> (QueueID, [RecipientState]) {
+    /// Reads what `encode` wrote.
+    package static func decode(_ field: Field) throws(FormatError) -> (QueueID, [RecipientState]) {
         var cursor = field.cursor
         let id = QueueID(high: try cursor.number(), low: try cursor.number())
         var recipients: [RecipientState] = []
@@ -182,7 +194,7 @@ enum OutcomeCodec {
 
 extension OutputBuffer {
     /// A field with a digest: its four numbers.
-    func field(_ tag: UInt8, _ digest: Receipt.Digest) {
+    package func field(_ tag: UInt8, _ digest: Receipt.Digest) {
         let value = field(tag, size: 32)
         value.store(digest.a)
         value.store(digest.b, at: 8)
@@ -193,7 +205,7 @@ extension OutputBuffer {
 
 extension Field {
     /// The digest that is all of it.
-    func digest() throws(FormatError) -> Receipt.Digest {
+    package func digest() throws(FormatError) -> Receipt.Digest {
         guard value.count == 32 else { throw FormatError("digest") }
         return Receipt.Digest(
             value.number(at: 0), value.number(at: 8), value.number(at: 16), value.number(at: 24))

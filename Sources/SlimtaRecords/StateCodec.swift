@@ -1,7 +1,7 @@
-// How the state of an envelope is written down: in the journal and, octet for octet the same, in GDBM.
+// How the state of an envelope is written down: octet for octet the same wherever it is stored.
 
 import SlimtaMail
-import SlimtaQueue
+package import SlimtaQueue
 
 /// The state of an envelope:
 ///
@@ -10,8 +10,9 @@ import SlimtaQueue
 ///     7 why it is held: the rule's name; none if it is not held, or an operator holds it
 ///
 /// A recipient is its fate (1 octet), the length of the reply (4), reply, relay.
-enum StateCodec {
-    static func encode(_ state: EnvelopeState, tag: UInt8, into output: OutputBuffer) {
+package enum StateCodec {
+    /// Appends `state` as a field.
+    package static func encode(_ state: EnvelopeState, tag: UInt8, into output: OutputBuffer) {
         let start = output.begin(tag)
         output.field(1, state.id)
         output.field(2, state.attempts)
@@ -34,7 +35,8 @@ enum StateCodec {
         output.end(start)
     }
 
-    static func decode(_ octets: UnsafeRawBufferPointer) throws(FormatError) -> EnvelopeState {
+    /// Reads the value of what `encode` wrote.
+    package static func decode(_ octets: UnsafeRawBufferPointer) throws(FormatError) -> EnvelopeState {
         var cursor = InputCursor(octets)
         var id: QueueID?
         var due: Timestamp?
@@ -69,58 +71,4 @@ enum StateCodec {
         state.due = due
         return state
     }
-
-    /// What recovery needs of a state, without making strings.
-    static func outline(_ octets: UnsafeRawBufferPointer) throws(FormatError) -> StateOutline {
-        var cursor = InputCursor(octets)
-        var id: QueueID?
-        var due: Timestamp?
-        var outline = StateOutline(id: QueueID(high: 0, low: 0), due: Timestamp(milliseconds: 0))
-        var index: UInt32 = 0
-        while let field = try cursor.field() {
-            switch field.tag {
-            case 1: id = try field.id()
-            case 2: outline.attempts = try field.number()
-            case 3: due = Timestamp(milliseconds: try field.number())
-            case 4:
-                let flags = try field.number(UInt8.self)
-                outline.isHeld = flags & 1 != 0
-                outline.isWarned = flags & 2 != 0
-            case 5:
-                guard let fate = field.value.first else { throw FormatError("fate") }
-                switch RecipientState.Fate(rawValue: fate) {
-                case .pending: outline.firstPending = outline.firstPending ?? index
-                case .delivered: outline.fates.delivered += 1
-                case .bounced: outline.fates.bounced += 1
-                case .expired: outline.fates.expired += 1
-                case .removed: outline.fates.removed += 1
-                case nil: throw FormatError("fate")
-                }
-                index += 1
-            case 6:
-                var attempt = field.cursor
-                outline.tried = Timestamp(milliseconds: try attempt.number())
-            default: break
-            }
-        }
-        guard let id, let due else { throw FormatError("state") }
-        outline.id = id
-        outline.due = due
-        return outline
-    }
-}
-
-/// What recovery needs of a state.
-struct StateOutline {
-    var id: QueueID
-    var due: Timestamp
-    var attempts: UInt32 = 0
-    /// When the last attempt ended; nil if there was none.
-    var tried: Timestamp?
-    var isHeld = false
-    var isWarned = false
-    /// The index of the first recipient that is still to be delivered; nil if there is none.
-    var firstPending: UInt32?
-    /// How the others ended.
-    var fates = Fates()
 }

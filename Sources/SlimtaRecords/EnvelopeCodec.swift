@@ -1,7 +1,7 @@
-// How an envelope is written down: in the journal and, octet for octet the same, in GDBM.
+// How an envelope is written down: octet for octet the same wherever it is stored.
 
 import NIOCore
-import SlimtaMail
+package import SlimtaMail
 import SlimtaQueue
 
 /// An envelope:
@@ -11,12 +11,13 @@ import SlimtaQueue
 ///     15 prepended fields  17 whom the sender has named instead of a recipient: its index (4 octets), a mailbox
 ///     18 when the sender is told of a recipient, where that was said: its index, 1 success + 2 failure + 4 delay (1 octet)
 ///     20 whether it brings a TLS report (1 octet)
-///     240 id of the body, if it is not the envelope's  241 where the rest of the message is (both only in GDBM)
+///     240 to 255 are the storage's own, for what it has to know beside it
 ///
 /// A mailbox is the length of the local part (4 octets), local part, domain; no sender field is the null reverse-path.
 /// Times are milliseconds since 1970. `due` is when the first attempt was to be made.
-enum EnvelopeCodec {
-    static func encode(_ envelope: Envelope, due: Timestamp, tag: UInt8, into output: OutputBuffer) {
+package enum EnvelopeCodec {
+    /// Appends `envelope` as a field.
+    package static func encode(_ envelope: Envelope, due: Timestamp, tag: UInt8, into output: OutputBuffer) {
         let start = output.begin(tag)
         output.field(1, envelope.id)
         if let sender = envelope.sender { mailbox(sender, 2, output) }
@@ -65,7 +66,8 @@ enum EnvelopeCodec {
         output.end(start)
     }
 
-    static func decode(_ octets: UnsafeRawBufferPointer) throws(FormatError) -> (Envelope, due: Timestamp) {
+    /// Reads the value of what `encode` wrote.
+    package static func decode(_ octets: UnsafeRawBufferPointer) throws(FormatError) -> (Envelope, due: Timestamp) {
         var cursor = InputCursor(octets)
         var id: QueueID?
         var sender: Mailbox?
@@ -125,49 +127,6 @@ enum EnvelopeCodec {
         return (envelope, due)
     }
 
-    /// Adds to a record that goes to GDBM what a frame of the journal says beside it.
-    static func appendBody(_ body: IndexBody?, into output: OutputBuffer) {
-        guard let body else { return }
-        output.field(240, body.id)
-        if let spool = body.spool { SpoolCodec.encode(spool, tag: 241, into: output) }
-    }
-
-    /// What recovery needs of an envelope, without making strings of the rest.
-    static func outline(_ octets: UnsafeRawBufferPointer) throws(FormatError) -> EnvelopeOutline {
-        var cursor = InputCursor(octets)
-        var id: QueueID?
-        var received: Timestamp?
-        var due: Timestamp?
-        var domains: [DomainRun] = []
-        var body: QueueID?
-        var spool: SpoolReference?
-        var isNotice = true
-        while let field = try cursor.field() {
-            switch field.tag {
-            case 1: id = try field.id()
-            case 2: isNotice = false
-            case 3:
-                var cursor = field.cursor
-                let local: UInt32 = try cursor.number()
-                _ = try cursor.octets(Int(local))
-                let domain = String(decoding: cursor.rest, as: UTF8.self).foldedAsDomain()
-                if domains.last?.domain == domain {
-                    domains[domains.count - 1].count += 1
-                } else {
-                    domains.append(DomainRun(count: 1, domain: domain))
-                }
-            case 4: received = Timestamp(milliseconds: try field.number())
-            case 5: due = Timestamp(milliseconds: try field.number())
-            case 240: body = try field.id()
-            case 241: spool = try SpoolCodec.decode(field)
-            default: break
-            }
-        }
-        guard let id, let received, let due else { throw FormatError("envelope") }
-        return EnvelopeOutline(
-            id: id, received: received, due: due, domains: domains, isNotice: isNotice, body: body, spool: spool)
-    }
-
     /// - Parameter index: is put before it.
     private static func mailbox(_ mailbox: Mailbox, _ tag: UInt8, index: UInt32? = nil, _ output: OutputBuffer) {
         let before = index == nil ? 0 : 4
@@ -196,21 +155,4 @@ enum EnvelopeCodec {
         return Mailbox(
             localPart: String(decoding: local, as: UTF8.self), domain: String(decoding: cursor.rest, as: UTF8.self))
     }
-}
-
-/// What recovery needs of an envelope.
-struct EnvelopeOutline {
-    var id: QueueID
-    var received: Timestamp
-    var due: Timestamp
-    var domains: [DomainRun]
-    /// Without a sender: sent by slimtad itself.
-    var isNotice: Bool
-    /// Only in GDBM: see ``EnvelopeCodec``.
-    var body: QueueID?
-    var spool: SpoolReference?
-
-    var recipients: RecipientCount { RecipientCount(domains, isNotice: isNotice) }
-    /// Its state as long as nothing else says anything.
-    var initial: StateOutline { StateOutline(id: id, due: due, firstPending: domains.isEmpty ? nil : 0) }
 }

@@ -1,21 +1,7 @@
-// Recipients counted as the index and the journal's frames count them. What became of them is in the ledger (SlimtaQueue).
+// Recipients counted as the journal's frames count them.
 
-import SlimtaMail
 import SlimtaQueue
-
-/// How many recipients an envelope has, and which account they are in. Four octets in the index.
-struct RecipientCount: Hashable {
-    let raw: UInt32
-
-    init(raw: UInt32) { self.raw = raw }
-
-    init(_ count: Int, _ kind: Ledger.Kind) {
-        raw = UInt32(min(count, 0x7FFF_FFFF)) | (kind == .notice ? 0x8000_0000 : 0)
-    }
-
-    var count: UInt32 { raw & 0x7FFF_FFFF }
-    var kind: Ledger.Kind { raw >> 31 == 1 ? .notice : .submitted }
-}
+import SlimtaRecords
 
 /// Recipients accepted since the queue was made: every frame says how many there were before it, so that a frame that is
 /// lost to damage is missed in the next one.
@@ -42,6 +28,15 @@ struct AcceptedCount: Hashable {
     }
 }
 
+extension OutputBuffer {
+    /// A field with the recipients that were accepted so far.
+    func field(_ tag: UInt8, _ accepted: AcceptedCount) {
+        let value = field(tag, size: 16)
+        value.store(accepted.submitted)
+        value.store(accepted.notices, at: 8)
+    }
+}
+
 extension Ledger {
     /// What frames tell as the sum.
     var accepted: AcceptedCount {
@@ -52,22 +47,5 @@ extension Ledger {
     mutating func add(_ count: AcceptedCount) {
         submitted.accepted &+= count.submitted
         notices.accepted &+= count.notices
-    }
-}
-
-/// Neighbouring recipients with the same folded domain.
-struct DomainRun: Hashable {
-    var count: UInt32
-    var domain: String
-}
-
-extension RecipientCount {
-    init(_ envelope: borrowing Envelope) {
-        self.init(envelope.recipients.count, envelope.sender == nil ? .notice : .submitted)
-    }
-
-    /// What an envelope with recipients in `domains` has.
-    init(_ domains: [DomainRun], isNotice: Bool) {
-        self.init(domains.reduce(0) { $0 + Int($1.count) }, isNotice ? .notice : .submitted)
     }
 }

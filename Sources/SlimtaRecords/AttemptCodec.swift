@@ -1,7 +1,7 @@
 // How the history of attempts is written down in a state: a repetition costs eight octets.
 
 import SlimtaMail
-import SlimtaQueue
+package import SlimtaQueue
 
 /// What an attempt came to:
 ///
@@ -9,8 +9,9 @@ import SlimtaQueue
 ///     length of TLS (4)  TLS  length of the relay (4)  relay  reply
 ///
 /// One that is the time alone says the same as the one before it: most attempts of a message that waits do.
-enum AttemptCodec {
-    static func encode(_ history: [AttemptRecord], tag: UInt8, into output: OutputBuffer) {
+package enum AttemptCodec {
+    /// Appends a field for each attempt, oldest first.
+    package static func encode(_ history: [AttemptRecord], tag: UInt8, into output: OutputBuffer) {
         var last: AttemptRecord?
         for record in history {
             let start = output.begin(tag)
@@ -30,7 +31,8 @@ enum AttemptCodec {
         }
     }
 
-    static func decode(_ field: Field, after last: AttemptRecord?) throws(FormatError) -> AttemptRecord {
+    /// Reads an attempt; `last` is the one before it in the same state.
+    package static func decode(_ field: Field, after last: AttemptRecord?) throws(FormatError) -> AttemptRecord {
         var cursor = field.cursor
         let time = Timestamp(milliseconds: try cursor.number())
         if cursor.rest.isEmpty {
