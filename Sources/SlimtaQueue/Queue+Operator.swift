@@ -142,7 +142,10 @@ extension Queue {
         }
         // What was never accepted has nobody who waits for news of it.
         var claims = [Claim(id: id, isHeld: isHeld, state: stored.state)]
-        if let kept = leaveKept(&claims).first { throw kept.error }
+        if let kept = leaveKept(&claims).first {
+            wake()
+            throw kept.error
+        }
         do throws(StorageError) {
             let configuration = state.withLock { $0.configuration }
             let outcome = Outcome(
@@ -155,7 +158,7 @@ extension Queue {
                 now: clock.wall, schedule: configuration.schedule,
                 notices: notices(configuration, clock.wall))
             resolution = await signed(resolution)
-            try await commitForOperator(resolution.commit)
+            try await commitForOperator(resolution)
             log(resolution, stored, clock.wall, after: age)
             state.withLock { $0.forgetFresh(id) }
             settle(resolution, stored, .unknown, clock)

@@ -35,6 +35,20 @@ extension Queue {
         while state.withLock({ $0.machine.withdrawLeaving() }) {}
     }
 
+    /// Gives back what leaves and nothing is under way for. Under the lock: a commit that has not begun by now goes to the
+    /// storage behind that, which knows whose its bucket is.
+    func handOver(_ state: inout State) {
+        if let released = state.machine.takeReleased() { storage.released(released) }
+    }
+
+    /// A commit with new envelopes begins: none of their buckets is handed over before it is known what came of it.
+    func begin(_ ids: [QueueID]) { state.withLock { $0.machine.arriving(ids) } }
+
+    /// The commit of notices has failed.
+    private func failed(_ notices: [Notice]) {
+        state.withLock { $0.machine.arrived(notices.lazy.map(\.envelope.id)) }
+    }
+
     /// These are not ours any more. Attempts that are under way are made to their end, and what they come to is not
     /// recorded.
     func forget(_ ids: some Sequence<QueueID>) {
@@ -91,8 +105,16 @@ extension Queue.State {
 
 extension Queue {
     /// Makes an attempt's results durable; does not give up, since what was delivered must not be delivered again. False:
-    /// the envelope is another node's now.
+    /// the envelope is another node's now. Else they are to be settled.
     func record(_ resolution: AttemptResolution) async -> Bool {
+        if resolution.notices.isEmpty { return await record(resolution.commit) }
+        begin(resolution.notices.map(\.envelope.id))
+        let isRecorded = await recordAll(resolution)
+        if !isRecorded { failed(resolution.notices) }
+        return isRecorded
+    }
+
+    private func recordAll(_ resolution: AttemptResolution) async -> Bool {
         // Further notices first: if we stop between the commits, the sender is told twice rather than never.
         for notice in resolution.notices.dropFirst() {
             let accepted = QueueCommit.Acceptance(notice.envelope, due: notice.envelope.received)
@@ -120,9 +142,22 @@ extension Queue {
                     logger.error(
                         "outcome cannot be recorded, no delivery begins until it can", metadata: ["error": "\(error)"])
                 }
+                // The daemon ends, and no storage will take it: attempts are waited for before one is closed, unless that
+                // takes too long. It counts as unrecorded to the end, so that nothing more begins, and is settled in
+                // memory alone; what was delivered is delivered again after the start. That is what at least once means:
+                // the other way would be to lose what was not.
                 if error == .closed || Task.isCancelled { return true }
                 try? await Task.sleep(for: Self.recordRetry)
             }
+        }
+    }
+
+    /// Makes a commit for an operator who gives an envelope up. Then it is to be settled.
+    func commitForOperator(_ resolution: AttemptResolution) async throws(StorageError) {
+        begin(resolution.notices.map(\.envelope.id))
+        do throws(StorageError) { try await commitForOperator(resolution.commit) } catch {
+            failed(resolution.notices)
+            throw error
         }
     }
 

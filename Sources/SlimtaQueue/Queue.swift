@@ -63,6 +63,25 @@ package final class Queue: Sendable {
             if let fresh = fresh.removeValue(forKey: id) { freshOctets -= fresh.message.head.readableBytes }
         }
 
+        /// Envelopes are durable: they are ours to deliver, unless their bucket is being handed over.
+        mutating func accepted(
+            _ envelopes: [Envelope], _ message: Message, isHeld: Bool = false, due: Timestamp, now: Timestamp
+        ) {
+            let isFresh = configuration.delivers && !isHeld && due == now
+            for envelope in envelopes {
+                let domain = envelope.recipients[0].foldedDomain
+                let isAdded = machine.added(
+                    QueuedSummary(
+                        id: envelope.id, received: envelope.received, due: due, attempts: 0,
+                        isHeld: isHeld, isWarned: !envelope.hasWarning(for: envelope.recipients.indices),
+                        destination: relay.destination(for: domain, of: envelope)), acceptedAt: now)
+                // What is not delivered now is not kept; nor is what waits for a destination that does not answer.
+                guard isAdded, isFresh, freshOctets + message.head.readableBytes <= Queue.freshBudget else { continue }
+                fresh[envelope.id] = Fresh(envelope: envelope, message: message)
+                freshOctets += message.head.readableBytes
+            }
+        }
+
         /// None of these contents is kept any more.
         mutating func forgetFresh(in buckets: QueueBuckets) {
             for id in fresh.keys.filter(buckets.contains) { forgetFresh(id) }
@@ -163,34 +182,25 @@ package final class Queue: Sendable {
             }
         }
         if let receipt { commit.receipts = [receipt.of(envelopes)] }
+        begin(envelopes.map(\.id))
         storage.commit(commit) { result in
-            if case .success = result { self.accepted(envelopes, message, isHeld: heldReason != nil, due: due) }
+            let isStored = if case .success = result { true } else { false }
+            self.accepted(envelopes, message, isStored: isStored, isHeld: heldReason != nil, due: due)
             completion(result)
         }
     }
 
-    func accepted(_ envelopes: [Envelope], _ message: Message, isHeld: Bool = false, due: Timestamp? = nil) {
+    /// A commit is over that was to make new envelopes durable.
+    private func accepted(_ envelopes: [Envelope], _ message: Message, isStored: Bool, isHeld: Bool, due: Timestamp?) {
         let clock = clock.read()
-        let now = clock.now
-        let due = due.map { max(now, clock.own($0)) } ?? now
+        let due = due.map { max(clock.now, clock.own($0)) } ?? clock.now
         let isAsleep = state.withLock { state in
-            let delivers = state.configuration.delivers && !isHeld
-            for envelope in envelopes where !state.machine.isLeaving(envelope.id) {
-                let domain = envelope.recipients[0].foldedDomain
-                state.machine.added(
-                    QueuedSummary(
-                        id: envelope.id, received: envelope.received, due: due, attempts: 0,
-                        isHeld: isHeld, isWarned: !envelope.hasWarning(for: envelope.recipients.indices),
-                        destination: state.relay.destination(for: domain, of: envelope)), acceptedAt: now)
-                // What is not delivered now is not kept; nor is what waits for a destination that does not answer.
-                guard delivers, due == now, state.freshOctets + message.head.readableBytes <= Self.freshBudget else {
-                    continue
-                }
-                state.fresh[envelope.id] = Fresh(envelope: envelope, message: message)
-                state.freshOctets += message.head.readableBytes
-            }
-            defer { if delivers { state.isWoken = true } }
-            return delivers && !state.isWoken
+            let looks = isStored && state.configuration.delivers && !isHeld
+            if isStored { state.accepted(envelopes, message, isHeld: isHeld, due: due, now: clock.now) }
+            state.machine.arrived(envelopes.lazy.map(\.id))
+            guard looks || state.machine.hasReleased else { return false }
+            defer { state.isWoken = true }
+            return !state.isWoken
         }
         if isAsleep { waker.yield() }
     }
@@ -243,17 +253,15 @@ package final class Queue: Sendable {
     private func takeDue() -> (taken: [QueueMachine.Taken], next: Timestamp?)? {
         let now = clock.read().now
         let isAway = isStorageAway
-        let (released, due) = state.withLock { state -> ([QueueBuckets], ([QueueMachine.Taken], Timestamp?)?) in
+        return state.withLock { state -> ([QueueMachine.Taken], Timestamp?)? in
             state.isWoken = false
             state.passes &+= 1
-            let released = state.machine.takeReleased()
-            guard state.configuration.delivers, !state.isDraining, state.unrecorded == 0 else { return (released, nil) }
-            if isAway { return (released, ([], now + Self.recordRetry)) }
+            handOver(&state)
+            guard state.configuration.delivers, !state.isDraining, state.unrecorded == 0 else { return nil }
+            if isAway { return ([], now + Self.recordRetry) }
             let taken = state.machine.takeDue(now: now)
-            return (released, (taken, state.machine.nextDue))
+            return (taken, state.machine.nextDue)
         }
-        for buckets in released { storage.released(buckets) }
-        return due
     }
 
     private func attempt(_ taken: QueueMachine.Taken) async {
@@ -345,6 +353,11 @@ package final class Queue: Sendable {
     ) {
         let now = clock.read().now
         let change = state.withLock { state -> DestinationChange? in
+            // Before the original ends: with that its bucket may be handed over.
+            for notice in resolution.notices {
+                state.accepted([notice.envelope], notice.message, due: now, now: now)
+                state.machine.arrived([notice.envelope.id])
+            }
             guard let next = resolution.state else {
                 return state.machine.ended(stored.envelope.id, report: report, now: now)
             }
@@ -355,7 +368,6 @@ package final class Queue: Sendable {
                 isWarned: next.isWarned || !stored.envelope.hasWarning(for: next.pending), report: report,
                 now: now)
         }
-        for notice in resolution.notices { accepted([notice.envelope], notice.message) }
         wake()
         if let change { log(change) }
     }

@@ -40,8 +40,9 @@ import Testing
     }
 }
 
-/// Octets of memory that this process has in use.
+/// Octets of memory that this process has in use, without what it has of files: pages of its program come when they are first
+/// run.
 private func allocated() -> Int {
     let fields = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8))?.split(separator: " ") ?? []
-    return fields.count > 1 ? (Int(fields[1]) ?? 0) * 4096 : 0
+    return fields.count > 2 ? ((Int(fields[1]) ?? 0) - (Int(fields[2]) ?? 0)) * 4096 : 0
 }

@@ -1,110 +1,12 @@
 // What the queue does with what its storage tells: envelopes that become ours while it runs, buckets that are handed over,
 // outcomes that another node does not want, doubts, and a storage that is away. With the storage in memory.
 
-import Logging
-import NIOCore
 import SlimtaMail
 import StorageKit
 import Synchronization
 import Testing
 
 @testable import SlimtaQueue
-
-/// Delivers; to "slow.test" only when it is told to.
-private final class GatedRelay: Relay {
-    private struct State {
-        var attempts: [QueueID: Int] = [:]
-        var isOpen = false
-        var waiting: [CheckedContinuation<Void, Never>] = []
-    }
-
-    private let state = Mutex(State())
-
-    func attempt(_ delivery: Delivery) async -> [Outcome] {
-        state.withLock { $0.attempts[delivery.envelope.id, default: 0] += 1 }
-        if delivery.envelope.recipients[0].foldedDomain == "slow.test" {
-            await withCheckedContinuation { continuation in
-                let isOpen = state.withLock { state in
-                    if !state.isOpen { state.waiting.append(continuation) }
-                    return state.isOpen
-                }
-                if isOpen { continuation.resume() }
-            }
-        }
-        return delivery.recipients.map { _ in Outcome(.delivered, Reply(250, .init(2, 0, 0), "ok"), isRemote: true) }
-    }
-
-    func open() {
-        let waiting = state.withLock { state in
-            state.isOpen = true
-            defer { state.waiting = [] }
-            return state.waiting
-        }
-        for continuation in waiting { continuation.resume() }
-    }
-
-    func attempts(_ id: QueueID) -> Int { state.withLock { $0.attempts[id] ?? 0 } }
-    var attempted: Set<QueueID> { state.withLock { Set($0.attempts.keys) } }
-}
-
-/// A node: its storage, its queue, and what delivers.
-private final class Node: Sendable {
-    let storage: MemoryStorage
-    let queue: Queue
-    let relay = GatedRelay()
-    private let running: Task<Void, Never>
-
-    init(_ database: MemoryDatabase, _ name: String, delivers: Bool = true) async throws {
-        storage = MemoryStorage(database, name: name)
-        queue = Queue(
-            storage: storage, relay: relay,
-            configuration: .init(
-                schedule: RetrySchedule(intervals: [.seconds(1)], expire: .seconds(3600), warn: nil),
-                limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: delivers, hostname: "queue.test"),
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-        try await storage.start { [queue] in queue.receive($0) }
-        running = Task { [queue] in await queue.run() }
-    }
-
-    func end() async {
-        queue.drain()
-        relay.open()
-        await running.value
-        await storage.close()
-    }
-
-    func envelope(to recipient: String) -> Envelope {
-        let now = Timestamp.now()
-        return Envelope(
-            id: storage.newID(at: now), sender: Mailbox(parsing: "sender@client.test"),
-            recipients: [Mailbox(parsing: recipient)!], received: now,
-            client: ClientInfo(address: "", name: "c", protocolWord: "ESMTP"))
-    }
-
-    func outcome(of envelope: Envelope) async -> StorageError? {
-        let result: Result<Void, StorageError> = await withCheckedContinuation { continuation in
-            queue.accept([envelope], Message(head: ByteBuffer(string: "Subject: x\r\n\r\nbody\r\n"))) {
-                continuation.resume(returning: $0)
-            }
-        }
-        if case .failure(let error) = result { return error }
-        return nil
-    }
-
-    func accept(to recipient: String) async throws -> QueueID {
-        let envelope = envelope(to: recipient)
-        #expect(await outcome(of: envelope) == nil)
-        return envelope.id
-    }
-}
-
-private func eventually(_ what: Comment, _ condition: () async -> Bool) async throws {
-    for _ in 0..<4000 {
-        if await condition() { return }
-        try await Task.sleep(for: .milliseconds(5))
-    }
-    Issue.record(what)
-}
 
 /// All buckets that there are.
 private let all = QueueBuckets(numbers: Set(0..<16))
@@ -141,7 +43,7 @@ private let all = QueueBuckets(numbers: Set(0..<16))
         database.move(all, to: "second")
         try await eventually("new mail is not ours any more") { first.storage.admission(of: 1) == .open }
         // It is stored, and for the next owner to deliver.
-        let late = Envelope.init(first.envelope(to: "y@x.test"), in: slow.bucket)
+        let late = first.envelope(to: "y@x.test", in: slow.bucket)
         #expect(await first.outcome(of: late) == nil)
         try await Task.sleep(for: .milliseconds(100))
         #expect(second.queue.count == 0 && first.queue.count <= 1)
@@ -256,14 +158,6 @@ private let all = QueueBuckets(numbers: Set(0..<16))
     }
 }
 
-extension Envelope {
-    /// The same with an id in this bucket.
-    fileprivate init(_ envelope: Envelope, in bucket: UInt16) {
-        self = envelope
-        id = QueueID(at: received, bucket: bucket)
-    }
-}
-
 /// The scheduler gives buckets up: from every place that an entry can be in.
 @Suite struct ReleaseTests {
     private typealias Place = QueueEntry.Place
@@ -333,10 +227,10 @@ extension Envelope {
     func whatWaitsLeavesAtOnce(place: UInt8) throws {
         withEntry(in: Place(rawValue: place)!) { machine, id, staying in
             machine.releasing(QueueBuckets(numbers: [id.bucket]))
-            #expect(machine.takeReleased() == [])
+            #expect(machine.takeReleased() == nil)
             while machine.withdrawLeaving(atMost: 1) {}
-            #expect(machine.takeReleased() == [QueueBuckets(numbers: [id.bucket])])
-            #expect(machine.takeReleased() == [])
+            #expect(machine.takeReleased() == QueueBuckets(numbers: [id.bucket]))
+            #expect(machine.takeReleased() == nil)
             #expect(machine.entries.slot(of: id) == nil && machine.count == 1)
             #expect(machine.entries.slot(of: staying) != nil)
             #expect(machine.heldCount == 1 && machine.inFlight == 0)
@@ -352,7 +246,7 @@ extension Envelope {
             withEntry(in: Place(rawValue: place)!) { machine, id, _ in
                 machine.releasing(QueueBuckets(numbers: [id.bucket]))
                 while machine.withdrawLeaving(atMost: 1) {}
-                #expect(machine.takeReleased() == [])
+                #expect(machine.takeReleased() == nil)
                 #expect(machine.count == 2)
                 #expect(machine.isLeaving(id) == true)
                 let now = start + .seconds(8000)
@@ -367,7 +261,7 @@ extension Envelope {
                 case .unclaimed: if place == Place.busy.rawValue { machine.unclaimed(id, isHeld: true) } else { return }
                 case .released: if place == Place.busy.rawValue { machine.released(id, now: now) } else { return }
                 }
-                #expect(machine.takeReleased() == [QueueBuckets(numbers: [id.bucket])], "\(end)")
+                #expect(machine.takeReleased() == QueueBuckets(numbers: [id.bucket]), "\(end)")
                 #expect(machine.entries.slot(of: id) == nil && machine.count == 1)
                 #expect(machine.heldCount == 1 && machine.inFlight == 0)
                 #expect(machine.takeDue(now: now) == [])
@@ -386,10 +280,27 @@ extension Envelope {
             #expect(machine.count == 2)
             while machine.withdrawLeaving() {}
             _ = machine.ended(id, now: start)
-            #expect(machine.takeReleased() == [buckets])
+            #expect(machine.takeReleased() == buckets)
             // Then it may come back.
             machine.added(late, acceptedAt: start)
             #expect(machine.count == 2 && machine.takeDue(now: start).map(\.id) == [late.id])
+        }
+    }
+
+    /// A bucket is told in pages, and what one of them brought is in the next one as well, or was accepted here before.
+    @Test(arguments: [Place.new, .retry, .parked, .inFlight, .probe, .resolving, .held, .busy].map(\.rawValue))
+    func whatIsToldAgainIsLeftAlone(place: UInt8) {
+        withEntry(in: Place(rawValue: place)!) { machine, id, _ in
+            let slot = machine.entries.slot(of: id)!
+            let (due, inFlight) = (machine.entries[slot].due, machine.inFlight)
+            let isAdded = machine.added(
+                QueuedSummary(
+                    id: id, received: start, due: start + .seconds(1), attempts: 3, isHeld: false,
+                    destination: "z.test"))
+            #expect(!isAdded)
+            #expect(machine.entries.slot(of: id) == slot && machine.count == 2)
+            #expect(machine.entries[slot].place.rawValue == place && machine.entries[slot].due == due)
+            #expect(machine.inFlight == inFlight && machine.heldCount == (place == Place.held.rawValue ? 2 : 1))
         }
     }
 }

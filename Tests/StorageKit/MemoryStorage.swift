@@ -176,7 +176,13 @@ package final class MemoryStorage: QueueBackend {
         MemorySpoolWriter(id, isClosed: phase.withLock { $0 } != .running)
     }
 
-    package func released(_ buckets: QueueBuckets) { database.state.withLock { $0.handOver(buckets) } }
+    package func released(_ buckets: QueueBuckets) {
+        database.state.withLock { state in
+            // One that was asked for twice may have gone before.
+            let ours = buckets.numbers.filter { state.owners[$0] == name }
+            state.handOver(QueueBuckets(numbers: ours))
+        }
+    }
 
     // MARK: QueueBackend
 

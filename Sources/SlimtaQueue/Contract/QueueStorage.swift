@@ -42,8 +42,10 @@ package protocol QueueStorage: Sendable {
     /// Begins the file of a large message: what is behind the part of it that is kept in memory.
     func beginSpool(_ id: QueueID) -> any SpoolWriter
 
-    /// The answer to ``QueueEvent/releasing(_:)``: nothing is in flight any more. From now on another node delivers what is
-    /// in `buckets`, and a commit about it is `lost` here.
+    /// The answer to ``QueueEvent/releasing(_:)``: nothing is in flight any more, and no commit with new envelopes. From now
+    /// on another node delivers what is in `buckets`, and a commit about it is `lost` here, also if it is made before this
+    /// has come through. Buckets come as they become free, not as they were asked for; one that was asked for again before
+    /// it came comes once. Called under the queue's lock: it must not call the queue, nor wait for who does.
     func released(_ buckets: QueueBuckets)
 }
 

@@ -27,6 +27,25 @@ package struct StorageStatus: Sendable, Equatable {
     package var progress: UInt64 = 0
     /// Whether the writer has something to do.
     package var isBusy = false
+    /// Of a queue that several machines share: which of them this one is, and what it has of it.
+    package var node: NodeStatus?
+
+    /// One of the machines that share a queue.
+    package struct NodeStatus: Sendable, Equatable {
+        /// Its name.
+        package var name: String
+        /// Counted up whenever somebody begins to work under the name; 0: it is no node now.
+        package var incarnation: Int64
+        /// How many parts of the queue are its.
+        package var buckets: Int
+
+        /// What it is called and what it has.
+        package init(name: String, incarnation: Int64, buckets: Int) {
+            self.name = name
+            self.incarnation = incarnation
+            self.buckets = buckets
+        }
+    }
 
     /// Nothing is queued and nothing is done.
     package init() {}
@@ -115,6 +134,8 @@ package struct StorageAudit: Sendable {
 package enum StorageOpenError: Error, Hashable, Sendable, CustomStringConvertible {
     /// Another process has it; its id if it could be read. Exit status 75.
     case inUse(processID: Int32?)
+    /// Another one, somewhere, works under the name of this node. Exit status 75.
+    case nameInUse(String)
     /// The directory is not what we trust a queue to: whose it is, or how open. Exit status 77.
     case unsafe(String)
     /// It was written by a newer slimtad. Exit status 78.
@@ -129,6 +150,8 @@ package enum StorageOpenError: Error, Hashable, Sendable, CustomStringConvertibl
         switch self {
         case .inUse(let processID?): "another slimtad (process \(processID)) uses the queue"
         case .inUse(nil): "another slimtad uses the queue"
+        case .nameInUse(let name):
+            "another slimtad works as node \(name): [node] name has to be another one on each machine"
         case .unsafe(let text), .newerFormat(let text), .damaged(let text), .system(let text): text
         }
     }

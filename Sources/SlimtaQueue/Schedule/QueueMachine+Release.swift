@@ -5,39 +5,118 @@ package import SlimtaMail
 extension QueueMachine {
     /// Nothing more is begun for what is in `buckets`, and what comes into them is not ours to deliver, until
     /// ``takeReleased()`` returns them. ``withdrawLeaving(atMost:)`` is to be called until it returns false.
-    package mutating func releasing(_ buckets: QueueBuckets) { leaving.append(Leaving(buckets: buckets)) }
+    package mutating func releasing(_ buckets: QueueBuckets) { leaving.add(buckets.numbers) }
 
     /// Looks at some slots, and takes out what waits there and is to be handed over. Returns whether there are more.
     package mutating func withdrawLeaving(atMost count: UInt32 = 4096) -> Bool {
-        guard let number = leaving.firstIndex(where: { !$0.isSearched }) else { return false }
-        let buckets = leaving[number].buckets
-        let slots = leaving[number].next..<min(leaving[number].next + count, entries.slots)
-        for slot in slots where entries[slot].place != .free && buckets.contains(entries[slot].id) {
+        guard let search = leaving.search else { return false }
+        let slots = search.next..<min(search.next + count, entries.slots)
+        for slot in slots where entries[slot].place != .free && search.buckets.contains(entries[slot].id.bucket) {
             switch entries[slot].place {
-            case .inFlight, .probe, .resolving, .busy: leaving[number].busy.insert(entries[slot].id)
+            case .inFlight, .probe, .resolving, .busy: leaving.found(busy: entries[slot].id)
             case .free, .new, .retry, .parked, .held: remove(slot)
             }
         }
-        leaving[number].next = slots.upperBound
-        leaving[number].isSearched = slots.upperBound == entries.slots
+        leaving.searched(upTo: slots.upperBound, of: entries.slots)
         return true
     }
 
-    /// The buckets of which nothing is in flight any more. Each is returned once; then it is forgotten that it left.
-    package mutating func takeReleased() -> [QueueBuckets] {
-        if leaving.isEmpty { return [] }
-        let released = leaving.filter { $0.isSearched && $0.busy.isEmpty }
-        leaving.removeAll { $0.isSearched && $0.busy.isEmpty }
-        return released.map(\.buckets)
-    }
+    /// The buckets of which nothing is under way any more; nil: none. Each is returned as soon as that is so, whatever
+    /// left with it, and once; then it is forgotten that it left.
+    package mutating func takeReleased() -> QueueBuckets? { leaving.takeReleased().map(QueueBuckets.init(numbers:)) }
+
+    /// Whether ``takeReleased()`` has something to return.
+    package var hasReleased: Bool { leaving.hasReleased }
 
     /// Whether the envelope is in a bucket that is being handed over.
-    package func isLeaving(_ id: QueueID) -> Bool {
-        !leaving.isEmpty && leaving.contains { $0.buckets.contains(id) }
-    }
+    package func isLeaving(_ id: QueueID) -> Bool { leaving.contains(id.bucket) }
+
+    /// A commit with these new envelopes begins: until ``arrived(_:)`` their buckets do not leave, since it would come
+    /// through before they are another node's, and be known after that.
+    package mutating func arriving(_ ids: some Sequence<QueueID>) { for id in ids { leaving.arriving(id.bucket) } }
+
+    /// The commit is over, and what it brought was added.
+    package mutating func arrived(_ ids: some Sequence<QueueID>) { for id in ids { leaving.arrived(id.bucket) } }
 
     /// An entry is there no more.
+    mutating func left(_ id: QueueID) { leaving.left(id) }
+}
+
+/// Buckets that are being handed over, and what keeps each of them. Nothing here is looked through for each envelope.
+struct LeavingBuckets {
+    /// Entries are looked through for what is in buckets that began to leave together.
+    struct Search {
+        let buckets: Set<UInt16>
+        /// The first slot that was not looked at yet.
+        var next: UInt32 = 0
+    }
+
+    /// How much keeps each bucket that leaves: a search that has not ended, what is in `busy`, commits.
+    private var keepers: [UInt16: Int] = [:]
+    /// Those that nothing keeps.
+    private var released: Set<UInt16> = []
+    private var searches: [Search] = []
+    /// What an attempt or a command is under way for.
+    private var busy: Set<QueueID> = []
+    /// New envelopes in commits that are under way, by bucket, whether that leaves or not.
+    private var coming: [UInt16: Int] = [:]
+
+    /// The search that is to go on.
+    var search: Search? { searches.first }
+
+    var hasReleased: Bool { !released.isEmpty }
+
+    func contains(_ bucket: UInt16) -> Bool { !keepers.isEmpty && keepers[bucket] != nil }
+
+    /// One that leaves already is not searched again: nothing has come into it, and it goes once.
+    mutating func add(_ buckets: Set<UInt16>) {
+        let new = buckets.filter { keepers[$0] == nil }
+        if new.isEmpty { return }
+        for bucket in new { keepers[bucket] = 1 + (coming[bucket] ?? 0) }
+        searches.append(Search(buckets: new))
+    }
+
+    /// Something is under way for the entry, which the search has found.
+    mutating func found(busy id: QueueID) { if busy.insert(id).inserted { keep(id.bucket) } }
+
     mutating func left(_ id: QueueID) {
-        for number in leaving.indices { leaving[number].busy.remove(id) }
+        if !busy.isEmpty, busy.remove(id) != nil { letGo(id.bucket) }
+    }
+
+    /// The search has looked at the slots below `slot`, of `count`.
+    mutating func searched(upTo slot: UInt32, of count: UInt32) {
+        searches[0].next = slot
+        if slot < count { return }
+        for bucket in searches.removeFirst().buckets { letGo(bucket) }
+    }
+
+    mutating func arriving(_ bucket: UInt16) {
+        coming[bucket, default: 0] += 1
+        keep(bucket)
+    }
+
+    mutating func arrived(_ bucket: UInt16) {
+        guard let count = coming[bucket] else { return }
+        coming[bucket] = count > 1 ? count - 1 : nil
+        letGo(bucket)
+    }
+
+    mutating func takeReleased() -> Set<UInt16>? {
+        if released.isEmpty { return nil }
+        defer { released = [] }
+        for bucket in released { keepers[bucket] = nil }
+        return released
+    }
+
+    private mutating func keep(_ bucket: UInt16) {
+        guard !keepers.isEmpty, let count = keepers[bucket] else { return }
+        keepers[bucket] = count + 1
+        released.remove(bucket)
+    }
+
+    private mutating func letGo(_ bucket: UInt16) {
+        guard !keepers.isEmpty, let count = keepers[bucket] else { return }
+        keepers[bucket] = count - 1
+        if count == 1 { released.insert(bucket) }
     }
 }

@@ -94,7 +94,7 @@ package struct QueueMachine: ~Copyable {
     /// Envelopes that are held.
     package internal(set) var heldCount = 0
     /// Parts of the queue that are being handed over, see QueueMachine+Release.swift.
-    var leaving: [Leaving] = []
+    var leaving = LeavingBuckets()
     /// The oldest, if that is known; see `oldest`.
     var knownOldest: QueueID?
 
@@ -122,15 +122,16 @@ package struct QueueMachine: ~Copyable {
 
     // MARK: Events
 
-    /// An envelope is in the queue; nothing is done about one that is being handed over.
+    /// An envelope is in the queue; nothing is done about one that is being handed over, nor about one that is known: an
+    /// attempt may be under way for it. Returns whether something was.
     /// - Parameters:
     ///   - now: if it was accepted just now; nil if it was found at start.
     ///   - isDoubted: whether it may be another destination's: see ``moved(_:to:now:)``.
+    @discardableResult
     package mutating func added(
         _ summary: QueuedSummary, acceptedAt now: Timestamp? = nil, isDoubted: Bool = false
-    ) {
-        if let slot = entries.slot(of: summary.id) { remove(slot) }
-        if isLeaving(summary.id) { return }
+    ) -> Bool {
+        if isLeaving(summary.id) || entries.slot(of: summary.id) != nil { return false }
         let number = destinations.use(summary.destination, isDoubted: isDoubted)
         var entry = QueueEntry(
             id: summary.id, due: summary.due, destination: number, isWarned: summary.isWarned)
@@ -139,6 +140,7 @@ package struct QueueMachine: ~Copyable {
         let slot = entries.add(entry)
         if let oldest = knownOldest, summary.id < oldest { knownOldest = summary.id }
         if summary.isHeld { hold(slot) } else { wait(slot) }
+        return true
     }
 
     /// Takes envelopes whose turn it is now, as many as the limits and `atMost` allow. Each is in flight until
@@ -409,14 +411,4 @@ package struct QueueMachine: ~Copyable {
         case (false, false): break
         }
     }
-}
-
-/// Buckets that are being handed over.
-struct Leaving {
-    let buckets: QueueBuckets
-    /// The first slot that was not looked at yet.
-    var next: UInt32 = 0
-    /// What an attempt or a command is under way for.
-    var busy: Set<QueueID> = []
-    var isSearched = false
 }
