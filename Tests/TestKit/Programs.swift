@@ -4,7 +4,7 @@
 package import Foundation
 
 package enum Programs {
-    private static let unpacked = URL(filePath: #filePath).deletingLastPathComponent()
+    static let unpacked = URL(filePath: #filePath).deletingLastPathComponent()
         .appending(path: "../../.venv/debian").standardizedFileURL
 
     /// The program `name` of /usr/sbin, of the Debian package `package`.
