@@ -79,9 +79,6 @@ extension Configuration {
         let edges = root.sections("edge")
         self.edges = Self.readEdges(
             edges, hasTLS: tls.exists || !root.mistakes.document.isTellingAbsence(ofTable: "tls"))
-        if !root.has("edge"), root.mistakes.document.isTellingAbsence(ofTable: "edge") {
-            root.report("edge", "missing", "required is at least one table [[edge]]")
-        }
         policyServices = Self.readPolicyServices(root.sections("policy_service"))
         spf.read(root.section("spf"))
         dnsbls = Self.readDNSBLs(root.sections("dnsbl"))
@@ -99,6 +96,10 @@ extension Configuration {
         signing = SigningReader.read(root.section("signing"), tables: root.sections("dkim"))
         milters = Self.readMilters(root.sections("milter"))
         queue.read(root.section("queue"))
+        // A mistake in the database's table is told there.
+        let isShared = queue.placement != .local || !root.mistakes.isSound("queue.postgresql")
+        node.read(root.section("node"), isShared: isShared)
+        checkRoles(root)
         let repair = root.section("repair")
         duplicates = repair["duplicates"]?.choice() ?? duplicates
         repair.refuseUnknownKeys()
@@ -115,6 +116,17 @@ extension Configuration {
         dns.read(root.section("dns"))
         checkDANE(root)
         root.refuseUnknownKeys()
+    }
+
+    /// Whether there are edges where mail is to come in, and only there.
+    private func checkRoles(_ root: Section) {
+        if node.roles.contains(.edge) {
+            if !root.has("edge"), root.mistakes.document.isTellingAbsence(ofTable: "edge") {
+                root.report("edge", "missing", "required is at least one table [[edge]]")
+            }
+        } else if root.has("edge") {
+            root.report("edge", "found without \"edge\" in roles of [node]", "allowed is it with that")
+        }
     }
 }
 
@@ -291,6 +303,7 @@ extension Configuration.Auth {
 
 extension Configuration.Queue {
     fileprivate mutating func read(_ table: Section) {
+        placement = QueuePlacement(table)
         policies =
             table["policies"]?.distinctList(of: "policies", mayBeEmpty: true) { $0.choice(of: Policy.self) } ?? policies
         qualify = table["qualify"]?.domainName() ?? qualify

@@ -16,7 +16,7 @@ package struct Configuration: Sendable, Equatable {
     package var log = LogSettings()
     /// `[tls]`; nil if the file has no such table: then no edge has TLS.
     package var tls: TLS?
-    /// `[[edge]]`, in the file's order: at least one in a file without mistakes.
+    /// `[[edge]]`, in the file's order: at least one in a file without mistakes, and none where `[node]` has no such role.
     package var edges: [Edge]
     /// `[[rule]]`, in the file's order, in which those of a stage are evaluated.
     package var rules: [Rule] = []
@@ -46,6 +46,8 @@ package struct Configuration: Sendable, Equatable {
     package var milters: [MilterSettings] = []
     /// `[[site]]`, in the file's order: the first that has a host of a site counts.
     package var sites: [SiteSettings] = []
+    /// `[node]`
+    package var node = NodeSettings()
     /// `[queue]`
     package var queue = Queue()
     /// `[relay]`: where mail goes that no route takes.
@@ -258,6 +260,8 @@ extension Configuration {
             case never
         }
 
+        /// `storage`: where it is.
+        package var placement = QueuePlacement.local
         /// What is done to a message before it is stored, in the order that policies have of themselves; none twice.
         package var policies: [Policy] = [.date, .messageID, .received, .domainSplit]
         /// The domain, in A-labels, that addresses in the header get which have none; nil: they stay as they are.

@@ -1,6 +1,8 @@
 // What is wrong with a configuration, said so that it can be put right without looking anything up. Thrown by
 // `Configuration.parse`, printed by the composition root.
 
+internal import SlimtaMail
+
 /// One mistake in slimta.conf.
 package struct ConfigurationError: Hashable, Sendable, CustomStringConvertible {
     /// As it was given to `parse`.
@@ -15,14 +17,21 @@ package struct ConfigurationError: Hashable, Sendable, CustomStringConvertible {
     package let allowed: String
     /// What was probably meant.
     package let suggestion: String?
+    /// Whether a secret may stand in the line.
+    private let hidesLine: Bool
 
-    init(file: String, line: Int, keyPath: String, found: String, allowed: String, suggestion: String? = nil) {
+    /// What is not visible in the words becomes numbers: some are the TOML parser's, which has the file's text in them as it is.
+    init(
+        file: String, line: Int, keyPath: String, found: String, allowed: String, suggestion: String? = nil,
+        hidesLine: Bool = false
+    ) {
         self.file = file
         self.line = line
         self.keyPath = keyPath
-        self.found = found
-        self.allowed = allowed
-        self.suggestion = suggestion
+        self.found = found.visible
+        self.allowed = allowed.visible
+        self.suggestion = suggestion?.visible
+        self.hidesLine = hidesLine
     }
 
     /// `file:line: key.path: what was found; what is allowed; did you mean "x"?`
@@ -42,8 +51,9 @@ extension ConfigurationError {
     ///      14 | tsl = "starttls"
     ///         | ^^^
     func excerpt(from lines: [String]) -> String? {
-        guard lines.indices.contains(line - 1) else { return nil }
-        let source = String(lines[line - 1].map { $0 == "\t" ? " " : $0 }.prefix(100))
+        guard !hidesLine, lines.indices.contains(line - 1) else { return nil }
+        // Visible already, for the mark to stand below what is meant.
+        let source = String(lines[line - 1].map { $0 == "\t" ? " " : $0 }.prefix(100)).visible
         guard let place = mark(in: source) else { return nil }
         let number = "\(line)"
         let margin = String(repeating: " ", count: max(0, 6 - number.count))

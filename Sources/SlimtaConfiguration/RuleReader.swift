@@ -111,7 +111,7 @@ extension Setting {
     func ruleValue<T>(_ allowed: String, _ parse: (String) throws(RuleError) -> T) -> T? {
         guard let text = string else { return refuse("allowed is \(allowed)") }
         do throws(RuleError) { return try parse(text) } catch {
-            mistakes.report(path, "found \(error.found.visible)", "allowed is \(error.allowed)")
+            mistakes.report(path, "found \(error.found)", "allowed is \(error.allowed)")
             return nil
         }
     }

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Glibc
+import SlimtaCluster
 import SlimtaConfiguration
 import SlimtaMail
 import SlimtaRules
@@ -23,6 +24,7 @@ struct CheckCommand: ParsableCommand {
     var dns = false
 
     func run() {
+        PostgresLibrary.forgetEnvironment()
         let file = orExit { () throws(Failure) in try ConfigurationFile.parse(config.path) }
         var inspection = Inspection(file)
         inspection.run()
@@ -73,7 +75,7 @@ struct CheckCommand: ParsableCommand {
         lines += inspection.facts.map { "  \($0)" }
         lines += gate(values)
         lines.append("  policies: \(values.queue.policies.map(\.rawValue).joined(separator: ", "))")
-        lines.append("  queue: in \(file.stateDirectory)" + (values.queue.deliver ? "" : ", nothing is delivered"))
+        lines.append("  queue: in \(place(of: file))" + (values.queue.deliver ? "" : ", nothing is delivered"))
         for route in values.routes {
             let domains = route.domains.map(\.description).joined(separator: " ")
             lines.append(
@@ -81,6 +83,12 @@ struct CheckCommand: ParsableCommand {
         }
         lines.append("  relay: \(text(of: values.relay))\(rewrites(of: values.relay))")
         return lines.joined(separator: "\n")
+    }
+
+    /// Where the queue is.
+    private static func place(of file: ConfigurationFile) -> String {
+        guard case .postgresql(let settings) = file.values.queue.placement else { return file.stateDirectory }
+        return "PostgreSQL, \(settings.connection)"
     }
 
     /// What is asked about clients.

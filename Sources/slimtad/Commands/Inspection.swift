@@ -62,6 +62,7 @@ struct Inspection {
         for (index, route) in file.values.routes.enumerated() { look(at: route.relay, "route[\(index)]") }
         for password in file.values.passwordFiles { lookForText(password) }
         lookAtRelayKeys()
+        lookAtDatabase()
     }
 
     mutating func error(_ key: String, _ text: String) { errors.append(placed(key, text)) }
@@ -84,12 +85,7 @@ struct Inspection {
     /// Credentials are there while the service runs, or in files that the unit names.
     private mutating func findCredentials() {
         for named in file.values.credentialFiles where named.reference.hasPrefix("credential:") {
-            let name = String(named.reference.dropFirst("credential:".count))
-            let places = [
-                try? SecureFile.resolve(named.reference), unit?.credential(name),
-                "/run/credentials/slimtad.service/\(name)",
-            ]
-            for path in places.compactMap(\.self) {
+            for path in named.credentialPlaces(unit) {
                 do throws(SystemError) {
                     // Whose the copy is that the service gets is systemd's matter.
                     let content = try SecureFile.read(path, maximum: named.maximum, mustNotBeReadableByOthers: false)
@@ -127,8 +123,7 @@ struct Inspection {
     /// The content of a file that a key names; nil: told.
     mutating func read(_ named: NamedFile) -> [UInt8]? {
         do throws(SystemError) {
-            guard named.reference.hasPrefix("credential:") else { return try named.read(service: file.serviceUser) }
-            if let found = credentials[named.reference] { return try found.get() }
+            if let content = try find(named) { return content }
         } catch {
             self.error(named.key, "\(error)\(error.number == EACCES ? unreadable : "")")
             return nil
@@ -145,6 +140,12 @@ struct Inspection {
             named.key,
             "\(named.reference) cannot be looked at: no LoadCredential= of the unit names a file that can be read here")
         return nil
+    }
+
+    /// The same without a word; nil: a credential that cannot be looked at from here.
+    func find(_ named: NamedFile) throws(SystemError) -> [UInt8]? {
+        guard named.reference.hasPrefix("credential:") else { return try named.read(service: file.serviceUser) }
+        return try credentials[named.reference]?.get()
     }
 
     /// Whether there is a password or a zone in a file; what is wrong is told, what is found is not shown.

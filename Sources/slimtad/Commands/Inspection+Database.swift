@@ -1,0 +1,41 @@
+// What `slimtad check` finds of the database that the queue is in: would a node start with it, and is mail safe there?
+
+import SlimtaCluster
+import SlimtaConfiguration
+import SlimtaSystem
+
+extension Inspection {
+    /// Connects as the service would.
+    mutating func lookAtDatabase() {
+        guard case .postgresql(let settings) = file.values.queue.placement else { return }
+        let key = "queue.postgresql[0].connection"
+        let node = file.values.node
+        let roles = NodeSettings.Role.allCases.filter { node.roles.contains($0) }.map(\.rawValue)
+        note("node \(node.name ?? file.hostname): \(roles.joined(separator: " and "))")
+        do throws(Failure) {
+            try StorageMaker.demandEmptyLocalQueue(file)
+        } catch {
+            self.error("queue.storage", error.message)
+        }
+        var password: String?
+        if let named = file.values.databasePasswordFile {
+            // What is wrong with it is told with the other passwords.
+            guard let content = try? find(named), let text = try? named.text(in: content) else { return }
+            password = text
+        }
+        let options = PostgresOptions(
+            connection: settings.connection, password: password, applicationName: "slimtad check")
+        do throws(ClusterDatabaseError) {
+            let database = try ClusterDatabase(options)
+            let server = try database.server()
+            for obstacle in server.obstacles { error(key, obstacle) }
+            for warning in server.warnings(needsStandby: settings.synchronous == .required) { warn(key, warning) }
+            let form = try database.check()
+            note(
+                "database: PostgreSQL \(server.version) as \(server.role), tables of version \(form.version), "
+                    + counted(form.buckets, "bucket"))
+        } catch {
+            self.error(key, Failure(database: error).message)
+        }
+    }
+}
