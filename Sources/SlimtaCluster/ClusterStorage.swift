@@ -1,0 +1,226 @@
+// The storage of a queue in PostgreSQL: QueueBackend as the daemon has it. Commits go to the line, questions to the reader, and
+// what becomes of the node is its thread's affair. The composition root opens, starts and closes it.
+
+package import SlimtaMail
+package import SlimtaQueue
+import SlimtaThreads
+import Synchronization
+
+/// One node's way to the queue that is in a database.
+///
+/// What is ours is in buckets that the node owns: it has the summaries in memory, as the journal has, and is the only one that
+/// records what comes of them. Every transaction that does so holds the node's fence, which is counted up by whoever declares
+/// it dead: a node that was only slow records nothing any more.
+package final class ClusterStorage: QueueBackend {
+    private let options: ClusterOptions
+    private let node = NodeState()
+    private let reader: ClusterReader
+    private let report: @Sendable (ClusterEvent) -> Void
+    /// What keeps others from having the same node: held as long as the storage is open.
+    private let lock: Mutex<(any Sendable)?>
+    private let events = Mutex<(@Sendable ([QueueEvent]) -> Void)?>(nil)
+    private let running = Mutex<Running?>(nil)
+
+    private struct Running: Sendable {
+        let line: WriterLine
+        let thread: NodeThread
+        let keeper: Keeper
+        let threads: [Thread]
+    }
+
+    /// Nothing is asked of the database before ``start(_:)``.
+    ///
+    /// - Parameter lock: what keeps another process of this machine from being the same node; let go of when the storage ends.
+    package init(
+        _ options: ClusterOptions, lock: (any Sendable)? = nil, report: @escaping @Sendable (ClusterEvent) -> Void
+    ) {
+        self.options = options
+        self.lock = Mutex(lock)
+        self.report = report
+        reader = ClusterReader(options, node, report: report)
+    }
+
+    deinit { abandon() }
+
+    // MARK: Beginning and ending
+
+    /// Joins the nodes of the database and reads what is ours. A database that cannot be reached now is one that is away: then
+    /// mail is refused until it is there.
+    package func start(_ events: @escaping @Sendable ([QueueEvent]) -> Void) async throws(StorageOpenError) {
+        let isFirst = node.withLock { values in
+            if values.phase != .opened { return false }
+            values.phase = .running
+            // Until the node's thread has had its first look.
+            values.troubles[.start] = "the node has not joined yet"
+            return true
+        }
+        guard isFirst else { throw .inUse(processID: nil) }
+        self.events.withLock { $0 = events }
+        let line = WriterLine(options, node, report: report, tell: { [weak self] in self?.tell($0) })
+        let thread = NodeThread(options, node, line, report: report, tell: { [weak self] in self?.tell($0) })
+        let keeper = Keeper(options, node, reader.losses, report: report)
+        let result: Result<Void, StorageOpenError> = await withCheckedContinuation { continuation in
+            thread.onStart { continuation.resume(returning: $0) }
+            do throws(ThreadError) {
+                try reader.start()
+                let threads = [
+                    try Thread("cluster-line") { LineRun.run(line) },
+                    try Thread("cluster-node") { NodeRun.run(thread) },
+                    try Thread("cluster-keeper") { keeper.run() },
+                ]
+                running.withLock { $0 = Running(line: line, thread: thread, keeper: keeper, threads: threads) }
+            } catch {
+                thread.stop(isAbandoned: true)
+                line.stop(isAbandoned: true)
+                keeper.stop()
+                thread.started(.failure(.system("\(error)")))
+            }
+        }
+        if case .failure(let error) = result {
+            await close()
+            throw error
+        }
+    }
+
+    /// One call at a time, in order.
+    private func tell(_ told: [QueueEvent]) { events.withLock { $0?(told) } }
+
+    /// What was committed before is finished; then the node leaves, and what it had is free.
+    package func close() async {
+        let isRunning = node.withLock { values in
+            defer { values.phase = .closed }
+            return values.phase == .running
+        }
+        guard isRunning, let running = running.withLock({ $0 }) else { return }
+        // Threads are waited for by one of their own: they may wait for the database.
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            let end: @Sendable () -> Void = {
+                running.line.stop()
+                running.threads[0].join()
+                running.thread.stop()
+                running.keeper.stop()
+                for thread in running.threads[1...] { thread.join() }
+                continuation.resume()
+            }
+            if (try? Thread.detached("cluster-close", end)) == nil { end() }
+        }
+        self.running.withLock { $0 = nil }
+        events.withLock { $0 = nil }
+        await reader.close()
+        lock.withLock { $0 = nil }
+    }
+
+    /// Ends as a process does that is killed: what is under way is not waited for, and the node does not leave.
+    package func abandon() {
+        node.withLock { $0.phase = .closed }
+        events.withLock { $0 = nil }
+        guard
+            let running = running.withLock({ running in
+                defer { running = nil }
+                return running
+            })
+        else { return }
+        running.line.stop(isAbandoned: true)
+        running.thread.stop(isAbandoned: true)
+        running.keeper.stop()
+        for thread in running.threads { thread.detach() }
+        Task { [reader] in await reader.close() }
+    }
+
+    // MARK: QueueStorage
+
+    /// In one of the buckets that are ours, or in that of `sibling`.
+    package func newID(at time: Timestamp, beside sibling: QueueID?) -> QueueID {
+        if let sibling { return QueueID(at: time, bucket: sibling.bucket) }
+        let bucket = node.withLock { $0.open.randomElement() }
+        // Where nothing is ours the commit is refused.
+        return bucket.map { QueueID(at: time, bucket: $0) } ?? QueueID(at: time)
+    }
+
+    /// From memory: the node's thread and the line know whether the database answers.
+    package func admission(of size: Int) -> Admission {
+        node.withLock { values in
+            if values.phase != .running { return .away("the storage is closed") }
+            if let away = values.away { return .away(away) }
+            if values.open.isEmpty { return .away("no part of the queue is this node's") }
+            return values.fullUntil > 0 && values.fullUntil > monotonicMilliseconds() ? .full : .open
+        }
+    }
+
+    /// By the line: see ``WriterLine``. `lost` at once where a bucket is not ours.
+    package func commit(
+        _ commit: QueueCommit, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void
+    ) {
+        guard let line = running.withLock({ $0?.line }) else { return completion(.failure(.closed)) }
+        if let refusal = tooOld(commit) { return completion(.failure(refusal)) }
+        // Under one lock: a bucket that is handed over is so behind all that was committed to it, or that fails.
+        let refusal = node.withLock { values -> StorageError? in
+            if values.phase != .running { return .closed }
+            if let away = values.away { return .away(away) }
+            guard commit.ids.allSatisfy({ values.owned.contains($0.bucket) }) else { return .lost }
+            let pending = CommitGroup.Pending(commit: commit, incarnation: values.incarnation, completion: completion)
+            return line.give(.commit(pending)) ? nil : .closed
+        }
+        if let refusal { completion(.failure(refusal)) }
+    }
+
+    /// The table that the rest of a large message is in may be emptied soon.
+    private func tooOld(_ commit: QueueCommit) -> StorageError? {
+        guard let rest = commit.message?.rest as? SpooledChunks else { return nil }
+        let age = monotonicMilliseconds() - rest.begun
+        return age > options.arrivalLimit.milliseconds ? .failed("the message took too long to arrive") : nil
+    }
+
+    /// Of what is ours; `lost` of all else.
+    package func load(_ id: QueueID) async throws(StorageError) -> StoredEnvelope { try await reader.load(id) }
+
+    /// What its record still says.
+    package func remains(of id: QueueID) async -> StoredEnvelope? { await reader.remains(of: id) }
+
+    /// Of all nodes' envelopes: a client may ask any node what became of a submission.
+    package func states(_ ids: [QueueID]) async -> [Result<EnvelopeState, StorageError>] { await reader.states(ids) }
+
+    /// Of all nodes' submissions.
+    package func receipt(for key: Receipt.Digest) async throws(StorageError) -> Receipt? {
+        try await reader.receipt(for: key)
+    }
+
+    /// Of all nodes' submissions.
+    package func receipt(of id: QueueID) async throws(StorageError) -> Receipt? { try await reader.receipt(of: id) }
+
+    /// Goes into the database in pieces while it comes.
+    package func beginSpool(_ id: QueueID) -> any SpoolWriter { reader.beginSpool(id) }
+
+    /// They go to who wants them, behind all that was committed to them.
+    package func released(_ buckets: QueueBuckets) { running.withLock { $0?.thread }?.released(buckets) }
+
+    // MARK: QueueBackend
+
+    /// Of the whole queue, whoever has it.
+    package func page(after place: QueueID?, count: Int) async throws(StorageError) -> QueuedPage {
+        try await reader.page(after: place, count: count)
+    }
+
+    /// Of this node.
+    package func status() -> StorageStatus {
+        let values = node.now
+        var status = StorageStatus()
+        status.queued = values.queued
+        status.isFull = values.fullUntil > monotonicMilliseconds()
+        status.failure = values.phase == .running ? values.away : "the storage is closed"
+        status.losses = reader.losses.texts
+        status.progress = values.progress
+        status.isBusy = values.isBusy
+        status.node = .init(name: options.node, incarnation: values.incarnation, buckets: values.owned.count)
+        return status
+    }
+
+    /// Of the whole queue.
+    package func ledger() async throws(StorageError) -> Ledger { try await reader.ledger() }
+
+    /// Of the whole queue, in one snapshot.
+    package func audit() async throws(StorageError) -> StorageAudit { try await reader.audit() }
+
+    /// Of all nodes.
+    package func acknowledgeLosses() async throws(StorageError) -> [String] { try await reader.acknowledgeLosses() }
+}

@@ -1,0 +1,312 @@
+// What the line's thread does: connects, writes groups, and finds out what came of one that it heard nothing of. Started by
+// ClusterStorage, ends with it.
+
+import SlimtaMail
+import SlimtaQueue
+import SlimtaThreads
+
+/// One life of the line's thread.
+struct LineRun: ~Copyable {
+    private let line: WriterLine
+    private var connection: PostgresConnection?
+    /// What the fence has to be for us to write, and the incarnation of the node that this belongs to.
+    private var fence: (number: Int64, incarnation: Int64)?
+    /// New mail of groups of which nobody knows whether they came through.
+    private var doubts = Doubts()
+    private var receipts = ReceiptCounts()
+    private var backOff = BackOff()
+
+    /// New mail that its client comes back with: what of it is there is taken out.
+    private struct Doubts {
+        var isOpen = false
+        var envelopes: [QueueID] = []
+        var receipts: [(key: Receipt.Digest, id: QueueID)] = []
+    }
+
+    /// The one line that a node has.
+    static let number: Int32 = 0
+
+    private init(_ line: WriterLine) { self.line = line }
+
+    /// Works until the line is stopped: on a thread of its own.
+    static func run(_ line: WriterLine) {
+        var run = LineRun(line)
+        run.run()
+    }
+
+    private var node: NodeState { line.node }
+    private var options: ClusterOptions { line.options }
+
+    private mutating func run() {
+        while true {
+            if line.isAbandoned { return }
+            if connection?.hasEnded == true { connection = nil }
+            guard ready() else {
+                node.withLock { $0.isBusy = false }
+                if line.isStopped { break }
+                continue
+            }
+            guard let turn = line.take() else {
+                node.withLock { $0.isBusy = false }
+                if line.isStopped, !line.hasWork { break }
+                line.wait(line.isStopped ? .zero : nil)
+                continue
+            }
+            node.withLock { $0.isBusy = true }
+            switch turn {
+            case .group(let group): write(current(group))
+            case .handOver(let buckets, let incarnation, let done):
+                if fence?.incarnation == incarnation { handOver(buckets) }
+                done()
+            }
+            node.withLock { $0.progress &+= 1 }
+        }
+        line.failAll(.closed)
+        node.withLock { $0.isBusy = false }
+    }
+
+    // MARK: The connection
+
+    /// Whether there is a connection that may write. If not, what waits has failed, and some time has passed.
+    private mutating func ready() -> Bool {
+        let incarnation = node.now.incarnation
+        if incarnation == 0 {
+            // Not yet, or not any more, a node: the node's thread joins.
+            line.failAll(node.now.away.map { .away($0) } ?? .lost)
+            line.wait(.milliseconds(20))
+            return false
+        }
+        if let fence, fence.incarnation != incarnation { self.fence = nil }
+        if fence == nil {
+            fence = (node.now.fence, incarnation)
+            // What was in doubt under another incarnation is found by whoever has the bucket now.
+            doubts = Doubts()
+        }
+        if connection != nil, !doubts.isOpen { return true }
+        // Whoever watches the line must not take a database that does not answer for a line that hangs.
+        node.withLock { $0.isBusy = false }
+        do throws(PostgresError) {
+            try connect()
+            try settle()
+            backOff.reset()
+            notice(nil)
+            return fence != nil
+        } catch {
+            connection = nil
+            notice(error.description)
+            line.failAll(.away(error.description))
+            line.wait(backOff.next())
+            return false
+        }
+    }
+
+    private mutating func connect() throws(PostgresError) {
+        if connection != nil { return }
+        let deadline = Deadline.after(options.commitTimeout)
+        let new = try PostgresConnection.session(options, node, patience: options.commitTimeout, by: deadline)
+        try new.prepare(WriteStatements.all, by: deadline)
+        connection = new
+    }
+
+    /// Tells others whether the database can be written.
+    private func notice(_ trouble: String?) {
+        if let event = node.found(trouble, by: .line) { line.report(event) }
+    }
+
+    // MARK: Groups
+
+    /// The commits that were made under this incarnation; the others fail: what they speak of may be another node's by now.
+    private func current(_ group: CommitGroup) -> CommitGroup {
+        guard group.commits.contains(where: { $0.incarnation != fence?.incarnation }) else { return group }
+        var rest = CommitGroup()
+        for pending in group.commits where pending.incarnation != fence?.incarnation || !rest.add(pending) {
+            pending.completion(.failure(.lost))
+        }
+        return rest
+    }
+
+    private mutating func write(_ group: CommitGroup, attempts: Int = 0) {
+        if group.isEmpty { return }
+        node.withLock { $0.progress &+= 1 }
+        guard let connection, let fence else { return fail(group, .away("no connection to the database")) }
+        let owners = receipts.adding(group.owned, now: monotonicMilliseconds())
+        let batch = WriteBatch(
+            group, fence: .init(node: options.node, line: Self.number, incarnation: fence.number),
+            part: node.now.part, trimming: owners, asksForStandby: options.needsStandby)
+        do throws(PostgresError) {
+            let answer = batch.answer(try connection.run(batch.batch, by: .after(options.commitTimeout)))
+            // Somebody took the standby's name away: what was committed may be on one disk alone.
+            if answer.hasStandby == false { throw .warned(PostgresConnection.noStandby) }
+            for (owner, count) in answer.owners { receipts.found(owner, count) }
+            node.withLock { values in
+                values.queued += answer.accepted - answer.ended
+                values.fullUntil = 0
+            }
+            for pending in group.commits { pending.completion(.success(())) }
+        } catch {
+            receipts.forget()
+            refused(group, batch, error, attempts)
+        }
+    }
+
+    private mutating func refused(
+        _ group: CommitGroup, _ batch: WriteBatch, _ error: PostgresError, _ attempts: Int
+    ) {
+        if error.mayHaveCommitted { return doubt(group, error.description) }
+        guard case .refused(let code, _, let step) = error else {
+            connection = nil
+            return fail(group, .away(error.description))
+        }
+        // What was asked behind the group was refused; the group is there.
+        if batch.isStandby(step: step) { return doubt(group, error.text) }
+        if code == PostgresCode.divisionByZero, batch.isFence(step: step) {
+            fenced()
+            return fail(group, .lost)
+        }
+        if PostgresCode.retriable.contains(code), attempts < 3, connection?.isBroken == false {
+            return write(group, attempts: attempts + 1)
+        }
+        if code == PostgresCode.divisionByZero, batch.isReceipts(step: step) { return repeated(group) }
+        if connection?.isBroken != false { connection = nil }
+        let failure = StorageError(error)
+        if failure == .full { node.withLock { $0.fullUntil = monotonicMilliseconds() + 5000 } }
+        if group.commits.count == 1 { return fail(group, failure) }
+        // One of them is at fault, or all of them: each is told its own.
+        for pending in group.commits {
+            // A connection that has gone is made anew by the next turn.
+            if connection == nil {
+                pending.completion(.failure(.away(error.description)))
+            } else {
+                write(CommitGroup(pending))
+            }
+        }
+    }
+
+    /// Receipts that are there already: their commits are refused, the others are made again.
+    private mutating func repeated(_ group: CommitGroup) {
+        guard let connection else { return fail(group, .away("no connection to the database")) }
+        let keys = PostgresColumn(keys: group.commits.flatMap { $0.commit.receipts.map(\.key) })
+        var known: Set<[UInt8]> = []
+        do throws(PostgresError) {
+            let rows = try connection.run(WriteStatements.known, [keys.value], by: .after(options.commitTimeout))
+            for row in 0..<rows.count { known.insert(rows.octets(row, 0)) }
+        } catch {
+            if connection.isBroken { self.connection = nil }
+            return fail(group, .away(error.description))
+        }
+        var rest = CommitGroup()
+        for pending in group.commits {
+            let isKnown = pending.commit.receipts.contains { known.contains($0.key.octets) }
+            if isKnown || !rest.add(pending) { pending.completion(.failure(isKnown ? .repeated : .doubtful)) }
+        }
+        if rest.isEmpty { return }
+        // Where none is known, one went or came in between: then each is made by itself.
+        if rest.commits.count < group.commits.count { return write(rest) }
+        if rest.commits.count == 1 { return fail(rest, .repeated) }
+        for pending in rest.commits { write(CommitGroup(pending)) }
+    }
+
+    private func fail(_ group: CommitGroup, _ error: StorageError) {
+        for pending in group.commits { pending.completion(.failure(error)) }
+    }
+
+    // MARK: Doubt
+
+    /// Nobody knows whether the group came through.
+    private mutating func doubt(_ group: CommitGroup, _ reason: String) {
+        connection = nil
+        doubts.isOpen = true
+        for pending in group.commits where pending.commit.isNewMail {
+            doubts.envelopes += pending.commit.accepted.map(\.envelope.id)
+            doubts.receipts += pending.commit.receipts.map { ($0.key, $0.id) }
+        }
+        line.report(.doubt(reason))
+        fail(group, .doubtful)
+    }
+
+    /// Finds out what came of what is in doubt: the old transaction has ended or never will, once the fence is counted up.
+    private mutating func settle() throws(PostgresError) {
+        guard doubts.isOpen, let connection, let fence else { return }
+        let deadline = Deadline.after(options.commitTimeout)
+        var counting = PostgresBatch()
+        counting.run(DoubtStatements.fence, [.text(options.node), .int4(Self.number)])
+        counting.run(DoubtStatements.alive, [.text(options.node), .int8(fence.incarnation)])
+        counting.sync()
+        let number: Int64
+        do throws(PostgresError) {
+            let rows = try connection.run(counting, by: deadline)[0]
+            guard rows.count == 1 else { return fenced() }
+            number = rows.int(0, 0)
+        } catch {
+            guard case .refused(PostgresCode.divisionByZero, _, _) = error else { throw error }
+            return fenced()
+        }
+        self.fence = (number, fence.incarnation)
+        var buckets = PostgresColumn(.int4)
+        var ids = PostgresColumn(.uuid)
+        for id in doubts.envelopes {
+            buckets.append(Int32(id.bucket))
+            ids.append(id)
+        }
+        let keys = PostgresColumn(keys: doubts.receipts.map(\.key))
+        var told = PostgresColumn(.uuid)
+        for receipt in doubts.receipts { told.append(receipt.id) }
+        var batch = PostgresBatch()
+        batch.run(DoubtStatements.receiptParts, [keys.value, told.value])
+        batch.run(DoubtStatements.receipts, [keys.value, told.value])
+        batch.run(DoubtStatements.takenBack, [buckets.value, ids.value])
+        batch.run(WriteStatements.fenced, [.text(options.node), .int4(Self.number), .int8(number)])
+        batch.sync()
+        let gone = try connection.run(batch, by: deadline)[2]
+        let taken = (0..<gone.count).map { gone.id($0, 0) }
+        doubts = Doubts()
+        // It was never counted: the answer that would have done so was lost.
+        if !taken.isEmpty {
+            line.report(.takenBack(taken))
+            line.tell([.withdrawn(taken)])
+        }
+        // Outcomes of the group may have come through or not.
+        node.withLock { $0.needsCount = true }
+    }
+
+    /// Another node has declared this one dead: nothing that we know of the queue counts.
+    private mutating func fenced() {
+        guard let incarnation = fence?.incarnation else { return }
+        fence = nil
+        doubts = Doubts()
+        if node.loseAll(of: incarnation, line.tell) { line.report(.fenced) }
+    }
+
+    // MARK: Handing over
+
+    /// Gives buckets away, behind all that was recorded of them. What does not come through is found by the node's thread at its
+    /// next beat, by whose the buckets are then.
+    private mutating func handOver(_ buckets: [UInt16]) {
+        guard let connection, let fence else { return }
+        // The next beat sees whose they are, whatever comes of it.
+        var numbers = PostgresColumn(.int4)
+        for bucket in buckets { numbers.append(Int32(bucket)) }
+        var batch = PostgresBatch()
+        batch.run(WriteStatements.handedOver, [numbers.value, .text(options.node)])
+        batch.run(WriteStatements.fenced, [.text(options.node), .int4(Self.number), .int8(fence.number)])
+        batch.sync()
+        do throws(PostgresError) {
+            _ = try connection.run(batch, by: .after(options.commitTimeout))
+        } catch {
+            if connection.isBroken { self.connection = nil }
+            if error.mayHaveCommitted { doubts.isOpen = true }
+        }
+    }
+}
+
+extension CommitGroup {
+    /// Whose receipts are added, and about how large each is.
+    fileprivate var owned: [(owner: Receipt.Owner, octets: Int)] {
+        commits.flatMap(\.commit.receipts).filter { $0.expires != nil }.map { receipt in
+            let recipients = receipt.envelopes.flatMap(\.recipients)
+            return (
+                receipt.owner, 200 + receipt.answer.count + recipients.reduce(0) { $0 + $1.address.utf8.count + 20 }
+            )
+        }
+    }
+}

@@ -1,0 +1,328 @@
+// A group of commits as what is sent to the database: columns of all that is new, changed and gone.
+
+import NIOCore
+import SlimtaMail
+import SlimtaQueue
+import SlimtaRecords
+
+/// The transaction of a group, and how its answers are read.
+struct WriteBatch {
+    /// What the database said.
+    struct Answer {
+        /// Envelopes that came and went.
+        var accepted = 0
+        var ended = 0
+        /// Whether a standby is configured; nil: that was not asked.
+        var hasStandby: Bool?
+        /// How many receipts an owner has, and their octets.
+        var owners: [(Receipt.Owner, ReceiptCounts.Count)] = []
+    }
+
+    /// Which line of which node, and what its fence has to be.
+    struct Fence {
+        let node: String
+        let line: Int32
+        let incarnation: Int64
+    }
+
+    fileprivate enum Step {
+        case fenced, receipts, accepted, ended, standby, other
+        case trimmed(Receipt.Owner)
+    }
+
+    private(set) var batch = PostgresBatch()
+    private var steps: [Step] = []
+
+    /// - Parameters:
+    ///   - part: the content table that is written now.
+    ///   - trimming: owners of receipts of whom it is not known that they have no more than they may.
+    init(
+        _ group: CommitGroup, fence: Fence, part: Int, trimming owners: [Receipt.Owner],
+        asksForStandby: Bool
+    ) {
+        let commits = group.commits.map(\.commit)
+        addReceipts(commits.flatMap(\.receipts))
+        // In one order, as the receipts.
+        for owner in owners.sorted(by: { ($0.high, $0.low) < ($1.high, $1.low) }) {
+            run(
+                .trimmed(owner), WriteStatements.trimmedReceipts,
+                [.bytea(owner.octets), .int8(Int64(Receipt.ownerLimit)), .int8(Int64(Receipt.ownerOctets))])
+        }
+        addMail(commits, part)
+        addStates(commits)
+        addEnds(commits)
+        let forgotten = commits.flatMap(\.forgotten)
+        if !forgotten.isEmpty {
+            let keys = PostgresColumn(keys: forgotten).value
+            run(.other, WriteStatements.forgottenParts, [keys])
+            run(.other, WriteStatements.forgotten, [keys])
+        }
+        // Last: whoever wants to take us for dead waits for a transaction that has it, and this one has come whole.
+        run(.fenced, WriteStatements.fenced, [.text(fence.node), .int4(fence.line), .int8(fence.incarnation)])
+        batch.sync()
+        if asksForStandby {
+            run(.standby, WriteStatements.standby, [])
+            batch.sync()
+        }
+    }
+
+    private mutating func run(_ step: Step, _ statement: PostgresStatement, _ values: [PostgresValue]) {
+        steps.append(step)
+        batch.run(statement, values)
+    }
+
+    /// What the answers to the steps come to.
+    func answer(_ rows: [PostgresRows]) -> Answer {
+        var answer = Answer()
+        for (step, rows) in zip(steps, rows) {
+            switch step {
+            case .fenced, .receipts, .other: break
+            case .accepted: answer.accepted = Int(rows.int(0, 0))
+            case .ended: answer.ended = Int(rows.int(0, 0))
+            case .standby: answer.hasStandby = rows.bool(0, 0)
+            case .trimmed(let owner):
+                answer.owners.append((owner, .init(number: Int(rows.int(0, 0)), octets: Int(rows.int(0, 1)))))
+            }
+        }
+        return answer
+    }
+
+    /// Whether the step that was refused says that the line was fenced off.
+    func isFence(step: Int) -> Bool { step < steps.count && steps[step].isFenced }
+
+    /// Whether all was committed, and only what it is worth was not said.
+    func isStandby(step: Int) -> Bool { step < steps.count && steps[step].isStandby }
+
+    /// Whether it says that a receipt is there already.
+    func isReceipts(step: Int) -> Bool { step < steps.count && steps[step].isReceipts }
+}
+
+extension WriteBatch.Step {
+    fileprivate var isFenced: Bool { if case .fenced = self { true } else { false } }
+    fileprivate var isStandby: Bool { if case .standby = self { true } else { false } }
+    fileprivate var isReceipts: Bool { if case .receipts = self { true } else { false } }
+}
+
+// MARK: Columns
+
+extension WriteBatch {
+    private mutating func addReceipts(_ receipts: [Receipt]) {
+        if receipts.isEmpty { return }
+        // In the order of their keys: groups of two nodes wait for each other, and never in a circle.
+        let receipts = receipts.sorted { $0.key.octets.lexicographicallyPrecedes($1.key.octets) }
+        let keys = PostgresColumn(keys: receipts.map(\.key)).value
+        var owners = PostgresColumn(.bytea)
+        var ids = PostgresColumn(.uuid)
+        var expiries = PostgresColumn(.int8)
+        var sizes = PostgresColumn(.int4)
+        var records = PostgresColumn(.bytea)
+        var parts = (ids: PostgresColumn(.uuid), keys: PostgresColumn(.bytea))
+        let output = OutputBuffer(capacity: OutputBuffer.page)
+        for receipt in receipts {
+            owners.append(receipt.owner.octets)
+            ids.append(receipt.id)
+            if let expires = receipt.expires { expiries.append(expires.milliseconds) } else { expiries.appendNull() }
+            output.removeAll()
+            ReceiptCodec.encode(receipt, into: output)
+            sizes.append(Int32(output.count))
+            records.append(output.octets)
+            for part in receipt.envelopes {
+                parts.ids.append(part.id)
+                parts.keys.append(receipt.key.octets)
+            }
+        }
+        run(.other, WriteStatements.clearedParts, [keys])
+        run(
+            .receipts, WriteStatements.receipts,
+            [
+                keys, owners.value, ids.value, expiries.value, sizes.value, records.value,
+                .int8(Int64(receipts.count)),
+            ])
+        if parts.ids.count > 0 { run(.other, WriteStatements.receiptParts, [parts.ids.value, parts.keys.value]) }
+    }
+
+    private mutating func addMail(_ commits: [QueueCommit], _ part: Int) {
+        var contents = (ids: PostgresColumn(.uuid), octets: PostgresColumn(.bytea))
+        /// Of large messages, whose rest is in a table that was written before.
+        var other: [(part: Int, id: QueueID, head: ByteBuffer)] = []
+        var rests: [Int: (ids: PostgresColumn, octets: PostgresColumn)] = [:]
+        var items = ItemColumns()
+        for commit in commits {
+            guard let first = commit.accepted.first, let message = commit.message else { continue }
+            let rest = message.rest as? SpooledChunks
+            let withReceipt = Set(commit.receipts.flatMap { $0.envelopes.map(\.id) })
+            if let rest {
+                rests[rest.part, default: (PostgresColumn(.uuid), PostgresColumn(.int8))].ids.append(rest.reference.id)
+                rests[rest.part]?.octets.append(rest.reference.length)
+            }
+            if let rest, rest.part != part {
+                other.append((rest.part, first.envelope.id, message.head))
+            } else {
+                contents.ids.append(first.envelope.id)
+                contents.octets.append(message.head)
+            }
+            for accepted in commit.accepted {
+                items.add(
+                    accepted, of: message, first.envelope.id, part: rest?.part ?? part,
+                    hasReceipt: withReceipt.contains(accepted.envelope.id))
+            }
+        }
+        if items.isEmpty { return }
+        for (part, rests) in rests.sorted(by: { $0.key < $1.key }) {
+            run(.other, WriteStatements.whole[part], [rests.ids.value, rests.octets.value])
+        }
+        if contents.ids.count > 0 {
+            run(.other, WriteStatements.contents[part], [contents.ids.value, contents.octets.value])
+        }
+        for (part, id, head) in other {
+            var one = (ids: PostgresColumn(.uuid), octets: PostgresColumn(.bytea))
+            one.ids.append(id)
+            one.octets.append(head)
+            run(.other, WriteStatements.contents[part], [one.ids.value, one.octets.value])
+        }
+        run(.accepted, WriteStatements.accepted, items.values)
+    }
+
+    private mutating func addStates(_ commits: [QueueCommit]) {
+        var columns = StateColumns()
+        for commit in commits {
+            // What is said last of an envelope is the truth.
+            var last: [QueueID: EnvelopeState] = [:]
+            for state in commit.states { last[state.id] = state }
+            for state in last.values { columns.add(state) }
+        }
+        if !columns.isEmpty { run(.other, WriteStatements.states, columns.values) }
+    }
+
+    private mutating func addEnds(_ commits: [QueueCommit]) {
+        var buckets = PostgresColumn(.int4)
+        var ids = PostgresColumn(.uuid)
+        var counts = Array(repeating: PostgresColumn(.int4), count: 4)
+        var names = PostgresColumn(.text)
+        var records = PostgresColumn(.bytea)
+        let output = OutputBuffer(capacity: OutputBuffer.page)
+        for ending in commits.flatMap(\.ended) {
+            buckets.append(Int32(ending.id.bucket))
+            ids.append(ending.id)
+            for (place, count) in [ending.delivered, ending.bounced, ending.expired, ending.removed].enumerated() {
+                counts[place].append(Int32(clamping: count))
+            }
+            names.append((ending.by ?? "").cut(toOctets: Ledger.nameLimit))
+            output.removeAll()
+            EndedCodec.encode(ending, into: output)
+            records.append(output.octets)
+        }
+        if ids.count == 0 { return }
+        run(
+            .ended, WriteStatements.ended,
+            [buckets.value, ids.value] + counts.map(\.value) + [names.value, records.value])
+    }
+}
+
+/// New envelopes, as `accepted` has them.
+private struct ItemColumns {
+    private var buckets = PostgresColumn(.int4)
+    private var ids = PostgresColumn(.uuid)
+    private var messages = PostgresColumn(.uuid)
+    private var parts = PostgresColumn(.int4)
+    private var octets = PostgresColumn(.int8)
+    private var rests = PostgresColumn(.uuid)
+    private var restOctets = PostgresColumn(.int8)
+    private var restSums = PostgresColumn(.int8)
+    private var received = PostgresColumn(.int8)
+    private var due = PostgresColumn(.int8)
+    private var flags = PostgresColumn(.int4)
+    private var destinations = PostgresColumn(.text)
+    private var recipients = PostgresColumn(.int4)
+    private var envelopes = PostgresColumn(.bytea)
+    private let output = OutputBuffer(capacity: OutputBuffer.page)
+
+    var isEmpty: Bool { ids.count == 0 }
+
+    mutating func add(
+        _ accepted: QueueCommit.Acceptance, of message: Message, _ first: QueueID, part: Int, hasReceipt: Bool
+    ) {
+        let envelope = accepted.envelope
+        buckets.append(Int32(envelope.id.bucket))
+        ids.append(envelope.id)
+        messages.append(first)
+        parts.append(Int32(part))
+        octets.append(Int64(message.size))
+        if let reference = message.rest?.reference {
+            rests.append(reference.id)
+            restOctets.append(reference.length)
+            restSums.append(Int64(reference.crc32c))
+        } else {
+            rests.appendNull()
+            restOctets.appendNull()
+            restSums.appendNull()
+        }
+        received.append(envelope.received.milliseconds)
+        due.append(accepted.due.milliseconds)
+        var flags: ItemFlags = []
+        if envelope.sender == nil { flags.insert(.notice) }
+        if hasReceipt { flags.insert(.receipt) }
+        self.flags.append(flags.rawValue)
+        destinations.append(envelope.recipients.first?.foldedDomain.storable ?? "")
+        recipients.append(Int32(clamping: envelope.recipients.count))
+        ItemRecord.withOctets(of: envelope, due: accepted.due, in: output) { envelopes.append($0) }
+    }
+
+    var values: [PostgresValue] {
+        [
+            buckets, ids, messages, parts, octets, rests, restOctets, restSums, received, due, flags, destinations,
+            recipients, envelopes,
+        ].map(\.value)
+    }
+}
+
+/// New states, as `states` has them.
+private struct StateColumns {
+    private var buckets = PostgresColumn(.int4)
+    private var ids = PostgresColumn(.uuid)
+    private var due = PostgresColumn(.int8)
+    private var tried = PostgresColumn(.int8)
+    private var attempts = PostgresColumn(.int4)
+    private var flags = PostgresColumn(.int4)
+    private var pending = PostgresColumn(.int4)
+    private var counts = Array(repeating: PostgresColumn(.int4), count: 4)
+    private var states = PostgresColumn(.bytea)
+    private let output = OutputBuffer(capacity: OutputBuffer.page)
+
+    var isEmpty: Bool { ids.count == 0 }
+
+    mutating func add(_ state: EnvelopeState) {
+        buckets.append(Int32(state.id.bucket))
+        ids.append(state.id)
+        due.append(state.due.milliseconds)
+        if let last = state.history.last { tried.append(last.time.milliseconds) } else { tried.appendNull() }
+        attempts.append(Int32(clamping: state.attempts))
+        var flags: ItemFlags = []
+        if state.isHeld { flags.insert(.held) }
+        if state.isWarned { flags.insert(.warned) }
+        self.flags.append(flags.rawValue)
+        pending.append(state.recipients.firstIndex { $0.fate == .pending }.map { Int32(clamping: $0) } ?? -1)
+        let fates = Fates(state)
+        for (place, count) in [fates.delivered, fates.bounced, fates.expired, fates.removed].enumerated() {
+            counts[place].append(Int32(clamping: count))
+        }
+        ItemRecord.withOctets(of: state, in: output) { states.append($0) }
+    }
+
+    var values: [PostgresValue] {
+        ([buckets, ids, due, tried, attempts, flags, pending] + counts + [states]).map(\.value)
+    }
+}
+
+extension PostgresColumn {
+    /// Keys of receipts.
+    init(keys: [Receipt.Digest]) {
+        self.init(.bytea)
+        for key in keys { append(key.octets) }
+    }
+}
+
+extension String {
+    /// PostgreSQL's texts have no NUL.
+    fileprivate var storable: String { utf8.contains(0) ? "" : self }
+}
