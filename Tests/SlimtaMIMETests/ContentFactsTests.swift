@@ -181,8 +181,16 @@ private func names(_ fields: String) throws -> [String] {
             + " boundary=d\n\n--c\n\n--d\nContent-Type: a/b; name=x.exe\n\n",
         "Content-Type: multipart/digest; boundary=c\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\n"
             + "Content-Type: a/b; name=x.exe\n\n",
+        // Its parts are messages where something in it is no multipart, or where a delimiter ends nothing.
+        "Content-Type: multipart/digest; boundary=c\n\n--c\nContent-Type: multipart/mixed x/y; boundary=c\n\n--c\n\n"
+            + "Content-Type: a/b; name=x.exe\n\n",
+        "Content-Type: multipart/mixed; boundary=c; boundary=d\n\n--c\nContent-Type: multipart/digest; boundary=e\n\n"
+            + "--d\n\n--e\n\nContent-Type: a/b; name=x.exe\n\n",
         // A type ends at a blank, or does not.
         "Content-Type: message/rfc822 junk\n\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: message/rfc822\rvent-Type: message/rfc822\n\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: multipart/mixed junk/junk; boundary=c\n\n--c\nContent-Type: a/b; name=x.exe\n\n",
+        "Content-Type: multipart/mixed; boundary=\"\"; boundary=c\n\n--c\nContent-Type: a/b; name=x.exe\n\n",
         // A delimiter of what is around, or the last one of what is within.
         "Content-Type: multipart/mixed; boundary=c--\n\n--c--\nContent-Type: multipart/mixed; boundary=c\n\n--c--\n"
             + "Content-Type: a/b; name=x.exe\n\n",

@@ -108,6 +108,10 @@ private func faults(_ text: String) -> [String] { containment("\(text)\n\n".mess
         ("Content-Type: a/b; name=gr\u{FC}n.txt", "Content-Type: a/b; name*=utf-8''gr%C3%BCn.txt"),
         ("Content-Type: a/b; name=\"gr\u{FC}n x.txt\"; x=y", "Content-Type: a/b; name*=utf-8''gr%C3%BCn%20x.txt; x=y"),
         ("Content-Type: a/b (\u{FC}); x=\"y z\"", "Content-Type: a/b; x=\"y z\""),
+        ("Content-Type: a/b (\u{FC}) c/d; x=y", "Content-Type: a/b c/d; x=y"),
+        ("Content-Type: a / b (\u{FC})", "Content-Type: a/b"), ("Content-Type: a/ b (\u{FC})", "Content-Type: a/b"),
+        ("Content-Type: (\u{FC}) a/b", "Content-Type: a/b"),
+        ("Content-Disposition: attachment(\u{FC})x", "Content-Disposition: attachment x"),
         (
             "Content-Disposition: attachment; filename=x.txt; filename*=utf-8''\u{FC}.txt",
             "Content-Disposition: attachment; filename=x.txt; filename*=utf-8''%C3%BC.txt"

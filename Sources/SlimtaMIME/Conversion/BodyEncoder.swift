@@ -49,6 +49,15 @@ struct BodyEncoder {
         }
     }
 
+    /// Whether what was written ends within a line.
+    var isWithinLine: Bool {
+        switch way {
+        // Ends of lines stay as they are.
+        case .quotedPrintable: false
+        case .base64(let writer): writer.isWithinLine
+        }
+    }
+
     /// Writes what is left. `isAtEnd`: the message ends too, so that the last line has to have its end.
     mutating func finish(isAtEnd: Bool, to output: inout ByteBuffer) {
         switch way {
@@ -66,6 +75,7 @@ struct Base64Writer {
     private var bits: UInt32 = 0
     private var count = 0
     private var column = 0
+    var isWithinLine: Bool { column > 0 }
 
     /// - Parameter isMending: what comes is base64: letters and padding are put into new lines, the rest is dropped.
     init(isMending: Bool) { self.isMending = isMending }

@@ -48,6 +48,8 @@ package struct ConversionObstacle: Error, Hashable, Sendable, CustomStringConver
         case protected
         /// The part is of a type that may not be encoded (RFC 2045 section 6.4, RFC 2046 section 5.2).
         case composite
+        /// Which parts there are in it, or how it is encoded, depends on the client: it says several things of itself.
+        case ambiguous
         /// The multipart has no boundary, or none that lines could have.
         case boundary
         /// The part says that it is encoded, and is not: what it means is not known.
@@ -74,6 +76,7 @@ package struct ConversionObstacle: Error, Hashable, Sendable, CustomStringConver
         return switch reason {
         case .protected: "\(part) is signed or encrypted and has 8-bit octets or long lines"
         case .composite: "\(part) has 8-bit octets or long lines and must not be encoded"
+        case .ambiguous: "mail programs do not agree on what \(part) is"
         case .boundary: "\(part) has 8-bit octets or long lines and no valid boundary"
         case .mislabelled: "\(part) is not in the encoding that it says it is in"
         case .header(let fault): "\(fault), in \(part)"

@@ -11,6 +11,8 @@ internal import SlimtaMail
 /// 3. A multipart or message is never encoded itself, but for the types of RFC 6532 and RFC 6533: what is in it is.
 /// 4. What is signed or encrypted is not touched.
 /// 5. What stands before the first part and behind the last one has no meaning, and is dropped rather than encoded.
+/// 6. What is encoded in one way for some clients and in another way for others is not touched either: what is right for the
+///    ones is broken for the others. Where they do not agree on which parts there are, no octet of the message is.
 struct PlanVisitor: MIMEVisitor {
     /// What may be done to a part and all that is in it.
     private enum Mode: Equatable {
@@ -19,6 +21,33 @@ struct PlanVisitor: MIMEVisitor {
         case closed(ConversionObstacle)
         /// It is one content, with all that is in it.
         case whole
+    }
+
+    /// How a type is dealt with.
+    private enum Kind: Hashable {
+        case content
+        case message
+        case multipart(boundary: [UInt8]?, isDigest: Bool)
+        /// Signed or encrypted.
+        case protected
+        /// Neither content nor a message, and not to be encoded.
+        case composite
+        /// RFC 6532 section 3.7, RFC 6533 section 6
+        case global
+
+        init(_ claim: MIMEEntity.Claim) {
+            switch claim.type {
+            case "multipart/signed", "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime":
+                self = .protected
+            case "message/global", "message/global-delivery-status", "message/global-headers",
+                "message/global-disposition-notification":
+                self = .global
+            case "message/rfc822": self = .message
+            case let type where MIMEEntity.isMultipart(type):
+                self = .multipart(boundary: claim.boundary, isDigest: type == "multipart/digest")
+            case let type: self = type.utf8.starts(with: "message/".utf8) ? .composite : .content
+            }
+        }
     }
 
     private struct Level {
@@ -46,6 +75,8 @@ struct PlanVisitor: MIMEVisitor {
 
     private var plan = ConversionPlan()
     private var obstacle: ConversionObstacle?
+    /// There are other parts for some clients. Which of what follows is in them is not seen here.
+    private var doubt: ConversionObstacle?
     private var open: [Level] = []
     /// Parts that have begun.
     private var count = 0
@@ -56,9 +87,10 @@ struct PlanVisitor: MIMEVisitor {
 
     /// What came of it, when the walk is over.
     func answer(isBeyondLimits: Bool) -> ConversionAnswer {
-        if isBeyondLimits {
+        if isBeyondLimits || doubt != nil {
             guard mustChange else { return .unchanged }
-            return .impossible(obstacle ?? ConversionObstacle(part: 0, type: "message/rfc822", reason: .limits))
+            let limits = ConversionObstacle(part: 0, type: "message/rfc822", reason: .limits)
+            return .impossible(doubt ?? obstacle ?? limits)
         }
         if let obstacle { return .impossible(obstacle) }
         return plan.changes.isEmpty ? .unchanged : .convert(plan)
@@ -74,6 +106,7 @@ struct PlanVisitor: MIMEVisitor {
             mode: Self.mode(of: entity, in: parent?.mode),
             messageIndex: parent.map { $0.isMultipart ? $0.messageIndex : entity.index } ?? entity.index,
             hasType: entity.contentType != nil, isMultipart: entity.isMultipart, isComposite: entity.isComposite)
+        if doubt == nil, Set(entity.claims.map(Kind.init)).count > 1 { doubt = level.obstacle(.ambiguous) }
         switch parent?.mode {
         case .whole:
             entity.mailboxLines.withUnsafeReadableBytes { takeWhole($0) }
@@ -139,19 +172,16 @@ struct PlanVisitor: MIMEVisitor {
             .closed(ConversionObstacle(part: entity.index, type: entity.type, reason: reason))
         }
         if entity.isCutOff { return closed(.limits) }
-        switch entity.type {
-        case "multipart/signed", "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime":
-            return closed(.protected)
-        // RFC 6532 section 3.7, RFC 6533 section 6
-        case "message/global", "message/global-delivery-status", "message/global-headers",
-            "message/global-disposition-notification":
-            return .whole
-        case "message/rfc822": return .open
-        default: break
+        let encodings = entity.encodings.map { $0.isIdentity ? TransferEncoding.none : $0 }
+        if Set(encodings).count > 1 { return closed(.ambiguous) }
+        switch Kind(MIMEEntity.Claim(type: entity.type, boundary: entity.contentType?.boundary)) {
+        case .content, .message: return .open
+        case .global: return .whole
+        case .protected: return closed(.protected)
+        case .composite: return closed(.composite)
+        case .multipart(let boundary?, _) where ParameterizedValue.isLegal(boundary: boundary): return .open
+        case .multipart: return closed(.boundary)
         }
-        guard entity.isMultipart else { return entity.isComposite ? closed(.composite) : .open }
-        if case .multipart(let boundary) = entity.form, ParameterizedValue.isLegal(boundary: boundary) { return .open }
-        return closed(.boundary)
     }
 
     private static func census(of header: ByteBuffer) -> OctetCensus {

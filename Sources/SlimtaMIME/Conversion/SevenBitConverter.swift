@@ -55,6 +55,9 @@ private struct ConversionVisitor: MIMEVisitor {
     private var open: [Level] = []
     /// Of the part that is encoded, with all that is in it.
     private var encoder: (index: Int, body: BodyEncoder)?
+    /// Whether what was encoded last ends within a line. The line end before a delimiter is encoded with it where it ends a line
+    /// of a header: of a message without content.
+    private var isWithinLine = false
     var output = ByteBuffer()
 
     init(_ plan: ConversionPlan) { self.plan = plan }
@@ -78,6 +81,8 @@ private struct ConversionVisitor: MIMEVisitor {
     mutating func take(_ octets: UnsafeRawBufferPointer, as place: MIMEPlace) {
         guard encoder == nil else { return encode(octets) }
         guard let last = open.indices.last else { return }
+        if isWithinLine, octets.first == UInt8(ascii: "-") { output.writeStaticString("\r\n") }
+        isWithinLine = false
         switch place {
         case .preamble where open[last].change.dropsPreamble: break
         case .epilogue where open[last].change.dropsEpilogue:
@@ -91,6 +96,7 @@ private struct ConversionVisitor: MIMEVisitor {
         open.removeLast()
         guard encoder?.index == index else { return }
         encoder?.body.finish(isAtEnd: isAtEnd, to: &output)
+        isWithinLine = !isAtEnd && encoder?.body.isWithinLine == true
         encoder = nil
     }
 

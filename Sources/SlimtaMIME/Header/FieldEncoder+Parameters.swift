@@ -14,7 +14,7 @@ extension FieldEncoder {
         let unfolded = value[parsed.head].filter { $0 != 0x0D && $0 != 0x0A }
         let blank = Array(unfolded.prefix { $0 == 0x20 || $0 == 0x09 })
         let isPlain = !unfolded.contains { $0 >= 0x80 } && unfolded.count <= 900
-        var text = isPlain ? Array(unfolded.dropFirst(blank.count)) : Array(parsed.value.utf8)
+        var text = isPlain ? Array(unfolded.dropFirst(blank.count)) : Array(parsed.withoutComments.utf8)
         while let last = text.last, last == 0x20 || last == 0x09 { text.removeLast() }
         var pieces = FieldPieces(name: name)
         pieces.append(text, blank: blank)

@@ -84,8 +84,7 @@ package struct MIMEEntity: Sendable {
         // Of what is a message for some client the header comes first.
         var seen: Set = [type]
         for value in values {
-            let others = readings == nil ? [] : value.readings.dropFirst().filter(Self.isType)
-            for type in [Self.type(value.value)] + others {
+            for type in readings == nil ? [Self.type(value.value)] : Self.types(value) {
                 if seen.insert(type).inserted { types.append(type) }
                 guard Self.isMultipart(type) else {
                     if Self.form(type, value) == .message { form = .message }
@@ -108,6 +107,11 @@ package struct MIMEEntity: Sendable {
 
     private static func type(_ said: String) -> String { isType(said) ? said : "text/plain" }
 
+    /// What a value may mean: for most clients, and for those that end it at the first blank.
+    private static func types(_ value: ParameterizedValue) -> [String] {
+        [type(value.value)] + value.readings.dropFirst().filter(isType)
+    }
+
     private static func isType(_ said: String) -> Bool {
         let sides = said.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         return sides.count == 2 && sides.allSatisfy { !$0.isEmpty }
@@ -116,6 +120,27 @@ package struct MIMEEntity: Sendable {
     private static func form(_ type: String, _ value: ParameterizedValue?) -> Form {
         if isMultipart(type), let boundary = value?.boundary { return .multipart(boundary: boundary) }
         return type == "message/rfc822" || type == "message/global" ? .message : .leaf
+    }
+
+    /// What a client may take a part for.
+    struct Claim: Hashable {
+        let type: String
+        /// Of a multipart; nil: it has none that lines could have.
+        let boundary: [UInt8]?
+    }
+
+    /// What it says that it is: a type and a boundary for each of its Content-Type fields, for all that one may mean, for each of
+    /// several boundaries. More than one: clients do not agree. Empty: it does not say.
+    var claims: Set<Claim> {
+        var claims: Set<Claim> = []
+        for value in Self.values(of: "content-type", readings) {
+            for type in Self.types(value) {
+                for boundary in Self.isMultipart(type) ? [value.boundary] + value.boundaries : [nil] {
+                    claims.insert(Claim(type: type, boundary: boundary))
+                }
+            }
+        }
+        return claims
     }
 
     static func isMultipart(_ type: String) -> Bool { type.utf8.starts(with: "multipart/".utf8) }

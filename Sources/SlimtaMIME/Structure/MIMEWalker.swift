@@ -26,8 +26,10 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
         var boundaries: [[UInt8]] = []
         /// Whether its delimiters are none for some clients.
         var isAmbiguous = false
+        /// Whether it, or what it is in, is something else for some clients: delimiters in it may be those of what is around.
+        let isDoubtful: Bool
         /// Of what is in it, where it does not say.
-        let defaultType: String
+        var defaultType: String
     }
 
     private enum State {
@@ -219,9 +221,14 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
         count += 1
         if entity.isCutOff { exceeded.insert(isDeepest ? .depth : .parts) }
         if entity.boundaries.count > MIMELimits.boundaries { exceeded.insert(.header) }
+        let isAmbiguous = entity.isAmbiguous || isCutByDelimiter
+        let isDoubtful = isAmbiguous || entity.types.count > 1 || open.last?.isDoubtful == true
+        let isDigest =
+            entity.types.contains("multipart/digest")
+            || isDoubtful && open.contains { $0.defaultType == "message/rfc822" }
         let level = Level(
-            index: entity.index, boundaries: entity.boundaries, isAmbiguous: entity.isAmbiguous || isCutByDelimiter,
-            defaultType: entity.types.contains("multipart/digest") ? "message/rfc822" : "text/plain")
+            index: entity.index, boundaries: entity.boundaries, isAmbiguous: isAmbiguous, isDoubtful: isDoubtful,
+            defaultType: isDigest ? "message/rfc822" : "text/plain")
         switch entity.form {
         case .leaf: state = .content(.body)
         case .message: state = .header(isOptional: false)
@@ -365,6 +372,7 @@ package struct MIMEWalker<Visitor: MIMEVisitor> {
         while open.count > number + 1, let level = open.popLast() {
             visitor.end(level.index, isAtEnd: false)
             guard open[number].isAmbiguous else { continue }
+            if level.defaultType == "message/rfc822" { open[number].defaultType = level.defaultType }
             for boundary in level.boundaries where !open[number].boundaries.contains(boundary) {
                 if open[number].boundaries.count < MIMELimits.boundaries {
                     open[number].boundaries.append(boundary)

@@ -54,6 +54,14 @@ package struct ParameterizedValue: Hashable, Sendable {
         parameters = parser.parameters()
     }
 
+    /// ``value`` such that it has the same ``readings`` when it is written.
+    var withoutComments: String {
+        guard readings.count > 1, !readings[1].isEmpty, readings[1].utf8.last != UInt8(ascii: "/") else { return value }
+        let behind = value.utf8.dropFirst(readings[1].utf8.count)
+        // Where nothing but the second half of a type is behind the blank, none is wanted.
+        return behind.first == UInt8(ascii: "/") ? value : "\(readings[1]) \(String(behind) ?? "")"
+    }
+
     /// The boundary of a multipart (RFC 2046 section 5.1.1); nil: there is none that a line could have.
     package var boundary: [UInt8]? {
         let plain = parameters.first { $0.name == "boundary" }?.value
