@@ -20,7 +20,7 @@ enum KeyPath {
 
     private static func isBare(_ key: String) -> Bool { !key.isEmpty && key.utf8.allSatisfy(isBareOctet) }
 
-    /// In quotes, on one line, and no longer than a message bears.
+    /// In quotes, on one line, visible, and no longer than a message bears: as TOML itself would have it.
     static func quoted(_ text: String) -> String {
         var quoted = "\""
         for scalar in text.unicodeScalars.prefix(80) {
@@ -29,8 +29,9 @@ enum KeyPath {
             case "\n": quoted += "\\n"
             case "\r": quoted += "\\r"
             case "\t": quoted += "\\t"
-            case _ where scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value):
-                quoted += "\\u" + String(hexadecimal: scalar.value, digits: 4)
+            case _ where !scalar.isVisible:
+                let (letter, digits) = scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
+                quoted += "\\\(letter)" + String(hexadecimal: scalar.value, digits: digits)
             default: quoted.unicodeScalars.append(scalar)
             }
         }

@@ -18,12 +18,15 @@ final class Mistakes {
     }
 
     /// Reports what is wrong at `path`.
-    func report(_ path: String, _ found: String, _ allowed: String, didYouMean suggestion: String? = nil) {
+    func report(
+        _ path: String, _ found: String, _ allowed: String, didYouMean suggestion: String? = nil,
+        hidesLine: Bool = false
+    ) {
         wrong.insert(path)
         errors.append(
             ConfigurationError(
                 file: file, line: document.line(of: path), keyPath: path, found: found, allowed: allowed,
-                suggestion: suggestion))
+                suggestion: suggestion, hidesLine: hidesLine))
     }
 
     /// Reports text that is not TOML.

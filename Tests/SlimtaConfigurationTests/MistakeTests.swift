@@ -22,7 +22,7 @@ import Testing
             "[lgo]\nlevel = 1\n",
             """
             8: lgo: unknown key; allowed outside tables are auth, daemon, dkim, dns, dnsbl, edge, forward, \
-            hostname, limits, log, milter, policy_service, queue, quota, relay, repair, route, rule, sender_check, senders, signing, site, spamassassin, spf, tls, tls_policy, tls_report; did you mean "log"?
+            hostname, limits, log, milter, node, policy_service, queue, quota, relay, repair, route, rule, sender_check, senders, signing, site, spamassassin, spf, tls, tls_policy, tls_report; did you mean "log"?
             """),
         Case(
             "[log]\n\"a b\".c = 1",

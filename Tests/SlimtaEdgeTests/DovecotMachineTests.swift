@@ -303,6 +303,17 @@ private typealias Machine = DovecotMachine
         #expect(machine.nextDue == Self.at(now + 11))
     }
 
+    /// Whoever has taken Dovecot's socket can say a line's length there, and what terminals act upon.
+    @Test func anotherVersionIsToldBriefly() {
+        var machine = Self.machine(.greeting)
+        let version = DovecotMessage.version(major: "2\u{1B}[2J", minor: String(repeating: "\u{FFFD}", count: 5000))
+        let actions = machine.received(1, version, Self.at(0))
+        let told = "2\\x1b[2J." + String(repeating: "\u{FFFD}", count: 18)
+        let reason = "it speaks version \(told) of the protocol, not 1"
+        #expect(actions == [.close(1), .tellLost(reason)])
+        #expect(machine.complaint == reason)
+    }
+
     /// One that shakes hands and closes, for ever: told of twice, tried ever more slowly, and told of again when it lasts: by an
     /// answer, or by its time.
     @Test(arguments: [true, false]) func readyAndGone(_ isAnswered: Bool) {

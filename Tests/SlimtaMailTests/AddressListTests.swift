@@ -23,6 +23,7 @@ import Testing
         ("\"a\"\"b\" <a@b>", ["ab <a@b>"]), ("=?utf-8?q?J=C3=B6rg?= <a@b>", ["=?utf-8?q?J=C3=B6rg?= <a@b>"]),
         ("J\u{F6}rg M\u{FC}ller <a@b>", ["J\u{F6}rg M\u{FC}ller <a@b>"]),
         ("a@b <a@b>", ["a@b <a@b>"]), ("[x-list] one <a@b>", ["[x-list] one <a@b>"]),
+        ("[x\r\n list] one <a@b>", ["[x list] one <a@b>"]), ("One [x\n\ty\\\n z] <a@b>", ["One [x\ty\\ z] <a@b>"]),
         // comments
         ("a@b (One)", ["One <a@b>"]), ("root@h (Cron Daemon)", ["Cron Daemon <root@h>"]),
         ("(x)a(y)@(z)b(One)", ["One <a@b>"]), ("One (x) <a@b> (y)", ["One <a@b>"]), ("<a@b> (One)", ["One <a@b>"]),

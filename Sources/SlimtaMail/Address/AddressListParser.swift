@@ -165,8 +165,12 @@ struct AddressListParser {
     }
 
     private func unquoted(_ token: Token) -> [UInt8] {
-        guard token.kind == .quoted else { return Array(octets[token.range]) }
-        return unescaped(token.range.lowerBound + 1..<token.range.upperBound - 1)
+        switch token.kind {
+        case .quoted: unescaped(token.range.lowerBound + 1..<token.range.upperBound - 1)
+        // Of a name, where it is no literal: "[list] One". It may be folded.
+        case .literal: octets[token.range].filter { $0 != UInt8(ascii: "\r") && $0 != UInt8(ascii: "\n") }
+        case .atom, .dot, .at: Array(octets[token.range])
+        }
     }
 
     private func decoded(_ range: Range<Int>) -> String { String(decoding: unescaped(range), as: UTF8.self) }

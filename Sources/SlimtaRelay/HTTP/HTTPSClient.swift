@@ -64,7 +64,7 @@ package final class HTTPSClient: Sendable {
             case .http(let error): error.words
             case .status(let status): "it answers \(status)\((300..<400).contains(status) ? ", a redirect" : "")"
             case .mediaType(""): "its answer does not say what it is"
-            case .mediaType(let type): "its answer is \(type.visible)"
+            case .mediaType(let type): "its answer is \(type.visible.cut(toOctets: 128))"
             }
         }
 

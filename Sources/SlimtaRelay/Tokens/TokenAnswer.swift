@@ -43,8 +43,9 @@ enum TokenAnswer: Hashable {
             self = json.flatMap(Self.token).map { .token($0) } ?? .later("its answer has no token", after: nil)
             return
         }
-        let code = json?["error"].text.map { String($0.prefix(Self.longestWords)).visible }
-        let words = json?["error_description"].text.map { ": \(String($0.prefix(Self.longestWords)).visible)" } ?? ""
+        let code = json?["error"].text.map { $0.visible.cut(toOctets: Self.longestWords) }
+        let words =
+            json?["error_description"].text.map { ": \($0.visible.cut(toOctets: Self.longestWords))" } ?? ""
         let why = "it answers \(status)\(code.map { " \($0)" } ?? "")\(words)"
         if status == 429 || status >= 500 || code.map(Self.passing.contains) ?? false {
             self = .later(why, after: retryAfter)

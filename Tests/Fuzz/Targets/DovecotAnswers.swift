@@ -1,6 +1,7 @@
 // What Dovecot's authentication service says, or whoever has taken its socket: lines, and the machine that they drive.
 
 import NIOCore
+import SlimtaMail
 import SlimtaSASL
 
 @testable import SlimtaEdge
@@ -92,11 +93,17 @@ private struct DovecotSession {
                     }
                     try same(login, fields["user"], "who is let in")
                     try hold(!login.isEmpty && !fields.contains("nologin"), "somebody is let in who may not")
-                case .wrong, .refused, .unavailable: break
+                case .refused(let reason), .unavailable(let reason): try Self.judge(reason)
+                case .wrong: break
                 }
-            case .tellLost(let reason): try hold(!reason.isEmpty && reason.utf8.count < 400, "a reason of \(reason)")
+            case .tellLost(let reason): try Self.judge(reason)
             case .tellReady: break
             }
         }
+    }
+
+    /// What logs and clients are told.
+    private static func judge(_ reason: String) throws {
+        try hold((1..<400).contains(reason.utf8.count) && reason.isVisible, "a reason of \(reason.visible)")
     }
 }

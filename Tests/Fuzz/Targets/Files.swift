@@ -17,7 +17,8 @@ extension FuzzTarget {
             try hold(!mistake.found.isEmpty, "a mistake without words")
         }
         try same(understood.mistakes.errors.map(\.line).sorted(), understood.mistakes.errors.map(\.line), "by line")
-        _ = understood.mistakes.description(with: text)
+        let told = understood.mistakes.description(with: text).split(separator: "\n")
+        try hold(told.allSatisfy(\.isVisible), "\(told.map(\.visible)) are not visible")
         // A comment and empty lines mean nothing, whatever else is there; but a byte order mark has to be first.
         if !octets.starts(with: "\u{FEFF}".utf8) {
             let second = Configuration.Understood("# comment\n\n" + text, file: "slimta.conf")

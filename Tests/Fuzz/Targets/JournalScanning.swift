@@ -4,6 +4,7 @@
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
+import SlimtaRecords
 import Synchronization
 
 @testable import SlimtaStorage

@@ -129,6 +129,17 @@ struct TokenAnswerTests {
                 == .later("it answers 400 temporarily_unavailable", after: nil))
     }
 
+    /// A character of any length is cut as well.
+    @Test func wordsAreCut() {
+        let marks = String(repeating: "\u{301}", count: 5000)
+        let cut = "a" + String(repeating: "\u{301}", count: 99)
+        #expect(
+            Self.answer(400, "{\"error\":\"a\(marks)\",\"error_description\":\"a\(marks)\"}")
+                == .refused("it answers 400 \(cut): \(cut)"))
+        let type = TokenAnswer(.failure(.mediaType("a\(marks)")), now: .now())
+        #expect(type == .later("its answer is a" + String(repeating: "\u{301}", count: 63), after: nil))
+    }
+
     /// Who does not take a statement may have another clock.
     @Test func clocks() {
         func why(_ milliseconds: Int64) -> TokenAnswer {

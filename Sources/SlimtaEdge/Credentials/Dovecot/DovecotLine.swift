@@ -99,12 +99,12 @@ enum DovecotFault: Error, Hashable, CustomStringConvertible {
     case unexpected(command: String)
     case tooManyMechanisms
 
-    /// For logs. Nothing of a line but the command, and that only if we know it.
+    /// For logs. Nothing of a line but the command, and that only if we know it, or the version: visible, and cut.
     var description: String {
         switch self {
         case .lineTooLong: "it sent a line of more than \(DovecotLineReader.longest) octets"
         case .malformed(let command): "it sent a \(command) line that cannot be read"
-        case .version(let version): "it speaks version \(version) of the protocol, not 1"
+        case .version(let version): "it speaks version \(version.visible.cut(toOctets: 64)) of the protocol, not 1"
         case .unexpected(let command): "it sent a \(command) line where none is due"
         case .tooManyMechanisms: "it offers more mechanisms than there are"
         }
