@@ -124,6 +124,14 @@ extension Control {
             .init("free_octets", .count(status.freeOctets)),
             .init("free_inodes", status.freeInodes == .max ? .null : .count(status.freeInodes)),
             .init("full", .bool(status.isFull)),
+            .init(
+                "node",
+                status.node.map { node in
+                    .object([
+                        .init("name", .string(node.name)), .init("incarnation", .count(node.incarnation)),
+                        .init("buckets", .count(node.buckets)),
+                    ])
+                } ?? .null),
             .init("failure", .optional(status.failure)), .init("losses", .array(status.losses.map { .string($0) })),
         ])
     }

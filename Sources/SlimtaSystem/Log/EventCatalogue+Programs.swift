@@ -6,7 +6,7 @@ extension EventCatalogue {
         entriesOfSlimtad + entriesOfLogins + entriesOfPrograms + folderEntries + entriesOfIssuers + entriesOfQuotas
         + entriesOfSignatures + entriesOfKeys + entriesOfContent + entriesOfMilters + entriesOfSecurity
         + entriesOfTLSReports
-        + entriesOfTokens + entriesOfSites
+        + entriesOfTokens + entriesOfSites + entriesOfNodes
 
     /// Part of ``entries``.
     static let entriesOfPrograms: [Entry] = [

@@ -6,7 +6,6 @@ import SlimtaControl
 import SlimtaMail
 import SlimtaNet
 import SlimtaQueue
-import SlimtaStorage
 import SlimtaSystem
 
 /// What came of a change, of the files or over the control socket.
@@ -72,10 +71,13 @@ enum OfflineQueue {
         } catch {
             throw Failure(error)
         }
+        let storage = try StorageMaker.open(file, identity) { event in
+            switch event {
+            case .journal(let event): say("queue: \(event)")
+            case .cluster(let event): if let text = event.trouble { say("queue: \(text)") }
+            }
+        }
         do throws(StorageOpenError) {
-            let storage = try JournaledStorage.open(
-                directory: file.stateDirectory, owner: identity.map { ($0.uid, $0.gid) }, options: StorageOptions(),
-                report: { say("queue: \($0)") })
             if let identity, identity.uid != 0 { try become(identity) }
             return storage
         } catch {

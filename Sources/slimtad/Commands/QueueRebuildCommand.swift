@@ -21,6 +21,9 @@ struct QueueRebuild: ParsableCommand {
     func run() {
         orExit { () throws(Failure) in
             let file = try ConfigurationFile.parse(config.path)
+            guard file.values.queue.placement == .local else {
+                throw Failure(.configuration, "the queue is in PostgreSQL: there are no files to be rebuilt")
+            }
             do throws(SystemError) {
                 // The files must not belong to somebody else than the daemon.
                 if Privileges.isRoot {

@@ -1,6 +1,7 @@
 // The daemon as commands see it: over its control socket, or, where none runs, as the files that it left.
 
 import Glibc
+import SlimtaConfiguration
 import SlimtaControl
 import SlimtaMail
 import SlimtaNet
@@ -135,6 +136,7 @@ func writeAll(_ octets: ArraySlice<UInt8>) {
 extension ConfigurationFile {
     /// Reads the queue's files; says on standard error what they do not show.
     func inspectQueue() throws(Failure) -> StorageInspector {
+        try demandLocalQueue()
         let inspector: StorageInspector
         do throws(StorageOpenError) {
             inspector = try StorageInspector(directory: stateDirectory)
@@ -146,5 +148,12 @@ extension ConfigurationFile {
             say("the daemon that runs does not answer; this is as of checkpoint \(checkpoint)")
         }
         return inspector
+    }
+
+    /// What only looks at files has nothing to look at where the queue is in a database.
+    func demandLocalQueue() throws(Failure) {
+        if values.queue.placement == .local { return }
+        throw Failure(
+            .unavailable, "no slimtad runs here, and the queue is in PostgreSQL: ask on a machine where one runs")
     }
 }

@@ -42,7 +42,8 @@ struct StatusCommand: ParsableCommand {
         }
     }
 
-    private static func line(_ name: String, _ text: String) {
+    /// One of the lines that a status is made of.
+    static func line(_ name: String, _ text: String) {
         print("\(name):\(String(repeating: " ", count: max(1, 13 - name.count)))\(text.visible)")
     }
 
@@ -86,12 +87,7 @@ struct StatusCommand: ParsableCommand {
         if let paced = status["paced_sites"].integer, paced > 0 {
             line("sites", "\(counted(paced, "site")) with limits that hold mail up: slimtad site list")
         }
-        line(
-            "storage",
-            "\(octets(storage["journal_octets"].integer ?? 0)) of journal, \(counted(storage["generations"].integer ?? 0, "file")), "
-                + "checkpoint \(storage["checkpoint"].integer ?? 0), \(octets(storage["free_octets"].integer ?? 0)) free"
-                + (storage["free_inodes"].integer.map { $0 < 100_000 ? ", \($0) inodes" : "" } ?? "")
-                + (storage["full"].isTrue ? ", FULL: nothing is accepted" : ""))
+        line("storage", Self.storage(storage))
         let dns = status["dns"]
         let validation =
             switch dns["validation"].text {
@@ -108,6 +104,19 @@ struct StatusCommand: ParsableCommand {
                     + (key["since"].text ?? "") + (key["signs"].isTrue ? ", signs" : "")
                     + (key["advice"].text.map { "; \($0)" } ?? ""))
         }
+    }
+
+    /// What keeps the queue, and how it is.
+    private static func storage(_ storage: JSON) -> String {
+        let full = storage["full"].isTrue ? ", FULL: nothing is accepted" : ""
+        let node = storage["node"]
+        if let name = node["name"].text {
+            return "PostgreSQL, as node \(name) with \(counted(node["buckets"].integer ?? 0, "bucket"))" + full
+        }
+        return
+            "\(octets(storage["journal_octets"].integer ?? 0)) of journal, \(counted(storage["generations"].integer ?? 0, "file")), "
+            + "checkpoint \(storage["checkpoint"].integer ?? 0), \(octets(storage["free_octets"].integer ?? 0)) free"
+            + (storage["free_inodes"].integer.map { $0 < 100_000 ? ", \($0) inodes" : "" } ?? "") + full
     }
 
     /// What is wrong, before everything else: nobody reads to the end of what is long and fine.

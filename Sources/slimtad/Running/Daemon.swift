@@ -274,6 +274,8 @@ final class Daemon {
     /// Switches to another world.
     private func enter(_ new: World, _ plan: EdgePlan) async {
         let isOfDaemon = world.values.daemon != new.values.daemon
+        let movesQueue =
+            world.values.queue.placement != new.values.queue.placement || world.values.node != new.values.node
         let movesMail = (world.values.relay, world.values.routes) != (new.values.relay, new.values.routes)
         world = new
         certificateCheck = .now + new.certificateInterval
@@ -281,6 +283,7 @@ final class Daemon {
         for complaint in new.secrets.complaints { logger.log(complaint) }
         new.warnOfExpiry(logger)
         if isOfDaemon { logger.warning("changes of [daemon] take effect at the next start") }
+        if movesQueue { logger.warning("changes of where the queue is take effect at the next start") }
         ground.level.level = new.values.log.level.loggerLevel
         ground.limiter.setLimits(new.values.connectionLimits(new.share))
         ground.quotas.book.reconfigure(new.values.quota)

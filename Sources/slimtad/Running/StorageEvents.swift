@@ -1,6 +1,7 @@
 // What the storage reports, as lines of the log; and its refusals to open, as exit statuses.
 
 import Logging
+import SlimtaCluster
 import SlimtaMail
 import SlimtaQueue
 import SlimtaStorage
@@ -8,7 +9,47 @@ import SlimtaSystem
 
 extension Logger {
     /// Writes a line for what an operator must know of the storage.
-    func log(_ event: StorageEvent) {
+    func log(_ event: StorageMaker.Event) {
+        switch event {
+        case .journal(let event): log(event)
+        case .cluster(let event): log(event)
+        }
+    }
+
+    private func log(_ event: ClusterEvent) {
+        switch event {
+        case .databaseAway(let reason):
+            critical("the queue's database is away, nothing is accepted", metadata: ["error": "\(reason)"])
+        case .databaseBack: notice("the queue's database is back")
+        case .doubt(let reason):
+            warning("nobody knows whether a commit came through", metadata: ["error": "\(reason)"])
+        case .takenBack(let ids):
+            for id in ids {
+                notice(
+                    "a message was stored though its client was told to send it again, and was taken out",
+                    metadata: ["queue_id": "\(id)"])
+            }
+        case .fenced: error("this node was declared dead, what it had of the queue is others'")
+        case .joined(let incarnation):
+            notice("joined the nodes of the queue", metadata: ["incarnation": "\(incarnation)"])
+        case .declaredDead(let node): warning("a node was declared dead", metadata: ["node": "\(node)"])
+        case .buckets(let count): info("parts of the queue that are this node's", metadata: ["buckets": "\(count)"])
+        case .damaged(let id, let description):
+            error("stored mail is unreadable", metadata: ["queue_id": "\(id)", "error": "\(description)"])
+        case .clock(let offset):
+            warning(
+                "the clocks of this machine and of the database differ",
+                metadata: ["offset": "\(offset.milliseconds) ms"])
+        case .oldTransaction(let age):
+            warning(
+                "a transaction keeps the database from cleaning up",
+                metadata: ["age": "\(age.milliseconds / 1000) s"])
+        case .housekeepingFailed(let reason):
+            warning("the database was not cleaned up, it is tried again", metadata: ["error": "\(reason)"])
+        }
+    }
+
+    private func log(_ event: StorageEvent) {
         switch event {
         case .tornTail(let segment, let offset, let quarantine):
             notice(
@@ -58,12 +99,24 @@ extension Failure {
     init(storage error: StorageOpenError) {
         let status: ExitStatus =
             switch error {
-            case .inUse: .temporary
+            case .inUse, .nameInUse: .temporary
             case .unsafe: .notPermitted
             case .newerFormat: .configuration
             case .damaged: .unavailable
             case .system: .cannotCreate
             }
         self.init(status, "queue: \(error)")
+    }
+}
+
+extension ClusterEvent {
+    /// In words, for a command that works on the queue while no daemon runs; nil: nothing is wrong.
+    var trouble: String? {
+        switch self {
+        case .databaseAway(let reason), .doubt(let reason), .housekeepingFailed(let reason): reason
+        case .fenced: "this node was declared dead meanwhile"
+        case .damaged(let id, let description): "\(id): \(description)"
+        case .databaseBack, .takenBack, .joined, .declaredDead, .buckets, .clock, .oldTransaction: nil
+        }
     }
 }

@@ -67,7 +67,11 @@ final class Supervision: Sendable {
         let doing =
             state.isDraining
             ? "Stopping"
-            : isAccepting ? "Accepting mail" : storage.isFull ? "Disk is full, no mail accepted" : "Disk failed"
+            : isAccepting
+                ? "Accepting mail"
+                : storage.isFull
+                    ? "Disk is full, no mail accepted"
+                    : storage.node == nil ? "Disk failed" : "The database is away, no mail accepted"
         var parts = [doing, "\(queue.depth) queued"]
         if let oldest = queue.oldest { parts[1] += ", the oldest for \(age((now - oldest).milliseconds / 1000))" }
         if let reload = state.reload, let error = reload.errors.first {

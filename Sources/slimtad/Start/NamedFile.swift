@@ -1,6 +1,7 @@
 // The files that slimta.conf names, but for the lists of rules: how each is read, and what has to be in it. Start and reload
 // read them so, and `slimtad check` does too, so that it is green for just those files that slimtad starts with.
 
+import Glibc
 import SlimtaConfiguration
 import SlimtaEdge
 import SlimtaSystem
@@ -56,6 +57,24 @@ struct NamedFile: Sendable {
             try SecureFile.resolve(reference), maximum: maximum, mustNotBeReadableByOthers: isSecret, service: service)
     }
 
+    /// As ``read(service:)``, for a command, to which systemd passes no credentials: where the unit has them from, or while the
+    /// service runs.
+    func readAnywhere(service: UInt32?) throws(SystemError) -> [UInt8] {
+        for path in credentialPlaces(ServiceUnit()) where access(path, F_OK) == 0 {
+            return try SecureFile.read(path, maximum: maximum, mustNotBeReadableByOthers: false)
+        }
+        return try read(service: service)
+    }
+
+    /// Where a credential may be found; none of a path.
+    func credentialPlaces(_ unit: ServiceUnit?) -> [String] {
+        guard reference.hasPrefix("credential:") else { return [] }
+        let name = String(reference.dropFirst("credential:".count))
+        return [
+            try? SecureFile.resolve(reference), unit?.credential(name), "/run/credentials/slimtad.service/\(name)",
+        ].compactMap(\.self)
+    }
+
     /// The password or the zone that such a file has in it; never part of an error.
     func text(in content: [UInt8]) throws(SystemError) -> String {
         let octets = try SecureFile.secret(in: content, of: reference)
@@ -87,7 +106,7 @@ extension Configuration.TLS {
 }
 
 extension Configuration {
-    /// The relays' passwords and tokens, and ours at the issuer of tokens.
+    /// The relays' passwords and tokens, ours at the issuer of tokens, and that of the database.
     var passwordFiles: [NamedFile] {
         relays.compactMap { table, relay in
             if case .http(let server) = relay.type, let file = server.tokenFile {
@@ -96,7 +115,13 @@ extension Configuration {
             guard let login = relay.type.login else { return nil }
             return login.passwordFile.map { NamedFile(.password, $0, "\(table).password_file") }
         } + relays.flatMap { table, relay in relay.type.login?.tokens?.textFiles(table) ?? [] }
-            + (auth.clientSecretFile.map { [$0] } ?? [])
+            + [auth.clientSecretFile, databasePasswordFile].compactMap(\.self)
+    }
+
+    /// The password of the role that we are in the queue's database; nil: none is given, or there is none.
+    var databasePasswordFile: NamedFile? {
+        guard case .postgresql(let settings) = queue.placement else { return nil }
+        return settings.passwordFile.map { NamedFile(.password, $0, "queue.postgresql[0].password_file") }
     }
 
     /// The relays' keys and certificates.

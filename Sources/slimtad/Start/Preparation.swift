@@ -4,7 +4,6 @@
 import Logging
 import SlimtaConfiguration
 import SlimtaQueue
-import SlimtaStorage
 import SlimtaSystem
 
 /// What a daemon begins with.
@@ -31,7 +30,7 @@ struct Preparation {
         helpers = Helper.allCases.reduce(into: [:]) { helpers, helper in
             helpers[helper] = helper.start(file, identity: identity, logger: logger)
         }
-        storage = try Self.openStorage(file, identity, logger)
+        storage = try StorageMaker.open(file, identity) { logger.log($0) }
     }
 
     /// Mail goes on without it, so its absence is told and no more.
@@ -49,20 +48,6 @@ struct Preparation {
                 "no control socket, slimtad's commands cannot reach this daemon",
                 metadata: ["error": "\(error.message)"])
             return nil
-        }
-    }
-
-    private static func openStorage(
-        _ file: ConfigurationFile, _ identity: Identity?, _ logger: Logger
-    ) throws(Failure) -> any QueueBackend {
-        var options = StorageOptions()
-        options.minimumFree = UInt64(file.values.queue.minimumFree)
-        do throws(StorageOpenError) {
-            return try JournaledStorage.open(
-                directory: file.stateDirectory, owner: identity.map { ($0.uid, $0.gid) }, options: options,
-                report: { event in logger.log(event) })
-        } catch {
-            throw Failure(storage: error)
         }
     }
 }
