@@ -24,6 +24,7 @@ import traceback
 import faults
 import keyed
 import kill
+import nodes
 import powercut
 import shutdown
 from ledger import Lost, Rig
@@ -56,6 +57,7 @@ def rigs(rounds, seed, short):
             ("keyed", None, lambda: keyed.run(120, 2, seed)),
             ("faults", None, lambda: faults.run(4, seed)),
             ("full", root_only(), faults.run_full),
+            ("nodes", nodes.obstacle(), lambda: nodes.run(4, seed)),
         ]
     cuts = max(1, rounds * 5 // 3)
     return [
@@ -68,6 +70,7 @@ def rigs(rounds, seed, short):
         ("faults", None, lambda: faults.run(max(1, rounds // 2), seed)),
         ("unrecorded", None, faults.run_unrecorded),
         ("full", root_only(), faults.run_full),
+        ("nodes", nodes.obstacle(), lambda: nodes.run(rounds, seed)),
     ]
 
 

@@ -85,7 +85,7 @@ def test_recipient_refused_by_postfix(place, nameserver, bouncing):
 
     assert slimtad.attempts(recipient="unknown@one.test", queue_id=queue_id)
     time.sleep(1.5)
-    assert len(slimtad.attempts(recipient="unknown@one.test")) == 1, "a permanent failure was tried again"
+    assert len(slimtad.wait_for_attempts(recipient="unknown@one.test")) == 1, "a permanent failure was tried again"
     assert len(postfix.maildir("known@one.test")) == 1
 
 
@@ -136,7 +136,7 @@ def test_expired(nameserver, place, bouncing):
     _, _, (_, about_recipient), _ = parts(bounce)
     assert about_recipient["Action"] == "failed"
     assert about_recipient["Status"] in ("5.4.7", "5.4.1")
-    assert len(slimtad.attempts(recipient="someone@one.test")) >= 2
+    assert len(slimtad.wait_for_attempts(2, recipient="someone@one.test")) >= 2
     sink.start()
     time.sleep(2)
     assert sink.transactions() == []
@@ -183,7 +183,7 @@ def test_domain_that_takes_no_mail(nameserver, bouncing, domain, records, status
     _, _, (_, about_recipient), _ = parts(bounce)
     assert re.fullmatch(status, about_recipient["Status"])
     assert about_recipient["Remote-MTA"] is None
-    assert len(slimtad.attempts(recipient=f"someone@{domain}")) == 1
+    assert len(slimtad.wait_for_attempts(recipient=f"someone@{domain}")) == 1
 
 
 def test_several_refusals_of_one_message(place, nameserver, bouncing):

@@ -159,6 +159,9 @@ def test_what_is_put_off(place, make_slimtad):
     for path in pickup.folder.glob("1*"):
         path.unlink()
     pickup.slimtad.change(queue={"expire": "1s"})
+    # Of that age when it is tried: the next try is a minute later.
+    (file,) = (pickup.folder / "taken").glob("*~7")
+    wait_until(lambda: time.time() - file.stat().st_ctime > 1.2, 10, "a file that has waited")
     pickup.slimtad.start_again()
     assert "reply: 554 5.4.7 Tried for too long, and in the end: 450 4.7.1 Slow down" in pickup.failed("7")
 

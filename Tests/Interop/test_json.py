@@ -88,7 +88,7 @@ def test_a_long_request_holds_nobody_up(held):
         sessions = [Wire(held.address, SUBMISSION) for _ in range(6)]
         for session in sessions:
             assert session.code() == 220
-        long = json.dumps({**SHORT, "text": "=" * (256 << 10)}).encode()
+        long = json.dumps({**SHORT, "text": "=" * (1 << 20)}).encode()
         client.send(request(long, [], target="/v1/messages", Content_Type="application/json"))
         rounds = 0
         while rounds < 20 and not select.select([client.socket], [], [], 0)[0]:

@@ -130,6 +130,13 @@ def test_sites(typist):
     assert "forgotten" in typist.type(f"slimtad site forget {host}", f"slimtad site forget {name}")
 
 
+def test_database(typist):
+    """The queue of this machine is in its files; with one in PostgreSQL the commands are the interop tests'."""
+    for command in ("slimtad database init", "slimtad database status", "slimtad database upgrade"):
+        actual = f"{command} --buckets 16" if command.endswith("init") else command
+        assert 'storage = "postgresql"' in typist.type(command, actual, status=78)
+
+
 def test_install_elsewhere(typist):
     """What follows `make install`, here where it changes nothing."""
     typist.machine.run("systemd-sysusers")

@@ -125,6 +125,14 @@ class Slimtad(Program):
                 self.settings[table] = values
         self.configuration.write_text(toml(self.settings) + "\n")
 
+    def put_queue_into(self, words, **settings):
+        """Has its queue in the database that libpq finds by these words, and makes the tables there. `settings` are those of
+        [[queue.postgresql]]."""
+        self.change(queue={
+            "storage": "postgresql", "postgresql": [{"connection": words, "synchronous": "optional", **settings}]})
+        made = run_slimtad("database", "init", "--config", self.configuration)
+        assert made.returncode == 0, f"slimtad database init: {made.returncode}\n{made.stdout}{made.stderr}"
+
     def add_user(self, name=LOGIN, password=PASSWORD, *options):
         result = run_slimtad("passwd", "--config", self.configuration, name, *options, stdin=password + "\n")
         assert result.returncode == 0, f"slimtad passwd: {result.returncode}\n{result.stdout}{result.stderr}"
