@@ -135,12 +135,8 @@ struct DatabasePlace {
                 "\(path): the queue is in no database: storage = \"postgresql\" in [queue] puts it into one")
         }
         self.settings = settings
+        options = try StorageMaker.database(settings, file, for: "slimtad database")
         do throws(SystemError) {
-            let password = try file.values.databasePasswordFile.map { named throws(SystemError) in
-                try named.text(in: try named.readAnywhere(service: file.serviceUser))
-            }
-            options = PostgresOptions(
-                connection: settings.connection, password: password, applicationName: "slimtad database")
             if Privileges.isRoot {
                 let daemon = file.values.daemon
                 try Privileges.drop(to: try Privileges.lookUp(user: daemon.user, group: daemon.group))
