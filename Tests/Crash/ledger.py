@@ -120,6 +120,23 @@ class Clients:
                 time.sleep(0.01)
 
 
+def collect(sink, tried, delivered, strange):
+    """Takes what the sink has written down: counts it in `delivered`, and tells in `strange` what nobody has sent so."""
+    for path in sorted(sink.folder.iterdir()):
+        if path in sink._open_files():
+            continue
+        found = parse_dump(path.read_bytes())
+        path.unlink()
+        subject = next(line for line in found.content.split(b"\n") if line.startswith(b"Subject: n"))
+        number = int(subject[len(b"Subject: n"):])
+        if not found.content.endswith(content(number).replace(b"\r\n", b"\n")):
+            strange.append(f"message {number} is not as it was sent")
+        for recipient in found.recipients:
+            delivered[number, recipient] += 1
+            if (number, recipient) not in tried:
+                strange.append(f"{number}, {recipient} was never sent")
+
+
 class Rig:
     """A slimtad that relays to a sink, clients, and what came of it all."""
 
@@ -162,21 +179,7 @@ class Rig:
         self.daemon.wait_until(lambda: len(self.clients.accepted) >= wanted, timeout, "accepted messages")
 
     def collect(self):
-        """Takes what the sink has written down."""
-        for path in sorted(self.sink.folder.iterdir()):
-            if path in self.sink._open_files():
-                continue
-            found = parse_dump(path.read_bytes())
-            path.unlink()
-            subject = next(line for line in found.content.split(b"\n") if line.startswith(b"Subject: n"))
-            number = int(subject[len(b"Subject: n"):])
-            if not found.content.endswith(content(number).replace(b"\r\n", b"\n")):
-                self.strange.append(f"message {number} is not as it was sent")
-            for recipient in found.recipients:
-                key = (number, recipient)
-                self.delivered[key] += 1
-                if key not in self.clients.tried:
-                    self.strange.append(f"{key} was never sent")
+        collect(self.sink, self.clients.tried, self.delivered, self.strange)
 
     def missing(self):
         """Accepted, for a domain that is not held, and not delivered."""

@@ -14,10 +14,10 @@ import shutil
 import signal
 import time
 
-from ledger import Clients, Lost, Place, Rig, content, run_slimtad
+from ledger import Clients, Lost, Place, Rig, collect, run_slimtad
 from harness.machine import MX_PORT, SUBMISSION, NotReady, new_address
 from harness.postgres import Postgres, binary
-from harness.sink import Sink, parse_dump
+from harness.sink import Sink
 from harness.slimtad import OK, Slimtad
 
 NODES = ("one", "two", "three")
@@ -204,19 +204,7 @@ class Cluster:
 
     def collect(self):
         tried = set().union(*(node.clients.tried for node in self.nodes))
-        for path in sorted(self.sink.folder.iterdir()):
-            if path in self.sink._open_files():
-                continue
-            found = parse_dump(path.read_bytes())
-            path.unlink()
-            subject = next(line for line in found.content.split(b"\n") if line.startswith(b"Subject: n"))
-            number = int(subject[len(b"Subject: n"):])
-            if not found.content.endswith(content(number).replace(b"\r\n", b"\n")):
-                self.strange.append(f"message {number} is not as it was sent")
-            for recipient in found.recipients:
-                self.delivered[number, recipient] += 1
-                if (number, recipient) not in tried:
-                    self.strange.append(f"{number}, {recipient} was never sent")
+        collect(self.sink, tried, self.delivered, self.strange)
 
     def check(self):
         """All that was accepted has come, nothing is queued any more, and the ledger says so."""
