@@ -205,7 +205,6 @@ package final class ClusterStorage: QueueBackend {
     package func status() -> StorageStatus {
         let values = node.now
         var status = StorageStatus()
-        status.queued = values.queued
         status.isFull = values.fullUntil > monotonicMilliseconds()
         status.failure = values.phase == .running ? values.away : "the storage is closed"
         status.losses = reader.losses.texts
@@ -214,6 +213,9 @@ package final class ClusterStorage: QueueBackend {
         status.node = .init(name: options.node, incarnation: values.incarnation, buckets: values.owned.count)
         return status
     }
+
+    /// Of the whole queue.
+    package func count() async throws(StorageError) -> Int { try await reader.count() }
 
     /// Of the whole queue.
     package func ledger() async throws(StorageError) -> Ledger { try await reader.ledger() }

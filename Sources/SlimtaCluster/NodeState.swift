@@ -43,10 +43,6 @@ final class NodeState: Sendable {
         var fullUntil: Int64 = 0
         /// The content table that is written: see ContentTable.
         var part = 0
-        /// Envelopes in our buckets.
-        var queued = 0
-        /// Whether that is not certain: it is counted at the next beat.
-        var needsCount = false
         /// Grows with each group that was committed or refused.
         var progress: UInt64 = 0
         /// Whether the line has something to do.
@@ -99,7 +95,7 @@ final class NodeState: Sendable {
         let lost = withLock { values -> Set<UInt16>? in
             guard values.incarnation == incarnation else { return nil }
             let lost = values.owned
-            (values.incarnation, values.owned, values.loading, values.queued) = (0, [], [], 0)
+            (values.incarnation, values.owned, values.loading) = (0, [], [])
             values.leaving.formUnion(lost)
             return lost
         }

@@ -31,8 +31,11 @@ extension Control {
         try allow(QueueFilter.names + ["after", "until"], query)
         var walk = try Walk(query)
         if walk.filter.isEmpty {
-            return HTTPResponse(
-                .object([.init("count", .count(storage.status().queued)), .init("next", .null)]))
+            do throws(StorageError) {
+                return HTTPResponse(.object([.init("count", .count(try await storage.count())), .init("next", .null)]))
+            } catch {
+                throw Refusal(error)
+            }
         }
         walk.limit = Self.reach
         var count = 0

@@ -12,8 +12,7 @@ extension Control {
         let now = Timestamp.now()
         let signing = daemon.signing()
         let daemon = await daemon.facts(now)
-        let ledger: Ledger?
-        do throws(StorageError) { ledger = try await storage.ledger() } catch { ledger = nil }
+        let (ledger, queued) = (try? await storage.ledger(), try? await storage.count())
         return .object([
             .init("running", .bool(true)), .init("version", .string(daemon.version)),
             .init("hostname", .string(daemon.hostname)),
@@ -32,7 +31,7 @@ extension Control {
                             .init("sessions", .count(edge.sessions())),
                         ])
                     })),
-            .init("queue", queueStatus(now)), .init("storage", storageStatus()),
+            .init("queue", queueStatus(now)), .init("storage", storageStatus(queued: queued)),
             .init("ledger", ledger.map { .ledger($0) } ?? .null),
             .init(
                 "dns",
@@ -116,10 +115,10 @@ extension Control {
         ])
     }
 
-    private func storageStatus() -> JSON {
+    private func storageStatus(queued: Int?) -> JSON {
         let status = storage.status()
         return .object([
-            .init("queued", .count(status.queued)), .init("journal_octets", .count(status.journalOctets)),
+            .init("queued", queued.map { .count($0) } ?? .null), .init("journal_octets", .count(status.journalOctets)),
             .init("generations", .count(status.generations)), .init("checkpoint", .count(status.checkpoint)),
             .init("free_octets", .count(status.freeOctets)),
             .init("free_inodes", status.freeInodes == .max ? .null : .count(status.freeInodes)),

@@ -302,6 +302,9 @@ package final class JournaledStorage: CheckpointedBackend {
         running.withLock { $0?.journal }.map(body)
     }
 
+    /// From memory.
+    package func count() -> Int { core.index.withLock { $0.count } }
+
     /// The balance of all recipients that this queue ever accepted, up to what was committed last. From memory.
     package func ledger() -> Ledger { core.index.withLock { $0.balance } }
 
@@ -313,7 +316,6 @@ package final class JournaledStorage: CheckpointedBackend {
             return status
         }
         var status = running.journal.status()
-        status.queued = core.index.withLock { $0.count }
         let superblock = running.checkpointer.state.withLock { $0.superblock }
         status.generations = superblock.generations.count
         status.checkpoint = superblock.sequence

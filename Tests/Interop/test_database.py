@@ -200,19 +200,24 @@ def test_status(server, words, make_slimtad):
     assert database(daemon, "upgrade").returncode == CONFIGURATION
     database(daemon, "init")
     sql(
-        server, words, "insert into slimtad.node (name, incarnation, machine, roles, egress, version, queued) "
-        "values ('mx1', 3, 'm', 3, 'dc1', '9.9', 42), ('mx2', 1, 'm', 1, 'dc1', '9.9', 0)")
+        server, words, "insert into slimtad.node (name, incarnation, machine, roles, egress, version) "
+        "values ('mx1', 3, 'm', 3, 'dc1', '9.9'), ('mx2', 1, 'm', 1, 'dc1', '9.9')")
     sql(server, words, "update slimtad.bucket set owner = 'mx1' where number < 56")
+    for bucket in (55, 56):
+        sql(
+            server, words, "insert into slimtad.item (bucket, id, message, part, octets, received, due, attempts, flags, destination, "
+            "recipients, delivered, bounced, expired, removed, envelope) values "
+            f"({bucket}, gen_random_uuid(), gen_random_uuid(), 0, 1, 1, 1, 0, 0, '', 1, 0, 0, 0, 0, '')")
     sql(server, words, "update slimtad.node set is_gone = true, beat = beat - interval '3 hours' where name = 'mx2'")
     shown = re.sub(" +", " ", database(daemon).stdout)
     assert "tables: version 1, for releases that know version 1" in shown and "256, 200 of them nobody's" in shown, shown
-    assert "mx1: works, edge and relay, heard 0s ago" in shown and "56 buckets, 42 messages, 9.9" in shown, shown
+    assert "mx1: works, edge and relay, heard 0s ago" in shown and "56 buckets, 1 message, 9.9" in shown, shown
     assert "mx2: gone, edge, heard 3h ago" in shown, shown
     status = json.loads(database(daemon, "status", "--json").stdout)
     assert (status["version"], status["oldest"], status["buckets"], status["free_buckets"]) == (1, 1, 256, 200)
     assert status["nodes"][0] == status["nodes"][0] | {
         "name": "mx1", "state": "works", "roles": ["edge", "relay"], "egress": "dc1", "incarnation": 3, "buckets": 56,
-        "queued": 42}
+        "queued": 1}
     assert status["database_octets"] > status["content_octets"] > 0 and status["warnings"] == []
     done = database(daemon, "upgrade")
     assert (done.returncode, done.stdout) == (OK, "nothing to do: the tables have version 1\n")

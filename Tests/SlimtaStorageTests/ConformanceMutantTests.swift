@@ -64,6 +64,8 @@ private final class Mutant: QueueBackend {
     private let states = Mutex<[QueueID: UInt32]>([:])
     /// Completions that wait for others: see `unordered`.
     private let held = Mutex<[@Sendable () -> Void]>([])
+    /// What is done later, in this order: see ``later(behind:_:)``.
+    private let waiting = Mutex<[@Sendable () -> Void]>([])
 
     init(_ database: MemoryDatabase, _ fault: Fault) {
         sound = MemoryStorage(database)
@@ -71,6 +73,15 @@ private final class Mutant: QueueBackend {
     }
 
     func crash() { sound.crash() }
+
+    /// Does it when this has been asked for `count` times more: no time decides whether a crash finds it undone.
+    private func later(behind count: Int, _ action: @escaping @Sendable () -> Void) {
+        let next = waiting.withLock { waiting in
+            waiting.append(action)
+            return waiting.count > count ? waiting.removeFirst() : nil
+        }
+        next?()
+    }
 
     func start(_ events: @escaping @Sendable ([QueueEvent]) -> Void) async throws(StorageOpenError) {
         guard fault == .forgetsHolds else { return try await sound.start(events) }
@@ -97,18 +108,15 @@ private final class Mutant: QueueBackend {
             var first = commit
             first.ended = []
             sound.commit(first) { result in
-                Task {
-                    try? await Task.sleep(for: .milliseconds(2))
+                self.later(behind: 1) {
                     self.sound.commit(QueueCommit(ended: commit.ended)) { _ in completion(result) }
                 }
             }
         case .early:
             // Not before it is closed: that is another fault.
             guard sound.status().failure == nil else { return sound.commit(commit, completion: completion) }
-            Task {
-                try? await Task.sleep(for: .milliseconds(1))
-                self.sound.commit(commit) { _ in }
-            }
+            // Of each of the check's twenty chains one may not have been heard of.
+            later(behind: 64) { self.sound.commit(commit) { _ in } }
             Task { completion(.success(())) }
         case .countsAttempts:
             var commit = commit
@@ -147,8 +155,7 @@ private final class Mutant: QueueBackend {
             var first = commit
             first.receipts = []
             sound.commit(first) { _ in
-                Task {
-                    try? await Task.sleep(for: .milliseconds(2))
+                self.later(behind: 1) {
                     self.sound.commit(QueueCommit(receipts: commit.receipts), completion: completion)
                 }
             }
@@ -208,6 +215,7 @@ private final class Mutant: QueueBackend {
         }
     }
 
+    func count() async throws(StorageError) -> Int { try await sound.count() }
     func status() -> StorageStatus { sound.status() }
     func ledger() async throws(StorageError) -> Ledger { try await sound.ledger() }
     func audit() async throws(StorageError) -> StorageAudit { try await sound.audit() }

@@ -41,11 +41,11 @@ import Testing
         try await eventually("mail is accepted again") { (try? await storage.accept()) != nil }
         #expect(storage.status().failure == nil)
         try await eventually("a checkpoint is made") { (try? await storage.checkpoint()) != nil }
-        #expect(storage.status().queued == queued + 1)
+        #expect(storage.count() == queued + 1)
         #expect(storage.ledger().isBalanced)
         await storage.close()
         let again = try self.storage()
-        #expect(again.status().queued == queued + 1)
+        #expect(again.count() == queued + 1)
         #expect(!events.all.contains { if case .damaged = $0 { true } else { false } }, "\(events.all)")
         #expect(again.status().losses.isEmpty, "\(again.status().losses)")
         await again.close()
@@ -134,7 +134,7 @@ import Testing
         let isFull = code == EDQUOT || code == ENOSPC
         #expect(isFull ? told == .full : told != nil)
         #expect(try await storage.load(before.id).envelope == before)
-        let queued = storage.status().queued
+        let queued = storage.count()
         try await goesOn(storage, with: queued)
     }
 
@@ -146,7 +146,7 @@ import Testing
         let storage = try storage(options)
         disk.fault.withLock { $0 = { call, path in call == "open" && path.hasSuffix(".tmp") ? code : nil } }
         #expect(await refusal(storage) == .full)
-        let queued = storage.status().queued
+        let queued = storage.count()
         #expect(queued > 0)
         try await goesOn(storage, with: queued)
     }
@@ -190,7 +190,7 @@ import Testing
         try await eventually("a checkpoint is made") { (try? await storage.checkpoint()) != nil }
         #expect(again.withLock { $0.isEmpty }, "\(again.withLock { $0 })")
         #expect(try await storage.load(before.id).envelope == before)
-        let queued = storage.status().queued
+        let queued = storage.count()
         try await goesOn(storage, with: queued)
     }
 
@@ -216,7 +216,7 @@ import Testing
         // What was in the journal is written to sealed files through the files that are still open.
         try await eventually("mail is accepted again") { (try? await storage.accept()) != nil }
         try await eventually("a checkpoint is made") { (try? await storage.checkpoint()) != nil }
-        let queued = storage.status().queued
+        let queued = storage.count()
         await storage.close()
         let again = try JournaledStorage.scratch(directory)
         #expect(try again.recover().count == queued)

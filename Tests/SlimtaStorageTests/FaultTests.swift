@@ -96,12 +96,12 @@ private let noSpace: Int32 = 28
             }
         }
         #expect(storage.status().failure != nil)
-        #expect(storage.status().queued == 1)
+        #expect(storage.count() == 1)
         heal()
         try await eventually("the journal recovers") { storage.status().failure == nil }
         try await storage.commit(QueueCommit(ended: [Ending(id: before.id)]))
         try await storage.accept()
-        #expect(storage.status().queued == 1)
+        #expect(storage.count() == 1)
         await storage.close()
     }
 
@@ -116,7 +116,7 @@ private let noSpace: Int32 = 28
         #expect(full.status().isFull)
         await #expect(throws: StorageError.full) { try await full.accept() }
         try await full.commit(QueueCommit(ended: [Ending(id: before.id, delivered: 1)]))
-        #expect(full.status().queued == 0)
+        #expect(full.count() == 0)
         disk.setFreeOctets(1 << 30)
         try await eventually("there is room again") { !full.status().isFull }
         try await full.accept()
@@ -171,12 +171,12 @@ private let noSpace: Int32 = 28
         }
         #expect(accepted.count > 5)
         for id in accepted.prefix(2) { try await storage.commit(QueueCommit(ended: [Ending(id: id)])) }
-        #expect(storage.status().queued == accepted.count - 2)
+        #expect(storage.count() == accepted.count - 2)
         heal()
         try await eventually("there is room again") { (try? await storage.accept()) != nil }
         await storage.close()
         let again = try self.storage()
-        #expect(again.status().queued == accepted.count - 1)
+        #expect(again.count() == accepted.count - 1)
         await again.close()
     }
 
@@ -196,7 +196,7 @@ private let noSpace: Int32 = 28
         storage.halt()
         #expect(fails == events.all.contains { if case .checkpointFailed = $0 { true } else { false } })
         let again = try self.storage()
-        #expect(again.status().queued == envelopes.count)
+        #expect(again.count() == envelopes.count)
         for envelope in envelopes { #expect(try await again.load(envelope.id).envelope == envelope) }
         await again.close()
     }

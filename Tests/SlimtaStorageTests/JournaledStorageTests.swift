@@ -114,7 +114,7 @@ import Testing
         let envelope = makeEnvelope()
         try await storage.commit(
             QueueCommit(states: [EnvelopeState(of: envelope, due: someDue)], ended: [Ending(id: envelope.id)]))
-        #expect(storage.status().queued == 0)
+        #expect(storage.count() == 0)
         await storage.close()
         let again = try JournaledStorage.scratch(directory)
         #expect(try again.recover().isEmpty)
@@ -211,7 +211,7 @@ import Testing
             if seen.count == 200 { break }
         }
         #expect(seen == Array(0..<200))
-        #expect(storage.status().queued == 200)
+        #expect(storage.count() == 200)
         await storage.close()
     }
 

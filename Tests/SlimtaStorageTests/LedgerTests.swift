@@ -255,7 +255,7 @@ import Testing
         #expect(beside.isClean && beside.findings.isEmpty, "\(beside.findings)")
         #expect(beside.running == beside.ledger)
         #expect(beside.ledger == storage.ledger())
-        #expect(beside.envelopes == storage.status().queued)
+        #expect(beside.envelopes == storage.count())
         #expect(beside.spooled == 1)
         let before = storage.ledger()
         storage.halt()

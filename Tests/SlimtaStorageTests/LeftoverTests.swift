@@ -106,7 +106,7 @@ import Testing
         again.halt()
         disk.fault.withLock { $0 = nil }
         let after = try self.storage()
-        #expect(after.status().queued == 1)
+        #expect(after.count() == 1)
         #expect(try await after.load(envelope.id).envelope == envelope)
         await after.close()
     }

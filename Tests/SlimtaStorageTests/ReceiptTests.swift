@@ -227,7 +227,7 @@ import Testing
         for _ in 0..<3 {
             await storage.close()
             storage = try self.storage()
-            #expect(storage.status().queued == 0)
+            #expect(storage.count() == 0)
             for receipt in receipts { #expect(try await storage.receipt(for: receipt.key) == receipt) }
         }
         #expect(events.all.isEmpty, "\(events.all)")

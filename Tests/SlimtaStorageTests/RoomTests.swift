@@ -70,7 +70,7 @@ import Testing
             }
         }
         try await storage.commit(QueueCommit(ended: [Ending(id: bounce.id, delivered: 1)]))
-        #expect(storage.status().queued == 0)
+        #expect(storage.count() == 0)
         disk.setLimit(nil)
         try await eventually("it is accepted again") { (try? await storage.accept()) != nil }
         // Also what only fits into a whole segment.
@@ -78,7 +78,7 @@ import Testing
             (try? await storage.accept(makeEnvelope(), String(repeating: "x", count: 500_000))) != nil
         }
         #expect(storage.ledger().isBalanced)
-        let queued = storage.status().queued
+        let queued = storage.count()
         storage.halt()
         let after = Events()
         let again = JournaledStorage(on: disk, options, after)
@@ -131,7 +131,7 @@ import Testing
         again.halt()
         disk.setLimit(nil)
         let last = try self.storage(options)
-        #expect(last.status().losses.isEmpty && last.status().queued == 1)
+        #expect(last.status().losses.isEmpty && last.count() == 1)
         await last.close()
     }
 

@@ -108,7 +108,7 @@ import Testing
         try await eventually("the file is deleted") { files().isEmpty }
         // A body whose file is gone is not queued.
         await #expect(throws: StorageError.self) { try await commit(body, storage) }
-        #expect(storage.status().queued == 0)
+        #expect(storage.count() == 0)
         await storage.close()
     }
 

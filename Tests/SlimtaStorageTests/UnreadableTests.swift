@@ -141,7 +141,7 @@ import Testing
         storage.halt()
         let again = try self.storage()
         #expect(again.ledger().isBalanced)
-        #expect(again.status().queued == 1)
+        #expect(again.count() == 1)
         await again.close()
     }
 

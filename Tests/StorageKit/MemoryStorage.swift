@@ -210,13 +210,19 @@ package final class MemoryStorage: QueueBackend {
                 status.failure = "closed"
                 return status
             }
-            status.queued = state.items.count
             status.freeOctets = UInt64(state.capacity - state.octets)
             status.freeInodes = .max
             status.isFull = state.octets >= state.capacity
             status.failure = node.away
             status.losses = state.losses
             return status
+        }
+    }
+
+    package func count() async throws(StorageError) -> Int {
+        try database.state.withLock { state throws(StorageError) in
+            try reachable(state)
+            return state.items.count
         }
     }
 

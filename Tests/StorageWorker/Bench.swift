@@ -107,7 +107,7 @@ struct Bench {
             let count = try await ClosedLoop(storage, inFlight: 32, removes: false).run(seconds: seconds * 2).count
             try await storage.checkpoint()
             let elapsed = ContinuousClock.now - begin
-            precondition(storage.status().queued == count, "the queue has not what was committed")
+            precondition(storage.count() == count, "the queue has not what was committed")
             return Double(count) / elapsed.seconds
         }
     }

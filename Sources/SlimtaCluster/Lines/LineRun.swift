@@ -138,10 +138,7 @@ struct LineRun: ~Copyable {
             // Somebody took the standby's name away: what was committed may be on one disk alone.
             if answer.hasStandby == false { throw .warned(PostgresConnection.noStandby) }
             for (owner, count) in answer.owners { receipts.found(owner, count) }
-            node.withLock { values in
-                values.queued += answer.accepted - answer.ended
-                values.fullUntil = 0
-            }
+            node.withLock { $0.fullUntil = 0 }
             for pending in group.commits { pending.completion(.success(())) }
         } catch {
             receipts.forget()
@@ -260,13 +257,10 @@ struct LineRun: ~Copyable {
         let gone = try connection.run(batch, by: deadline)[2]
         let taken = (0..<gone.count).map { gone.id($0, 0) }
         doubts = Doubts()
-        // It was never counted: the answer that would have done so was lost.
         if !taken.isEmpty {
             line.report(.takenBack(taken))
             line.tell([.withdrawn(taken)])
         }
-        // Outcomes of the group may have come through or not.
-        node.withLock { $0.needsCount = true }
     }
 
     /// Another node has declared this one dead: nothing that we know of the queue counts.

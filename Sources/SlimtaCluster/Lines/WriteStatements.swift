@@ -246,8 +246,4 @@ enum DoubtStatements {
             where r.key = x.key and r.id = x.id
             """,
         parameters: [.byteaArray, .uuidArray])
-
-    /// How many envelopes are in these buckets.
-    static let queued = PostgresStatement(
-        name: "queued", sql: "select count(*)::int8 from slimtad.item where bucket = any($1)", parameters: [.int4Array])
 }

@@ -164,7 +164,7 @@ struct NodeRun: ~Copyable {
         var batch = PostgresBatch()
         batch.run(
             NodeStatements.beat,
-            [.text(options.node), .int8(values.incarnation), .int8(Int64(values.queued)), .int4(Int32(values.part))])
+            [.text(options.node), .int8(values.incarnation), .int4(Int32(values.part))])
         batch.run(NodeStatements.members, [.int8(options.lease.milliseconds)])
         batch.run(NodeStatements.buckets, [])
         batch.run(NodeStatements.ring, [])
@@ -189,18 +189,6 @@ struct NodeRun: ~Copyable {
                 members: Self.members(rows[1]), buckets: Self.buckets(rows[2]), me: options.node,
                 // What was on its way out before or behind the look at the tables: whose it is they may not say.
                 leaving: values.leaving.union(node.now.leaving), balances: options.balances), begun)
-        try count()
-    }
-
-    /// Counts what is queued, if that is not certain.
-    private func count() throws(NodeFault) {
-        let before = node.now
-        guard before.needsCount, before.loading.isEmpty else { return }
-        let rows = try run(DoubtStatements.queued, [numbers(before.owned)], by: .after(options.commitTimeout))
-        let count = Int(rows.int(0, 0))
-        node.withLock { values in
-            if values.owned == before.owned { (values.queued, values.needsCount) = (count, false) }
-        }
     }
 
     private mutating func compareClocks(_ theirs: Timestamp) {
@@ -260,7 +248,7 @@ struct NodeRun: ~Copyable {
         let wanted = sharing.release.intersection(now.owned).subtracting(sharing.leaving)
         // A node that is not fenced loses no bucket; if somebody has taken one by hand, it is gone all the same.
         let lost = now.owned.subtracting(sharing.own)
-        if !lost.isEmpty { node.withLock { ($0.owned, $0.needsCount) = ($0.owned.subtracting(lost), true) } }
+        if !lost.isEmpty { node.withLock { $0.owned.subtract(lost) } }
         let leaving = wanted.union(lost)
         if !leaving.isEmpty {
             node.withLock { values in
@@ -318,12 +306,8 @@ struct NodeRun: ~Copyable {
                     .int4(Self.pageSize),
                 ], by: .after(options.commitTimeout))
             let summaries = (0..<rows.count).map { QueuedSummary(rows, $0) }
-            let isOurs = node.withLock { values in
-                if values.owned.contains(bucket) { values.queued += summaries.count }
-                return values.owned.contains(bucket)
-            }
             // The line has been fenced off meanwhile: the next beat begins anew.
-            guard isOurs else {
+            guard node.withLock({ $0.owned.contains(bucket) }) else {
                 (loading, loadedUpTo) = ([], nil)
                 return
             }

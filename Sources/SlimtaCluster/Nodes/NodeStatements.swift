@@ -13,7 +13,7 @@ enum NodeStatements {
                 values ($1, 1, $2, $3, $4, $5)
                 on conflict (name) do update set incarnation = n.incarnation + 1, machine = excluded.machine,
                     roles = excluded.roles, egress = excluded.egress, version = excluded.version,
-                    begun = clock_timestamp(), beat = clock_timestamp(), is_gone = false, queued = 0
+                    begun = clock_timestamp(), beat = clock_timestamp(), is_gone = false
                 where ($7 and n.machine = excluded.machine) or n.is_gone
                     or (n.machine = excluded.machine and n.incarnation = $8)
                     or n.beat < clock_timestamp() - $6 * interval '1 millisecond'
@@ -29,11 +29,11 @@ enum NodeStatements {
     static let beat = PostgresStatement(
         name: "beat",
         sql: """
-            update slimtad.node set beat = clock_timestamp(), queued = $3, part = $4
+            update slimtad.node set beat = clock_timestamp(), part = $3
             where name = $1 and incarnation = $2 and not is_gone
             returning (extract(epoch from clock_timestamp()) * 1000)::int8
             """,
-        parameters: [.text, .int8, .int8, .int4])
+        parameters: [.text, .int8, .int4])
 
     static let members = PostgresStatement(
         name: "members",

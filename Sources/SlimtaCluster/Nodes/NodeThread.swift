@@ -43,7 +43,6 @@ final class NodeThread: Sendable {
             values.leaving.subtract(buckets.numbers.subtracting(ours))
             if ours.isEmpty { return nil }
             values.owned.subtract(ours)
-            values.needsCount = true
             let isGiven = line.give(
                 .handOver(ours.sorted(), incarnation: values.incarnation) {
                     node.withLock { $0.leaving.subtract(ours) }

@@ -20,7 +20,7 @@ package struct DatabaseStatus: Hashable, Sendable {
         package var isGone: Bool
         /// Whether it gives its buckets away.
         package var isDraining: Bool
-        /// Envelopes in its buckets, as it said last.
+        /// Envelopes in its buckets.
         package var queued: Int64
         /// Buckets that it owns.
         package var buckets: Int64
@@ -72,9 +72,13 @@ extension ClusterDatabase {
             select n.name, n.incarnation, n.roles, n.egress, n.version,
                 (extract(epoch from clock_timestamp() - n.begun) * 1000)::int8,
                 (extract(epoch from clock_timestamp() - n.beat) * 1000)::int8,
-                n.is_gone, n.is_draining, n.queued,
-                (select count(*) from slimtad.bucket as b where b.owner = n.name)
-            from slimtad.node as n order by n.name
+                n.is_gone, n.is_draining, coalesce(o.queued, 0)::int8, coalesce(o.buckets, 0)::int8
+            from slimtad.node as n left join (
+                select b.owner, sum(coalesce(i.count, 0)) as queued, count(*) as buckets
+                from slimtad.bucket as b
+                    left join (select bucket, count(*) from slimtad.item group by bucket) as i on i.bucket = b.number
+                group by b.owner) as o on o.owner = n.name
+            order by n.name
             """,
         parameters: [])
 

@@ -50,7 +50,7 @@ enum Schema {
             egress text not null, version text not null,
             begun timestamptz not null default clock_timestamp(), beat timestamptz not null default clock_timestamp(),
             is_gone bool not null default false, is_draining bool not null default false,
-            queued int8 not null default 0, part int4 not null default 0)
+            part int4 not null default 0)
             with (fillfactor = 20);
         create table slimtad.fence (
             node text not null, line int4 not null, incarnation int8 not null, primary key (node, line))

@@ -124,6 +124,9 @@ package protocol QueueBackend: QueueStorage {
     /// most `count`. What comes or goes meanwhile may be in it or not; all else is, once.
     func page(after place: QueueID?, count: Int) async throws(StorageError) -> QueuedPage
 
+    /// How many envelopes are in the queue, whoever delivers them.
+    func count() async throws(StorageError) -> Int
+
     /// What the storage is doing. From memory.
     func status() -> StorageStatus
 

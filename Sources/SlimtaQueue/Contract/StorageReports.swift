@@ -5,8 +5,6 @@ package import SlimtaMail
 
 /// What the storage is doing: for `slimtad status`, metrics, and the watchdog.
 package struct StorageStatus: Sendable, Equatable {
-    /// Envelopes in the queue.
-    package var queued = 0
     /// Octets of the journal's segments that a start would read.
     package var journalOctets = 0
     /// Sealed files in use.
@@ -47,7 +45,7 @@ package struct StorageStatus: Sendable, Equatable {
         }
     }
 
-    /// Nothing is queued and nothing is done.
+    /// Nothing is done.
     package init() {}
 }
 

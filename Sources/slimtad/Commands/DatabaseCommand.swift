@@ -78,7 +78,7 @@ struct DatabaseCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "status", abstract: "Show tables, nodes and server.",
             discussion: """
-                "heard" is when a node told of itself last, by the server's clock, and "queued" how many messages it then had.
+                "heard" is when a node told of itself last, by the server's clock.
                 """)
 
         @OptionGroup var config: ConfigurationOption

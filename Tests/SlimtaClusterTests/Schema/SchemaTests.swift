@@ -233,10 +233,14 @@ struct SchemaPlace {
         #expect(try database.status().nodes.isEmpty && database.status().freeBuckets == 256)
         try place.sql(
             """
-            insert into slimtad.node (name, incarnation, machine, roles, egress, version, is_draining, queued, beat)
-                values ('b', 4, 'm', 2, 'e', '1.0', true, 5, clock_timestamp() - interval '7 s'),
-                    ('a', 1, 'm', 3, 'a', '1.1', false, 0, clock_timestamp());
+            insert into slimtad.node (name, incarnation, machine, roles, egress, version, is_draining, beat)
+                values ('b', 4, 'm', 2, 'e', '1.0', true, clock_timestamp() - interval '7 s'),
+                    ('a', 1, 'm', 3, 'a', '1.1', false, clock_timestamp());
             update slimtad.bucket set owner = 'b' where number >= 250;
+            insert into slimtad.item (bucket, id, message, part, octets, received, due, attempts, flags, destination,
+                    recipients, delivered, bounced, expired, removed, envelope)
+                select 249 + n / 2, gen_random_uuid(), gen_random_uuid(), 0, 1, 1, 1, 0, 0, '', 1, 0, 0, 0, 0, ''
+                from generate_series(1, 6) as n;
             insert into slimtad.message_03 (id, chunk, octets)
                 select gen_random_uuid(), 0, string_agg(gen_random_uuid()::text, '')::bytea from generate_series(1, 5000);
             """)
