@@ -9,9 +9,6 @@ import SlimtaRecords
 struct WriteBatch {
     /// What the database said.
     struct Answer {
-        /// Envelopes that came and went.
-        var accepted = 0
-        var ended = 0
         /// Whether a standby is configured; nil: that was not asked.
         var hasStandby: Bool?
         /// How many receipts an owner has, and their octets.
@@ -26,7 +23,7 @@ struct WriteBatch {
     }
 
     fileprivate enum Step {
-        case fenced, receipts, accepted, ended, standby, other
+        case fenced, receipts, standby, other
         case trimmed(Receipt.Owner)
     }
 
@@ -77,8 +74,6 @@ struct WriteBatch {
         for (step, rows) in zip(steps, rows) {
             switch step {
             case .fenced, .receipts, .other: break
-            case .accepted: answer.accepted = Int(rows.int(0, 0))
-            case .ended: answer.ended = Int(rows.int(0, 0))
             case .standby: answer.hasStandby = rows.bool(0, 0)
             case .trimmed(let owner):
                 answer.owners.append((owner, .init(number: Int(rows.int(0, 0)), octets: Int(rows.int(0, 1)))))
@@ -180,7 +175,7 @@ extension WriteBatch {
             one.octets.append(head)
             run(.other, WriteStatements.contents[part], [one.ids.value, one.octets.value])
         }
-        run(.accepted, WriteStatements.accepted, items.values)
+        run(.other, WriteStatements.accepted, items.values)
     }
 
     private mutating func addStates(_ commits: [QueueCommit]) {
@@ -214,7 +209,7 @@ extension WriteBatch {
         }
         if ids.count == 0 { return }
         run(
-            .ended, WriteStatements.ended,
+            .other, WriteStatements.ended,
             [buckets.value, ids.value] + counts.map(\.value) + [names.value, records.value])
     }
 }

@@ -88,9 +88,8 @@ enum Schema {
         """
     }
 
-    /// `ring`, one row: which content table is written, and since when; `kept`: when somebody has last seen
-    /// to the house. `part`: when each of them was closed; null: it is
-    /// empty, or being written.
+    /// `ring`, one row: which content table is written, and since when; `kept`: when somebody has last seen to the house.
+    /// `part`: when each of them was closed; null: it is empty, or being written.
     private static let ring = """
         create table slimtad.ring (
             current int4 not null, turned timestamptz not null, kept timestamptz not null default 'epoch');
