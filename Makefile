@@ -15,6 +15,8 @@
 #   make timing-auth  whether it shows in time which logins exist, for each mechanism of each back end: SAMPLES=500 of each
 #                   kind; ONLY=dovecot measures one back end
 #   make bench-million  a queue of a million deferred messages: start, memory, what is still accepted
+#   make bench-cluster  the queue in PostgreSQL beside a plain C loop that inserts the same octets, in one run
+#   make bench-cluster-million  a million deferred messages in PostgreSQL: nodes that start and die, commands, a retry storm
 #   make bench-gate  what refused clients cost: sessions refused at connect, recipients refused in one session
 #   make bench-http  messages a second over HTTP beside SMTP, on connections that are kept
 #   make bench-quotas  what [quota] costs of the processor, a message, in one run
@@ -48,7 +50,7 @@ DEBUG_INFO = dwarf
 BUILD_RELEASE = swift build $(SWIFT_FLAGS) --configuration release --static-swift-stdlib
 
 .PHONY: build release test test-system lint figures bench bench-store bench-daemon bench-compare bench-million \
-    bench-control bench-gate bench-http bench-quotas bench-policies bench-dkim bench-sites timing-auth kill-directory crash flood fuzz run install install-files \
+    bench-cluster bench-cluster-million bench-control bench-gate bench-http bench-quotas bench-policies bench-dkim bench-sites timing-auth kill-directory crash flood fuzz run install install-files \
     uninstall deb clean
 
 build:
@@ -133,6 +135,20 @@ bench-million:
 	$(BUILD_RELEASE) --product slimtad
 	@test -x $(GENERATOR) || { echo "make bench-million: no load generator $(GENERATOR)" >&2; exit 1; }
 	python3 Tests/Benchmarks/million.py --slimtad .build/release/slimtad --generator $(GENERATOR)
+
+# Needs PostgreSQL's server, a C compiler and libpq's headers.
+bench-cluster:
+	.ci/deps test
+	$(BUILD_RELEASE) --product storage-worker
+	python3 Tests/Benchmarks/cluster.py --worker .build/release/storage-worker
+
+bench-cluster-million: MESSAGES = 1000000
+bench-cluster-million:
+	.ci/deps test
+	$(BUILD_RELEASE) --product slimtad
+	$(BUILD_RELEASE) --product storage-worker
+	python3 Tests/Benchmarks/cluster_million.py --slimtad .build/release/slimtad --worker .build/release/storage-worker \
+	    --messages $(MESSAGES)
 
 bench-control:
 	.ci/deps build

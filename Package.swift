@@ -191,9 +191,10 @@ let package = Package(
             ],
             swiftSettings: settings),
 
-        // The storage alone, for the power cut rig and `make bench`; not installed.
+        // The storages alone, for the power cut rig, `make bench` and `make bench-cluster`; not installed.
         .executableTarget(
-            name: "storage-worker", dependencies: ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", nioCore],
+            name: "storage-worker",
+            dependencies: ["SlimtaMail", "SlimtaQueue", "SlimtaStorage", "SlimtaCluster", nioCore],
             path: "Tests/StorageWorker", swiftSettings: settings),
 
         // Messages of JSON by the thousand, for Python to read back; not installed.
@@ -250,7 +251,13 @@ let package = Package(
         tests(
             "SlimtaStorage",
             ["SlimtaMail", "SlimtaQueue", "SlimtaRecords", "SlimtaThreads", "StorageKit", "CGDBM", nioCore]),
-        tests("SlimtaCluster", ["SlimtaMail", "SlimtaQueue", "SlimtaRecords", "SlimtaThreads", "StorageKit", nioCore]),
+        // A queue is carried from one storage to the other: its tests have both.
+        tests(
+            "SlimtaCluster",
+            [
+                "SlimtaMail", "SlimtaQueue", "SlimtaRecords", "SlimtaThreads", "SlimtaStorage", "StorageKit", nioCore,
+                logging,
+            ]),
         tests("SlimtaSystem", [logging]),
         tests("SlimtaNet", ["SlimtaMail", "SlimtaTLS", nioCore, nioPosix, nioHTTP1, nioEmbedded]),
         tests(

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,6 +30,8 @@ struct cpq_connection {
     PGconn *connection;
     char warning[512];
     char farewell[512];
+    char call[256];
+    bool is_called;
 };
 
 const char *cpq_load(const char *path) {
@@ -177,9 +180,25 @@ int cpq_flush(struct cpq_connection *connection) { return pq.PQflush(connection-
 bool cpq_consume(struct cpq_connection *connection) { return pq.PQconsumeInput(connection->connection) == 1; }
 
 void cpq_look(struct cpq_connection *connection) {
-    // Nobody listens: one that comes all the same is dropped.
-    for (PGnotify *notice; (notice = pq.PQnotifies(connection->connection)) != NULL;) pq.PQfreemem(notice);
+    for (PGnotify *notice; (notice = pq.PQnotifies(connection->connection)) != NULL;) {
+        if (connection->call[0] != 0 && strcmp(notice->extra, connection->call) == 0) connection->is_called = true;
+        pq.PQfreemem(notice);
+    }
 }
+
+bool cpq_await_call(struct cpq_connection *connection, const char *word) {
+    int length = snprintf(connection->call, sizeof connection->call, "%s", word);
+    return length >= 0 && (size_t)length < sizeof connection->call;
+}
+
+bool cpq_take_call(struct cpq_connection *connection) {
+    cpq_look(connection);
+    bool is_called = connection->is_called;
+    connection->is_called = false;
+    return is_called;
+}
+
+int cpq_bell(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
 // ---- answers ----
 

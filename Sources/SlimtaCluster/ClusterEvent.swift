@@ -19,8 +19,19 @@ package enum ClusterEvent: Sendable, Equatable {
     case joined(incarnation: Int64)
     /// Another node was not heard of for too long, and its buckets are free.
     case declaredDead(node: String)
+    /// No node delivers: what this one, which does not, takes of clients waits. Told once until `relaysBack`.
+    case noRelays
+    /// One does again.
+    case relaysBack
+    /// The database passes no calls from node to node, for the given reason: mail that another one delivers waits for its
+    /// next beat.
+    case callsMissing(String)
     /// The node has so many buckets now.
     case buckets(Int)
+    /// An operator has this node drained, or has ended that.
+    case draining(Bool)
+    /// Limits of destinations are shared by so many nodes from now on, this one among them.
+    case sharing(nodes: Int)
     /// A record of an envelope cannot be read, or its content is gone.
     case damaged(id: QueueID, description: String)
     /// The clocks of node and database differ by so much: the database's counts.

@@ -33,6 +33,10 @@ package struct ClusterOptions: Sendable {
     package var ringHold = Duration.seconds(7200)
     /// How long a large message may take to arrive: later, the table that it is in may be emptied before it is committed.
     var arrivalLimit: Duration { ringHold * 3 / 4 }
+    /// Whether nodes call each other when they put mail into a part of the queue that is another's: see NodeCalls.
+    var calls = true
+    /// Summaries that are read at once.
+    var summaryPage: Int32 = 2000
     /// Whether the node asks others for its share of the queue. Tests move buckets themselves.
     package var balances = true
 

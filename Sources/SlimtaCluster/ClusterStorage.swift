@@ -11,20 +11,24 @@ import Synchronization
 /// What is ours is in buckets that the node owns: it has the summaries in memory, as the journal has, and is the only one that
 /// records what comes of them. Every transaction that does so holds the node's fence, which is counted up by whoever declares
 /// it dead: a node that was only slow records nothing any more.
-package final class ClusterStorage: QueueBackend {
+package final class ClusterStorage: SharedBackend {
     private let options: ClusterOptions
     private let node = NodeState()
     private let reader: ClusterReader
+    private let asker: CommandAsker
     private let report: @Sendable (ClusterEvent) -> Void
     /// What keeps others from having the same node: held as long as the storage is open.
     private let lock: Mutex<(any Sendable)?>
     private let events = Mutex<(@Sendable ([QueueEvent]) -> Void)?>(nil)
     private let running = Mutex<Running?>(nil)
 
+    private static let notJoined = "the node has not joined yet"
+
     private struct Running: Sendable {
         let line: WriterLine
         let thread: NodeThread
         let keeper: Keeper
+        let calls: NodeCalls
         let threads: [Thread]
     }
 
@@ -38,6 +42,7 @@ package final class ClusterStorage: QueueBackend {
         self.lock = Mutex(lock)
         self.report = report
         reader = ClusterReader(options, node, report: report)
+        asker = CommandAsker(options, node, reader.pool)
     }
 
     deinit { abandon() }
@@ -56,8 +61,10 @@ package final class ClusterStorage: QueueBackend {
         }
         guard isFirst else { throw .inUse(processID: nil) }
         self.events.withLock { $0 = events }
-        let line = WriterLine(options, node, report: report, tell: { [weak self] in self?.tell($0) })
-        let thread = NodeThread(options, node, line, report: report, tell: { [weak self] in self?.tell($0) })
+        let calls = NodeCalls(options, node, report: report)
+        let line = WriterLine(options, node, calls, report: report, tell: { [weak self] in self?.tell($0) })
+        let desk = CommandDesk(options, node, reader.pool) { [weak self] in self?.give($0, answer: $1) }
+        let thread = NodeThread(options, node, line, desk, report: report, tell: { [weak self] in self?.tell($0) })
         let keeper = Keeper(options, node, reader.losses, report: report)
         let result: Result<Void, StorageOpenError> = await withCheckedContinuation { continuation in
             thread.onStart { continuation.resume(returning: $0) }
@@ -67,12 +74,16 @@ package final class ClusterStorage: QueueBackend {
                     try Thread("cluster-line") { LineRun.run(line) },
                     try Thread("cluster-node") { NodeRun.run(thread) },
                     try Thread("cluster-keeper") { keeper.run() },
+                    try Thread("cluster-calls") { calls.run { thread.call() } },
                 ]
-                running.withLock { $0 = Running(line: line, thread: thread, keeper: keeper, threads: threads) }
+                running.withLock {
+                    $0 = Running(line: line, thread: thread, keeper: keeper, calls: calls, threads: threads)
+                }
             } catch {
                 thread.stop(isAbandoned: true)
                 line.stop(isAbandoned: true)
                 keeper.stop()
+                calls.stop()
                 thread.started(.failure(.system("\(error)")))
             }
         }
@@ -84,6 +95,16 @@ package final class ClusterStorage: QueueBackend {
 
     /// One call at a time, in order.
     private func tell(_ told: [QueueEvent]) { events.withLock { $0?(told) } }
+
+    /// Has the queue carry out what was asked of us. Where there is none any more, nothing was done.
+    private func give(_ command: OperatorCommand, answer: @escaping @Sendable (OperatorAnswer) -> Void) {
+        let isTold = events.withLock { events in
+            events?([.command(command, answer: answer)])
+            return events != nil
+        }
+        if isTold { return }
+        answer(OperatorAnswer(of: command.ids, failed: command.ids.map { .init(id: $0, error: .storage(.closed)) }))
+    }
 
     /// What was committed before is finished; then the node leaves, and what it had is free.
     package func close() async {
@@ -99,6 +120,7 @@ package final class ClusterStorage: QueueBackend {
                 running.threads[0].join()
                 running.thread.stop()
                 running.keeper.stop()
+                running.calls.stop()
                 for thread in running.threads[1...] { thread.join() }
                 continuation.resume()
             }
@@ -123,31 +145,42 @@ package final class ClusterStorage: QueueBackend {
         running.line.stop(isAbandoned: true)
         running.thread.stop(isAbandoned: true)
         running.keeper.stop()
+        running.calls.stop()
         for thread in running.threads { thread.detach() }
         Task { [reader] in await reader.close() }
     }
 
     // MARK: QueueStorage
 
-    /// In one of the buckets that are ours, or in that of `sibling`.
+    /// In one of the buckets that are ours, or in that of `sibling`. Where nothing is ours, in one of those who deliver.
     package func newID(at time: Timestamp, beside sibling: QueueID?) -> QueueID {
-        if let sibling { return QueueID(at: time, bucket: sibling.bucket) }
-        let bucket = node.withLock { $0.open.randomElement() }
-        // Where nothing is ours the commit is refused.
+        let buckets = node.withLock { $0.bucketCount }
+        if let sibling { return QueueID(at: time, bucket: sibling.bucket(of: buckets)) }
+        let bucket = node.withLock { $0.open.randomElement() ?? $0.placement?.buckets.randomElement() }
+        // Where nothing is known yet the commit is refused.
         return bucket.map { QueueID(at: time, bucket: $0) } ?? QueueID(at: time)
     }
 
-    /// From memory: the node's thread and the line know whether the database answers.
+    /// Whether its bucket is ours, and the queue has been told what was in it.
+    package func keeps(_ id: QueueID) -> Bool {
+        node.withLock { values in
+            values.owns(id) && !values.loading.contains(id.bucket(of: values.bucketCount))
+        }
+    }
+
+    /// From memory: the node's thread and the line know whether the database answers. Where nobody delivers mail is taken all the
+    /// same: it waits.
     package func admission(of size: Int) -> Admission {
         node.withLock { values in
             if values.phase != .running { return .away("the storage is closed") }
             if let away = values.away { return .away(away) }
-            if values.open.isEmpty { return .away("no part of the queue is this node's") }
+            if values.isDraining { return .draining }
+            if values.placement == nil || values.incarnation == 0 { return .away(Self.notJoined) }
             return values.fullUntil > 0 && values.fullUntil > monotonicMilliseconds() ? .full : .open
         }
     }
 
-    /// By the line: see ``WriterLine``. `lost` at once where a bucket is not ours.
+    /// By the line: see ``WriterLine``. `lost` at once where a bucket is not ours, unless all of it is for others.
     package func commit(
         _ commit: QueueCommit, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void
     ) {
@@ -157,7 +190,12 @@ package final class ClusterStorage: QueueBackend {
         let refusal = node.withLock { values -> StorageError? in
             if values.phase != .running { return .closed }
             if let away = values.away { return .away(away) }
-            guard commit.ids.allSatisfy({ values.owned.contains($0.bucket) }) else { return .lost }
+            if commit.isForOthers {
+                if values.incarnation == 0 { return .away(Self.notJoined) }
+                if !commit.isOfItselfAlone { return .lost }
+            } else if !commit.ids.allSatisfy({ values.owns($0) }) {
+                return .lost
+            }
             let pending = CommitGroup.Pending(commit: commit, incarnation: values.incarnation, completion: completion)
             return line.give(.commit(pending)) ? nil : .closed
         }
@@ -194,7 +232,17 @@ package final class ClusterStorage: QueueBackend {
     /// They go to who wants them, behind all that was committed to them.
     package func released(_ buckets: QueueBuckets) { running.withLock { $0?.thread }?.released(buckets) }
 
+    /// Of those who have them: see ``CommandAsker``.
+    package func ask(_ command: OperatorCommand) async -> OperatorAnswer {
+        await asker.ask(command) { [weak self] in self?.give($0, answer: $1) }
+    }
+
     // MARK: QueueBackend
+
+    /// Also of other nodes.
+    package func look(at id: QueueID) async throws(StorageError) -> StoredEnvelope { try await reader.look(at: id) }
+    /// Goes with the next beat.
+    package func report(_ sites: [SiteDemand]) { running.withLock { $0?.thread }?.siteReports = sites }
 
     /// Of the whole queue, whoever has it.
     package func page(after place: QueueID?, count: Int) async throws(StorageError) -> QueuedPage {
@@ -210,7 +258,9 @@ package final class ClusterStorage: QueueBackend {
         status.losses = reader.losses.texts
         status.progress = values.progress
         status.isBusy = values.isBusy
-        status.node = .init(name: options.node, incarnation: values.incarnation, buckets: values.owned.count)
+        status.node = .init(
+            name: options.node, incarnation: values.incarnation, buckets: values.owned.count,
+            isDraining: values.isDraining, relays: values.placement?.relays)
         return status
     }
 
@@ -225,4 +275,14 @@ package final class ClusterStorage: QueueBackend {
 
     /// Of all nodes.
     package func acknowledgeLosses() async throws(StorageError) -> [String] { try await reader.acknowledgeLosses() }
+
+    // MARK: SharedBackend
+
+    /// As their rows say.
+    package func sharing() async throws(StorageError) -> SharedQueue { try await reader.sharing(lease: options.lease) }
+
+    /// In the node's row: it finds it there at its next beat.
+    package func change(_ node: String, _ change: NodeChange) async throws(NodeRefusal) {
+        try await reader.change(node, change, lease: options.lease)
+    }
 }

@@ -34,6 +34,10 @@ final class NodeState: Sendable {
         var loading: Set<UInt16> = [] { didSet { choose() } }
         /// What new mail goes into.
         private(set) var open: [UInt16] = []
+        /// How many buckets there are: ids that a storage without buckets has made are spread over them too.
+        var bucketCount = QueueBuckets.most
+        /// Where mail goes that is not ours; nil: nobody has looked yet.
+        var placement: Placement?
         /// Until when others leave us what we own: milliseconds by the clock that goes on while the machine sleeps. Somewhat
         /// before they take us for dead we do so ourselves, and begin nothing more.
         var leaseEnd: Int64 = 0
@@ -43,18 +47,25 @@ final class NodeState: Sendable {
         var fullUntil: Int64 = 0
         /// The content table that is written: see ContentTable.
         var part = 0
+        /// An operator has told others to take what we have: no new mail.
+        var isDraining = false
         /// Grows with each group that was committed or refused.
         var progress: UInt64 = 0
         /// Whether the line has something to do.
         var isBusy = false
         /// The highest timeline of the server that was seen: one with a lower number was left behind by a failover.
         var timeline: Int64 = 0
+        /// Which host of the connection string is asked first, counted round the list.
+        var firstHost = 0
 
         /// Why nothing can be committed now; nil: it can.
         var away: String? {
             if let trouble = troubles[.node] ?? troubles[.line] ?? troubles[.start] { return trouble }
             return incarnation != 0 && bootMilliseconds() > leaseEnd ? "the database was not reached for too long" : nil
         }
+
+        /// Whether what is in the envelope's bucket is ours.
+        func owns(_ id: QueueID) -> Bool { owned.contains(id.bucket(of: bucketCount)) }
 
         private mutating func choose() { open = owned.subtracting(leaving).subtracting(loading).sorted() }
     }
@@ -80,27 +91,35 @@ final class NodeState: Sendable {
         }
     }
 
+    /// The node's row says whether it is drained; what that is to the operator, if it is news.
+    func isTold(isDraining: Bool) -> ClusterEvent? {
+        withLock { values in
+            defer { values.isDraining = isDraining }
+            return values.isDraining == isDraining ? nil : .draining(isDraining)
+        }
+    }
+
     /// Why an envelope must not be read or changed here; nil: it is ours, and the storage works.
     func refusal(of id: QueueID) -> StorageError? {
         withLock { values in
             if values.phase != .running { return .closed }
             if let away = values.away { return .away(away) }
-            return values.owned.contains(id.bucket) ? nil : .lost
+            return values.owns(id) ? nil : .lost
         }
     }
 
     /// Another node has taken this one for dead: nothing is ours any more, and what is in flight is to be forgotten. False: that
     /// was another life of the node.
     func loseAll(of incarnation: Int64, _ tell: ([QueueEvent]) -> Void) -> Bool {
-        let lost = withLock { values -> Set<UInt16>? in
+        let lost = withLock { values -> QueueBuckets? in
             guard values.incarnation == incarnation else { return nil }
-            let lost = values.owned
+            let lost = QueueBuckets(numbers: values.owned, of: values.bucketCount)
             (values.incarnation, values.owned, values.loading) = (0, [], [])
-            values.leaving.formUnion(lost)
+            values.leaving.formUnion(lost.numbers)
             return lost
         }
         guard let lost else { return false }
-        if !lost.isEmpty { tell([.releasing(QueueBuckets(numbers: lost))]) }
+        if !lost.numbers.isEmpty { tell([.releasing(lost)]) }
         return true
     }
 }

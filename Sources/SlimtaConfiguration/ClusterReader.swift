@@ -47,6 +47,7 @@ extension PostgreSQLSettings {
         lease = table["lease"]?.duration(.seconds(5) ... .seconds(600)) ?? lease
         commitTimeout = table["commit_timeout"]?.duration(.seconds(1) ... .seconds(300)) ?? commitTimeout
         synchronous = table["synchronous"]?.choice() ?? synchronous
+        whenAway = table["when_away"]?.choice() ?? whenAway
         table.refuseUnknownKeys()
         guard let connection else { return nil }
         self.connection = connection
@@ -57,15 +58,11 @@ extension NodeSettings {
     /// - Parameter isShared: whether the queue is one that several nodes may have.
     mutating func read(_ table: Section, isShared: Bool) {
         name = table["name"]?.nodeWord("a name such as \"mx1\"")
+        egress = table["egress"]?.nodeWord("a word such as \"pool1\"")
         let roles = table["roles"]?.distinctList(of: Setting.words(of: Role.self), mayBeEmpty: false) {
             $0.choice(of: Role.self)
         }
         if let roles, !roles.isEmpty { self.roles = Set(roles) }
-        if self.roles == [.edge], table.isSound("roles") {
-            table.report(
-                "roles", "found \"edge\" alone",
-                "allowed is \"relay\", alone or with it: mail is taken by who delivers it")
-        }
         table.refuseUnknownKeys()
         if table.exists, !isShared, table.mistakes.isSound("queue.storage"),
             table.mistakes.document.isTellingAbsence(of: "storage", in: "queue")

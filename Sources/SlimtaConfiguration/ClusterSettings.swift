@@ -15,6 +15,8 @@ package struct NodeSettings: Sendable, Equatable {
     package var name: String?
     /// What it does; at least one.
     package var roles: Set<Role> = Set(Role.allCases)
+    /// Nodes with the same word send from the same addresses, and share limits of destinations; nil: no other node has it.
+    package var egress: String?
 }
 
 /// `[[queue.postgresql]]`: the database that the queue is in.
@@ -27,6 +29,14 @@ package struct PostgreSQLSettings: Sendable, Equatable {
         case optional
     }
 
+    /// What `when_away` may say.
+    package enum WhenAway: String, Sendable, CaseIterable {
+        /// Clients are told to come again.
+        case refuse
+        /// The machine's own journal takes new mail, which is delivered from there.
+        case local
+    }
+
     /// Where it is, in libpq's words; no secret is in it.
     package var connection: String
     /// `password_file`: an absolute path or `credential:NAME`; nil: libpq needs none, or finds it itself.
@@ -37,6 +47,8 @@ package struct PostgreSQLSettings: Sendable, Equatable {
     package var commitTimeout: Duration = .seconds(10)
     /// Whether mail is taken without a synchronous standby.
     package var synchronous = Synchronous.required
+    /// What becomes of new mail while it is away.
+    package var whenAway = WhenAway.refuse
 }
 
 /// `[queue] storage`: where the queue is.
@@ -45,6 +57,14 @@ package enum QueuePlacement: Sendable, Equatable {
     case local
     /// In a database.
     case postgresql(PostgreSQLSettings)
+
+    /// Whether there is a journal in the state directory.
+    package var hasJournal: Bool {
+        switch self {
+        case .local: true
+        case .postgresql(let settings): settings.whenAway == .local
+        }
+    }
 
     /// What the file says for it.
     enum Word: String, CaseIterable {

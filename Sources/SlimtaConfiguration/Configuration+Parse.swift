@@ -118,14 +118,20 @@ extension Configuration {
         root.refuseUnknownKeys()
     }
 
-    /// Whether there are edges where mail is to come in, and only there.
-    private func checkRoles(_ root: Section) {
+    /// Whether there are edges where mail is to come in. One file may be that of all machines: where no mail comes in, its edges
+    /// are not opened.
+    private mutating func checkRoles(_ root: Section) {
         if node.roles.contains(.edge) {
             if !root.has("edge"), root.mistakes.document.isTellingAbsence(ofTable: "edge") {
                 root.report("edge", "missing", "required is at least one table [[edge]]")
             }
-        } else if root.has("edge") {
-            root.report("edge", "found without \"edge\" in roles of [node]", "allowed is it with that")
+        } else {
+            (edges, closedEdges) = ([], edges)
+        }
+        if !node.roles.contains(.relay), case .postgresql(let settings) = queue.placement, settings.whenAway == .local {
+            root.mistakes.report(
+                "queue.postgresql[0].when_away", "found \"local\" without \"relay\" in roles of [node]",
+                "allowed is \"refuse\" there: what the local queue took would not be delivered")
         }
     }
 }

@@ -15,6 +15,12 @@ extension Configuration {
 
     /// All of them, by table. Sensible only of a configuration without mistakes.
     package var warnings: [Warning] {
+        if !closedEdges.isEmpty {
+            // What rules are for is those edges, which other machines open.
+            var opened = self
+            (opened.edges, opened.closedEdges) = (closedEdges, [])
+            return opened.warnings
+        }
         var warnings: [Warning] = []
         for (index, rule) in rules.enumerated() { warnings += self.warnings(of: rule, at: "rule[\(index)]") }
         for unreachable in RuleSet.unreachable(rules) {

@@ -1,6 +1,5 @@
-// slimta.conf as typed values. `Configuration.parse` makes them; the composition root hands each part to whom it
-// concerns. A property has the name of its key (`drainTimeout` is `drain_timeout`), a type that of its table, the raw
-// value of a case is what the file says, and a default here is the default that etc/slimta.conf shows.
+// slimta.conf as typed values, made by `Configuration.parse`; the composition root hands each part to whom it concerns.
+// A property has the name of its key, a type that of its table, a case's raw value is the file's, defaults are the sample's.
 
 package import SlimtaMail
 package import SlimtaRules
@@ -18,6 +17,8 @@ package struct Configuration: Sendable, Equatable {
     package var tls: TLS?
     /// `[[edge]]`, in the file's order: at least one in a file without mistakes, and none where `[node]` has no such role.
     package var edges: [Edge]
+    /// Those that the file has for other machines, by `[node] roles`.
+    package var closedEdges: [Edge] = []
     /// `[[rule]]`, in the file's order, in which those of a stage are evaluated.
     package var rules: [Rule] = []
     /// `[[policy_service]]`, in the file's order: those of a stage are asked in that order, behind its rules.
@@ -486,7 +487,6 @@ extension Configuration.Edge {
         package var code: UInt16
         /// Printable ASCII, with `{hostname}` where our name is to be.
         package var text: String
-
         /// As it goes out. A text that begins with an enhanced status code of the code's class has that as its own.
         package func reply(hostname: String) -> Reply {
             let text = text.replacing("{hostname}", with: hostname)

@@ -8,9 +8,6 @@ import SlimtaRules
 import Synchronization
 
 extension Control {
-    /// Changes that are being made durable at once.
-    private static let atOnce = 128
-
     func change(_ action: QueueAction, _ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
         let query = request.query
         try allow(["id", "all"] + QueueFilter.names + ["limit", "after", "until"], query)
@@ -31,9 +28,9 @@ extension Control {
             walk.after == nil
             ? await log(request, "\(action.rawValue) \(described(query))") : await daemon.userName(request.peer.uid)
         if action == .flush, all != nil {
-            let count = await queue.flushAll()
-            logDone(action, count, by)
-            return answer(count, [], next: nil)
+            let flushed = await queue.carryOut(OperatorCommand(.flushAll, [], by: by))
+            logDone(action, flushed.done, by)
+            return answer(flushed, next: nil)
         }
         var seen: Set<QueueID> = []
         var chosen = ids.filter { seen.insert($0).inserted }
@@ -45,14 +42,14 @@ extension Control {
                 isOfHeldLogin = isOfHeldLogin || action.endsHold && queued.state.heldReason == Quotas.heldReason
             }
         }
-        let failed = await perform(action, chosen, by: by)
+        var result = await queue.carryOut(OperatorCommand(action.verb, chosen, by: by))
         if isOfHeldLogin { owesCount.store(true, ordering: .releasing) }
         // There is room for as much again of who is held: counted once, behind the last page.
         if next == nil, owesCount.exchange(false, ordering: .acquiringAndReleasing) { await countHeld() }
-        if chosen.count != 1 { logDone(action, chosen.count - failed.count, by) }
+        if chosen.count != 1 { logDone(action, result.done, by) }
         // What left while we looked for it needs nothing more.
-        let told = ids.isEmpty ? failed.filter { $0.error != .notFound } : failed
-        return answer(chosen.count - failed.count, told, next: next)
+        if ids.isEmpty { result.failed.removeAll { $0.error == .notFound } }
+        return answer(result, next: next)
     }
 
     /// Whether what is held with its login is among these, and is not behind the action.
@@ -61,8 +58,13 @@ extension Control {
         return await storage.states(ids).contains { (try? $0.get())?.heldReason == Quotas.heldReason }
     }
 
-    private func answer(_ done: Int, _ failed: [QueueOperationFailure], next: QueueID?) -> HTTPResponse {
-        HTTPResponse(.object(changed(done, failed) + [.init("next", .optional(next.map { "\($0)" }))]))
+    private func answer(_ result: OperatorAnswer, next: QueueID?) -> HTTPResponse {
+        HTTPResponse(
+            .object(
+                changed(result.done, result.failed) + [
+                    .init("silent", .array(result.silent.map { .string($0) })),
+                    .init("next", .optional(next.map { "\($0)" })),
+                ]))
     }
 
     /// What all changes of messages are answered with.
@@ -88,41 +90,6 @@ extension Control {
         return query.filter { !["limit", "until"].contains($0.name) }.map { "\($0.name)=\($0.value)" }.joined(
             separator: " ")
     }
-
-    /// Returns what could not be done.
-    private func perform(_ action: QueueAction, _ ids: [QueueID], by name: String) async -> [QueueOperationFailure] {
-        var failed: [QueueOperationFailure] = []
-        for start in stride(from: 0, to: ids.count, by: Self.atOnce) {
-            let part = Array(ids[start...].prefix(Self.atOnce))
-            switch action {
-            case .flush: failed += await queue.flush(part, by: name)
-            case .hold: failed += await queue.hold(part, by: name)
-            case .release: failed += await queue.release(part, by: name)
-            case .remove: failed += await queue.remove(part, by: name)
-            case .bounce: failed += await bounce(part, by: name)
-            }
-        }
-        return failed
-    }
-
-    /// Each is a commit of its own, with the notice; the storage makes one batch of those that are made at once.
-    func bounce(_ ids: [QueueID], by name: String) async -> [QueueOperationFailure] {
-        await withTaskGroup(of: QueueOperationFailure?.self) { tasks in
-            var failed: [QueueOperationFailure] = []
-            for id in ids {
-                tasks.addTask { [queue] in
-                    do throws(QueueOperationError) {
-                        try await queue.bounce(id, by: name)
-                        return nil
-                    } catch {
-                        return QueueOperationFailure(id: id, error: error)
-                    }
-                }
-            }
-            for await failure in tasks { if let failure { failed.append(failure) } }
-            return failed
-        }
-    }
 }
 
 extension QueueAction {
@@ -144,6 +111,7 @@ extension QueueOperationError {
         case .held: "is held: release it first"
         case .kept: EnvelopeState.keptText
         case .storage(let error): error.text
+        case .elsewhere(let text): text
         }
     }
 }

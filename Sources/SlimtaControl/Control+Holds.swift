@@ -53,7 +53,8 @@ extension Control {
 
     /// Lets envelopes go that were stored as held while their login was released. What goes wrong is told in the log.
     package func releaseStored(_ ids: [QueueID]) async {
-        for failure in await queue.release(ids, by: Self.ownName) where failure.error != .notFound {
+        let released = await queue.carryOut(OperatorCommand(.release, ids, by: Self.ownName))
+        for failure in released.failed where failure.error != .notFound {
             logger.error(
                 "mail of a released login stays held",
                 metadata: ["queue_id": "\(failure.id)", "error": "\(failure.error.text)"])
@@ -102,13 +103,14 @@ extension Control {
                 owners[queued.envelope.id] = subject
             }
             guard !owners.isEmpty else { return }
-            let failures = await queue.hold(Array(owners.keys), because: Quotas.heldReason, by: name)
-            for failure in failures {
+            let held = await queue.carryOut(
+                OperatorCommand(.hold, Array(owners.keys), because: Quotas.heldReason, by: name))
+            for failure in held.failed {
                 guard let subject = owners.removeValue(forKey: failure.id) else { continue }
                 switch failure.error {
                 case .notFound: continue
                 case .inFlight: attempted[subject, default: []].append(failure.id)
-                case .held, .kept, .storage: broken.insert(subject)
+                case .held, .kept, .storage, .elsewhere: broken.insert(subject)
                 }
                 sweep.failed[subject, default: []].append(failure)
             }
@@ -134,7 +136,8 @@ extension Control {
         var (ids, wait, waited) = (ids, Duration.milliseconds(100), Duration.zero)
         while !ids.isEmpty {
             guard (try? await Task.sleep(for: wait)) != nil, quotas.isHeld(subject) else { return }
-            let failed = await queue.hold(ids, because: Quotas.heldReason, by: name).filter { $0.error != .notFound }
+            let held = await queue.carryOut(OperatorCommand(.hold, ids, because: Quotas.heldReason, by: name))
+            let failed = held.failed.filter { $0.error != .notFound }
             waited += wait
             wait = min(wait * 2, .seconds(10))
             // What the storage cannot do, and what takes that long, is looked at again.
@@ -179,7 +182,7 @@ extension Control {
                 let (subject, received) = (QuotaSubject(queued.envelope.client), queued.envelope.received)
                 // What comes from now on is counted as it comes.
                 guard let hold = holds[subject], received >= hold.since, received <= began,
-                    let message = try? await storage.load(queued.envelope.id).message
+                    let message = try? await storage.look(at: queued.envelope.id).message
                 else { continue }
                 // Two messages of one millisecond differ in that.
                 var hasher = Hasher()

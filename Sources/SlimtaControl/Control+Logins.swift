@@ -68,10 +68,14 @@ extension Control {
             (done, failed) = (sweep.done[subject] ?? 0, sweep.failed[subject] ?? [])
         case .release:
             let wasHeld = await quotas.release(subject, at: now)
-            (done, failed) = try await forEachHeld(of: subject) { await self.queue.release($0, by: by) }
+            (done, failed) = try await forEachHeld(of: subject) {
+                await self.queue.carryOut(OperatorCommand(.release, $0, by: by)).failed
+            }
             if !wasHeld, done + failed.count == 0 { throw Refusal(409, "\(subject) is not held") }
         case .bounce:
-            (done, failed) = try await forEachHeld(of: subject) { await self.bounce($0, by: by) }
+            (done, failed) = try await forEachHeld(of: subject) {
+                await self.queue.carryOut(OperatorCommand(.bounce, $0, by: by)).failed
+            }
             if !quotas.isHeld(subject), done + failed.count == 0 { throw Refusal(409, "\(subject) is not held") }
             await countHeld()
         }

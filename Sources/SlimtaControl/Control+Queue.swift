@@ -31,11 +31,9 @@ extension Control {
         try allow(QueueFilter.names + ["after", "until"], query)
         var walk = try Walk(query)
         if walk.filter.isEmpty {
-            do throws(StorageError) {
-                return HTTPResponse(.object([.init("count", .count(try await storage.count())), .init("next", .null)]))
-            } catch {
-                throw Refusal(error)
-            }
+            let count: Int
+            do throws(StorageError) { count = try await storage.count() } catch { throw Refusal(error) }
+            return HTTPResponse(.object([.init("count", .count(count)), .init("next", .null)]))
         }
         walk.limit = Self.reach
         var count = 0
@@ -48,7 +46,7 @@ extension Control {
         try allow(["content"], query)
         guard let id = QueueID(text) else { throw Refusal(400, "\"\(text)\" is not a queue id: 32 hexadecimal digits") }
         let stored: StoredEnvelope
-        do throws(StorageError) { stored = try await storage.load(id) } catch { throw Refusal(error, id) }
+        do throws(StorageError) { stored = try await storage.look(at: id) } catch { throw Refusal(error, id) }
         guard query.isEmpty else {
             return HTTPResponse(200, [("Content-Type", "message/rfc822")], .stream(Content(stored).next))
         }

@@ -8,11 +8,21 @@ import SlimtaRules
 import Synchronization
 
 extension Control {
-    func status() async -> JSON {
+    func status(_ query: [HTTPTarget.Parameter]) async throws(Refusal) -> JSON {
+        try allow([], query)
         let now = Timestamp.now()
         let signing = daemon.signing()
         let daemon = await daemon.facts(now)
-        let (ledger, queued) = (try? await storage.ledger(), try? await storage.count())
+        let ledger: Ledger?
+        do throws(StorageError) { ledger = try await storage.ledger() } catch { ledger = nil }
+        let sharing: SharedQueue?
+        do throws(StorageError) {
+            sharing = try await (storage as? any SharedBackend)?.sharing()
+        } catch { sharing = nil }
+        let queued: Int?
+        do throws(StorageError) { queued = try await storage.count() } catch { queued = nil }
+        let local: Int?
+        do throws(StorageError) { local = try await (storage as? FallbackStorage)?.countLocal() } catch { local = nil }
         return .object([
             .init("running", .bool(true)), .init("version", .string(daemon.version)),
             .init("hostname", .string(daemon.hostname)),
@@ -31,7 +41,8 @@ extension Control {
                             .init("sessions", .count(edge.sessions())),
                         ])
                     })),
-            .init("queue", queueStatus(now)), .init("storage", storageStatus(queued: queued)),
+            .init("queue", queueStatus(now)), .init("storage", storageStatus(queued: queued, local: local)),
+            .init("sharing", sharing.map { .sharing($0) } ?? .null),
             .init("ledger", ledger.map { .ledger($0) } ?? .null),
             .init(
                 "dns",
@@ -40,17 +51,23 @@ extension Control {
                     .init("reason", .optional(daemon.validationReason)),
                 ])),
             .init("dkim", .signing(signing)), .init("paced_sites", .count(self.daemon.pacedSites)),
-            .init("warnings", .array((warnings(daemon) + signing.warnings).map { .string($0) })),
+            .init(
+                "warnings",
+                .array((warnings(daemon) + signing.warnings + Self.warnings(of: sharing)).map { .string($0) })),
         ])
     }
 
     private func warnings(_ daemon: DaemonFacts) -> [String] {
-        var warnings = storage.status().losses.map { "mail may be lost: \($0)" }
+        let storage = storage.status()
+        var warnings = storage.losses.map { "mail may be lost: \($0)" } + storage.away
         if let reload = daemon.reload, !reload.isApplied {
             warnings += reload.events.map { "the reload of \(reload.time.isoDate) failed: \($0)" }
         }
         if let difference = daemon.difference { warnings.append(difference) }
         if !daemon.delivers { warnings.append(DaemonFacts.undelivered) }
+        if let node = storage.node, node.isDraining {
+            warnings.append("this node takes no mail: it is drained; slimtad node resume \(node.name)")
+        }
         return warnings + daemon.warnings + quotas.now.warnings(at: .now())
     }
 
@@ -115,7 +132,7 @@ extension Control {
         ])
     }
 
-    private func storageStatus(queued: Int?) -> JSON {
+    private func storageStatus(queued: Int?, local: Int?) -> JSON {
         let status = storage.status()
         return .object([
             .init("queued", queued.map { .count($0) } ?? .null), .init("journal_octets", .count(status.journalOctets)),
@@ -128,9 +145,12 @@ extension Control {
                 status.node.map { node in
                     .object([
                         .init("name", .string(node.name)), .init("incarnation", .count(node.incarnation)),
-                        .init("buckets", .count(node.buckets)),
+                        .init("buckets", .count(node.buckets)), .init("draining", .bool(node.isDraining)),
+                        .init("relays", node.relays.map { .count($0) } ?? .null),
                     ])
                 } ?? .null),
+            .init("local", local.map { .count($0) } ?? .null),
+            .init("away", .array(status.away.map { .string($0) })),
             .init("failure", .optional(status.failure)), .init("losses", .array(status.losses.map { .string($0) })),
         ])
     }

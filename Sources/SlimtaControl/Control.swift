@@ -17,7 +17,12 @@ import Synchronization
 ///     GET  /queue/count      {"count": N}; with a filter a page of the count: add up while "next" is not null
 ///     GET  /queue/ID         all that is known of a message; with ?content the message itself
 ///     POST /queue/ACTION     flush, hold, release, remove, bounce: of id=ID (repeated), or a filter, or all=yes; a page
-///                            of it: {"done": N, "failed": [{"id", "error"}], "next", "delivering"}; go on with after
+///                            of it: {"done": N, "failed": [{"id", "error"}], "next", "delivering", "silent": [nodes that
+///                            did not say what came of it]}; go on with after
+///     GET  /nodes            the nodes that share the queue, and their database: {"nodes": [{"name", "state", ...}], ...}
+///     POST /nodes/drain      name=NODE takes no mail and gives its part of the queue away; force=yes: also the last one
+///     POST /nodes/resume     ends that
+///     POST /nodes/forget     name=NODE has gone for good
 ///     GET  /logins           what was counted: {"counting": BOOL, "known": N, "logins": [...]}, those that are held first;
 ///                            parameters: limit (100; 1000 at most), held=yes; login=NAME: of one alone, an object
 ///     POST /logins/ACTION    hold, release, bounce: of login=NAME; {"login", "done": N, "failed": [...], "delivering"}
@@ -80,9 +85,10 @@ package final class Control: ControlService {
     private func answer(_ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
         let query = request.query
         switch (request.method, request.path) {
-        case (.get, ["status"]):
-            try allow([], query)
-            return HTTPResponse(await status())
+        case (.get, ["status"]): return HTTPResponse(try await status(query))
+        case (.get, ["nodes"]): return try await nodes(query)
+        case (.post, let path) where path.count == 2 && path[0] == "nodes":
+            return try await changeNode(path[1], request)
         case (.get, ["queue"]): return try await list(query)
         case (.get, ["queue", "count"]): return try await count(query)
         case (.get, let path) where path.count == 2 && path[0] == "queue":
@@ -154,7 +160,7 @@ package final class Control: ControlService {
         case "tls": path.count == 1 || [["tls", "explain"], ["tls", "forget"]].contains(path)
         case "tlsrpt": path.count == 1 || path == ["tlsrpt", "send"]
         case "guesses": path.count == 1 || path == ["guesses", "release"]
-        case "queue", "logins", "sites": path.count <= 2
+        case "queue", "logins", "sites", "nodes": path.count <= 2
         default: false
         }
     }

@@ -48,6 +48,7 @@ package final class Intake: Submissions {
         case .open: completion(nil)
         case .full: completion(Reply(storing: .full))
         case .away(let reason): completion(Reply(storing: .away(reason)))
+        case .draining: completion(Reply(storing: .lost))
         }
     }
 

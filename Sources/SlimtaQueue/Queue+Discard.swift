@@ -25,6 +25,7 @@ extension Queue {
             }
             commit.receipts = [receipt]
         }
+        commit.isForOthers = !storage.keeps(envelope.id)
         storage.commit(commit, completion: completion)
     }
 }

@@ -4,20 +4,6 @@ internal import Logging
 package import SlimtaMail
 import Synchronization
 
-/// Why a command was not carried out for one of the envelopes that it was about.
-package struct QueueOperationFailure: Error, Hashable, Sendable {
-    /// The envelope that the command was not carried out for.
-    package let id: QueueID
-    /// Why not.
-    package let error: QueueOperationError
-
-    /// One envelope of a command that others may have been carried out for.
-    package init(id: QueueID, error: QueueOperationError) {
-        self.id = id
-        self.error = error
-    }
-}
-
 /// What the log says of an envelope that a command was carried out for.
 private enum QueueOperation {
     case held
@@ -220,8 +206,8 @@ extension Queue {
                 try await commitForOperator(commit)
                 state.withLock { state in for claim in part { settle(&state, claim.id) } }
             } catch {
-                // Which of them is lost, each tells by itself.
-                if error == .lost, part.count > 1 {
+                // Which of them is lost, or in a member of the storage that is away, each tells by itself.
+                if error == .lost || storage.members != .home, part.count > 1 {
                     isOneByOne = true
                     continue
                 }

@@ -15,6 +15,8 @@ extension Queue {
             case .acquired(let summaries): acquired(summaries)
             case .releasing(let buckets): releasing(buckets)
             case .withdrawn(let ids): forget(ids)
+            case .command(let command, let answer): Task { answer(await perform(command)) }
+            case .sites(let limits): advised(limits)
             }
         }
         wake()
@@ -68,16 +70,25 @@ extension Queue {
         wake()
     }
 
-    /// Whether the storage cannot be reached: then nothing is begun, since nothing could be recorded.
-    var isStorageAway: Bool {
-        switch storage.admission(of: 0) {
-        case .away: true
-        case .open, .full: false
-        }
+    /// Whether an envelope is in one of these: nothing is begun for it, since nothing could be recorded.
+    func isIn(_ members: StorageMembers) -> (QueueID) -> Bool {
+        { [storage] in members.contains(storage.member(of: $0)) }
     }
 }
 
 extension Queue.State {
+    /// How many outcomes are not recorded.
+    var unrecorded: Int { unrecordedIn.values.reduce(0, +) }
+
+    /// The members of the storage that have not taken them.
+    var stuckMembers: StorageMembers { unrecordedIn.keys.reduce(into: []) { $0.formUnion($1) } }
+
+    /// One more, or, -1, one less.
+    fileprivate mutating func countUnrecorded(_ change: Int, in member: StorageMembers) {
+        let count = unrecordedIn[member, default: 0] + change
+        unrecordedIn[member] = count > 0 ? count : nil
+    }
+
     /// An envelope that is stored is ours to deliver.
     ///
     /// What is stored is by a wall clock that may have been set since. A due time further away than any wait of the
@@ -104,52 +115,70 @@ extension Queue.State {
 // MARK: What has to be recorded
 
 extension Queue {
-    /// Makes an attempt's results durable; does not give up, since what was delivered must not be delivered again. False:
-    /// the envelope is another node's now. Else they are to be settled.
-    func record(_ resolution: AttemptResolution) async -> Bool {
-        if resolution.notices.isEmpty { return await record(resolution.commit) }
+    /// Makes the results of an attempt for `id` durable; does not give up, since what was delivered must not be delivered
+    /// again. False: the envelope is another node's now. Else they are to be settled.
+    func record(_ resolution: AttemptResolution, of id: QueueID) async -> Bool {
+        if resolution.notices.isEmpty { return await record(resolution.commit, of: id) }
         begin(resolution.notices.map(\.envelope.id))
-        let isRecorded = await recordAll(resolution)
+        let isRecorded = await recordAll(resolution, of: id)
         if !isRecorded { failed(resolution.notices) }
         return isRecorded
     }
 
-    private func recordAll(_ resolution: AttemptResolution) async -> Bool {
+    private func recordAll(_ resolution: AttemptResolution, of id: QueueID) async -> Bool {
         // Further notices first: if we stop between the commits, the sender is told twice rather than never.
         for notice in resolution.notices.dropFirst() {
             let accepted = QueueCommit.Acceptance(notice.envelope, due: notice.envelope.received)
-            guard await record(QueueCommit(accepted: [accepted], message: notice.message)) else { return false }
+            guard await record(QueueCommit(accepted: [accepted], message: notice.message), of: id) else { return false }
         }
-        return await record(resolution.commit)
+        return await record(resolution.commit, of: id)
     }
 
     /// A commit that is in doubt is made again as well: it is the same the second time.
-    private func record(_ commit: QueueCommit) async -> Bool {
+    private func record(_ commit: QueueCommit, of id: QueueID) async -> Bool {
         var isCounted = false
+        let member = commit.anyID.map { storage.member(of: $0) } ?? .home
         while true {
             do throws(StorageError) {
                 try await storage.commit(commit)
-                if isCounted { state.withLock { $0.unrecorded -= 1 } }
+                if isCounted { state.withLock { $0.countUnrecorded(-1, in: member) } }
+                // Who looks for the cause of a second copy sees by it which attempt counted.
+                if commit.concernsQueued { logger.debug("outcome recorded", metadata: ["queue_id": "\(id)"]) }
                 return true
             } catch {
                 if error == .lost {
-                    if isCounted { state.withLock { $0.unrecorded -= 1 } }
+                    if isCounted { state.withLock { $0.countUnrecorded(-1, in: member) } }
                     return false
                 }
                 if !isCounted {
                     isCounted = true
-                    state.withLock { $0.unrecorded += 1 }
+                    waits(id, in: member)
                     logger.error(
-                        "outcome cannot be recorded, no delivery begins until it can", metadata: ["error": "\(error)"])
+                        "outcome cannot be recorded, no delivery begins until it can",
+                        metadata: ["queue_id": "\(id)", "error": "\(error)"])
                 }
                 // The daemon ends, and no storage will take it: attempts are waited for before one is closed, unless that
                 // takes too long. It counts as unrecorded to the end, so that nothing more begins, and is settled in
                 // memory alone; what was delivered is delivered again after the start. That is what at least once means:
                 // the other way would be to lose what was not.
-                if error == .closed || Task.isCancelled { return true }
-                try? await Task.sleep(for: Self.recordRetry)
+                if error == .closed || Task.isCancelled {
+                    logger.warning("outcome was not recorded before the end", metadata: ["queue_id": "\(id)"])
+                    return true
+                }
+                // Not all nodes, nor all attempts, in one moment.
+                try? await Task.sleep(for: Self.recordRetry * Double.random(in: 0.8...1.2))
             }
         }
+    }
+
+    /// An outcome cannot be recorded. Where mail goes on in other members of the storage, it takes nobody's place meanwhile.
+    private func waits(_ id: QueueID, in member: StorageMembers) {
+        let now = clock.read().now
+        state.withLock { state in
+            state.countUnrecorded(1, in: member)
+            if member != storage.members { state.machine.landed(id, now: now) }
+        }
+        wake()
     }
 
     /// Makes a commit for an operator who gives an envelope up. Then it is to be settled.

@@ -43,8 +43,9 @@ package final class Queue: Sendable {
         /// Envelopes that have just been accepted, until their first attempt: they need not be read back.
         fileprivate var fresh: [QueueID: Fresh] = [:]
         fileprivate var freshOctets = 0
-        /// An outcome could not be recorded: no attempt begins until one can be, or it would be made again and again.
-        var unrecorded = 0
+        /// How many outcomes a member of the storage has not taken: no attempt begins for what is in it until it has, or
+        /// it would be made again and again.
+        var unrecordedIn: [StorageMembers: Int] = [:]
         fileprivate var isDraining = false
         /// Whether `run` was told to look, and has not done so yet.
         fileprivate var isWoken = false
@@ -183,20 +184,25 @@ package final class Queue: Sendable {
         }
         if let receipt { commit.receipts = [receipt.of(envelopes)] }
         begin(envelopes.map(\.id))
+        // Behind that no bucket of theirs leaves us before it is known what came of the commit.
+        commit.isForOthers = !envelopes.allSatisfy { storage.keeps($0.id) }
+        let isForOthers = commit.isForOthers
         storage.commit(commit) { result in
             let isStored = if case .success = result { true } else { false }
-            self.accepted(envelopes, message, isStored: isStored, isHeld: heldReason != nil, due: due)
+            self.accepted(
+                envelopes, message, isOurs: isStored && !isForOthers, isHeld: heldReason != nil, due: due)
             completion(result)
         }
     }
 
-    /// A commit is over that was to make new envelopes durable.
-    private func accepted(_ envelopes: [Envelope], _ message: Message, isStored: Bool, isHeld: Bool, due: Timestamp?) {
+    /// A commit is over that was to make new envelopes durable. What it has stored for others is theirs: of what comes back to
+    /// us the storage tells.
+    private func accepted(_ envelopes: [Envelope], _ message: Message, isOurs: Bool, isHeld: Bool, due: Timestamp?) {
         let clock = clock.read()
         let due = due.map { max(clock.now, clock.own($0)) } ?? clock.now
         let isAsleep = state.withLock { state in
-            let looks = isStored && state.configuration.delivers && !isHeld
-            if isStored { state.accepted(envelopes, message, isHeld: isHeld, due: due, now: clock.now) }
+            let looks = isOurs && state.configuration.delivers && !isHeld
+            if isOurs { state.accepted(envelopes, message, isHeld: isHeld, due: due, now: clock.now) }
             state.machine.arrived(envelopes.lazy.map(\.id))
             guard looks || state.machine.hasReleased else { return false }
             defer { state.isWoken = true }
@@ -252,14 +258,16 @@ package final class Queue: Sendable {
     /// What is to be attempted now, and when to look again though nothing happened; nil: nothing until something does.
     private func takeDue() -> (taken: [QueueMachine.Taken], next: Timestamp?)? {
         let now = clock.read().now
-        let isAway = isStorageAway
+        let (all, away) = (storage.members, storage.awayMembers)
         return state.withLock { state -> ([QueueMachine.Taken], Timestamp?)? in
             state.isWoken = false
             state.passes &+= 1
             handOver(&state)
-            guard state.configuration.delivers, !state.isDraining, state.unrecorded == 0 else { return nil }
-            if isAway { return ([], now + Self.recordRetry) }
-            let taken = state.machine.takeDue(now: now)
+            let stuck = state.stuckMembers
+            guard state.configuration.delivers, !state.isDraining, stuck != all else { return nil }
+            let shut = away.union(stuck)
+            if shut == all { return ([], now + Self.recordRetry) }
+            let taken = state.machine.takeDue(now: now, except: shut.isEmpty ? nil : isIn(shut))
             return (taken, state.machine.nextDue)
         }
     }
@@ -293,7 +301,7 @@ package final class Queue: Sendable {
         let report = Task.isCancelled ? .unknown : HostReport(outcomes, of: domains)
         resolution = await signed(resolution)
         log(resolution, stored, end.wall, after: age.ended)
-        guard await record(resolution) else { return lost(taken.id) }
+        guard await record(resolution, of: taken.id) else { return lost(taken.id) }
         ended?(stored.envelope, resolution.events)
         settle(resolution, stored, report, end)
     }

@@ -303,6 +303,20 @@ struct Index: ~Copyable {
         ledger.countRemoved(fates.removed, by: name)
     }
 
+    /// An envelope goes on in another storage: it was never accepted here. One that is not here any more left before a checkpoint
+    /// took it up, which counted it as accepted. Returns what `remove` does.
+    mutating func depart(_ id: QueueID, _ recipients: RecipientCount) -> QueueID? {
+        ledger[recipients.kind].accepted &-= UInt64(recipients.count)
+        return remove(id)
+    }
+
+    /// What is to be written down of an envelope that leaves.
+    func leaving(_ id: QueueID) -> Batch.Leaving {
+        guard let entry = entry(id) else { return Batch.Leaving(hasReceipt: receipts.key(of: id) != nil) }
+        return Batch.Leaving(
+            recipients: entry.recipients, fates: fates(entry), hasReceipt: receipts.key(of: id) != nil)
+    }
+
     /// An envelope leaves the queue since its records cannot be read. Returns what `remove` does.
     mutating func lose(_ id: QueueID) -> QueueID? {
         guard let slot = slot(of: id) else { return nil }

@@ -44,6 +44,19 @@ extension JournaledStorage {
         try receipt { $0.key(of: id) }.flatMap { $0.id == id ? $0 : nil }
     }
 
+    /// Receipts in the order of their keys. From memory.
+    package func receipts(after place: Receipt.Digest?, count: Int) async throws(StorageError) -> [Receipt] {
+        if !isRunning { throw .closed }
+        let records = core.index.withLock { $0.receipts.page(after: place, count: count, at: .now()) }
+        do throws(FormatError) {
+            var receipts: [Receipt] = []
+            for record in records { receipts.append(try record.receipt()) }
+            return receipts
+        } catch {
+            throw .damaged(error.text)
+        }
+    }
+
     private func receipt(_ key: (ReceiptTable) -> Receipt.Digest?) throws(StorageError) -> Receipt? {
         if !isRunning { throw .closed }
         let record = core.index.withLock { index in

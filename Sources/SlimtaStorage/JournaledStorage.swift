@@ -12,7 +12,7 @@ import Synchronization
 ///
 /// `open` takes the directory, `start` reads it and starts the threads, `close` leaves everything in GDBM. A storage that
 /// is dropped without `close` ends its threads; what was committed is in the journal.
-package final class JournaledStorage: CheckpointedBackend {
+package final class JournaledStorage: CheckpointedBackend, MovableBackend {
     private struct Running: Sendable {
         var journal: Journal
         var housekeeper: Housekeeper

@@ -80,6 +80,12 @@ struct ReceiptTable {
     /// The key of the receipt of an envelope, or of an id that a client was told.
     func key(of id: QueueID) -> Receipt.Digest? { keys.isEmpty ? nil : keys[id] }
 
+    /// The first receipts behind a key, in the order of keys, that have not expired at `now`.
+    func page(after place: Receipt.Digest?, count: Int, at now: Timestamp) -> [ReceiptRecord] {
+        let keys = entries.keys.filter { key in place.map { key > $0 } ?? true }
+        return Array(keys.sorted().lazy.compactMap { find($0, at: now) }.prefix(count))
+    }
+
     // MARK: what frames do
 
     /// A new receipt. One with this key that was there before is replaced. `now`: nil at a start, when nothing is thrown out

@@ -16,7 +16,7 @@ struct Slimtad: ParsableCommand {
             RunCommand.self, CheckCommand.self, PasswdCommand.self, UsersCommand.self, LoginCommand.self,
             QueueCommand.self, GuessCommand.self, StatusCommand.self, AuditCommand.self, ReloadCommand.self,
             DrainCommand.self, MapCommand.self, DKIMCommand.self, TLSCommand.self, SiteCommand.self,
-            TLSReportCommand.self, DatabaseCommand.self,
+            TLSReportCommand.self, DatabaseCommand.self, NodeCommand.self,
             ExplainSessionCommand.self, SendmailCommand.self,
             CatalogCommand.self, PipeHelperCommand.self, PAMHelperCommand.self,
         ],

@@ -3,10 +3,10 @@
 
     crash.py [--rounds N] [--seed N] [--short] [--only RIG,...] [--mutants]
 
-A line at the end of each rig, and one a minute while it runs. --rounds is the number of SIGKILLs and, in proportion, of the other rigs' rounds: 300 makes 500
-power cuts on each file system and 100 shutdowns. --short is for `make test`: about a minute in all. --mutants runs the rigs
-on a disk that lies: each has to find it. What cannot run here is skipped, with the reason. Exit status 1 if a promise was
-broken.
+A line at the end of each rig, and one a minute while it runs. --rounds is the number of SIGKILLs and, in proportion, of the
+other rigs' rounds: 300 makes 500 power cuts on each file system and 100 shutdowns. --short is for `make test`: about a minute
+in all. --mutants runs the rigs on a disk that lies, or servers that do: each has to find it. What cannot run here is skipped,
+with the reason. Exit status 1 if a promise was broken.
 """
 
 import argparse
@@ -102,6 +102,7 @@ def mutants(seed):
         ("powercut-xfs", powercut.obstacle("xfs"), lambda: powercut.run(20, seed, "xfs", mutant="fsync")),
         ("shutdown", shutdown.obstacle(), lambda: shutdown.run(5, seed, mutant=True)),
         ("kill", None, lambda: kill.run(60, seed, mutant=True)),
+        ("nodes", nodes.obstacle(), lambda: nodes.run(40, seed, mutant=True)),
     ]
 
 

@@ -51,6 +51,7 @@ class Clients:
         self.address = address
         self.count = count
         self.accepted = set()  # (number, recipient) with a 250 at the end of the data
+        self.put_off = {}  # those with another reply there, and when
         self.tried = set()
         self.refusals = collections.Counter()  # other replies
         self.answers = 0
@@ -68,7 +69,7 @@ class Clients:
     def stop(self):
         self._stop.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(300)
             if thread.is_alive():
                 raise Lost("a client is not answered")
 
@@ -114,18 +115,24 @@ class Clients:
                 else:
                     refusal = next(answer for answer in answers if answer[:3] not in ("250", "354"))
                     self.refusals[" ".join(refusal.split()[:2])] += 1
+                    if len(answers) == len(commands) + 2:
+                        self.put_off |= dict.fromkeys(keys, time.time())
             if not answers[-1].startswith("250 2.6.0"):
                 if ask(b"RSET\r\n")[:1] != "2":
                     raise ConnectionError("not reset")
                 time.sleep(0.01)
 
 
-def collect(sink, tried, delivered, strange):
-    """Takes what the sink has written down: counts it in `delivered`, and tells in `strange` what nobody has sent so."""
+def collect(sink, tried, delivered, strange, note=None):
+    """Takes what the sink has written down: counts it in `delivered`, and tells in `strange` what nobody has sent so. `note` is
+    called with each delivery: recipient, our name as the sink was told it, and when it was written."""
     for path in sorted(sink.folder.iterdir()):
         if path in sink._open_files():
             continue
-        found = parse_dump(path.read_bytes())
+        try:
+            found, time_written = parse_dump(path.read_bytes()), path.stat().st_mtime
+        except FileNotFoundError:
+            continue  # broken off meanwhile
         path.unlink()
         subject = next(line for line in found.content.split(b"\n") if line.startswith(b"Subject: n"))
         number = int(subject[len(b"Subject: n"):])
@@ -133,6 +140,8 @@ def collect(sink, tried, delivered, strange):
             strange.append(f"message {number} is not as it was sent")
         for recipient in found.recipients:
             delivered[number, recipient] += 1
+            if note:
+                note((number, recipient), found.helo, time_written)
             if (number, recipient) not in tried:
                 strange.append(f"{number}, {recipient} was never sent")
 

@@ -1,29 +1,31 @@
-"""Three nodes and a synchronous pair of PostgreSQL servers: nodes are killed, stopped and ended, servers killed, stopped and
-promoted away from, under load.
+"""Three nodes and a synchronous pair of PostgreSQL servers: nodes are killed, stopped, ended and cut off, servers killed,
+stopped, cut off and promoted away from, under load (blows.py).
 
-What got its 250 is delivered. A second copy may come only of an attempt that was under way at a node which an event has cut
-off from the database, or from its own memory.
+What got its 250 is delivered. Each second copy is of an attempt whose outcome could not be recorded, and the logs say why
+(copies.py).
 """
 
 import collections
 import json
-import os
-import pathlib
 import random
-import shutil
-import signal
+import subprocess
 import time
 
+from blows import Blows
+from copies import Deliveries, Life
 from ledger import Clients, Lost, Place, Rig, collect, run_slimtad
+from pair import Pair
 from harness.machine import MX_PORT, SUBMISSION, NotReady, new_address
-from harness.postgres import Postgres, binary
+from harness.postgres import binary
 from harness.sink import Sink
 from harness.slimtad import OK, Slimtad
 
 NODES = ("one", "two", "three")
 LEASE = 5
 CONNECTIONS = 4
-SYNCHRONOUS = {"synchronous_standby_names": "*", "max_connections": "150", "wal_receiver_timeout": "3s", "hot_standby": "on"}
+CLIENTS = 3
+# How long anything may take that goes on by itself: nothing is lost by waiting, and the machine may be busy.
+PATIENCE = 300
 
 
 def obstacle():
@@ -34,163 +36,93 @@ def obstacle():
     return None
 
 
-class Server(Postgres):
-    """A server that is killed with all of its processes, each of which is the first of a session of its own."""
+class Member(Slimtad):
+    """A node, which remembers when its processes lived."""
 
-    def family(self):
-        pids = [self.process.pid]
-        for entry in pathlib.Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (OSError, IndexError):
-                continue
-            if parent == self.process.pid:
-                pids.append(int(entry.name))
-        return pids
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.lives = []
 
-    def signal_all(self, number):
-        for pid in self.family():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass
+    def start(self, wait=True):
+        self.lives.append(Life(time.time()))
+        super().start(wait=False)
+        if wait:
+            self.wait_until(self.is_ready, PATIENCE, "slimtad's greeting")
+        return self
 
     def kill(self):
         if self.process is not None and self.process.poll() is None:
-            self.signal_all(signal.SIGKILL)
-            self.process.wait()
+            super().kill()
+            self.lives[-1].ended, self.lives[-1].is_killed = time.time(), True
 
-    def boot(self):
-        """Starts it again where processes of its last life may still be ending."""
-        for _ in range(50):
-            try:
-                return self.start()
-            except NotReady:
-                time.sleep(0.1)
-        raise Lost(f"{self.name} does not start again: {self.log[-2000:]}")
+    def end(self):
+        status = self.term(PATIENCE)
+        self.lives[-1].ended = time.time()
+        if status != 0:
+            raise Lost(f"{self.name} ended with {status}: {self.log[-3000:]}")
 
-    def promote(self):
-        self._run("pg_ctl", "promote", "-D", self.data, "-w")
-
-    def renew(self, primary):
-        """A new standby of `primary` in place of what it was."""
-        shutil.rmtree(self.data)
-        self.follow(primary)
-        return self.start()
+    def was_killed(self, when):
+        """Whether the process that worked then was killed in the end."""
+        return any(life.is_killed for life in self.lives if life.begun <= when <= life.ended)
 
 
-class Cluster:
+class Cluster(Blows):
     """The nodes, their clients, one sink, and what came of it all."""
 
-    def __init__(self, place, seed):
+    lease, connections = LEASE, CONNECTIONS
+
+    def __init__(self, place, seed, mutant=False):
         self.random = random.Random(seed)
         self.place = place
+        self.synchronous = "optional" if mutant else "required"
         self.sink = Sink(place).start()
-        self.primary = Server(place, "a", **SYNCHRONOUS).start()
-        self.standby = Server(place, "b", **SYNCHRONOUS).follow(self.primary).start()
-        self.primary.add_database("queue", "mail")
-        folders = f"{self.primary.folder},{self.standby.folder}"
-        words = f"host={folders} port={self.primary.port},{self.standby.port} dbname=queue user=mail"
-        self.nodes = [self.make(name, words, number) for number, name in enumerate(NODES)]
+        self.pair = Pair(place, NODES, waits=not mutant)
+        self.nodes = [self.make(name, number) for number, name in enumerate(NODES)]
         self.delivered = collections.Counter()
+        self.deliveries = Deliveries(self.nodes)
+        self.unwanted = 0
         self.strange = []
+        # Nodes that were cut off: from when on their lease was over, and until when.
+        self.silences = []
         self.events = collections.Counter()
-        # Attempts that events may have cut off.
-        self.allowed = 0
         Rig.latest = self
 
-    def make(self, name, words, number):
+    def make(self, name, number):
         address = new_address()
         edges = [{"name": "local", "type": "smtp", "listen": [f"{address}:{SUBMISSION}"], "tls": "none", "auth": "none",
                   "trusted_networks": ["127.0.0.0/8"]}]
-        daemon = Slimtad(
+        node = Member(
             self.place, edges=edges, name=name,
             routes=[{"domains": ["*"], "type": "smtp", "host": f"{self.sink.address}:{MX_PORT}"}],
             queue={"retry": ["2s"], "policies": ["date", "message_id", "received", "domain_split"]},
             relay={"type": "blackhole", "port": None, "connect_timeout": None, "idle_timeout": None, "allow_networks": None,
                    "connections": CONNECTIONS},
-            limits={"connections": 200, "connections_per_address": 200})
-        daemon.change(node={"name": name})
-        daemon.put_queue_into(words, lease=f"{LEASE}s", commit_timeout="3s", synchronous="required")
-        daemon.add_user()
-        daemon.clients = Clients(address, count=3)
+            limits={"connections": 200, "connections_per_address": 200}, log={"level": "debug"})
+        # By its name in EHLO the sink tells whose delivery it was.
+        node.change(hostname=f"{name}.slimtad.test", node={"name": name})
+        node.put_queue_into(
+            self.pair.words(name), password_file=self.pair.write_password(node.folder), lease=f"{LEASE}s",
+            commit_timeout="3s", synchronous=self.synchronous)
+        node.add_user()
+        node.clients = Clients(address, count=CLIENTS)
         # Numbers tell whose a message is.
-        daemon.clients._next = number * 100_000_000
-        return daemon
-
-    # What happens
-
-    def kill_node(self):
-        node = self.random.choice(self.nodes)
-        node.kill()
-        self.allowed += CONNECTIONS
-        time.sleep(self.random.random() * self.random.choice([0.2, 1.5 * LEASE]))
-        node.start()
-
-    def stop_node(self):
-        """Longer than its lease, or shorter."""
-        node = self.random.choice(self.nodes)
-        node.signal(signal.SIGSTOP)
-        self.allowed += CONNECTIONS
-        time.sleep(self.random.choice([0.5, 2.5 * LEASE]))
-        node.signal(signal.SIGCONT)
-
-    def end_node(self):
-        node = self.random.choice(self.nodes)
-        if node.term(40) != 0:
-            raise Lost(f"{node.name} did not end well: {node.log[-3000:]}")
-        node.start()
-
-    def _without_database(self):
-        self.allowed += CONNECTIONS * len(self.nodes)
-
-    def kill_primary(self):
-        self.primary.kill()
-        self._without_database()
-        time.sleep(self.random.random() * 2)
-        self.primary.boot()
-
-    def stop_primary(self):
-        self.primary.signal_all(signal.SIGSTOP)
-        self._without_database()
-        time.sleep(self.random.choice([0.5, 6]))
-        self.primary.signal_all(signal.SIGCONT)
-
-    def kill_standby(self):
-        """Nothing is confirmed without it."""
-        self.standby.kill()
-        self._without_database()
-        time.sleep(self.random.random() * 4)
-        self.standby.boot()
-
-    def fail_over(self):
-        """The primary dies, the standby takes its place, and the dead one becomes its standby."""
-        self.primary.kill()
-        self._without_database()
-        self.standby.promote()
-        self.primary, self.standby = self.standby, self.primary
-        self.standby.renew(self.primary)
-
-    EVENTS = ["kill_node", "kill_node", "stop_node", "end_node", "kill_primary", "stop_primary", "kill_standby", "fail_over"]
-
-    def round(self):
-        wanted = len(self.accepted) + self.random.randrange(1, 80)
-        deadline = time.monotonic() + 60
-        while len(self.accepted) < wanted:
-            if time.monotonic() > deadline:
-                raise Lost(f"nothing is accepted any more: {self.tell()}")
-            time.sleep(0.02)
-        event = self.random.choice(self.EVENTS)
-        self.events[event] += 1
-        getattr(self, event)()
+        node.clients._next = number * 100_000_000
+        return node
 
     # What came of it
 
     @property
     def accepted(self):
         return set().union(*(node.clients.accepted for node in self.nodes))
+
+    def wait_until(self, condition, what, timeout=PATIENCE):
+        """Raises Lost with what is known, its first line being what was waited for in vain."""
+        deadline = time.monotonic() + timeout
+        while not (result := condition()):
+            if time.monotonic() > deadline:
+                raise Lost(f"{what}, in {timeout} s\n{self.tell()}")
+            time.sleep(0.05)
+        return result
 
     def start(self):
         for node in self.nodes:
@@ -204,68 +136,103 @@ class Cluster:
 
     def collect(self):
         tried = set().union(*(node.clients.tried for node in self.nodes))
-        collect(self.sink, tried, self.delivered, self.strange)
+        collect(self.sink, tried, self.delivered, self.strange, self.deliveries.note)
 
     def check(self):
-        """All that was accepted has come, nothing is queued any more, and the ledger says so."""
+        """All that was accepted has come, nothing is queued any more, copies are explained, and the ledger balances."""
         self.stop()
-        deadline = time.monotonic() + 120
-        missing = self.accepted
-        while missing or not self.is_empty():
-            if time.monotonic() > deadline:
-                raise Lost(f"{len(missing)} of {len(self.accepted)} accepted are not delivered, such as "
-                           f"{sorted(missing)[:3]}: {self.tell()}")
-            time.sleep(0.2)
-            self.collect()
-            missing = self.accepted - self.delivered.keys()
+        self._wait_for_deliveries()
         if self.strange:
             raise Lost("; ".join(self.strange[:3]))
-        if self.copies > self.allowed:
-            raise Lost(f"{self.copies} second copies, where {self.allowed} attempts may have been cut off")
+        # Lines of the log are written somewhat later than what they tell of happens.
+        deadline = time.monotonic() + PATIENCE / 5
+        while faults := self.deliveries.faults():
+            if time.monotonic() > deadline:
+                raise Lost(f"{len(faults)} second copies without a reason, such as " + "\n".join(faults[:3]))
+            time.sleep(0.2)
+        self.unwanted = 0
+        for node in self.nodes:
+            count, faults = self.deliveries.unwanted(node.clients.put_off, node)
+            self.unwanted += count
+            if faults:
+                raise Lost(f"{len(faults)} messages that a client was to send again were delivered, such as {faults[0]}")
+        self.check_silences()
         audit = self.ask("audit")
         if not audit["clean"] or not audit["ledger"]["balanced"]:
-            raise Lost(f"the audit says {audit}")
+            raise Lost(f"the audit is not clean, or the ledger not balanced: {audit}")
+
+    def _wait_for_deliveries(self):
+        """As long as any come."""
+        deadline, before = time.monotonic() + PATIENCE, None
+        while True:
+            self.collect()
+            missing = self.accepted - self.delivered.keys()
+            queued = self.pair.ask("select count(*) from slimtad.item")
+            if not missing and queued == ["0"]:
+                return
+            if before != (before := (len(missing), queued)):
+                deadline = time.monotonic() + PATIENCE
+            if time.monotonic() > deadline:
+                raise Lost(self._stuck(missing, queued) + "\n" + self.tell())
+            time.sleep(0.2)
+
+    def _stuck(self, missing, queued):
+        """What is wrong, in one line."""
+        if queued is None:
+            return "the database does not answer the rig"
+        if missing:
+            return (f"{len(missing)} of {len(self.accepted)} accepted are not delivered, such as {sorted(missing)[:3]}, and "
+                    f"{queued[0]} messages are queued")
+        kept = self.pair.ask("select bucket, id, attempts, flags, to_timestamp(due / 1000) from slimtad.item limit 3")
+        return (f"all {len(self.accepted)} accepted are delivered, and {queued[0]} messages stay queued (bucket, id, attempts, "
+                f"flags, due): {kept}")
 
     def ask(self, *words):
-        done = run_slimtad(*words, "--json", "--config", self.nodes[0].configuration)
+        done = run_slimtad(*words, "--json", "--config", self.nodes[0].configuration, timeout=PATIENCE)
         return json.loads(done.stdout) if done.returncode == OK else {"clean": False, "text": done.stderr}
 
-    def is_empty(self):
-        done = run_slimtad("queue", "count", "--config", self.nodes[0].configuration)
-        return done.stdout.split()[:1] == ["0"]
-
     def tell(self):
-        status = run_slimtad("database", "status", "--config", self.nodes[0].configuration)
-        return status.stdout + status.stderr + "".join(node.log[-1500:] for node in self.nodes)
+        """The state of all, for who looks for a fault: nothing here may fail."""
+        told = []
+        for query in ("select name, incarnation, is_gone, clock_timestamp() - beat from slimtad.node",
+                      "select owner, wanted, count(*) from slimtad.bucket group by 1, 2",
+                      "select bucket % 256, count(*) from slimtad.item group by 1 limit 20",
+                      "select pid, state, wait_event, now() - query_start, left(query, 60) from pg_stat_activity "
+                      "where usename = 'mail' and state <> 'idle'",
+                      "select application_name, state, sync_state from pg_stat_replication"):
+            try:
+                told.append(f"{query}:\n  " + "\n  ".join(self.pair.ask(query) or ["no answer"]))
+            except subprocess.TimeoutExpired:
+                told.append(f"{query}: no answer in time")
+        for node in self.nodes:
+            lines = [line for line in node.log.splitlines() if " debug " not in line and " info " not in line]
+            told += [f"{node.name}:", *lines[-12:], f"{node.name}'s replies: {dict(node.clients.refusals)}"]
+        return "\n".join(told)
 
     def finish(self):
         for node in self.nodes:
-            if node.term(40) != 0:
-                raise Lost(f"{node.name} did not end well: {node.log[-3000:]}")
+            node.end()
             if "Fatal error" in node.log or "Program crashed" in node.log:
                 raise Lost(f"{node.name} has crashed: {node.log[-3000:]}")
 
     @property
-    def copies(self):
-        """Deliveries beyond one for each recipient."""
-        return sum(count - 1 for count in self.delivered.values())
-
-    @property
     def progress(self):
-        return f"{sum(self.events.values())} events, {len(self.accepted)} recipients accepted"
+        return (f"{sum(self.events.values())} rounds, {len(self.accepted)} recipients accepted, "
+                f"{self.deliveries.copies} second copies")
 
     @property
     def figures(self):
         events = ", ".join(f"{count} {name}" for name, count in sorted(self.events.items()))
-        return (f"{len(self.accepted)} recipients accepted, 0 lost, {self.copies} second copies of {self.allowed} possible; "
-                f"{events}")
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(self.deliveries.explained.items()))
+        return (f"{len(self.accepted)} recipients accepted, 0 lost, {self.deliveries.copies} second copies "
+                f"({why or 'none to explain'}), {self.unwanted} delivered though the client was to come again; {events}")
 
 
-def run(rounds, seed):
-    """`rounds` events; the text of the result. Raises Lost."""
+def run(rounds, seed, mutant=False):
+    """`rounds` blows; the text of the result. Raises Lost, and has to with the mutant, a pair that is not synchronous."""
     place = Place()
     try:
-        cluster = Cluster(place, seed)
+        cluster = Cluster(place, seed, mutant)
         cluster.start()
         for number in range(1, rounds + 1):
             cluster.round()

@@ -15,7 +15,7 @@ from harness.slimtad import CONFIGURATION, NOT_PERMITTED, OK, TEMPORARY, UNAVAIL
 TABLES = (
     "bucket command fence inbox item ledger ledger_step loss "
     + " ".join(f"message_{number:02}" for number in range(24))
-    + " message_long node part receipt receipt_part removed_step ring schema site").split()
+    + " message_long move node part receipt receipt_part removed_step ring schema site").split()
 # A server without a standby, which is told with each command where `synchronous` is "required".
 NO_STANDBY = "synchronous_standby_names is empty"
 _numbers = itertools.count(1)

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import smtplib
+import socket
 import stat
 import tomllib
 
@@ -12,6 +13,7 @@ import pytest
 from harness import machine
 from harness.certificate import make_certificate
 from harness.exim import EximMX
+from harness.link import Links
 from harness.machine import DNS_PORT, MX_PORT, NotReady, Program, new_address
 from harness.messages import fields, message, prepended, received
 from harness.nameserver import NameServer
@@ -61,6 +63,46 @@ def test_sink_that_refuses(place):
         client.helo()
         client.mail("a@x.test")
         assert client.rcpt("b@y.test")[0] == 450
+
+
+def test_links(place):
+    """Octets pass; stopped, they wait; cut, connections are reset and refused; healed, it is as before."""
+    links, way, target = Links(place).start(), (new_address(), MX_PORT), (new_address(), MX_PORT)
+    with socket.create_server(target) as server:
+        server.settimeout(20)
+        links.add("way", way, target)
+
+        def connected():
+            client = socket.create_connection(way, timeout=20)
+            far, _ = server.accept()
+            far.settimeout(20)
+            return client, far
+
+        client, far = connected()
+        client.sendall(b"there")
+        assert far.recv(9) == b"there"
+        links.stop("way")
+        client.sendall(b"later")
+        far.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            far.recv(9)
+        socket.create_connection(way, timeout=20).close()  # taken, as by a host that hangs
+        links.heal("way")
+        server.accept()[0].close()
+        far.settimeout(20)
+        assert far.recv(9) == b"later"
+        far.sendall(b"back")
+        assert client.recv(9) == b"back"
+        links.cut("way")
+        for end in (client, far):
+            with pytest.raises(ConnectionResetError):
+                end.recv(9)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(way, timeout=20)
+        links.heal("way")
+        client, far = connected()
+        client.close()
+        assert far.recv(9) == b""
 
 
 def test_postfix(place):

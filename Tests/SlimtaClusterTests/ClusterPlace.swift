@@ -43,9 +43,15 @@ final class ClusterPlace: SharedPlace {
 
     func open() async throws -> any QueueBackend { try await open(node: "only") }
 
-    func open(node: String) async throws -> any QueueBackend {
+    func open(node: String) async throws -> any QueueBackend { try open(node) { _ in } }
+
+    func open(edge node: String) async throws -> any QueueBackend { try open(node) { $0.roles = .edge } }
+
+    private func open(_ node: String, _ change: (inout ClusterOptions) -> Void) throws -> ClusterStorage {
         let link = try TestKit.PostgresLink(to: server.port)
-        let storage = ClusterStorage(options(node, link)) { event in self.told.withLock { $0.append(event) } }
+        var options = options(node, link)
+        change(&options)
+        let storage = ClusterStorage(options) { event in self.told.withLock { $0.append(event) } }
         nodes.withLock { $0[node] = (link, storage) }
         return storage
     }

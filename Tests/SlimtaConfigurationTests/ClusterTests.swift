@@ -29,13 +29,15 @@ import Testing
         var settings = try Self.settings(Self.whole)
         #expect(settings.connection == "host=db1,db2 dbname=q" && settings.passwordFile == nil)
         #expect(settings.lease == .seconds(15) && settings.commitTimeout == .seconds(10))
-        #expect(settings.synchronous == .required)
+        #expect(settings.synchronous == .required && settings.whenAway == .refuse)
         settings = try Self.settings(
             Self.whole
                 + "password_file = \"credential:queue-db\"\nlease = \"1m\"\ncommit_timeout = \"5s\"\nsynchronous = \"optional\"\n"
+                + "when_away = \"local\"\n"
         )
         #expect(settings.passwordFile == "credential:queue-db" && settings.lease == .seconds(60))
         #expect(settings.commitTimeout == .seconds(5) && settings.synchronous == .optional)
+        #expect(settings.whenAway == .local)
     }
 
     @Test func node() throws {
@@ -43,7 +45,15 @@ import Testing
         var values = try Configuration.parse(edge + Self.whole + node, file: "f")
         #expect(values.node.name == "mx-1.example.com" && values.node.roles == [.edge, .relay])
         values = try Configuration.parse(Self.whole + node + "roles = [\"relay\"]\n", file: "f")
-        #expect(values.node.roles == [.relay] && values.edges.isEmpty)
+        #expect(values.node.roles == [.relay] && values.edges.isEmpty && values.closedEdges.isEmpty)
+        #expect(values.node.egress == nil)
+        // One file for all: what others open is read, and judged, and not opened.
+        values = try Configuration.parse(edge + Self.whole + node + "roles = [\"relay\"]\n", file: "f")
+        #expect(values.edges.isEmpty && values.closedEdges.count == 1)
+        values = try Configuration.parse(edge + Self.whole + node + "roles = [\"edge\"]\n", file: "f")
+        #expect(values.node.roles == [.edge] && values.edges.count == 1 && values.closedEdges.isEmpty)
+        values = try Configuration.parse(edge + Self.whole + node + "egress = \"dc-1\"\n", file: "f")
+        #expect(values.node.egress == "dc-1")
     }
 
     /// The first line behind the edge is line 8.
@@ -60,10 +70,6 @@ import Testing
         Case(
             whole + "[[queue.postgresql]]\nconnection = \"host=y\"\n",
             "12: queue.postgresql[1]: found a second database; allowed is one: a queue is in one database"),
-        Case(
-            whole + "when_away = \"local\"\n",
-            "12: queue.postgresql[0].when_away: unknown key; allowed in queue.postgresql[0] are commit_timeout, connection, lease, password_file, synchronous"
-        ),
         Case(
             whole + "password = \"secret\"\n",
             "12: queue.postgresql[0].password: unknown key; allowed in queue.postgresql[0] are commit_timeout"),
@@ -85,20 +91,26 @@ import Testing
         // What is wrong with the database is said there, and nothing is concluded of it.
         Case(choice + "[node]\nname = \"mx1\"\n", "8: queue.postgresql: missing"),
         Case(
-            whole + "[node]\nname = \"mx 1\"\nroles = []\negress = \"dc1\"\n",
+            whole + "[node]\nname = \"mx 1\"\nroles = []\negress = \"dc 1\"\nzone = 1\n",
             "13: node.name: found \"mx 1\"; allowed is a name such as \"mx1\": up to 255 letters, digits and any of \".-_\"",
             "14: node.roles: found an empty list; allowed is a list of \"edge\", \"relay\", at least one",
-            "15: node.egress: unknown key; allowed in node are name, roles"),
-        Case(
-            whole + "[node]\nroles = [\"edge\"]\n",
-            "13: node.roles: found \"edge\" alone; allowed is \"relay\", alone or with it"),
+            "15: node.egress: found \"dc 1\"; allowed is a word such as \"pool1\": up to 255 letters, digits and any of",
+            "16: node.zone: unknown key; allowed in node are egress, name, roles"),
         Case(
             whole + "[node]\nroles = [\"edge\", \"edge\", \"relays\"]\n",
             "13: node.roles[1]: found \"edge\" a second time; allowed is each once",
             "13: node.roles[2]: found \"relays\"; allowed is \"edge\", \"relay\"; did you mean \"relay\"?"),
         Case(
-            whole + "[node]\nroles = [\"relay\"]\n",
-            "1: edge: found without \"edge\" in roles of [node]; allowed is it with that"),
+            whole + "when_away = \"accept\"\n",
+            "12: queue.postgresql[0].when_away: found \"accept\"; allowed is \"refuse\", \"local\""),
+        Case(
+            whole + "when_away = \"local\"\n[node]\nroles = [\"edge\"]\n",
+            "12: queue.postgresql[0].when_away: found \"local\" without \"relay\" in roles of [node]; "
+                + "allowed is \"refuse\" there: what the local queue took would not be delivered"),
+        Case(
+            whole + "[node]\nroles = [\"relay\"]\n[[edge]]\nname = \"other\"\n",
+            "14: edge[1].type: missing", "14: edge[1].listen: missing",
+            "14: edge[1].tls: found \"starttls\" without a certificate"),
     ])
     func wrong(_ one: Case) {
         let found = mistakes(edge + one.text)

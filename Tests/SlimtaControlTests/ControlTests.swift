@@ -36,7 +36,7 @@ struct Mistake: Sendable, CustomStringConvertible {
     static let ofPath: [Mistake] =
         [
             "", "nothing", "status/x", "checkpoint/x", "reload/x", "drain/x", "audit/x", "audit/acknowledge/x",
-            "queue/a/b", "guesses/x", "guesses/release/x", "dkim/x", "dkim/check/x", "tls/x", "sites/a/b",
+            "queue/a/b", "guesses/x", "guesses/release/x", "dkim/x", "dkim/check/x", "tls/x", "sites/a/b", "nodes/a/b",
         ]
         .flatMap { path in
             [.get, .post].map { Mistake($0, path, 404, "there is nothing at /\(path)") }
@@ -47,6 +47,11 @@ struct Mistake: Sendable, CustomStringConvertible {
             Mistake(.get, "queue/\(nobody)0", 400, notAnID),
             Mistake(.get, "queue/\(nobody)", 404, "\(nobody) is not queued"),
             Mistake(.post, "checkpoint", 404, "this queue's storage makes no checkpoints"),
+            Mistake(.get, "nodes", 404, "one machine's alone"),
+            Mistake(.post, "nodes/drain", 400, "which node? name=NODE"),
+            Mistake(.post, "nodes/drain", [("name", "x"), ("force", "no")], 400, "force: say force=yes"),
+            Mistake(.post, "nodes/drain", [("name", "x")], 404, "one machine's alone"),
+            Mistake(.post, "nodes/kill", [("name", "x")], 404, "kill is none of drain, resume, forget"),
         ]
 
     static let ofMethod: [Mistake] =
@@ -56,12 +61,12 @@ struct Mistake: Sendable, CustomStringConvertible {
         ].map {
             Mistake(.get, $0, 405, "GET is for looking")
         }
-        + ["status", "queue", "audit", "guesses", "dkim", "tls", "tls/explain", "sites"].map {
+        + ["status", "queue", "audit", "guesses", "dkim", "tls", "tls/explain", "sites", "nodes"].map {
             Mistake(.post, $0, 405, "POST for changing")
         }
 
     static let ofName: [Mistake] =
-        ["status", "audit", "guesses"].map {
+        ["status", "nodes", "audit", "guesses"].map {
             Mistake(.get, $0, [("x", "")], 400, "no parameter \"x\": there are none here")
         }
         + ["audit/acknowledge", "checkpoint", "reload", "drain"].map {
@@ -69,6 +74,7 @@ struct Mistake: Sendable, CustomStringConvertible {
         }
         + ["queue", "queue/count"].map { Mistake(.get, $0, [("sendr", "a@b")], 400, "no parameter \"sendr\"") }
         + [
+            Mistake(.post, "nodes/resume", [("name", "x"), ("force", "yes")], 400, "no parameter \"force\""),
             Mistake(.get, "queue/count", [("limit", "1")], 400, "no parameter \"limit\""),
             Mistake(.get, "queue", [("all", "yes")], 400, "no parameter \"all\""),
             Mistake(.get, "queue/\(nobody)", [("contents", "")], 400, "known are content"),

@@ -263,15 +263,16 @@ extension SeededGenerator {
         let id = isNotice ? try await first.accept(to: "bounce@slow.test", in: bucket) : nil
         if let id { try await eventually("an attempt is under way") { first.relay.attempts(id) == 1 } }
         first.gate.shut()
-        database.steal(buckets, for: "second")
+        if isNotice { database.steal(buckets, for: "second") } else { database.setAway("first", "no route") }
         let refused = isNotice ? nil : Task { await first.outcome(of: first.envelope(to: "x@x.test", in: bucket)) }
         first.relay.open()
         try await eventually("it is refused, and the queue does not know") { first.gate.kept == 1 }
+        database.setAway("first", nil)
         first.queue.receive([.releasing(buckets)])
         try await first.settled()
         #expect(first.gate.released.isEmpty)
         first.gate.open()
-        if let refused { #expect(await refused.value == .lost) }
+        if let refused { #expect(await refused.value == .away("no route")) }
         try await eventually("then it goes") { first.gate.released == [buckets] }
         #expect(first.queue.count == 0)
         await first.end()

@@ -105,6 +105,7 @@ final class GatedStorage: QueueStorage {
     }
 
     func newID(at time: Timestamp, beside sibling: QueueID?) -> QueueID { storage.newID(at: time, beside: sibling) }
+    func keeps(_ id: QueueID) -> Bool { storage.keeps(id) }
     func admission(of size: Int) -> Admission { storage.admission(of: size) }
     func load(_ id: QueueID) async throws(StorageError) -> StoredEnvelope { try await storage.load(id) }
     func remains(of id: QueueID) async -> StoredEnvelope? { await storage.remains(of: id) }
@@ -123,16 +124,17 @@ final class Node: Sendable {
     private let running: Task<Void, Never>
 
     init(
-        _ database: MemoryDatabase, _ name: String, delivers: Bool = true, clock: QueueClock = QueueClock()
+        _ database: MemoryDatabase, _ name: String, delivers: Bool = true, isEdge: Bool = false,
+        clock: QueueClock = QueueClock(), log: any LogHandler = SwiftLogNoOpLogHandler()
     ) async throws {
-        storage = MemoryStorage(database, name: name)
+        storage = MemoryStorage(database, name: name, delivers: !isEdge)
         gate = GatedStorage(storage)
         queue = Queue(
             storage: gate, relay: relay,
             configuration: .init(
                 schedule: RetrySchedule(intervals: [.seconds(1)], expire: .seconds(3600), warn: nil),
                 limits: .init(attempts: 50, attemptsPerDestination: 20), delivers: delivers, hostname: "queue.test"),
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, clock: clock)
+            logger: Logger(label: "test") { _ in log }, clock: clock)
         try await storage.start { [queue] in queue.receive($0) }
         running = Task { [queue] in await queue.run() }
     }

@@ -37,6 +37,10 @@ private enum Fault: String, CaseIterable {
     case receiptApart
     /// Ends are not noted in receipts.
     case notesNothing
+    /// What goes on in another storage is counted as removed.
+    case removesDeparted
+    /// What goes on in another storage stays here too.
+    case keepsDeparted
 
     /// The check that is to find it.
     var check: String {
@@ -52,6 +56,7 @@ private enum Fault: String, CaseIterable {
         case .forgetsHolds: "restart after a crash"
         case .takesKeysTwice: "a receipt's key comes once"
         case .receiptApart: "a message and its receipt are one"
+        case .removesDeparted, .keepsDeparted: "what goes on elsewhere"
         case .notesNothing: "what became of a submission"
         }
     }
@@ -159,6 +164,20 @@ private final class Mutant: QueueBackend {
                     self.sound.commit(QueueCommit(receipts: commit.receipts), completion: completion)
                 }
             }
+        case .removesDeparted:
+            Task {
+                var commit = commit
+                for id in commit.departed {
+                    guard case .success(let state) = await self.sound.states([id])[0] else { continue }
+                    commit.ended.append(state.removed(by: "nobody"))
+                }
+                commit.departed = []
+                self.sound.commit(commit, completion: completion)
+            }
+        case .keepsDeparted:
+            var commit = commit
+            commit.departed = []
+            sound.commit(commit, completion: completion)
         case .notAtOnce, .overlappingPages, .pagesByNumber, .sortedStates, .shortSpool, .reads, .forgetsHolds,
             .receiptApart, .notesNothing:
             sound.commit(commit, completion: completion)
@@ -210,7 +229,7 @@ private final class Mutant: QueueBackend {
             let page = Array(all.dropFirst(offset).prefix(count))
             return QueuedPage(envelopes: page, next: page.count < count ? nil : page.last?.envelope.id)
         case .notAtOnce, .countsAttempts, .early, .sortedStates, .unordered, .shortSpool, .oneAccount, .reads,
-            .forgetsHolds, .takesKeysTwice, .receiptApart, .notesNothing:
+            .forgetsHolds, .takesKeysTwice, .receiptApart, .notesNothing, .removesDeparted, .keepsDeparted:
             return try await sound.page(after: place, count: count)
         }
     }

@@ -39,6 +39,9 @@ private struct MemoryPlace: SharedPlace {
 
     func open() async throws -> any QueueBackend { MemoryStorage(database) }
     func open(node name: String) async throws -> any QueueBackend { MemoryStorage(database, name: name) }
+    func open(edge name: String) async throws -> any QueueBackend {
+        MemoryStorage(database, name: name, delivers: false)
+    }
     func crash(_ storage: any QueueBackend) async { (storage as? MemoryStorage)?.crash() }
 
     func move(_ buckets: QueueBuckets, to name: String) async { database.move(buckets, to: name) }
@@ -58,6 +61,20 @@ private struct MemoryPlace: SharedPlace {
 
     @Test(arguments: StorageSuite.checks) func memory(_ check: StorageCheck) async throws {
         try await check.run(MemoryPlace())
+    }
+
+    /// A journal beside another storage that takes all mail, none, or some.
+    @Test(arguments: StorageSuite.checks, FallbackPlace.Taker.allCases) func besideAHome(
+        _ check: StorageCheck, _ taker: FallbackPlace.Taker
+    ) async throws {
+        if taker != .home && check.usesKeys { return }
+        try await check.run(FallbackPlace(home: MemoryPlace(), taker) { DirectoryPlace() })
+    }
+
+    @Test(arguments: NodeSuite.checks) func nodesWithAJournalThatTakesNothing(_ check: NodeCheck) async throws {
+        // A journal is never away, and would take mail.
+        if check.description == "away" { return }
+        try await check.run(FallbackPlace(home: MemoryPlace(), .home, isOpen: false) { DirectoryPlace() })
     }
 
     @Test(arguments: NodeSuite.checks) func nodesInMemory(_ check: NodeCheck) async throws {

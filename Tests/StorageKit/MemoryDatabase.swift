@@ -140,8 +140,10 @@ extension MemoryDatabase.State {
         }
     }
 
-    func summaries(in buckets: QueueBuckets) -> [QueuedSummary] {
-        items.values.filter { buckets.contains($0.envelope.id) }.map {
+    func summaries(in buckets: QueueBuckets) -> [QueuedSummary] { summaries(items.keys.filter(buckets.contains)) }
+
+    private func summaries(_ ids: [QueueID]) -> [QueuedSummary] {
+        ids.compactMap { items[$0] }.map {
             QueuedSummary(of: StoredEnvelope(envelope: $0.envelope, state: $0.state, message: $0.message))
         }
     }
@@ -160,8 +162,13 @@ extension MemoryDatabase.State {
     func refusal(_ commit: QueueCommit, of identity: MemoryDatabase.Identity) -> StorageError? {
         guard let node = node(identity) else { return .closed }
         if let reason = node.away { return .away(reason) }
-        let ids = commit.accepted.map(\.envelope.id) + commit.states.map(\.id) + commit.ended.map(\.id)
-        if !ids.allSatisfy({ isOwner(identity.name, of: $0) }) { return .lost }
+        let ids =
+            commit.accepted.map(\.envelope.id) + commit.states.map(\.id) + commit.ended.map(\.id)
+            + commit.departed
+        let mayCommit =
+            commit.isForOthers
+            ? !node.isFenced && commit.isOfItselfAlone : ids.allSatisfy { isOwner(identity.name, of: $0) }
+        if !mayCommit { return .lost }
         if commit.receipts.contains(where: { receipts.find($0.key) != nil }) { return .repeated }
         if let message = commit.message, octets + message.size > capacity { return .full }
         return nil
@@ -187,8 +194,14 @@ extension MemoryDatabase.State {
             ledger.countRemoved(fates.removed, by: ending.by)
             receipts.note(ending)
         }
+        takeBack(commit.departed, [])
         for receipt in commit.receipts { receipts.insert(receipt) }
         for key in commit.forgotten { receipts.forget(key) }
+        guard commit.isForOthers else { return }
+        for id in commit.accepted.map(\.envelope.id) where items[id] != nil {
+            guard let owner = owners[id.bucket] else { continue }
+            nodes[owner]?.storage.tell([.acquired(summaries([id]))])
+        }
     }
 
     private mutating func take(_ id: QueueID) -> MemoryDatabase.Item? {

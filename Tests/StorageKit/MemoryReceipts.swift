@@ -14,6 +14,11 @@ struct MemoryReceipts {
 
     func find(_ id: QueueID) -> Receipt? { ids[id].flatMap(find).flatMap { $0.id == id ? $0 : nil } }
 
+    func page(after place: Receipt.Digest?, count: Int) -> [Receipt] {
+        let keys = all.keys.filter { key in place.map { key > $0 } ?? true }
+        return Array(keys.sorted().lazy.compactMap(find).prefix(count))
+    }
+
     mutating func insert(_ receipt: Receipt) {
         forget(receipt.key)
         all[receipt.key] = receipt

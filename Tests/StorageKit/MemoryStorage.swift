@@ -7,7 +7,7 @@ package import SlimtaQueue
 import Synchronization
 
 /// One node's way to a queue in memory. What it has stored is in the database after its end too.
-package final class MemoryStorage: QueueBackend {
+package final class MemoryStorage: MovableBackend {
     private typealias Completion = @Sendable (Result<Void, StorageError>) -> Void
 
     private enum Work: Sendable {
@@ -21,6 +21,7 @@ package final class MemoryStorage: QueueBackend {
     }
 
     package let database: MemoryDatabase
+    private let delivers: Bool
     private let identity: MemoryDatabase.Identity
     private var name: String { identity.name }
     private let phase = Mutex(Phase.opened)
@@ -28,8 +29,10 @@ package final class MemoryStorage: QueueBackend {
     private let worker: AsyncStream<Work>.Continuation
 
     /// - Parameter name: the node's; two that work at once on one database have different ones.
-    package init(_ database: MemoryDatabase = MemoryDatabase(), name: String = "node") {
+    /// - Parameter delivers: whether it may have a part of the queue.
+    package init(_ database: MemoryDatabase = MemoryDatabase(), name: String = "node", delivers: Bool = true) {
         self.database = database
+        self.delivers = delivers
         identity = MemoryDatabase.Identity(name: name)
         (work, worker) = AsyncStream.makeStream()
     }
@@ -46,7 +49,7 @@ package final class MemoryStorage: QueueBackend {
         let found = database.state.withLock { state in
             state.nodes[name] = .init(storage: self, identity: identity)
             var numbers: Set<UInt16> = []
-            for number in 0..<database.bucketCount where state.owners[number] == nil {
+            for number in 0..<database.bucketCount where delivers && state.owners[number] == nil {
                 state.owners[number] = name
                 numbers.insert(number)
             }
@@ -73,20 +76,23 @@ package final class MemoryStorage: QueueBackend {
 
     // MARK: QueueStorage
 
-    /// The bucket is one of the node's, or the sibling's.
+    /// The bucket is one of the node's, or the sibling's. Of a node that has none, anybody's.
     package func newID(at time: Timestamp, beside sibling: QueueID?) -> QueueID {
         if let sibling { return QueueID(at: time, bucket: sibling.bucket) }
         let bucket = database.state.withLock { state in
-            state.owners.filter { $0.value == name && state.heirs[$0.key] == nil }.keys.randomElement() ?? 0
+            state.owners.filter { $0.value == name && state.heirs[$0.key] == nil }.keys.randomElement()
+                ?? state.owners.keys.randomElement() ?? .random(in: 0..<database.bucketCount)
         }
         return QueueID(at: time, bucket: bucket)
     }
+
+    package func keeps(_ id: QueueID) -> Bool { database.state.withLock { $0.isOwner(name, of: id) } }
 
     package func admission(of size: Int) -> Admission {
         database.state.withLock { state in
             guard let node = state.node(identity) else { return .away("the storage is closed") }
             if let reason = node.away { return .away(reason) }
-            if node.isFenced || !state.owners.values.contains(name) { return .away("nothing is ours") }
+            if node.isFenced { return .away("nothing is ours") }
             return size > state.capacity - state.octets ? .full : .open
         }
     }
@@ -158,6 +164,13 @@ package final class MemoryStorage: QueueBackend {
         }
     }
 
+    package func receipts(after place: Receipt.Digest?, count: Int) async throws(StorageError) -> [Receipt] {
+        try database.state.withLock { state throws(StorageError) in
+            try reachable(state)
+            return state.receipts.page(after: place, count: count)
+        }
+    }
+
     private func item(_ id: QueueID) throws(StorageError) -> MemoryDatabase.Item {
         try database.state.withLock { state throws(StorageError) in
             try reachable(state)
@@ -184,6 +197,31 @@ package final class MemoryStorage: QueueBackend {
         }
     }
 
+    package func ask(_ command: OperatorCommand) async -> OperatorAnswer {
+        var answer = OperatorAnswer()
+        let asked = database.state.withLock { state -> [(MemoryStorage, OperatorCommand)] in
+            if command.verb == .flushAll {
+                return state.nodes.values.filter { $0.identity != identity }.map { ($0.storage, command) }
+            }
+            let queued = command.ids.filter { state.items[$0] != nil }
+            answer.failed = Set(command.ids).subtracting(queued).map { .init(id: $0, error: .notFound) }
+            return Dictionary(grouping: queued) { state.owners[$0.bucket] }.compactMap { owner, ids in
+                guard let node = owner.flatMap({ state.nodes[$0] }) else {
+                    answer.failed += ids.map { .init(id: $0, error: .elsewhere("nobody has it")) }
+                    return nil
+                }
+                return (node.storage, OperatorCommand(command.verb, ids, because: command.reason, by: command.by))
+            }
+        }
+        for (storage, command) in asked {
+            answer.add(
+                await withCheckedContinuation { told in
+                    storage.tell([.command(command) { told.resume(returning: $0) }])
+                })
+        }
+        return answer
+    }
+
     // MARK: QueueBackend
 
     package func page(after place: QueueID?, count: Int) async throws(StorageError) -> QueuedPage {
@@ -200,6 +238,15 @@ package final class MemoryStorage: QueueBackend {
                 }
             }
             return page
+        }
+    }
+
+    package func look(at id: QueueID) async throws(StorageError) -> StoredEnvelope {
+        try database.state.withLock { state throws(StorageError) in
+            try reachable(state)
+            guard let item = state.items[id] else { throw .notFound }
+            if item.isDamaged { throw .damaged("its message was lost") }
+            return StoredEnvelope(envelope: item.envelope, state: item.state, message: item.message)
         }
     }
 

@@ -21,6 +21,10 @@ package enum NodeSuite {
         NodeCheck(description: "doubt about new mail", run: doubtfulAcceptance),
         NodeCheck(description: "doubt about an outcome", run: doubtfulOutcome),
         NodeCheck(description: "away", run: away),
+        NodeCheck(description: "commands for what another node has", run: commands),
+        NodeCheck(description: "a command for all nodes", run: commandForAll),
+        NodeCheck(description: "mail of a node that delivers none", run: edge),
+        NodeCheck(description: "nobody delivers", run: nobodyDelivers),
     ]
 
     /// Two nodes, of which the first has all.
@@ -40,7 +44,7 @@ package enum NodeSuite {
         let buckets = QueueBuckets(numbers: [moved.id.bucket])
         await place.move(buckets, to: "second")
         try await first.eventually("an owner is asked before buckets change hands") {
-            $0.contains { if case .releasing(buckets) = $0 { true } else { false } }
+            $0.contains { if case .releasing(let told) = $0 { told.numbers == buckets.numbers } else { false } }
         }
         try demand(second.events.ours.isEmpty, "nobody has them until the owner has answered")
         // What was under way may end.
@@ -73,7 +77,7 @@ package enum NodeSuite {
                 switch $0 {
                 case .withdrawn(let ids): Set(ids) == Set(envelopes.map(\.id))
                 case .releasing(let buckets): envelopes.allSatisfy { buckets.contains($0.id) }
-                case .acquired: false
+                case .acquired, .command, .sites: false
                 }
             }
         }
@@ -85,7 +89,8 @@ package enum NodeSuite {
         both.ended = [Ending(id: envelopes[0].id, bounced: 1)]
         try demand(await first.outcome(both) == .lost, "nor a part of it")
         try demand(try await second.storage.ledger() == before, "and nothing has happened")
-        try demand(first.storage.admission(of: 1) != .open, "it takes no mail")
+        // It may have joined again, and take mail for who has its buckets: as a node that delivers none.
+        try demand(!first.storage.keeps(envelopes[0].id), "it delivers no mail")
         await close(first, second)
     }
 
@@ -153,6 +158,100 @@ package enum NodeSuite {
         await close(first, second)
     }
 
+    static func commands(_ place: any SharedPlace) async throws {
+        let (first, second) = try await two(place)
+        let envelopes = try await withBuckets(first)
+        let stranger = QueueID(at: Bench.due, bucket: envelopes[0].id.bucket)
+        let ids = [envelopes[0].id, stranger, envelopes[1].id]
+        async let answer = second.storage.ask(OperatorCommand(.hold, ids, because: "a rule", by: "ann"))
+        let (command, tell) = try await first.command()
+        try demand(Set(command.ids) == [envelopes[0].id, envelopes[1].id], "who has them is asked for what is queued")
+        try demand(command.verb == .hold && command.by == "ann" && command.reason == "a rule", "and told all of it")
+        tell(OperatorAnswer(done: 1, failed: [.init(id: envelopes[1].id, error: .inFlight)]))
+        let told = await answer
+        try demand(
+            told.done == 1
+                && Set(told.failed) == [
+                    .init(id: stranger, error: .notFound), .init(id: envelopes[1].id, error: .inFlight),
+                ], "what came of it is told: \(told)")
+        try demand(
+            !second.events.events.contains { if case .command = $0 { true } else { false } }, "nobody else is asked")
+        await close(first, second)
+    }
+
+    static func commandForAll(_ place: any SharedPlace) async throws {
+        let (first, second) = try await two(place)
+        async let answer = second.storage.ask(OperatorCommand(.flushAll, [], by: "ann"))
+        let (command, tell) = try await first.command()
+        try demand(command == OperatorCommand(.flushAll, [], by: "ann"), "all other nodes are asked")
+        tell(OperatorAnswer(done: 7))
+        try demand(await answer == OperatorAnswer(done: 7), "and their answers added up")
+        await close(first, second)
+    }
+
+    static func edge(_ place: any SharedPlace) async throws {
+        let (first, second) = try await two(place)
+        let moved = QueueBuckets(numbers: Set(0..<8))
+        await place.move(moved, to: "second")
+        try await first.eventually("an owner is asked") {
+            $0.contains { if case .releasing = $0 { true } else { false } }
+        }
+        first.storage.released(moved)
+        let edge = try await Bench(place, try await place.open(edge: "edge"))
+        try demand(edge.storage.admission(of: 1) == .open, "it takes mail")
+        var ids: Set<QueueID> = []
+        for number in 0..<40 {
+            let envelope = edge.envelope(at: Int64(number))
+            try demand(!edge.storage.keeps(envelope.id), "and does not deliver it")
+            var commit = Bench.acceptance([envelope])
+            commit.isForOthers = true
+            try demand(await edge.outcome(commit) == nil, "it is stored")
+            ids.insert(envelope.id)
+        }
+        try await first.eventually("who delivers is told") { _ in
+            Set(first.events.ours.keys).union(second.events.ours.keys) == ids
+        }
+        try demand(ids.allSatisfy { first.events.count($0) + second.events.count($0) == 1 }, "each once")
+        try demand(edge.events.ours.isEmpty, "and nobody else")
+        for one in [first, second] {
+            guard let id = one.events.ours.keys.first else { throw Breach(description: "it is spread") }
+            try demand(await one.failure(of: id) == nil, "the owner reads it")
+            try demand(await edge.failure(of: id) == .lost, "who took it does not")
+            var ending = QueueCommit(ended: [Ending(id: id, delivered: 1)])
+            try demand(await edge.outcome(ending) == .lost, "nor ends it")
+            ending.isForOthers = true
+            try demand(await edge.outcome(ending) == .lost, "in no way")
+            ending.isForOthers = false
+            try demand(await one.outcome(ending) == nil, "the owner does")
+        }
+        let ledger = try await edge.storage.ledger()
+        let fates = ledger.submitted
+        try demand(ledger.isBalanced && fates.accepted == 40 && fates.delivered == 2, "all once: \(ledger)")
+        await close(first, second, edge)
+    }
+
+    static func nobodyDelivers(_ place: any SharedPlace) async throws {
+        let edge = try await Bench(place, try await place.open(edge: "edge"))
+        try demand(edge.storage.admission(of: 1) == .open, "mail is taken")
+        var ids: Set<QueueID> = []
+        for number in 0..<5 {
+            let envelope = edge.envelope(at: Int64(number))
+            var commit = Bench.acceptance([envelope])
+            commit.isForOthers = true
+            try demand(await edge.outcome(commit) == nil, "and stored")
+            ids.insert(envelope.id)
+        }
+        let first = try await Bench(place, try await place.open(node: "first"))
+        try await first.eventually("who comes has it") { _ in Set(first.events.ours.keys) == ids }
+        let late = edge.envelope(at: 100)
+        var commit = Bench.acceptance([late])
+        commit.isForOthers = true
+        try demand(await edge.outcome(commit) == nil, "mail is stored")
+        try await first.eventually("and he has it") { _ in first.events.ours[late.id] != nil }
+        try demand(ids.union([late.id]).allSatisfy { first.events.count($0) == 1 }, "each once")
+        await close(edge, first)
+    }
+
     /// Envelopes in several buckets.
     private static func withBuckets(_ bench: Bench) async throws -> [Envelope] {
         var envelopes: [Envelope] = []
@@ -171,6 +270,15 @@ extension Bench {
         } catch {
             return error
         }
+    }
+
+    /// Waits for a command that was asked on another node.
+    func command() async throws -> (OperatorCommand, @Sendable (OperatorAnswer) -> Void) {
+        try await eventually("a node is asked for what it has") {
+            $0.contains { if case .command = $0 { true } else { false } }
+        }
+        for case .command(let command, let answer) in events.events { return (command, answer) }
+        throw Breach(description: "a command is told")
     }
 
     /// Waits until the storage has told enough.

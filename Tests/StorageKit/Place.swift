@@ -16,6 +16,9 @@ package protocol SharedPlace: StoragePlace {
     /// The storage of a node; not started. One that is alone owns all.
     func open(node name: String) async throws -> any QueueBackend
 
+    /// The storage of a node that takes mail and delivers none; not started.
+    func open(edge name: String) async throws -> any QueueBackend
+
     /// Buckets are to change hands: their owner is asked for them first.
     func move(_ buckets: QueueBuckets, to name: String) async
 

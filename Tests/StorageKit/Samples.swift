@@ -19,6 +19,14 @@ struct Bench {
 
         var events: [QueueEvent] { all.withLock { $0 } }
 
+        /// How often an envelope was told of.
+        func count(_ id: QueueID) -> Int {
+            events.reduce(0) { count, event in
+                guard case .acquired(let summaries) = event else { return count }
+                return count + summaries.filter { $0.id == id }.count
+            }
+        }
+
         /// What is ours to deliver, by all that was told.
         var ours: [QueueID: QueuedSummary] {
             var ours: [QueueID: QueuedSummary] = [:]
@@ -27,6 +35,7 @@ struct Bench {
                 case .acquired(let summaries): for summary in summaries { ours[summary.id] = summary }
                 case .withdrawn(let ids): for id in ids { ours[id] = nil }
                 case .releasing(let buckets): ours = ours.filter { !buckets.contains($0.key) }
+                case .command, .sites: break
                 }
             }
             return ours

@@ -11,6 +11,9 @@ package struct StorageCheck: Sendable, CustomStringConvertible {
     package let description: String
     /// On a place where nothing is yet. Throws a ``Breach``, or what the storage threw and should not have.
     package let run: @Sendable (any StoragePlace) async throws -> Void
+
+    /// Whether it submits with keys of clients.
+    package var usesKeys: Bool { (ReceiptChecks.all + DepartureChecks.all).contains { $0.description == description } }
 }
 
 /// What storages owe.
@@ -33,7 +36,7 @@ package enum StorageSuite {
             StorageCheck(description: "nothing after close", run: closed),
             StorageCheck(description: "restart after close", run: { try await restart($0, afterCrash: false) }),
             StorageCheck(description: "restart after a crash", run: { try await restart($0, afterCrash: true) }),
-        ] + ReceiptChecks.all
+        ] + ReceiptChecks.all + DepartureChecks.all
 
     static func ids(_ place: any StoragePlace) async throws {
         let bench = try await Bench(place)

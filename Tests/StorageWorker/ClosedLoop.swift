@@ -4,7 +4,6 @@ import Glibc
 import NIOCore
 import SlimtaMail
 import SlimtaQueue
-import SlimtaStorage
 import Synchronization
 
 /// A closed loop: as soon as a message is durable, the next one is committed and the one before is removed.
@@ -24,18 +23,23 @@ struct ClosedLoop {
         }
     }
 
-    private let storage: JournaledStorage
+    private let storage: any QueueStorage
     private let inFlight: Int
     private let removes: Bool
     private let isHandedOver: Bool
+    private let asksForIDs: Bool
 
     /// `isHandedOver`: the next message is committed by another thread, as an edge's event loop does it; otherwise by the
-    /// completion of the one before, which is the storage alone.
-    init(_ storage: JournaledStorage, inFlight: Int, removes: Bool, isHandedOver: Bool = false) {
+    /// completion of the one before, which is the storage alone. `asksForIDs`: the storage makes them, as it does for an edge;
+    /// otherwise the loop.
+    init(
+        _ storage: any QueueStorage, inFlight: Int, removes: Bool, isHandedOver: Bool = false, asksForIDs: Bool = false
+    ) {
         self.storage = storage
         self.inFlight = inFlight
         self.removes = removes
         self.isHandedOver = isHandedOver
+        self.asksForIDs = asksForIDs
     }
 
     /// Runs for some time.
@@ -51,7 +55,7 @@ struct ClosedLoop {
 
     /// `goesOn`: whether another message is to be committed, by how many there were and for how many nanoseconds.
     private func run(while goesOn: @escaping @Sendable (Int, Int64) -> Bool) async throws -> Result {
-        let turns = Turns(storage, inFlight: inFlight, removes: removes, goesOn)
+        let turns = Turns(storage, inFlight: inFlight, removes: removes, asksForIDs: asksForIDs, goesOn)
         let outcome = await withCheckedContinuation { continuation in
             if isHandedOver {
                 startThread { continuation.resume(returning: Swift.Result { try turns.runHere() }) }
@@ -97,8 +101,9 @@ private final class Turns: @unchecked Sendable {
         var completion: @Sendable (Outcome) -> Void = { _ in }
     }
 
-    private let storage: JournaledStorage
+    private let storage: any QueueStorage
     private let removes: Bool
+    private let asksForIDs: Bool
     private let goesOn: (Int, Int64) -> Bool
     @exclusivity(unchecked) private var slots: [Slot]
     /// The ids of one run begin alike.
@@ -111,9 +116,13 @@ private final class Turns: @unchecked Sendable {
     private let done = Completions()
     private let check: @Sendable (Outcome) -> Void
 
-    init(_ storage: JournaledStorage, inFlight: Int, removes: Bool, _ goesOn: @escaping (Int, Int64) -> Bool) {
+    init(
+        _ storage: any QueueStorage, inFlight: Int, removes: Bool, asksForIDs: Bool,
+        _ goesOn: @escaping (Int, Int64) -> Bool
+    ) {
         self.storage = storage
         self.removes = removes
+        self.asksForIDs = asksForIDs
         self.goesOn = goesOn
         let first = QueueID(at: .now())
         self.first = first
@@ -180,7 +189,8 @@ private final class Turns: @unchecked Sendable {
     }
 
     private func accept(_ slot: Int, _ now: Int64) {
-        slots[slot].acceptance.accepted[0].envelope.id = QueueID(high: first.high, low: random.next())
+        slots[slot].acceptance.accepted[0].envelope.id =
+            asksForIDs ? storage.newID(at: .now()) : QueueID(high: first.high, low: random.next())
         slots[slot].begun = now
         commit(&slots[slot].acceptance, slots[slot].completion)
     }

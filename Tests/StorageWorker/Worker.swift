@@ -1,8 +1,14 @@
-// storage-worker: the queue's storage alone, for the power cut rig and for `make bench`. Not installed.
+// storage-worker: the queue's storages alone, for the power cut rig and for benchmarks. Not installed.
 //
 //   storage-worker work DIR SECONDS SEED MARKFILE    random load; each promise that was made goes to MARKFILE
 //   storage-worker check DIR                         recovers, and prints what is there
 //   storage-worker bench DIR SECONDS                 how fast, beside a raw append on the same disk
+//   storage-worker cluster CONNECTION init           the queue in PostgreSQL: makes its tables
+//   storage-worker cluster CONNECTION load N SECONDS keep|remove completion|thread
+//                                                    how fast with N in flight
+//   storage-worker cluster CONNECTION fill N OCTETS SECONDS    N messages that are deferred for some time
+//   storage-worker cluster CONNECTION defer SECONDS            defers all that is queued once more
+//   storage-worker cluster CONNECTION keep           empties content tables at once, until it is killed
 //
 // The first two are the protocol of the power cut rig (Tests/Crash/powercut.py).
 
@@ -23,6 +29,8 @@ struct Worker {
             case ("bench", let rest) where rest.count == 2:
                 guard let seconds = Double(rest[1]) else { usage() }
                 try await Bench(directory: rest[0], seconds: seconds).run()
+            case ("cluster", let rest) where rest.count > 1:
+                try await cluster(ClusterBench(connection: rest[0]), rest[1], Array(rest[2...]))
             default: usage()
             }
         } catch {
@@ -31,8 +39,26 @@ struct Worker {
         }
     }
 
+    private static func cluster(_ bench: ClusterBench, _ what: String, _ words: [String]) async throws {
+        let numbers = words.map { Double($0) ?? -1 }
+        switch what {
+        case "init" where words.isEmpty: try bench.initialise()
+        case "load" where words.count == 4:
+            try await bench.load(
+                inFlight: Int(numbers[0]), seconds: numbers[1], removes: words[2] == "remove",
+                isHandedOver: words[3] == "thread")
+        case "fill" where words.count == 3:
+            try await bench.fill(count: Int(numbers[0]), octets: Int(numbers[1]), due: .seconds(numbers[2]))
+        case "keep" where words.isEmpty: try await bench.keepHouse()
+        case "defer" where words.count == 1: try await bench.deferAll(due: .seconds(numbers[0]))
+        default: usage()
+        }
+    }
+
     private static func usage() -> Never {
-        complain("usage: storage-worker work DIR SECONDS SEED MARKFILE | check DIR | bench DIR SECONDS")
+        complain(
+            "usage: storage-worker work DIR SECONDS SEED MARKFILE | check DIR | bench DIR SECONDS | cluster CONNECTION ..."
+        )
         exit(64)
     }
 }

@@ -135,6 +135,17 @@ def test_database(typist):
     for command in ("slimtad database init", "slimtad database status", "slimtad database upgrade"):
         actual = f"{command} --buckets 16" if command.endswith("init") else command
         assert 'storage = "postgresql"' in typist.type(command, actual, status=78)
+    for command in ("slimtad queue move --to postgresql", "slimtad queue move --to local"):
+        assert 'storage = "postgresql"' in typist.type(command, status=78)
+
+
+def test_nodes(typist):
+    """As with the database."""
+    alone = "this queue is one machine's alone"
+    assert alone in typist.type("slimtad node drain mx2", status=69)
+    assert alone in typist.type("slimtad node drain mx2", "slimtad node drain --force --no-wait mx2", status=69)
+    assert alone in typist.type("slimtad node forget mx2", status=69)
+    assert "queue" in typist.type("slimtad status --all")
 
 
 def test_install_elsewhere(typist):

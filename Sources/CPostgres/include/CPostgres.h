@@ -80,8 +80,14 @@ bool cpq_query(struct cpq_connection *connection, const char *sql);
 int cpq_flush(struct cpq_connection *connection);
 // Reads what is there; false: the connection is lost.
 bool cpq_consume(struct cpq_connection *connection);
-// Looks at what was read between two questions.
+// Looks at what was read between two questions: of what others have notified only calls with the word are kept.
 void cpq_look(struct cpq_connection *connection);
+// Notifications with this word (its payload) are calls from now on; false: it is too long.
+bool cpq_await_call(struct cpq_connection *connection, const char *word);
+// Whether there was a call since this was asked last.
+bool cpq_take_call(struct cpq_connection *connection);
+// A descriptor by which a thread is woken that waits for a connection, and which Swift's Glibc does not show: eventfd(2).
+int cpq_bell(void);
 
 // ---- answers ----
 

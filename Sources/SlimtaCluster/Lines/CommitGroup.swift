@@ -45,13 +45,16 @@ struct CommitGroup {
     mutating func add(_ pending: Pending) -> Bool {
         let commit = pending.commit
         let size = commit.message?.head.readableBytes ?? 0
-        let count = commit.accepted.count + commit.states.count + commit.ended.count + commit.receipts.count
+        let count =
+            commit.accepted.count + commit.states.count + commit.ended.count
+            + commit.departed.count + commit.receipts.count
         if !isEmpty {
             guard items + count <= Self.itemLimit, octets + size <= Self.octetLimit, fits(commit) else { return false }
         }
         for accepted in commit.accepted { envelopes[accepted.envelope.id] = Rank.accepted.rawValue }
         for state in commit.states { envelopes[state.id] = Rank.state.rawValue }
         for ending in commit.ended { envelopes[ending.id] = Rank.ended.rawValue }
+        for id in commit.departed { envelopes[id] = Rank.ended.rawValue }
         for receipt in commit.receipts { receipts[receipt.key] = Rank.inserted.rawValue }
         for key in commit.forgotten { receipts[key] = Rank.forgotten.rawValue }
         commits.append(pending)
@@ -65,6 +68,7 @@ struct CommitGroup {
         return commit.accepted.allSatisfy { isBehind(envelopes[$0.envelope.id], .accepted) }
             && commit.states.allSatisfy { isBehind(envelopes[$0.id], .state) }
             && commit.ended.allSatisfy { isBehind(envelopes[$0.id], .ended) }
+            && commit.departed.allSatisfy { isBehind(envelopes[$0], .ended) }
             && commit.receipts.allSatisfy { isBehind(receipts[$0.key], .inserted) }
             && commit.forgotten.allSatisfy { isBehind(receipts[$0], .forgotten) }
     }
@@ -75,9 +79,9 @@ extension QueueCommit {
     /// through. Outcomes are made again by the queue.
     var isNewMail: Bool {
         states.allSatisfy { state in accepted.contains { $0.envelope.id == state.id } } && ended.isEmpty
-            && forgotten.isEmpty
+            && departed.isEmpty && forgotten.isEmpty
     }
 
     /// The envelopes that it says something of.
-    var ids: [QueueID] { accepted.map(\.envelope.id) + states.map(\.id) + ended.map(\.id) }
+    var ids: [QueueID] { accepted.map(\.envelope.id) + states.map(\.id) + ended.map(\.id) + departed }
 }

@@ -92,6 +92,7 @@ struct LineRun: ~Copyable {
             notice(nil)
             return fence != nil
         } catch {
+            node.mistrust(connection, error)
             connection = nil
             notice(error.description)
             line.failAll(.away(error.description))
@@ -132,7 +133,7 @@ struct LineRun: ~Copyable {
         let owners = receipts.adding(group.owned, now: monotonicMilliseconds())
         let batch = WriteBatch(
             group, fence: .init(node: options.node, line: Self.number, incarnation: fence.number),
-            part: node.now.part, trimming: owners, asksForStandby: options.needsStandby)
+            part: node.now.part, buckets: node.now.bucketCount, trimming: owners, asksForStandby: options.needsStandby)
         do throws(PostgresError) {
             let answer = batch.answer(try connection.run(batch.batch, by: .after(options.commitTimeout)))
             // Somebody took the standby's name away: what was committed may be on one disk alone.
@@ -140,6 +141,8 @@ struct LineRun: ~Copyable {
             for (owner, count) in answer.owners { receipts.found(owner, count) }
             node.withLock { $0.fullUntil = 0 }
             for pending in group.commits { pending.completion(.success(())) }
+            line.calls.filled(group.bucketsOfOthers)
+            if answer.isShort { lookForVanished(group) }
         } catch {
             receipts.forget()
             refused(group, batch, error, attempts)
@@ -149,6 +152,7 @@ struct LineRun: ~Copyable {
     private mutating func refused(
         _ group: CommitGroup, _ batch: WriteBatch, _ error: PostgresError, _ attempts: Int
     ) {
+        node.mistrust(connection, error)
         if error.mayHaveCommitted { return doubt(group, error.description) }
         guard case .refused(let code, _, let step) = error else {
             connection = nil
@@ -203,6 +207,24 @@ struct LineRun: ~Copyable {
         for pending in rest.commits { write(CommitGroup(pending)) }
     }
 
+    /// Envelopes of which something was recorded, and that are not there: who had put them into our bucket has taken them back.
+    /// One that has ended is none of them, whoever has ended it.
+    private mutating func lookForVanished(_ group: CommitGroup) {
+        let ended = Set(group.commits.flatMap(\.commit.ended).map(\.id))
+        var (buckets, ids) = (PostgresColumn(.int4), PostgresColumn(.uuid))
+        for id in group.commits.flatMap(\.commit.states).map(\.id) where !ended.contains(id) {
+            buckets.append(node.bucketNumber(of: id))
+            ids.append(id)
+        }
+        guard ids.count > 0, let connection else { return }
+        let values = [buckets.value, ids.value]
+        // If it does not come through, who has them finds out when they are due.
+        guard let rows = try? connection.run(WriteStatements.vanished, values, by: .after(options.commitTimeout)),
+            rows.count > 0
+        else { return }
+        line.tell([.withdrawn((0..<rows.count).map { rows.id($0, 0) })])
+    }
+
     private func fail(_ group: CommitGroup, _ error: StorageError) {
         for pending in group.commits { pending.completion(.failure(error)) }
     }
@@ -241,7 +263,7 @@ struct LineRun: ~Copyable {
         self.fence = (number, fence.incarnation)
         var buckets = PostgresColumn(.int4)
         var ids = PostgresColumn(.uuid)
-        for id in doubts.envelopes {
+        for id in doubts.envelopes.sorted() {
             buckets.append(Int32(id.bucket))
             ids.append(id)
         }
@@ -294,6 +316,11 @@ struct LineRun: ~Copyable {
 }
 
 extension CommitGroup {
+    /// Where it has put something that others deliver.
+    fileprivate var bucketsOfOthers: Set<UInt16> {
+        Set(commits.filter(\.commit.isForOthers).flatMap(\.commit.accepted).map(\.envelope.id.bucket))
+    }
+
     /// Whose receipts are added, and about how large each is.
     fileprivate var owned: [(owner: Receipt.Owner, octets: Int)] {
         commits.flatMap(\.commit.receipts).filter { $0.expires != nil }.map { receipt in

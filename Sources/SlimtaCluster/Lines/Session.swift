@@ -25,7 +25,7 @@ extension PostgresConnection {
     static func session(
         _ options: ClusterOptions, _ node: NodeState, patience: Duration? = nil, by deadline: Deadline
     ) throws(PostgresError) -> PostgresConnection {
-        try PostgresConnection.first(of: options.database, by: deadline) {
+        try PostgresConnection.first(of: options.database, from: node.now.firstHost, by: deadline) {
             (connection, deadline) throws(PostgresError) in
             try connection.execute(
                 SessionSettings.sql(patience: (patience ?? options.commitTimeout) * 0.9), by: deadline)
@@ -44,6 +44,14 @@ extension PostgresConnection {
             return timeline < values.timeline
         }
         if isOld { throw .unreachable("this server was left behind by a failover (timeline \(timeline))") }
+    }
+}
+
+extension NodeState {
+    /// A server that did not confirm what it was asked is asked last from now on. It may be one that a failover has left
+    /// behind, which is a primary for who does not know of the other one, and has no standby.
+    func mistrust(_ connection: PostgresConnection?, _ error: PostgresError) {
+        if let connection, error.mayHaveCommitted { withLock { $0.firstHost = connection.place + 1 } }
     }
 }
 

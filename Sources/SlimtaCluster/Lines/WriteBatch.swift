@@ -9,6 +9,8 @@ import SlimtaRecords
 struct WriteBatch {
     /// What the database said.
     struct Answer {
+        /// Whether there were fewer envelopes than were said to have a new state, or to end.
+        var isShort = false
         /// Whether a standby is configured; nil: that was not asked.
         var hasStandby: Bool?
         /// How many receipts an owner has, and their octets.
@@ -24,19 +26,24 @@ struct WriteBatch {
 
     fileprivate enum Step {
         case fenced, receipts, standby, other
+        /// Of how many envelopes.
+        case states(Int), ended(Int)
         case trimmed(Receipt.Owner)
     }
 
     private(set) var batch = PostgresBatch()
     private var steps: [Step] = []
+    private let buckets: Int
 
     /// - Parameters:
     ///   - part: the content table that is written now.
+    ///   - buckets: how many there are.
     ///   - trimming: owners of receipts of whom it is not known that they have no more than they may.
     init(
-        _ group: CommitGroup, fence: Fence, part: Int, trimming owners: [Receipt.Owner],
+        _ group: CommitGroup, fence: Fence, part: Int, buckets: Int, trimming owners: [Receipt.Owner],
         asksForStandby: Bool
     ) {
+        self.buckets = buckets
         let commits = group.commits.map(\.commit)
         addReceipts(commits.flatMap(\.receipts))
         // In one order, as the receipts.
@@ -48,6 +55,7 @@ struct WriteBatch {
         addMail(commits, part)
         addStates(commits)
         addEnds(commits)
+        addDepartures(commits)
         let forgotten = commits.flatMap(\.forgotten)
         if !forgotten.isEmpty {
             let keys = PostgresColumn(keys: forgotten).value
@@ -74,6 +82,7 @@ struct WriteBatch {
         for (step, rows) in zip(steps, rows) {
             switch step {
             case .fenced, .receipts, .other: break
+            case .states(let count), .ended(let count): if rows.int(0, 0) < count { answer.isShort = true }
             case .standby: answer.hasStandby = rows.bool(0, 0)
             case .trimmed(let owner):
                 answer.owners.append((owner, .init(number: Int(rows.int(0, 0)), octets: Int(rows.int(0, 1)))))
@@ -175,7 +184,16 @@ extension WriteBatch {
             one.octets.append(head)
             run(.other, WriteStatements.contents[part], [one.ids.value, one.octets.value])
         }
+        var names = (buckets: PostgresColumn(.int4), ids: PostgresColumn(.uuid))
+        for commit in commits where commit.isForOthers {
+            let ended = Set(commit.ended.map(\.id))
+            for id in commit.accepted.map(\.envelope.id) where !ended.contains(id) {
+                names.buckets.append(Int32(id.bucket(of: buckets)))
+                names.ids.append(id)
+            }
+        }
         run(.other, WriteStatements.accepted, items.values)
+        if names.ids.count > 0 { run(.other, WriteStatements.named, [names.buckets.value, names.ids.value]) }
     }
 
     private mutating func addStates(_ commits: [QueueCommit]) {
@@ -184,20 +202,20 @@ extension WriteBatch {
             // What is said last of an envelope is the truth.
             var last: [QueueID: EnvelopeState] = [:]
             for state in commit.states { last[state.id] = state }
-            for state in last.values { columns.add(state) }
+            for state in last.values { columns.add(state, buckets) }
         }
-        if !columns.isEmpty { run(.other, WriteStatements.states, columns.values) }
+        if !columns.isEmpty { run(.states(columns.count), WriteStatements.states, columns.values) }
     }
 
     private mutating func addEnds(_ commits: [QueueCommit]) {
-        var buckets = PostgresColumn(.int4)
+        var numbers = PostgresColumn(.int4)
         var ids = PostgresColumn(.uuid)
         var counts = Array(repeating: PostgresColumn(.int4), count: 4)
         var names = PostgresColumn(.text)
         var records = PostgresColumn(.bytea)
         let output = OutputBuffer(capacity: OutputBuffer.page)
         for ending in commits.flatMap(\.ended) {
-            buckets.append(Int32(ending.id.bucket))
+            numbers.append(Int32(ending.id.bucket(of: buckets)))
             ids.append(ending.id)
             for (place, count) in [ending.delivered, ending.bounced, ending.expired, ending.removed].enumerated() {
                 counts[place].append(Int32(clamping: count))
@@ -209,8 +227,18 @@ extension WriteBatch {
         }
         if ids.count == 0 { return }
         run(
-            .other, WriteStatements.ended,
-            [buckets.value, ids.value] + counts.map(\.value) + [names.value, records.value])
+            .ended(ids.count), WriteStatements.ended,
+            [numbers.value, ids.value] + counts.map(\.value) + [names.value, records.value])
+    }
+
+    private mutating func addDepartures(_ commits: [QueueCommit]) {
+        var numbers = PostgresColumn(.int4)
+        var ids = PostgresColumn(.uuid)
+        for id in commits.flatMap(\.departed) {
+            numbers.append(Int32(id.bucket(of: buckets)))
+            ids.append(id)
+        }
+        if ids.count > 0 { run(.other, WriteStatements.departed, [numbers.value, ids.value]) }
     }
 }
 
@@ -284,10 +312,11 @@ private struct StateColumns {
     private var states = PostgresColumn(.bytea)
     private let output = OutputBuffer(capacity: OutputBuffer.page)
 
+    var count: Int { ids.count }
     var isEmpty: Bool { ids.count == 0 }
 
-    mutating func add(_ state: EnvelopeState) {
-        buckets.append(Int32(state.id.bucket))
+    mutating func add(_ state: EnvelopeState, _ count: Int) {
+        buckets.append(Int32(state.id.bucket(of: count)))
         ids.append(state.id)
         due.append(state.due.milliseconds)
         if let last = state.history.last { tried.append(last.time.milliseconds) } else { tried.appendNull() }

@@ -107,18 +107,30 @@ enum WriteStatements {
             .int8Array, .int4Array, .textArray, .int4Array, .byteaArray,
         ])
 
-    /// New states. `pending`: the index of the first recipient that is still to be delivered, or -1; by it and the envelope the
+    /// What is in buckets that are not ours is named to who has them.
+    static let named = PostgresStatement(
+        name: "named",
+        sql: """
+            insert into slimtad.inbox (bucket, id) select * from unnest($1::int4[], $2::uuid[])
+            on conflict (bucket, id) do nothing
+            """,
+        parameters: [.int4Array, .uuidArray])
+
+    /// New states, and of how many envelopes: one may have vanished, since who had put it into our bucket took it back after a
+    /// doubt. `pending`: the index of the first recipient that is still to be delivered, or -1; by it and the envelope the
     /// destination is known.
     static let states = PostgresStatement(
         name: "states",
         sql: """
+            with changed as (
             update slimtad.item i set due = s.due, tried = s.tried, attempts = s.attempts,
                 flags = (i.flags & ~3) | s.flags, pending = s.pending,
                 delivered = s.delivered, bounced = s.bounced, expired = s.expired, removed = s.removed, state = s.state
             from unnest($1::int4[], $2::uuid[], $3::int8[], $4::int8[], $5::int4[], $6::int4[], $7::int4[], $8::int4[],
                 $9::int4[], $10::int4[], $11::int4[], $12::bytea[])
                 as s(bucket, id, due, tried, attempts, flags, pending, delivered, bounced, expired, removed, state)
-            where i.bucket = s.bucket and i.id = s.id
+            where i.bucket = s.bucket and i.id = s.id returning 1)
+            select count(*)::int8 from changed
             """,
         parameters: [
             .int4Array, .uuidArray, .int8Array, .int8Array, .int4Array, .int4Array, .int4Array, .int4Array, .int4Array,
@@ -154,6 +166,21 @@ enum WriteStatements {
             .int4Array, .uuidArray, .int4Array, .int4Array, .int4Array, .int4Array, .textArray, .byteaArray,
         ])
 
+    /// How many have left to go on in another storage: they were never accepted here.
+    static let departed = PostgresStatement(
+        name: "departed",
+        sql: """
+            with gone as (
+                delete from slimtad.item i using unnest($1::int4[], $2::uuid[]) as s(bucket, id)
+                where i.bucket = s.bucket and i.id = s.id
+                returning i.flags, i.recipients),
+            step as (
+                insert into slimtad.ledger_step
+                select (flags & 4) / 4, -sum(recipients), 0, 0, 0, 0, 0, 0 from gone group by 1)
+            select count(*)::int8 from gone
+            """,
+        parameters: [.int4Array, .uuidArray])
+
     static let forgottenParts = PostgresStatement(
         name: "forgotten_parts", sql: "delete from slimtad.receipt_part where key = any($1)",
         parameters: [.byteaArray])
@@ -178,6 +205,15 @@ enum WriteStatements {
             """,
         parameters: [.byteaArray])
 
+    /// Which of these envelopes have vanished.
+    static let vanished = PostgresStatement(
+        name: "vanished",
+        sql: """
+            select x.id from unnest($1::int4[], $2::uuid[]) as x(bucket, id)
+            where not exists (select 1 from slimtad.item i where i.bucket = x.bucket and i.id = x.id)
+            """,
+        parameters: [.int4Array, .uuidArray])
+
     /// Buckets go to who wants them, or to nobody: run by the line, behind all that it has recorded of them.
     static let handedOver = PostgresStatement(
         name: "handed_over",
@@ -191,8 +227,8 @@ enum WriteStatements {
     /// What is prepared at once, where a connection begins.
     static let all =
         [
-            fenced, clearedParts, receipts, receiptParts, trimmedReceipts, accepted, states, ended, forgottenParts,
-            forgotten, standby, known, handedOver,
+            fenced, clearedParts, receipts, receiptParts, trimmedReceipts, accepted, named, states, ended, departed,
+            forgottenParts, forgotten, standby, known, vanished, handedOver,
         ] + contents
 }
 
@@ -215,7 +251,8 @@ enum DoubtStatements {
             """,
         parameters: [.text, .int8])
 
-    /// Takes new mail out again whose client was told to come back with it. What had come through.
+    /// Takes new mail out again whose client was told to come back with it, and its names. What had come through: not what
+    /// another node, whose it was, has ended by now.
     static let takenBack = PostgresStatement(
         name: "taken_back",
         sql: """
@@ -223,6 +260,7 @@ enum DoubtStatements {
             gone as (
                 delete from slimtad.item i using said s where i.bucket = s.bucket and i.id = s.id
                 returning i.id, i.flags, i.recipients),
+            unnamed as (delete from slimtad.inbox x using said s where x.bucket = s.bucket and x.id = s.id),
             step as (
                 insert into slimtad.ledger_step
                 select (flags & 4) / 4, -sum(recipients), 0, 0, 0, 0, 0, 0 from gone group by 1)

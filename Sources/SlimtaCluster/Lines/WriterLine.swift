@@ -26,17 +26,19 @@ final class WriterLine: Sendable {
 
     let options: ClusterOptions
     let node: NodeState
+    let calls: NodeCalls
     let report: @Sendable (ClusterEvent) -> Void
     let tell: @Sendable ([QueueEvent]) -> Void
     private let state = Mutex(State())
     private let event = Event()
 
     init(
-        _ options: ClusterOptions, _ node: NodeState, report: @escaping @Sendable (ClusterEvent) -> Void,
-        tell: @escaping @Sendable ([QueueEvent]) -> Void
+        _ options: ClusterOptions, _ node: NodeState, _ calls: NodeCalls,
+        report: @escaping @Sendable (ClusterEvent) -> Void, tell: @escaping @Sendable ([QueueEvent]) -> Void
     ) {
         self.options = options
         self.node = node
+        self.calls = calls
         self.report = report
         self.tell = tell
     }

@@ -143,7 +143,7 @@ final class ChunkReader: SpoolReader {
         }
         if let owner {
             let rows = try connection.run(
-                ContentStatements.item, [.int4(owner.bucketNumber), .uuid(owner)], by: deadline)
+                ContentStatements.item, [.int4(access.node.bucketNumber(of: owner)), .uuid(owner)], by: deadline)
             if rows.count == 0 { throw StorageError.notFound }
         }
         throw Damage(owner ?? reference.id, "the rest of its message is gone")

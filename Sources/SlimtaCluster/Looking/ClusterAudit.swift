@@ -7,10 +7,13 @@ import SlimtaQueue
 /// Makes an audit. Belongs to one thread.
 struct ClusterAuditor {
     private enum Statements {
+        static let buckets = PostgresStatement(
+            name: "audit_buckets", sql: "select buckets from slimtad.schema", parameters: [])
+
         static let page = PostgresStatement(
             name: "audit_page",
             sql: """
-                select \(ItemRow.columns) from slimtad.item i where (i.bucket, i.id) > ($1, $2)
+                select \(ItemRow.columns), i.bucket from slimtad.item i where (i.bucket, i.id) > ($1, $2)
                 order by i.bucket, i.id limit $3
                 """,
             parameters: [.int4, .uuid, .int8])
@@ -58,6 +61,7 @@ struct ClusterAuditor {
     private var audit: StorageAudit
     /// Whose messages are not where the snapshot says, and what is said of them if that is true.
     private var suspects: [QueueID] = []
+    private var bucketCount = QueueBuckets.most
 
     /// - Parameter patience: how long one statement may take.
     init(_ connection: PostgresConnection, patience: Duration, isOver: @escaping () -> Bool) {
@@ -72,6 +76,8 @@ struct ClusterAuditor {
     /// The whole of it.
     mutating func run() throws -> StorageAudit {
         try connection.execute(SessionSettings.beginScan, by: deadline)
+        let count = try connection.run(Statements.buckets, [], by: deadline)
+        if count.count == 1 { bucketCount = max(1, Int(count.int(0, 0))) }
         audit.ledger = try LedgerReader.read(connection, deadline)
         // There are no counters beside the tables: what the nodes say is what the tables say.
         audit.running = audit.ledger
@@ -97,6 +103,8 @@ struct ClusterAuditor {
                 Statements.page, [.int4(bucket), .uuid(last), .int8(Int64(Self.pageSize))], by: deadline)
             let items = (0..<rows.count).map { ItemRow(rows, $0) }
             guard let end = items.last else { return }
+            bucket = Int32(truncatingIfNeeded: rows.int(rows.count - 1, 21))
+            last = end.id
             let faults = try contentFaults(items)
             for item in items {
                 for fault in item.faults { audit.add(fault, item.id) }
@@ -108,7 +116,6 @@ struct ClusterAuditor {
                     if item.rest != nil { audit.spooled += 1 }
                 }
             }
-            (bucket, last) = (end.id.bucketNumber, end.id)
         }
     }
 
@@ -144,7 +151,7 @@ struct ClusterAuditor {
         var buckets = PostgresColumn(.int4)
         var names = PostgresColumn(.uuid)
         for id in ids {
-            buckets.append(id.bucketNumber)
+            buckets.append(Int32(id.bucket(of: bucketCount)))
             names.append(id)
         }
         let rows = try connection.run(Statements.items, [buckets.value, names.value], by: deadline)

@@ -9,6 +9,7 @@ import SlimtaThreads
 /// Reads envelopes, pages, receipts and balances, and takes the rest of large messages.
 final class ClusterReader: Sendable {
     let access: ReadAccess
+    let ledgers = LedgerShelf()
     var node: NodeState { access.node }
     var losses: LossBook { access.losses }
     var pool: ReaderPool { access.pool }

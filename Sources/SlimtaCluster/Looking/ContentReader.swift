@@ -11,9 +11,21 @@ extension ClusterReader {
         try node.reachable()
         return try await pool.run { connection, deadline in
             do {
-                return try self.read(id, connection, deadline)
+                return try self.read(id, mustBeOurs: true, connection, deadline)
             } catch let damage as Damage {
                 self.losses.note(damage, connection, deadline)
+                throw StorageError.damaged(damage.text)
+            }
+        }
+    }
+
+    /// Reads an envelope back, whoever has it: see ``QueueBackend/look(at:)``.
+    func look(at id: QueueID) async throws(StorageError) -> StoredEnvelope {
+        try node.reachable()
+        return try await pool.run { connection, deadline in
+            do {
+                return try self.read(id, mustBeOurs: false, connection, deadline)
+            } catch let damage as Damage {
                 throw StorageError.damaged(damage.text)
             }
         }
@@ -23,7 +35,8 @@ extension ClusterReader {
     func remains(of id: QueueID) async -> StoredEnvelope? {
         if node.unreachable != nil { return nil }
         let found: StoredEnvelope?? = try? await pool.run { [node] connection, deadline in
-            let rows = try connection.run(ContentStatements.item, [.int4(id.bucketNumber), .uuid(id)], by: deadline)
+            let rows = try connection.run(
+                ContentStatements.item, [.int4(node.bucketNumber(of: id)), .uuid(id)], by: deadline)
             guard rows.count == 1, node.owns(id) else { return nil }
             guard let queued = Self.remains(rows, of: id) else { return nil }
             return StoredEnvelope(
@@ -46,11 +59,11 @@ extension ClusterReader {
     private func someStates(_ ids: [QueueID]) async -> [Result<EnvelopeState, StorageError>] {
         do throws(StorageError) {
             try node.reachable()
-            return try await pool.run { connection, deadline in
+            return try await pool.run { [node] connection, deadline in
                 var buckets = PostgresColumn(.int4)
                 var names = PostgresColumn(.uuid)
                 for id in ids {
-                    buckets.append(id.bucketNumber)
+                    buckets.append(node.bucketNumber(of: id))
                     names.append(id)
                 }
                 let rows = try connection.run(
@@ -81,13 +94,14 @@ extension ClusterReader {
     // MARK: On a thread of the pool
 
     private func read(
-        _ id: QueueID, _ connection: PostgresConnection, _ deadline: Deadline
+        _ id: QueueID, mustBeOurs: Bool, _ connection: PostgresConnection, _ deadline: Deadline
     ) throws -> StoredEnvelope {
         var last: Int64?
         while true {
-            let rows = try connection.run(ContentStatements.item, [.int4(id.bucketNumber), .uuid(id)], by: deadline)
+            let rows = try connection.run(
+                ContentStatements.item, [.int4(node.bucketNumber(of: id)), .uuid(id)], by: deadline)
             // Behind the look: what another node has by now it may have delivered.
-            guard node.owns(id) else { throw StorageError.lost }
+            guard !mustBeOurs || node.owns(id) else { throw StorageError.lost }
             guard rows.count == 1 else { throw StorageError.notFound }
             let queued: QueuedEnvelope
             do throws(FormatError) {

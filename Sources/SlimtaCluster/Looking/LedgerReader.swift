@@ -3,6 +3,7 @@
 
 import SlimtaMail
 import SlimtaQueue
+import SlimtaThreads
 
 enum LedgerReader {
     private static let statement = PostgresStatement(
@@ -66,14 +67,18 @@ extension ClusterReader {
     /// How long a statement may take that reads a whole table.
     static let scanPatience = Duration.seconds(300)
 
-    /// Of all nodes: see ``QueueBackend/ledger()``.
+    /// Of all nodes: see ``QueueBackend/ledger()``. Of a long queue it may be half a minute old.
     func ledger() async throws(StorageError) -> Ledger {
         try node.reachable()
-        return try await access.scans.run { connection, _ in
+        if let known = ledgers.ledger(at: monotonicMilliseconds()) { return known }
+        return try await access.scans.run { [ledgers] connection, _ in
+            // Somebody else may have asked for it meanwhile.
+            if let known = ledgers.ledger(at: monotonicMilliseconds()) { return known }
             let deadline = Deadline.after(Self.scanPatience)
             try connection.execute(SessionSettings.beginScan, by: deadline)
             let ledger = try LedgerReader.read(connection, deadline)
             try connection.execute("commit", by: deadline)
+            ledgers.put(ledger, at: monotonicMilliseconds())
             return ledger
         }
     }

@@ -79,16 +79,6 @@ extension ClusterReader {
         }
     }
 
-    /// Of all nodes: see ``QueueBackend/count()``.
-    func count() async throws(StorageError) -> Int {
-        try node.reachable()
-        return try await access.scans.run { connection, _ in
-            Int(try connection.run(Self.itemCount, [], by: .after(Self.scanPatience)).int(0, 0))
-        }
-    }
-
-    private static let itemCount = PostgresStatement(
-        name: "read_count", sql: "select count(*) from slimtad.item", parameters: [])
     private static let bucketCount = PostgresStatement(
         name: "read_bucket_count", sql: "select buckets from slimtad.schema", parameters: [])
 }

@@ -53,10 +53,8 @@ extension NodeState {
     func reachable() throws(StorageError) { if let error = unreachable { throw error } }
 
     /// Whether what is in the envelope's bucket is delivered here.
-    func owns(_ id: QueueID) -> Bool { withLock { $0.owned.contains(id.bucket) } }
-}
+    func owns(_ id: QueueID) -> Bool { withLock { $0.owns(id) } }
 
-extension QueueID {
-    /// The bucket as columns have it.
-    var bucketNumber: Int32 { Int32(bucket) }
+    /// The envelope's bucket as columns have it.
+    func bucketNumber(of id: QueueID) -> Int32 { withLock { Int32(id.bucket(of: $0.bucketCount)) } }
 }

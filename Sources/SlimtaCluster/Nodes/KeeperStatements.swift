@@ -63,6 +63,15 @@ enum KeeperStatements {
             """,
         parameters: [])
 
+    /// What nodes have told that are not there any more. Nobody has counted it since they were found silent.
+    static let forgetSites = PostgresStatement(
+        name: "forget_sites",
+        sql: """
+            delete from slimtad.site s
+            where not exists (select 1 from slimtad.node n where n.name = s.node and not n.is_gone)
+            """,
+        parameters: [])
+
     /// The age of the oldest transaction that holds vacuum up, in milliseconds.
     static let oldest = PostgresStatement(
         name: "oldest",

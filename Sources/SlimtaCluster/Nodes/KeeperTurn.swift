@@ -2,6 +2,7 @@
 // gone for good. Keeper makes one for each turn.
 
 import SlimtaMail
+import SlimtaQueue
 
 /// A turn, with a connection of its own.
 ///
@@ -28,8 +29,6 @@ struct KeeperTurn {
 
     /// What reads or copies much may take so long; the server ends it a little later by itself.
     private static let longest = Duration.seconds(600)
-    /// Transactions of somebody else that are older are told.
-    private static let oldTransaction = Duration.seconds(600)
 
     /// Connects.
     init(
@@ -54,6 +53,8 @@ struct KeeperTurn {
         for (what, statement) in [
             ("the ledger", KeeperStatements.foldLedger), ("removals", KeeperStatements.foldRemovals),
             ("receipts", KeeperStatements.expire), ("nodes", KeeperStatements.forgetNodes),
+            ("commands", CommandStatements.forget),
+            ("sites", KeeperStatements.forgetSites),
         ] {
             try attempt(what) { turn throws(PostgresError) in _ = try turn.ask(statement) }
         }
@@ -94,7 +95,7 @@ struct KeeperTurn {
 
     private func lookForOldTransactions() throws(PostgresError) {
         let age = try ask(KeeperStatements.oldest)
-        guard age.count == 1, !age.isNull(0, 0), age.int(0, 0) > Self.oldTransaction.milliseconds else { return }
+        guard age.count == 1, !age.isNull(0, 0), age.int(0, 0) > SharedQueue.oldTransaction.milliseconds else { return }
         report(.oldTransaction(age: .milliseconds(age.int(0, 0))))
     }
 

@@ -8,12 +8,12 @@ import SlimtaThreads
 
 /// One life of the node's thread.
 struct NodeRun: ~Copyable {
-    private let thread: NodeThread
+    let thread: NodeThread
     private var connection: PostgresConnection?
     private var backOff = BackOff()
     private var hasStarted = false
     /// When the next beat is due, in milliseconds by the monotonic clock.
-    private var nextBeat: Int64 = 0
+    private(set) var nextBeat: Int64 = 0
     /// Since when all beats have come through, without a gap, by the clock of leases; nil: the last one has not. Who has just
     /// come back from an outage cannot tell who is dead: nobody could be heard.
     private var steadySince: Int64?
@@ -22,17 +22,20 @@ struct NodeRun: ~Copyable {
     private var loading: [UInt16] = []
     private var loadedUpTo: QueueID?
     private var offset = Duration.zero
+    var inbox = Inbox()
+    private var sites: NodeSites
 
-    private var options: ClusterOptions { thread.options }
-    private var node: NodeState { thread.node }
+    var options: ClusterOptions { thread.options }
+    var node: NodeState { thread.node }
     private var patience: Duration { options.lease / 5 }
 
-    /// Summaries that are read at once.
-    private static let pageSize: Int32 = 2000
     /// Differences of clocks that nobody has to hear of.
     private static let allowedOffset = Duration.seconds(2)
 
-    private init(_ thread: NodeThread) { self.thread = thread }
+    private init(_ thread: NodeThread) {
+        self.thread = thread
+        sites = NodeSites(thread)
+    }
 
     /// Works until the thread is stopped: on a thread of its own.
     static func run(_ thread: NodeThread) {
@@ -47,10 +50,12 @@ struct NodeRun: ~Copyable {
                 try join()
                 try beat()
                 try load()
+                try lookIntoInbox()
                 backOff.reset()
                 found(nil)
                 started(.success(()))
-                thread.wait(loading.isEmpty ? .milliseconds(nextBeat - monotonicMilliseconds()) : .zero)
+                let next = inbox.isDue ? min(nextBeat, inbox.next) : nextBeat
+                thread.wait(loading.isEmpty ? .milliseconds(next - monotonicMilliseconds()) : .zero)
             } catch {
                 failed(error)
             }
@@ -66,8 +71,10 @@ struct NodeRun: ~Copyable {
     }
 
     private mutating func failed(_ fault: NodeFault) {
+        if case .database(let error) = fault { node.mistrust(connection, error) }
         connection = nil
         steadySince = nil
+        sites.lose()
         // A connection may end for many reasons: others hear of it when a new one cannot be had either.
         if hasStarted, backOff.isFresh { return backOff.skip() }
         found(fault.text)
@@ -109,7 +116,7 @@ struct NodeRun: ~Copyable {
             throw .unusable(.newerFormat(error.description))
         }
         do throws(PostgresError) {
-            try new.prepare(NodeStatements.all, by: deadline)
+            try new.prepare(NodeStatements.all + SiteStatements.all, by: deadline)
         } catch {
             throw NodeFault(error)
         }
@@ -135,7 +142,7 @@ struct NodeRun: ~Copyable {
             (values.incarnation, values.fence) = (incarnation, fence)
             values.leaseEnd = begun + lease * 4 / 5
         }
-        (loading, loadedUpTo) = ([], nil)
+        (loading, loadedUpTo, inbox) = ([], nil, Inbox())
         steadySince = begun
         nextBeat = 0
         thread.report(.joined(incarnation: incarnation))
@@ -149,6 +156,7 @@ struct NodeRun: ~Copyable {
         batch.run(NodeStatements.fence, [.text(options.node), .int8(now.incarnation)])
         batch.run(NodeStatements.leave, [.text(options.node), .int8(now.incarnation)])
         batch.run(NodeStatements.gone, [.text(options.node), .int8(now.incarnation)])
+        batch.run(SiteStatements.clear, [.text(options.node)])
         batch.sync()
         // If it does not come through, the others find out when the lease is over.
         _ = try? connection.run(batch, by: .after(patience))
@@ -165,13 +173,18 @@ struct NodeRun: ~Copyable {
         batch.run(
             NodeStatements.beat,
             [.text(options.node), .int8(values.incarnation), .int4(Int32(values.part))])
+        let first = 1 + sites.write(to: &batch, offset: offset)
         batch.run(NodeStatements.members, [.int8(options.lease.milliseconds)])
         batch.run(NodeStatements.buckets, [])
         batch.run(NodeStatements.ring, [])
+        batch.run(CommandStatements.areThere, [.text(options.node), .int8(values.incarnation)])
+        sites.ask(in: &batch)
         batch.sync()
-        let rows = try run(batch)
+        let all = try run(batch)
+        let rows = [all[0]] + all[first...]
         guard rows[0].count == 1 else {
             (loading, loadedUpTo) = ([], nil)
+            sites.lose()
             if node.loseAll(of: values.incarnation, thread.tell) { thread.report(.fenced) }
             return
         }
@@ -180,15 +193,37 @@ struct NodeRun: ~Copyable {
         steadySince = steadySince ?? begun
         node.withLock { $0.leaseEnd = begun + options.lease.milliseconds * 4 / 5 }
         compareClocks(Timestamp(milliseconds: rows[0].int(0, 0)))
+        let bucketCount = rows[2].count
+        node.withLock { $0.bucketCount = max(1, bucketCount) }
         if rows[3].count == 1 {
             let part = Int(rows[3].int(0, 0))
             node.withLock { $0.part = part }
         }
+        if rows[4].bool(0, 0) { thread.desk.open() }
+        sites.read(rows[1], rows.count > 5 ? rows[5] : nil, offset: offset)
+        inbox.isDue = true
+        let (members, buckets) = (Self.members(rows[1]), Self.buckets(rows[2]))
+        if let event = node.isTold(isDraining: members.first { $0.name == options.node }?.isDraining == true) {
+            thread.report(event)
+        }
+        place(Placement(members: members, buckets: buckets))
         try share(
             Sharing(
-                members: Self.members(rows[1]), buckets: Self.buckets(rows[2]), me: options.node,
+                members: members, buckets: buckets, me: options.node,
                 // What was on its way out before or behind the look at the tables: whose it is they may not say.
                 leaving: values.leaving.union(node.now.leaving), balances: options.balances), begun)
+    }
+
+    /// Mail that is not ours goes there from now on.
+    private func place(_ placement: Placement) {
+        let before = node.withLock { values in
+            defer { values.placement = placement }
+            return values.placement
+        }
+        // Who delivers is one of them, or is about to stop.
+        if options.roles.contains(.relay) { return }
+        let hadRelays = before.map { $0.relays > 0 } ?? true
+        if hadRelays != (placement.relays > 0) { thread.report(hadRelays ? .noRelays : .relaysBack) }
     }
 
     private mutating func compareClocks(_ theirs: Timestamp) {
@@ -226,6 +261,12 @@ struct NodeRun: ~Copyable {
         }
         if !sharing.orphans.isEmpty { _ = try run(NodeStatements.adopt, [numbers(sharing.orphans)]) }
         let now = node.now
+        guard options.roles.contains(.relay) else {
+            if !sharing.own.isEmpty {
+                _ = try run(NodeStatements.setOwnFree, [.text(options.node), .int8(now.incarnation)])
+            }
+            return
+        }
         var taken: Set<UInt16> = []
         if sharing.take > 0 {
             let rows = try run(
@@ -257,7 +298,7 @@ struct NodeRun: ~Copyable {
             }
             if let first = loading.first, leaving.contains(first) { loadedUpTo = nil }
             loading.removeAll { leaving.contains($0) }
-            thread.tell([.releasing(QueueBuckets(numbers: leaving))])
+            thread.tell([.releasing(QueueBuckets(numbers: leaving, of: now.bucketCount))])
         }
         // The queue has let go of these before, and the line could not say so.
         let stuck = sharing.release.subtracting(now.owned).subtracting(sharing.leaving)
@@ -303,7 +344,7 @@ struct NodeRun: ~Copyable {
                 NodeStatements.summaries,
                 [
                     .int4(Int32(bucket)), .uuid(loadedUpTo ?? QueueID(high: 0, low: 0)),
-                    .int4(Self.pageSize),
+                    .int4(options.summaryPage),
                 ], by: .after(options.commitTimeout))
             let summaries = (0..<rows.count).map { QueuedSummary(rows, $0) }
             // The line has been fenced off meanwhile: the next beat begins anew.
@@ -311,8 +352,10 @@ struct NodeRun: ~Copyable {
                 (loading, loadedUpTo) = ([], nil)
                 return
             }
+            for row in 0..<rows.count where rows.bool(row, 9) { inbox.told.insert(rows.id(row, 0)) }
             if !summaries.isEmpty { thread.tell([.acquired(summaries)]) }
-            if rows.count < Int(Self.pageSize) {
+            if rows.count < Int(options.summaryPage) {
+                inbox.isDue = true
                 loading.removeFirst()
                 loadedUpTo = nil
                 node.withLock { _ = $0.loading.remove(bucket) }
@@ -324,7 +367,7 @@ struct NodeRun: ~Copyable {
 
     // MARK: Asking
 
-    private func run(
+    func run(
         _ statement: PostgresStatement, _ values: [PostgresValue], by deadline: Deadline? = nil
     ) throws(NodeFault) -> PostgresRows {
         guard let connection else { throw NodeFault(.unreachable("no connection to the database")) }
@@ -335,7 +378,7 @@ struct NodeRun: ~Copyable {
         }
     }
 
-    private func run(_ batch: PostgresBatch) throws(NodeFault) -> [PostgresRows] {
+    func run(_ batch: PostgresBatch) throws(NodeFault) -> [PostgresRows] {
         guard let connection else { throw NodeFault(.unreachable("no connection to the database")) }
         do throws(PostgresError) {
             return try connection.run(batch, by: .after(patience))
@@ -344,7 +387,7 @@ struct NodeRun: ~Copyable {
         }
     }
 
-    private func numbers(_ buckets: some Collection<UInt16>) -> PostgresValue {
+    func numbers(_ buckets: some Collection<UInt16>) -> PostgresValue {
         var column = PostgresColumn(.int4)
         for bucket in buckets { column.append(Int32(bucket)) }
         return column.value
@@ -369,8 +412,8 @@ enum NodeFault: Error {
 }
 
 extension QueuedSummary {
-    /// Of a row of `NodeStatements.summaries`.
-    fileprivate init(_ rows: PostgresRows, _ row: Int) {
+    /// Of a row of `NodeStatements.summaries`, or of `InboxStatements.read`.
+    init(_ rows: PostgresRows, _ row: Int) {
         let flags = ItemFlags(rawValue: Int32(truncatingIfNeeded: rows.int(row, 5)))
         let pending = Int(rows.int(row, 7))
         self.init(

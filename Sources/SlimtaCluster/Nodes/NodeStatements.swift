@@ -3,14 +3,14 @@
 /// The statements of joining, beating and leaving.
 enum NodeStatements {
     /// Takes the name, and counts the fence of its line up, which waits for a transaction of its former life: what had the name
-    /// before records nothing any more. Both numbers; no row: somebody works under the name. That may be this node itself ($8,
+    /// before records nothing any more. A new node's number is above that of a forgotten one of the name, whose fence stays. Both numbers; no row: somebody works under the name. That may be this node itself ($8,
     /// its last incarnation), and at a start ($7) this machine, whose former process is not there any more.
     static let join = PostgresStatement(
         name: "join",
         sql: """
             with me as (
                 insert into slimtad.node as n (name, incarnation, machine, roles, egress, version)
-                values ($1, 1, $2, $3, $4, $5)
+                select $1, coalesce((select max(incarnation) from slimtad.fence where node = $1), 0) + 1, $2, $3, $4, $5
                 on conflict (name) do update set incarnation = n.incarnation + 1, machine = excluded.machine,
                     roles = excluded.roles, egress = excluded.egress, version = excluded.version,
                     begun = clock_timestamp(), beat = clock_timestamp(), is_gone = false
@@ -39,13 +39,21 @@ enum NodeStatements {
         name: "members",
         sql: """
             select name, incarnation, roles, is_gone, is_draining,
-                beat < clock_timestamp() - $1 * interval '1 millisecond'
+                beat < clock_timestamp() - $1 * interval '1 millisecond', egress
             from slimtad.node
             """,
         parameters: [.int8])
 
     static let buckets = PostgresStatement(
         name: "buckets", sql: "select number, owner, wanted from slimtad.bucket order by number", parameters: [])
+
+    /// How many envelopes and buckets each owner has, for who looks at nodes.
+    static let shares = """
+        (select b.owner, sum(coalesce(i.count, 0)) as queued, count(*) as buckets
+        from slimtad.bucket as b
+            left join (select bucket, count(*) from slimtad.item group by bucket) as i on i.bucket = b.number
+        group by b.owner)
+        """
 
     static let ring = PostgresStatement(name: "ring", sql: "select current from slimtad.ring", parameters: [])
 
@@ -135,19 +143,55 @@ enum NodeStatements {
         sql: "update slimtad.node set is_gone = true where name = $1 and incarnation = $2 and not is_gone",
         parameters: [.text, .int8])
 
+    /// Of a node that delivers nothing any more: what it had in its former life is anybody's.
+    static let setOwnFree = PostgresStatement(
+        name: "set_own_free",
+        sql: """
+            update slimtad.bucket set owner = null, wanted = null
+            where owner = $1
+                and exists (select 1 from slimtad.node where name = $1 and incarnation = $2 and not is_gone)
+            """,
+        parameters: [.text, .int8])
+
     /// What is in buckets, from a place on: all that the scheduler needs. The envelope only where the destination is not that of
-    /// its first recipient.
+    /// its first recipient. Last, whether it is named in the inbox.
     static let summaries = PostgresStatement(
         name: "summaries",
         sql: """
             select id, received, due, tried, attempts, flags, destination, pending,
-                case when pending > 0 then envelope end
-            from slimtad.item where bucket = $1 and id > $2 order by id limit $3
+                case when pending > 0 then envelope end,
+                exists (select 1 from slimtad.inbox x where x.bucket = i.bucket and x.id = i.id)
+            from slimtad.item i where bucket = $1 and id > $2 order by id limit $3
             """,
         parameters: [.int4, .uuid, .int4])
 
     static let all = [
         join, beat, members, buckets, ring, declareDead, fenceOff, setFree, adopt, take, ask, fence, leave, gone,
-        summaries,
+        setOwnFree, summaries, InboxStatements.read, InboxStatements.forget,
     ]
+}
+
+/// What is said about names.
+enum InboxStatements {
+    /// What others have put into buckets: as `NodeStatements.summaries`, with nulls where the item has left the queue.
+    static let read = PostgresStatement(
+        name: "inbox",
+        sql: """
+            select x.id, i.received, i.due, i.tried, i.attempts, i.flags, i.destination, i.pending,
+                case when i.pending > 0 then i.envelope end
+            from slimtad.inbox x left join slimtad.item i on i.bucket = x.bucket and i.id = x.id
+            where x.bucket = any($1) limit $2
+            """,
+        parameters: [.int4Array, .int4])
+
+    /// As long as the node lives: its row is held until the names are gone.
+    static let forget = PostgresStatement(
+        name: "inbox_forget",
+        sql: """
+            with me as materialized (
+                select 1 from slimtad.node where name = $1 and incarnation = $2 and not is_gone for share)
+            delete from slimtad.inbox x using unnest($3::int4[], $4::uuid[]) as told(bucket, id)
+            where x.bucket = told.bucket and x.id = told.id and exists (select 1 from me)
+            """,
+        parameters: [.text, .int8, .int4Array, .uuidArray])
 }

@@ -11,6 +11,8 @@ final class NodeThread: Sendable {
     private struct State {
         var isStopped = false
         var isAbandoned = false
+        var isCalled = false
+        var siteReports: [SiteDemand] = []
         /// Told once how the start came out.
         var started: (@Sendable (Result<Void, StorageOpenError>) -> Void)?
     }
@@ -18,18 +20,20 @@ final class NodeThread: Sendable {
     let options: ClusterOptions
     let node: NodeState
     let line: WriterLine
+    let desk: CommandDesk
     let report: @Sendable (ClusterEvent) -> Void
     let tell: @Sendable ([QueueEvent]) -> Void
     private let state = Mutex(State())
     private let event = Event()
 
     init(
-        _ options: ClusterOptions, _ node: NodeState, _ line: WriterLine,
+        _ options: ClusterOptions, _ node: NodeState, _ line: WriterLine, _ desk: CommandDesk,
         report: @escaping @Sendable (ClusterEvent) -> Void, tell: @escaping @Sendable ([QueueEvent]) -> Void
     ) {
         self.options = options
         self.node = node
         self.line = line
+        self.desk = desk
         self.report = report
         self.tell = tell
     }
@@ -53,6 +57,12 @@ final class NodeThread: Sendable {
         if let left { report(.buckets(left)) }
     }
 
+    /// What other nodes are to know of destinations and sites, as it was last reported.
+    var siteReports: [SiteDemand] {
+        get { state.withLock { $0.siteReports } }
+        set { state.withLock { $0.siteReports = newValue } }
+    }
+
     /// Ends: the node leaves, or, if `isAbandoned`, is found dead by others.
     func stop(isAbandoned: Bool = false) {
         state.withLock { state in
@@ -60,6 +70,20 @@ final class NodeThread: Sendable {
             if isAbandoned { state.isAbandoned = true }
         }
         event.signal()
+    }
+
+    /// Another node has put something into our part of the queue.
+    func call() {
+        state.withLock { $0.isCalled = true }
+        event.signal()
+    }
+
+    /// Whether one has, since this was asked last.
+    func takeCall() -> Bool {
+        state.withLock { state in
+            defer { state.isCalled = false }
+            return state.isCalled
+        }
     }
 
     var isStopped: Bool { state.withLock { $0.isStopped } }

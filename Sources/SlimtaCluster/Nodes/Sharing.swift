@@ -16,7 +16,7 @@ struct Sharing {
         var isSilent: Bool
 
         /// Whether it may have a part of the queue.
-        fileprivate var takes: Bool { roles.contains(.relay) && !isGone && !isDraining && !isSilent }
+        var takes: Bool { roles.contains(.relay) && !isGone && !isDraining && !isSilent }
     }
 
     struct Bucket: Hashable {

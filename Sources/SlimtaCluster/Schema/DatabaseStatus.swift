@@ -73,11 +73,7 @@ extension ClusterDatabase {
                 (extract(epoch from clock_timestamp() - n.begun) * 1000)::int8,
                 (extract(epoch from clock_timestamp() - n.beat) * 1000)::int8,
                 n.is_gone, n.is_draining, coalesce(o.queued, 0)::int8, coalesce(o.buckets, 0)::int8
-            from slimtad.node as n left join (
-                select b.owner, sum(coalesce(i.count, 0)) as queued, count(*) as buckets
-                from slimtad.bucket as b
-                    left join (select bucket, count(*) from slimtad.item group by bucket) as i on i.bucket = b.number
-                group by b.owner) as o on o.owner = n.name
+            from slimtad.node as n left join \(NodeStatements.shares) as o on o.owner = n.name
             order by n.name
             """,
         parameters: [])

@@ -63,6 +63,8 @@ enum Schema {
     /// the domain of the first recipient; pending: the index of the first one that is still to be delivered, or -1. state
     /// null: as accepted. No index by time: who owns a bucket has it in memory. The one by part is the keeper's: no state changes it,
     /// so updates stay within their page. `inbox`: what a node put into a bucket of another.
+    /// `move`: the number of each node that has carried mail here or away: what it is just carrying is in buckets below zero, where
+    /// no node looks for it (MoveStatements).
     private static let queue = """
         create table slimtad.bucket (number int4 primary key, owner text, wanted text) with (fillfactor = 50);
         create table slimtad.item (
@@ -78,6 +80,7 @@ enum Schema {
         create index item_part on slimtad.item (part);
         create table slimtad.inbox (bucket int4 not null, id uuid not null, primary key (bucket, id))
             with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+        create table slimtad.move (number int4 primary key, node text not null unique);
         """
 
     private static func contentTable(_ number: Int, withLZ4: Bool) -> String {
@@ -120,14 +123,21 @@ enum Schema {
         create table slimtad.loss (id uuid primary key, text text not null);
         """
 
-    /// What nodes tell each other of destinations; commands for envelopes that another node owns.
+    /// `site`: what nodes with the same egress tell each other of destinations and sites: a row a node and subject, see
+    /// SiteBook.Row. most: the limit; claim: what the node has of it or may take; flags: see SiteFlags; tried: milliseconds
+    /// since 1970. `command`: what an operator wants of a node, asked on another one: of the node
+    /// under that incarnation, and of no other. is_taken: it has read it, once; before that who has asked may delete it, and
+    /// nothing was done. done null: it has not answered; failed, errors: which envelopes it was not done for, and why.
     private static let words = """
         create table slimtad.site (
-            egress text not null, destination text not null, until timestamptz, reason text, prober text,
-            primary key (egress, destination));
+            egress text not null, subject text not null, node text not null, most int4 not null, wanted int4 not null,
+            claim int4 not null, flags int4 not null, tried int8, reason text, relay text,
+            primary key (egress, subject, node))
+            with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
         create table slimtad.command (
-            id uuid primary key, node text not null, verb text not null, ids uuid[] not null, by_name text not null,
-            asked timestamptz not null default clock_timestamp(), answer text);
+            id uuid primary key, node text not null, incarnation int8 not null, verb text not null, ids uuid[] not null,
+            reason text, by_name text not null, asked timestamptz not null default clock_timestamp(),
+            is_taken bool not null default false, done int8, failed uuid[], errors text[]);
         """
 }
 

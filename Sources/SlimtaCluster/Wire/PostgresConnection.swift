@@ -5,6 +5,8 @@
 final class PostgresConnection {
     /// nil: it was closed.
     private var socket: PostgresSocket?
+    /// Which of the hosts of the connection string it leads to.
+    let place: Int
     /// The statements that this connection has prepared: their texts by their names.
     private var prepared: [String: String] = [:]
     /// Whether another connection could do what this one was refused.
@@ -13,19 +15,20 @@ final class PostgresConnection {
     /// Connects to the first server of `options` that will have it.
     init(_ options: PostgresOptions, by deadline: Deadline) throws(PostgresError) {
         try PostgresLibrary.load()
-        socket = try PostgresHosts(options).connect(by: deadline) { socket, _ in socket }
+        (socket, place) = try PostgresHosts(options).connect(by: deadline) { socket, place, _ in (socket, place) }
     }
 
-    private init(_ socket: PostgresSocket) { self.socket = socket }
+    private init(_ socket: PostgresSocket, _ place: Int) { (self.socket, self.place) = (socket, place) }
 
-    /// Connects to the first server of `options` that `check` does not refuse.
+    /// Connects to the first server of `options` that `check` does not refuse; `place` is the host that is asked first.
     static func first(
-        of options: PostgresOptions, by deadline: Deadline,
+        of options: PostgresOptions, from place: Int, by deadline: Deadline,
         _ check: (PostgresConnection, Deadline) throws(PostgresError) -> Void
     ) throws(PostgresError) -> PostgresConnection {
         try PostgresLibrary.load()
-        return try PostgresHosts(options).connect(by: deadline) { (socket, deadline) throws(PostgresError) in
-            let connection = PostgresConnection(socket)
+        return try PostgresHosts(options).connect(from: place, by: deadline) {
+            (socket, place, deadline) throws(PostgresError) in
+            let connection = PostgresConnection(socket, place)
             try check(connection, deadline)
             return connection
         }
@@ -125,6 +128,20 @@ final class PostgresConnection {
         }
         if let refusal { throw refusal }
         if let warning = socket.warning { throw .warned(warning) }
+    }
+
+    // MARK: Calls
+
+    /// Notifications with this word are calls from now on; `listen` is said besides.
+    func awaitCalls(with word: String) throws(PostgresError) {
+        guard let socket else { throw .unreachable("the connection was closed") }
+        try socket.awaitCalls(with: word)
+    }
+
+    /// Waits for a call until `bell` can be read or time is over; whether there was one since the last time.
+    func waitForCall(orBell bell: Int32, by deadline: Deadline) throws(PostgresError) -> Bool {
+        guard let socket, !isBroken else { throw .unreachable("the connection was lost") }
+        return socket.waitForCall(orBell: bell, by: deadline)
     }
 
     // MARK: What they have in common

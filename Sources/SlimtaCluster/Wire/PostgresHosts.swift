@@ -85,13 +85,17 @@ struct PostgresHosts {
         words["target_session_attrs"] = words["target_session_attrs"] ?? "read-write"
     }
 
-    /// What `accept` makes of the connection to the first address that will have it, and that it does not refuse. Each gets an
-    /// equal share of what is left of the time.
+    /// What `accept` makes of the connection to the first address that will have it, and that it does not refuse; it is told
+    /// the place of the host in the list. Each gets an equal share of what is left of the time.
+    /// - Parameter first: which host is asked first, and then those behind it, round the list.
     func connect<Value>(
-        by deadline: Deadline, _ accept: (PostgresSocket, Deadline) throws(PostgresError) -> Value
+        from first: Int = 0, by deadline: Deadline,
+        _ accept: (PostgresSocket, Int, Deadline) throws(PostgresError) -> Value
     ) throws(PostgresError) -> Value {
         var problems: [String] = []
-        for (number, host) in hosts.enumerated() where !deadline.hasPassed {
+        for number in hosts.indices where !deadline.hasPassed {
+            let index = (first + number) % hosts.count
+            let host = hosts[index]
             do throws(PostgresError) {
                 let addresses = try host.resolved()
                 for (place, address) in addresses.enumerated() {
@@ -99,7 +103,8 @@ struct PostgresHosts {
                     let end = deadline.orAfter(min(share, longest))
                     do throws(PostgresError) {
                         return try accept(
-                            PostgresSocket(words.merging(address.words) { $1 }, to: address.description, by: end), end)
+                            PostgresSocket(words.merging(address.words) { $1 }, to: address.description, by: end),
+                            index, end)
                     } catch { problems.append(error.text) }
                 }
             } catch { problems.append(error.text) }

@@ -90,6 +90,20 @@ final class PostgresSocket {
         return text.isEmpty ? nil : PostgresError.line(text)
     }
 
+    // MARK: Calls
+
+    /// Notifications with this word are calls from now on.
+    func awaitCalls(with word: String) throws(PostgresError) { try must(cpq_await_call(handle, word)) }
+
+    /// Waits for a call until `bell` can be read or time is over; whether there was one.
+    func waitForCall(orBell bell: Int32, by deadline: Deadline) -> Bool {
+        if cpq_take_call(handle) { return true }
+        var entries = [cpq_socket(handle), bell].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        let count = poll(&entries, 2, deadline.milliseconds)
+        if count > 0, entries[0].revents != 0, !cpq_consume(handle) { isBroken = true }
+        return cpq_take_call(handle)
+    }
+
     // MARK: Questions
 
     func enterPipeline() throws(PostgresError) { try must(cpq_enter_pipeline(handle)) }

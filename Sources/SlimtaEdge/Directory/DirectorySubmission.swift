@@ -214,7 +214,9 @@ struct DirectorySubmission: Sendable {
     /// keeps of one owner. What was in the file is not compared: an id is given once.
     private static func receipt(of id: QueueID) -> Receipt {
         let expires = Timestamp.now() + .seconds(10 * 365 * 86400)
-        return Receipt(key: key(of: id), owner: owner, fingerprint: key(of: id), id: id, expires: expires)
+        var receipt = Receipt(key: key(of: id), owner: owner, fingerprint: key(of: id), id: id, expires: expires)
+        receipt.reach = .itself
+        return receipt
     }
 }
 

@@ -83,9 +83,11 @@ package struct JSONResource: HTTPResource {
         case .unkeyed:
             let owner = exchange.submitter(login).owner(hasKey: false)
             return try await submission.take(octets, in: session) { id, answer, due in
-                Receipt(
+                var receipt = Receipt(
                     key: Self.digest(of: id), owner: owner, fingerprint: fingerprint, id: id, answer: answer.octets,
                     expires: (due ?? .now()) + SubmissionKeys.lifetime)
+                receipt.reach = .itself
+                return receipt
             }.answer.first
         case .first(let keyed):
             let result = try await submission.take(octets, in: session) { id, answer, due in

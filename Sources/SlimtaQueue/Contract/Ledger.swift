@@ -128,9 +128,10 @@ package struct Ledger: Hashable, Sendable {
         removedBy[name, default: 0] &+= UInt64(count)
     }
 
-    /// Both together; `since` and who removed is taken from `a`.
+    /// Both together; `since` is taken from `a`.
     package static func + (a: Ledger, b: Ledger) -> Ledger {
         var sum = a
+        sum.removedBy.merge(b.removedBy) { $0 &+ $1 }
         sum.submitted = a.submitted + b.submitted
         sum.notices = a.notices + b.notices
         sum.mismatched &+= b.mismatched

@@ -30,21 +30,29 @@ package struct QueueCommit: Sendable {
     package var states: [EnvelopeState]
     /// Envelopes that leave the queue: every recipient's fate is final.
     package var ended: [Ending]
+    /// Envelopes that another storage has from now on: they leave as if they had never been accepted here, and receipts are
+    /// told nothing. One that is not queued is none.
+    package var departed: [QueueID]
     /// What submissions leave behind. With the key of one that is there already, or is being stored, the whole commit is
     /// refused as `repeated`.
     package var receipts: [Receipt]
     /// Keys of receipts that are not needed any more. One that is not there is none.
     package var forgotten: [Receipt.Digest]
+    /// Whether what it accepts is delivered by who has its part of the queue, and that is not this node as far as it knows:
+    /// the storage tells the one that has, once, as of anything else that is acquired. Then it says nothing of what was
+    /// queued before.
+    package var isForOthers = false
 
     /// Nothing but what is given; a commit of nothing is allowed.
     package init(
         accepted: [Acceptance] = [], message: Message? = nil, states: [EnvelopeState] = [], ended: [Ending] = [],
-        receipts: [Receipt] = [], forgotten: [Receipt.Digest] = []
+        departed: [QueueID] = [], receipts: [Receipt] = [], forgotten: [Receipt.Digest] = []
     ) {
         self.accepted = accepted
         self.message = message
         self.states = states
         self.ended = ended
+        self.departed = departed
         self.receipts = receipts
         self.forgotten = forgotten
     }
@@ -52,12 +60,24 @@ package struct QueueCommit: Sendable {
     /// Whether it says something of envelopes that are queued already: such a commit goes before new mail where there is
     /// little room, since the queue drains by it. A first state of what the commit itself accepts is new mail.
     package var concernsQueued: Bool {
-        if accepted.isEmpty || !ended.isEmpty { return true }
+        if accepted.isEmpty || !ended.isEmpty || !departed.isEmpty { return true }
         return states.contains { state in !accepted.contains { $0.envelope.id == state.id } }
+    }
+
+    /// Whether it speaks of nothing but what it accepts.
+    package var isOfItselfAlone: Bool {
+        let ids = Set(accepted.map(\.envelope.id))
+        return departed.isEmpty && states.allSatisfy { ids.contains($0.id) } && ended.allSatisfy { ids.contains($0.id) }
+    }
+
+    /// An envelope that it is about; nil: it is about none.
+    package var anyID: QueueID? {
+        accepted.first?.envelope.id ?? states.first?.id ?? ended.first?.id ?? departed.first
     }
 
     /// Whether there is nothing in it.
     package var isEmpty: Bool {
-        accepted.isEmpty && states.isEmpty && ended.isEmpty && receipts.isEmpty && forgotten.isEmpty
+        accepted.isEmpty && states.isEmpty && ended.isEmpty && departed.isEmpty && receipts.isEmpty
+            && forgotten.isEmpty
     }
 }

@@ -13,13 +13,27 @@ package protocol QueueStorage: Sendable {
     ///   and a notice and what it tells of.
     func newID(at time: Timestamp, beside sibling: QueueID?) -> QueueID
 
+    /// Whether this node delivers what is accepted under the id now. If not, the commit that makes it durable is one
+    /// ``QueueCommit/isForOthers``, and who has that part of the queue is told of it by the storage.
+    func keeps(_ id: QueueID) -> Bool
+
     /// Whether a message of `size` octets would be taken now. Each MAIL asks: it takes no lock.
     func admission(of size: Int) -> Admission
+
+    /// The storages that it is made of.
+    var members: StorageMembers { get }
+
+    /// The one that an envelope is in. An outcome that it does not take keeps what is in others from nothing.
+    func member(of id: QueueID) -> StorageMembers
+
+    /// Those that cannot be reached now: nothing is begun for what is in them.
+    var awayMembers: StorageMembers { get }
 
     /// Makes `commit` durable, then calls `completion`, on a thread of the storage: it must not block.
     ///
     /// Commits about one envelope complete in the order in which they were made. States are absolute, and the end of what
-    /// has ended is none: such a commit may be made again. When it succeeds, its new envelopes are ours to deliver.
+    /// has ended is none: such a commit may be made again. When it succeeds, its new envelopes are ours to deliver, unless
+    /// it ``QueueCommit/isForOthers``.
     func commit(
         _ commit: QueueCommit, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void)
 
@@ -47,9 +61,20 @@ package protocol QueueStorage: Sendable {
     /// has come through. Buckets come as they become free, not as they were asked for; one that was asked for again before
     /// it came comes once. Called under the queue's lock: it must not call the queue, nor wait for who does.
     func released(_ buckets: QueueBuckets)
+
+    /// Has the nodes carry a command out that have these envelopes, of which the queue here knows nothing; with
+    /// ``OperatorCommand/Verb/flushAll`` all other nodes, with all that they have. Returns when all have answered, or will not.
+    func ask(_ command: OperatorCommand) async -> OperatorAnswer
 }
 
 extension QueueStorage {
+    /// Where there are no other nodes, what the queue does not know is not there.
+    package func ask(_ command: OperatorCommand) async -> OperatorAnswer {
+        OperatorAnswer(of: command.ids, failed: command.ids.map { .init(id: $0, error: .notFound) })
+    }
+    /// All of it: the queue is one machine's.
+    package func keeps(_ id: QueueID) -> Bool { true }
+
     /// A new id for an envelope that is accepted at `time`, by itself.
     package func newID(at time: Timestamp) -> QueueID { newID(at: time, beside: nil) }
 
@@ -69,47 +94,8 @@ package enum Admission: Hashable, Sendable {
     case full
     /// The storage cannot be reached, with the reason: 451 4.3.0.
     case away(String)
-}
-
-/// Why the storage did not do what it was asked. But for `doubtful`, nothing of the commit is then in the queue.
-package enum StorageError: Error, Hashable, Sendable {
-    /// No room: 452 4.3.1. May pass.
-    case full
-    /// The disk failed, with the system's word for it: 451 4.3.0.
-    case failed(String)
-    /// No envelope with this id is queued.
-    case notFound
-    /// The record is there and unreadable: it was moved aside, with what is left of it.
-    case damaged(String)
-    /// The storage is closed.
-    case closed
-    /// The storage cannot be reached, with the reason: 451 4.3.0. Nothing of the commit is there or will be.
-    case away(String)
-    /// Nobody knows yet whether the commit came through: 451 4.3.0. The storage finds out and takes new envelopes out again,
-    /// since the client comes back with them; new states and ends are to be committed again.
-    case doubtful
-    /// The envelope is another node's now, which will deliver it: nothing more is to be recorded of it here.
-    case lost
-    /// A receipt with a key of the commit's is there, or is being stored: ``QueueStorage/receipt(for:)`` tells which. The
-    /// message was submitted before.
-    case repeated
-}
-
-extension StorageError {
-    /// In words, for logs and for an operator who asked.
-    package var text: String {
-        switch self {
-        case .notFound: "is not queued"
-        case .damaged(let reason): "the record is damaged: \(reason)"
-        case .failed(let reason): "the disk failed: \(reason)"
-        case .full: "the disk is full"
-        case .closed: "the queue is closed"
-        case .away(let reason): "the queue's storage cannot be reached: \(reason)"
-        case .doubtful: "nobody knows yet whether that was stored: ask again in a moment"
-        case .lost: "is another node's now"
-        case .repeated: "was submitted before"
-        }
-    }
+    /// Other nodes are to have it: 451 4.3.0. What is queued here is delivered.
+    case draining
 }
 
 /// A storage as the daemon has it.
@@ -124,7 +110,10 @@ package protocol QueueBackend: QueueStorage {
     /// most `count`. What comes or goes meanwhile may be in it or not; all else is, once.
     func page(after place: QueueID?, count: Int) async throws(StorageError) -> QueuedPage
 
-    /// How many envelopes are in the queue, whoever delivers them.
+    /// Reads an envelope for who only looks at it: also one that another node has. What is found damaged is not told of.
+    func look(at id: QueueID) async throws(StorageError) -> StoredEnvelope
+
+    /// How many envelopes are queued, whoever has them.
     func count() async throws(StorageError) -> Int
 
     /// What the storage is doing. From memory.
@@ -136,6 +125,10 @@ package protocol QueueBackend: QueueStorage {
     /// Proves the balance from what is stored, beside the running work.
     func audit() async throws(StorageError) -> StorageAudit
 
+    /// What is to be told to other nodes of destinations and sites that are limited or back off: all of it, as it is now. It
+    /// goes with the next beat. The answer to ``QueueEvent/sites(_:)``, behind which all is within the new limits that begins.
+    func report(_ sites: [SiteDemand])
+
     /// An operator knows what was lost: it is not told of any more, by `status` and `audit`. Returns what that was.
     func acknowledgeLosses() async throws(StorageError) -> [String]
 
@@ -143,10 +136,24 @@ package protocol QueueBackend: QueueStorage {
     func close() async
 }
 
+extension QueueBackend {
+    /// Where there are no other nodes, all can be read that is queued.
+    package func look(at id: QueueID) async throws(StorageError) -> StoredEnvelope { try await load(id) }
+    /// Where there is one machine nobody is told.
+    package func report(_ sites: [SiteDemand]) {}
+}
+
 /// A storage that writes to a journal first and puts it in order later.
 package protocol CheckpointedBackend: QueueBackend {
     /// Puts all in order that was committed up to now.
     func checkpoint() async throws(StorageError)
+}
+
+/// A storage of one machine, whose mail can be carried to another storage and back: see `slimtad queue move`.
+package protocol MovableBackend: QueueBackend {
+    /// Receipts in the order of their keys: those behind `place` (nil: from the beginning), at most `count`. One that has
+    /// expired is none.
+    func receipts(after place: Receipt.Digest?, count: Int) async throws(StorageError) -> [Receipt]
 }
 
 /// Takes the rest of a large message while it arrives. Calls are made in order, from one caller at a time; they never

@@ -22,6 +22,16 @@ package struct Receipt: Hashable, Sendable {
     package var answer: [UInt8]
     /// When it is forgotten; nil: when it is told to be, whatever the limits.
     package var expires: Timestamp?
+    /// How far its key may be known. No storage keeps that.
+    package var reach = Reach.anywhere
+
+    /// Where a submission with the same key may have been taken.
+    package enum Reach: Hashable, Sendable {
+        /// The client chose the key: it may come with it again, to any node.
+        case anywhere
+        /// The key was made of the id: no other submission has it.
+        case itself
+    }
 
     /// How many of one owner are kept that expire: the one that would expire first goes when there is one more.
     package static let ownerLimit = 10_000
@@ -55,7 +65,7 @@ package struct Receipt: Hashable, Sendable {
     }
 
     /// 32 octets of SHA-256.
-    package struct Digest: Hashable, Sendable {
+    package struct Digest: Hashable, Comparable, Sendable {
         /// The octets, as four numbers: the first is the most significant of `a`.
         package let a, b, c, d: UInt64
 
@@ -65,6 +75,11 @@ package struct Receipt: Hashable, Sendable {
             var words: [UInt64] = [0, 0, 0, 0]
             for (place, octet) in octets.enumerated() { words[place / 8] = words[place / 8] << 8 | UInt64(octet) }
             self.init(words[0], words[1], words[2], words[3])
+        }
+
+        /// As the octets sort.
+        package static func < (one: Digest, other: Digest) -> Bool {
+            (one.a, one.b, one.c, one.d) < (other.a, other.b, other.c, other.d)
         }
 
         /// Of its four numbers.

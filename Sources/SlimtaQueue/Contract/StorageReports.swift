@@ -19,6 +19,8 @@ package struct StorageStatus: Sendable, Equatable {
     package var isFull = false
     /// Why nothing can be committed; nil if it can.
     package var failure: String?
+    /// What of it is away though mail is taken: each in words, with the reason.
+    package var away: [String] = []
     /// Mail that was found to be lost, in words, until ``QueueBackend/acknowledgeLosses()``.
     package var losses: [String] = []
     /// Grows whenever the writer has done something. Standing still while `isBusy`: it hangs.
@@ -36,12 +38,18 @@ package struct StorageStatus: Sendable, Equatable {
         package var incarnation: Int64
         /// How many parts of the queue are its.
         package var buckets: Int
+        /// Whether it takes no mail, and gives away what it has.
+        package var isDraining: Bool
+        /// How many nodes deliver, itself among them; nil: it does not know yet.
+        package var relays: Int?
 
         /// What it is called and what it has.
-        package init(name: String, incarnation: Int64, buckets: Int) {
+        package init(name: String, incarnation: Int64, buckets: Int, isDraining: Bool = false, relays: Int? = nil) {
             self.name = name
             self.incarnation = incarnation
             self.buckets = buckets
+            self.isDraining = isDraining
+            self.relays = relays
         }
     }
 
@@ -125,6 +133,17 @@ package struct StorageAudit: Sendable {
         } else {
             omitted += 1
         }
+    }
+
+    /// Another storage was audited as well.
+    package mutating func add(_ other: StorageAudit) {
+        ledger = ledger + other.ledger
+        running = running.flatMap { own in other.running.map { own + $0 } }
+        envelopes += other.envelopes
+        octets += other.octets
+        spooled += other.spooled
+        for finding in other.findings { add(finding.text, finding.id, isFault: finding.isFault) }
+        omitted += other.omitted
     }
 }
 

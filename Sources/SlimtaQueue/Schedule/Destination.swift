@@ -37,6 +37,8 @@ struct Destination {
         var tried: Timestamp
         /// What they fail with.
         var reason: Outcome
+        /// Whether another node makes the probes.
+        var isOthers = false
     }
 
     /// Of so many attempts one is a retry's, though there are new envelopes.
@@ -50,6 +52,8 @@ struct Destination {
     var inFlight: Int32 = 0
     /// As many attempts at once are reasonable, if our own limit allows as many.
     var window = PlaceShares.firstWindow
+    /// What is this node's of our own limit, as those with the same addresses share it; 0: its even share.
+    var advisedShare: Int32 = 0
     /// Nothing is attempted before: its site said so.
     var pausedUntil = Timestamp(milliseconds: .min)
     /// Attempts begun, up to `share`.

@@ -20,6 +20,19 @@ struct IndexedHeap: Sendable {
     /// The item that comes first.
     var first: UInt32? { items.first }
 
+    /// How many items, from the first one on, are what `isWanted` asks for, up to a bound. Nothing that comes behind an unwanted
+    /// one may be wanted.
+    func count(atMost limit: Int, _ isWanted: (UInt32) -> Bool) -> Int {
+        var places = items.isEmpty ? [] : [0]
+        var count = 0
+        while count < limit, let place = places.popLast() {
+            guard isWanted(items[place]) else { continue }
+            count += 1
+            for child in [place * 2 + 1, place * 2 + 2] where child < items.count { places.append(child) }
+        }
+        return count
+    }
+
     mutating func insert<Items: HeapItems & ~Copyable>(_ item: UInt32, _ all: inout Items) {
         items.append(item)
         rise(items.count - 1, item, &all)

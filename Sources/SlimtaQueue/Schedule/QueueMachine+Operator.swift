@@ -2,20 +2,6 @@
 
 package import SlimtaMail
 
-/// Why the queue did not do what an operator asked.
-package enum QueueOperationError: Error, Hashable, Sendable {
-    /// No envelope with this id is queued.
-    case notFound
-    /// An attempt is being made, or another command about it is being carried out: to be asked again when that has ended.
-    case inFlight
-    /// It is held: it has to be released first.
-    case held
-    /// It is here to be looked at (see ``EnvelopeState/isKept``): it can be removed, and nothing else.
-    case kept
-    /// The storage did not record it; nothing has changed.
-    case storage(StorageError)
-}
-
 /// What can be told of the queue as a whole.
 package struct QueueSnapshot: Hashable, Sendable {
     /// One destination.

@@ -8,14 +8,20 @@ extension QueueMachine {
     mutating func wait(_ slot: UInt32) {
         let entry = entries[slot]
         if isLeaving(entry.id) { return remove(slot) }
-        if entry.isNew {
+        enqueue(slot)
+        settle(entry.destination)
+    }
+
+    /// Puts an entry that is nowhere where it waits; its destination is to be settled.
+    mutating func enqueue(_ slot: UInt32) {
+        let number = entries[slot].destination
+        if entries[slot].isNew {
             entries[slot].place = .new
-            destinations[entry.destination].new.insert(slot, &entries)
+            destinations[number].new.insert(slot, &entries)
         } else {
             entries[slot].place = .retry
-            destinations[entry.destination].retries.insert(slot, &entries)
+            destinations[number].retries.insert(slot, &entries)
         }
-        settle(entry.destination)
     }
 
     /// An entry that is nowhere is held.
@@ -76,10 +82,12 @@ extension QueueMachine {
         case .answered:
             destinations[number].window = .max
             destinations.setBackOff(number, nil)
+            if known != nil { tellReturn(name) }
             return known == nil ? nil : .cameBack(name)
         case .paced(let wait):
             destinations[number].pausedUntil = max(destinations[number].pausedUntil, now + wait)
             destinations.setBackOff(number, nil)
+            if known != nil { tellReturn(name) }
             return known == nil ? nil : .cameBack(name)
         case .unreachable(let reason):
             var backOff = known ?? Destination.BackOff(since: now, until: now, tried: began, reason: reason)

@@ -72,6 +72,10 @@ package struct QueueMachine: ~Copyable {
     /// waits while it is done: it takes half a millisecond. A million take two and a half minutes.
     private static let parkedInACall = 128
     private static let parkingPause = Duration.milliseconds(20)
+    /// How long what is shut is put off, and by how much more, which is another for each: what waited is not all due at once
+    /// when it can be recorded again. A million cost a tenth of a processor meanwhile.
+    private static let putOff = Duration.seconds(15)
+    private static let putOffSpread: UInt64 = 15_000
 
     var entries = QueueEntries()
     var destinations = Destinations()
@@ -93,6 +97,8 @@ package struct QueueMachine: ~Copyable {
     private var parking = Timestamp(milliseconds: .min)
     /// Envelopes that are held.
     package internal(set) var heldCount = 0
+    /// See QueueMachine+Sites.swift.
+    var shared = SharedSchedule()
     /// Parts of the queue that are being handed over, see QueueMachine+Release.swift.
     var leaving = LeavingBuckets()
     /// The oldest, if that is known; see `oldest`.
@@ -132,7 +138,7 @@ package struct QueueMachine: ~Copyable {
         _ summary: QueuedSummary, acceptedAt now: Timestamp? = nil, isDoubted: Bool = false
     ) -> Bool {
         if isLeaving(summary.id) || entries.slot(of: summary.id) != nil { return false }
-        let number = destinations.use(summary.destination, isDoubted: isDoubted)
+        let number = use(summary.destination, isDoubted: isDoubted, now: now)
         var entry = QueueEntry(
             id: summary.id, due: summary.due, destination: number, isWarned: summary.isWarned)
         entry.isNew = summary.attempts == 0
@@ -146,7 +152,11 @@ package struct QueueMachine: ~Copyable {
     /// Takes envelopes whose turn it is now, as many as the limits and `atMost` allow. Each is in flight until
     /// ``attempted(_:next:destination:isWarned:report:now:)``, ``postponed(_:until:)``, ``held(_:)`` or
     /// ``ended(_:report:now:)``. There may be more: see ``nextDue``.
-    package mutating func takeDue(now: Timestamp, atMost: Int = 64) -> [Taken] {
+    ///
+    /// - Parameter isShut: nothing is begun for these, nothing is told of them: they are put off for a while.
+    package mutating func takeDue(
+        now: Timestamp, atMost: Int = 64, except isShut: ((QueueID) -> Bool)? = nil
+    ) -> [Taken] {
         for _ in 0..<Self.work {
             guard let number = wakes.first, destinations[number].wake <= now else { break }
             wakes.remove(number, &destinations)
@@ -167,9 +177,9 @@ package struct QueueMachine: ~Copyable {
             let one: Taken?
             if let backOff = destinations.backOff(number) {
                 mayPark -= park(number, min(mayPark, Self.parkedAtOnce), now)
-                one = serve(number, backOff, now)
+                one = serve(number, backOff, now, isShut)
             } else {
-                one = serve(number, now)
+                one = serve(number, now, isShut)
             }
             if let one { taken.append(one) }
             if wakeTime(number) <= now { giveTurn(number) } else { settle(number) }
@@ -184,7 +194,7 @@ package struct QueueMachine: ~Copyable {
         let old = entries[slot].destination
         guard destinations[old].isDoubted || destinations[old].name != destination else { return false }
         withdraw(slot)
-        entries[slot].destination = destinations.use(destination)
+        entries[slot].destination = use(destination, now: now)
         entries[slot].due = now
         release(old)
         wait(slot)
@@ -199,7 +209,7 @@ package struct QueueMachine: ~Copyable {
         let change = land(slot, report, now)
         let old = entries[slot].destination
         if destinations[old].isDoubted || destinations[old].name != destination {
-            entries[slot].destination = destinations.use(destination)
+            entries[slot].destination = use(destination, now: now)
             release(old)
         }
         entries[slot].due = next
@@ -207,6 +217,11 @@ package struct QueueMachine: ~Copyable {
         entries[slot].isNew = false
         wait(slot)
         return change
+    }
+
+    /// An attempt ended, and it will be long until what came of it is told: it takes no place meanwhile.
+    package mutating func landed(_ id: QueueID, now: Timestamp) {
+        if let slot = entries.slot(of: id) { _ = land(slot, .unknown, now) }
     }
 
     /// An attempt could not even begin: the next one is due at `next`.
@@ -272,7 +287,7 @@ package struct QueueMachine: ~Copyable {
     }
 
     /// The turn of a destination that answers, or of which nothing is known.
-    private mutating func serve(_ number: UInt32, _ now: Timestamp) -> Taken? {
+    private mutating func serve(_ number: UInt32, _ now: Timestamp, _ isShut: ((QueueID) -> Bool)?) -> Taken? {
         guard destinations[number].inFlight < room(number), destinations[number].pausedUntil <= now,
             isDue(number, now)
         else { return nil }
@@ -284,6 +299,7 @@ package struct QueueMachine: ~Copyable {
             return nil
         }
         guard let slot = pick(number, now) else { return nil }
+        if let isShut, isShut(entries[slot].id) { return putOff(slot, now) }
         take(slot, .inFlight, now)
         return Taken(entries[slot].id)
     }
@@ -305,16 +321,20 @@ package struct QueueMachine: ~Copyable {
     }
 
     /// The turn of a destination that backs off.
-    private mutating func serve(_ number: UInt32, _ backOff: Destination.BackOff, _ now: Timestamp) -> Taken? {
+    private mutating func serve(
+        _ number: UInt32, _ backOff: Destination.BackOff, _ now: Timestamp, _ isShut: ((QueueID) -> Bool)?
+    ) -> Taken? {
         guard destinations[number].inFlight < limits.attemptsPerDestination,
             let first = destinations[number].parked.first
         else { return nil }
-        if entries[first].due <= now, mayResolve(first, backOff) {
+        let isOwed = entries[first].due <= now && mayResolve(first, backOff)
+        let mayProbe =
+            probeTime(backOff, first) <= now && !destinations[number].isProbing && destinations[number].line == .none
+        guard isOwed || mayProbe else { return nil }
+        if let isShut, isShut(entries[first].id) { return putOff(first, now) }
+        if isOwed {
             take(first, .resolving, now)
             return Taken(entries[first].id, failure: backOff.reason, tried: backOff.tried)
-        }
-        guard backOff.until <= now, !destinations[number].isProbing, destinations[number].line == .none else {
-            return nil
         }
         guard shares.permitProbe(probes: probes, isAlone: isAlone) else {
             wait(number, in: .probe)
@@ -324,6 +344,15 @@ package struct QueueMachine: ~Copyable {
         destinations[number].isProbing = true
         take(first, .probe, now)
         return Taken(entries[first].id)
+    }
+
+    /// An entry whose turn it would be waits a while longer; nothing is taken.
+    private mutating func putOff(_ slot: UInt32, _ now: Timestamp) -> Taken? {
+        withdraw(slot)
+        let more = Int64(entries[slot].id.low % Self.putOffSpread)
+        entries[slot].due = now + Self.putOff + .milliseconds(more)
+        enqueue(slot)
+        return nil
     }
 
     /// Whether the sender of what is parked may be told, when it is time, without another attempt.
@@ -359,10 +388,11 @@ package struct QueueMachine: ~Copyable {
         destinations[entries[slot].destination].inFlight += 1
         shares.count(destinations[entries[slot].destination].pace, 1)
         inFlight += 1
+        noteUse(entries[slot].destination)
     }
 
     /// How many attempts at once the destination may have.
-    func room(_ number: UInt32) -> Int { min(Int(destinations[number].window), limits.attemptsPerDestination) }
+    func room(_ number: UInt32) -> Int { min(Int(destinations[number].window), share(number)) }
 
     /// When the destination has something to do; .max: only when something happens.
     private func wakeTime(_ number: UInt32) -> Timestamp {
@@ -381,7 +411,7 @@ package struct QueueMachine: ~Copyable {
         guard let first = parked, destinations[number].inFlight < limits.attemptsPerDestination else { return toPark }
         let mayProbe = !destinations[number].isProbing && destinations[number].line == .none
         let owed = mayResolve(first, backOff) ? entries[first].due : never
-        return min(toPark, owed, mayProbe ? backOff.until : never)
+        return min(toPark, owed, mayProbe ? probeTime(backOff, first) : never)
     }
 
     private func dueTime(_ heap: IndexedHeap) -> Timestamp? {

@@ -267,7 +267,9 @@ final class SMTPClientDriver: ChannelInboundHandler {
         guard let job else { return }
         self.job = nil
         transactionsDone += 1
-        let isUsedUp = machine.isUsedUp || job.site?.isUsedUp(outcomes, after: transactionsDone) ?? false
+        let isUsedUp =
+            machine.isUsedUp || job.site?.isUsedUp(outcomes, after: transactionsDone) ?? false
+            || job.site?.hasTooMany ?? false
         if isReusable {
             let next = pool.connections.released(id, from: job, isOld: isUsedUp || .now() >= sessionEnd)
             job.tell(.done(outcomes.map(decorated), machine.causes))

@@ -13,7 +13,8 @@ extension Site {
         change { state, now in
             var settings = settings
             state.mostWanted = max(state.mostWanted, connections)
-            settings.connections = min(settings.connections, state.mostWanted, state.own.connections ?? .max)
+            state.share.limit = min(settings.connections, state.mostWanted, state.own.connections ?? .max)
+            (settings.connections, settings.part) = (state.share.sessions, state.share.part)
             settings.rate = state.own.rate ?? settings.rate
             settings.messages = state.own.messages ?? settings.messages
             settings.recipients = state.own.recipients ?? settings.recipients

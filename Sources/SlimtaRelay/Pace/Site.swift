@@ -39,6 +39,8 @@ final class Site: Sendable {
         var connecting = 0
         /// Sessions that could not be made as they were wanted: other plans may fare better.
         var troubles = ExpiringCache<ConnectionKey, Bool>(capacity: State.troubleCapacity)
+        /// What this node has of limits that are shared.
+        var share = SiteShare()
         /// The largest limit of sessions that a relay has; 0: none has come yet since the configuration changed.
         var mostWanted = 0
         fileprivate var line = SiteLine()

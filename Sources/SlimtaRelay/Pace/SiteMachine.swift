@@ -34,8 +34,13 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         var rate: Double?
         var recipients: Int?
         var messages: Int?
+        /// What this node has of that rate, where others have some of it: 0 to 1.
+        var part = 1.0
         /// How long a host that failed is left alone, at first and at most.
         var waits = HostHealth<Host>.firstWait...HostHealth<Host>.longestWait
+
+        /// Messages a second of this node, by what an operator says.
+        fileprivate var ownRate: Double? { rate.map { $0 * part } }
     }
 
     /// Whether a message may go.
@@ -97,13 +102,17 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         greylist = GreylistMemory(learning.greylisting)
         refusals = Refusals()
         health.waits = settings.waits
-        if let known = settings.rate ?? learning.rate { rate.set(known, at: now) }
+        if let known = settings.ownRate ?? learning.rate { rate.set(known, at: now) }
     }
 
     /// The configuration has changed, or an operator has said something else.
     mutating func configure(_ new: Settings, at now: Timestamp) {
         guard new != settings else { return }
-        if settings.rate != new.rate { rate.set(new.rate ?? learning.rate, at: now) }
+        if settings.rate != new.rate {
+            rate.set(new.ownRate ?? learning.rate, at: now)
+        } else if settings.part != new.part, let own = new.ownRate {
+            rate.share(own, at: now)
+        }
         settings = new
         health.waits = new.waits
     }
@@ -305,7 +314,7 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
 
     /// What an operator says is no matter of experience.
     private mutating func learnRate() {
-        if let fixed = settings.rate { rate.hold(fixed) } else { learning.rate = rate.perSecond }
+        if let fixed = settings.ownRate { rate.hold(fixed) } else { learning.rate = rate.perSecond }
     }
 
     // MARK: Operators
@@ -321,7 +330,7 @@ struct SiteMachine<Host: Hashable & Sendable>: Sendable {
         learning = SiteLearning()
         (window, ceiling) = (Double(settings.firstWindow), nil)
         rate = SiteRate(at: now)
-        if let fixed = settings.rate { rate.set(fixed, at: now) }
+        if let fixed = settings.ownRate { rate.set(fixed, at: now) }
         greylist = GreylistMemory()
         refusals = Refusals()
         health.forget()

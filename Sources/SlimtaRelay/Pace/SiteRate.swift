@@ -61,6 +61,12 @@ struct SiteRate: Sendable {
     /// The rate is an operator's, and stays what it is.
     mutating func hold(_ perSecond: Double) { self.perSecond = max(Self.slowest, perSecond) }
 
+    /// The rate is an operator's, and this node has more or less of it than before: that is no reason to let one more go now.
+    mutating func share(_ perSecond: Double, at now: Timestamp) {
+        hold(perSecond)
+        nextFree = min(nextFree, now + .seconds(1 / (self.perSecond ?? perSecond)) + .milliseconds(1))
+    }
+
     /// When the next message may go.
     func slot(at now: Timestamp) -> Timestamp {
         perSecond == nil ? max(now, pausedUntil) : max(now, pausedUntil, nextFree)

@@ -3,6 +3,7 @@
 
 package import Logging
 package import SlimtaMail
+import SlimtaQueue
 import Synchronization
 
 /// The paces of all sites.
@@ -29,6 +30,8 @@ package final class Sites: Sendable {
         var nextSweep: Timestamp
         /// What was last written.
         var written = ""
+        /// What other nodes have of the limits.
+        var shared = SharedLimits.alone
     }
 
     /// Not used for so long, nothing but what is worth keeping is known of a site.
@@ -57,6 +60,7 @@ package final class Sites: Sendable {
         return state.withLock { state in
             if state.nextSweep <= now { Self.sweep(&state, now) }
             let site = state.sites[key] ?? Site(key, .init(), state.kept[key], clock: clock, logger: logger)
+            if state.sites[key] == nil, !state.shared.isAlone { site.share(state.shared) }
             state.sites[key] = site
             state.kept[key] = nil
             site.configure(Self.settings(of: key, state.settings), connections)
@@ -99,6 +103,20 @@ package final class Sites: Sendable {
             }
         }
     }
+
+    // MARK: For other nodes
+
+    /// How limits are shared from now on. The sites for which that changes something.
+    func share(_ limits: SharedLimits) -> [Site] {
+        state.withLock { state in
+            let before = state.shared
+            state.shared = limits
+            return before.isAlone && limits.isAlone ? [] : Array(state.sites.values)
+        }
+    }
+
+    /// Those in use, if limits are shared at all.
+    var sharedSites: [Site] { state.withLock { $0.shared.isAlone ? [] : Array($0.sites.values) } }
 
     // MARK: For the composition root
 

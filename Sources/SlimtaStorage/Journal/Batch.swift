@@ -12,6 +12,7 @@ struct Change {
         case accept(RecipientCount)
         case state(Fates)
         case remove(Fates, by: String?)
+        case depart(RecipientCount)
         indirect case receipt(ReceiptRecord)
         case forget(Receipt.Digest)
         /// For the receipt of what is removed.
@@ -80,12 +81,19 @@ final class Batch: @unchecked Sendable {
         waiters.removeAll(keepingCapacity: true)
     }
 
+    /// What the index knows of an envelope that leaves the queue.
+    struct Leaving {
+        /// nil: it is not queued.
+        var recipients: RecipientCount?
+        var fates = Fates()
+        var hasReceipt = false
+    }
+
     /// Appends the frame of `commit`, before which `accepted` recipients were accepted; its size, and which recipients it
-    /// accepts. `known` tells what the index knows of an envelope that leaves the queue: its recipients, and whether it has a
-    /// receipt.
+    /// accepts.
     func encode(
         _ commit: QueueCommit, number: UInt64, durable: UInt64, accepted: AcceptedCount,
-        known: (QueueID) -> (recipients: RecipientCount?, hasReceipt: Bool)
+        known: (QueueID) -> Leaving
     ) -> (size: Int, accepted: AcceptedCount) {
         let type: FrameType = !commit.accepted.isEmpty ? .accept : !commit.states.isEmpty ? .state : .remove
         if frames.isEmpty { begun = .now() }
@@ -114,13 +122,19 @@ final class Batch: @unchecked Sendable {
             changes.append(Change(kind: .state(Fates(state)), frame: start, id: state.id))
         }
         for ending in commit.ended {
-            let (recipients, hasReceipt) = known(ending.id)
-            EndingCodec.encode(ending, recipients, tag: RecordTag.ending, into: buffer)
+            let leaving = known(ending.id)
+            EndingCodec.encode(ending, leaving.recipients, tag: RecordTag.ending, into: buffer)
             changes.append(Change(kind: .remove(Fates(ending), by: ending.by), frame: start, id: ending.id))
-            if hasReceipt {
+            if leaving.hasReceipt {
                 OutcomeCodec.encode(ending, tag: RecordTag.outcome, into: buffer)
                 changes.append(Change(kind: .outcome(ending), frame: start, id: ending.id))
             }
+        }
+        for id in commit.departed {
+            let leaving = known(id)
+            guard let recipients = leaving.recipients else { continue }
+            encodeDeparture(id, recipients, leaving.fates, frame: start)
+            ours.subtract(recipients)
         }
         encodeReceipts(commit, frame: start)
         FrameHeader.end(start, salt: salt, in: buffer)
@@ -134,6 +148,16 @@ final class Batch: @unchecked Sendable {
         let recipients = RecipientCount(new.envelope)
         changes.append(Change(kind: .accept(recipients), frame: frame, id: new.envelope.id, body: body))
         return recipients
+    }
+
+    private func encodeDeparture(_ id: QueueID, _ recipients: RecipientCount, _ ended: Fates, frame: Int) {
+        let pending = UInt32(truncatingIfNeeded: UInt64(recipients.count) &- ended.sum)
+        let ending = Ending(
+            id: id, delivered: ended.delivered, bounced: ended.bounced, expired: ended.expired,
+            removed: ended.removed &+ pending)
+        EndingCodec.encode(ending, recipients, tag: RecordTag.ending, into: buffer)
+        buffer.field(RecordTag.departed, id)
+        changes.append(Change(kind: .depart(recipients), frame: frame, id: id))
     }
 
     private func encodeReceipts(_ commit: QueueCommit, frame: Int) {

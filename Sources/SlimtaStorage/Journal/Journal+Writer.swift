@@ -257,6 +257,8 @@ extension Journal {
                 case .state(let fates): index.setState(change.id, fates, at: location)
                 case .remove(let fates, let name):
                     if let spool = index.end(change.id, fates, by: name) { unneeded.append(spool) }
+                case .depart(let recipients):
+                    if let spool = index.depart(change.id, recipients) { unneeded.append(spool) }
                 case .receipt(let record): index.receipts.insert(record, at: .now())
                 case .forget(let key): index.receipts.forget(key)
                 case .outcome(let ending): index.receipts.note(ending)

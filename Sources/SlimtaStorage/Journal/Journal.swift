@@ -166,7 +166,7 @@ final class Journal: Sendable {
         let mark = batch.mark
         let (size, accepted) = batch.encode(
             commit, number: state.next, durable: state.durable, accepted: state.accepted,
-            known: { id in core.index.withLock { ($0.entry(id)?.recipients, $0.receipts.key(of: id) != nil) } })
+            known: { id in core.index.withLock { $0.leaving(id) } })
         if size > capacity {
             batch.rollBack(to: mark)
             batch.refuse(completion, .failed("a commit of \(size) octets is too large for the journal"))

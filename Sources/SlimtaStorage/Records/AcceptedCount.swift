@@ -20,6 +20,14 @@ struct AcceptedCount: Hashable {
         }
     }
 
+    /// Takes back what ``add(_:)`` did. Alone it may wrap: it is added to what there was before.
+    mutating func subtract(_ recipients: RecipientCount) {
+        switch recipients.kind {
+        case .submitted: submitted &-= UInt64(recipients.count)
+        case .notice: notices &-= UInt64(recipients.count)
+        }
+    }
+
     /// What is missing from `earlier` on; never below zero.
     func missing(since earlier: AcceptedCount) -> AcceptedCount {
         AcceptedCount(

@@ -21,4 +21,7 @@ enum RecordTag {
     static let forgotten: UInt8 = 9
     /// How the recipients of an envelope with a receipt ended (``OutcomeCodec``).
     static let outcome: UInt8 = 10
+    /// The id (16) of an envelope that another storage has from now on: the ending before it, which says that all of its
+    /// pending recipients were removed, is for versions that do not know this, and means nothing else.
+    static let departed: UInt8 = 11
 }

@@ -74,6 +74,12 @@ extension Recovery {
             if let slot { summaries.update(slot, state) }
         }
         for (ending, recipients) in frame.endings {
+            if frame.departed.contains(ending.id) {
+                guard let recipients else { continue }
+                accepted.subtract(recipients)
+                _ = core.index.withLock { $0.depart(ending.id, recipients) }
+                continue
+            }
             core.index.withLock { index in
                 if index.slot(of: ending.id) != nil {
                     _ = index.end(ending.id, Fates(ending), by: ending.by)
@@ -164,6 +170,7 @@ private struct FrameContent {
     var envelopes: [EnvelopeOutline] = []
     var states: [StateOutline] = []
     var endings: [(Ending, RecipientCount?)] = []
+    var departed: Set<QueueID> = []
     var spool: SpoolReference?
     var receipts: [ReceiptRecord] = []
     var forgotten: [Receipt.Digest] = []
@@ -176,6 +183,7 @@ private struct FrameContent {
             case RecordTag.spool: spool = try SpoolCodec.decode(field)
             case RecordTag.state: states.append(try StateCodec.outline(field.value))
             case RecordTag.ending: endings.append(try EndingCodec.decode(field))
+            case RecordTag.departed: departed.insert(try field.id())
             case RecordTag.outcome:
                 let (id, recipients) = try OutcomeCodec.decode(field)
                 if let place = endings.lastIndex(where: { $0.0.id == id }) { endings[place].0.recipients = recipients }

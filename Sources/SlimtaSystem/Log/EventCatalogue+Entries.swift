@@ -324,7 +324,7 @@ extension EventCatalogue {
             remedy: "If it concerns a user of yours, the lines of this queue id say what was lost and why."),
         Entry(
             "fd7c255b1d5794ac97c625c1afdeae9b", "outcome cannot be recorded, no delivery begins until it can",
-            "A delivery was made and its result cannot be stored: @SLIMTA_ERROR@. Nothing more is "
+            "An attempt was made for @SLIMTA_QUEUE_ID@ and its result cannot be stored: @SLIMTA_ERROR@. Nothing more is "
                 + "delivered meanwhile, or the same would be delivered again and again.",
             remedy: "Look at the disk: room (df), errors (dmesg). It goes on by itself when it can."),
         Entry(

@@ -72,10 +72,17 @@ struct CheckCommand: ParsableCommand {
                 "  edge \(edge.name): \(edge.listen.map(\.description).joined(separator: " ")), \(tls), \(auth)\(trusted)"
             )
         }
+        for edge in values.closedEdges {
+            lines.append("  edge \(edge.name): not opened, for roles of [node] has no \"edge\"")
+        }
         lines += inspection.facts.map { "  \($0)" }
         lines += gate(values)
         lines.append("  policies: \(values.queue.policies.map(\.rawValue).joined(separator: ", "))")
         lines.append("  queue: in \(place(of: file))" + (values.queue.deliver ? "" : ", nothing is delivered"))
+        guard values.node.roles.contains(.relay) else {
+            lines.append("  relay: none, for roles of [node] has no \"relay\": [relay] and [[route]] are others'")
+            return lines.joined(separator: "\n")
+        }
         for route in values.routes {
             let domains = route.domains.map(\.description).joined(separator: " ")
             lines.append(
@@ -88,7 +95,8 @@ struct CheckCommand: ParsableCommand {
     /// Where the queue is.
     private static func place(of file: ConfigurationFile) -> String {
         guard case .postgresql(let settings) = file.values.queue.placement else { return file.stateDirectory }
-        return "PostgreSQL, \(settings.connection)"
+        let other = settings.whenAway == .local ? "; while that is away in \(file.stateDirectory)" : ""
+        return "PostgreSQL, \(settings.connection)" + other
     }
 
     /// What is asked about clients.

@@ -182,7 +182,8 @@ extension DatabaseStatus.Node {
 
 extension NodeRoles {
     fileprivate var names: [String] {
-        (contains(.edge) ? ["edge"] : []) + (contains(.relay) ? ["relay"] : [])
+        if isEmpty { return ["carries mail"] }
+        return (contains(.edge) ? ["edge"] : []) + (contains(.relay) ? ["relay"] : [])
     }
 }
 

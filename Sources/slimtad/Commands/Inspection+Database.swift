@@ -13,6 +13,7 @@ extension Inspection {
         let roles = NodeSettings.Role.allCases.filter { node.roles.contains($0) }.map(\.rawValue)
         note("node \(node.name ?? file.hostname): \(roles.joined(separator: " and "))")
         do throws(Failure) {
+            try MoveMarker(file.stateDirectory).demandNone()
             try StorageMaker.demandEmptyLocalQueue(file)
         } catch {
             self.error("queue.storage", error.message)
@@ -34,8 +35,16 @@ extension Inspection {
             note(
                 "database: PostgreSQL \(server.version) as \(server.role), tables of version \(form.version), "
                     + counted(form.buckets, "bucket"))
+            if !node.roles.contains(.relay) { warnOfWaiting(try database.status()) }
         } catch {
             self.error(key, Failure(database: error).message)
         }
+    }
+
+    /// Who delivers nothing needs others who do.
+    private mutating func warnOfWaiting(_ status: DatabaseStatus) {
+        let delivers = status.nodes.contains { $0.roles.contains(.relay) && !$0.isGone }
+        if delivers { return }
+        warn("node.roles", "no node with the role \"relay\" works: mail that is taken here waits for one")
     }
 }

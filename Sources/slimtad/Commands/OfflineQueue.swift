@@ -13,6 +13,8 @@ struct QueueChangeResult {
     var done = 0
     /// Ids, and why it could not be done.
     var failed: [(id: String, reason: String)] = []
+    /// Nodes that did not say what came of it.
+    var silent: [String] = []
     /// Whether the daemon delivers anything.
     var isDelivering = true
 }
@@ -63,6 +65,8 @@ enum OfflineQueue {
 
     /// Takes the lock, and becomes who the daemon is: its files must not belong to somebody else.
     private static func open(_ file: ConfigurationFile) throws(Failure) -> any QueueBackend {
+        // A node for the time of a command would take its share from the others, and could change nothing of theirs.
+        try file.demandLocalQueue()
         let identity: Identity?
         do throws(SystemError) {
             identity =
@@ -72,10 +76,7 @@ enum OfflineQueue {
             throw Failure(error)
         }
         let storage = try StorageMaker.open(file, identity) { event in
-            switch event {
-            case .journal(let event): say("queue: \(event)")
-            case .cluster(let event): if let text = event.trouble { say("queue: \(text)") }
-            }
+            if case .journal(let event) = event { say("queue: \(event)") }
         }
         do throws(StorageOpenError) {
             if let identity, identity.uid != 0 { try become(identity) }

@@ -114,14 +114,19 @@ enum QueueChange {
                 result = try OfflineQueue.change(action, ids, options.all ? [] : query, file)
             }
             tell(result.failed, areNamed: !ids.isEmpty)
+            for node in result.silent { say("node \(node.visible) did not answer for what it has: ask again") }
             if !result.isDelivering, action == .flush || action == .release { say(DaemonFacts.undelivered) }
             if options.json {
                 let failed = result.failed.map { JSON.object([.init("id", .string($0)), .init("error", .string($1))]) }
-                print(JSON.object([.init("done", .count(result.done)), .init("failed", .array(failed))]).line)
+                print(
+                    JSON.object([
+                        .init("done", .count(result.done)), .init("failed", .array(failed)),
+                        .init("silent", .array(result.silent.map { .string($0) })),
+                    ]).line)
             } else {
                 print("\(result.done) \(action.done)")
             }
-            return result.failed.count
+            return result.failed.count + result.silent.count
         }
         if failures > 0 { Glibc.exit(1) }
     }
@@ -152,6 +157,7 @@ enum QueueChange {
         func add(_ page: JSON) -> Bool {
             result.done += Int(page["done"].integer ?? 0)
             result.isDelivering = page["delivering"].isTrue
+            result.silent += page["silent"].elements.compactMap(\.text)
             result.failed += page["failed"].elements.map { ($0["id"].text ?? "", $0["error"].text ?? "") }
             return true
         }

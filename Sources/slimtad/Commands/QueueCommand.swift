@@ -20,7 +20,9 @@ struct QueueCommand: ParsableCommand {
             that does not answer they show its last checkpoint, and say so. hold, release and remove work on the files \
             too; flush and bounce need the daemon.
             """,
-        subcommands: [List.self, Show.self, Count.self] + QueueChange.commands + [QueueRebuild.self],
+        subcommands: [List.self, Show.self, Count.self] + QueueChange.commands + [
+            QueueMoveCommand.self, QueueRebuild.self,
+        ],
         defaultSubcommand: List.self)
 }
 

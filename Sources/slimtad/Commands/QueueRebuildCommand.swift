@@ -21,7 +21,7 @@ struct QueueRebuild: ParsableCommand {
     func run() {
         orExit { () throws(Failure) in
             let file = try ConfigurationFile.parse(config.path)
-            guard file.values.queue.placement == .local else {
+            guard file.values.queue.placement.hasJournal else {
                 throw Failure(.configuration, "the queue is in PostgreSQL: there are no files to be rebuilt")
             }
             do throws(SystemError) {

@@ -19,6 +19,9 @@ struct StatusCommand: ParsableCommand {
 
     @OptionGroup var config: ConfigurationOption
 
+    @Flag(help: "Show all machines that share the queue, and how much is queued on all of them.")
+    var all = false
+
     @Flag(help: "Print a JSON object.")
     var json = false
 
@@ -38,7 +41,9 @@ struct StatusCommand: ParsableCommand {
                     "no daemon runs: nobody listens on \(file.controlSocket); this is what the queue's files say")
             }
             let status = try daemon.ask(.get, ["status"])
-            if json { print(status.line) } else { Self.tell(status) }
+            if json { return print(status.line) }
+            Self.tell(status)
+            if all { NodeCommand.tell(status["sharing"], queued: status["storage"]["queued"].integer) }
         }
     }
 
@@ -88,6 +93,7 @@ struct StatusCommand: ParsableCommand {
             line("sites", "\(counted(paced, "site")) with limits that hold mail up: slimtad site list")
         }
         line("storage", Self.storage(storage))
+        if let nodes = NodeCommand.summary(status["sharing"]) { line("nodes", nodes) }
         let dns = status["dns"]
         let validation =
             switch dns["validation"].text {
@@ -111,7 +117,10 @@ struct StatusCommand: ParsableCommand {
         let full = storage["full"].isTrue ? ", FULL: nothing is accepted" : ""
         let node = storage["node"]
         if let name = node["name"].text {
-            return "PostgreSQL, as node \(name) with \(counted(node["buckets"].integer ?? 0, "bucket"))" + full
+            let waits = node["relays"].integer == 0 ? ", NO NODE DELIVERS: mail waits" : ""
+            let local = storage["local"].integer.map { ", \(counted($0, "message")) in the local queue" } ?? ""
+            return "PostgreSQL, as node \(name) with \(counted(node["buckets"].integer ?? 0, "bucket")), incarnation "
+                + "\(node["incarnation"].integer ?? 0)" + waits + local + full
         }
         return
             "\(octets(storage["journal_octets"].integer ?? 0)) of journal, \(counted(storage["generations"].integer ?? 0, "file")), "

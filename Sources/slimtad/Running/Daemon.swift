@@ -80,7 +80,7 @@ final class Daemon {
             storage: storage, relay: world.relays, configuration: world.queue, logger: logger,
             ended: QuotaKeeper.ended(quotas.book))
         do throws(StorageOpenError) {
-            try await storage.start { [queue] in queue.receive($0) }
+            try await storage.start(SharedPace(queue: queue, sites: ground.sites.sites, storage: storage).receive)
         } catch {
             throw Failure(storage: error)
         }

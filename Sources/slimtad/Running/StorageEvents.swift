@@ -13,6 +13,9 @@ extension Logger {
         switch event {
         case .journal(let event): log(event)
         case .cluster(let event): log(event)
+        case .homeAway(let reason):
+            error(
+                "the queue's database is away, new mail goes into the local queue", metadata: ["error": "\(reason)"])
         }
     }
 
@@ -33,7 +36,15 @@ extension Logger {
         case .joined(let incarnation):
             notice("joined the nodes of the queue", metadata: ["incarnation": "\(incarnation)"])
         case .declaredDead(let node): warning("a node was declared dead", metadata: ["node": "\(node)"])
+        case .noRelays: warning("no node delivers, mail waits")
+        case .relaysBack: notice("a node delivers again")
+        case .callsMissing(let reason):
+            warning("nodes cannot call each other by the database", metadata: ["error": "\(reason)"])
         case .buckets(let count): info("parts of the queue that are this node's", metadata: ["buckets": "\(count)"])
+        case .draining(true): notice("this node is drained: it takes no mail and gives away what it has")
+        case .draining(false): notice("this node takes mail again")
+        case .sharing(let nodes):
+            notice("limits of destinations are shared by nodes", metadata: ["nodes": "\(nodes)"])
         case .damaged(let id, let description):
             error("stored mail is unreadable", metadata: ["queue_id": "\(id)", "error": "\(description)"])
         case .clock(let offset):
@@ -106,17 +117,5 @@ extension Failure {
             case .system: .cannotCreate
             }
         self.init(status, "queue: \(error)")
-    }
-}
-
-extension ClusterEvent {
-    /// In words, for a command that works on the queue while no daemon runs; nil: nothing is wrong.
-    var trouble: String? {
-        switch self {
-        case .databaseAway(let reason), .doubt(let reason), .housekeepingFailed(let reason): reason
-        case .fenced: "this node was declared dead meanwhile"
-        case .damaged(let id, let description): "\(id): \(description)"
-        case .databaseBack, .takenBack, .joined, .declaredDead, .buckets, .clock, .oldTransaction: nil
-        }
     }
 }

@@ -77,6 +77,7 @@ final class Supervision: Sendable {
         if let reload = state.reload, let error = reload.errors.first {
             parts.append("the last reload \(reload.isApplied ? "left out" : "failed"): \(error)")
         }
+        parts += storage.away
         if !state.delivers { parts.append(DaemonFacts.undelivered) }
         parts += state.complaints()
         parts += state.certificates.compactMap { $0.warning(now) }

@@ -15,6 +15,11 @@ SETTINGS = {
     "listen_addresses": "", "shared_buffers": "16MB", "max_connections": "30", "lc_messages": "C", "wal_level": "replica",
     "jit": "off", "wal_retrieve_retry_interval": "100ms",
 }
+# What stands before initdb's lines in pg_hba.conf.
+ACCESS = """local all guarded scram-sha-256
+host all all 127.0.0.0/8 scram-sha-256
+host replication all 127.0.0.0/8 scram-sha-256
+"""
 
 
 def binary(name):
@@ -34,39 +39,43 @@ def as_user(command):
 
 
 class Postgres(Program):
-    """`settings` are those of postgresql.conf; None leaves a usual one out."""
+    """`settings` are those of postgresql.conf; None leaves a usual one out. With an `address` it listens there too."""
 
-    def __init__(self, place, name="postgres", **settings):
+    def __init__(self, place, name="postgres", address=None, **settings):
         super().__init__(place, name)
         self.folder = place.folder(name)
         self.data = self.folder / "data"
         self.port = free_ports(1)[0]
-        self.settings = {**SETTINGS, "unix_socket_directories": str(self.folder), "port": self.port, **settings}
+        self.address = address
+        self.settings = {
+            **SETTINGS, "unix_socket_directories": str(self.folder), "port": self.port,
+            **({"listen_addresses": address} if address else {}), **settings}
 
     def words(self, database, role):
         return f"host={self.folder} port={self.port} dbname={database} user={role}"
 
     def _run(self, program, *arguments):
         done = subprocess.run(
-            as_user([str(binary(program)), *map(str, arguments)]), capture_output=True, text=True, timeout=60)
+            as_user([str(binary(program)), *map(str, arguments)]), capture_output=True, text=True, timeout=180)
         if done.returncode != 0:
             raise NotReady(f"{program}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def make(self):
-        """A new, empty one; who comes by its socket is believed, but for role "guarded", which needs its password."""
+        """A new, empty one; who comes by its socket is believed, but for role "guarded", which needs its password, as does who
+        comes by TCP."""
         self._run(
             "initdb", "-D", self.data, "-U", SUPERUSER, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
         access = self.data / "pg_hba.conf"
-        access.write_text("local all guarded scram-sha-256\n" + access.read_text())
+        access.write_text(ACCESS + access.read_text())
         return self
 
-    def follow(self, primary):
-        """A standby of `primary`, which knows it by its name."""
+    def follow(self, primary, words=None):
+        """A standby of `primary`, which knows it by its name; `words` say how it gets there, as `primary_conninfo` has them."""
         self._run(
             "pg_basebackup", "-D", self.data, "-d", primary.words("postgres", SUPERUSER), "--checkpoint=fast", "--no-sync")
         (self.data / "standby.signal").touch()
-        words = f"{primary.words('postgres', SUPERUSER)} application_name={self.name}".replace("'", "''")
+        words = f"{words or primary.words('postgres', SUPERUSER)} application_name={self.name}".replace("'", "''")
         self.settings["primary_conninfo"] = words
         return self
 
@@ -76,7 +85,7 @@ class Postgres(Program):
         text = "".join(f"{name} = '{value}'\n" for name, value in self.settings.items() if value is not None)
         (self.data / "postgresql.auto.conf").write_text(text)
         self.launch(as_user([str(binary("postgres")), "-D", str(self.data)]))
-        self.wait_until(lambda: self._answers(), timeout=30, what="PostgreSQL")
+        self.wait_until(lambda: self._answers(), timeout=120, what="PostgreSQL")
         return self
 
     def _answers(self):

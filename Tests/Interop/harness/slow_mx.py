@@ -9,17 +9,23 @@ from .machine import MX_PORT, new_address, wait_until
 class SlowMX:
     """Takes everything, and calls `pause()` before the greeting and before each reply, on the connection's own thread.
 
-    `open` connections there are now, `most` there ever were; `taken` has the recipients of what was taken.
+    `open` sessions there are now, up to QUIT, `most` there ever were; `taken` has the recipients of what was taken.
     """
 
     def __init__(self, place, pause):
         self.address = new_address()
         self.pause = pause
-        self.open = self.most = 0
+        self.most = 0
+        self._sessions = set()
         self.taken = []
         self._lock = threading.Lock()
         self._server = None
         place.programs.append(self)
+
+    @property
+    def open(self):
+        with self._lock:
+            return len(self._sessions)
 
     def start(self):
         mx = self
@@ -45,15 +51,18 @@ class SlowMX:
 
     def _serve(self, lines, out):
         with self._lock:
-            self.open += 1
-            self.most = max(self.most, self.open)
+            self._sessions.add(lines)
+            self.most = max(self.most, len(self._sessions))
         try:
             self._talk(lines, out)
         except OSError:
             pass
         finally:
-            with self._lock:
-                self.open -= 1
+            self._ended(lines)
+
+    def _ended(self, lines):
+        with self._lock:
+            self._sessions.discard(lines)
 
     def _talk(self, lines, out):
         recipients = []
@@ -68,6 +77,9 @@ class SlowMX:
                     pass
                 if not line:
                     return
+            if verb == b"QUIT":
+                # Before the client can know, and begin another one.
+                self._ended(lines)
             self._say(out, "221 bye" if verb == b"QUIT" else "250 ok")
             if verb == b"DATA":
                 with self._lock:

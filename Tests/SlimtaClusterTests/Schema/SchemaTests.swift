@@ -91,7 +91,7 @@ struct SchemaPlace {
 @Suite(.enabled(if: PostgresServer.isThere, "\(PostgresServer.missing)")) struct SchemaTests {
     private static let names = Set(
         """
-        bucket command fence inbox item ledger ledger_step loss message_long node part receipt receipt_part removed_step \
+        bucket command fence inbox item ledger ledger_step loss message_long move node part receipt receipt_part removed_step \
         ring schema site
         """.split(separator: " ").map(String.init)
     ).union((0..<24).map { String(ContentTable.name($0).dropFirst("slimtad.".count)) })

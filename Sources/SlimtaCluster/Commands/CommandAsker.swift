@@ -1,0 +1,251 @@
+// Operators' commands for what other nodes have: asked of those, through the database, and answered for all. ClusterStorage has one.
+
+import SlimtaMail
+import SlimtaQueue
+
+/// Asks nodes.
+///
+/// A question is a row that names a node and its incarnation. The node takes it once and writes the answer; who asks looks again and
+/// again, and takes the row away at the end. If it was not taken by then nothing was done, and nothing ever will be: then it is
+/// asked of who has the envelopes now. If it was, and no answer came, nobody knows how far it is: that is said, and nothing is
+/// asked twice.
+final class CommandAsker: Sendable {
+    /// Who has an envelope.
+    private enum Place: Hashable {
+        case node(String, incarnation: Int64)
+        case here
+        case nobody
+    }
+
+    /// How far a question is.
+    private enum State {
+        case missing, waits, taken, over
+    }
+
+    /// What came of a question.
+    private enum Reply {
+        case answer(OperatorAnswer)
+        /// It was never taken; the node may have ended.
+        case untouched(isGone: Bool)
+        case unknown
+    }
+
+    private let options: ClusterOptions
+    private let node: NodeState
+    private let pool: ReaderPool
+
+    /// Between two looks.
+    private static let pause = Duration.milliseconds(50)
+    /// How long a node may take over what it has begun.
+    private static let longest = Duration.seconds(120)
+
+    init(_ options: ClusterOptions, _ node: NodeState, _ pool: ReaderPool) {
+        self.options = options
+        self.node = node
+        self.pool = pool
+    }
+
+    /// How long nodes have to take a question: three beats, and what a commit may take.
+    private var patience: Duration { options.lease * 3 / 5 + options.commitTimeout }
+
+    /// Asks those who have the envelopes. `give` is for what has become ours meanwhile.
+    func ask(_ command: OperatorCommand, give: @escaping CommandDesk.Give) async -> OperatorAnswer {
+        if let error = node.unreachable { return .failed(command, .storage(error)) }
+        let end = ContinuousClock.now + patience
+        if command.verb == .flushAll { return await askAll(command, until: end) }
+        var answer = OperatorAnswer()
+        var rest = command
+        while true {
+            // What is found when it is too late is told, and not asked.
+            let isOver = ContinuousClock.now >= end || Task.isCancelled
+            let places: [Place: [QueueID]]
+            do throws(StorageError) { places = try await find(rest.ids) } catch {
+                answer.add(.failed(rest, .storage(error)))
+                return answer
+            }
+            let found = Set(places.values.joined())
+            answer.failed += rest.ids.filter { !found.contains($0) }.map { .init(id: $0, error: .notFound) }
+            if isOver {
+                for (place, ids) in places { answer.add(.failed(rest.of(ids), .elsewhere(Self.text(place)))) }
+                return answer
+            }
+            var part = await ask(rest, places, until: end, give: give)
+            rest.ids = part.failed.filter(\.error.mayBeElsewhere).map(\.id)
+            part.failed.removeAll(where: \.error.mayBeElsewhere)
+            answer.add(part)
+            if rest.ids.isEmpty { return answer }
+            try? await Task.sleep(for: Self.pause)
+        }
+    }
+
+    private static func text(_ place: Place) -> String {
+        place == .nobody
+            ? "no node has it at the moment: ask again when one is there that delivers"
+            : "goes from one node to another: ask again in a moment"
+    }
+
+    /// All at once.
+    private func ask(
+        _ command: OperatorCommand, _ places: [Place: [QueueID]], until end: ContinuousClock.Instant,
+        give: @escaping CommandDesk.Give
+    ) async -> OperatorAnswer {
+        await withTaskGroup(of: OperatorAnswer.self) { tasks in
+            for (place, ids) in places {
+                let part = command.of(ids)
+                tasks.addTask {
+                    switch place {
+                    case .nobody: return .failed(part, .storage(.lost))
+                    case .here:
+                        return await withCheckedContinuation { told in give(part) { told.resume(returning: $0) } }
+                    case .node(let name, let incarnation):
+                        return await self.answer(of: name, incarnation, to: part, until: end)
+                    }
+                }
+            }
+            return await tasks.reduce(into: OperatorAnswer()) { $0.add($1) }
+        }
+    }
+
+    /// What a node says for some of its envelopes.
+    private func answer(
+        of name: String, _ incarnation: Int64, to command: OperatorCommand, until end: ContinuousClock.Instant
+    ) async -> OperatorAnswer {
+        switch await question(command, to: name, incarnation, until: end) {
+        case .answer(let answer): answer
+        // Somebody else has them by now, or will.
+        case .untouched(isGone: true): .failed(command, .storage(.lost))
+        case .untouched(isGone: false):
+            .failed(command, .elsewhere("node \(name) has it and does not answer; nothing was done: ask again"))
+        case .unknown:
+            .failed(
+                command,
+                .elsewhere("node \(name) has it, was told, and did not answer: it may be done or not; ask again"))
+        }
+    }
+
+    /// Asks all other nodes that deliver, each for all that it has.
+    private func askAll(_ command: OperatorCommand, until end: ContinuousClock.Instant) async -> OperatorAnswer {
+        let me = options.node
+        let others = try? await pool.run { connection, deadline -> [(String, Int64)] in
+            let rows = try connection.run(CommandStatements.others, [.text(me)], by: deadline)
+            return (0..<rows.count).map { (rows.text($0, 0), rows.int($0, 1)) }
+        }
+        return await withTaskGroup(of: OperatorAnswer.self) { tasks in
+            for (name, incarnation) in others ?? [] {
+                tasks.addTask {
+                    switch await self.question(command, to: name, incarnation, until: end) {
+                    case .answer(let answer): answer
+                    case .untouched(isGone: true): OperatorAnswer()
+                    case .untouched(isGone: false), .unknown: OperatorAnswer(silent: [name])
+                    }
+                }
+            }
+            return await tasks.reduce(into: OperatorAnswer()) { $0.add($1) }
+        }
+    }
+
+    // MARK: In the database
+
+    private func find(_ ids: [QueueID]) async throws(StorageError) -> [Place: [QueueID]] {
+        var buckets = PostgresColumn(.int4)
+        for id in ids { buckets.append(node.bucketNumber(of: id)) }
+        let values = [buckets.value, Self.column(ids)]
+        let me = options.node
+        return try await pool.run { connection, deadline -> [Place: [QueueID]] in
+            let rows = try connection.run(CommandStatements.find, values, by: deadline)
+            var places: [Place: [QueueID]] = [:]
+            for row in 0..<rows.count {
+                let place: Place =
+                    if rows.isNull(row, 1) {
+                        .nobody
+                    } else if rows.text(row, 1) == me {
+                        .here
+                    } else {
+                        .node(rows.text(row, 1), incarnation: rows.int(row, 2))
+                    }
+                places[place, default: []].append(rows.id(row, 0))
+            }
+            return places
+        }
+    }
+
+    private static func column(_ ids: [QueueID]) -> PostgresValue {
+        var column = PostgresColumn(.uuid)
+        for id in ids { column.append(id) }
+        return column.value
+    }
+
+    /// Asks, waits, and takes the question away.
+    private func question(
+        _ command: OperatorCommand, to name: String, _ incarnation: Int64, until end: ContinuousClock.Instant
+    ) async -> Reply {
+        let id = QueueID(at: .now())
+        let values: [PostgresValue] = [
+            .uuid(id), .text(name), .int8(incarnation), .text(command.verb.rawValue), Self.column(command.ids),
+            .text(command.reason), .text(command.by),
+        ]
+        let isAsked: Void? = try? await pool.run { connection, deadline in
+            _ = try connection.run(CommandStatements.ask, values, by: deadline)
+        }
+        // Where that did not come through, it may be there all the same.
+        if isAsked != nil, await !wait(for: id, until: end) { return .untouched(isGone: true) }
+        return await take(id, of: name)
+    }
+
+    /// Until there is an answer, or none is to be expected; false: there was no question to begin with.
+    private func wait(for id: QueueID, until end: ContinuousClock.Instant) async -> Bool {
+        var begun: ContinuousClock.Instant?
+        while true {
+            // While the database cannot be asked it is tried again.
+            let state = try? await pool.run { connection, deadline -> State in
+                let rows = try connection.run(CommandStatements.watch, [.uuid(id)], by: deadline)
+                if rows.count == 0 { return State.missing }
+                // Who is not there any more will not answer.
+                if rows.bool(0, 1) || !rows.bool(0, 2) { return State.over }
+                return rows.bool(0, 0) ? State.taken : State.waits
+            }
+            let now = ContinuousClock.now
+            switch state {
+            case .missing: return false
+            case .over: return true
+            case .taken: begun = begun ?? now
+            case .waits, nil: break
+            }
+            if Task.isCancelled || now >= (begun.map { $0 + Self.longest } ?? end) { return true }
+            try? await Task.sleep(for: Self.pause)
+        }
+    }
+
+    private func take(_ id: QueueID, of name: String) async -> Reply {
+        let reply = try? await pool.run { connection, deadline -> Reply in
+            let rows = try connection.run(CommandStatements.end, [.uuid(id)], by: deadline)
+            // A first try may have taken it away, with whatever was in it.
+            guard rows.count > 0 else { return .unknown }
+            guard rows.bool(0, 0) else { return .untouched(isGone: false) }
+            if rows.isNull(0, 1) { return .unknown }
+            var answer = OperatorAnswer(done: Int(rows.int(0, 1)))
+            for row in 0..<rows.count where !rows.isNull(row, 2) {
+                answer.failed.append(
+                    .init(id: rows.id(row, 2), error: QueueOperationError(word: rows.text(row, 3), of: name)))
+            }
+            return .answer(answer)
+        }
+        return reply ?? .unknown
+    }
+}
+
+extension OperatorAnswer {
+    /// Nothing of a command was done.
+    static func failed(_ command: OperatorCommand, _ error: QueueOperationError) -> OperatorAnswer {
+        OperatorAnswer(failed: command.ids.map { .init(id: $0, error: error) })
+    }
+}
+
+extension OperatorCommand {
+    /// The same for others.
+    fileprivate func of(_ ids: [QueueID]) -> OperatorCommand {
+        var command = self
+        command.ids = ids
+        return command
+    }
+}

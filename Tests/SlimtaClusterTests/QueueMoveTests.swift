@@ -1,0 +1,255 @@
+// A queue is carried from files into PostgreSQL and back: all that it has been through goes along, and wherever that is cut off
+// each message is delivered by one side, and both ledgers balance.
+
+import NIOCore
+import SlimtaMail
+import SlimtaQueue
+import SlimtaRecords
+import StorageKit
+import TestKit
+import Testing
+
+@testable import SlimtaCluster
+@testable import SlimtaStorage
+
+@Suite(.enabled(if: PostgresServer.isThere, Comment(rawValue: PostgresServer.missing)), .serialized)
+struct QueueMoveTests {
+    /// Envelopes of all kinds, and receipts: of one that is queued, of one that has ended.
+    private static func fill(_ bench: MoveBench) async throws {
+        let local = try await bench.openLocal()
+        func envelope(_ number: Int64, to recipients: [String] = ["b@example.org"], sender: String? = "a@example.com")
+            -> Envelope
+        {
+            var envelope = makeEnvelope(
+                QueueID(at: Timestamp(milliseconds: 1_700_000_000_000 + number)), to: recipients, sender: sender)
+            envelope.received = Timestamp(milliseconds: 1_700_000_000_000 + number)
+            return envelope
+        }
+        func accept(_ envelopes: [Envelope], _ text: String, rest: (any SpooledBody)? = nil, receipt: Int? = nil)
+            async throws
+        {
+            try await local.commit(
+                QueueCommit(
+                    accepted: envelopes.map { .init($0, due: someDue) },
+                    message: Message(head: ByteBuffer(string: text), rest: rest),
+                    receipts: receipt.map { [makeReceipt($0, of: envelopes)] } ?? []))
+        }
+        // As many as need several groups.
+        for number in 0..<450 { try await accept([envelope(Int64(number))], "Subject: \(number)\r\n\r\nx\r\n") }
+        let partly = envelope(1000, to: ["a@x.test", "b@x.test", "c@y.test", "d@z.test"])
+        try await accept([partly], "partly\r\n", receipt: 1)
+        var state = EnvelopeState(of: partly, due: someDue + .seconds(77))
+        (state.attempts, state.isWarned) = (2, true)
+        state.recipients[1] = RecipientState(fate: .delivered, reply: "250 2.0.0 ok", relay: "mx.x.test")
+        state.recipients[2] = RecipientState(fate: .bounced, reply: "550 5.1.1 no", relay: "mx.y.test")
+        state.history = [
+            AttemptRecord(
+                time: Timestamp(milliseconds: 1_700_000_050_000), result: .temporary, relay: "mx.x.test",
+                tls: "TLSv1.3", reply: "451 4.3.0 later", recipient: 0, count: 2)
+        ]
+        let held = envelope(1001)
+        try await accept([held], "held\r\n")
+        var heldState = EnvelopeState(of: held, due: someDue)
+        heldState.hold(because: "a rule")
+        try await local.commit(QueueCommit(states: [state, heldState]))
+        try await accept([envelope(1002, sender: nil)], "a notice\r\n")
+        let shared = envelope(1003)
+        var other = envelope(1003, to: ["z@other.test"])
+        other.received = shared.received
+        try await accept([shared, other], "of both\r\n")
+        let large = envelope(1004)
+        try await accept([large], "Subject: large\r\n\r\n", rest: try await Self.rest(local, large.id, 700_001))
+        let ended = envelope(1005)
+        try await accept([ended], "ended\r\n", receipt: 2)
+        var endedState = EnvelopeState(of: ended, due: someDue)
+        endedState.recipients[0] = RecipientState(fate: .delivered, reply: "250 ok", relay: "mx")
+        try await local.commit(QueueCommit(ended: [Ending(of: endedState)]))
+        await local.close()
+    }
+
+    private static func rest(
+        _ storage: any QueueStorage, _ id: QueueID, _ size: Int
+    ) async throws -> any SpooledBody {
+        let writer = storage.beginSpool(id)
+        let octets = ByteBuffer(bytes: (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 / 251) })
+        let refusal = await withCheckedContinuation { continuation in
+            writer.append(octets) { continuation.resume(returning: $0) }
+        }
+        #expect(refusal == nil)
+        let body: Result<any SpooledBody, StorageError> = await withCheckedContinuation { continuation in
+            writer.finish { continuation.resume(returning: $0) }
+        }
+        return try body.get()
+    }
+
+    /// What both receipts say: one envelope is queued, the other has been delivered.
+    private static func checkReceipts(_ storage: any QueueBackend) async throws {
+        let queued = try #require(try await storage.receipt(for: makeReceipt(1).key))
+        #expect(queued.envelopes.count == 1 && queued.envelopes[0].fates == nil)
+        let ended = try #require(try await storage.receipt(for: makeReceipt(2).key))
+        #expect(ended.envelopes[0].fates?.delivered == 1 && ended.envelopes[0].recipients[0].reply == "250 ok")
+    }
+
+    @Test func thereAndBack() async throws {
+        let bench = try MoveBench()
+        try await Self.fill(bench)
+        let before = try await bench.local()
+        #expect(before.all.count == 456 && Set(before.all.keys.map(\.bucket)).contains { $0 > 15 })
+
+        let there = try await bench.move(.intoDatabase)
+        #expect(there.envelopes == 456 && there.receipts == 2 && there.left == 0 && !there.isInterrupted)
+        // Nodes that have their buckets already are told of each.
+        #expect(try bench.place.server.sql("select count(*) from slimtad.inbox", in: bench.place.name) == "456")
+        let empty = try await bench.local()
+        #expect(empty.all.isEmpty && empty.ledger.total.queued == 0)
+        let shared = try await bench.shared { node in try await Self.checkReceipts(node) }
+        #expect(shared.all == before.all)
+        #expect(empty.ledger.together(with: shared.ledger) == before.ledger.together(with: Ledger(since: .now())))
+        // The message of two is there once.
+        #expect(
+            try bench.place.server.sql("select count(distinct message) from slimtad.item", in: bench.place.name)
+                == "455")
+
+        let back = try await bench.move(.outOfDatabase)
+        #expect(back.envelopes == 456 && back.receipts == 2 && back.left == 0)
+        let after = try await bench.local()
+        #expect(after.all == before.all && after.ledger == before.ledger)
+        let none = try await bench.shared()
+        #expect(none.all.isEmpty && none.ledger.total.accepted == 0)
+        let local = try await bench.openLocal()
+        try await Self.checkReceipts(local)
+        await local.close()
+    }
+
+    /// What ended there is told in the receipt there.
+    @Test func whatEndsThere() async throws {
+        let bench = try MoveBench()
+        try await Self.fill(bench)
+        _ = try await bench.move(.intoDatabase)
+        let found = try await bench.shared { node in
+            let id = try #require(try await node.receipt(for: makeReceipt(1).key)).envelopes[0].id
+            var state = try await node.states([id])[0].get()
+            for index in state.pending { state.recipients[index].fate = .delivered }
+            try await node.commit(QueueCommit(ended: [Ending(of: state)]))
+            let receipt = try #require(try await node.receipt(for: makeReceipt(1).key))
+            #expect(receipt.envelopes[0].fates?.delivered == 3 && receipt.envelopes[0].fates?.bounced == 1)
+        }
+        #expect(found.ledger.isBalanced && found.all.count == 455)
+    }
+
+    static let into: [MoveFault] =
+        [
+            MoveFault(statement: "move_receipts_in", cameThrough: true),
+            MoveFault(statement: "move_receipts_in", cameThrough: false),
+            MoveFault(statement: "carried_in", cameThrough: true),
+            MoveFault(statement: "carried_in", cameThrough: false), MoveFault(statement: "set_down", cameThrough: true),
+            MoveFault(statement: "set_down", cameThrough: false),
+        ] + (0..<4).flatMap { [MoveFault(commit: $0, cameThrough: true), MoveFault(commit: $0, cameThrough: false)] }
+
+    @Test(arguments: into) func cutOffOnTheWayIn(_ fault: MoveFault) async throws {
+        let bench = try MoveBench()
+        try await Self.fill(bench)
+        let before = try await bench.local()
+        await #expect(throws: MoveError.self) { _ = try await bench.move(.intoDatabase, fault) }
+        let files = try await bench.local()
+        let shared = try await bench.shared()
+        #expect(Set(files.all.keys).isDisjoint(with: shared.all.keys), "none is delivered by both")
+        #expect(files.ledger.isBalanced && shared.ledger.isBalanced)
+        _ = try await bench.move(.intoDatabase)
+        let end = try await bench.shared { node in try await Self.checkReceipts(node) }
+        let empty = try await bench.local()
+        #expect(end.all == before.all && empty.all.isEmpty)
+        #expect(empty.ledger.together(with: end.ledger) == before.ledger.together(with: Ledger(since: .now())))
+    }
+
+    static let out: [MoveFault] =
+        [
+            MoveFault(statement: "take_up", cameThrough: true), MoveFault(statement: "take_up", cameThrough: false),
+            MoveFault(statement: "departed", cameThrough: true), MoveFault(statement: "departed", cameThrough: false),
+            MoveFault(statement: "forgotten", cameThrough: true), MoveFault(statement: "forgotten", cameThrough: false),
+        ]
+        + [0, 1, 2, 3, 201, 203].flatMap {
+            [MoveFault(commit: $0, cameThrough: true), MoveFault(commit: $0, cameThrough: false)]
+        }
+
+    @Test(arguments: out) func cutOffOnTheWayOut(_ fault: MoveFault) async throws {
+        let bench = try MoveBench()
+        try await Self.fill(bench)
+        let before = try await bench.local()
+        _ = try await bench.move(.intoDatabase)
+        await #expect(throws: MoveError.self) { _ = try await bench.move(.outOfDatabase, fault) }
+        let files = try await bench.local()
+        let shared = try await bench.shared()
+        #expect(Set(files.all.keys).isDisjoint(with: shared.all.keys), "none is delivered by both")
+        #expect(files.ledger.isBalanced && shared.ledger.isBalanced)
+        // It may go on, or turn back.
+        if fault.cameThrough {
+            _ = try await bench.move(.outOfDatabase)
+            let (end, none) = (try await bench.local(), try await bench.shared())
+            #expect(end.all == before.all && none.all.isEmpty && end.ledger == before.ledger)
+        } else {
+            _ = try await bench.move(.intoDatabase)
+            let (none, end) = (try await bench.local(), try await bench.shared())
+            #expect(end.all == before.all && none.all.isEmpty)
+            #expect(none.ledger.together(with: end.ledger) == before.ledger.together(with: Ledger(since: .now())))
+        }
+    }
+
+    @Test func stopsBetweenGroups() async throws {
+        let bench = try MoveBench()
+        try await Self.fill(bench)
+        let before = try await bench.local()
+        let first = try await bench.move(.intoDatabase, stopsBehind: 0)
+        #expect(first.isInterrupted && first.envelopes == 200 && first.left == 256)
+        let (files, shared) = (try await bench.local(), try await bench.shared())
+        #expect(files.all.count == 256 && shared.all.count == 200, "nothing is on its way")
+        #expect(!(try await bench.move(.intoDatabase)).isInterrupted)
+        let stopped = try await bench.move(.outOfDatabase, stopsBehind: 1)
+        #expect(stopped.isInterrupted && stopped.left == 256)
+        #expect(try await bench.move(.outOfDatabase).left == 0)
+        #expect(try await bench.local().all == before.all)
+    }
+
+    /// Out of the database only when nobody works with it; into it beside those who do.
+    @Test func othersAtWork() async throws {
+        let bench = try MoveBench()
+        try await Self.fill(bench)
+        let node = try await bench.place.open(node: "other")
+        try await node.start { _ in }
+        #expect(try await bench.move(.intoDatabase).left == 0)
+        do {
+            _ = try await bench.move(.outOfDatabase)
+            Issue.record("it was carried away under a node's hands")
+        } catch MoveError.others(let text) {
+            #expect(text.hasPrefix("node other works with the queue"))
+        }
+        await node.close()
+        #expect(try await bench.move(.outOfDatabase).left == 0)
+    }
+
+    /// Who is declared dead while it carries does no harm.
+    @Test func declaredDead() async throws {
+        let bench = try MoveBench()
+        try await Self.fill(bench)
+        let place = bench.place
+        let before = try await bench.local()
+        let local = try await bench.openLocal()
+        do {
+            _ = try await QueueMove.run(
+                .intoDatabase, local, bench.options,
+                isStopped: {
+                    _ = try? place.server.sql(
+                        """
+                        update slimtad.node set incarnation = incarnation + 1, is_gone = true where name = 'carrier';
+                        update slimtad.fence set incarnation = incarnation + 1 where node = 'carrier'
+                        """, in: place.name)
+                    return false
+                })
+            Issue.record("it went on")
+        } catch MoveError.fenced {
+        }
+        local.halt()
+        _ = try await bench.move(.intoDatabase)
+        #expect(try await bench.shared().all == before.all)
+    }
+}
