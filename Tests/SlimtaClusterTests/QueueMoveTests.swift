@@ -6,6 +6,7 @@ import SlimtaMail
 import SlimtaQueue
 import SlimtaRecords
 import StorageKit
+import Synchronization
 import TestKit
 import Testing
 
@@ -215,8 +216,14 @@ struct QueueMoveTests {
         let bench = try MoveBench()
         try await Self.fill(bench)
         let node = try await bench.place.open(node: "other")
-        try await node.start { _ in }
+        let told = Mutex<[QueueID]>([])
+        try await node.start { events in
+            for case .acquired(let summaries) in events { told.withLock { $0 += summaries.map(\.id) } }
+        }
         #expect(try await bench.move(.intoDatabase).left == 0)
+        // Whatever bucket their ids name: one of the database's own is meant.
+        for _ in 0..<6000 where told.withLock({ $0.count }) < 456 { try await Task.sleep(for: .milliseconds(10)) }
+        #expect(told.withLock { $0.count } == 456 && Set(told.withLock { $0 }).count == 456)
         do {
             _ = try await bench.move(.outOfDatabase)
             Issue.record("it was carried away under a node's hands")

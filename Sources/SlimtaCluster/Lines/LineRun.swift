@@ -141,7 +141,7 @@ struct LineRun: ~Copyable {
             for (owner, count) in answer.owners { receipts.found(owner, count) }
             node.withLock { $0.fullUntil = 0 }
             for pending in group.commits { pending.completion(.success(())) }
-            line.calls.filled(group.bucketsOfOthers)
+            line.calls.filled(group.bucketsOfOthers(of: node.withLock { $0.bucketCount }))
             if answer.isShort { lookForVanished(group) }
         } catch {
             receipts.forget()
@@ -264,7 +264,7 @@ struct LineRun: ~Copyable {
         var buckets = PostgresColumn(.int4)
         var ids = PostgresColumn(.uuid)
         for id in doubts.envelopes.sorted() {
-            buckets.append(Int32(id.bucket))
+            buckets.append(node.bucketNumber(of: id))
             ids.append(id)
         }
         let keys = PostgresColumn(keys: doubts.receipts.map(\.key))
@@ -317,8 +317,11 @@ struct LineRun: ~Copyable {
 
 extension CommitGroup {
     /// Where it has put something that others deliver.
-    fileprivate var bucketsOfOthers: Set<UInt16> {
-        Set(commits.filter(\.commit.isForOthers).flatMap(\.commit.accepted).map(\.envelope.id.bucket))
+    ///
+    /// - Parameter buckets: how many there are.
+    fileprivate func bucketsOfOthers(of buckets: Int) -> Set<UInt16> {
+        Set(
+            commits.filter(\.commit.isForOthers).flatMap(\.commit.accepted).map { $0.envelope.id.bucket(of: buckets) })
     }
 
     /// Whose receipts are added, and about how large each is.

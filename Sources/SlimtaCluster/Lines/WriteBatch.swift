@@ -167,7 +167,7 @@ extension WriteBatch {
             }
             for accepted in commit.accepted {
                 items.add(
-                    accepted, of: message, first.envelope.id, part: rest?.part ?? part,
+                    accepted, of: message, first.envelope.id, part: rest?.part ?? part, buckets: buckets,
                     hasReceipt: withReceipt.contains(accepted.envelope.id))
             }
         }
@@ -263,10 +263,11 @@ private struct ItemColumns {
     var isEmpty: Bool { ids.count == 0 }
 
     mutating func add(
-        _ accepted: QueueCommit.Acceptance, of message: Message, _ first: QueueID, part: Int, hasReceipt: Bool
+        _ accepted: QueueCommit.Acceptance, of message: Message, _ first: QueueID, part: Int, buckets count: Int,
+        hasReceipt: Bool
     ) {
         let envelope = accepted.envelope
-        buckets.append(Int32(envelope.id.bucket))
+        buckets.append(Int32(envelope.id.bucket(of: count)))
         ids.append(envelope.id)
         messages.append(first)
         parts.append(Int32(part))

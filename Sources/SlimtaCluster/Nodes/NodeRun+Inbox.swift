@@ -63,7 +63,7 @@ extension NodeRun {
         for row in 0..<rows.count {
             let id = rows.id(row, 0)
             // What is being handed over is found by who gets it.
-            guard ours.contains(id.bucket) else { continue }
+            guard ours.contains(UInt16(rows.int(row, 9))) else { continue }
             inbox.told.insert(id)
             let isGone = rows.isNull(row, 1)
             if !isGone, !known.contains(id) { summaries.append(QueuedSummary(rows, row)) }

@@ -173,12 +173,13 @@ enum NodeStatements {
 
 /// What is said about names.
 enum InboxStatements {
-    /// What others have put into buckets: as `NodeStatements.summaries`, with nulls where the item has left the queue.
+    /// What others have put into buckets: as `NodeStatements.summaries`, with nulls where the item has left the queue; last
+    /// the bucket.
     static let read = PostgresStatement(
         name: "inbox",
         sql: """
             select x.id, i.received, i.due, i.tried, i.attempts, i.flags, i.destination, i.pending,
-                case when i.pending > 0 then i.envelope end
+                case when i.pending > 0 then i.envelope end, x.bucket
             from slimtad.inbox x left join slimtad.item i on i.bucket = x.bucket and i.id = x.id
             where x.bucket = any($1) limit $2
             """,
