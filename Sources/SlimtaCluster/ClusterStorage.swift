@@ -267,6 +267,9 @@ package final class ClusterStorage: SharedBackend {
     /// Of the whole queue.
     package func count() async throws(StorageError) -> Int { try await reader.count() }
 
+    /// Each page asks all buckets.
+    package var pageSize: Int { 2048 }
+
     /// Of the whole queue.
     package func ledger() async throws(StorageError) -> Ledger { try await reader.ledger() }
 

@@ -8,8 +8,6 @@ import SlimtaQueue
 import Synchronization
 
 extension Control {
-    /// Envelopes that are read at once: a few milliseconds of a thread of the storage.
-    private static let slice = 256
     /// Envelopes that one request looks at.
     private static let reach = 4096
 
@@ -70,8 +68,9 @@ extension Control {
         var seen = 0
         var place = walk.after
         while true {
+            let size = min(storage.pageSize, walk.filter.isEmpty ? max(walk.limit - found, 1) : Self.reach)
             let page: QueuedPage
-            do throws(StorageError) { page = try await storage.page(after: place, count: Self.slice) } catch {
+            do throws(StorageError) { page = try await storage.page(after: place, count: size) } catch {
                 throw Refusal(error)
             }
             for queued in page.envelopes {
@@ -86,7 +85,7 @@ extension Control {
                 .object([.init("id", .string("\($0.id)")), .init("error", .string($0.reason))])
             }
             place = page.next
-            seen += Self.slice
+            seen += size
             if place == nil || seen >= Self.reach { return (unreadable, place) }
         }
     }

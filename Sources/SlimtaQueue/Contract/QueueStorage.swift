@@ -110,6 +110,9 @@ package protocol QueueBackend: QueueStorage {
     /// most `count`. What comes or goes meanwhile may be in it or not; all else is, once.
     func page(after place: QueueID?, count: Int) async throws(StorageError) -> QueuedPage
 
+    /// How many envelopes who reads many pages is to ask for at once: it takes milliseconds.
+    var pageSize: Int { get }
+
     /// Reads an envelope for who only looks at it: also one that another node has. What is found damaged is not told of.
     func look(at id: QueueID) async throws(StorageError) -> StoredEnvelope
 
@@ -137,6 +140,8 @@ package protocol QueueBackend: QueueStorage {
 }
 
 extension QueueBackend {
+    /// As many as are read together from one file.
+    package var pageSize: Int { 256 }
     /// Where there are no other nodes, all can be read that is queued.
     package func look(at id: QueueID) async throws(StorageError) -> StoredEnvelope { try await load(id) }
     /// Where there is one machine nobody is told.

@@ -168,6 +168,9 @@ package final class FallbackStorage: CheckpointedBackend, SharedBackend {
         return QueuedPage(ofHome, try await local.page(after: place, count: count), atMost: count)
     }
 
+    /// Home's.
+    package var pageSize: Int { home.pageSize }
+
     /// From where it is.
     package func look(at id: QueueID) async throws(StorageError) -> StoredEnvelope {
         try await storage(of: id).look(at: id)
