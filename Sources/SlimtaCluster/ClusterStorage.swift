@@ -40,8 +40,12 @@ package final class ClusterStorage: SharedBackend {
     ) {
         self.options = options
         self.lock = Mutex(lock)
-        self.report = report
-        reader = ClusterReader(options, node, report: report)
+        let reader = ClusterReader(options, node, report: report)
+        self.report = { event in
+            if case .databaseBack = event { reader.tryAgain() }
+            report(event)
+        }
+        self.reader = reader
         asker = CommandAsker(options, node, reader.pool)
     }
 

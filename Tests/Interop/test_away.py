@@ -192,7 +192,7 @@ def test_both_queues_are_one_to_the_operator(daemon, database, place, nameserver
     daemon.expect_error("would not be delivered")
     daemon.start(wait=False)
     assert daemon.wait() == CONFIGURATION
-    assert "2 messages in the local queue" in daemon.log and 'or set when_away = "local"' in daemon.log
+    assert "2 messages in the local queue" in daemon.log and 'with when_away = "local" they are' in daemon.log
     checked = run_slimtad("check", "--config", daemon.configuration)
     assert "2 messages in the local queue" in checked.stdout + checked.stderr
     daemon.change(queue={"postgresql": [settings]})
@@ -245,6 +245,6 @@ def test_mail_from_before_the_database(daemon, place, nameserver):
     daemon.expect_error("would not be delivered")
     daemon.start(wait=False)
     assert daemon.wait() == CONFIGURATION
-    assert "1 message in the local queue" in daemon.log and 'storage = "local"' in daemon.log
+    assert "1 message in the local queue" in daemon.log and "slimtad queue move --to postgresql" in daemon.log
     done = run_slimtad("queue", "list", "--config", daemon.configuration)
     assert queue_id not in done.stdout

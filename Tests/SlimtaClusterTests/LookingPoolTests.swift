@@ -81,6 +81,23 @@ struct LookingPoolTests {
         link.stop()
     }
 
+    /// Who is told that the database answers does not wait for the time of the next try.
+    @Test func aDatabaseThatIsBack() async throws {
+        let server = try PostgresServer.shared()
+        let link = try PostgresLink(to: server.port)
+        let pool = try pool(server, port: link.port, threads: 1)
+        link.set(.refuse)
+        for _ in 0..<20 {
+            #expect(await failure { () async throws(StorageError) in try await ask(pool) } != nil)
+            pool.tryAgain()
+        }
+        link.set(.pass)
+        pool.tryAgain()
+        #expect(try await ask(pool) == 1)
+        await pool.close()
+        link.stop()
+    }
+
     /// A server that does not answer: by the deadline it is away, for those that wait for their turn as well.
     @Test func aDatabaseThatIsSilent() async throws {
         let server = try PostgresServer.shared()

@@ -29,6 +29,9 @@ final class ClusterReader: Sendable {
         for pool in access.pools { await pool.close() }
     }
 
+    /// Another thread of the node has reached the database: who could not need not wait any longer.
+    func tryAgain() { for pool in access.pools { pool.tryAgain() } }
+
     /// Begins the rest of a large message: it goes into the content table that is written now.
     func beginSpool(_ id: QueueID) -> any SpoolWriter {
         ChunkWriter(id, part: node.withLock { $0.part }, access, failure: node.unreachable)

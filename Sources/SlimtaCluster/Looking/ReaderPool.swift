@@ -107,6 +107,9 @@ final class ReaderPool: Sendable {
         sleeper?.signal()
     }
 
+    /// The database answers: the next job finds out, whenever the next try was to be.
+    func tryAgain() { state.withLock { $0.trouble?.time = .now } }
+
     /// Whether it was told to end: a long job ends then.
     var isClosed: Bool { state.withLock { $0.isClosed } }
 

@@ -315,8 +315,7 @@ struct NodeRun: ~Copyable {
         batch.run(NodeStatements.setFree, [.text(member.name), .int8(member.incarnation)])
         batch.sync()
         do throws(NodeFault) {
-            let rows = try run(batch)
-            if rows[2].int(0, 0) > 0 { thread.report(.declaredDead(node: member.name)) }
+            if try run(batch)[0].count > 0 { thread.report(.declaredDead(node: member.name)) }
         } catch {
             thread.report(.housekeepingFailed("node \(member.name) cannot be declared dead: \(error.text)"))
         }

@@ -57,13 +57,14 @@ enum NodeStatements {
 
     static let ring = PostgresStatement(name: "ring", sql: "select current from slimtad.ring", parameters: [])
 
-    /// Declares a node dead that is as silent as it was when it was looked at.
+    /// Declares a node dead that is as silent as it was when it was looked at. A row if it was not before.
     static let declareDead = PostgresStatement(
         name: "declare_dead",
         sql: """
             update slimtad.node set incarnation = incarnation + 1, is_gone = true
             where name = $1 and incarnation = $2 and not is_gone
                 and beat < clock_timestamp() - $3 * interval '1 millisecond'
+            returning 1
             """,
         parameters: [.text, .int8, .int8])
     /// In the same transaction: waits for what the dead node is just committing, and stops all that comes later.
@@ -74,16 +75,14 @@ enum NodeStatements {
                 and exists (select 1 from slimtad.node where name = $1 and incarnation = $2 + 1 and is_gone)
             """,
         parameters: [.text, .int8])
-    /// In the same transaction: whether it was this one that declared it.
+    /// In the same transaction: what it had is nobody's.
     static let setFree = PostgresStatement(
         name: "set_free",
         sql: """
-            with dead as (select 1 from slimtad.node where name = $1 and incarnation = $2 + 1 and is_gone),
-            freed as (
-                update slimtad.bucket set owner = case when owner = $1 then null else owner end,
-                    wanted = case when wanted = $1 then null else wanted end
-                where (owner = $1 or wanted = $1) and exists (select 1 from dead) returning 1)
-            select count(*)::int8 from freed
+            update slimtad.bucket set owner = case when owner = $1 then null else owner end,
+                wanted = case when wanted = $1 then null else wanted end
+            where (owner = $1 or wanted = $1)
+                and exists (select 1 from slimtad.node where name = $1 and incarnation = $2 + 1 and is_gone)
             """,
         parameters: [.text, .int8])
 
