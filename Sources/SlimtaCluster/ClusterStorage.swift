@@ -27,6 +27,7 @@ package final class ClusterStorage: SharedBackend {
     private struct Running: Sendable {
         let line: WriterLine
         let thread: NodeThread
+        let desk: CommandDesk
         let keeper: Keeper
         let calls: NodeCalls
         let threads: [Thread]
@@ -81,7 +82,8 @@ package final class ClusterStorage: SharedBackend {
                     try Thread("cluster-calls") { calls.run { thread.call() } },
                 ]
                 running.withLock {
-                    $0 = Running(line: line, thread: thread, keeper: keeper, calls: calls, threads: threads)
+                    $0 = Running(
+                        line: line, thread: thread, desk: desk, keeper: keeper, calls: calls, threads: threads)
                 }
             } catch {
                 thread.stop(isAbandoned: true)
@@ -112,6 +114,8 @@ package final class ClusterStorage: SharedBackend {
 
     /// What was committed before is finished; then the node leaves, and what it had is free.
     package func close() async {
+        // What others have asked for is done, or said not to be, while it can be.
+        await running.withLock { $0?.desk }?.close()
         let isRunning = node.withLock { values in
             defer { values.phase = .closed }
             return values.phase == .running
@@ -286,7 +290,9 @@ package final class ClusterStorage: SharedBackend {
     // MARK: SharedBackend
 
     /// As their rows say.
-    package func sharing() async throws(StorageError) -> SharedQueue { try await reader.sharing(lease: options.lease) }
+    package func sharing(isCounting: Bool) async throws(StorageError) -> SharedQueue {
+        try await reader.sharing(lease: options.lease, isCounting: isCounting)
+    }
 
     /// In the node's row: it finds it there at its next beat.
     package func change(_ node: String, _ change: NodeChange) async throws(NodeRefusal) {

@@ -59,12 +59,9 @@ extension Control {
     }
 
     private func answer(_ result: OperatorAnswer, next: QueueID?) -> HTTPResponse {
-        HTTPResponse(
-            .object(
-                changed(result.done, result.failed) + [
-                    .init("silent", .array(result.silent.map { .string($0) })),
-                    .init("next", .optional(next.map { "\($0)" })),
-                ]))
+        var members = changed(result.done, result.failed)
+        if !result.silent.isEmpty { members.append(.init("silent", .array(result.silent.map { .string($0) }))) }
+        return HTTPResponse(.object(members + [.init("next", .optional(next.map { "\($0)" }))]))
     }
 
     /// What all changes of messages are answered with.

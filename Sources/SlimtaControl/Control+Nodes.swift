@@ -13,14 +13,17 @@ extension Control {
     }
 
     func nodes(_ query: [HTTPTarget.Parameter]) async throws(Refusal) -> HTTPResponse {
-        try allow([], query)
+        try allow(["queued"], query)
+        guard query.allSatisfy({ $0.value == "no" }) else { throw Refusal(400, "queued: say queued=no") }
         let storage = try shared()
-        do throws(StorageError) { return HTTPResponse(.sharing(try await storage.sharing())) } catch {
+        do throws(StorageError) {
+            return HTTPResponse(.sharing(try await storage.sharing(isCounting: query.isEmpty)))
+        } catch {
             throw Refusal(error)
         }
     }
 
-    /// Answers as `nodes` does.
+    /// Answers as `nodes` does, without counts.
     func changeNode(_ action: String, _ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
         let query = request.query
         try allow(action == "drain" ? ["name", "force"] : ["name"], query)
@@ -40,7 +43,10 @@ extension Control {
         do throws(NodeRefusal) { try await storage.change(names[0], change) } catch {
             throw Refusal(error, names[0])
         }
-        return try await nodes([])
+        do throws(StorageError) { return HTTPResponse(.sharing(try await storage.sharing(isCounting: false))) } catch {
+            // It is done all the same.
+            return HTTPResponse(.object([.init("nodes", .array([])), .init("error", .string(error.text))]))
+        }
     }
 
     /// What is wrong with the nodes and their database.
@@ -100,7 +106,7 @@ extension JSON {
             .init("egress", .string(node.egress)), .init("version", .string(node.version)),
             .init("incarnation", .count(node.incarnation)), .init("heard_seconds", .seconds(node.heard)),
             .init("begun_seconds", .seconds(node.begun)), .init("buckets", .count(node.buckets)),
-            .init("queued", .count(node.queued)),
+            .init("queued", node.queued.map { .count($0) } ?? .null),
         ])
     }
 }

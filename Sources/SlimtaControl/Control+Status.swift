@@ -9,20 +9,32 @@ import Synchronization
 
 extension Control {
     func status(_ query: [HTTPTarget.Parameter]) async throws(Refusal) -> JSON {
-        try allow([], query)
+        try allow(["all"], query)
+        guard query.allSatisfy({ $0.value == "yes" }) else { throw Refusal(400, "all: say all=yes") }
         let now = Timestamp.now()
         let signing = daemon.signing()
         let daemon = await daemon.facts(now)
-        let ledger: Ledger?
-        do throws(StorageError) { ledger = try await storage.ledger() } catch { ledger = nil }
-        let sharing: SharedQueue?
-        do throws(StorageError) {
-            sharing = try await (storage as? any SharedBackend)?.sharing()
-        } catch { sharing = nil }
-        let queued: Int?
-        do throws(StorageError) { queued = try await storage.count() } catch { queued = nil }
-        let local: Int?
-        do throws(StorageError) { local = try await (storage as? FallbackStorage)?.countLocal() } catch { local = nil }
+        var unknown: [String] = []
+        func asked<Value>(
+            _ what: String, _ body: () async throws(StorageError) -> Value?
+        ) async -> Value? {
+            do throws(StorageError) { return try await body() } catch {
+                unknown.append("\(what) could not be asked for: \(error.text)")
+                return nil
+            }
+        }
+        let shared = storage as? any SharedBackend
+        let ledger = await asked("the ledger") { () throws(StorageError) in try await storage.ledger() }
+        let sharing = await asked("the nodes") { () throws(StorageError) in
+            try await shared?.sharing(isCounting: !query.isEmpty)
+        }
+        // Of a queue that is shared all has to be counted.
+        let queued = await asked("the number of messages") { () throws(StorageError) in
+            shared == nil || !query.isEmpty ? try await storage.count() : nil
+        }
+        let local = await asked("the number of local messages") { () throws(StorageError) in
+            try await (storage as? FallbackStorage)?.countLocal()
+        }
         return .object([
             .init("running", .bool(true)), .init("version", .string(daemon.version)),
             .init("hostname", .string(daemon.hostname)),
@@ -53,7 +65,8 @@ extension Control {
             .init("dkim", .signing(signing)), .init("paced_sites", .count(self.daemon.pacedSites)),
             .init(
                 "warnings",
-                .array((warnings(daemon) + signing.warnings + Self.warnings(of: sharing)).map { .string($0) })),
+                .array(
+                    (warnings(daemon) + signing.warnings + Self.warnings(of: sharing) + unknown).map { .string($0) })),
         ])
     }
 

@@ -10,17 +10,19 @@ import Synchronization
 
 /// Answers requests. All answers are JSON, an error is `{"error": "..."}` with a status of 400 or more:
 ///
-///     GET  /status           the daemon as a whole
+///     GET  /status           the daemon as a whole; all=yes: with all that is counted of a queue that nodes share
 ///     GET  /queue            a page: {"messages": [...], "unreadable": [...], "next": ID or null}; parameters: those of
 ///                            a filter (QueueFilter), limit (100; 1000 at most), after (an ID: where a page ended),
 ///                            until (an ID: where to end, so that what arrives meanwhile is not meant)
 ///     GET  /queue/count      {"count": N}; with a filter a page of the count: add up while "next" is not null
 ///     GET  /queue/ID         all that is known of a message; with ?content the message itself
 ///     POST /queue/ACTION     flush, hold, release, remove, bounce: of id=ID (repeated), or a filter, or all=yes; a page
-///                            of it: {"done": N, "failed": [{"id", "error"}], "next", "delivering", "silent": [nodes that
-///                            did not say what came of it]}; go on with after
-///     GET  /nodes            the nodes that share the queue, and their database: {"nodes": [{"name", "state", ...}], ...}
-///     POST /nodes/drain      name=NODE takes no mail and gives its part of the queue away; force=yes: also the last one
+///                            of it: {"done": N, "failed": [{"id", "error"}], "next", "delivering"}, with "silent": [who
+///                            did not say what came of it, such as "node mx2"] if there are any; go on with after
+///     GET  /nodes            the nodes that share the queue, and their database: {"nodes": [{"name", "state", ...}], ...};
+///                            queued=no: without a count of their messages, which takes a second for a million
+///     POST /nodes/drain      name=NODE takes no mail and gives its part of the queue away; force=yes: also the last one;
+///                            answered as by /nodes?queued=no, or with "error": it is done, and they could not be looked at
 ///     POST /nodes/resume     ends that
 ///     POST /nodes/forget     name=NODE has gone for good
 ///     GET  /logins           what was counted: {"counting": BOOL, "known": N, "logins": [...]}, those that are held first;

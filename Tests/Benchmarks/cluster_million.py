@@ -88,7 +88,7 @@ class Rig:
         return time.monotonic() - began
 
     def storage(self, daemon):
-        done = self.run_slimtad("status", "--json", "--config", daemon.configuration, timeout=120)
+        done = self.run_slimtad("status", "--all", "--json", "--config", daemon.configuration, timeout=120)
         return json.loads(done.stdout)["storage"]
 
     def queued(self, daemon):

@@ -48,7 +48,7 @@ struct DrainTests {
         try await wait("the other has all") { buckets(first, second) == [16, 0] }
         #expect(second.admission(of: 1) == .draining && first.admission(of: 1) == .open)
         #expect(place.events.contains(.draining(true)))
-        let seen = try await first.sharing()
+        let seen = try await first.sharing(isCounting: true)
         #expect(seen.nodes.map(\.name) == ["first", "second"] && seen.nodes.map(\.state) == ["works", "drained"])
         #expect(seen.nodes.map(\.buckets) == [16, 0] && seen.buckets == 16 && seen.freeBuckets == 0)
         #expect(seen.nodes.allSatisfy { $0.incarnation == 1 && $0.isEdge && $0.isRelay && $0.heard < .seconds(60) })
@@ -97,14 +97,14 @@ struct DrainTests {
         #expect(await refusal(first, "second", .forget) == .works)
         #expect(await refusal(first, "first", .forget) == .works)
         await second.close()
-        #expect(try await first.sharing().nodes.map(\.state) == ["works", "gone"])
+        #expect(try await first.sharing(isCounting: true).nodes.map(\.state) == ["works", "gone"])
         #expect(await refusal(first, "second", .forget) == nil)
-        #expect(try await first.sharing().nodes.map(\.name) == ["first"])
+        #expect(try await first.sharing(isCounting: true).nodes.map(\.name) == ["first"])
         #expect(await refusal(first, "second", .forget) == .unknown)
         // One that comes with the name is another one than whoever had it: what that one records does not count.
         let again = try await node(place, "second")
         let fence = try place.server.sql("select incarnation from slimtad.fence where node = 'second'", in: place.name)
-        let life = try #require(try await first.sharing().nodes.last?.incarnation)
+        let life = try #require(try await first.sharing(isCounting: true).nodes.last?.incarnation)
         #expect(life > 1 && fence == "3")
         await again.close()
         await first.close()
@@ -119,7 +119,7 @@ struct DrainTests {
         await place.crash(first)
         try await wait("it is silent for a lease") { await refusal(second, "first", .forget) == nil }
         try await wait("what it had is the other's") { buckets(second) == [16] }
-        #expect(try await second.sharing().nodes.map(\.name) == ["second"])
+        #expect(try await second.sharing(isCounting: true).nodes.map(\.name) == ["second"])
         let fence = try place.server.sql("select incarnation from slimtad.fence where node = 'first'", in: place.name)
         #expect(fence == "2")
         await second.close()

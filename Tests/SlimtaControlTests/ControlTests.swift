@@ -66,7 +66,7 @@ struct Mistake: Sendable, CustomStringConvertible {
         }
 
     static let ofName: [Mistake] =
-        ["status", "nodes", "audit", "guesses"].map {
+        ["audit", "guesses"].map {
             Mistake(.get, $0, [("x", "")], 400, "no parameter \"x\": there are none here")
         }
         + ["audit/acknowledge", "checkpoint", "reload", "drain"].map {
@@ -74,6 +74,10 @@ struct Mistake: Sendable, CustomStringConvertible {
         }
         + ["queue", "queue/count"].map { Mistake(.get, $0, [("sendr", "a@b")], 400, "no parameter \"sendr\"") }
         + [
+            Mistake(.get, "status", [("x", "")], 400, "no parameter \"x\": known are all"),
+            Mistake(.get, "status", [("all", "no")], 400, "all: say all=yes"),
+            Mistake(.get, "nodes", [("x", "")], 400, "no parameter \"x\": known are queued"),
+            Mistake(.get, "nodes", [("queued", "yes")], 400, "queued: say queued=no"),
             Mistake(.post, "nodes/resume", [("name", "x"), ("force", "yes")], 400, "no parameter \"force\""),
             Mistake(.get, "queue/count", [("limit", "1")], 400, "no parameter \"limit\""),
             Mistake(.get, "queue", [("all", "yes")], 400, "no parameter \"all\""),

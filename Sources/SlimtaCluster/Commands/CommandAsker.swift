@@ -17,9 +17,19 @@ final class CommandAsker: Sendable {
         case nobody
     }
 
-    /// How far a question is.
+    /// How far a question is. Gone: the node is not there any more.
     private enum State {
-        case missing, waits, taken, over
+        case missing, waits, taken, answered, gone
+    }
+
+    /// Why a question is not waited for any longer.
+    private enum End {
+        /// There is none, and there was none.
+        case missing
+        /// The node is not there any more.
+        case gone
+        case answered
+        case late
     }
 
     /// What came of a question.
@@ -50,9 +60,9 @@ final class CommandAsker: Sendable {
 
     /// Asks those who have the envelopes. `give` is for what has become ours meanwhile.
     func ask(_ command: OperatorCommand, give: @escaping CommandDesk.Give) async -> OperatorAnswer {
-        if let error = node.unreachable { return .failed(command, .storage(error)) }
         let end = ContinuousClock.now + patience
         if command.verb == .flushAll { return await askAll(command, until: end) }
+        if let error = node.unreachable { return .failed(command, .storage(error)) }
         var answer = OperatorAnswer()
         var rest = command
         while true {
@@ -126,17 +136,23 @@ final class CommandAsker: Sendable {
     /// Asks all other nodes that deliver, each for all that it has.
     private func askAll(_ command: OperatorCommand, until end: ContinuousClock.Instant) async -> OperatorAnswer {
         let me = options.node
-        let others = try? await pool.run { connection, deadline -> [(String, Int64)] in
-            let rows = try connection.run(CommandStatements.others, [.text(me)], by: deadline)
-            return (0..<rows.count).map { (rows.text($0, 0), rows.int($0, 1)) }
+        let others: [(String, Int64)]
+        do throws(StorageError) {
+            try node.reachable()
+            others = try await pool.run { connection, deadline -> [(String, Int64)] in
+                let rows = try connection.run(CommandStatements.others, [.text(me)], by: deadline)
+                return (0..<rows.count).map { (rows.text($0, 0), rows.int($0, 1)) }
+            }
+        } catch {
+            return OperatorAnswer(silent: ["all other nodes (\(error.text))"])
         }
         return await withTaskGroup(of: OperatorAnswer.self) { tasks in
-            for (name, incarnation) in others ?? [] {
+            for (name, incarnation) in others {
                 tasks.addTask {
                     switch await self.question(command, to: name, incarnation, until: end) {
                     case .answer(let answer): answer
                     case .untouched(isGone: true): OperatorAnswer()
-                    case .untouched(isGone: false), .unknown: OperatorAnswer(silent: [name])
+                    case .untouched(isGone: false), .unknown: OperatorAnswer(silent: ["node \(name)"])
                     }
                 }
             }
@@ -188,40 +204,44 @@ final class CommandAsker: Sendable {
             _ = try connection.run(CommandStatements.ask, values, by: deadline)
         }
         // Where that did not come through, it may be there all the same.
-        if isAsked != nil, await !wait(for: id, until: end) { return .untouched(isGone: true) }
-        return await take(id, of: name)
+        let ended = isAsked == nil ? End.late : await wait(for: id, until: end)
+        if ended == .missing { return .untouched(isGone: true) }
+        return await take(id, of: name, isGone: ended == .gone)
     }
 
-    /// Until there is an answer, or none is to be expected; false: there was no question to begin with.
-    private func wait(for id: QueueID, until end: ContinuousClock.Instant) async -> Bool {
+    /// Until there is an answer, or none is to be expected.
+    private func wait(for id: QueueID, until end: ContinuousClock.Instant) async -> End {
         var begun: ContinuousClock.Instant?
         while true {
             // While the database cannot be asked it is tried again.
             let state = try? await pool.run { connection, deadline -> State in
                 let rows = try connection.run(CommandStatements.watch, [.uuid(id)], by: deadline)
                 if rows.count == 0 { return State.missing }
+                if rows.bool(0, 1) { return State.answered }
                 // Who is not there any more will not answer.
-                if rows.bool(0, 1) || !rows.bool(0, 2) { return State.over }
+                if !rows.bool(0, 2) { return State.gone }
                 return rows.bool(0, 0) ? State.taken : State.waits
             }
             let now = ContinuousClock.now
             switch state {
-            case .missing: return false
-            case .over: return true
+            case .missing: return .missing
+            case .gone: return .gone
+            case .answered: return .answered
             case .taken: begun = begun ?? now
             case .waits, nil: break
             }
-            if Task.isCancelled || now >= (begun.map { $0 + Self.longest } ?? end) { return true }
+            if Task.isCancelled || now >= (begun.map { $0 + Self.longest } ?? end) { return .late }
             try? await Task.sleep(for: Self.pause)
         }
     }
 
-    private func take(_ id: QueueID, of name: String) async -> Reply {
+    /// - Parameter isGone: whether the node is: what it has not taken is another one's to do.
+    private func take(_ id: QueueID, of name: String, isGone: Bool) async -> Reply {
         let reply = try? await pool.run { connection, deadline -> Reply in
             let rows = try connection.run(CommandStatements.end, [.uuid(id)], by: deadline)
             // A first try may have taken it away, with whatever was in it.
             guard rows.count > 0 else { return .unknown }
-            guard rows.bool(0, 0) else { return .untouched(isGone: false) }
+            guard rows.bool(0, 0) else { return .untouched(isGone: isGone) }
             if rows.isNull(0, 1) { return .unknown }
             var answer = OperatorAnswer(done: Int(rows.int(0, 1)))
             for row in 0..<rows.count where !rows.isNull(row, 2) {

@@ -16,7 +16,15 @@ final class CommandDesk: Sendable {
     private let node: NodeState
     private let pool: ReaderPool
     private let give: Give
-    private let isOpen = Atomic(false)
+    private let state = Mutex(State())
+
+    private struct State {
+        /// Whether somebody looks for commands.
+        var isServing = false
+        var isClosed = false
+        /// Commands that were taken, and have no answer in the database; and who looks for more, who may be taking some.
+        var busy = 0
+    }
 
     /// How long it waits for the next command: who works through a long queue asks again and again.
     private static let pause = Duration.milliseconds(100)
@@ -32,15 +40,34 @@ final class CommandDesk: Sendable {
 
     /// There is something to do, if it is not being done already.
     func open() {
-        if isOpen.exchange(true, ordering: .acquiringAndReleasing) { return }
-        Task { await serve() }
+        let begins = state.withLock { state in
+            if state.isServing || state.isClosed { return false }
+            state.isServing = true
+            state.busy += 1
+            return true
+        }
+        if begins { Task { await serve() } }
     }
+
+    /// Takes no more; returns when all that was taken is answered, or when that takes longer than a commit may.
+    func close() async {
+        state.withLock { $0.isClosed = true }
+        let end = ContinuousClock.now + options.commitTimeout
+        while state.withLock({ $0.busy }) > 0, ContinuousClock.now < end { try? await Task.sleep(for: .milliseconds(10)) }
+    }
+
+    private var isClosed: Bool { state.withLock { $0.isClosed } }
 
     /// Until nothing has come for two beats. What comes just then is found at the next one.
     private func serve() async {
-        defer { isOpen.store(false, ordering: .releasing) }
+        defer {
+            state.withLock { state in
+                state.isServing = false
+                state.busy -= 1
+            }
+        }
         var last = ContinuousClock.now
-        while ContinuousClock.now < last + options.lease * 2 / 5 {
+        while !isClosed, ContinuousClock.now < last + options.lease * 2 / 5 {
             guard let commands = try? await take() else { return }
             for taken in commands {
                 last = .now
@@ -49,7 +76,13 @@ final class CommandDesk: Sendable {
                     await write(.failed(taken.command(.flush), .elsewhere(text)), to: taken.id)
                     continue
                 }
-                give(taken.command(verb)) { answer in Task { await self.write(answer, to: taken.id) } }
+                state.withLock { $0.busy += 1 }
+                give(taken.command(verb)) { answer in
+                    Task {
+                        await self.write(answer, to: taken.id)
+                        self.state.withLock { $0.busy -= 1 }
+                    }
+                }
             }
             if commands.isEmpty { try? await Task.sleep(for: Self.pause) }
         }
@@ -98,7 +131,8 @@ final class CommandDesk: Sendable {
             let isWritten: Void? = try? await pool.run { connection, deadline in
                 _ = try connection.run(CommandStatements.answer, values, by: deadline)
             }
-            if isWritten != nil { return }
+            // The node's end does not wait for a database that is away.
+            if isWritten != nil || isClosed { return }
             try? await Task.sleep(for: .seconds(1))
         }
     }

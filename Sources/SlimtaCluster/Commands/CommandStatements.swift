@@ -102,7 +102,8 @@ extension QueueOperationError {
         case .inFlight: "busy"
         case .held: "held"
         case .kept: "kept"
-        case .storage(.lost): "lost"
+        // Behind its end a node does nothing more: what it has is another one's.
+        case .storage(.lost), .storage(.closed): "lost"
         case .storage(let error): Self.textMark + error.text
         case .elsewhere(let text): Self.textMark + text
         }

@@ -47,7 +47,7 @@ enum NodeStatements {
     static let buckets = PostgresStatement(
         name: "buckets", sql: "select number, owner, wanted from slimtad.bucket order by number", parameters: [])
 
-    /// How many envelopes and buckets each owner has, for who looks at nodes.
+    /// How many envelopes and buckets each owner has, for who looks at nodes: reads all of the queue's index.
     static let shares = """
         (select b.owner, sum(coalesce(i.count, 0)) as queued, count(*) as buckets
         from slimtad.bucket as b

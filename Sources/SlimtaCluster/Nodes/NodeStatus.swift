@@ -3,21 +3,29 @@
 
 import SlimtaMail
 import SlimtaQueue
+import Synchronization
 
 extension ClusterReader {
     private enum Statements {
-        static let nodes = PostgresStatement(
-            name: "look_nodes",
-            sql: """
-                select n.name, n.incarnation, n.roles, n.egress, n.version,
-                    (extract(epoch from clock_timestamp() - n.begun) * 1000)::int8,
-                    (extract(epoch from clock_timestamp() - n.beat) * 1000)::int8,
-                    n.is_gone, n.beat < clock_timestamp() - $1 * interval '1 millisecond', n.is_draining, coalesce(o.queued, 0)::int8,
-                    coalesce(o.buckets, 0)::int8
-                from slimtad.node as n left join \(NodeStatements.shares) as o on o.owner = n.name
-                order by n.name
-                """,
-            parameters: [.int8])
+        private static func nodes(_ name: String, _ shares: String) -> PostgresStatement {
+            PostgresStatement(
+                name: name,
+                sql: """
+                    select n.name, n.incarnation, n.roles, n.egress, n.version,
+                        (extract(epoch from clock_timestamp() - n.begun) * 1000)::int8,
+                        (extract(epoch from clock_timestamp() - n.beat) * 1000)::int8,
+                        n.is_gone, n.beat < clock_timestamp() - $1 * interval '1 millisecond', n.is_draining,
+                        o.queued::int8, coalesce(o.buckets, 0)::int8
+                    from slimtad.node as n left join \(shares) as o on o.owner = n.name
+                    order by n.name
+                    """,
+                parameters: [.int8])
+        }
+
+        static let countedNodes = nodes("look_counted_nodes", NodeStatements.shares)
+        static let nodes = nodes(
+            "look_nodes",
+            "(select owner, null as queued, count(*) as buckets from slimtad.bucket group by owner)")
 
         static let database = PostgresStatement(
             name: "look_database",
@@ -39,24 +47,39 @@ extension ClusterReader {
             name: "count_items", sql: "select count(*) from slimtad.item", parameters: [])
     }
 
-    /// The nodes, and the database: see ``SharedBackend/sharing()``.
-    func sharing(lease: Duration) async throws(StorageError) -> SharedQueue {
+    /// The nodes, and the database: see ``SharedBackend/sharing(isCounting:)``.
+    func sharing(lease: Duration, isCounting: Bool) async throws(StorageError) -> SharedQueue {
         try node.reachable()
-        return try await pool.run { connection, deadline in
-            let database = try connection.run(Statements.database, [], by: deadline)
-            let standbys = try connection.run(Statements.standbys, [], by: deadline)
-            let oldest = try connection.run(KeeperStatements.oldest, [], by: deadline)
-            let nodes = try connection.run(Statements.nodes, [.int8(lease.milliseconds)], by: deadline)
-            return SharedQueue(
-                nodes: (0..<nodes.count).map { SharedQueue.Node(nodes, $0) }, buckets: Int(database.int(0, 0)),
-                freeBuckets: Int(database.int(0, 1)), logPosition: database.text(0, 2),
-                standbys: (0..<standbys.count).map { row in
-                    SharedQueue.Standby(
-                        name: standbys.text(row, 0), behind: standbys.isNull(row, 1) ? nil : standbys.int(row, 1),
-                        mode: standbys.isNull(row, 2) ? nil : standbys.text(row, 2))
-                },
-                oldestTransaction: oldest.count == 0 || oldest.isNull(0, 0) ? nil : .milliseconds(oldest.int(0, 0)))
+        guard isCounting else {
+            return try await pool.run { connection, deadline in
+                try Self.sharing(Statements.nodes, lease, connection, deadline)
+            }
         }
+        return try await access.scans.run { connection, _ in
+            let deadline = Deadline.after(Self.scanPatience)
+            try connection.execute(SessionSettings.beginScan, by: deadline)
+            let sharing = try Self.sharing(Statements.countedNodes, lease, connection, deadline)
+            try connection.execute("commit", by: deadline)
+            return sharing
+        }
+    }
+
+    private static func sharing(
+        _ statement: PostgresStatement, _ lease: Duration, _ connection: PostgresConnection, _ deadline: Deadline
+    ) throws(PostgresError) -> SharedQueue {
+        let database = try connection.run(Statements.database, [], by: deadline)
+        let standbys = try connection.run(Statements.standbys, [], by: deadline)
+        let oldest = try connection.run(KeeperStatements.oldest, [], by: deadline)
+        let nodes = try connection.run(statement, [.int8(lease.milliseconds)], by: deadline)
+        return SharedQueue(
+            nodes: (0..<nodes.count).map { SharedQueue.Node(nodes, $0) },
+            buckets: Int(database.int(0, 0)), freeBuckets: Int(database.int(0, 1)), logPosition: database.text(0, 2),
+            standbys: (0..<standbys.count).map { row in
+                SharedQueue.Standby(
+                    name: standbys.text(row, 0), behind: standbys.isNull(row, 1) ? nil : standbys.int(row, 1),
+                    mode: standbys.isNull(row, 2) ? nil : standbys.text(row, 2))
+            },
+            oldestTransaction: oldest.count == 0 || oldest.isNull(0, 0) ? nil : .milliseconds(oldest.int(0, 0)))
     }
 
     /// Of all nodes: see ``QueueBackend/count()``.
@@ -73,14 +96,15 @@ extension ClusterReader {
 }
 
 extension SharedQueue.Node {
-    /// Of a row.
+    /// Of a row. One without buckets has nothing, whether it is counted or not.
     fileprivate init(_ rows: PostgresRows, _ row: Int) {
         let roles = NodeRoles(rawValue: Int32(truncatingIfNeeded: rows.int(row, 2)))
         self.init(
             name: rows.text(row, 0), incarnation: rows.int(row, 1), isEdge: roles.contains(.edge),
             isRelay: roles.contains(.relay), egress: rows.text(row, 3), version: rows.text(row, 4),
             begun: .milliseconds(rows.int(row, 5)), heard: .milliseconds(rows.int(row, 6)), isGone: rows.bool(row, 7),
-            isSilent: rows.bool(row, 8), isDraining: rows.bool(row, 9), queued: Int(rows.int(row, 10)),
+            isSilent: rows.bool(row, 8), isDraining: rows.bool(row, 9),
+            queued: rows.int(row, 11) == 0 ? 0 : rows.isNull(row, 10) ? nil : Int(rows.int(row, 10)),
             buckets: Int(rows.int(row, 11)))
     }
 }
@@ -135,12 +159,14 @@ extension ClusterReader {
     /// Changes a node: see ``SharedBackend/change(_:_:)``.
     func change(_ name: String, _ change: NodeChange, lease: Duration) async throws(NodeRefusal) {
         let result: NodeRefusal?
+        // Where the answer is lost it is asked again, and one that was forgotten by the first time is not there.
+        let wasForgotten = Atomic(false)
         do throws(StorageError) {
             try node.reachable()
             result = try await pool.run { connection, deadline -> NodeRefusal? in
                 let known = try connection.run(
                     Changes.known, [.text(name), .int8(lease.milliseconds)], by: deadline)
-                guard known.count == 1 else { return .unknown }
+                guard known.count == 1 else { return wasForgotten.load(ordering: .relaxed) ? nil : .unknown }
                 switch change {
                 case .drain(let isForced):
                     let rows = try connection.run(
@@ -150,6 +176,7 @@ extension ClusterReader {
                     return try connection.run(Changes.resume, [.text(name)], by: deadline).count == 1 ? nil : .unknown
                 case .forget:
                     guard known.bool(0, 1) else { return .works }
+                    wasForgotten.store(true, ordering: .relaxed)
                     let isForgotten = try Self.forget(name, known.int(0, 0), lease, connection, deadline)
                     return isForgotten ? nil : .works
                 }

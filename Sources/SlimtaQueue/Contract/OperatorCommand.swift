@@ -36,7 +36,7 @@ package struct OperatorAnswer: Hashable, Sendable {
     package var done: Int
     /// For which it was not, and why.
     package var failed: [QueueOperationFailure]
-    /// Nodes that were asked for all that they have, and have not said what came of it.
+    /// Who was asked for all that is there, and has not said what came of it: such as "node mx2".
     package var silent: [String]
 
     /// With nothing in it, or what is given.

@@ -4,7 +4,9 @@
 /// A storage of a queue that several nodes share.
 package protocol SharedBackend: QueueBackend {
     /// The nodes, and the database that they share.
-    func sharing() async throws(StorageError) -> SharedQueue
+    ///
+    /// - Parameter isCounting: whether the envelopes of each are counted: a second for a million of them.
+    func sharing(isCounting: Bool) async throws(StorageError) -> SharedQueue
 
     /// Changes what a node does, or forgets it. Durable when it returns.
     func change(_ node: String, _ change: NodeChange) async throws(NodeRefusal)
@@ -55,15 +57,15 @@ package struct SharedQueue: Hashable, Sendable {
         package var isSilent: Bool
         /// It takes nothing, and gives away what it has.
         package var isDraining: Bool
-        /// Envelopes that it has, as it said last.
-        package var queued: Int
+        /// Envelopes that it has; nil: they were not counted.
+        package var queued: Int?
         /// Parts of the queue that are its.
         package var buckets: Int
 
         /// All of it.
         package init(
             name: String, incarnation: Int64, isEdge: Bool, isRelay: Bool, egress: String, version: String,
-            begun: Duration, heard: Duration, isGone: Bool, isSilent: Bool, isDraining: Bool, queued: Int, buckets: Int
+            begun: Duration, heard: Duration, isGone: Bool, isSilent: Bool, isDraining: Bool, queued: Int?, buckets: Int
         ) {
             self.name = name
             self.incarnation = incarnation

@@ -192,9 +192,9 @@ package final class FallbackStorage: CheckpointedBackend, SharedBackend {
     package func countLocal() async throws(StorageError) -> Int { try await local.count() }
 
     /// Home's nodes.
-    package func sharing() async throws(StorageError) -> SharedQueue {
+    package func sharing(isCounting: Bool) async throws(StorageError) -> SharedQueue {
         guard let home = home as? any SharedBackend else { throw .notFound }
-        return try await home.sharing()
+        return try await home.sharing(isCounting: isCounting)
     }
 
     /// One of home's nodes.

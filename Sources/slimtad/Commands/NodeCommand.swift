@@ -29,7 +29,7 @@ struct NodeCommand: ParsableCommand {
             commandName: "list", abstract: "List the nodes.",
             discussion: """
                 On a terminal a table; otherwise a line for each, with tabs between its name, its state (works, draining, drained, \
-                silent, gone), buckets, messages as it said last, seconds since it was heard of, incarnation and release.
+                silent, gone), buckets, messages, seconds since it was heard of, incarnation and release.
                 """)
 
         @OptionGroup var options: Options
@@ -56,8 +56,8 @@ struct NodeCommand: ParsableCommand {
             commandName: "drain",
             abstract: "Have a node take no more mail and give its part of the queue to the others.",
             discussion: """
-                Clients are told 451 there. Messages go when no attempt is made for them; the command waits until all have. The \
-                node goes on running, and stays drained over restarts until slimtad node resume.
+                Clients are told 451 there. Messages go when no attempt is made for them; the command waits until all have. Exit \
+                status 75: for a minute nobody was there who takes them. The node goes on running, and stays drained over restarts until slimtad node resume.
                 """)
 
         @OptionGroup var options: Options
@@ -77,13 +77,39 @@ struct NodeCommand: ParsableCommand {
                 let name = try named(name, daemon)
                 var answer = try daemon.ask(
                     .post, ["nodes", "drain"], [.init("name", name)] + (force ? [.init("force", "yes")] : []))
-                while !noWait, NodeCommand.has(answer, name), NodeCommand.hasHeir(answer, of: name) {
-                    usleep(500_000)
-                    answer = try daemon.ask(.get, ["nodes"])
-                }
+                if !noWait { answer = try wait(answer, for: name, daemon) }
                 NodeCommand.tell(answer, of: name, options)
             }
         }
+
+        /// Until the node has nothing of the queue.
+        private func wait(_ answer: JSON, for name: String, _ daemon: RunningDaemon) throws(Failure) -> JSON {
+            var answer = answer
+            var pauses = 0
+            while true {
+                if answer["error"].text == nil {
+                    guard let node = NodeCommand.node(answer, name) else {
+                        throw Failure(.unavailable, "node \(name) has been forgotten meanwhile")
+                    }
+                    let count = node["buckets"].integer ?? 0
+                    if count == 0 { return answer }
+                    // One may be silent for a while, as in a failover.
+                    pauses = NodeCommand.hasHeir(answer, of: name) ? 0 : pauses + 1
+                    if force, pauses > 0 { return answer }
+                    if pauses > Self.mostPauses {
+                        throw Failure(
+                            .temporary,
+                            "no other node delivers: \(name) is drained and still has \(counted(count, "bucket")); start "
+                                + "another one, or slimtad node resume \(name)")
+                    }
+                }
+                usleep(500_000)
+                answer = try daemon.ask(.get, ["nodes"], [.init("queued", "no")])
+            }
+        }
+
+        /// A minute: a failover takes less.
+        private static let mostPauses = 120
     }
 
     struct Resume: ParsableCommand {
@@ -142,11 +168,6 @@ struct NodeCommand: ParsableCommand {
         answer["nodes"].elements.first { $0["name"].text == name }
     }
 
-    /// Whether it still has a part of the queue.
-    private static func has(_ answer: JSON, _ name: String) -> Bool {
-        node(answer, name).map { ($0["buckets"].integer ?? 0) > 0 } ?? false
-    }
-
     /// Whether somebody is there who takes it.
     private static func hasHeir(_ answer: JSON, of name: String) -> Bool {
         answer["nodes"].elements.contains {
@@ -158,13 +179,15 @@ struct NodeCommand: ParsableCommand {
 
     private static func tell(_ answer: JSON, of name: String, _ options: Options) {
         if options.json { return print(answer.line) }
+        if let error = answer["error"].text { say("that is done; the nodes could not be looked at: \(error)") }
         if let node = node(answer, name) { StatusCommand.line("node", line(node)) }
     }
 
     private static func line(_ node: JSON) -> String {
         let roles = node["roles"].elements.compactMap(\.text).joined(separator: " and ")
         return "\(node["name"].text ?? ""): \(node["state"].text ?? ""), \(roles), "
-            + "\(counted(node["buckets"].integer ?? 0, "bucket")), \(counted(node["queued"].integer ?? 0, "message")), heard "
+            + "\(counted(node["buckets"].integer ?? 0, "bucket")), "
+            + (node["queued"].integer.map { "\(counted($0, "message")), " } ?? "") + "heard "
             + "\(age(node["heard_seconds"].integer ?? 0)) ago, incarnation \(number(node, "incarnation")) since "
             + "\(age(node["begun_seconds"].integer ?? 0)), \(node["version"].text ?? "")"
     }

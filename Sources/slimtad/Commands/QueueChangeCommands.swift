@@ -114,15 +114,16 @@ enum QueueChange {
                 result = try OfflineQueue.change(action, ids, options.all ? [] : query, file)
             }
             tell(result.failed, areNamed: !ids.isEmpty)
-            for node in result.silent { say("node \(node.visible) did not answer for what it has: ask again") }
+            for node in result.silent { say("\(node.visible) did not answer for what is there: ask again") }
             if !result.isDelivering, action == .flush || action == .release { say(DaemonFacts.undelivered) }
             if options.json {
                 let failed = result.failed.map { JSON.object([.init("id", .string($0)), .init("error", .string($1))]) }
+                let silent = JSON.Member("silent", .array(result.silent.map { .string($0) }))
                 print(
-                    JSON.object([
-                        .init("done", .count(result.done)), .init("failed", .array(failed)),
-                        .init("silent", .array(result.silent.map { .string($0) })),
-                    ]).line)
+                    JSON.object(
+                        [.init("done", .count(result.done)), .init("failed", .array(failed))]
+                            + (result.silent.isEmpty ? [] : [silent])
+                    ).line)
             } else {
                 print("\(result.done) \(action.done)")
             }

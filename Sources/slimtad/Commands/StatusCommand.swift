@@ -40,7 +40,7 @@ struct StatusCommand: ParsableCommand {
                     .unavailable,
                     "no daemon runs: nobody listens on \(file.controlSocket); this is what the queue's files say")
             }
-            let status = try daemon.ask(.get, ["status"])
+            let status = try daemon.ask(.get, ["status"], all ? [.init("all", "yes")] : [])
             if json { return print(status.line) }
             Self.tell(status)
             if all { NodeCommand.tell(status["sharing"], queued: status["storage"]["queued"].integer) }

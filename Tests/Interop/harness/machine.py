@@ -166,7 +166,7 @@ class Program:
 
         def checked():
             result = condition()
-            if not result and self.process.poll() is not None:
+            if not result and self.process and self.process.poll() is not None:
                 raise NotReady(f"{self.name} ended with {self.process.returncode}:\n{self.log[-6000:]}")
             return result
 
