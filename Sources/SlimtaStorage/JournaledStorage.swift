@@ -142,8 +142,13 @@ package final class JournaledStorage: CheckpointedBackend, MovableBackend {
 
     // MARK: QueueStorage
 
-    /// A new id; it says nothing of a place, since there is one only.
-    package func newID(at time: Timestamp, beside sibling: QueueID?) -> QueueID { QueueID(at: time) }
+    /// A new id; it says nothing of a place, since there is one only. None is as those that FallbackStorage makes: they would
+    /// say for good that the message is in no database.
+    package func newID(at time: Timestamp, beside sibling: QueueID?) -> QueueID {
+        var id = QueueID(at: time)
+        while FallbackStorage.isLocal(id) { id = QueueID(at: time) }
+        return id
+    }
 
     /// Whether a message of `size` octets would be taken now, as the housekeeper last said.
     package func admission(of size: Int) -> Admission {

@@ -245,6 +245,6 @@ def test_mail_from_before_the_database(daemon, place, nameserver):
     daemon.expect_error("would not be delivered")
     daemon.start(wait=False)
     assert daemon.wait() == CONFIGURATION
-    assert "1 message in the local queue" in daemon.log and "slimtad queue move --to postgresql" in daemon.log
+    assert "1 message in the local queue" in daemon.log and "slimtad queue move" in daemon.log
     done = run_slimtad("queue", "list", "--config", daemon.configuration)
     assert queue_id not in done.stdout

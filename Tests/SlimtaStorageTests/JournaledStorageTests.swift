@@ -39,6 +39,16 @@ import Testing
         await again.close()
     }
 
+    /// Else one message in 65,536 could never be carried into a database.
+    @Test func noIDIsOfTheLocalQueueBesideADatabase() throws {
+        let storage = try JournaledStorage.scratch(directory)
+        let (time, sibling) = (Timestamp.now(), QueueID(at: .now(), bucket: FallbackStorage.bucket))
+        for _ in 0..<400_000 where FallbackStorage.isLocal(storage.newID(at: time, beside: sibling)) {
+            Issue.record("an id says that it is local")
+            break
+        }
+    }
+
     @Test func whatIsCommittedSurvivesWithoutClose() async throws {
         let storage = try JournaledStorage.scratch(directory)
         _ = try storage.recover()

@@ -95,7 +95,7 @@ enum StorageMaker {
             .configuration,
             "\(counted(waiting, "message")) in the local queue (\(file.stateDirectory)) would not be delivered: "
                 + (isOfAway
-                    ? "with when_away = \"local\" they are, from there"
+                    ? "with when_away = \"local\" they are, from there, or with storage = \"local\" until none is left"
                     : "`slimtad queue move --to postgresql` carries them into the database"))
     }
 
