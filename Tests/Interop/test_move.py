@@ -3,6 +3,7 @@ through; also where it is killed again and again on the way."""
 
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -193,6 +194,42 @@ def test_killed_again_and_again(daemon, words, nameserver):
     assert after == before
     audit = ask(daemon, "audit")["ledger"]
     assert audit["balanced"]
+
+
+def test_refused(daemon, make_slimtad, words, nameserver):
+    """While another node works with the queue it is not carried out of the database, and slimtad starts as if nothing had
+    been typed."""
+    nameserver.start()
+    other = make_slimtad(nameserver, name="other")
+    other.change(node={"name": "other"})
+    for node in (daemon, other):
+        node.put_queue_into(words, lease="5s")
+    other.start()
+    refused = run(daemon, "queue", "move", "--to", "local", status=TEMPORARY)
+    assert "node other works with the queue: stop slimtad on all machines" in refused
+    assert not (daemon.state / "move").exists()
+    daemon.start()
+    assert daemon.term() == 0
+
+
+def test_nothing_else_opens_the_queue(daemon, words, nameserver):
+    """A move that has not come to its end goes on before anything else; files that it cannot open are rebuilt, and it goes on
+    with these."""
+    nameserver.start()
+    fill(daemon, 5)
+    ids = [listed["id"] for listed in ask(daemon, "queue", "list")]
+    (daemon.state / "move").write_text("node one\ndatabase of 0\n")
+    shutil.copystat(daemon.state / "super", daemon.state / "move")
+    for command in (["queue", "rebuild"], ["queue", "hold", "--all"], ["run"]):
+        assert "being moved" in run(daemon, *command, status=TEMPORARY), command
+    assert "being moved" in run_slimtad("check", "--config", daemon.configuration).stderr
+    assert [listed["id"] for listed in ask(daemon, "queue", "list")] == ids
+    (daemon.state / "super").unlink()
+    assert "5 messages are queued" in (told := run(daemon, "queue", "rebuild"))
+    assert "goes on with `slimtad queue move`" in told
+    assert is_refused(daemon, TEMPORARY, "being moved")
+    (daemon.state / "move").unlink()
+    assert [listed["id"] for listed in ask(daemon, "queue", "list")] == ids
 
 
 def test_stopped(daemon, words, nameserver):

@@ -7,15 +7,16 @@ import SlimtaSystem
 extension Inspection {
     /// Connects as the service would.
     mutating func lookAtDatabase() {
+        // Of a queue that was to come out of a database, too.
+        do throws(Failure) { try MoveMarker(file.stateDirectory).demandNone() } catch {
+            self.error("queue.storage", error.message)
+        }
         guard case .postgresql(let settings) = file.values.queue.placement else { return }
         let key = "queue.postgresql[0].connection"
         let node = file.values.node
         let roles = NodeSettings.Role.allCases.filter { node.roles.contains($0) }.map(\.rawValue)
         note("node \(node.name ?? file.hostname): \(roles.joined(separator: " and "))")
-        do throws(Failure) {
-            try MoveMarker(file.stateDirectory).demandNone()
-            try StorageMaker.demandEmptyLocalQueue(file)
-        } catch {
+        do throws(Failure) { try StorageMaker.demandEmptyLocalQueue(file) } catch {
             self.error("queue.storage", error.message)
         }
         var password: String?

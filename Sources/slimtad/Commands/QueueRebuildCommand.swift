@@ -24,6 +24,8 @@ struct QueueRebuild: ParsableCommand {
             guard file.values.queue.placement.hasJournal else {
                 throw Failure(.configuration, "the queue is in PostgreSQL: there are no files to be rebuilt")
             }
+            let marker = MoveMarker(file.stateDirectory)
+            if Self.canBeOpened(file) { try marker.demandNone() }
             do throws(SystemError) {
                 // The files must not belong to somebody else than the daemon.
                 if Privileges.isRoot {
@@ -42,10 +44,16 @@ struct QueueRebuild: ParsableCommand {
                     "\(made.envelopes) messages are queued, from \(made.generations) sealed files and "
                         + "\(made.segments) segments of the journal")
                 print("old files are in \(made.aside)")
+                if marker.isThere { print("the move that was begun goes on with `slimtad queue move`") }
             } catch {
                 throw Failure(storage: error)
             }
         }
+    }
+
+    /// Whether there are files that a move could go on with.
+    private static func canBeOpened(_ file: ConfigurationFile) -> Bool {
+        (try? StorageInspector(directory: file.stateDirectory)) != nil
     }
 
     /// What was found to be damaged; nil of what is no damage.

@@ -1,5 +1,6 @@
 // The file "move" in the state directory: there while `slimtad queue move` may have left messages on their way, of which nobody
-// knows any more where they are to be delivered. The command makes it and takes it away; nothing else opens the queue then.
+// knows any more where they are to be delivered. The command makes it and takes it away; nothing else opens the queue then, but to
+// rebuild one that the command cannot open.
 
 import Glibc
 import SlimtaMail
@@ -48,6 +49,7 @@ struct MoveMarker {
         guard isThere else { return }
         throw Failure(
             .temporary,
-            "the queue is being moved, and that has not come to its end: `slimtad queue move` goes on with it")
+            "the queue is being moved, and that has not come to its end: `slimtad queue move` goes on with it, "
+                + "--to postgresql also while other nodes work")
     }
 }
