@@ -170,11 +170,11 @@ def test_killed_again_and_again(daemon, words, nameserver):
     daemon.put_queue_into(words)
     for to in ("postgresql", "local"):
         stopped = 0
-        for number in range(1, 40):
+        for number in range(1, 120):
             command = [SLIMTAD, "queue", "move", "--to", to, "--config", str(daemon.configuration)]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             try:
-                _, error = process.communicate(timeout=0.06 * number)
+                _, error = process.communicate(timeout=0.02 * number)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()

@@ -24,6 +24,8 @@ final class MoveBench: Sendable {
     let place: ClusterPlace
     let directory: ScratchFolder
     private let link: TestKit.PostgresLink
+    /// How many moves have begun.
+    private let begun = Mutex(0)
 
     init() throws {
         place = try ClusterPlace()
@@ -59,6 +61,10 @@ final class MoveBench: Sendable {
             result = .success(
                 try await QueueMove.run(
                     direction, local, options,
+                    begin: { _ in
+                        begun.withLock { $0 += 1 }
+                        return nil
+                    },
                     isStopped: {
                         asked.withLock { asked in
                             asked += 1
@@ -72,6 +78,26 @@ final class MoveBench: Sendable {
         // As a process that is killed: what was committed is in the journal.
         if fault == nil { await journal.close() } else { journal.halt() }
         return try result.get()
+    }
+
+    /// How many moves have said that they begin to carry.
+    var movesBegun: Int { begun.withLock { $0 } }
+
+    /// Changes an octet of a text wherever it is in the files. Nobody has them open.
+    func damage(_ text: String) throws {
+        let octets = Data(text.utf8)
+        let files = FileManager.default.enumerator(atPath: directory.path)?.compactMap { $0 as? String } ?? []
+        var found = 0
+        for file in files {
+            let path = "\(directory.path)/\(file)"
+            guard var content = FileManager.default.contents(atPath: path) else { continue }
+            while let range = content.range(of: octets) {
+                content[range.lowerBound + octets.count / 2] ^= 0x20
+                found += 1
+                try content.write(to: URL(fileURLWithPath: path))
+            }
+        }
+        #expect(found > 0)
     }
 
     // MARK: What is there

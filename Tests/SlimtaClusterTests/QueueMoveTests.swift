@@ -37,7 +37,9 @@ struct QueueMoveTests {
         }
         // As many as need several groups.
         for number in 0..<450 { try await accept([envelope(Int64(number))], "Subject: \(number)\r\n\r\nx\r\n") }
-        let partly = envelope(1000, to: ["a@x.test", "b@x.test", "c@y.test", "d@z.test"])
+        var partly = envelope(1000, to: ["a@x.test", "b@x.test", "c@y.test", "d@z.test"])
+        // Of the first group that comes out of a database.
+        partly.id = QueueID(at: partly.id.time, bucket: 16)
         try await accept([partly], "partly\r\n", receipt: 1)
         var state = EnvelopeState(of: partly, due: someDue + .seconds(77))
         (state.attempts, state.isWarned) = (2, true)
@@ -191,7 +193,8 @@ struct QueueMoveTests {
         } else {
             _ = try await bench.move(.intoDatabase)
             let (none, end) = (try await bench.local(), try await bench.shared())
-            #expect(end.all == before.all && none.all.isEmpty)
+            for (id, seen) in before.all { #expect(end.all[id] == seen) }
+            #expect(end.all.count == before.all.count && none.all.isEmpty)
             #expect(none.ledger.together(with: end.ledger) == before.ledger.together(with: Ledger(since: .now())))
         }
     }
@@ -230,8 +233,99 @@ struct QueueMoveTests {
         } catch MoveError.others(let text) {
             #expect(text.hasPrefix("node other works with the queue"))
         }
+        // Of the one that is refused nothing is left that would keep slimtad from starting.
+        #expect(bench.movesBegun == 1)
         await node.close()
         #expect(try await bench.move(.outOfDatabase).left == 0)
+    }
+
+    /// A database that goes away before anything is carried leaves nothing begun either.
+    @Test func awayAtTheBeginning() async throws {
+        let bench = try MoveBench()
+        await #expect(throws: MoveError.self) {
+            _ = try await bench.move(.intoDatabase, MoveFault(statement: "move_counts", cameThrough: false))
+        }
+        await #expect(throws: MoveError.self) {
+            _ = try await bench.move(.outOfDatabase, MoveFault(statement: "move_others", cameThrough: false))
+        }
+        #expect(bench.movesBegun == 0)
+    }
+
+    /// What has an id of the local queue of `when_away` stays, and its receipt beside it.
+    @Test func whatIsLocalStays() async throws {
+        let bench = try MoveBench()
+        let local = try await bench.openLocal()
+        let stays = makeEnvelope(QueueID(at: .now(), bucket: FallbackStorage.bucket))
+        let goes = makeEnvelope(QueueID(at: .now(), bucket: 7))
+        for (number, envelopes) in [[stays], [goes]].enumerated() {
+            try await local.commit(
+                QueueCommit(
+                    accepted: envelopes.map { .init($0, due: someDue) },
+                    message: Message(head: ByteBuffer(string: "\(number)\r\n")),
+                    receipts: [makeReceipt(number + 1, of: envelopes)]))
+        }
+        await local.close()
+        for moved in [1, 0] {
+            let result = try await bench.move(.intoDatabase)
+            #expect(result.envelopes == moved && result.receipts == moved && result.left == 1 && !result.isInterrupted)
+            #expect(result.failed.map(\.id) == [stays.id])
+        }
+        let again = try await bench.openLocal()
+        #expect(try await again.receipt(of: stays.id)?.key == makeReceipt(1).key)
+        #expect(try await again.receipt(for: makeReceipt(2).key) == nil)
+        await again.close()
+        let shared = try await bench.shared { node in
+            let (none, its) = (try await node.receipt(for: makeReceipt(1).key), try await node.receipt(of: goes.id))
+            #expect(none == nil && its?.key == makeReceipt(2).key)
+        }
+        #expect(shared.all.keys.sorted() == [goes.id])
+    }
+
+    /// A copy that was made before a move was cut off, and damaged since, is made again of the one in the database.
+    @Test(arguments: [true, false]) func damagedCopy(_ isMessage: Bool) async throws {
+        let bench = try MoveBench()
+        try await Self.fill(bench)
+        let before = try await bench.local()
+        _ = try await bench.move(.intoDatabase)
+        await #expect(throws: MoveError.self) {
+            _ = try await bench.move(.outOfDatabase, MoveFault(statement: "departed", cameThrough: false))
+        }
+        await (try await bench.openLocal()).close()
+        let carried = try bench.place.server.sql(
+            "select replace(id::text, '-', '') from slimtad.item where bucket < 0", in: bench.place.name)
+        let harmed = try #require(
+            carried.split(separator: "\n").compactMap { QueueID($0).flatMap { before.all[$0] } }
+                .first { isMessage ? $0.envelope.recipients.count == 1 : $0.state.attempts == 2 })
+        try bench.damage(isMessage ? String(buffer: harmed.content) : "451 4.3.0 later")
+        let damaged = try await bench.openLocal()
+        // Without its message it cannot be read; without its state it is as it was accepted.
+        let found = try? await damaged.load(harmed.envelope.id)
+        #expect(isMessage ? found == nil : found?.state.attempts == 0)
+        damaged.halt()
+
+        let result = try await bench.move(.outOfDatabase)
+        #expect(result.failed.isEmpty && result.left == 0)
+        let end = try await bench.openLocal()
+        #expect(try await MoveBench.all(end) == before.all)
+        await end.close()
+        #expect(try await bench.shared().all.isEmpty)
+    }
+
+    /// What cannot be read of the receipts in the database stays there, and keeps nothing else.
+    @Test func damagedReceipt() async throws {
+        let bench = try MoveBench()
+        try await Self.fill(bench)
+        _ = try await bench.move(.intoDatabase)
+        _ = try bench.place.server.sql(
+            "update slimtad.receipt set record = 'x' where key = (select key from slimtad.receipt order by key limit 1)",
+            in: bench.place.name)
+        for moved in [(456, 1), (0, 0)] {
+            let result = try await bench.move(.outOfDatabase)
+            #expect(result.envelopes == moved.0 && result.receipts == moved.1 && result.left == 0)
+            #expect(result.failed.isEmpty && !result.isInterrupted)
+            let key = "0000000000000001" + "0000000000000001" + "0000000000000002" + "ffffffffffffffff"
+            #expect(result.failedReceipts.map(\.key) == [key])
+        }
     }
 
     /// Who is declared dead while it carries does no harm.

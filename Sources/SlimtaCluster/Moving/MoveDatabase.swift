@@ -334,35 +334,65 @@ final class MoveDatabase {
         _ = try transact { $0.run(WriteStatements.departed, [buckets, ids]) }
     }
 
-    /// Receipts behind a key, as they are now.
-    func receipts(after key: Receipt.Digest?, count: Int) throws(MoveError) -> [Receipt] {
-        try beat()
-        let rows = try run(MoveStatements.keys, [.bytea(key?.octets ?? []), .int8(Int64(count))])
+    /// Some receipts.
+    struct ReceiptPage {
         var receipts: [Receipt] = []
+        /// Those that cannot be read, by their keys in hexadecimal, and why.
+        var damaged: [(key: String, reason: String)] = []
+        /// The key of the last one, readable or not; nil: there is none.
+        var last: [UInt8]?
+    }
+
+    /// Receipts behind a key, as they are now.
+    func receipts(after key: [UInt8], count: Int) throws(MoveError) -> ReceiptPage {
+        try beat()
+        let rows = try run(MoveStatements.keys, [.bytea(key), .int8(Int64(count))])
+        var found: [(key: [UInt8], receipt: Result<Receipt, FormatError>)] = []
         var places: [[UInt8]: Int] = [:]
         var keys = PostgresColumn(.bytea)
-        do {
-            for row in 0..<rows.count {
-                keys.append(rows.octets(row, 0))
-                places[rows.octets(row, 0)] = row
-                receipts.append(
-                    try rows.withOctets(row, 1) { octets throws(FormatError) in try ReceiptCodec.decode(octets) })
+        for row in 0..<rows.count {
+            let key = rows.octets(row, 0)
+            keys.append(key)
+            places[key] = row
+            found.append((key, Self.receipt(of: key, rows, row)))
+        }
+        var page = ReceiptPage(last: found.last?.key)
+        if found.isEmpty { return page }
+        let endings = try run(MoveStatements.endings, [keys.value])
+        for row in 0..<endings.count {
+            guard let place = places[endings.octets(row, 0)], case .success(var receipt) = found[place].receipt else {
+                continue
             }
-            if receipts.isEmpty { return [] }
-            let endings = try run(MoveStatements.endings, [keys.value])
-            for row in 0..<endings.count {
-                guard let place = places[endings.octets(row, 0)] else { continue }
-                let id = endings.id(row, 1)
-                receipts[place].note(
+            let id = endings.id(row, 1)
+            do throws(FormatError) {
+                receipt.note(
                     try endings.withOctets(row, 2) { octets throws(FormatError) in
                         try EndedCodec.decode(octets, of: id)
                     })
+                found[place].receipt = .success(receipt)
+            } catch {
+                found[place].receipt = .failure(error)
             }
-            return receipts
-        } catch let error as MoveError {
-            throw error
+        }
+        for (key, receipt) in found {
+            switch receipt {
+            case .success(let receipt): page.receipts.append(receipt)
+            case .failure(let error):
+                let text = key.map { String(hexadecimal: UInt64($0), digits: 2) }.joined()
+                page.damaged.append((text, "its record is unreadable (\(error.text))"))
+            }
+        }
+        return page
+    }
+
+    private static func receipt(of key: [UInt8], _ rows: PostgresRows, _ row: Int) -> Result<Receipt, FormatError> {
+        do throws(FormatError) {
+            let receipt = try rows.withOctets(row, 1) { octets throws(FormatError) in try ReceiptCodec.decode(octets) }
+            // By another key it would never be forgotten.
+            guard receipt.key.octets == key else { throw FormatError("receipt key") }
+            return .success(receipt)
         } catch {
-            throw .others("a receipt in the database is damaged: \(error)")
+            return .failure(error)
         }
     }
 

@@ -36,8 +36,10 @@ package struct MoveResult: Sendable {
     package var envelopes = 0
     /// Receipts of submissions that are.
     package var receipts = 0
-    /// Those that stay where they are since they cannot be read, and why.
+    /// Envelopes that stay where they are, and why: they cannot be read, or are to stay.
     package var failed: [(id: QueueID, reason: String)] = []
+    /// Receipts that stay since they cannot be read, by their keys in hexadecimal, and why.
+    package var failedReceipts: [(key: String, reason: String)] = []
     /// It was told to stop before all was carried, or more has come meanwhile.
     package var isInterrupted = false
     /// Envelopes that are still on this side.

@@ -38,7 +38,8 @@ package struct QueueMove {
     ///
     /// - Parameters:
     ///   - local: started, and with nobody else at it.
-    ///   - begin: called with the time at which the database's queue began, before anything is done; a text is why it must not be.
+    ///   - begin: called with the time at which the database's queue began, before anything is carried; a text is why it must
+    ///     not be. It is not called where others keep the move from being made: then nothing is on its way that was not before.
     ///   - isStopped: asked between two groups.
     package static func run(
         _ direction: Direction, _ local: any MovableBackend, _ options: ClusterOptions,
@@ -47,11 +48,11 @@ package struct QueueMove {
     ) async throws(MoveError) -> MoveResult {
         let database = try MoveDatabase(options)
         defer { database.leave() }
-        if let refusal = begin(Timestamp(milliseconds: database.form.since)) { throw .others(refusal) }
+        let since = Timestamp(milliseconds: database.form.since)
         var move = QueueMove(local: local, database: database, isStopped: isStopped, progress: progress)
         switch direction {
-        case .intoDatabase: try await move.moveIn()
-        case .outOfDatabase: try await move.moveOut()
+        case .intoDatabase: try await move.moveIn { begin(since) }
+        case .outOfDatabase: try await move.moveOut { begin(since) }
         }
         return move.result
     }
@@ -83,8 +84,11 @@ package struct QueueMove {
 
     // MARK: Into the database
 
-    private mutating func moveIn() async throws(MoveError) {
+    private mutating func moveIn(_ begin: () -> String?) async throws(MoveError) {
         total = try await count()
+        // A database that does not answer is found out while nothing is begun.
+        _ = try database.counts()
+        if let refusal = begin() { throw .others(refusal) }
         try await finishCarried()
         try await moveReceiptsIn()
         var place: QueueID?
@@ -115,7 +119,12 @@ package struct QueueMove {
     private mutating func add(_ id: QueueID, to group: inout MoveDatabase.Group) async {
         // Its id says that it is not in the database: see FallbackStorage.
         if FallbackStorage.isLocal(id) {
-            result.failed.append((id, "stays in the local queue, which delivers it with when_away = \"local\""))
+            result.failed.append(
+                (
+                    id,
+                    "stays in the local queue, which delivers it with storage = \"local\", or with when_away = \"local\" "
+                        + "beside the database"
+                ))
             return
         }
         do throws(StorageError) {
@@ -197,6 +206,7 @@ package struct QueueMove {
             let rows = try database.carried(after: nil, count: Self.groupSize)
             if rows.count == 0 { return }
             let places = (0..<rows.count).map { MoveDatabase.Place(bucket: Int32(rows.int($0, 0)), id: rows.id($0, 1)) }
+            // The copy in the database is whole: it is the one that stays, whatever became of the other.
             let here = try await queued(places.map(\.id))
             if !here.isEmpty { try await commit(QueueCommit(departed: here.sorted())) }
             try database.putBack(places)
@@ -204,7 +214,7 @@ package struct QueueMove {
         }
     }
 
-    /// Which of them are in the files.
+    /// Which of them are in the files, readable or not.
     private func queued(_ ids: [QueueID]) async throws(MoveError) -> Set<QueueID> {
         var here: Set<QueueID> = []
         for (id, state) in zip(ids, await local.states(ids)) {
@@ -227,18 +237,27 @@ package struct QueueMove {
                 throw .local(error)
             }
             guard let last = receipts.last else { return }
-            try database.put(receipts)
-            try await commit(QueueCommit(forgotten: receipts.map(\.key)))
-            result.receipts += receipts.count
             key = last.key
+            let moving = receipts.filter { !Self.isLocal($0) }
+            if moving.isEmpty { continue }
+            try database.put(moving)
+            try await commit(QueueCommit(forgotten: moving.map(\.key)))
+            result.receipts += moving.count
         }
+    }
+
+    /// Whether it is of mail that stays, and is looked for beside that.
+    private static func isLocal(_ receipt: Receipt) -> Bool {
+        FallbackStorage.isLocal(receipt.id) || receipt.envelopes.contains { FallbackStorage.isLocal($0.id) }
     }
 
     // MARK: Out of the database
 
-    private mutating func moveOut() async throws(MoveError) {
+    private mutating func moveOut(_ begin: () -> String?) async throws(MoveError) {
+        // Cut off behind it the buckets are those of a node that is silent, as of any that was killed.
         try database.takeAll()
         let counts = try database.counts()
+        if let refusal = begin() { throw .others(refusal) }
         total = counts.queued + counts.carried
         try await moveReceiptsOut()
         // What an earlier run has taken up.
@@ -260,6 +279,8 @@ package struct QueueMove {
         var part: Int
         var octets: Int64
         var rest: SpoolReference?
+        /// There is a copy in the files that is not, or no longer, what the database has.
+        var hasBadCopy = false
     }
 
     private mutating func carryOut() async throws(MoveError) {
@@ -269,23 +290,55 @@ package struct QueueMove {
             if rows.count == 0 { return }
             let places = (0..<rows.count).map { MoveDatabase.Place(bucket: Int32(rows.int($0, 0)), id: rows.id($0, 1)) }
             last = places.last
-            // It came through before the last run was cut off.
-            let here = try await queued(places.map(\.id))
-            try database.takeOut(places.filter { here.contains($0.id) })
-            moved(here.count)
-            var found: [Carried] = []
-            for (row, place) in places.enumerated() where !here.contains(place.id) {
-                do throws(FormatError) {
-                    found.append(
-                        Carried(
-                            place: place, queued: try rows.record(row, of: place.id, envelope: 2, state: 3),
-                            message: rows.id(row, 4), part: Int(rows.int(row, 5)), octets: rows.int(row, 6),
-                            rest: rows.rest(row, 7)))
-                } catch {
-                    try refuse([place], "its record is unreadable (\(error.text))")
+            let copied = try await queued(places.map(\.id))
+            var (found, done): ([Carried], [MoveDatabase.Place]) = ([], [])
+            for (row, place) in places.enumerated() {
+                let record = Self.record(rows, row, place)
+                // It came through before the last run was cut off, and nothing has become of it since.
+                if copied.contains(place.id), try await hasCopy(place.id, of: try? record.get().queued) {
+                    done.append(place)
+                    continue
+                }
+                switch record {
+                case .success(var carried):
+                    carried.hasBadCopy = copied.contains(place.id)
+                    found.append(carried)
+                case .failure(let error): try refuse([place], "its record is unreadable (\(error.text))")
                 }
             }
+            try database.takeOut(done)
+            moved(done.count)
             try await carryOut(found)
+        }
+    }
+
+    private static func record(
+        _ rows: PostgresRows, _ row: Int, _ place: MoveDatabase.Place
+    ) -> Result<Carried, FormatError> {
+        do throws(FormatError) {
+            return .success(
+                Carried(
+                    place: place, queued: try rows.record(row, of: place.id, envelope: 2, state: 3),
+                    message: rows.id(row, 4), part: Int(rows.int(row, 5)), octets: rows.int(row, 6),
+                    rest: rows.rest(row, 7)))
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    /// Whether what is in the files can be read to its end, and says what the database says, if that is known: files whose
+    /// state was damaged have it as it was accepted.
+    private func hasCopy(_ id: QueueID, of original: QueuedEnvelope?) async throws(MoveError) -> Bool {
+        do {
+            let stored = try await local.load(id)
+            if let original, stored.envelope != original.envelope || stored.state != original.state { return false }
+            let reader = stored.message.rest?.makeReader()
+            while try await reader?.next(Chunk.size) != nil {}
+            return true
+        } catch StorageError.damaged {
+            return false
+        } catch {
+            throw .local(error as? StorageError ?? .failed("\(error)"))
         }
     }
 
@@ -320,6 +373,7 @@ package struct QueueMove {
             }
         }
         var (commits, carried): ([QueueCommit], [[MoveDatabase.Place]]) = ([], [])
+        var replaced: [QueueID] = []
         for (message, rows) in Dictionary(grouping: group, by: \.message) {
             let first = rows[0]
             guard let head = heads[message], Int64(head.readableBytes) == first.octets - (first.rest?.length ?? 0)
@@ -340,10 +394,13 @@ package struct QueueMove {
                 let (envelope, state) = (row.queued.envelope, row.queued.state)
                 commit.accepted.append(.init(envelope, due: state.due))
                 if state != EnvelopeState(of: envelope, due: state.due) { commit.states.append(state) }
+                if row.hasBadCopy { replaced.append(envelope.id) }
             }
             commits.append(commit)
             carried.append(rows.map(\.place))
         }
+        // Only now: what the database has of them was read, and is whole.
+        if !replaced.isEmpty { try await self.commit(QueueCommit(departed: replaced)) }
         var failure: StorageError?
         var done: [MoveDatabase.Place] = []
         for (answer, places) in zip(await local.commitAll(commits), carried) {
@@ -356,7 +413,8 @@ package struct QueueMove {
 
     /// The rest of a large message; nil: it is not what it was.
     private func carryOut(_ rest: SpoolReference, of row: Carried) async throws(MoveError) -> (any SpooledBody)? {
-        let writer = local.beginSpool(row.place.id)
+        // Not the envelope's id: a file of that name may be there, and about to be deleted.
+        let writer = local.beginSpool(local.newID(at: .now(), beside: nil))
         var (number, left, crc) = (Int32(0), rest.length, UInt32(0))
         while left > 0 {
             number += 1
@@ -384,15 +442,18 @@ package struct QueueMove {
     }
 
     private mutating func moveReceiptsOut() async throws(MoveError) {
-        var key: Receipt.Digest?
+        var key: [UInt8] = []
         while true {
-            let receipts = try database.receipts(after: key, count: Self.receiptCount)
-            guard let last = receipts.last else { return }
+            let page = try database.receipts(after: key, count: Self.receiptCount)
+            guard let last = page.last else { return }
+            key = last
+            result.failedReceipts += page.damaged
+            let receipts = page.receipts
+            if receipts.isEmpty { continue }
             let answers = await local.commitAll(receipts.map { QueueCommit(receipts: [$0]) })
             for case .failure(let error) in answers where error != .repeated { throw .local(error) }
             try database.forget(receipts.map(\.key))
             result.receipts += receipts.count
-            key = last.key
         }
     }
 }

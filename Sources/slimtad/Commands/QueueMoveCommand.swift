@@ -27,8 +27,8 @@ struct QueueMoveCommand: ParsableCommand {
             carried there, and until it has been carried back. slimtad must not run on this machine; back, on none that \
             shares the queue. Messages keep their ids and all that they have been through; receipts of submissions go \
             with them. It may be stopped or killed at any time: the same command goes on, and slimtad does not start \
-            before it has. Exit status 1: some messages cannot be read, and stay; 75: others use the queue, or it was \
-            stopped: do it again.
+            before it has. Exit status 1: some messages or receipts stay, since they cannot be read, or since their ids \
+            are of the local queue of when_away; 75: others use the queue, or it was stopped: do it again.
             """)
 
     @OptionGroup var config: ConfigurationOption
@@ -59,7 +59,7 @@ struct QueueMoveCommand: ParsableCommand {
         }
         tell(result)
         if result.isInterrupted { Glibc.exit(ExitStatus.temporary.rawValue) }
-        if !result.failed.isEmpty { Glibc.exit(1) }
+        if !result.failed.isEmpty || !result.failedReceipts.isEmpty { Glibc.exit(1) }
     }
 
     /// Takes the state directory, and becomes who the daemon is: its files must not belong to somebody else.
@@ -140,16 +140,21 @@ struct QueueMoveCommand: ParsableCommand {
 
     private func tell(_ result: MoveResult) {
         for (id, reason) in result.failed.prefix(10) { say("\(id): \(reason)") }
-        if result.failed.count > 10 { say("and \(counted(result.failed.count - 10, "more message")) cannot be read") }
+        if result.failed.count > 10 { say("and \(counted(result.failed.count - 10, "more message"))") }
+        for (key, reason) in result.failedReceipts.prefix(10) { say("receipt \(key): \(reason)") }
+        if result.failedReceipts.count > 10 { say("and \(counted(result.failedReceipts.count - 10, "more receipt"))") }
         if result.isInterrupted { say("not all: \(counted(result.left, "message")) left; the same command goes on") }
         if json {
             let failed = result.failed.map {
                 JSON.object([.init("id", .string("\($0)")), .init("error", .string($1))])
             }
+            let receipts = result.failedReceipts.map {
+                JSON.object([.init("receipt", .string($0)), .init("error", .string($1))])
+            }
             print(
                 JSON.object([
                     .init("moved", .count(result.envelopes)), .init("receipts", .count(result.receipts)),
-                    .init("failed", .array(failed)), .init("left", .count(result.left)),
+                    .init("failed", .array(failed + receipts)), .init("left", .count(result.left)),
                 ]).line)
             return
         }
