@@ -165,8 +165,8 @@ package final class ClusterStorage: SharedBackend {
         let buckets = node.withLock { $0.bucketCount }
         if let sibling { return QueueID(at: time, bucket: sibling.bucket(of: buckets)) }
         let bucket = node.withLock { $0.open.randomElement() ?? $0.placement?.buckets.randomElement() }
-        // Where nothing is known yet the commit is refused.
-        return bucket.map { QueueID(at: time, bucket: $0) } ?? QueueID(at: time)
+        // Where nothing is known yet the commit is refused, unless that changes until then.
+        return QueueID(at: time, bucket: bucket ?? .random(in: 0..<QueueBuckets.none))
     }
 
     /// Whether its bucket is ours, and the queue has been told what was in it.

@@ -125,6 +125,26 @@ private final class FallbackNode: Sendable {
         await node.end()
     }
 
+    /// All that home had goes to another node: what is local is in no bucket, and stays.
+    @Test(arguments: [1, 16, 255, 256, 4096]) func homeHandsAllOver(buckets: Int) async throws {
+        let node = try await FallbackNode()
+        node.setAway("no route")
+        var locals: [QueueID] = []
+        for _ in 0..<7 { locals.append(try await node.accept(to: "x@slow.test")) }
+        try await eventually("all places of the destination are taken") { node.queue.attemptsInFlight == 5 }
+        node.queue.receive([.releasing(QueueBuckets(numbers: Set(0..<UInt16(buckets)), of: buckets))])
+        let passes = node.queue.passes
+        node.queue.look()
+        try await eventually("the queue looks") { node.queue.passes > passes }
+        #expect(node.queue.state.withLock { !$0.machine.hasReleased && $0.machine.takeReleased() == nil })
+        locals.append(try await node.accept(to: "y@slow.test"))
+        node.relay.open()
+        try await eventually("all are delivered") { node.queue.count == 0 }
+        for id in locals { #expect(node.relay.attempts(id) == 1) }
+        node.setAway(nil)
+        await node.end()
+    }
+
     /// What is commanded for both is done where it can be.
     @Test func commands() async throws {
         let node = try await FallbackNode()

@@ -361,6 +361,8 @@ struct NodeRun: ~Copyable {
             } else {
                 loadedUpTo = summaries.last?.id
             }
+            // A million take half a minute: what edges take meanwhile for buckets that have been read does not wait for them.
+            try lookIntoInbox()
         }
     }
 

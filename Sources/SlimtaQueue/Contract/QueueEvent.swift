@@ -33,9 +33,11 @@ package struct QueueBuckets: Hashable, Sendable {
 
     /// As many as ids can tell.
     package static let most = 1 << 16
+    /// Where there are fewer: the bits of ids that are in no bucket. What a node has for itself alone never changes hands.
+    package static let none = UInt16.max
 
     /// Whether the envelope is in one of them.
-    package func contains(_ id: QueueID) -> Bool { numbers.contains(id.bucket(of: count)) }
+    package func contains(_ id: QueueID) -> Bool { id.sharedBucket(of: count).map(numbers.contains) ?? false }
 }
 
 extension QueueID {
@@ -45,6 +47,11 @@ extension QueueID {
 
     /// The same where there are only `count` buckets: an id that a storage without any has made belongs to one of them too.
     package func bucket(of count: Int) -> UInt16 { UInt16(Int(bucket) % count) }
+
+    /// The same; nil: it is in none, see ``QueueBuckets/none``.
+    func sharedBucket(of count: Int) -> UInt16? {
+        bucket == QueueBuckets.none && count < QueueBuckets.most ? nil : bucket(of: count)
+    }
 
     /// A new id for a message that is accepted at `time`, in a bucket.
     package init(at time: Timestamp, bucket: UInt16) {

@@ -27,7 +27,7 @@ package final class FallbackStorage: CheckpointedBackend, SharedBackend {
     }
 
     /// The bucket of all that is in the local storage. Databases number theirs from 0 and have no more than a few thousand.
-    package static let bucket = UInt16.max
+    package static let bucket = QueueBuckets.none
 
     /// Neither is started.
     package init(home: any QueueBackend, local: any QueueBackend) {

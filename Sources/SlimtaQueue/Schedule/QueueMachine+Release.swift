@@ -68,7 +68,10 @@ struct LeavingBuckets {
 
     var hasReleased: Bool { !released.isEmpty }
 
-    func contains(_ id: QueueID) -> Bool { !keepers.isEmpty && keepers[id.bucket(of: count)] != nil }
+    func contains(_ id: QueueID) -> Bool {
+        if keepers.isEmpty { return false }
+        return id.sharedBucket(of: count).map { keepers[$0] != nil } ?? false
+    }
 
     /// One that leaves already is not searched again: nothing has come into it, and it goes once.
     mutating func add(_ buckets: QueueBuckets) {
@@ -80,10 +83,12 @@ struct LeavingBuckets {
     }
 
     /// Something is under way for the entry, which the search has found.
-    mutating func found(busy id: QueueID) { if busy.insert(id).inserted { keep(id.bucket(of: count)) } }
+    mutating func found(busy id: QueueID) {
+        if let bucket = id.sharedBucket(of: count), busy.insert(id).inserted { keep(bucket) }
+    }
 
     mutating func left(_ id: QueueID) {
-        if !busy.isEmpty, busy.remove(id) != nil { letGo(id.bucket(of: count)) }
+        if !busy.isEmpty, busy.remove(id) != nil, let bucket = id.sharedBucket(of: count) { letGo(bucket) }
     }
 
     /// The search has looked at the slots below `slot`, of `count`.
@@ -94,14 +99,13 @@ struct LeavingBuckets {
     }
 
     mutating func arriving(_ id: QueueID) {
-        let bucket = id.bucket(of: count)
+        guard let bucket = id.sharedBucket(of: count) else { return }
         coming[bucket, default: 0] += 1
         keep(bucket)
     }
 
     mutating func arrived(_ id: QueueID) {
-        let bucket = id.bucket(of: count)
-        guard let count = coming[bucket] else { return }
+        guard let bucket = id.sharedBucket(of: count), let count = coming[bucket] else { return }
         coming[bucket] = count > 1 ? count - 1 : nil
         letGo(bucket)
     }
