@@ -15,6 +15,11 @@ import Testing
 
 @Suite(.enabled(if: PostgresServer.isThere, Comment(rawValue: PostgresServer.missing)), .serialized)
 struct QueueMoveTests {
+    /// An id as a local queue makes them.
+    private static func movable(at milliseconds: Int64) -> QueueID {
+        QueueID(at: Timestamp(milliseconds: milliseconds), bucket: .random(in: 0..<QueueBuckets.none))
+    }
+
     /// Envelopes of all kinds, and receipts: of one that is queued, of one that has ended.
     private static func fill(_ bench: MoveBench) async throws {
         let local = try await bench.openLocal()
@@ -22,7 +27,7 @@ struct QueueMoveTests {
             -> Envelope
         {
             var envelope = makeEnvelope(
-                QueueID(at: Timestamp(milliseconds: 1_700_000_000_000 + number)), to: recipients, sender: sender)
+                Self.movable(at: 1_700_000_000_000 + number), to: recipients, sender: sender)
             envelope.received = Timestamp(milliseconds: 1_700_000_000_000 + number)
             return envelope
         }
