@@ -14,27 +14,7 @@ extension Control {
         let now = Timestamp.now()
         let signing = daemon.signing()
         let daemon = await daemon.facts(now)
-        var unknown: [String] = []
-        func asked<Value>(
-            _ what: String, _ body: () async throws(StorageError) -> Value?
-        ) async -> Value? {
-            do throws(StorageError) { return try await body() } catch {
-                unknown.append("\(what) could not be asked for: \(error.text)")
-                return nil
-            }
-        }
-        let shared = storage as? any SharedBackend
-        let ledger = await asked("the ledger") { () throws(StorageError) in try await storage.ledger() }
-        let sharing = await asked("the nodes") { () throws(StorageError) in
-            try await shared?.sharing(isCounting: !query.isEmpty)
-        }
-        // Of a queue that is shared all has to be counted.
-        let queued = await asked("the number of messages") { () throws(StorageError) in
-            shared == nil || !query.isEmpty ? try await storage.count() : nil
-        }
-        let local = await asked("the number of local messages") { () throws(StorageError) in
-            try await (storage as? FallbackStorage)?.countLocal()
-        }
+        let found = await found(isCounting: !query.isEmpty)
         return .object([
             .init("running", .bool(true)), .init("version", .string(daemon.version)),
             .init("hostname", .string(daemon.hostname)),
@@ -53,9 +33,9 @@ extension Control {
                             .init("sessions", .count(edge.sessions())),
                         ])
                     })),
-            .init("queue", queueStatus(now)), .init("storage", storageStatus(queued: queued, local: local)),
-            .init("sharing", sharing.map { .sharing($0) } ?? .null),
-            .init("ledger", ledger.map { .ledger($0) } ?? .null),
+            .init("queue", queueStatus(now)), .init("storage", storageStatus(queued: found.queued, local: found.local)),
+            .init("sharing", found.sharing.map { .sharing($0) } ?? .null),
+            .init("ledger", found.ledger.map { .ledger($0) } ?? .null),
             .init(
                 "dns",
                 .object([
@@ -66,8 +46,39 @@ extension Control {
             .init(
                 "warnings",
                 .array(
-                    (warnings(daemon) + signing.warnings + Self.warnings(of: sharing) + unknown).map { .string($0) })),
+                    (warnings(daemon) + signing.warnings + Self.warnings(of: found.sharing) + found.unknown).map {
+                        .string($0)
+                    })),
         ])
+    }
+
+    /// What the storage has to look up.
+    private struct Found {
+        var ledger: Ledger?
+        var sharing: SharedQueue?
+        var queued: Int?
+        var local: Int?
+        /// What it could not tell, and why.
+        var unknown: [String] = []
+    }
+
+    /// - Parameter isCounting: also what takes a second for a million messages, in a queue that is shared.
+    private func found(isCounting: Bool) async -> Found {
+        var found = Found()
+        let shared = storage as? any SharedBackend
+        do throws(StorageError) { found.ledger = try await storage.ledger() } catch {
+            found.unknown.append("the ledger cannot be read: \(error.text)")
+        }
+        do throws(StorageError) { found.sharing = try await shared?.sharing(isCounting: isCounting) } catch {
+            found.unknown.append("the nodes cannot be seen: \(error.text)")
+        }
+        do throws(StorageError) {
+            if shared == nil || isCounting { found.queued = try await storage.count() }
+            found.local = try await (storage as? FallbackStorage)?.countLocal()
+        } catch {
+            found.unknown.append("messages cannot be counted: \(error.text)")
+        }
+        return found
     }
 
     private func warnings(_ daemon: DaemonFacts) -> [String] {

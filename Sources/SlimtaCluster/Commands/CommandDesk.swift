@@ -53,7 +53,9 @@ final class CommandDesk: Sendable {
     func close() async {
         state.withLock { $0.isClosed = true }
         let end = ContinuousClock.now + options.commitTimeout
-        while state.withLock({ $0.busy }) > 0, ContinuousClock.now < end { try? await Task.sleep(for: .milliseconds(10)) }
+        while state.withLock({ $0.busy }) > 0, ContinuousClock.now < end {
+            try? await Task.sleep(for: .milliseconds(10))
+        }
     }
 
     private var isClosed: Bool { state.withLock { $0.isClosed } }
