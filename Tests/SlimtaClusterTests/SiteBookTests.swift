@@ -62,6 +62,15 @@ private struct Nodes {
         report(name)
     }
 
+    /// The database is away for this node.
+    mutating func lose(_ name: String) {
+        guard var node = nodes[name] else { return }
+        if let limits = node.book.forget() { node.limits = limits }
+        nodes[name] = node
+        work(name)
+        report(name)
+    }
+
     /// Does as much as it wants and may; what is too much is not broken off, and ends by and by.
     mutating func work(_ name: String) {
         let share = share(name)
@@ -225,15 +234,36 @@ private struct Dice: RandomNumberGenerator {
         all.want([100, 0])
         all.round(5)
         #expect(all.share("n0") == 19)
-        all.nodes["n0"]?.book.forget()
+        all.lose("n0")
         let changes = all.nodes["n0"]?.book.changes([], offset: .zero)
         #expect(changes == SiteBook.Changes(clears: true), "what is there may be anything")
-        all.nodes["n0"]?.book.forget()
+        all.lose("n0")
+        #expect(all.share("n0") == 10, "told once")
         for _ in 0..<5 {
             all.round()
             #expect(all.isWithin)
         }
         #expect(all.share("n0") == 19)
+    }
+
+    /// Whoever has less than its even share has no more of it because it lost a connection.
+    @Test func oneThatLosesTheOthersTakesNothingOfTheirs() {
+        var all = Nodes(2, limit: 20)
+        all.round(2)
+        all.want([100, 0])
+        all.round(5)
+        all.want([100, 100])
+        all.lose("n1")
+        #expect(all.share("n1") == 1 && all.isWithin)
+        all.lose("n0")
+        #expect(all.isWithin)
+        for _ in 0..<20 {
+            all.lose(all.names.randomElement()!)
+            all.round()
+            #expect(all.isWithin)
+        }
+        all.round(10)
+        #expect(all.share("n0") == 10 && all.share("n1") == 10)
     }
 
     @Test func noMoreRowsThanABeatHasTimeFor() {

@@ -12,11 +12,14 @@ struct NodeSites {
     private var told = 1
 
     private var options: ClusterOptions { thread.options }
+    /// Who delivers nothing has no part of any limit.
+    private var isRelay: Bool { options.roles.contains(.relay) }
 
     init(_ thread: NodeThread) { self.thread = thread }
 
     /// Adds what is to be told to others to a beat, in a transaction that ends before anything is read. How many steps that are.
     mutating func write(to batch: inout PostgresBatch, offset: Duration) -> Int {
+        guard isRelay else { return 0 }
         let changes = book.changes(thread.siteReports, offset: offset)
         let steps = SiteStatements.add(changes, to: &batch, options)
         if steps > 0 { batch.sync() }
@@ -34,6 +37,7 @@ struct NodeSites {
     ///   - members: rows of `NodeStatements.members`.
     ///   - rows: nil: nobody has asked.
     mutating func read(_ members: PostgresRows, _ rows: PostgresRows?, offset: Duration) {
+        guard isRelay else { return }
         var names: Set<String> = []
         for row in 0..<members.count {
             let roles = NodeRoles(rawValue: Int32(truncatingIfNeeded: members.int(row, 2)))
@@ -50,9 +54,8 @@ struct NodeSites {
         told = limits.nodes
     }
 
-    /// Nothing is heard of the others: each has its even share, among as many as there were.
+    /// Nothing is heard of the others: see ``SiteBook/forget()``.
     mutating func lose() {
-        if told > 1 { thread.tell([.sites(SharedLimits(nodes: told, hold: options.lease))]) }
-        book.forget()
+        if let limits = book.forget(), limits.nodes > 1 { thread.tell([.sites(limits)]) }
     }
 }

@@ -50,12 +50,33 @@ struct SiteBook {
     /// Nothing is known of what is in the database.
     private var isNew = true
 
-    /// What was written last may have come through or not, or the node begins anew: all is written again.
-    mutating func forget() { self = SiteBook(nodes: nodes) }
+    /// What this node was told; nil: since then it has lost the others, or it has not heard of them yet.
+    private var told: SharedLimits?
+
+    /// Nothing is heard of the others any more, and what was written last may have come through or not: all is written again.
+    ///
+    /// - Returns: what this node may do until it hears of them: its even share of each limit, or less where it had less, since the
+    ///   others have what they had; and it leaves alone what others look after, as long as that holds. nil: it was told before.
+    mutating func forget() -> SharedLimits? {
+        var limits = told
+        for (subject, var advice) in told?.advice ?? [:] {
+            if let limit = limit(of: subject) { advice.share = min(advice.share, even(limit)) }
+            advice.part = min(advice.part, 1 / Double(nodes))
+            if advice.backOff == .answers { advice.backOff = nil }
+            limits?.advice[subject] = advice
+        }
+        self = SiteBook(nodes: nodes, shares: limits?.advice.mapValues(\.share) ?? shares)
+        return limits
+    }
 
     init() {}
 
-    private init(nodes: Int) { self.nodes = nodes }
+    private init(nodes: Int, shares: [SiteSubject: Int]) { (self.nodes, self.shares) = (nodes, shares) }
+
+    /// The least that any node has of it.
+    private func limit(of subject: SiteSubject) -> Int? {
+        ([own[subject]?.limit].compactMap(\.self) + (others[subject]?.values.map(\.limit) ?? [])).min()
+    }
 
     private func even(_ limit: Int) -> Int { SharedLimits.even(limit, among: nodes) }
 
@@ -139,6 +160,7 @@ struct SiteBook {
         others = [:]
         for (node, subject, row) in rows where names.contains(node) { others[subject, default: [:]][node] = row }
         var limits = SharedLimits(nodes: nodes, hold: hold)
+        defer { told = limits }
         guard nodes > 1 else {
             (shares, freed) = ([:], [])
             return limits
