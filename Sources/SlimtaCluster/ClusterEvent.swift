@@ -13,6 +13,8 @@ package enum ClusterEvent: Sendable, Equatable {
     case doubt(String)
     /// Messages whose client was told to send them again had been stored after all, and were taken out.
     case takenBack([QueueID])
+    /// Messages whose client was told to send them again, and that were not taken out: other nodes may have delivered them, or will.
+    case leftInDoubt([QueueID])
     /// This node was declared dead by another one, or its name was taken: it has lost all that it owned.
     case fenced
     /// The node has begun to work under a new incarnation.

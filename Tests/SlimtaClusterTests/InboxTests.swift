@@ -373,6 +373,7 @@ struct InboxTests {
         }
         let isDelivered = fate == "delivered"
         #expect(await waited { edge.now.withdrawn == (isDelivered ? [] : [envelope.id]) })
+        #expect(place.events.contains(.leftInDoubt([envelope.id])) == isDelivered)
         #expect(await waited { (try? Self.names(place)) == "0" })
         let ledger = try await owner.storage.ledger()
         #expect(ledger.isBalanced && ledger.mismatched == 0, "\(ledger)")
@@ -382,4 +383,75 @@ struct InboxTests {
         #expect(audit.isClean)
         for node in [owner, edge] { await node.storage.close() }
     }
+
+    /// The same with a key. The client was told to come again, and finds with its key what came through, whatever has become of it
+    /// since: the owner has delivered one of two messages, or both, or none.
+    @Test(arguments: [0, 1, 2], [Receipt.Reach.anywhere, .here])
+    func doubtWithAKey(_ delivered: Int, _ reach: Receipt.Reach) async throws {
+        let place = try Self.place()
+        let owner = try await Self.follower(place, "owner")
+        let edge = try await Self.follower(place, "edge")
+        await place.doubtNext("edge", cameThrough: true)
+        let envelopes = [makeEnvelope(1), makeEnvelope(2)]
+        let commit = makeCommit(envelopes, reach)
+        let answer: StorageError? = await withCheckedContinuation { continuation in
+            edge.storage.commit(commit) { result in
+                #expect(blocked { owner.now.known.isSuperset(of: envelopes.map(\.id)) })
+                for envelope in envelopes.prefix(delivered) {
+                    #expect(owner.storage.perform(QueueCommit(ended: [Ending(id: envelope.id, delivered: 1)])) == nil)
+                }
+                if case .failure(let error) = result { continuation.resume(returning: error) }
+            }
+        }
+        #expect(answer == .doubtful)
+        #expect(await waited { edge.storage.perform(QueueCommit()) == nil }, "it has looked")
+        #expect(edge.storage.perform(makeCommit([makeEnvelope(1), makeEnvelope(2)], reach)) == .repeated)
+        let receipt = try await edge.storage.receipt(for: try #require(commit.receipts.first).key)
+        #expect(receipt?.id == envelopes[0].id && receipt?.envelopes.map(\.id) == envelopes.map(\.id))
+        #expect(edge.now.withdrawn == [] && place.events.contains(.leftInDoubt(envelopes.map(\.id))))
+        for envelope in envelopes.dropFirst(delivered) {
+            #expect(owner.storage.perform(QueueCommit(ended: [Ending(id: envelope.id, delivered: 1)])) == nil)
+        }
+        #expect(await waited { (try? Self.names(place)) == "0" })
+        let ledger = try await owner.storage.ledger()
+        #expect(ledger.isBalanced && ledger.mismatched == 0, "\(ledger)")
+        #expect(ledger.submitted.accepted == 2 && ledger.submitted.delivered == 2, "each once")
+        #expect(owner.now.twice.isEmpty && owner.now.withdrawn.isEmpty)
+        for node in [owner, edge] { await node.storage.close() }
+    }
+
+    /// A key that the client does not come again with protects nothing: what is still there is taken out.
+    @Test func doubtWithAKeyOfItsOwn() async throws {
+        let place = try Self.place()
+        let owner = try await Self.follower(place, "owner")
+        let edge = try await Self.follower(place, "edge")
+        await place.doubtNext("edge", cameThrough: true)
+        let envelope = makeEnvelope(1)
+        let commit = makeCommit([envelope], .itself)
+        #expect(edge.storage.perform(commit) == .doubtful)
+        #expect(await waited { edge.now.withdrawn == [envelope.id] })
+        #expect(try await edge.storage.receipt(for: try #require(commit.receipts.first).key) == nil)
+        #expect(try await owner.storage.ledger().submitted.accepted == 0)
+        for node in [owner, edge] { await node.storage.close() }
+    }
+}
+
+private func makeEnvelope(_ bucket: UInt16) -> Envelope {
+    let time = Timestamp(milliseconds: 1_700_000_000_000)
+    return Envelope(
+        id: QueueID(at: time, bucket: bucket), sender: Mailbox(parsing: "a@example.com"),
+        recipients: [Mailbox(parsing: "b@example.org")].compactMap { $0 }, received: time,
+        client: ClientInfo(address: "192.0.2.1", name: "client", protocolWord: "HTTP"))
+}
+
+/// An acceptance for others, always with the same key.
+private func makeCommit(_ envelopes: [Envelope], _ reach: Receipt.Reach) -> QueueCommit {
+    var commit = QueueCommit(
+        accepted: envelopes.map { .init($0, due: $0.received) },
+        message: Message(head: ByteBuffer(string: "Subject: x\r\n\r\n")))
+    var receipt = makeReceipt(1, of: envelopes)
+    receipt.reach = reach
+    commit.receipts = [receipt]
+    commit.isForOthers = true
+    return commit
 }

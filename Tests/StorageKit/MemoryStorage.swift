@@ -122,7 +122,7 @@ package final class MemoryStorage: MovableBackend {
             guard cameThrough else { return .failure(.doubtful) }
             state.perform(commit)
             // Outcomes are made again by the queue, what a client sent by the client.
-            if commit.states.isEmpty, commit.ended.isEmpty {
+            if commit.states.isEmpty, commit.ended.isEmpty, !commit.outlivesDoubt {
                 takenBack = commit.accepted.map(\.envelope.id)
                 state.takeBack(takenBack, commit.receipts)
             }

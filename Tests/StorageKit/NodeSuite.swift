@@ -24,6 +24,7 @@ package enum NodeSuite {
         NodeCheck(description: "commands for what another node has", run: commands),
         NodeCheck(description: "a command for all nodes", run: commandForAll),
         NodeCheck(description: "mail of a node that delivers none", run: edge),
+        NodeCheck(description: "doubt about mail with a key that others deliver", run: doubtfulKey),
         NodeCheck(description: "nobody delivers", run: nobodyDelivers),
     ]
 
@@ -228,6 +229,32 @@ package enum NodeSuite {
         let fates = ledger.submitted
         try demand(ledger.isBalanced && fates.accepted == 40 && fates.delivered == 2, "all once: \(ledger)")
         await close(first, second, edge)
+    }
+
+    static func doubtfulKey(_ place: any SharedPlace) async throws {
+        let first = try await Bench(place, try await place.open(node: "first"))
+        let edge = try await Bench(place, try await place.open(edge: "edge"))
+        for (number, cameThrough) in [false, true].enumerated() {
+            func commit(_ envelope: Envelope) -> QueueCommit {
+                var commit = Bench.acceptance([envelope])
+                commit.receipts = [makeReceipt(number, of: [envelope])]
+                commit.isForOthers = true
+                return commit
+            }
+            let (envelope, again) = (edge.envelope(), edge.envelope())
+            await place.doubtNext("edge", cameThrough: cameThrough)
+            try demand(await edge.outcome(commit(envelope)) == .doubtful, "a doubt is told")
+            let repeated: StorageError? = cameThrough ? .repeated : nil
+            try demand(await edge.outcome(commit(again)) == repeated, "the key tells whether it came through")
+            let id = cameThrough ? envelope.id : again.id
+            try await first.eventually("who delivers has one of the two") { _ in first.events.ours[id] != nil }
+            try demand(first.events.ours.count == number + 1, "and not the other")
+            let receipt = try await edge.storage.receipt(for: makeReceipt(number).key)
+            try demand(receipt?.id == id, "and the key that one's answer")
+        }
+        let ledger = try await first.storage.ledger()
+        try demand(ledger.isBalanced && ledger.submitted.accepted == 2, "each once: \(ledger.submitted)")
+        await close(first, edge)
     }
 
     static func nobodyDelivers(_ place: any SharedPlace) async throws {

@@ -16,9 +16,14 @@ struct LineRun: ~Copyable {
     private var receipts = ReceiptCounts()
     private var backOff = BackOff()
 
-    /// New mail that its client comes back with: what of it is there is taken out.
-    private struct Doubts {
+    /// New mail that its client comes back with.
+    fileprivate struct Doubts {
         var isOpen = false
+        /// All of it.
+        var all: [QueueID] = []
+        /// Which of it others deliver.
+        var others: Set<QueueID> = []
+        /// What of it is taken out if it is there.
         var envelopes: [QueueID] = []
         var receipts: [(key: Receipt.Digest, id: QueueID)] = []
     }
@@ -62,6 +67,7 @@ struct LineRun: ~Copyable {
             node.withLock { $0.progress &+= 1 }
         }
         line.failAll(.closed)
+        dropDoubts()
         node.withLock { $0.isBusy = false }
     }
 
@@ -80,7 +86,7 @@ struct LineRun: ~Copyable {
         if fence == nil {
             fence = (node.now.fence, incarnation)
             // What was in doubt under another incarnation is found by whoever has the bucket now.
-            doubts = Doubts()
+            dropDoubts()
         }
         if connection != nil, !doubts.isOpen { return true }
         // Whoever watches the line must not take a database that does not answer for a line that hangs.
@@ -235,10 +241,7 @@ struct LineRun: ~Copyable {
     private mutating func doubt(_ group: CommitGroup, _ reason: String) {
         connection = nil
         doubts.isOpen = true
-        for pending in group.commits where pending.commit.isNewMail {
-            doubts.envelopes += pending.commit.accepted.map(\.envelope.id)
-            doubts.receipts += pending.commit.receipts.map { ($0.key, $0.id) }
-        }
+        for commit in group.commits.map(\.commit) where commit.isNewMail { doubts.add(commit) }
         line.report(.doubt(reason))
         fail(group, .doubtful)
     }
@@ -278,6 +281,9 @@ struct LineRun: ~Copyable {
         batch.sync()
         let gone = try connection.run(batch, by: deadline)[2]
         let taken = (0..<gone.count).map { gone.id($0, 0) }
+        // What only we deliver and is not there has never been.
+        let left = doubts.others.subtracting(taken)
+        leave(doubts.all.filter(left.contains))
         doubts = Doubts()
         if !taken.isEmpty {
             line.report(.takenBack(taken))
@@ -285,11 +291,19 @@ struct LineRun: ~Copyable {
         }
     }
 
+    /// What is in doubt is not looked for: whoever has the buckets now finds it, and delivers it.
+    private mutating func dropDoubts() {
+        leave(doubts.all)
+        doubts = Doubts()
+    }
+
+    private func leave(_ ids: [QueueID]) { if !ids.isEmpty { line.report(.leftInDoubt(ids)) } }
+
     /// Another node has declared this one dead: nothing that we know of the queue counts.
     private mutating func fenced() {
         guard let incarnation = fence?.incarnation else { return }
         fence = nil
-        doubts = Doubts()
+        dropDoubts()
         if node.loseAll(of: incarnation, line.tell) { line.report(.fenced) }
     }
 
@@ -312,6 +326,18 @@ struct LineRun: ~Copyable {
             if connection.isBroken { self.connection = nil }
             if error.mayHaveCommitted { doubts.isOpen = true }
         }
+    }
+}
+
+extension LineRun.Doubts {
+    /// The mail of a commit.
+    fileprivate mutating func add(_ commit: QueueCommit) {
+        let ids = commit.accepted.map(\.envelope.id)
+        all += ids
+        if commit.isForOthers { others.formUnion(ids) }
+        if commit.outlivesDoubt { return }
+        envelopes += ids
+        receipts += commit.receipts.map { ($0.key, $0.id) }
     }
 }
 

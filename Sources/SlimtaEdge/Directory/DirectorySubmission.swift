@@ -215,7 +215,7 @@ struct DirectorySubmission: Sendable {
     private static func receipt(of id: QueueID) -> Receipt {
         let expires = Timestamp.now() + .seconds(10 * 365 * 86400)
         var receipt = Receipt(key: key(of: id), owner: owner, fingerprint: key(of: id), id: id, expires: expires)
-        receipt.reach = .itself
+        receipt.reach = .here
         return receipt
     }
 }

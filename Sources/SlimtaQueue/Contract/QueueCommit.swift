@@ -70,6 +70,11 @@ package struct QueueCommit: Sendable {
         return departed.isEmpty && states.allSatisfy { ids.contains($0.id) } && ended.allSatisfy { ids.contains($0.id) }
     }
 
+    /// Whether what of it came through stays though its client was told ``StorageError/doubtful``: others deliver it, who may have
+    /// begun, and the client finds it by its key. To take out only what is still there would be to deliver a part of it, and to
+    /// take out its receipt to deliver it twice.
+    package var outlivesDoubt: Bool { isForOthers && receipts.contains { $0.reach != .itself } }
+
     /// An envelope that it is about; nil: it is about none.
     package var anyID: QueueID? {
         accepted.first?.envelope.id ?? states.first?.id ?? ended.first?.id ?? departed.first

@@ -29,7 +29,9 @@ package struct Receipt: Hashable, Sendable {
     package enum Reach: Hashable, Sendable {
         /// The client chose the key: it may come with it again, to any node.
         case anywhere
-        /// The key was made of the id: no other submission has it.
+        /// The key was made of the id: the submission comes with both again, to this node, until it is taken.
+        case here
+        /// The key was made of the id, and the same submission has another one when it comes again.
         case itself
     }
 

@@ -15,7 +15,8 @@ package enum StorageError: Error, Hashable, Sendable {
     /// The storage cannot be reached, with the reason: 451 4.3.0. Nothing of the commit is there or will be.
     case away(String)
     /// Nobody knows yet whether the commit came through: 451 4.3.0. The storage finds out and takes new envelopes out again,
-    /// since the client comes back with them; new states and ends are to be committed again.
+    /// since the client comes back with them, unless they outlive the doubt (``QueueCommit/outlivesDoubt``): then its key is
+    /// `repeated`. New states and ends are to be committed again.
     case doubtful
     /// The envelope is another node's now, which will deliver it: nothing more is to be recorded of it here.
     case lost

@@ -35,12 +35,19 @@ extension EventCatalogue {
         Entry(
             "f6db5a87daaf4a9e926950f033ce503b", "nobody knows whether a commit came through",
             "The answer to a commit was lost: @SLIMTA_ERROR@. The clients were told 451; what had been "
-                + "stored of theirs is taken out, outcomes are recorded again."),
+                + "stored of theirs is taken out, but for what other nodes deliver and a client's key protects; outcomes are "
+                + "recorded again."),
         Entry(
             "e1e3f524d2c84c11be3d8b95b8b01636",
             "a message was stored though its client was told to send it again, and was taken out",
             "A commit whose answer was lost had come through. Nothing of the message was sent, unless it was for another "
                 + "node to deliver and that had begun: then its recipients may get it twice."),
+        Entry(
+            "3f1c259506195e2373313f10338ea1c1",
+            "a message may be delivered though its client was told to send it again",
+            "The answer to the commit of @SLIMTA_QUEUE_ID@ was lost, and the message was not taken out: it may never have been "
+                + "stored, or another node delivers it or has done so. Whoever comes again with the key of a submission, and a "
+                + "directory edge, finds what is there; of any other client the recipients may get it twice."),
         Entry(
             "a139e6a06816499eb528fd54eba3a673", "this node was declared dead, what it had of the queue is others'",
             "Nothing was heard of this node for longer than [[queue.postgresql]] lease, so others have "

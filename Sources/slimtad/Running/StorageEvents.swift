@@ -32,6 +32,12 @@ extension Logger {
                     "a message was stored though its client was told to send it again, and was taken out",
                     metadata: ["queue_id": "\(id)"])
             }
+        case .leftInDoubt(let ids):
+            for id in ids {
+                notice(
+                    "a message may be delivered though its client was told to send it again",
+                    metadata: ["queue_id": "\(id)"])
+            }
         case .fenced: error("this node was declared dead, what it had of the queue is others'")
         case .joined(let incarnation):
             notice("joined the nodes of the queue", metadata: ["incarnation": "\(incarnation)"])
