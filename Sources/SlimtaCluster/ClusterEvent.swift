@@ -15,6 +15,9 @@ package enum ClusterEvent: Sendable, Equatable {
     case takenBack([QueueID])
     /// Messages whose client was told to send them again, and that were not taken out: other nodes may have delivered them, or will.
     case leftInDoubt([QueueID])
+    /// Something was recorded of messages that are not in the database any more: a node has taken them back after a doubt, or the
+    /// database has lost them.
+    case vanished([QueueID])
     /// This node was declared dead by another one, or its name was taken: it has lost all that it owned.
     case fenced
     /// The node has begun to work under a new incarnation.

@@ -374,6 +374,7 @@ struct InboxTests {
         let isDelivered = fate == "delivered"
         #expect(await waited { edge.now.withdrawn == (isDelivered ? [] : [envelope.id]) })
         #expect(place.events.contains(.leftInDoubt([envelope.id])) == isDelivered)
+        #expect(place.events.contains(.vanished([envelope.id])) == (fate == "deferred"))
         #expect(await waited { (try? Self.names(place)) == "0" })
         let ledger = try await owner.storage.ledger()
         #expect(ledger.isBalanced && ledger.mismatched == 0, "\(ledger)")

@@ -13,6 +13,8 @@ struct LineRun: ~Copyable {
     private var fence: (number: Int64, incarnation: Int64)?
     /// New mail of groups of which nobody knows whether they came through.
     private var doubts = Doubts()
+    /// Ends of such groups: the queue makes them again, and what they end may have gone the first time.
+    private var endsInDoubt: Set<QueueID> = []
     private var receipts = ReceiptCounts()
     private var backOff = BackOff()
 
@@ -149,6 +151,7 @@ struct LineRun: ~Copyable {
             for pending in group.commits { pending.completion(.success(())) }
             line.calls.filled(group.bucketsOfOthers(of: node.withLock { $0.bucketCount }))
             if answer.isShort { lookForVanished(group) }
+            haveEnded(group, missing: answer.missing)
         } catch {
             receipts.forget()
             refused(group, batch, error, attempts)
@@ -228,7 +231,16 @@ struct LineRun: ~Copyable {
         guard let rows = try? connection.run(WriteStatements.vanished, values, by: .after(options.commitTimeout)),
             rows.count > 0
         else { return }
-        line.tell([.withdrawn((0..<rows.count).map { rows.id($0, 0) })])
+        let vanished = (0..<rows.count).map { rows.id($0, 0) }
+        line.report(.vanished(vanished))
+        line.tell([.withdrawn(vanished)])
+    }
+
+    /// The ends of a group came through; `missing`: of what was not there. That is as it should be where an end is made again.
+    private mutating func haveEnded(_ group: CommitGroup, missing: [QueueID]) {
+        let vanished = missing.filter { !endsInDoubt.contains($0) }
+        if !vanished.isEmpty { line.report(.vanished(vanished)) }
+        if !endsInDoubt.isEmpty { endsInDoubt.subtract(group.commits.flatMap(\.commit.ended).map(\.id)) }
     }
 
     private func fail(_ group: CommitGroup, _ error: StorageError) {
@@ -241,7 +253,10 @@ struct LineRun: ~Copyable {
     private mutating func doubt(_ group: CommitGroup, _ reason: String) {
         connection = nil
         doubts.isOpen = true
-        for commit in group.commits.map(\.commit) where commit.isNewMail { doubts.add(commit) }
+        for commit in group.commits.map(\.commit) {
+            endsInDoubt.formUnion(commit.ended.map(\.id))
+            if commit.isNewMail { doubts.add(commit) }
+        }
         line.report(.doubt(reason))
         fail(group, .doubtful)
     }
@@ -295,6 +310,7 @@ struct LineRun: ~Copyable {
     private mutating func dropDoubts() {
         leave(doubts.all)
         doubts = Doubts()
+        endsInDoubt = []
     }
 
     private func leave(_ ids: [QueueID]) { if !ids.isEmpty { line.report(.leftInDoubt(ids)) } }

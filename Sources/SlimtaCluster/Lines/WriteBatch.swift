@@ -9,8 +9,10 @@ import SlimtaRecords
 struct WriteBatch {
     /// What the database said.
     struct Answer {
-        /// Whether there were fewer envelopes than were said to have a new state, or to end.
+        /// Whether there were fewer envelopes than were said to have a new state.
         var isShort = false
+        /// What was said to end, and was not there.
+        var missing: [QueueID] = []
         /// Whether a standby is configured; nil: that was not asked.
         var hasStandby: Bool?
         /// How many receipts an owner has, and their octets.
@@ -25,9 +27,9 @@ struct WriteBatch {
     }
 
     fileprivate enum Step {
-        case fenced, receipts, standby, other
+        case fenced, receipts, standby, ended, other
         /// Of how many envelopes.
-        case states(Int), ended(Int)
+        case states(Int)
         case trimmed(Receipt.Owner)
     }
 
@@ -82,7 +84,8 @@ struct WriteBatch {
         for (step, rows) in zip(steps, rows) {
             switch step {
             case .fenced, .receipts, .other: break
-            case .states(let count), .ended(let count): if rows.int(0, 0) < count { answer.isShort = true }
+            case .states(let count): if rows.int(0, 0) < count { answer.isShort = true }
+            case .ended: answer.missing = (0..<rows.count).map { rows.id($0, 0) }
             case .standby: answer.hasStandby = rows.bool(0, 0)
             case .trimmed(let owner):
                 answer.owners.append((owner, .init(number: Int(rows.int(0, 0)), octets: Int(rows.int(0, 1)))))
@@ -227,7 +230,7 @@ extension WriteBatch {
         }
         if ids.count == 0 { return }
         run(
-            .ended(ids.count), WriteStatements.ended,
+            .ended, WriteStatements.ended,
             [numbers.value, ids.value] + counts.map(\.value) + [names.value, records.value])
     }
 

@@ -137,7 +137,7 @@ enum WriteStatements {
             .int4Array, .int4Array, .byteaArray,
         ])
 
-    /// How many have left. An ending that does not say of each recipient how it ended, or takes back what was said before, is
+    /// Which were not there to leave. An ending that does not say of each recipient how it ended, or takes back what was said before, is
     /// counted as mismatched.
     static let ended = PostgresStatement(
         name: "ended",
@@ -160,7 +160,7 @@ enum WriteStatements {
                 from gone group by 1),
             who as (
                 insert into slimtad.removed_step select by_name, sum(removed) from gone where removed > 0 group by 1)
-            select count(*)::int8 from gone
+            select id from said except select id from gone
             """,
         parameters: [
             .int4Array, .uuidArray, .int4Array, .int4Array, .int4Array, .int4Array, .textArray, .byteaArray,

@@ -49,6 +49,13 @@ extension EventCatalogue {
                 + "stored, or another node delivers it or has done so. Whoever comes again with the key of a submission, and a "
                 + "directory edge, finds what is there; of any other client the recipients may get it twice."),
         Entry(
+            "1f5fe101de1d2bc03b94fadd0dc8c8b7", "a message is not in the database any more",
+            "What came of an attempt for @SLIMTA_QUEUE_ID@, or what an operator has done to it, was to be stored, and the "
+                + "message is not there. Either the node that took it has taken it out after a doubt, and said so; or "
+                + "somebody has deleted it, or the database has lost what it had confirmed, and with it accepted mail.",
+            remedy: "Without such a line of another node: see whether the database has failed over to a standby that "
+                + "lacked something, and set synchronous = \"required\"."),
+        Entry(
             "a139e6a06816499eb528fd54eba3a673", "this node was declared dead, what it had of the queue is others'",
             "Nothing was heard of this node for longer than [[queue.postgresql]] lease, so others have "
                 + "taken what it had. It begins anew. Recipients who got mail meanwhile may get it again.",

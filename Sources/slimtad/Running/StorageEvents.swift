@@ -38,6 +38,10 @@ extension Logger {
                     "a message may be delivered though its client was told to send it again",
                     metadata: ["queue_id": "\(id)"])
             }
+        case .vanished(let ids):
+            for id in ids {
+                warning("a message is not in the database any more", metadata: ["queue_id": "\(id)"])
+            }
         case .fenced: error("this node was declared dead, what it had of the queue is others'")
         case .joined(let incarnation):
             notice("joined the nodes of the queue", metadata: ["incarnation": "\(incarnation)"])
