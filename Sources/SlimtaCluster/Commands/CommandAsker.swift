@@ -151,8 +151,8 @@ final class CommandAsker: Sendable {
                 tasks.addTask {
                     switch await self.question(command, to: name, incarnation, until: end) {
                     case .answer(let answer): answer
-                    case .untouched(isGone: true): OperatorAnswer()
-                    case .untouched(isGone: false), .unknown: OperatorAnswer(silent: ["node \(name)"])
+                    // Of one that has gone meanwhile nobody has flushed what others have now.
+                    case .untouched, .unknown: OperatorAnswer(silent: ["node \(name)"])
                     }
                 }
             }
