@@ -174,7 +174,7 @@ private struct Dice: RandomNumberGenerator {
         all.round(2)
         for step in 0..<600 {
             let name = "n\(Int.random(in: 0..<count, using: &dice))"
-            switch Int.random(in: 0..<8, using: &dice) {
+            switch Int.random(in: 0..<10, using: &dice) {
             case 0: all.nodes[name]?.wanted = [0, 1, 3, limit / 2, limit, limit * 9].randomElement(using: &dice) ?? 0
             case 1: all.work(name)
             case 2:
@@ -183,6 +183,11 @@ private struct Dice: RandomNumberGenerator {
                 let other = "n\(Int.random(in: 0..<count, using: &dice))"
                 if other != name { all.beat(other) }
                 all.read(name)
+            case 3: all.lose(name)
+            case 4:
+                // What it wrote came through, and it does not hear of it.
+                all.write(name)
+                all.lose(name)
             default: all.beat(name)
             }
             #expect(all.isWithin, "step \(step): \(all.names.map(all.held)) of \(limit)")

@@ -12,14 +12,13 @@ struct NodeSites {
     private var told = 1
 
     private var options: ClusterOptions { thread.options }
-    /// Who delivers nothing has no part of any limit.
+    /// Who delivers nothing has no part of any limit, and hears of no others.
     private var isRelay: Bool { options.roles.contains(.relay) }
 
     init(_ thread: NodeThread) { self.thread = thread }
 
     /// Adds what is to be told to others to a beat, in a transaction that ends before anything is read. How many steps that are.
     mutating func write(to batch: inout PostgresBatch, offset: Duration) -> Int {
-        guard isRelay else { return 0 }
         let changes = book.changes(thread.siteReports, offset: offset)
         let steps = SiteStatements.add(changes, to: &batch, options)
         if steps > 0 { batch.sync() }
