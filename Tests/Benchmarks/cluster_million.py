@@ -87,12 +87,10 @@ class Rig:
             time.sleep(0.1)
         return time.monotonic() - began
 
-    def storage(self, daemon):
-        done = self.run_slimtad("status", "--all", "--json", "--config", daemon.configuration, timeout=120)
-        return json.loads(done.stdout)["storage"]
-
     def queued(self, daemon):
-        return self.storage(daemon)["queued"]
+        """How many messages are the node's."""
+        done = self.run_slimtad("status", "--json", "--config", daemon.configuration, timeout=120)
+        return json.loads(done.stdout)["queue"]["total"]
 
     def start(self, daemon):
         """Seconds until it greets, which it does when it knows all of its part of the queue."""
