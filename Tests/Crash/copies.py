@@ -1,8 +1,8 @@
-"""Explains second copies by the logs of the nodes that made them: each copy but one must be of an attempt whose outcome could
-not be recorded, and something must have happened to that node. Used by nodes.py.
+"""Explains by the logs of the nodes what came twice, and what came although its client was told to come again. Used by nodes.py.
 
-A node logs `delivered` when the receiver has taken the message, and then `outcome recorded`, or why not. A node that was killed
-logs nothing more.
+Each copy but one must be of an attempt whose outcome could not be recorded, and something must have happened to that node: a node
+logs `delivered` when the receiver has taken the message, and then `outcome recorded`, or why not. Of mail whose acceptance is in
+doubt it logs that it has taken it out, or that others may deliver it. A node that was killed logs nothing more.
 """
 
 import calendar
@@ -16,11 +16,18 @@ RECORDED = "outcome recorded"
 LOST = "outcome of a message that another node has now"
 GIVEN_UP = "outcome was not recorded before the end"
 DECLARED_DEAD = "a node was declared dead"
+LEFT = "a message may be delivered though its client was told to send it again"
+TAKEN_OUT = "a message was stored though its client was told to send it again, and was taken out"
 # Why an attempt did not count, as figures call it.
 WHY = {LOST: "another node's by then", GIVEN_UP: "not recorded before the end"}
 KILLED, CUT_SHORT = "killed before it was recorded", "cut short by the end"
 
-_LINE = re.compile(r"(\S+?)(\.\d+)Z \w+ (delivered|deferred|outcome [a-z ,]+?|a node was declared dead) ([a-z_]+=.*)")
+# Why mail of a doubt came, as figures call it.
+DOUBTS = {LEFT: "left to others", TAKEN_OUT: "taken out too late"}
+ENDED_BEFORE, UNKNOWN = "killed before it said so", "by one that was killed and has not said which"
+
+_LINE = re.compile(
+    rf"(\S+?)(\.\d+)Z \w+ (delivered|deferred|outcome [a-z ,]+?|{DECLARED_DEAD}|{LEFT}|{TAKEN_OUT}) ([a-z_]+=.*)")
 _FIELD = re.compile(r"(queue_id|recipient|node)=(\S+)")
 # By how much the sink may write later than its clients send, on a busy machine.
 LATE = 60
@@ -64,6 +71,8 @@ class Logs:
         self._latest = {}
         # When others have declared a node dead.
         self.deaths = collections.defaultdict(list)
+        # By node and queue id: what it has said of mail whose acceptance was in doubt.
+        self.doubts = {}
 
     def read(self):
         for node in self._nodes:
@@ -79,6 +88,8 @@ class Logs:
     def _take(self, node, line):
         if line.message == DECLARED_DEAD:
             self.deaths[line.node].append(line.time)
+        elif line.message in DOUBTS:
+            self.doubts[node, line.id] = line.message
         elif line.message in (DELIVERED, "deferred"):
             attempt = self._latest[node, line.id] = Attempt(line)
             self.attempts[node, line.recipient].append(attempt)
@@ -153,19 +164,32 @@ class Deliveries:
         return "\n".join(told)
 
     def unwanted(self, put_off, node):
-        """What was delivered although this node told its client to come back with it: how many, and texts of those that
-        nothing explains. Such mail is taken out of the queue, unless the node ended or was declared dead before it could."""
-        count, texts = 0, []
+        """What was delivered although this node told its client to come back with it: how many for which reason, and texts of
+        those that nothing explains. Such mail is taken out of the queue unless others may deliver it, and the node says which
+        of both it was, unless it is killed before it knows."""
+        self.logs.read()
+        reasons, texts = collections.Counter(), []
         for key, when in put_off.items():
             if not (found := self.found.get(key)):
                 continue
-            count += 1
-            # A node that was stopped may say so long after it was declared dead.
-            first = min(time for _, time in found)
-            ends = [life.ended for life in node.lives] + self.logs.deaths[node.name]
-            if not any(when - LATE <= end <= first + 2 for end in ends):
+            if reason := self._doubt(key[1], found, when, node):
+                reasons[reason] += 1
+            else:
                 texts.append(self._tell(key, found, f"refused by {node.name} at {stamp(when)}, and delivered"))
-        return count, texts
+        return reasons, texts
+
+    def _doubt(self, recipient, found, when, node):
+        """Why it was delivered, or None. By what those who delivered it call it, the node says what it did about it."""
+        deliverers = [one for one in self.nodes if any(name == one.name for name, _ in found)]
+        attempts = [attempt for one in deliverers for attempt in self.logs.attempts[one.name, recipient]]
+        for attempt in attempts:
+            if said := self.logs.doubts.get((node.name, attempt.id)):
+                return DOUBTS[said]
+        if node.was_killed(when):
+            return ENDED_BEFORE
+        if not attempts and all(one.was_killed(came) for one in deliverers for name, came in found if name == one.name):
+            return UNKNOWN
+        return None
 
 
 def stamp(when):

@@ -80,7 +80,7 @@ class Cluster(Blows):
         self.nodes = [self.make(name, number) for number, name in enumerate(NODES)]
         self.delivered = collections.Counter()
         self.deliveries = Deliveries(self.nodes)
-        self.unwanted = 0
+        self.unwanted = collections.Counter()
         self.strange = []
         # Nodes that were cut off: from when on their lease was over, and until when.
         self.silences = []
@@ -144,22 +144,28 @@ class Cluster(Blows):
         self._wait_for_deliveries()
         if self.strange:
             raise Lost("; ".join(self.strange[:3]))
-        # Lines of the log are written somewhat later than what they tell of happens.
-        deadline = time.monotonic() + PATIENCE / 5
-        while faults := self.deliveries.faults():
-            if time.monotonic() > deadline:
-                raise Lost(f"{len(faults)} second copies without a reason, such as " + "\n".join(faults[:3]))
-            time.sleep(0.2)
-        self.unwanted = 0
-        for node in self.nodes:
-            count, faults = self.deliveries.unwanted(node.clients.put_off, node)
-            self.unwanted += count
-            if faults:
-                raise Lost(f"{len(faults)} messages that a client was to send again were delivered, such as {faults[0]}")
+        self._wait_for_reasons("second copies without a reason", self.deliveries.faults)
+        self._wait_for_reasons("messages that a client was to send again were delivered", self._unwanted)
         self.check_silences()
         audit = self.ask("audit")
         if not audit["clean"] or not audit["ledger"]["balanced"]:
             raise Lost(f"the audit is not clean, or the ledger not balanced: {audit}")
+
+    def _wait_for_reasons(self, what, faults):
+        """Lines of the log are written somewhat later than what they tell of happens."""
+        deadline = time.monotonic() + PATIENCE / 5
+        while texts := faults():
+            if time.monotonic() > deadline:
+                raise Lost(f"{len(texts)} {what}, such as " + "\n".join(texts[:3]))
+            time.sleep(0.2)
+
+    def _unwanted(self):
+        self.unwanted, texts = collections.Counter(), []
+        for node in self.nodes:
+            reasons, faults = self.deliveries.unwanted(node.clients.put_off, node)
+            self.unwanted += reasons
+            texts += faults
+        return texts
 
     def _wait_for_deliveries(self):
         """As long as any come."""
@@ -222,10 +228,12 @@ class Cluster(Blows):
 
     @property
     def figures(self):
-        events = ", ".join(f"{count} {name}" for name, count in sorted(self.events.items()))
-        why = ", ".join(f"{count} {reason}" for reason, count in sorted(self.deliveries.explained.items()))
+        def tell(counts):
+            return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
         return (f"{len(self.accepted)} recipients accepted, 0 lost, {self.deliveries.copies} second copies "
-                f"({why or 'none to explain'}), {self.unwanted} delivered though the client was to come again; {events}")
+                f"({tell(self.deliveries.explained) or 'none to explain'}), {self.unwanted.total()} delivered though the client "
+                f"was to come again ({tell(self.unwanted) or 'none to explain'}); {tell(self.events)}")
 
 
 def run(rounds, seed, mutant=False):
