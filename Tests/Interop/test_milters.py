@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import smtplib
 import subprocess
 import time
@@ -294,20 +293,18 @@ def test_from_a_folder(place, make_slimtad):
 
 def test_opendkim(place, filtered):
     program = must_exist(ROOT / ".venv/debian/opendkim/usr/sbin/opendkim")
-    # It refuses keys below a folder that others may write to, such as /tmp.
-    folder = pathlib.Path("/run") / f"slimtad-opendkim-{os.getpid()}"
-    folder.mkdir(mode=0o700)
-    process = None
+    folder = place.folder("opendkim")
+    subprocess.run(["openssl", "genrsa", "-out", folder / "key", "2048"], check=True, capture_output=True)
+    public = subprocess.run(
+        ["openssl", "rsa", "-in", folder / "key", "-pubout", "-outform", "DER"], check=True, capture_output=True).stdout
+    (port,) = free_ports(1)
+    # Others may write to the folder that tests are run in.
+    (folder / "conf").write_text(
+        f"Socket inet:{port}@127.0.0.1\nMode s\nDomain origin.test\nSelector r1\nKeyFile {folder}/key\n"
+        "RequireSafeKeys no\nCanonicalization relaxed/simple\nOversignHeaders From\nSyslog no\nInternalHosts 192.0.2.1\n"
+        "Background no\n")
+    process = subprocess.Popen([program, "-f", "-x", folder / "conf"])
     try:
-        subprocess.run(["openssl", "genrsa", "-out", folder / "key", "2048"], check=True, capture_output=True)
-        public = subprocess.run(
-            ["openssl", "rsa", "-in", folder / "key", "-pubout", "-outform", "DER"], check=True, capture_output=True).stdout
-        (port,) = free_ports(1)
-        (folder / "conf").write_text(
-            f"Socket inet:{port}@127.0.0.1\nMode s\nDomain origin.test\nSelector r1\nKeyFile {folder}/key\n"
-            "Canonicalization relaxed/simple\nOversignHeaders From\nSyslog no\nUserID root\nInternalHosts 192.0.2.1\n"
-            "Background no\n")
-        process = subprocess.Popen([program, "-f", "-x", folder / "conf"])
         daemon = filtered({"to": f"127.0.0.1:{port}"}, start=False)
         daemon.wait_until(lambda: is_open(port), what="opendkim")
         daemon.start()
@@ -319,10 +316,8 @@ def test_opendkim(place, filtered):
             assert content.startswith(b"DKIM-Signature: v=1; a=rsa-sha256;")
             assert dkim.verify(content, dnsfunc=lambda name, timeout=5: record)
     finally:
-        if process:
-            process.kill()
-            process.wait()
-        shutil.rmtree(folder)
+        process.kill()
+        process.wait()
 
 
 def test_spamass_milter(place, filtered):

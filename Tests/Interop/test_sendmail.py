@@ -146,8 +146,8 @@ def test_git_send_email(mail, place):
         f"From 0123456789012345678901234567890123456789 Mon Sep 17 00:00:00 2001\nFrom: Joe <{OWN}>\n"
         "Date: Mon, 2 Nov 2026 10:00:00 +0000\nSubject: [PATCH] x\n\n---\n.\n-- \n2.39\n")
     done = mail.as_user([
-        must_exist("git"), "send-email", f"--sendmail-cmd={mail.sendmail}", f"--from={OWN}", f"--envelope-sender={OWN}",
-        f"--to={to}", f"--cc={copy}", "--confirm=never", "--quiet", "--suppress-cc=all", str(patch)])
+        must_exist("git"), "-c", "user.name=Joe", "-c", f"user.email={OWN}", "send-email",
+        f"--sendmail-cmd={mail.sendmail}", f"--from={OWN}", f"--envelope-sender={OWN}", f"--to={to}", f"--cc={copy}", "--confirm=never", "--quiet", "--suppress-cc=all", str(patch)])
     assert done.returncode == OK, done.errors
     transaction, message = mail.delivered(to)
     assert transaction.sender == OWN and copy in transaction.recipients

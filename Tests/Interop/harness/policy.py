@@ -10,7 +10,7 @@ import socket
 import socketserver
 import threading
 
-from .machine import DEBIAN, DNS_PORT, GROUP, IS_ROOT, USER, Program, new_address, wait_until
+from .machine import DEBIAN, DNS_PORT, GROUP, USER, Program, new_address, wait_until
 
 PORT = 10040
 
@@ -36,10 +36,9 @@ class Postfwd(Program):
 
     def start(self):
         """It goes into the background by itself: `process` is only what starts it."""
-        user = ["--user", USER, "--group", GROUP] if IS_ROOT else []
         self.launch([
             "perl", "-T", DEBIAN / "postfwd/usr/sbin/postfwd1", "--daemon", "--nodns", "--file", self.rules,
-            "--interface", self.address, "--port", PORT, "--pidfile", self.pidfile, *user])
+            "--interface", self.address, "--port", PORT, "--pidfile", self.pidfile, "--user", USER, "--group", GROUP])
         assert self.wait() == 0, self.log
         wait_until(lambda: is_open((self.address, PORT)), what="postfwd's port")
         self.pid = int(self.pidfile.read_text())
