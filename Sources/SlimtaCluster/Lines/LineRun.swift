@@ -134,13 +134,15 @@ struct LineRun: ~Copyable {
         return rest
     }
 
-    private mutating func write(_ group: CommitGroup, attempts: Int = 0) {
+    /// - Parameter isNew: nothing of its new mail was ever given to the database before, as far as we know.
+    private mutating func write(_ group: CommitGroup, isNew: Bool = true, attempts: Int = 0) {
         if group.isEmpty { return }
         node.withLock { $0.progress &+= 1 }
         guard let connection, let fence else { return fail(group, .away("no connection to the database")) }
         let owners = receipts.adding(group.owned, now: monotonicMilliseconds())
         let batch = WriteBatch(
-            group, fence: .init(node: options.node, line: Self.number, incarnation: fence.number),
+            group, isNew: isNew,
+            fence: .init(node: options.node, line: Self.number, incarnation: fence.number),
             part: node.now.part, buckets: node.now.bucketCount, trimming: owners, asksForStandby: options.needsStandby)
         do throws(PostgresError) {
             let answer = batch.answer(try connection.run(batch.batch, by: .after(options.commitTimeout)))
@@ -154,12 +156,12 @@ struct LineRun: ~Copyable {
             haveEnded(group, missing: answer.missing)
         } catch {
             receipts.forget()
-            refused(group, batch, error, attempts)
+            refused(group, batch, error, isNew: isNew, attempts)
         }
     }
 
     private mutating func refused(
-        _ group: CommitGroup, _ batch: WriteBatch, _ error: PostgresError, _ attempts: Int
+        _ group: CommitGroup, _ batch: WriteBatch, _ error: PostgresError, isNew: Bool, _ attempts: Int
     ) {
         node.mistrust(connection, error)
         if error.mayHaveCommitted { return doubt(group, error.description) }
@@ -173,8 +175,12 @@ struct LineRun: ~Copyable {
             fenced()
             return fail(group, .lost)
         }
-        if PostgresCode.retriable.contains(code), attempts < 3, connection?.isBroken == false {
-            return write(group, attempts: attempts + 1)
+        if connection?.isBroken == false {
+            // The queue's own mail, made again after a doubt, is there.
+            if code == PostgresCode.uniqueViolation, isNew { return write(group, isNew: false, attempts: attempts) }
+            if PostgresCode.retriable.contains(code), attempts < 3 {
+                return write(group, isNew: isNew, attempts: attempts + 1)
+            }
         }
         if code == PostgresCode.divisionByZero, batch.isReceipts(step: step) { return repeated(group) }
         if connection?.isBroken != false { connection = nil }

@@ -58,6 +58,7 @@ extension NodeState {
 /// What the server says when something is divided by zero: see WriteStatements.
 enum PostgresCode {
     static let divisionByZero = "22012"
+    static let uniqueViolation = "23505"
     /// Others were in the way, and nothing was done: what was asked may be asked again.
     static let retriable: Set<String> = ["40001", "40P01", "55P03"]
 }

@@ -36,16 +36,18 @@ struct WriteBatch {
     private(set) var batch = PostgresBatch()
     private var steps: [Step] = []
     private let buckets: Int
+    private let isNew: Bool
 
     /// - Parameters:
+    ///   - isNew: nothing of the new mail can be there; if it is, all is refused with `PostgresCode.uniqueViolation`.
     ///   - part: the content table that is written now.
     ///   - buckets: how many there are.
     ///   - trimming: owners of receipts of whom it is not known that they have no more than they may.
     init(
-        _ group: CommitGroup, fence: Fence, part: Int, buckets: Int, trimming owners: [Receipt.Owner],
+        _ group: CommitGroup, isNew: Bool, fence: Fence, part: Int, buckets: Int, trimming owners: [Receipt.Owner],
         asksForStandby: Bool
     ) {
-        self.buckets = buckets
+        (self.isNew, self.buckets) = (isNew, buckets)
         let commits = group.commits.map(\.commit)
         addReceipts(commits.flatMap(\.receipts))
         // In one order, as the receipts.
@@ -178,14 +180,15 @@ extension WriteBatch {
         for (part, rests) in rests.sorted(by: { $0.key < $1.key }) {
             run(.other, WriteStatements.whole[part], [rests.ids.value, rests.octets.value])
         }
+        let statements = isNew ? WriteStatements.contents : WriteStatements.contentsAgain
         if contents.ids.count > 0 {
-            run(.other, WriteStatements.contents[part], [contents.ids.value, contents.octets.value])
+            run(.other, statements[part], [contents.ids.value, contents.octets.value])
         }
         for (part, id, head) in other {
             var one = (ids: PostgresColumn(.uuid), octets: PostgresColumn(.bytea))
             one.ids.append(id)
             one.octets.append(head)
-            run(.other, WriteStatements.contents[part], [one.ids.value, one.octets.value])
+            run(.other, statements[part], [one.ids.value, one.octets.value])
         }
         var names = (buckets: PostgresColumn(.int4), ids: PostgresColumn(.uuid))
         for commit in commits where commit.isForOthers {
@@ -195,7 +198,7 @@ extension WriteBatch {
                 names.ids.append(id)
             }
         }
-        run(.other, WriteStatements.accepted, items.values)
+        run(.other, isNew ? WriteStatements.accepted : WriteStatements.acceptedAgain, items.values)
         if names.ids.count > 0 { run(.other, WriteStatements.named, [names.buckets.value, names.ids.value]) }
     }
 

@@ -56,16 +56,22 @@ enum WriteStatements {
             """,
         parameters: [.bytea, .int8, .int8])
 
-    /// The message of new envelopes: chunk 0, in one of the ring's tables.
-    static let contents = (0..<ContentTable.count).map { part in
-        PostgresStatement(
-            name: "contents_\(part)",
-            sql: """
-                insert into \(ContentTable.name(part)) (id, chunk, octets)
-                select id, 0, octets from unnest($1::uuid[], $2::bytea[]) as x(id, octets)
-                on conflict (id, chunk) do nothing
-                """,
-            parameters: [.uuidArray, .byteaArray])
+    /// The message of new envelopes: chunk 0, in one of the ring's tables. Refused as a whole where one of them is there.
+    static let contents = contents("contents", conflicts: "")
+
+    /// The same of what may be there.
+    static let contentsAgain = contents("contents_again", conflicts: "on conflict (id, chunk) do nothing")
+
+    private static func contents(_ name: String, conflicts: String) -> [PostgresStatement] {
+        (0..<ContentTable.count).map { part in
+            PostgresStatement(
+                name: "\(name)_\(part)",
+                sql: """
+                    insert into \(ContentTable.name(part)) (id, chunk, octets)
+                    select id, 0, octets from unnest($1::uuid[], $2::bytea[]) as x(id, octets) \(conflicts)
+                    """,
+                parameters: [.uuidArray, .byteaArray])
+        }
     }
 
     /// Divides by zero unless all of the rests of large messages are in the table: its pieces were written before, by other
@@ -82,30 +88,39 @@ enum WriteStatements {
             parameters: [.uuidArray, .int8Array])
     }
 
-    /// How many were new: one that is made again after a doubt is there.
-    static let accepted = PostgresStatement(
-        name: "accepted",
-        sql: """
-            with new as (
-                insert into slimtad.item (bucket, id, message, part, octets, rest, rest_octets, rest_crc, received, due,
-                    tried, attempts, flags, destination, recipients, delivered, bounced, expired, removed, envelope, state)
-                select bucket, id, message, part, octets, rest, rest_octets, rest_crc, received, due, null, 0, flags,
-                    destination, recipients, 0, 0, 0, 0, envelope, null
-                from unnest($1::int4[], $2::uuid[], $3::uuid[], $4::int4[], $5::int8[], $6::uuid[], $7::int8[], $8::int8[],
-                    $9::int8[], $10::int8[], $11::int4[], $12::text[], $13::int4[], $14::bytea[])
-                    as x(bucket, id, message, part, octets, rest, rest_octets, rest_crc, received, due, flags,
-                        destination, recipients, envelope)
-                on conflict (bucket, id) do nothing
-                returning flags, recipients),
-            step as (
-                insert into slimtad.ledger_step
-                select (flags & 4) / 4, sum(recipients), 0, 0, 0, 0, 0, 0 from new group by 1)
-            select count(*)::int8 from new
-            """,
-        parameters: [
-            .int4Array, .uuidArray, .uuidArray, .int4Array, .int8Array, .uuidArray, .int8Array, .int8Array, .int8Array,
-            .int8Array, .int4Array, .textArray, .int4Array, .byteaArray,
-        ])
+    /// New envelopes: how many. Refused as a whole where one of them is there: to look for each costs more than all else that
+    /// the server does for it.
+    static let accepted = accepted("accepted", conflicts: "")
+
+    /// The same where one that is made again after a doubt may be there: how many were new.
+    static let acceptedAgain = accepted("accepted_again", conflicts: "on conflict (bucket, id) do nothing")
+
+    private static func accepted(_ name: String, conflicts: String) -> PostgresStatement {
+        PostgresStatement(
+            name: name,
+            sql: """
+                with new as (
+                    insert into slimtad.item (bucket, id, message, part, octets, rest, rest_octets, rest_crc, received, due,
+                        tried, attempts, flags, destination, recipients, delivered, bounced, expired, removed, envelope,
+                        state)
+                    select bucket, id, message, part, octets, rest, rest_octets, rest_crc, received, due, null, 0, flags,
+                        destination, recipients, 0, 0, 0, 0, envelope, null
+                    from unnest($1::int4[], $2::uuid[], $3::uuid[], $4::int4[], $5::int8[], $6::uuid[], $7::int8[],
+                        $8::int8[], $9::int8[], $10::int8[], $11::int4[], $12::text[], $13::int4[], $14::bytea[])
+                        as x(bucket, id, message, part, octets, rest, rest_octets, rest_crc, received, due, flags,
+                            destination, recipients, envelope)
+                    \(conflicts)
+                    returning flags, recipients),
+                step as (
+                    insert into slimtad.ledger_step
+                    select (flags & 4) / 4, sum(recipients), 0, 0, 0, 0, 0, 0 from new group by 1)
+                select count(*)::int8 from new
+                """,
+            parameters: [
+                .int4Array, .uuidArray, .uuidArray, .int4Array, .int8Array, .uuidArray, .int8Array, .int8Array,
+                .int8Array, .int8Array, .int4Array, .textArray, .int4Array, .byteaArray,
+            ])
+    }
 
     /// What is in buckets that are not ours is named to who has them.
     static let named = PostgresStatement(
@@ -227,9 +242,9 @@ enum WriteStatements {
     /// What is prepared at once, where a connection begins.
     static let all =
         [
-            fenced, clearedParts, receipts, receiptParts, trimmedReceipts, accepted, named, states, ended, departed,
-            forgottenParts, forgotten, standby, known, vanished, handedOver,
-        ] + contents
+            fenced, clearedParts, receipts, receiptParts, trimmedReceipts, accepted, acceptedAgain, named, states,
+            ended, departed, forgottenParts, forgotten, standby, known, vanished, handedOver,
+        ] + contents + contentsAgain
 }
 
 /// What is said of a group that nobody knows of whether it came through.

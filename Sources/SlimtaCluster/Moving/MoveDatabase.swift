@@ -213,7 +213,7 @@ final class MoveDatabase {
                 batch.run(WriteStatements.whole[part], [rests.ids.value, rests.octets.value])
             }
             for (part, contents) in contents.sorted(by: { $0.key < $1.key }) {
-                batch.run(WriteStatements.contents[part], [contents.ids.value, contents.octets.value])
+                batch.run(WriteStatements.contentsAgain[part], [contents.ids.value, contents.octets.value])
             }
             batch.run(MoveStatements.carriedIn, items.values(base: base))
         }
