@@ -71,12 +71,17 @@ final class NodeState: Sendable {
     }
 
     private let values = Mutex(Values())
+    private let telling = Mutex(())
 
     /// All of it at one moment.
     var now: Values { values.withLock { $0 } }
 
     /// Looks at some of it, or changes it; `body` must not block.
     func withLock<Result>(_ body: (inout Values) -> Result) -> Result { values.withLock { body(&$0) } }
+
+    /// Tells the queue what comes and goes, by what is so while `body` runs: what the node's thread has read of a bucket is not
+    /// told when the line's has just told that the bucket is lost.
+    func inOrder<Result>(_ body: () -> Result) -> Result { telling.withLock { _ in body() } }
 
     /// An observer has found that the database is away, or, nil, that it is not. What that is to the operator: news only if
     /// nobody had found so before, or the last one finds that it works again.
@@ -111,16 +116,18 @@ final class NodeState: Sendable {
     /// Another node has taken this one for dead: nothing is ours any more, and what is in flight is to be forgotten. False: that
     /// was another life of the node.
     func loseAll(of incarnation: Int64, _ tell: ([QueueEvent]) -> Void) -> Bool {
-        let lost = withLock { values -> QueueBuckets? in
-            guard values.incarnation == incarnation else { return nil }
-            let lost = QueueBuckets(numbers: values.owned, of: values.bucketCount)
-            (values.incarnation, values.owned, values.loading) = (0, [], [])
-            values.leaving.formUnion(lost.numbers)
-            return lost
+        inOrder {
+            let lost = withLock { values -> QueueBuckets? in
+                guard values.incarnation == incarnation else { return nil }
+                let lost = QueueBuckets(numbers: values.owned, of: values.bucketCount)
+                (values.incarnation, values.owned, values.loading) = (0, [], [])
+                values.leaving.formUnion(lost.numbers)
+                return lost
+            }
+            guard let lost else { return false }
+            if !lost.numbers.isEmpty { tell([.releasing(lost)]) }
+            return true
         }
-        guard let lost else { return false }
-        if !lost.numbers.isEmpty { tell([.releasing(lost)]) }
-        return true
     }
 }
 

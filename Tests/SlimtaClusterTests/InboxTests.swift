@@ -27,8 +27,9 @@ private final class Follower: Sendable {
     /// Called with each event before anything is done about it, on the storage's thread.
     private let hook = Mutex<(@Sendable (QueueEvent) -> Void)?>(nil)
 
-    init(_ storage: any QueueBackend) async throws {
+    init(_ storage: any QueueBackend, _ hook: (@Sendable (Follower, QueueEvent) -> Void)? = nil) async throws {
         self.storage = try #require(storage as? ClusterStorage)
+        if let hook { onEvent { [unowned self] in hook(self, $0) } }
         try await storage.start { [weak self] in self?.receive($0) }
     }
 
@@ -238,6 +239,31 @@ struct InboxTests {
         #expect(await waited { (try? Self.names(place)) == "0" })
         #expect(heir.now.twice.isEmpty)
         for node in [heir, edge] { await node.storage.close() }
+    }
+
+    /// It reads a bucket in which all is named, and does not know yet that it was taken for dead: names that it could not take
+    /// away are not told again.
+    @Test func oneThatIsTakenForDeadWhileItReads() async throws {
+        let place = try Self.place(buckets: 1)
+        let edge = try await Self.follower(place, "edge")
+        let written = Written()
+        for number in 0..<20 { written.note(edge.storage.put(at: Int64(number), in: 0)) }
+        let owner = try await Follower(place.open(node: "owner")) { owner, event in
+            guard case .acquired = event else { return }
+            if owner.now.pages == 0 {
+                // As others do it.
+                _ = try? place.server.sql(
+                    "update slimtad.node set incarnation = incarnation + 1, is_gone = true where name = 'owner'",
+                    in: place.name)
+            }
+            // Between two pages it may look for names.
+            usleep(UInt32(2 * Inbox.pause) * 1000)
+        }
+        #expect(await waited { place.events.contains(.fenced) })
+        #expect(await waited { owner.now.known == written.all && written.all.count == 20 })
+        #expect(owner.now.twice.isEmpty)
+        #expect(await waited { (try? Self.names(place)) == "0" })
+        for node in [owner, edge] { await node.storage.close() }
     }
 
     /// Mail comes without a pause while buckets go round and nodes are taken for dead.

@@ -45,7 +45,10 @@ extension NodeRun {
                 batch.sync()
             }
             batch.run(InboxStatements.read, [numbers(values.read), .int4(Int32(Inbox.page))])
-            guard let rows = try run(batch).last else { return }
+            let answers = try run(batch)
+            guard let rows = answers.last else { return }
+            // Declared dead: nothing is told any more, and the beat says so.
+            if !names.isEmpty, answers[0].count == 0 { return nextBeat = 0 }
             inbox.told.subtract(names)
             tell(rows, of: values.incarnation, but: names)
             now = monotonicMilliseconds()
@@ -58,18 +61,19 @@ extension NodeRun {
 
     /// - Parameter known: the queue was told of these before, should they be there all the same.
     private mutating func tell(_ rows: PostgresRows, of incarnation: Int64, but known: Set<QueueID>) {
-        let ours = node.withLock { $0.incarnation == incarnation ? $0.read : [] }
-        var summaries: [QueuedSummary] = []
-        for row in 0..<rows.count {
-            let id = rows.id(row, 0)
-            // What is being handed over is found by who gets it.
-            guard ours.contains(UInt16(rows.int(row, 9))) else { continue }
-            inbox.told.insert(id)
-            let isGone = rows.isNull(row, 1)
-            if !isGone, !known.contains(id) { summaries.append(QueuedSummary(rows, row)) }
+        node.inOrder {
+            let ours = node.withLock { $0.incarnation == incarnation ? $0.read : [] }
+            var summaries: [QueuedSummary] = []
+            for row in 0..<rows.count {
+                let id = rows.id(row, 0)
+                // What is being handed over is found by who gets it.
+                guard ours.contains(UInt16(rows.int(row, 9))) else { continue }
+                inbox.told.insert(id)
+                let isGone = rows.isNull(row, 1)
+                if !isGone, !known.contains(id) { summaries.append(QueuedSummary(rows, row)) }
+            }
+            if !summaries.isEmpty { thread.tell([.acquired(summaries)]) }
         }
-        if summaries.isEmpty { return }
-        thread.tell([.acquired(summaries)])
     }
 
     /// In one order: who takes names away beside us does not wait for us in a circle.

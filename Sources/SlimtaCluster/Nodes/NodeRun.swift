@@ -13,7 +13,7 @@ struct NodeRun: ~Copyable {
     private var backOff = BackOff()
     private var hasStarted = false
     /// When the next beat is due, in milliseconds by the monotonic clock.
-    private(set) var nextBeat: Int64 = 0
+    var nextBeat: Int64 = 0
     /// Since when all beats have come through, without a gap, by the clock of leases; nil: the last one has not. Who has just
     /// come back from an outage cannot tell who is dead: nobody could be heard.
     private var steadySince: Int64?
@@ -211,7 +211,8 @@ struct NodeRun: ~Copyable {
             Sharing(
                 members: members, buckets: buckets, me: options.node,
                 // What was on its way out before or behind the look at the tables: whose it is they may not say.
-                leaving: values.leaving.union(node.now.leaving), balances: options.balances), begun)
+                leaving: values.leaving.union(node.now.leaving), balances: options.balances),
+            of: values.incarnation, begun)
     }
 
     /// Mail that is not ours goes there from now on.
@@ -255,15 +256,14 @@ struct NodeRun: ~Copyable {
     }
 
     /// Does what the tables ask of this node.
-    private mutating func share(_ sharing: Sharing, _ begun: Int64) throws(NodeFault) {
+    private mutating func share(_ sharing: Sharing, of incarnation: Int64, _ begun: Int64) throws(NodeFault) {
         if let steadySince, begun - steadySince >= options.lease.milliseconds {
             for member in sharing.dead { declareDead(member) }
         }
         if !sharing.orphans.isEmpty { _ = try run(NodeStatements.adopt, [numbers(sharing.orphans)]) }
-        let now = node.now
         guard options.roles.contains(.relay) else {
             if !sharing.own.isEmpty {
-                _ = try run(NodeStatements.setOwnFree, [.text(options.node), .int8(now.incarnation)])
+                _ = try run(NodeStatements.setOwnFree, [.text(options.node), .int8(incarnation)])
             }
             return
         }
@@ -272,16 +272,19 @@ struct NodeRun: ~Copyable {
             let rows = try run(
                 NodeStatements.take,
                 [
-                    .text(options.node), .int8(now.incarnation), .int4(Int32(sharing.take)),
+                    .text(options.node), .int8(incarnation), .int4(Int32(sharing.take)),
                     numbers(sharing.leaving),
                 ])
             for row in 0..<rows.count { taken.insert(UInt16(truncatingIfNeeded: rows.int(row, 0))) }
         }
         if !sharing.ask.isEmpty { _ = try run(NodeStatements.ask, [.text(options.node), numbers(sharing.ask)]) }
+        let now = node.now
+        // The line has been fenced off since the beat: all is lost, and the queue was told.
+        if now.incarnation != incarnation { return }
         release(sharing, now)
         begin(
             sharing.own.union(taken).subtracting(now.owned).subtracting(sharing.leaving).subtracting(sharing.release),
-            now.incarnation)
+            incarnation)
     }
 
     /// Tells the queue what others want, and what they have already.
@@ -346,13 +349,17 @@ struct NodeRun: ~Copyable {
                     .int4(options.summaryPage),
                 ], by: .after(options.commitTimeout))
             let summaries = (0..<rows.count).map { QueuedSummary(rows, $0) }
+            let isOurs = node.inOrder {
+                let isOurs = node.withLock { $0.owned.contains(bucket) }
+                if isOurs, !summaries.isEmpty { thread.tell([.acquired(summaries)]) }
+                return isOurs
+            }
             // The line has been fenced off meanwhile: the next beat begins anew.
-            guard node.withLock({ $0.owned.contains(bucket) }) else {
+            guard isOurs else {
                 (loading, loadedUpTo) = ([], nil)
                 return
             }
             for row in 0..<rows.count where rows.bool(row, 9) { inbox.told.insert(rows.id(row, 0)) }
-            if !summaries.isEmpty { thread.tell([.acquired(summaries)]) }
             if rows.count < Int(options.summaryPage) {
                 inbox.isDue = true
                 loading.removeFirst()

@@ -184,14 +184,16 @@ enum InboxStatements {
             """,
         parameters: [.int4Array, .int4])
 
-    /// As long as the node lives: its row is held until the names are gone.
+    /// As long as the node lives: its row is held until the names are gone. No row: it was declared dead, and they stay.
     static let forget = PostgresStatement(
         name: "inbox_forget",
         sql: """
             with me as materialized (
-                select 1 from slimtad.node where name = $1 and incarnation = $2 and not is_gone for share)
-            delete from slimtad.inbox x using unnest($3::int4[], $4::uuid[]) as told(bucket, id)
-            where x.bucket = told.bucket and x.id = told.id and exists (select 1 from me)
+                select 1 from slimtad.node where name = $1 and incarnation = $2 and not is_gone for share),
+            gone as (
+                delete from slimtad.inbox x using unnest($3::int4[], $4::uuid[]) as told(bucket, id)
+                where x.bucket = told.bucket and x.id = told.id and exists (select 1 from me))
+            select 1 from me
             """,
         parameters: [.text, .int8, .int4Array, .uuidArray])
 }
