@@ -126,7 +126,8 @@ import Testing
         #expect(takings[0].taking == .not && takings[0].problem == nil)
         guard case .changed(let facts) = takings[1].taking else { return record("\(takings[1])") }
         #expect(facts.size == Int64(Self.mail.utf8.count + 4))
-        let taken = TakenFile(id: files[2].id, name: PickupName(odd.utf8))
+        var taken = TakenFile(id: files[2].id, name: PickupName(odd.utf8))
+        taken.owner = getuid()
         #expect(takings[2].taking == .taken(taken))
         #expect(try folder.content(limit: 10, leavesLinked: false).taken == [taken])
         let reader = try #require(try folder.open(taken))

@@ -34,11 +34,14 @@ package final class PostgresLink: Sendable {
 
     /// A link to a port.
     package init(to target: Int) throws {
-        port = try NameServer.freePort()
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { throw Failure(text: "no pipe") }
         wake = ends
-        guard let listener = Loopback.listen(port) else { throw Failure(text: "no port") }
+        // One that was looked for before may be somebody else's by now.
+        guard let listener = Loopback.listen(0), let port = Loopback.port(of: listener) else {
+            throw Failure(text: "no port")
+        }
+        self.port = port
         let forwarded = (listens: port, target: target, wake: ends[0])
         Thread.detachNewThread { [control] in
             let forwarder = Forwarder(control, listener, forwarded)
@@ -98,6 +101,7 @@ private final class LinkControl: Sendable {
 
 /// Sockets of 127.0.0.1 that do not block.
 private enum Loopback {
+    /// - Parameter port: 0 for one that nobody has.
     static func listen(_ port: Int) -> Int32? {
         let listener = socket(AF_INET, CInt(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
         var yes: Int32 = 1
@@ -105,6 +109,15 @@ private enum Loopback {
         if with(port, { bind(listener, $0, $1) }) == 0, Glibc.listen(listener, 64) == 0 { return listener }
         close(listener)
         return nil
+    }
+
+    static func port(of listener: Int32) -> Int? {
+        var address = sockaddr_in()
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let isKnown = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(listener, $0, &length) } == 0
+        }
+        return isKnown ? Int(UInt16(bigEndian: address.sin_port)) : nil
     }
 
     static func connect(to port: Int) -> Int32? {

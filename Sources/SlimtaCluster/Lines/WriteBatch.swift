@@ -119,35 +119,10 @@ extension WriteBatch {
         if receipts.isEmpty { return }
         // In the order of their keys: groups of two nodes wait for each other, and never in a circle.
         let receipts = receipts.sorted { $0.key.octets.lexicographicallyPrecedes($1.key.octets) }
-        let keys = PostgresColumn(keys: receipts.map(\.key)).value
-        var owners = PostgresColumn(.bytea)
-        var ids = PostgresColumn(.uuid)
-        var expiries = PostgresColumn(.int8)
-        var sizes = PostgresColumn(.int4)
-        var records = PostgresColumn(.bytea)
-        var parts = (ids: PostgresColumn(.uuid), keys: PostgresColumn(.bytea))
-        let output = OutputBuffer(capacity: OutputBuffer.page)
-        for receipt in receipts {
-            owners.append(receipt.owner.octets)
-            ids.append(receipt.id)
-            if let expires = receipt.expires { expiries.append(expires.milliseconds) } else { expiries.appendNull() }
-            output.removeAll()
-            ReceiptCodec.encode(receipt, into: output)
-            sizes.append(Int32(output.count))
-            records.append(output.octets)
-            for part in receipt.envelopes {
-                parts.ids.append(part.id)
-                parts.keys.append(receipt.key.octets)
-            }
-        }
-        run(.other, WriteStatements.clearedParts, [keys])
-        run(
-            .receipts, WriteStatements.receipts,
-            [
-                keys, owners.value, ids.value, expiries.value, sizes.value, records.value,
-                .int8(Int64(receipts.count)),
-            ])
-        if parts.ids.count > 0 { run(.other, WriteStatements.receiptParts, [parts.ids.value, parts.keys.value]) }
+        let columns = ReceiptColumns(receipts)
+        run(.other, WriteStatements.clearedParts, [columns.key])
+        run(.receipts, WriteStatements.receipts, columns.values + [.int8(Int64(receipts.count))])
+        if columns.hasParts { run(.other, WriteStatements.receiptParts, columns.partValues) }
     }
 
     private mutating func addMail(_ commits: [QueueCommit], _ part: Int) {
@@ -171,9 +146,11 @@ extension WriteBatch {
                 contents.octets.append(message.head)
             }
             for accepted in commit.accepted {
+                let envelope = accepted.envelope
                 items.add(
-                    accepted, of: message, first.envelope.id, part: rest?.part ?? part, buckets: buckets,
-                    hasReceipt: withReceipt.contains(accepted.envelope.id))
+                    envelope, due: accepted.due, message, of: first.envelope.id, part: rest?.part ?? part,
+                    bucket: Int32(envelope.id.bucket(of: buckets)),
+                    withReceipt.contains(envelope.id) ? .receipt : [])
             }
         }
         if items.isEmpty { return }
@@ -198,7 +175,7 @@ extension WriteBatch {
                 names.ids.append(id)
             }
         }
-        run(.other, isNew ? WriteStatements.accepted : WriteStatements.acceptedAgain, items.values)
+        run(.other, isNew ? WriteStatements.accepted : WriteStatements.acceptedAgain, items.asNew)
         if names.ids.count > 0 { run(.other, WriteStatements.named, [names.buckets.value, names.ids.value]) }
     }
 
@@ -208,9 +185,9 @@ extension WriteBatch {
             // What is said last of an envelope is the truth.
             var last: [QueueID: EnvelopeState] = [:]
             for state in commit.states { last[state.id] = state }
-            for state in last.values { columns.add(state, buckets) }
+            for state in last.values { columns.add(state, bucket: Int32(state.id.bucket(of: buckets))) }
         }
-        if !columns.isEmpty { run(.states(columns.count), WriteStatements.states, columns.values) }
+        if !columns.isEmpty { run(.states(columns.count), WriteStatements.states, columns.asChanged) }
     }
 
     private mutating func addEnds(_ commits: [QueueCommit]) {
@@ -248,57 +225,9 @@ extension WriteBatch {
     }
 }
 
-/// New envelopes, as `accepted` has them.
-private struct ItemColumns {
-    private var buckets = PostgresColumn(.int4)
-    private var ids = PostgresColumn(.uuid)
-    private var messages = PostgresColumn(.uuid)
-    private var parts = PostgresColumn(.int4)
-    private var octets = PostgresColumn(.int8)
-    private var rests = PostgresColumn(.uuid)
-    private var restOctets = PostgresColumn(.int8)
-    private var restSums = PostgresColumn(.int8)
-    private var received = PostgresColumn(.int8)
-    private var due = PostgresColumn(.int8)
-    private var flags = PostgresColumn(.int4)
-    private var destinations = PostgresColumn(.text)
-    private var recipients = PostgresColumn(.int4)
-    private var envelopes = PostgresColumn(.bytea)
-    private let output = OutputBuffer(capacity: OutputBuffer.page)
-
-    var isEmpty: Bool { ids.count == 0 }
-
-    mutating func add(
-        _ accepted: QueueCommit.Acceptance, of message: Message, _ first: QueueID, part: Int, buckets count: Int,
-        hasReceipt: Bool
-    ) {
-        let envelope = accepted.envelope
-        buckets.append(Int32(envelope.id.bucket(of: count)))
-        ids.append(envelope.id)
-        messages.append(first)
-        parts.append(Int32(part))
-        octets.append(Int64(message.size))
-        if let reference = message.rest?.reference {
-            rests.append(reference.id)
-            restOctets.append(reference.length)
-            restSums.append(Int64(reference.crc32c))
-        } else {
-            rests.appendNull()
-            restOctets.appendNull()
-            restSums.appendNull()
-        }
-        received.append(envelope.received.milliseconds)
-        due.append(accepted.due.milliseconds)
-        var flags: ItemFlags = []
-        if envelope.sender == nil { flags.insert(.notice) }
-        if hasReceipt { flags.insert(.receipt) }
-        self.flags.append(flags.rawValue)
-        destinations.append(envelope.recipients.first?.foldedDomain.storable ?? "")
-        recipients.append(Int32(clamping: envelope.recipients.count))
-        ItemRecord.withOctets(of: envelope, due: accepted.due, in: output) { envelopes.append($0) }
-    }
-
-    var values: [PostgresValue] {
+extension ItemColumns {
+    /// As `accepted` has them.
+    fileprivate var asNew: [PostgresValue] {
         [
             buckets, ids, messages, parts, octets, rests, restOctets, restSums, received, due, flags, destinations,
             recipients, envelopes,
@@ -306,54 +235,9 @@ private struct ItemColumns {
     }
 }
 
-/// New states, as `states` has them.
-private struct StateColumns {
-    private var buckets = PostgresColumn(.int4)
-    private var ids = PostgresColumn(.uuid)
-    private var due = PostgresColumn(.int8)
-    private var tried = PostgresColumn(.int8)
-    private var attempts = PostgresColumn(.int4)
-    private var flags = PostgresColumn(.int4)
-    private var pending = PostgresColumn(.int4)
-    private var counts = Array(repeating: PostgresColumn(.int4), count: 4)
-    private var states = PostgresColumn(.bytea)
-    private let output = OutputBuffer(capacity: OutputBuffer.page)
-
-    var count: Int { ids.count }
-    var isEmpty: Bool { ids.count == 0 }
-
-    mutating func add(_ state: EnvelopeState, _ count: Int) {
-        buckets.append(Int32(state.id.bucket(of: count)))
-        ids.append(state.id)
-        due.append(state.due.milliseconds)
-        if let last = state.history.last { tried.append(last.time.milliseconds) } else { tried.appendNull() }
-        attempts.append(Int32(clamping: state.attempts))
-        var flags: ItemFlags = []
-        if state.isHeld { flags.insert(.held) }
-        if state.isWarned { flags.insert(.warned) }
-        self.flags.append(flags.rawValue)
-        pending.append(state.recipients.firstIndex { $0.fate == .pending }.map { Int32(clamping: $0) } ?? -1)
-        let fates = Fates(state)
-        for (place, count) in [fates.delivered, fates.bounced, fates.expired, fates.removed].enumerated() {
-            counts[place].append(Int32(clamping: count))
-        }
-        ItemRecord.withOctets(of: state, in: output) { states.append($0) }
+extension StateColumns {
+    /// As `states` has them.
+    fileprivate var asChanged: [PostgresValue] {
+        ([buckets, ids, due, tried, attempts, flags, pending] + fates + [records]).map(\.value)
     }
-
-    var values: [PostgresValue] {
-        ([buckets, ids, due, tried, attempts, flags, pending] + counts + [states]).map(\.value)
-    }
-}
-
-extension PostgresColumn {
-    /// Keys of receipts.
-    init(keys: [Receipt.Digest]) {
-        self.init(.bytea)
-        for key in keys { append(key.octets) }
-    }
-}
-
-extension String {
-    /// PostgreSQL's texts have no NUL.
-    fileprivate var storable: String { utf8.contains(0) ? "" : self }
 }

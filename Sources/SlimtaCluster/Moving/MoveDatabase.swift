@@ -260,25 +260,8 @@ final class MoveDatabase {
 
     /// Receipts come in whose keys are not there.
     func put(_ receipts: [Receipt]) throws(MoveError) {
-        var (keys, owners, records) = (PostgresColumn(.bytea), PostgresColumn(.bytea), PostgresColumn(.bytea))
-        var (ids, expiries, sizes) = (PostgresColumn(.uuid), PostgresColumn(.int8), PostgresColumn(.int4))
-        var (parts, partKeys) = (PostgresColumn(.uuid), PostgresColumn(.bytea))
-        let output = OutputBuffer(capacity: OutputBuffer.page)
-        for receipt in receipts {
-            keys.append(receipt.key.octets)
-            owners.append(receipt.owner.octets)
-            ids.append(receipt.id)
-            if let expires = receipt.expires { expiries.append(expires.milliseconds) } else { expiries.appendNull() }
-            output.removeAll()
-            ReceiptCodec.encode(receipt, into: output)
-            sizes.append(Int32(output.count))
-            records.append(output.octets)
-            for part in receipt.envelopes {
-                parts.append(part.id)
-                partKeys.append(receipt.key.octets)
-            }
-        }
-        let values = [keys, owners, ids, expiries, sizes, records, parts, partKeys].map(\.value)
+        let columns = ReceiptColumns(receipts)
+        let values = columns.values + columns.partValues
         _ = try transact { $0.run(MoveStatements.receiptsIn, values) }
     }
 
