@@ -21,6 +21,7 @@ package final class ClusterStorage: SharedBackend {
     private let lock: Mutex<(any Sendable)?>
     private let events = Mutex<(@Sendable ([QueueEvent]) -> Void)?>(nil)
     private let running = Mutex<Running?>(nil)
+    private let questions = Mutex<CommandDesk.Ask?>(nil)
 
     private static let notJoined = "the node has not joined yet"
 
@@ -68,7 +69,9 @@ package final class ClusterStorage: SharedBackend {
         self.events.withLock { $0 = events }
         let calls = NodeCalls(options, node, report: report)
         let line = WriterLine(options, node, calls, report: report, tell: { [weak self] in self?.tell($0) })
-        let desk = CommandDesk(options, node, reader.pool) { [weak self] in self?.give($0, answer: $1) }
+        let desk = CommandDesk(
+            options, node, reader.pool, give: { [weak self] in self?.give($0, answer: $1) },
+            ask: { [weak self] in await self?.answer($0) ?? "" })
         let thread = NodeThread(options, node, line, desk, report: report, tell: { [weak self] in self?.tell($0) })
         let keeper = Keeper(options, node, reader.losses, report: report)
         let result: Result<Void, StorageOpenError> = await withCheckedContinuation { continuation in
@@ -110,6 +113,20 @@ package final class ClusterStorage: SharedBackend {
         }
         if isTold { return }
         answer(OperatorAnswer(of: command.ids, failed: command.ids.map { .init(id: $0, error: .storage(.closed)) }))
+    }
+
+    private func answer(_ question: NodeQuestion) async -> String {
+        await questions.withLock { $0 }?(question) ?? ""
+    }
+
+    /// Of the daemons of all others: see ``CommandAsker``.
+    package func ask(_ question: NodeQuestion) async throws(StorageError) -> [NodeAnswer] {
+        try await asker.ask(question)
+    }
+
+    /// Who answers for ours.
+    package func onQuestion(_ answer: @escaping @Sendable (NodeQuestion) async -> String) {
+        questions.withLock { $0 = answer }
     }
 
     /// What was committed before is finished; then the node leaves, and what it had is free.

@@ -43,9 +43,14 @@ extension Control {
     // MARK: Changing
 
     func change(_ action: LoginAction, _ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
-        try allow(["login"], request.query)
-        guard let name = request.query.first?.value, !name.isEmpty, request.query.count == 1 else {
+        try allow(["login", "mail"], request.query)
+        let names = request.query.filter { $0.name == "login" }.map(\.value)
+        guard names.count == 1, let name = names.first, !name.isEmpty else {
             throw Refusal(400, "which login? login=NAME")
+        }
+        let mail = request.query.filter { $0.name == "mail" }
+        guard mail.isEmpty || action != .bounce && mail.allSatisfy({ $0.value == "no" }) else {
+            throw Refusal(400, "mail: hold and release have mail=no")
         }
         let (subject, isThere) = await subject(name)
         let now = Timestamp.now()
@@ -63,11 +68,16 @@ extension Control {
         switch action {
         case .hold:
             await quotas.hold(subject, because: "\(by) wants it so", at: now)
+            if !mail.isEmpty { break }
             sweeping.withLock { _ = $0.underWay.insert(subject) }
             let sweep = try await holdRecent(of: [subject: now], by: by)
             (done, failed) = (sweep.done[subject] ?? 0, sweep.failed[subject] ?? [])
         case .release:
             let wasHeld = await quotas.release(subject, at: now)
+            if !mail.isEmpty {
+                guard wasHeld else { throw Refusal(409, "\(subject) is not held") }
+                break
+            }
             (done, failed) = try await forEachHeld(of: subject) {
                 await self.queue.carryOut(OperatorCommand(.release, $0, by: by)).failed
             }
@@ -83,7 +93,7 @@ extension Control {
             "command carried out",
             metadata: ["command": "login \(action.rawValue) \(subject)", "by": "\(by)", "messages": "\(done)"])
         let told: [JSON.Member] = [.init("login", .string("\(subject)")), .init("known", .bool(isKnown))]
-        return HTTPResponse(.object(told + changed(done, failed)))
+        return HTTPResponse(.object(told + (mail.isEmpty ? changed(done, failed) : [])))
     }
 
     /// Whom an operator means, and whether there is such a login; nil: nobody can tell. An address need not have sent anything.

@@ -27,7 +27,8 @@ import Synchronization
 ///     POST /nodes/forget     name=NODE has gone for good
 ///     GET  /logins           what was counted: {"counting": BOOL, "known": N, "logins": [...]}, those that are held first;
 ///                            parameters: limit (100; 1000 at most), held=yes; login=NAME: of one alone, an object
-///     POST /logins/ACTION    hold, release, bounce: of login=NAME; {"login", "done": N, "failed": [...], "delivering"}
+///     POST /logins/ACTION    hold, release, bounce: of login=NAME; {"login", "done": N, "failed": [...], "delivering"}; mail=no:
+///                            hold and release without its mail
 ///     GET  /audit            proves the ledger from storage: {"clean": BOOL, "ledger": {...}, "findings": [...], ...}
 ///     POST /audit/acknowledge  what was lost is not told of any more: {"acknowledged": [...]}
 ///     GET  /guesses          who has guessed passwords and waits or is turned away: [{"kind", "name", ...}]
@@ -36,6 +37,8 @@ import Synchronization
 ///                            those alone
 ///     POST /sites/set        sets limits of name=SITE or HOST: connections, rate, messages, recipients; "none": no limit
 ///     POST /sites/forget     forgets what was learned, and set, of name=SITE or HOST
+///                            These of logins and sites may have nodes=all: then all nodes of a shared queue answer,
+///                            {"nodes": [{"node", "status", "answer"}], "silent": [{"node", "reason"}]}
 ///     GET  /dkim             the keys that mail is signed with: {"domains": [...], "keys": [...]}; domain=NAME: of one alone
 ///     POST /dkim/check       the same, with DNS asked now
 ///     POST /dkim/make        makes a key: domain=NAME, algorithm=rsa-sha256 or ed25519-sha256, selector=NAME, next=yes if it
@@ -73,18 +76,21 @@ package final class Control: ControlService {
         self.queue = queue
         self.daemon = daemon
         self.logger = logger
+        (storage as? any SharedBackend)?.onQuestion { [weak self] in await self?.answer($0) ?? "" }
     }
 
     /// Answers a request; a mistake in it is an answer too.
     package func respond(to request: ControlRequest) async -> HTTPResponse {
         do throws(Refusal) {
+            if let each = try forEachNode(request) { return try await answerEverywhere(each) }
             return try await answer(request)
         } catch {
             return .error(error.status, error.text)
         }
     }
 
-    private func answer(_ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
+    /// Answers for this node alone.
+    func answer(_ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
         let query = request.query
         switch (request.method, request.path) {
         case (.get, ["status"]): return HTTPResponse(try await status(query))
@@ -178,7 +184,7 @@ package final class Control: ControlService {
     /// Writes down who asked for a change; returns the name.
     @discardableResult
     func log(_ request: ControlRequest, _ command: String) async -> String {
-        let name = await daemon.userName(request.peer.uid)
+        let name = if let asker = request.asker { asker } else { await daemon.userName(request.peer.uid) }
         logger.notice("command", metadata: ["command": "\(command)", "by": "\(name)", "pid": "\(request.peer.pid)"])
         return name
     }

@@ -18,6 +18,8 @@ package struct ControlRequest: Sendable {
     package var query: [HTTPTarget.Parameter]
     /// Who asks.
     package var peer: HTTPPeer.Process
+    /// Who asks on another node of a shared queue, such as "root on mx1"; nil: `peer` does.
+    package var asker: String?
 
     /// A request as the server read it.
     package init(method: Method, path: [String], query: [HTTPTarget.Parameter], peer: HTTPPeer.Process) {

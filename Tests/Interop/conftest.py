@@ -10,6 +10,7 @@ import pytest
 
 from harness.machine import DISK, IS_ROOT, SLIMTAD, Place, in_memory
 from harness.nameserver import NameServer
+from harness.postgres import Postgres
 from harness.schedule import LongestFirst
 from harness.sink import Sink
 from harness.slimtad import Slimtad, run_slimtad
@@ -117,3 +118,16 @@ def tiny_disk(place):
         pytest.skip("file systems cannot be mounted here")
     yield path
     subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@pytest.fixture(scope="module")
+def server(module_place):
+    """A PostgreSQL for the nodes of several queues."""
+    return Postgres(module_place, max_connections=120).start()
+
+
+@pytest.fixture
+def words(server, request):
+    """A database of it for one test, as `put_queue_into` takes it."""
+    name = re.sub(r"\W", "_", request.node.name)[:50]
+    return server.add_database(name, f"r_{name}")

@@ -5,23 +5,11 @@ import signal
 
 import pytest
 
-from harness.postgres import Postgres
 from harness.sink import Sink
 from harness.slimtad import CONFIGURATION, OK, run_slimtad
 from test_nodes import LEASE, ask, buckets, fill, is_balanced, subjects, wait_for_shares
 
 pytestmark = pytest.mark.disk
-
-
-@pytest.fixture(scope="module")
-def server(module_place):
-    return Postgres(module_place, max_connections=120).start()
-
-
-@pytest.fixture
-def words(server, request):
-    name = re.sub(r"\W", "_", request.node.name)[:50]
-    return server.add_database(name, f"r_{name}")
 
 
 @pytest.fixture

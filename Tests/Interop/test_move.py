@@ -11,23 +11,11 @@ import pytest
 from harness.http import with_edge
 from harness.machine import SLIMTAD, wait_until
 from harness.messages import message, parsed
-from harness.postgres import Postgres
 from harness.sink import Sink
 from harness.slimtad import CONFIGURATION, OK, PASSWORD, TEMPORARY, run_slimtad, send
 from test_idempotency import Client
 
 pytestmark = pytest.mark.disk
-
-
-@pytest.fixture(scope="module")
-def server(module_place):
-    return Postgres(module_place, max_connections=60).start()
-
-
-@pytest.fixture
-def words(server, request):
-    name = re.sub(r"\W", "_", request.node.name)[:50]
-    return server.add_database(name, f"r_{name}")
 
 
 @pytest.fixture

@@ -22,17 +22,6 @@ LEASE = 5
 BUCKETS = 256
 
 
-@pytest.fixture(scope="module")
-def server(module_place):
-    return Postgres(module_place, max_connections=120).start()
-
-
-@pytest.fixture
-def words(server, request):
-    name = re.sub(r"\W", "_", request.node.name)[:50]
-    return server.add_database(name, f"r_{name}")
-
-
 @pytest.fixture
 def node(words, make_slimtad, nameserver):
     """Makes nodes of one queue, started."""

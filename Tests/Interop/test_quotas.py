@@ -57,7 +57,7 @@ def test_a_hijacked_login(place, make_slimtad):
     assert len([event for event in accepted if event.get("held") == "breaker"]) == 400
     assert len([event for event in accepted if "queue_id" in event and "held" not in event]) == 100
     reason = "101 new recipients in an hour, allowed are 100"
-    assert daemon.wait_for_events(login=LOGIN, reason=reason) and daemon.log.count("login is held") == 1
+    assert daemon.wait_for_events(login=LOGIN, reason=reason) and daemon.log.count("warning login is held") == 1
     # What was not delivered yet is held too.
     daemon.wait_until(lambda: len(sink.transactions()) + held(daemon) == 500, what="no attempt being made")
     status = command(daemon, "status")
@@ -76,7 +76,7 @@ def test_a_hijacked_login(place, make_slimtad):
     daemon.wait_until(lambda: command(daemon, "queue", "count") == "0\n", what="an empty queue")
     audit = json.loads(command(daemon, "audit", "--json"))
     assert audit["clean"] and audit["ledger"]["submitted"]["delivered"] == 501
-    assert "is held" not in command(daemon, "status") and daemon.log.count("login is held") == 1
+    assert "is held" not in command(daemon, "status") and daemon.log.count("warning login is held") == 1
     assert "is not held" in command(daemon, "login", "release", LOGIN, status=UNAVAILABLE)
 
 

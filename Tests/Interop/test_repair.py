@@ -7,6 +7,8 @@ should be arrives as it was.
 import email
 import email.policy
 import itertools
+import os
+import pwd
 import re
 import subprocess
 
@@ -28,6 +30,8 @@ _numbers = itertools.count(1)
 def slimtad(module_place):
     daemon = every_edge(
         module_place, repair={"duplicates": "first"},
+        # Root may send as anybody.
+        senders=[] if IS_ROOT else [{"logins": [pwd.getpwuid(os.geteuid()).pw_name], "mail_from": ["@origin.test"], "local": True}],
         queue={"policies": ["received", "message_id", "date"], "qualify": "origin.test", "received": {"hide_client": True}})
     # Files of anybody who can put one there.
     daemon.change(edge=[

@@ -4,6 +4,7 @@ import email
 import email.policy
 import json
 import os
+import pwd
 import smtplib
 import subprocess
 
@@ -16,7 +17,7 @@ from harness.http import PORT as HTTP_PORT
 from harness.machine import IS_ROOT, SLIMTAD, SUBMISSION, must_exist, wait_until
 from harness.slimtad import HOSTNAME, LOGIN, OK, PASSWORD, USAGE, run_slimtad
 
-CALLER = "daemon" if IS_ROOT else "nobody"
+CALLER = "daemon" if IS_ROOT else pwd.getpwuid(os.geteuid()).pw_name
 TO = "someone@one.test"
 # What the logins may use is in the users file but for what [[senders]] adds to tester's.
 OWN, TEAM, BOSS = "tester@origin.test", "team@origin.test", "boss@origin.test"

@@ -32,9 +32,17 @@ final class CommandAsker: Sendable {
         case late
     }
 
+    /// What is asked of a node, as the table has it.
+    fileprivate struct Question {
+        let verb: String
+        let ids: [QueueID]
+        let reason: String?
+        let by: String
+    }
+
     /// What came of a question.
     private enum Reply {
-        case answer(OperatorAnswer)
+        case answer(done: Int, errors: [(id: QueueID, word: String)])
         /// It was never taken; the node may have ended.
         case untouched(isGone: Bool)
         case unknown
@@ -120,8 +128,8 @@ final class CommandAsker: Sendable {
     private func answer(
         of name: String, _ incarnation: Int64, to command: OperatorCommand, until end: ContinuousClock.Instant
     ) async -> OperatorAnswer {
-        switch await question(command, to: name, incarnation, until: end) {
-        case .answer(let answer): answer
+        switch await question(Question(command), to: name, incarnation, until: end) {
+        case .answer(let done, let errors): OperatorAnswer(done, errors, of: name)
         // Somebody else has them by now, or will.
         case .untouched(isGone: true): .failed(command, .storage(.lost))
         case .untouched(isGone: false):
@@ -135,22 +143,15 @@ final class CommandAsker: Sendable {
 
     /// Asks all other nodes that deliver, each for all that it has.
     private func askAll(_ command: OperatorCommand, until end: ContinuousClock.Instant) async -> OperatorAnswer {
-        let me = options.node
         let others: [(String, Int64)]
-        do throws(StorageError) {
-            try node.reachable()
-            others = try await pool.run { connection, deadline -> [(String, Int64)] in
-                let rows = try connection.run(CommandStatements.others, [.text(me)], by: deadline)
-                return (0..<rows.count).map { (rows.text($0, 0), rows.int($0, 1)) }
-            }
-        } catch {
+        do throws(StorageError) { others = try await nodes(CommandStatements.others) } catch {
             return OperatorAnswer(silent: ["all other nodes (\(error.text))"])
         }
         return await withTaskGroup(of: OperatorAnswer.self) { tasks in
             for (name, incarnation) in others {
                 tasks.addTask {
-                    switch await self.question(command, to: name, incarnation, until: end) {
-                    case .answer(let answer): answer
+                    switch await self.question(Question(command), to: name, incarnation, until: end) {
+                    case .answer(let done, let errors): OperatorAnswer(done, errors, of: name)
                     // Of one that has gone meanwhile nobody has flushed what others have now.
                     case .untouched, .unknown: OperatorAnswer(silent: ["node \(name)"])
                     }
@@ -160,7 +161,41 @@ final class CommandAsker: Sendable {
         }
     }
 
+    /// Asks the daemons of all other nodes.
+    func ask(_ question: NodeQuestion) async throws(StorageError) -> [NodeAnswer] {
+        let end = ContinuousClock.now + patience
+        let asked = Question(
+            verb: CommandStatements.question, ids: [], reason: question.text, by: question.by)
+        let others = try await nodes(CommandStatements.otherNodes)
+        return await withTaskGroup(of: NodeAnswer.self) { tasks in
+            for (name, incarnation) in others {
+                tasks.addTask {
+                    switch await self.question(asked, to: name, incarnation, until: end) {
+                    case .answer(_, let errors):
+                        NodeAnswer(name, errors.first?.word, silence: "its slimtad is of another release")
+                    case .untouched(isGone: true): NodeAnswer(name, nil, silence: "has gone; nothing was done there")
+                    case .untouched(isGone: false):
+                        NodeAnswer(name, nil, silence: "does not answer; nothing was done there")
+                    case .unknown:
+                        NodeAnswer(name, nil, silence: "was asked and did not answer: it may be done there or not")
+                    }
+                }
+            }
+            return await tasks.reduce(into: []) { $0.append($1) }.sorted { $0.node < $1.node }
+        }
+    }
+
     // MARK: In the database
+
+    /// Names and incarnations.
+    private func nodes(_ statement: PostgresStatement) async throws(StorageError) -> [(String, Int64)] {
+        try node.reachable()
+        let me = options.node
+        return try await pool.run { connection, deadline -> [(String, Int64)] in
+            let rows = try connection.run(statement, [.text(me)], by: deadline)
+            return (0..<rows.count).map { (rows.text($0, 0), rows.int($0, 1)) }
+        }
+    }
 
     private func find(_ ids: [QueueID]) async throws(StorageError) -> [Place: [QueueID]] {
         var buckets = PostgresColumn(.int4)
@@ -193,12 +228,12 @@ final class CommandAsker: Sendable {
 
     /// Asks, waits, and takes the question away.
     private func question(
-        _ command: OperatorCommand, to name: String, _ incarnation: Int64, until end: ContinuousClock.Instant
+        _ question: Question, to name: String, _ incarnation: Int64, until end: ContinuousClock.Instant
     ) async -> Reply {
         let id = QueueID(at: .now())
         let values: [PostgresValue] = [
-            .uuid(id), .text(name), .int8(incarnation), .text(command.verb.rawValue), Self.column(command.ids),
-            .text(command.reason), .text(command.by),
+            .uuid(id), .text(name), .int8(incarnation), .text(question.verb), Self.column(question.ids),
+            .text(question.reason), .text(question.by),
         ]
         let isAsked: Void? = try? await pool.run { connection, deadline in
             _ = try connection.run(CommandStatements.ask, values, by: deadline)
@@ -206,7 +241,7 @@ final class CommandAsker: Sendable {
         // Where that did not come through, it may be there all the same.
         let ended = isAsked == nil ? End.late : await wait(for: id, until: end)
         if ended == .missing { return .untouched(isGone: true) }
-        return await take(id, of: name, isGone: ended == .gone)
+        return await take(id, isGone: ended == .gone)
     }
 
     /// Until there is an answer, or none is to be expected.
@@ -236,25 +271,34 @@ final class CommandAsker: Sendable {
     }
 
     /// - Parameter isGone: whether the node is: what it has not taken is another one's to do.
-    private func take(_ id: QueueID, of name: String, isGone: Bool) async -> Reply {
+    private func take(_ id: QueueID, isGone: Bool) async -> Reply {
         let reply = try? await pool.run { connection, deadline -> Reply in
             let rows = try connection.run(CommandStatements.end, [.uuid(id)], by: deadline)
             // A first try may have taken it away, with whatever was in it.
             guard rows.count > 0 else { return .unknown }
             guard rows.bool(0, 0) else { return .untouched(isGone: isGone) }
             if rows.isNull(0, 1) { return .unknown }
-            var answer = OperatorAnswer(done: Int(rows.int(0, 1)))
-            for row in 0..<rows.count where !rows.isNull(row, 2) {
-                answer.failed.append(
-                    .init(id: rows.id(row, 2), error: QueueOperationError(word: rows.text(row, 3), of: name)))
-            }
-            return .answer(answer)
+            let errors = (0..<rows.count).filter { !rows.isNull($0, 2) }.map { (rows.id($0, 2), rows.text($0, 3)) }
+            return .answer(done: Int(rows.int(0, 1)), errors: errors)
         }
         return reply ?? .unknown
     }
 }
 
+extension CommandAsker.Question {
+    fileprivate init(_ command: OperatorCommand) {
+        self.init(verb: command.verb.rawValue, ids: command.ids, reason: command.reason, by: command.by)
+    }
+}
+
 extension OperatorAnswer {
+    /// What a node has written.
+    fileprivate init(_ done: Int, _ errors: [(id: QueueID, word: String)], of node: String) {
+        self.init(
+            done: done,
+            failed: errors.map { .init(id: $0.id, error: QueueOperationError(word: $0.word, of: node)) })
+    }
+
     /// Nothing of a command was done.
     static func failed(_ command: OperatorCommand, _ error: QueueOperationError) -> OperatorAnswer {
         OperatorAnswer(failed: command.ids.map { .init(id: $0, error: error) })

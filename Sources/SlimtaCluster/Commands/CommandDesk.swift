@@ -11,11 +11,14 @@ import Synchronization
 final class CommandDesk: Sendable {
     /// Has the queue carry out what is ours of a command; it answers once.
     typealias Give = @Sendable (OperatorCommand, @escaping @Sendable (OperatorAnswer) -> Void) -> Void
+    /// Has the daemon answer a question.
+    typealias Ask = @Sendable (NodeQuestion) async -> String
 
     private let options: ClusterOptions
     private let node: NodeState
     private let pool: ReaderPool
     private let give: Give
+    private let ask: Ask
     private let state = Mutex(State())
 
     private struct State {
@@ -31,11 +34,14 @@ final class CommandDesk: Sendable {
     /// How often it is tried to write an answer, once a second: what it says is done.
     private static let tries = 10
 
-    init(_ options: ClusterOptions, _ node: NodeState, _ pool: ReaderPool, give: @escaping Give) {
+    init(
+        _ options: ClusterOptions, _ node: NodeState, _ pool: ReaderPool, give: @escaping Give, ask: @escaping Ask
+    ) {
         self.options = options
         self.node = node
         self.pool = pool
         self.give = give
+        self.ask = ask
     }
 
     /// There is something to do, if it is not being done already.
@@ -73,21 +79,33 @@ final class CommandDesk: Sendable {
             guard let commands = try? await take() else { return }
             for taken in commands {
                 last = .now
-                guard let verb = OperatorCommand.Verb(rawValue: taken.verb) else {
-                    let text = "its slimtad is of another release and does not know this command"
-                    await write(.failed(taken.command(.flush), .elsewhere(text)), to: taken.id)
-                    continue
-                }
                 state.withLock { $0.busy += 1 }
-                give(taken.command(verb)) { answer in
-                    Task {
-                        await self.write(answer, to: taken.id)
-                        self.state.withLock { $0.busy -= 1 }
-                    }
-                }
+                begin(taken)
             }
             if commands.isEmpty { try? await Task.sleep(for: Self.pause) }
         }
+    }
+
+    private func begin(_ taken: Taken) {
+        if taken.verb == CommandStatements.question {
+            Task {
+                let text = await ask(NodeQuestion(taken.reason ?? "", by: taken.by))
+                await self.end(taken, done: 0, [(taken.id, text)])
+            }
+        } else if let verb = OperatorCommand.Verb(rawValue: taken.verb) {
+            give(taken.command(verb)) { answer in
+                Task { await self.end(taken, done: answer.done, answer.failed.map { ($0.id, $0.error.word) }) }
+            }
+        } else {
+            let error = QueueOperationError.elsewhere(
+                "its slimtad is of another release and does not know this command")
+            Task { await self.end(taken, done: 0, taken.ids.map { ($0, error.word) }) }
+        }
+    }
+
+    private func end(_ taken: Taken, done: Int, _ errors: [(QueueID, String)]) async {
+        await write(done, errors, to: taken.id)
+        state.withLock { $0.busy -= 1 }
     }
 
     /// As it stands in the table.
@@ -121,14 +139,14 @@ final class CommandDesk: Sendable {
         }
     }
 
-    private func write(_ answer: OperatorAnswer, to id: QueueID) async {
+    private func write(_ done: Int, _ errors: [(id: QueueID, word: String)], to id: QueueID) async {
         var ids = PostgresColumn(.uuid)
-        var errors = PostgresColumn(.text)
-        for failure in answer.failed {
-            ids.append(failure.id)
-            errors.append(failure.error.word)
+        var words = PostgresColumn(.text)
+        for error in errors {
+            ids.append(error.id)
+            words.append(error.word)
         }
-        let values = [.uuid(id), .int8(Int64(answer.done)), ids.value, errors.value] as [PostgresValue]
+        let values = [.uuid(id), .int8(Int64(done)), ids.value, words.value] as [PostgresValue]
         for _ in 0..<Self.tries {
             let isWritten: Void? = try? await pool.run { connection, deadline in
                 _ = try connection.run(CommandStatements.answer, values, by: deadline)

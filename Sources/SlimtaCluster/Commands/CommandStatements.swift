@@ -2,8 +2,11 @@
 
 import SlimtaQueue
 
-/// The statements about `slimtad.command`.
+/// The statements about `slimtad.command`. Of a question to a node's daemon the verb is ``question``, the words are the reason, and the
+/// answer is its one error: one without errors is of a release that knows no questions.
 enum CommandStatements {
+    static let question = "question"
+
     /// Whether anything waits for this node.
     static let areThere = PostgresStatement(
         name: "commands_are_there",
@@ -53,6 +56,11 @@ enum CommandStatements {
             select name, incarnation from slimtad.node
             where name <> $1 and not is_gone and (roles & \(NodeRoles.relay.rawValue)) <> 0
             """,
+        parameters: [.text])
+
+    /// All other nodes that have not left.
+    static let otherNodes = PostgresStatement(
+        name: "other_nodes", sql: "select name, incarnation from slimtad.node where name <> $1 and not is_gone",
         parameters: [.text])
 
     /// Asks a node, if it is still the one that was meant. May be said twice.

@@ -10,6 +10,43 @@ package protocol SharedBackend: QueueBackend {
 
     /// Changes what a node does, or forgets it. Durable when it returns.
     func change(_ node: String, _ change: NodeChange) async throws(NodeRefusal)
+
+    /// Asks the daemons of all other nodes that have not left, each once; returns when all have answered, or have had their time.
+    func ask(_ question: NodeQuestion) async throws(StorageError) -> [NodeAnswer]
+
+    /// Who answers what other nodes ask this one; until it is said, they are told that nobody does.
+    func onQuestion(_ answer: @escaping @Sendable (NodeQuestion) async -> String)
+}
+
+/// What one daemon asks others that share its queue, in words that the storage carries and does not read.
+package struct NodeQuestion: Hashable, Sendable {
+    /// The words of whoever asks, for his like.
+    package var text: String
+    /// Who wants to know, as logs have it.
+    package var by: String
+
+    /// A question.
+    package init(_ text: String, by: String) {
+        self.text = text
+        self.by = by
+    }
+}
+
+/// What a node has answered.
+package struct NodeAnswer: Hashable, Sendable {
+    /// Its name.
+    package var node: String
+    /// In the words of whoever answers.
+    package var text: String?
+    /// Why there is no answer, and whether something may have come of the question.
+    package var silence: String
+
+    /// An answer, or, without a text, none.
+    package init(_ node: String, _ text: String?, silence: String = "") {
+        self.node = node
+        self.text = text
+        self.silence = silence
+    }
 }
 
 /// What operators do to nodes.

@@ -203,6 +203,17 @@ package final class FallbackStorage: CheckpointedBackend, SharedBackend {
         try await home.change(node, change)
     }
 
+    /// Those that share home.
+    package func ask(_ question: NodeQuestion) async throws(StorageError) -> [NodeAnswer] {
+        guard let home = home as? any SharedBackend else { return [] }
+        return try await home.ask(question)
+    }
+
+    /// What they ask.
+    package func onQuestion(_ answer: @escaping @Sendable (NodeQuestion) async -> String) {
+        (home as? any SharedBackend)?.onQuestion(answer)
+    }
+
     /// Of both together.
     package func status() -> StorageStatus { StorageStatus(home: home.status(), local: local.status()) }
 

@@ -13,7 +13,8 @@ struct LoginCommand: ParsableCommand {
         commandName: "login", abstract: "Show how much logins send; hold or release one.",
         discussion: """
             What is counted and what is too much is in [quota] of slimta.conf. Instead of a login, the address of a client \
-            without one can be named. All of it needs the running daemon.
+            without one can be named. All of it needs the running daemon. Where several machines share the queue, each counts and \
+            holds for itself, and all of them are asked; a node that does not answer is named, and the exit status is 1.
             """,
         subcommands: [List.self, Show.self, Hold.self, Release.self, Bounce.self], defaultSubcommand: List.self)
 
@@ -31,10 +32,11 @@ struct LoginCommand: ParsableCommand {
             discussion: """
                 On a terminal a table; otherwise a line for each, with tabs between the name, messages, recipients, new \
                 recipients and refused recipients within an hour, the same within a day, and why it is held, or over \
-                which soft limit.
+                which soft limit. Of a shared queue the node comes first.
                 """)
 
         @OptionGroup var options: Options
+        @OptionGroup var here: HereOption
 
         @Flag(help: "Only those that are held.")
         var held = false
@@ -43,13 +45,15 @@ struct LoginCommand: ParsableCommand {
         var limit = 100
 
         func run() {
-            orExit { () throws(Failure) in
+            let answers = orExit { () throws(Failure) in
                 let query = [HTTPTarget.Parameter("limit", "\(limit)")] + (held ? [.init("held", "yes")] : [])
-                let answer = try daemon(options, "login list").ask(.get, ["logins"], query)
-                if options.json { return print(answer.line) }
-                LoginCommand.table(answer["logins"].elements)
-                if !answer["counting"].isTrue { say("nothing is counted: slimta.conf has no [quota]") }
+                return try daemon(options, "login list").askNodes(.get, ["logins"], query, here: here)
             }
+            if options.json { print(answers.whole.line) } else { LoginCommand.table(answers) }
+            for part in answers.parts where !options.json && !part.answer["counting"].isTrue {
+                say("\(part.prefix)nothing is counted: slimta.conf has no [quota]")
+            }
+            answers.close()
         }
     }
 
@@ -58,15 +62,24 @@ struct LoginCommand: ParsableCommand {
             commandName: "show", abstract: "Show all that was counted of a login.")
 
         @OptionGroup var options: Options
+        @OptionGroup var here: HereOption
 
         @Argument(help: "The login, or the address of who has none.")
         var name: String
 
         func run() {
-            orExit { () throws(Failure) in
-                let answer = try daemon(options, "login show").ask(.get, ["logins"], [.init("login", name)])
-                if options.json { print(answer.line) } else { LoginCommand.tell(answer) }
+            let answers = orExit { () throws(Failure) in
+                try daemon(options, "login show").askNodes(.get, ["logins"], [.init("login", name)], here: here)
             }
+            if options.json {
+                print(answers.whole.line)
+            } else {
+                for part in answers.parts {
+                    if let node = part.node { LoginCommand.line("node", node) }
+                    LoginCommand.tell(part.answer)
+                }
+            }
+            answers.close()
         }
     }
 
@@ -74,14 +87,18 @@ struct LoginCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "hold",
             abstract: "Hold all that a login sends from now on, and what it has sent within an hour.",
-            discussion: "It can log in and send as before; its mail stays in the queue until the login is released.")
+            discussion: """
+                It can log in and send as before; its mail stays in the queue until the login is released. A node that was not there \
+                does not hold it: say it again when it is.
+                """)
 
         @OptionGroup var options: Options
+        @OptionGroup var here: HereOption
 
         @Argument(help: "The login, or the address of who has none.")
         var name: String
 
-        func run() { LoginCommand.change(.hold, name, options) }
+        func run() { LoginCommand.change(.hold, name, options, here) }
     }
 
     struct Release: ParsableCommand {
@@ -90,11 +107,12 @@ struct LoginCommand: ParsableCommand {
             discussion: "For a day it is not held again by itself.")
 
         @OptionGroup var options: Options
+        @OptionGroup var here: HereOption
 
         @Argument(help: "The login, or the address of who has none.")
         var name: String
 
-        func run() { LoginCommand.change(.release, name, options) }
+        func run() { LoginCommand.change(.release, name, options, here) }
     }
 
     struct Bounce: ParsableCommand {
@@ -124,50 +142,61 @@ struct LoginCommand: ParsableCommand {
         try RunningDaemon.need(try ConfigurationFile.find(options.config.path), for: what)
     }
 
-    private static func change(_ action: LoginAction, _ name: String, _ options: Options) {
-        let failures = orExit { () throws(Failure) -> Int in
+    /// - Parameter here: nil: it is about mail, which is all nodes' and done by the one that is asked.
+    private static func change(_ action: LoginAction, _ name: String, _ options: Options, _ here: HereOption? = nil) {
+        let answers = orExit { () throws(Failure) -> NodeAnswers in
+            var only = HereOption()
+            only.here = here?.here ?? true
             let daemon = try daemon(options, "login \(action.rawValue)")
-            let (status, answer) = try daemon.answer(.post, ["logins", action.rawValue], [.init("login", name)])
-            guard status == 200 else {
-                let failure = RunningDaemon.failure(status, answer["error"].text)
-                // As of a message that is not in the queue.
-                guard status == 404 else { throw failure }
-                say(failure.message)
-                return 1
-            }
-            let name = answer["login"].text ?? name
-            if !answer["known"].isTrue, action == .hold {
-                say("nothing is known of \(name) as yet: a user of that name is held when there is one")
-            }
-            if options.json {
-                print(answer.line)
-            } else {
-                let messages = counted(answer["done"].integer ?? 0, "message")
-                switch action {
-                case .hold: print("\(name.visible) is held, and \(messages) of the last hour")
-                case .release: print("\(name.visible) is released, and \(messages)")
-                case .bounce: print("\(messages) of \(name.visible) bounced")
-                }
-            }
-            for failed in answer["failed"].elements { say("\(failed["id"].text ?? ""): \(failed["error"].text ?? "")") }
-            if action == .release, !answer["delivering"].isTrue { say(DaemonFacts.undelivered) }
-            return answer["failed"].elements.count
+            // As of a message that is not in the queue.
+            return try daemon.askNodes(
+                .post, ["logins", action.rawValue], [.init("login", name)], here: only, unknown: 1)
         }
+        if options.json { print(answers.whole.line) }
+        var failures = 0
+        for part in answers.parts { failures += tell(action, name, part, isTold: options.json) }
+        answers.close(tellsUnknown: action == .hold)
         if failures > 0 { Glibc.exit(1) }
+    }
+
+    /// What came of it at one node: for how many messages nothing did.
+    private static func tell(_ action: LoginAction, _ name: String, _ part: NodeAnswers.Part, isTold: Bool) -> Int {
+        let answer = part.answer
+        let name = answer["login"].text ?? name
+        if !answer["known"].isTrue, action == .hold {
+            say("\(part.prefix)nothing is known of \(name) as yet: a user of that name is held when there is one")
+        }
+        if !isTold {
+            // Mail is all nodes', and seen to by the one that was asked.
+            let messages = answer["done"].integer.map { counted($0, "message") }
+            switch action {
+            case .hold:
+                print("\(part.prefix)\(name.visible) is held\(messages.map { ", and \($0) of the last hour" } ?? "")")
+            case .release: print("\(part.prefix)\(name.visible) is released\(messages.map { ", and \($0)" } ?? "")")
+            case .bounce: print("\(part.prefix)\(messages ?? "") of \(name.visible) bounced")
+            }
+        }
+        for failed in answer["failed"].elements { say("\(failed["id"].text ?? ""): \(failed["error"].text ?? "")") }
+        if action == .release, answer["delivering"] == .bool(false) { say(part.prefix + DaemonFacts.undelivered) }
+        return answer["failed"].elements.count
     }
 }
 
 extension LoginCommand {
-    fileprivate static func table(_ logins: [JSON]) {
-        var table = Table([
-            .init("NAME", 28), .init("HOUR", 5), .init("RCPT", 5), .init("NEW", 5), .init("BAD", 5), .init("DAY", 6),
-            .init("RCPT", 6), .init("NEW", 6), .init("BAD", 6), .init("STATE"),
-        ])
-        for login in logins {
-            let amounts = QuotaWindow.allCases.flatMap { window in
-                QuotaCounter.summed.map { "\(amount($0, window, of: login))" }
+    fileprivate static func table(_ answers: NodeAnswers) {
+        var table = Table(
+            (answers.isShared ? [.init("NODE", 12)] : []) + [
+                .init("NAME", 28), .init("HOUR", 5), .init("RCPT", 5), .init("NEW", 5), .init("BAD", 5),
+                .init("DAY", 6),
+                .init("RCPT", 6), .init("NEW", 6), .init("BAD", 6), .init("STATE"),
+            ])
+        for part in answers.parts {
+            for login in part.answer["logins"].elements {
+                let amounts = QuotaWindow.allCases.flatMap { window in
+                    QuotaCounter.summed.map { "\(amount($0, window, of: login))" }
+                }
+                table.row((part.node.map { [$0] } ?? []) + [login["name"].text ?? ""] + amounts + [state(login)])
             }
-            table.row([login["name"].text ?? ""] + amounts + [state(login)])
         }
     }
 
@@ -180,10 +209,11 @@ extension LoginCommand {
         return login["exceeded"].elements.compactMap(\.text).joined(separator: "; ")
     }
 
+    fileprivate static func line(_ name: String, _ text: String) {
+        print("\(name):\(String(repeating: " ", count: max(1, 17 - name.count)))\(text.visible)")
+    }
+
     fileprivate static func tell(_ login: JSON) {
-        func line(_ name: String, _ text: String) {
-            print("\(name):\(String(repeating: " ", count: max(1, 17 - name.count)))\(text.visible)")
-        }
         line("name", (login["name"].text ?? "") + (login["is_login"].isTrue ? "" : " (without a login)"))
         if login["held"].isTrue {
             line("held", "since \(login["held_since"].text ?? ""): \(login["reason"].text ?? "")")

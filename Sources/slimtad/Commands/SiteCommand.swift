@@ -11,7 +11,8 @@ struct SiteCommand: ParsableCommand {
         discussion: """
             A site is the mail exchangers of a domain, or of many: what holds mail up is theirs. It is named by its hosts, as \
             list prints them, or by one of them. What is fixed for good is in [[site]] of slimta.conf. All of it needs the \
-            running daemon.
+            running daemon. Where several machines share the queue, all of them are asked; a node that does not answer is named, \
+            and the exit status is 1.
             """,
         subcommands: [List.self, Show.self, Set.self, Forget.self], defaultSubcommand: List.self)
 
@@ -28,27 +29,19 @@ struct SiteCommand: ParsableCommand {
             commandName: "list", abstract: "List the sites that something is known of.",
             discussion: """
                 On a terminal a table; otherwise a line for each, with tabs between its hosts, open sessions, the most sessions \
-                just now, messages that wait for one, the rate, and what else holds mail up there.
+                just now, messages that wait for one, the rate, and what else holds mail up there. Of a shared queue the node \
+                comes first.
                 """)
 
         @OptionGroup var options: Options
+        @OptionGroup var here: HereOption
 
         func run() {
-            orExit { () throws(Failure) in
-                let answer = try daemon(options, "site list").ask(.get, ["sites"])
-                if options.json { return print(answer.line) }
-                var table = Table([
-                    .init("SITE", 40), .init("SESSIONS", 8), .init("MOST", 4), .init("WAITING", 7), .init("RATE", 8),
-                    .init("STATE"),
-                ])
-                for site in answer["sites"].elements {
-                    table.row([
-                        site["name"].text ?? "", "\(site["sessions"].integer ?? 0)",
-                        site["window"].integer.map { "\($0)" } ?? "", "\(site["waiting"].integer ?? 0)",
-                        SiteCommand.limit("rate", of: site) ?? "", SiteCommand.state(of: site),
-                    ])
-                }
+            let answers = orExit { () throws(Failure) in
+                try daemon(options, "site list").askNodes(.get, ["sites"], here: here)
             }
+            if options.json { print(answers.whole.line) } else { SiteCommand.table(answers) }
+            answers.close()
         }
     }
 
@@ -58,15 +51,17 @@ struct SiteCommand: ParsableCommand {
             discussion: "Exit status 69: nothing is known of it, or no daemon runs.")
 
         @OptionGroup var options: Options
+        @OptionGroup var here: HereOption
 
         @Argument(help: "A host, or the site's name as list prints it.")
         var name: String
 
         func run() {
-            orExit { () throws(Failure) in
-                let answer = try daemon(options, "site show").ask(.get, ["sites"], [.init("name", name)])
-                SiteCommand.tell(answer, options)
+            let answers = orExit { () throws(Failure) in
+                try daemon(options, "site show").askNodes(.get, ["sites"], [.init("name", name)], here: here)
             }
+            SiteCommand.tell(answers, options)
+            answers.close()
         }
     }
 
@@ -75,10 +70,12 @@ struct SiteCommand: ParsableCommand {
             commandName: "set", abstract: "Set limits of a site, until they are set otherwise or forgotten.",
             discussion: """
                 Each may be "none": then what is learned counts, or what [[site]] says. It holds from the next message on and \
-                over restarts. Exit status 69: nothing is known of the site, or no daemon runs.
+                over restarts. A node that was not there, or knows nothing of the site, is named: there it is not set. Exit status \
+                69: nothing is known of the site, or no daemon runs.
                 """)
 
         @OptionGroup var options: Options
+        @OptionGroup var here: HereOption
 
         @Option(help: "The most sessions at a time.")
         var connections: String?
@@ -96,15 +93,17 @@ struct SiteCommand: ParsableCommand {
         var name: String
 
         func run() {
-            orExit { () throws(Failure) in
+            let answers = orExit { () throws(Failure) in
                 var query = [HTTPTarget.Parameter("name", name)]
                 for (key, value) in [
                     ("connections", connections), ("rate", rate), ("messages", messages), ("recipients", recipients),
                 ] {
                     if let value { query.append(.init(key, value)) }
                 }
-                SiteCommand.tell(try daemon(options, "site set").ask(.post, ["sites", "set"], query), options)
+                return try daemon(options, "site set").askNodes(.post, ["sites", "set"], query, here: here)
             }
+            SiteCommand.tell(answers, options)
+            answers.close(tellsUnknown: true)
         }
     }
 
@@ -114,15 +113,22 @@ struct SiteCommand: ParsableCommand {
             discussion: "Exit status 69: nothing is known of it, or no daemon runs.")
 
         @OptionGroup var options: Options
+        @OptionGroup var here: HereOption
 
         @Argument(help: "A host, or the site's name as list prints it.")
         var name: String
 
         func run() {
-            orExit { () throws(Failure) in
-                let answer = try daemon(options, "site forget").ask(.post, ["sites", "forget"], [.init("name", name)])
-                print(options.json ? answer.line : "forgotten")
+            let answers = orExit { () throws(Failure) in
+                try daemon(options, "site forget").askNodes(
+                    .post, ["sites", "forget"], [.init("name", name)], here: here)
             }
+            if options.json {
+                print(answers.whole.line)
+            } else {
+                answers.parts.forEach { print("\($0.prefix)forgotten") }
+            }
+            answers.close()
         }
     }
 
@@ -131,6 +137,24 @@ struct SiteCommand: ParsableCommand {
     }
 
     // MARK: Telling
+
+    private static func table(_ answers: NodeAnswers) {
+        var table = Table(
+            (answers.isShared ? [.init("NODE", 12)] : []) + [
+                .init("SITE", 40), .init("SESSIONS", 8), .init("MOST", 4), .init("WAITING", 7), .init("RATE", 8),
+                .init("STATE"),
+            ])
+        for part in answers.parts {
+            for site in part.answer["sites"].elements {
+                table.row(
+                    (part.node.map { [$0] } ?? []) + [
+                        site["name"].text ?? "", "\(site["sessions"].integer ?? 0)",
+                        site["window"].integer.map { "\($0)" } ?? "", "\(site["waiting"].integer ?? 0)",
+                        limit("rate", of: site) ?? "", state(of: site),
+                    ])
+            }
+        }
+    }
 
     private static let limits = ["connections", "rate", "messages", "recipients"]
 
@@ -152,29 +176,31 @@ struct SiteCommand: ParsableCommand {
         return states.joined(separator: "; ")
     }
 
-    private static func tell(_ answer: JSON, _ options: Options) {
-        if options.json { return print(answer.line) }
-        for site in answer["sites"].elements {
-            print("\((site["name"].text ?? "").visible)\(site["fixed"].isTrue ? " (a relay's host)" : "")")
-            func line(_ name: String, _ text: String) {
-                print("  \(name):\(String(repeating: " ", count: max(1, 13 - name.count)))\(text.visible)")
-            }
-            let window = site["window"].integer.map { " of at most \($0) just now" } ?? ""
-            line("sessions", "\(site["sessions"].integer ?? 0)\(window), \(site["waiting"].integer ?? 0) messages wait")
-            for name in limits {
-                let origins = [
-                    ("set", "set by command"), ("configured", "[[site]] or well known"), ("learned", "learned"),
-                ]
-                let known = origins.compactMap { key, origin in text(site[key][name]).map { "\($0) (\(origin))" } }
-                if !known.isEmpty { line(name, known.joined(separator: ", ")) }
-            }
-            if site["greylists"].isTrue {
-                let wait = site["greylist_wait"].integer.map { ", \($0) s were enough" } ?? ""
-                line("greylisting", "strangers have to come back\(wait)")
-            }
-            let state = state(of: site)
-            if !state.isEmpty { line("state", state) }
-            line("last used", site["last_used"].text ?? "")
+    private static func tell(_ answers: NodeAnswers, _ options: Options) {
+        if options.json { return print(answers.whole.line) }
+        for part in answers.parts { part.answer["sites"].elements.forEach { tell($0, part.prefix) } }
+    }
+
+    private static func tell(_ site: JSON, _ prefix: String) {
+        print("\(prefix)\((site["name"].text ?? "").visible)\(site["fixed"].isTrue ? " (a relay's host)" : "")")
+        func line(_ name: String, _ text: String) {
+            print("  \(name):\(String(repeating: " ", count: max(1, 13 - name.count)))\(text.visible)")
         }
+        let window = site["window"].integer.map { " of at most \($0) just now" } ?? ""
+        line("sessions", "\(site["sessions"].integer ?? 0)\(window), \(site["waiting"].integer ?? 0) messages wait")
+        for name in limits {
+            let origins = [
+                ("set", "set by command"), ("configured", "[[site]] or well known"), ("learned", "learned"),
+            ]
+            let known = origins.compactMap { key, origin in text(site[key][name]).map { "\($0) (\(origin))" } }
+            if !known.isEmpty { line(name, known.joined(separator: ", ")) }
+        }
+        if site["greylists"].isTrue {
+            let wait = site["greylist_wait"].integer.map { ", \($0) s were enough" } ?? ""
+            line("greylisting", "strangers have to come back\(wait)")
+        }
+        let state = state(of: site)
+        if !state.isEmpty { line("state", state) }
+        line("last used", site["last_used"].text ?? "")
     }
 }
