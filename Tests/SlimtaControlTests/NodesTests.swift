@@ -49,6 +49,46 @@ import Testing
         #expect(await first.storage.states(ids).map { try? $0.get().isHeld } == [false, false, false])
     }
 
+    /// Whoever can write to the database gets no further than the commands go.
+    @Test func whatOtherNodesMayAsk() async throws {
+        let (first, _, ids) = try await two()
+        func status(_ method: String, _ path: [String], _ query: [(String, String)] = []) async throws -> Int64? {
+            let question = JSON.object([
+                .init("method", .string(method)), .init("path", .array(path.map { .string($0) })),
+                .init(
+                    "query",
+                    .array(query.map { .object([.init("name", .string($0.0)), .init("value", .string($0.1))]) })),
+            ])
+            let answer = await first.control.answer(NodeQuestion(question.line, by: "root on second"))
+            return try JSON(parsing: Array(answer.utf8))["status"].integer
+        }
+        #expect(try await status("GET", ["logins"], [("limit", "5")]) == 200)
+        #expect(try await status("GET", ["sites"]) == 200)
+        #expect(try await status("POST", ["logins", "hold"], [("login", "ann"), ("mail", "no")]) == 200)
+        #expect(
+            try await first.ask(.get, "logins", ("login", "ann")).json["reason"].text == "root on second wants it so")
+        #expect(await first.storage.states(ids).allSatisfy { (try? $0.get().isHeld) != true })
+        #expect(try await status("POST", ["logins", "bounce"], [("login", "ann"), ("mail", "no")]) == 400)
+        for path in [
+            ["drain"], ["reload"], ["status"], ["queue", "remove"], ["nodes", "drain"], ["dkim", "make"], [],
+        ] {
+            #expect(try await status("POST", path) == 404)
+        }
+        #expect(try await status("PUT", ["logins"]) == 404)
+        #expect(
+            try JSON(parsing: Array(await first.control.answer(NodeQuestion("no", by: "")).utf8))["status"].integer
+                == 404)
+        #expect(first.daemon.orders == [])
+    }
+
+    /// Of a queue that one machine has alone there is nobody else to ask.
+    @Test func allNodesOfOne() async throws {
+        let (first, _, _) = try await two()
+        #expect(try await first.ask(.get, "sites", ("nodes", "all")).json["sites"].elements.count == 1)
+        #expect(try await first.ask(.get, "sites", ("nodes", "some")).status == 400)
+        #expect(try await first.ask(.get, "guesses", ("nodes", "all")).status == 400)
+    }
+
     @Test func statesInAWord() {
         var node = SharedQueue.Node(
             name: "n", incarnation: 1, isEdge: true, isRelay: true, egress: "n", version: "1", begun: .zero,
