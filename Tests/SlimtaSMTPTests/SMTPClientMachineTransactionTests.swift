@@ -75,6 +75,28 @@ struct SMTPClientMachineTransactionTests {
         }
     }
 
+    /// The same of domains: whoever is at one that is in the transaction already goes along, in whatever case it is written.
+    @Test func limitOfDomains() {
+        var dialog = ClientDialog(offering: ["PIPELINING", "LIMITS RCPTDOMAINMAX=2 RCPTMAX=3"])
+        var transaction = SMTPTransaction(to: 1)
+        transaction.recipients = ["a@one.test", "b@two.test", "c@three.test", "d@ONE.test", "e@two.test"].compactMap {
+            Mailbox(parsing: $0)
+        }
+        #expect(dialog.begin(transaction) == .wait)
+        #expect(
+            dialog.said() == "MAIL FROM:<a@client.test>\r\nRCPT TO:<a@one.test>\r\nRCPT TO:<b@two.test>\r\n"
+                + "RCPT TO:<d@ONE.test>\r\nDATA\r\n")
+        #expect(dialog.hear("250 a\r\n250 b\r\n250 c\r\n250 d\r\n354 go\r\n") == [.sendContent(allowsEightBit: false)])
+        dialog.machine.contentSent()
+        guard case .finished(let outcomes, true)? = dialog.hear("250 ok\r\n").first else {
+            Issue.record("not finished")
+            return
+        }
+        #expect(outcomes.map(\.result) == [.delivered, .delivered, .temporary, .delivered, .temporary])
+        #expect(outcomes[2].reply.text.contains("of 2 domains") && outcomes[4].reply.text.contains("3 recipients"))
+        #expect(dialog.machine.causes.map(\.kind) == [.reply, .reply, .tooManyRecipients, .reply, .tooManyRecipients])
+    }
+
     @Test func nullSender() {
         var dialog = ClientDialog(offering: [])
         var transaction = SMTPTransaction(to: 1)

@@ -11,12 +11,12 @@ import Testing
     private static func mail(
         _ sender: String?, size: Int? = nil, body: BodyType = .sevenBit, smtpUTF8: Bool = false,
         submitter: String? = nil,
-        parameters: Int = 0
+        of extensions: Set<ServiceExtension> = []
     ) -> SMTPCommand {
         .mail(
             MailCommand(
                 sender: sender.flatMap { Mailbox(parsing: $0) }, size: size, body: body, smtpUTF8: smtpUTF8,
-                submitter: submitter, parameterCount: parameters))
+                submitter: submitter, extensions: extensions))
     }
 
     private static func rcpt(_ text: String) -> SMTPCommand { .rcpt(.mailbox(Mailbox(parsing: text)!)) }
@@ -53,25 +53,27 @@ import Testing
         ("MAIL FROM:<a@b>", mail("a@b")), ("MAIL  FROM:  <a@b>  ", mail("a@b")),
         ("MAIL FROM:<\"a>b\"@c>", mail("\"a>b\"@c")),
         ("MAIL FROM:<\"a\\\">@ b\"@c>", mail("\"a\\\">@ b\"@c")), ("MAIL FROM:<@x,@y:a@b>", mail("a@b")),
-        ("MAIL FROM:<a@b> SIZE=0", mail("a@b", size: 0, parameters: 1)),
-        ("MAIL FROM:<a@b> size=1000", mail("a@b", size: 1000, parameters: 1)),
-        ("MAIL FROM:<a@b> SIZE=00000000000000000007", mail("a@b", size: 7, parameters: 1)),
-        ("MAIL FROM:<a@b> SIZE=9223372036854775807", mail("a@b", size: .max, parameters: 1)),
-        ("MAIL FROM:<a@b> SIZE=9223372036854775808", mail("a@b", size: .max, parameters: 1)),
-        ("MAIL FROM:<a@b> SIZE=99999999999999999999", mail("a@b", size: .max, parameters: 1)),
-        ("MAIL FROM:<a@b> BODY=7BIT", mail("a@b", parameters: 1)),
-        ("MAIL FROM:<a@b> body=8bitmime", mail("a@b", body: .eightBitMIME, parameters: 1)),
-        ("MAIL FROM:<a@b> SMTPUTF8", mail("a@b", smtpUTF8: true, parameters: 1)),
-        ("MAIL FROM:<\u{E9}@b> SMTPUTF8", mail("\u{E9}@b", smtpUTF8: true, parameters: 1)),
-        ("MAIL FROM:<a@b> AUTH=<>", mail("a@b", submitter: "", parameters: 1)),
-        ("MAIL FROM:<> AUTH=a+3Db@c", mail(nil, submitter: "a=b@c", parameters: 1)),
-        ("MAIL FROM:<> AUTH=<a@c>", mail(nil, submitter: "a@c", parameters: 1)),
-        ("MAIL FROM:<> AUTH=+3C+3e", mail(nil, submitter: "", parameters: 1)),
-        ("MAIL FROM:<> AUTH=+22a+20b+22@c", mail(nil, submitter: "\"a b\"@c", parameters: 1)),
-        ("MAIL FROM:<> AUTH=j+C3+B6@c", mail(nil, submitter: "j\u{F6}@c", parameters: 1)),
+        ("MAIL FROM:<a@b> SIZE=0", mail("a@b", size: 0, of: [.size])),
+        ("MAIL FROM:<a@b> size=1000", mail("a@b", size: 1000, of: [.size])),
+        ("MAIL FROM:<a@b> SIZE=00000000000000000007", mail("a@b", size: 7, of: [.size])),
+        ("MAIL FROM:<a@b> SIZE=9223372036854775807", mail("a@b", size: .max, of: [.size])),
+        ("MAIL FROM:<a@b> SIZE=9223372036854775808", mail("a@b", size: .max, of: [.size])),
+        ("MAIL FROM:<a@b> SIZE=99999999999999999999", mail("a@b", size: .max, of: [.size])),
+        ("MAIL FROM:<a@b> BODY=7BIT", mail("a@b", of: [.eightBitMIME])),
+        ("MAIL FROM:<a@b> body=8bitmime", mail("a@b", body: .eightBitMIME, of: [.eightBitMIME])),
+        ("MAIL FROM:<a@b> SMTPUTF8", mail("a@b", smtpUTF8: true, of: [.smtpUTF8])),
+        ("MAIL FROM:<\u{E9}@b> SMTPUTF8", mail("\u{E9}@b", smtpUTF8: true, of: [.smtpUTF8])),
+        ("MAIL FROM:<a@b> AUTH=<>", mail("a@b", submitter: "", of: [.authentication])),
+        ("MAIL FROM:<> AUTH=a+3Db@c", mail(nil, submitter: "a=b@c", of: [.authentication])),
+        ("MAIL FROM:<> AUTH=<a@c>", mail(nil, submitter: "a@c", of: [.authentication])),
+        ("MAIL FROM:<> AUTH=+3C+3e", mail(nil, submitter: "", of: [.authentication])),
+        ("MAIL FROM:<> AUTH=+22a+20b+22@c", mail(nil, submitter: "\"a b\"@c", of: [.authentication])),
+        ("MAIL FROM:<> AUTH=j+C3+B6@c", mail(nil, submitter: "j\u{F6}@c", of: [.authentication])),
         (
             "MAIL FROM:<a@b>  SIZE=5   BODY=8BITMIME  SMTPUTF8 AUTH=<>  ",
-            mail("a@b", size: 5, body: .eightBitMIME, smtpUTF8: true, submitter: "", parameters: 4)
+            mail(
+                "a@b", size: 5, body: .eightBitMIME, smtpUTF8: true, submitter: "",
+                of: [.size, .eightBitMIME, .smtpUTF8, .authentication])
         ),
         // RCPT
         ("RCPT TO:<a@b>", rcpt("a@b")), ("rcpt to: <a@b> ", rcpt("a@b")), ("RCPT TO:<@x:a@b>", rcpt("a@b")),
@@ -122,9 +124,9 @@ import Testing
         ("MAIL FROM:<\"a\rb\"@c>", .badSender),
         // MAIL's parameters
         ("MAIL FROM:<a@b>SIZE=1", .badArgument), ("MAIL FROM:<a@b>x", .badArgument), ("MAIL FROM:<a@b>>", .badArgument),
-        ("MAIL FROM:<a@b>\tSIZE=1", .badArgument), ("MAIL FROM:<a@b> FOO", .unknownParameter),
-        ("MAIL FROM:<a@b> FOO=1", .unknownParameter), ("MAIL FROM:<a@b> RET=HDRS", .unknownParameter),
-        ("MAIL FROM:<a@b> ENVID=x", .unknownParameter), ("MAIL FROM:<a@b> SIZE", .badParameter),
+        ("MAIL FROM:<a@b>\tSIZE=1", .badArgument), ("MAIL FROM:<a@b> FOO", .unknownParameter("FOO")),
+        ("MAIL FROM:<a@b> FOO=1", .unknownParameter("FOO")), ("MAIL FROM:<a@b> RET=HDRS", .unknownParameter("RET")),
+        ("MAIL FROM:<a@b> ENVID=x", .unknownParameter("ENVID")), ("MAIL FROM:<a@b> SIZE", .badParameter),
         ("MAIL FROM:<a@b> SIZE=", .badParameter), ("MAIL FROM:<a@b> SIZE=ASDF", .badParameter),
         ("MAIL FROM:<a@b> SIZE=-1", .badParameter), ("MAIL FROM:<a@b> SIZE=+1", .badParameter),
         ("MAIL FROM:<a@b> SIZE=1.5", .badParameter), ("MAIL FROM:<a@b> SIZE=1 SIZE=1", .badParameter),
@@ -152,8 +154,9 @@ import Testing
         ("RCPT TO:<@x:>", .badRecipient), ("RCPT TO:<post master>", .badRecipient),
         ("RCPT TO:<\"postmaster\">", .badRecipient),
         ("RCPT TO:<postmaster@>", .badRecipient), ("RCPT TO:<a@b>,<c@d>", .badArgument),
-        ("RCPT TO:<a@b> NOTIFY=NEVER", .unknownParameter), ("RCPT TO:<a@b> ORCPT=rfc822;a@b", .unknownParameter),
-        ("RCPT TO:<a@b> NOTIFY=", .badParameter), ("RCPT TO:<postmaster> X", .unknownParameter),
+        ("RCPT TO:<a@b> NOTIFY=NEVER", .unknownParameter("NOTIFY")),
+        ("RCPT TO:<a@b> ORCPT=rfc822;a@b", .unknownParameter("ORCPT")),
+        ("RCPT TO:<a@b> NOTIFY=", .badParameter), ("RCPT TO:<postmaster> X", .unknownParameter("X")),
     ]
 
     @Test(arguments: bad) func isRefused(_ line: String, _ error: SMTPSyntaxError) {
@@ -162,7 +165,7 @@ import Testing
 
     /// `[limits] lenient_paths`.
     @Test(arguments: [
-        ("MAIL FROM:a@b", mail("a@b")), ("MAIL FROM: a@b SIZE=5", mail("a@b", size: 5, parameters: 1)),
+        ("MAIL FROM:a@b", mail("a@b")), ("MAIL FROM: a@b SIZE=5", mail("a@b", size: 5, of: [.size])),
         ("MAIL FROM:<a@b>", mail("a@b")), ("MAIL FROM:<>", mail(nil)), ("RCPT TO:a@b", rcpt("a@b")),
         ("RCPT TO: \"a b\"@c  ", rcpt("\"a b\"@c")), ("RCPT TO:postmaster", .rcpt(.postmaster("postmaster"))),
     ])
@@ -174,7 +177,7 @@ import Testing
         ("MAIL FROM:", SMTPSyntaxError.badSender), ("MAIL FROM:a", .badSender), ("MAIL FROM:a@b>", .badSender),
         ("MAIL FROM:<a@b", .badSender), ("MAIL FROM:a@b,c@d", .badSender), ("MAIL FROM:a@b c@d", .badParameter),
         ("MAIL FROM:\"A\" <a@b>", .badSender), ("MAIL FROM:@x:a@b", .badSender),
-        ("MAIL FROM:a@b FOO", .unknownParameter),
+        ("MAIL FROM:a@b FOO", .unknownParameter("FOO")),
         ("RCPT TO:", .badRecipient), ("RCPT TO:a@b>", .badRecipient), ("RCPT TO:a", .badRecipient),
         ("RCPT TO:\"a\0\"@b", .badRecipient),
     ])

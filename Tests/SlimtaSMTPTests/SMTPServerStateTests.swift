@@ -39,6 +39,7 @@ import Testing
         "502": ["S: 502 5.5.1 Command not implemented"],
         "help": [
             "S: 214-2.0.0 Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
+            "S: 214-2.0.0 Extensions: 8BITMIME PIPELINING ENHANCEDSTATUSCODES SMTPUTF8 STARTTLS AUTH LIMITS SIZE",
             "S: 214 2.0.0 Mail submission, RFC 6409",
         ],
         "bye": ["S: 221 2.0.0 Bye", "close quit"],
@@ -49,7 +50,10 @@ import Testing
     ]
 
     static func greeting(_ keyword: String) -> [String] {
-        ["mx.example.org Hello c2", "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES", "SMTPUTF8", keyword].map {
+        [
+            "mx.example.org Hello c2", "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES", "SMTPUTF8", keyword,
+            "LIMITS RCPTMAX=100",
+        ].map {
             "S: 250-" + $0
         }
             + ["S: 250 SIZE 100000"]
@@ -308,7 +312,9 @@ import Testing
             let offered = ["STARTTLS", "AUTH"].filter { word in keywords.contains { $0.hasPrefix(word) } }
             #expect(offered.joined(separator: ",") == (row[0] == "-" ? "" : row[0]))
             #expect(keywords.filter { $0.hasPrefix("AUTH") }.allSatisfy { $0 == "AUTH PLAIN LOGIN" })
-            for always in ["8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES", "SMTPUTF8", "SIZE 100000"] {
+            for always in [
+                "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES", "SMTPUTF8", "LIMITS RCPTMAX=100", "SIZE 100000",
+            ] {
                 #expect(keywords.contains { $0 == always })
             }
             #expect(code(greeted, "STARTTLS") == row[1])

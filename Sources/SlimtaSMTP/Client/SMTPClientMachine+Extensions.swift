@@ -17,9 +17,11 @@ package struct ServerExtensions: Hashable, Sendable {
     package var size = false
     /// The largest message that the server takes, in octets; nil if it names no limit.
     package var maximumSize: Int?
-    /// RFC 9422 section 4: how many transactions a session has, and recipients a transaction; nil: the server does not say.
+    /// RFC 9422 section 4: how many transactions a session has, recipients a transaction, and domains these; nil: the server does
+    /// not say.
     package var maximumTransactions: Int?
     package var maximumRecipients: Int?
+    package var maximumDomains: Int?
     /// RFC 4954 section 3: the mechanisms that we could use.
     package var mechanisms: Set<SASLMechanism> = []
 
@@ -33,31 +35,32 @@ package struct ServerExtensions: Hashable, Sendable {
             // AUTH= is what servers older than RFC 2554 wrote.
             let words = line.utf8.split(whereSeparator: { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "=") })
             guard let first = words.first else { continue }
-            switch String(Substring(first)).asciiLowercased() {
-            case "pipelining": pipelining = true
-            case "8bitmime": eightBitMIME = true
-            case "smtputf8": smtpUTF8 = true
-            case "starttls": startTLS = true
-            case "size" where !size:
+            switch ServiceExtension(rawValue: String(Substring(first)).uppercased()) {
+            case .pipelining: pipelining = true
+            case .eightBitMIME: eightBitMIME = true
+            case .smtpUTF8: smtpUTF8 = true
+            case .startTLS: startTLS = true
+            case .size where !size:
                 size = true
                 // RFC 1870 section 4: 0 is no limit; so is what no message can reach, or what is no number.
                 if words.count > 1, let limit = Int(Substring(words[1])), limit > 0 { maximumSize = limit }
-            case "limits":
+            case .limits:
                 for (name, value) in zip(words.dropFirst(), words.dropFirst(2)) {
                     guard let limit = Int(Substring(value)), limit > 0 else { continue }
                     switch String(Substring(name)).asciiLowercased() {
                     case "mailmax": maximumTransactions = maximumTransactions ?? limit
                     case "rcptmax": maximumRecipients = maximumRecipients ?? limit
+                    case "rcptdomainmax": maximumDomains = maximumDomains ?? limit
                     default: break
                     }
                 }
-            case "auth":
+            case .authentication:
                 for word in words.dropFirst() {
                     if let mechanism = SASLMechanism(rawValue: Substring(word).uppercased()) {
                         mechanisms.insert(mechanism)
                     }
                 }
-            default: break
+            case .size, .enhancedStatusCodes, nil: break
             }
         }
     }

@@ -125,6 +125,7 @@ extension SMTPClientMachine {
     package mutating func begin(_ transaction: SMTPTransaction, into out: inout ByteBuffer) -> Action {
         precondition(isReady, "a transaction in a session that is not ready")
         var progress = TransactionProgress(transaction)
+        var domains: Set<String> = []
         if let (refusal, kind) = refusal(of: transaction) {
             progress.settle(refusal, kind)
         } else {
@@ -135,12 +136,13 @@ extension SMTPClientMachine {
                 } else if !extensions.smtpUTF8, recipient.needsSMTPUTF8 {
                     progress.settle(
                         index, Self.withoutSMTPUTF8("the recipient \(recipient.text.visible)"), .recipient, .lacking)
-                } else if let most = extensions.maximumRecipients, progress.candidates.count >= most {
-                    // RFC 9422 section 4.2: the others go in another one.
-                    let reply = Reply(452, EnhancedStatus(4, 5, 3), "the server takes \(most) recipients at a time")
+                } else if let limit = excess(recipient, progress.candidates.count, domains) {
+                    // RFC 9422 section 4: the others go in another one.
+                    let reply = Reply(452, EnhancedStatus(4, 5, 3), "the server takes \(limit) at a time")
                     progress.settle(index, Outcome(.temporary, reply), .recipient, .tooManyRecipients)
                 } else {
                     progress.candidates.append(index)
+                    if extensions.maximumDomains != nil { domains.insert(recipient.foldedDomain) }
                 }
             }
         }
@@ -150,6 +152,15 @@ extension SMTPClientMachine {
         state = .replies
         sendNextCommands(into: &out)
         return .wait
+    }
+
+    /// The server's limit that this recipient is too much for, behind so many others of these domains, in words.
+    private func excess(_ recipient: Mailbox, _ count: Int, _ domains: Set<String>) -> String? {
+        if let most = extensions.maximumRecipients, count >= most { return "\(most) recipients" }
+        if let most = extensions.maximumDomains, domains.count >= most, !domains.contains(recipient.foldedDomain) {
+            return "recipients of \(most) domains"
+        }
+        return nil
     }
 
     /// What this server lacks for the message as a whole.

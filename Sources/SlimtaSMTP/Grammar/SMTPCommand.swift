@@ -53,20 +53,20 @@ package struct MailCommand: Equatable, Sendable {
     /// AUTH= without its encoding, a mailbox or empty for `<>` (RFC 4954 section 5); nil: it was not given. Not to be
     /// believed: it is told to policy services and the log alone.
     package var submitter: String?
-    /// How many parameters there were: HELO sessions have none.
-    package var parameterCount = 0
+    /// Whose parameters there were, whatever they said.
+    package var extensions: Set<ServiceExtension> = []
 
     /// MAIL as an edge of another kind says it; nil is the null reverse-path.
     package init(
         sender: Mailbox?, size: Int? = nil, body: BodyType = .sevenBit, smtpUTF8: Bool = false,
-        submitter: String? = nil, parameterCount: Int = 0
+        submitter: String? = nil, extensions: Set<ServiceExtension> = []
     ) {
         self.sender = sender
         self.size = size
         self.body = body
         self.smtpUTF8 = smtpUTF8
         self.submitter = submitter
-        self.parameterCount = parameterCount
+        self.extensions = extensions
     }
 }
 
@@ -87,8 +87,8 @@ package enum SMTPSyntaxError: Error, Equatable, Sendable {
     case badSender
     /// RCPT's path is not in the grammar.
     case badRecipient
-    /// A MAIL or RCPT parameter that was not offered.
-    case unknownParameter
+    /// A MAIL or RCPT parameter that is none of ours; its name is in upper case.
+    case unknownParameter(String)
     /// A MAIL or RCPT parameter that was offered, with a value that it cannot have, or twice.
     case badParameter
     /// An address with octets above 127 without SMTPUTF8.

@@ -20,8 +20,11 @@ extension MailCommand {
         }
         var seen = Set<String>()
         for parameter in try parameters(path.extracting(bounds.end..<path.count)) {
+            guard let one = ServiceExtension.ofMail(parameter.keyword) else {
+                throw .unknownParameter(parameter.keyword)
+            }
             guard seen.insert(parameter.keyword).inserted else { throw .badParameter }
-            parameterCount += 1
+            extensions.insert(one)
             switch parameter.keyword {
             case "SIZE":
                 guard let size = decimal(parameter.value) else { throw .badParameter }
@@ -41,7 +44,7 @@ extension MailCommand {
                     throw .badParameter
                 }
                 submitter = name
-            default: throw .unknownParameter
+            default: preconditionFailure("a parameter that is in the table alone")
             }
         }
         guard smtpUTF8 || sender?.needsSMTPUTF8 != true else { throw .needsSMTPUTF8 }
@@ -63,7 +66,9 @@ extension RecipientPath {
             throw .badRecipient
         }
         // No RCPT parameter is offered.
-        guard try parameters(path.extracting(bounds.end..<path.count)).isEmpty else { throw .unknownParameter }
+        if let parameter = try parameters(path.extracting(bounds.end..<path.count)).first {
+            throw .unknownParameter(parameter.keyword)
+        }
     }
 }
 

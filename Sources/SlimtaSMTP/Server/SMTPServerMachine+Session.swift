@@ -52,7 +52,10 @@ extension SMTPServerMachine {
                     // Somebody's browser was made to talk to us: nothing in its request is to count as a command.
                     return enter(.closing(.protocolViolation("an HTTP request")))
                 }
-                if error == .badRecipient || error == .unknownParameter { transaction?.hasRefused = true }
+                switch error {
+                case .badRecipient, .unknownParameter: transaction?.hasRefused = true
+                default: break
+                }
                 return refuse(error.reply, into: &output)
             }
             if octets.readableBytes + 2 > Self.commandLimit {
@@ -109,6 +112,7 @@ extension SMTPServerMachine {
                     214, .init(2, 0, 0),
                     lines: [
                         "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
+                        "Extensions: " + ServiceExtension.allCases.map(\.rawValue).joined(separator: " "),
                         "Mail submission, RFC 6409",
                     ]), into: &output)
         case .quit:
@@ -128,15 +132,28 @@ extension SMTPServerMachine {
 
     /// EHLO's lines behind the first.
     private var extensions: [String] {
-        var lines = ["8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES", "SMTPUTF8"]
-        if configuration.tls == .startTLS, tls == nil { lines.append("STARTTLS") }
-        if !listed.isEmpty {
-            lines.append("AUTH " + listed.map(\.rawValue).joined(separator: " "))
+        ServiceExtension.allCases.filter(offers).map { one in
+            switch one {
+            case .authentication: "\(one.rawValue) \(listed.map(\.rawValue).joined(separator: " "))"
+            // RFC 9422 section 4.2: how many recipients a transaction has; of transactions there may be any number.
+            case .limits: "\(one.rawValue) RCPTMAX=\(configuration.recipients)"
+            case .size: "\(one.rawValue) \(configuration.messageSize)"
+            case .eightBitMIME, .pipelining, .enhancedStatusCodes, .smtpUTF8, .startTLS: one.rawValue
+            }
         }
-        // Never STARTTLS: clients of GNU SASL look for it with a line behind it.
-        lines.append("SIZE \(configuration.messageSize)")
-        return lines
     }
+
+    /// Whether EHLO lists it now; HELO lists nothing.
+    private func offers(_ one: ServiceExtension) -> Bool {
+        switch one {
+        case .startTLS: isExtended && configuration.tls == .startTLS && tls == nil
+        case .authentication: !listed.isEmpty
+        case .eightBitMIME, .pipelining, .enhancedStatusCodes, .smtpUTF8, .limits, .size: isExtended
+        }
+    }
+
+    /// Whether its parameters are taken. Who has logged in may say AUTH= (RFC 4954 section 5), though it is not listed any more.
+    func takes(_ one: ServiceExtension) -> Bool { offers(one) || one == .authentication && isExtended && user != nil }
 
     mutating func startTLS(into output: inout ByteBuffer) {
         guard configuration.tls == .startTLS else {

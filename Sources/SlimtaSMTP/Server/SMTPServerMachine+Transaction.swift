@@ -11,12 +11,8 @@ extension SMTPServerMachine {
         if let refusal = rules.refusal(ofClient: user, isTrusted: isTrusted, mayStartTLS: mayStartTLS) {
             return refuse(refusal, into: &output)
         }
-        guard isExtended || mail.parameterCount == 0 else {
-            return refuse(SMTPSyntaxError.unknownParameter.reply, into: &output)
-        }
-        // RFC 4954 section 5: a parameter of an extension that was not offered.
-        guard mail.submitter == nil || offersAuthentication || user != nil else {
-            return refuse(SMTPSyntaxError.unknownParameter.reply, into: &output)
+        if let foreign = mail.extensions.filter({ !takes($0) }).flatMap(\.mailParameters).min() {
+            return refuse(.unknownParameter(foreign), into: &output)
         }
         if let (refusal, allowed) = rules.refusal(of: mail.sender, from: user, smtpUTF8: mail.smtpUTF8) {
             return refuse(refusal, allowed: allowed, into: &output)

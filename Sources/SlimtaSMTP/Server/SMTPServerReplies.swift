@@ -6,6 +6,10 @@ extension Reply {
     static let badSequence = Reply(503, .init(5, 5, 1), "Bad sequence of commands")
     /// RFC 5321 section 4.2.4: a command that is known, and not ours.
     static let notImplemented = Reply(502, .init(5, 5, 1), "Command not implemented")
+    /// RFC 5321 section 4.1.1.11: a parameter that is none, or of an extension that was not offered; as much of its name as fits.
+    static func unknownParameter(_ name: String) -> Reply {
+        Reply(555, .init(5, 5, 4), "Parameter \(name.prefix(64)) not recognized or not implemented")
+    }
     static let invalidResponse = Reply(501, .init(5, 5, 2), "Invalid auth response")
     /// RFC 4954 section 4: 12,288 octets are the most.
     static let exchangeLineTooLong = Reply(500, .init(5, 5, 6), "Authentication exchange line is too long")
@@ -53,7 +57,7 @@ extension SMTPSyntaxError {
         case .badArgument: Reply(501, .init(5, 5, 4), "Syntax error in parameters or arguments")
         case .badSender: Reply(501, .init(5, 1, 7), "Bad sender address syntax")
         case .badRecipient: Reply(501, .init(5, 1, 3), "Bad recipient address syntax")
-        case .unknownParameter: Reply(555, .init(5, 5, 4), "Parameter not recognized or not implemented")
+        case .unknownParameter(let name): .unknownParameter(name)
         case .badParameter: Reply(501, .init(5, 5, 4), "Syntax error in parameters or arguments")
         case .needsSMTPUTF8: Reply(553, .init(5, 6, 7), "Non-ASCII address needs SMTPUTF8")
         }

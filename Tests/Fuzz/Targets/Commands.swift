@@ -105,7 +105,7 @@ private func checkCommand(_ text: [UInt8], isLenient: Bool) throws {
         throw Broken(description: "\(command) is not understood as \(words)")
     }
     if case .mail(var second) = again, case .mail(let first) = command {
-        second.parameterCount = first.parameterCount
+        second.extensions = first.extensions
         again = .mail(second)
     }
     try same(again, command, "a command and its canonical form")
