@@ -53,8 +53,10 @@ import Synchronization
 ///     POST /reload           as SIGHUP, and waits: {"applied": BOOL, "errors": [...], "warnings": [...]}; 422 with errors
 ///     POST /drain            as SIGTERM
 package final class Control: ControlService {
-    /// How the answer to a path that is none begins: commands know a daemon of an older version by it.
-    package static let unknownPath = "there is nothing at"
+    private static let unknownPath = "there is nothing at"
+    private static let unknownParameter = "there is no parameter"
+    /// How the answers to paths and parameters begin that are none: commands know a daemon of an older version by them.
+    package static let unknown = [unknownPath, unknownParameter]
 
     let storage: any QueueBackend
     let queue: Queue
@@ -177,7 +179,7 @@ package final class Control: ControlService {
     func allow(_ names: [String], _ query: [HTTPTarget.Parameter]) throws(Refusal) {
         for parameter in query where !names.contains(parameter.name) {
             let known = names.isEmpty ? "there are none here" : "known are \(names.joined(separator: ", "))"
-            throw Refusal(400, "there is no parameter \"\(parameter.name)\": \(known)")
+            throw Refusal(400, "\(Self.unknownParameter) \"\(parameter.name)\": \(known)")
         }
     }
 

@@ -54,11 +54,7 @@ struct RunningDaemon {
         _ method: ControlRequest.Method, _ path: [String], _ query: [HTTPTarget.Parameter] = []
     ) throws(Failure) -> JSON {
         let (status, json) = try answer(method, path, query)
-        guard status == 200 else {
-            // Every command asks for what a daemon of its own version has.
-            if status == 404, json["error"].text?.hasPrefix(Control.unknownPath) == true { throw Self.otherVersion }
-            throw Self.failure(status, json["error"].text)
-        }
+        guard status == 200 else { throw Self.failure(status, json["error"].text) }
         return json
     }
 
@@ -105,6 +101,8 @@ struct RunningDaemon {
 
     /// What it means that the daemon answered with `status`.
     static func failure(_ status: Int, _ text: String?) -> Failure {
+        // Every command asks for what a daemon of its own version has.
+        if let text, Control.unknown.contains(where: text.hasPrefix) { return otherVersion }
         let exit: ExitStatus =
             switch status {
             case 400, 405: .usage
