@@ -28,7 +28,7 @@ import Testing
             replies.append(said)
             #expect(session.storage.count == 1 && !session.channel.isActive)
         }
-        #expect(replies[0].count == 14 && replies[0] == replies[1])
+        #expect(replies[0].count == 15 && replies[0] == replies[1])
     }
 
     @Test(arguments: [

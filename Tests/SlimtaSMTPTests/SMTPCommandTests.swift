@@ -11,7 +11,7 @@ import Testing
     private static func mail(
         _ sender: String?, size: Int? = nil, body: BodyType = .sevenBit, smtpUTF8: Bool = false,
         submitter: String? = nil,
-        of extensions: Set<ServiceExtension> = []
+        of extensions: [ServiceExtension] = []
     ) -> SMTPCommand {
         .mail(
             MailCommand(

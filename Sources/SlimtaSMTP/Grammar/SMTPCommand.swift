@@ -53,13 +53,13 @@ package struct MailCommand: Equatable, Sendable {
     /// AUTH= without its encoding, a mailbox or empty for `<>` (RFC 4954 section 5); nil: it was not given. Not to be
     /// believed: it is told to policy services and the log alone.
     package var submitter: String?
-    /// Whose parameters there were, whatever they said.
-    package var extensions: Set<ServiceExtension> = []
+    /// Whose parameters there were, whatever they said: each once, in their order.
+    package var extensions: [ServiceExtension] = []
 
     /// MAIL as an edge of another kind says it; nil is the null reverse-path.
     package init(
         sender: Mailbox?, size: Int? = nil, body: BodyType = .sevenBit, smtpUTF8: Bool = false,
-        submitter: String? = nil, extensions: Set<ServiceExtension> = []
+        submitter: String? = nil, extensions: [ServiceExtension] = []
     ) {
         self.sender = sender
         self.size = size

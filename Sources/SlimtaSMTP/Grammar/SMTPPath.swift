@@ -24,7 +24,7 @@ extension MailCommand {
                 throw .unknownParameter(parameter.keyword)
             }
             guard seen.insert(parameter.keyword).inserted else { throw .badParameter }
-            extensions.insert(one)
+            if !extensions.contains(one) { extensions.append(one) }
             switch parameter.keyword {
             case "SIZE":
                 guard let size = decimal(parameter.value) else { throw .badParameter }
