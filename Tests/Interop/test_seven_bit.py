@@ -336,6 +336,7 @@ def test_rules_over_smtp(ruled):
             client.mail("sender@origin.test")
             client.rcpt("a@one.test")
             assert client.data(content)[0] == 250, name
+    ruled.wait_for_events(rule="header")
     assert [event["rule"] for event in ruled.events() if "rule" in event] == [
         *["programs"] * 7, *["types"] * 2, "parts", "nesting", "header"]
 
