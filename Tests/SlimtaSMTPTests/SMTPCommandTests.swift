@@ -53,6 +53,9 @@ import Testing
         ("MAIL FROM:<a@b>", mail("a@b")), ("MAIL  FROM:  <a@b>  ", mail("a@b")),
         ("MAIL FROM:<\"a>b\"@c>", mail("\"a>b\"@c")),
         ("MAIL FROM:<\"a\\\">@ b\"@c>", mail("\"a\\\">@ b\"@c")), ("MAIL FROM:<@x,@y:a@b>", mail("a@b")),
+        ("BDAT 0", .bdat(.init(size: 0, isLast: false))), ("bdat  12  last", .bdat(.init(size: 12, isLast: true))),
+        ("BDAT 00000000000000000000000000000000005 LAST ", .bdat(.init(size: 5, isLast: true))),
+        ("BDAT 9223372036854775807", .bdat(.init(size: .max, isLast: false))),
         ("MAIL FROM:<a@b> SIZE=0", mail("a@b", size: 0, of: [.size])),
         ("MAIL FROM:<a@b> size=1000", mail("a@b", size: 1000, of: [.size])),
         ("MAIL FROM:<a@b> SIZE=00000000000000000007", mail("a@b", size: 7, of: [.size])),
@@ -147,6 +150,9 @@ import Testing
         ("MAIL FROM:<a@b> AUTH=a\u{7F}", .badParameter), ("MAIL FROM:<a@b> SIZE=1\r", .badParameter),
         ("MAIL FROM:<a@b> AUTH=a\nb", .badParameter), ("MAIL FROM:<\u{E9}@b>", .needsSMTPUTF8),
         ("MAIL FROM:<a@\u{E9}> SIZE=1", .needsSMTPUTF8),
+        ("BDAT", .badChunk), ("BDAT -1", .badChunk), ("BDAT +1", .badChunk), ("BDAT 1x", .badChunk),
+        ("BDAT LAST", .badChunk),
+        ("BDAT 9223372036854775808", .badChunk), ("BDAT 1 LAST 1", .badChunk), ("BDAT 1\tLAST", .badChunk),
         // RCPT
         ("RCPT", .badArgument), ("RCPT TO", .badArgument), ("RCPT FROM:<a@b>", .badArgument),
         ("RCPT TO:", .badRecipient),
@@ -259,7 +265,7 @@ import Testing
         case .mail(let mail): [Array((mail.sender?.text ?? "").utf8)]
         case .rcpt(.mailbox(let mailbox)): [Array(mailbox.text.utf8)]
         case .rcpt(.postmaster(let word)): [Array(word.utf8)]
-        case .startTLS, .data, .rset, .noop, .vrfy, .expn, .help, .quit: []
+        case .startTLS, .data, .bdat, .rset, .noop, .vrfy, .expn, .help, .quit: []
         }
     }
 }

@@ -35,11 +35,18 @@ import Testing
         "554": ["S: 554 5.5.1 No valid recipients"],
         "354": ["S: 354 Start mail input; end with <CRLF>.<CRLF>"],
         "ok": ["S: 250 2.0.0 Ok"],
+        // What had come of a message is forgotten.
+        "okD": ["S: 250 2.0.0 Ok", "discard"],
+        "helloD": greeting("AUTH PLAIN LOGIN") + ["discard"],
+        "heloD": ["S: 250 mx.example.org Hello c2", "discard"],
+        "part": ["S: 250 2.0.0 2 octets received"],
+        // The second line is a command.
+        "both": ["S: 501 5.5.2 Invalid auth response", "S: 500 5.5.2 Syntax error, command unrecognized"],
         "252": ["S: 252 2.1.5 Cannot VRFY user, but will accept message"],
         "502": ["S: 502 5.5.1 Command not implemented"],
         "help": [
-            "S: 214-2.0.0 Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
-            "S: 214-2.0.0 Extensions: 8BITMIME PIPELINING ENHANCEDSTATUSCODES SMTPUTF8 STARTTLS AUTH LIMITS SIZE",
+            "S: 214-2.0.0 Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT",
+            "S: 214-2.0.0 Extensions: 8BITMIME PIPELINING CHUNKING ENHANCEDSTATUSCODES SMTPUTF8 STARTTLS AUTH LIMITS SIZE",
             "S: 214 2.0.0 Mail submission, RFC 6409",
         ],
         "bye": ["S: 221 2.0.0 Bye", "close quit"],
@@ -51,7 +58,7 @@ import Testing
 
     static func greeting(_ keyword: String) -> [String] {
         [
-            "mx.example.org Hello c2", "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES", "SMTPUTF8", keyword,
+            "mx.example.org Hello c2", "8BITMIME", "PIPELINING", "CHUNKING", "ENHANCEDSTATUSCODES", "SMTPUTF8", keyword,
             "LIMITS RCPTMAX=100",
         ].map {
             "S: 250-" + $0
@@ -61,28 +68,28 @@ import Testing
 
     enum State: String, CaseIterable {
         case turnedAway, connected, helo, ehlo, tls, tlsHelo, tlsEhlo, user, mail, rcpt, refused, heloRcpt, dialogue,
-            data,
-            draining, closed
+            data, chunks, draining, closed
     }
 
-    //                 EHLO   HELO STLS AUTH MAIL RCPT DATA RSET NOOP VRFY EXPN HELP QUIT FOO  empty
+    //                 EHLO   HELO STLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT FOO  empty
     static let table: [(State, String)] = [
-        (.turnedAway, "seq    seq  seq  seq  seq  seq  seq  seq  seq  seq  seq  seq  bye  500  500"),
-        (.connected, " hello  helo seq  seq  seq  seq  seq  ok   ok   252  502  help bye  500  500"),
-        (.helo, "      hello  helo seq  ehlo 530t seq  seq  ok   ok   252  502  help bye  500  500"),
-        (.ehlo, "      hello  helo tls  538  530t seq  seq  ok   ok   252  502  help bye  500  500"),
-        (.tls, "       helloA helo has  seq  seq  seq  seq  ok   ok   252  502  help bye  500  500"),
-        (.tlsHelo, "   helloA helo has  ehlo 530  seq  seq  ok   ok   252  502  help bye  500  500"),
-        (.tlsEhlo, "   helloA helo has  235  530  seq  seq  ok   ok   252  502  help bye  500  500"),
-        (.user, "      helloA helo has  seq  mail seq  seq  ok   ok   252  502  help bye  500  500"),
-        (.mail, "      helloA helo has  seq  seq  rcpt none ok   ok   252  502  help bye  500  500"),
-        (.rcpt, "      helloA helo has  seq  seq  rcpt 354  ok   ok   252  502  help bye  500  500"),
-        (.refused, "   helloA helo has  seq  seq  rcpt 554  ok   ok   252  502  help bye  500  500"),
-        (.heloRcpt, "  helloA helo has  ehlo seq  rcpt 354  ok   ok   252  502  help bye  500  500"),
-        (.dialogue, "  501    501  501  501  501  501  501  501  501  501  501  501  501  501  501"),
-        (.data, "      -      -    -    -    -    -    -    -    -    -    -    -    -    -    -"),
-        (.draining, "  421    421  421  421  421  421  421  421  421  421  421  421  421  421  421"),
-        (.closed, "    -      -    -    -    -    -    -    -    -    -    -    -    -    -    -"),
+        (.turnedAway, "seq    seq  seq  seq  seq  seq  seq  seq  seq  seq  seq  seq  seq  bye  500  500"),
+        (.connected, " hello  helo seq  seq  seq  seq  seq  seq  ok   ok   252  502  help bye  500  500"),
+        (.helo, "      hello  helo seq  ehlo 530t seq  seq  seq  ok   ok   252  502  help bye  500  500"),
+        (.ehlo, "      hello  helo tls  538  530t seq  seq  seq  ok   ok   252  502  help bye  500  500"),
+        (.tls, "       helloA helo has  seq  seq  seq  seq  seq  ok   ok   252  502  help bye  500  500"),
+        (.tlsHelo, "   helloA helo has  ehlo 530  seq  seq  seq  ok   ok   252  502  help bye  500  500"),
+        (.tlsEhlo, "   helloA helo has  235  530  seq  seq  seq  ok   ok   252  502  help bye  500  500"),
+        (.user, "      helloA helo has  seq  mail seq  seq  seq  ok   ok   252  502  help bye  500  500"),
+        (.mail, "      helloA helo has  seq  seq  rcpt none none ok   ok   252  502  help bye  500  500"),
+        (.rcpt, "      helloA helo has  seq  seq  rcpt 354  part ok   ok   252  502  help bye  500  500"),
+        (.refused, "   helloA helo has  seq  seq  rcpt 554  554  ok   ok   252  502  help bye  500  500"),
+        (.heloRcpt, "  helloA helo has  ehlo seq  rcpt 354  seq  ok   ok   252  502  help bye  500  500"),
+        (.dialogue, "  501    501  501  501  501  501  501  both 501  501  501  501  501  501  501  501"),
+        (.data, "      -      -    -    -    -    -    -    -    -    -    -    -    -    -    -    -"),
+        (.chunks, "    helloD heloDhas  seq  seq  seq  seq  part okD  ok   252  502  help bye  500  500"),
+        (.draining, "  421    421  421  421  421  421  421  421  421  421  421  421  421  421  421  421"),
+        (.closed, "    -      -    -    -    -    -    -    -    -    -    -    -    -    -    -    -"),
     ]
 
     static func session(in state: State) -> SMTPSession {
@@ -105,6 +112,7 @@ import Testing
             case .heloRcpt: authenticated + ["HELO c", "MAIL FROM:<s@x.org>", "RCPT TO:<r@y.org>"]
             case .dialogue: ["EHLO c", "STARTTLS", "/tls", "EHLO c", "AUTH PLAIN"]
             case .data: authenticated + ["MAIL FROM:<s@x.org>", "RCPT TO:<r@y.org>", "DATA"]
+            case .chunks: authenticated + ["MAIL FROM:<s@x.org>", "RCPT TO:<r@y.org>", "BDAT 2\r\n"]
             case .closed: ["QUIT"]
             }
         for step in steps {
@@ -313,7 +321,8 @@ import Testing
             #expect(offered.joined(separator: ",") == (row[0] == "-" ? "" : row[0]))
             #expect(keywords.filter { $0.hasPrefix("AUTH") }.allSatisfy { $0 == "AUTH PLAIN LOGIN" })
             for always in [
-                "8BITMIME", "PIPELINING", "ENHANCEDSTATUSCODES", "SMTPUTF8", "LIMITS RCPTMAX=100", "SIZE 100000",
+                "8BITMIME", "PIPELINING", "CHUNKING", "ENHANCEDSTATUSCODES", "SMTPUTF8", "LIMITS RCPTMAX=100",
+                "SIZE 100000",
             ] {
                 #expect(keywords.contains { $0 == always })
             }

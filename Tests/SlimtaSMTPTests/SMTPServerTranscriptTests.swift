@@ -29,7 +29,8 @@ import Testing
 
     private let greeting = "S: 220 mx.example.org ESMTP Mail Gateway"
     private let hello = [
-        "S: 250-mx.example.org Hello c", "S: 250-8BITMIME", "S: 250-PIPELINING", "S: 250-ENHANCEDSTATUSCODES",
+        "S: 250-mx.example.org Hello c", "S: 250-8BITMIME", "S: 250-PIPELINING", "S: 250-CHUNKING",
+        "S: 250-ENHANCEDSTATUSCODES",
         "S: 250-SMTPUTF8", "S: 250-STARTTLS", "S: 250-AUTH PLAIN LOGIN", "S: 250-LIMITS RCPTMAX=100",
         "S: 250 SIZE 100000",
     ]

@@ -60,7 +60,7 @@ package struct ServerExtensions: Hashable, Sendable {
                         mechanisms.insert(mechanism)
                     }
                 }
-            case .size, .enhancedStatusCodes, nil: break
+            case .size, .chunking, .enhancedStatusCodes, nil: break
             }
         }
     }

@@ -14,6 +14,7 @@ package enum SMTPCommand: Equatable, Sendable {
     case mail(MailCommand)
     case rcpt(RecipientPath)
     case data
+    case bdat(ChunkCommand)
     case rset
     case noop
     case vrfy
@@ -38,6 +39,18 @@ package struct InitialResponse: Equatable, Sendable, CustomStringConvertible, Cu
     package var debugDescription: String { description }
     /// Empty.
     package var customMirror: Mirror { Mirror(self, children: []) }
+}
+
+/// BDAT (RFC 3030 section 2): how many octets of the message come behind the command, and whether they are the last.
+package struct ChunkCommand: Equatable, Sendable {
+    package var size: Int
+    package var isLast: Bool
+
+    /// - Parameter size: not negative.
+    package init(size: Int, isLast: Bool) {
+        self.size = size
+        self.isLast = isLast
+    }
 }
 
 /// MAIL with its parameters.
@@ -91,6 +104,8 @@ package enum SMTPSyntaxError: Error, Equatable, Sendable {
     case unknownParameter(String)
     /// A MAIL or RCPT parameter that was offered, with a value that it cannot have, or twice.
     case badParameter
+    /// BDAT without a size that is a number: where its octets end is not known.
+    case badChunk
     /// An address with octets above 127 without SMTPUTF8.
     case needsSMTPUTF8
 }
@@ -116,6 +131,7 @@ extension SMTPCommand {
         case .auth: self = try SMTPCommand.auth(argument)
         // Sections 4.1.1.4, 4.1.1.5 and 4.1.1.10; STARTTLS: RFC 3207 section 4.
         case .data: self = try SMTPCommand.data.without(argument)
+        case .bdat: self = .bdat(try SMTPCommand.chunk(argument))
         case .rset: self = try SMTPCommand.rset.without(argument)
         case .quit: self = try SMTPCommand.quit.without(argument)
         case .starttls: self = try SMTPCommand.startTLS.without(argument)
@@ -160,6 +176,22 @@ extension SMTPCommand {
         return name
     }
 
+    /// RFC 3030 section 2: `BDAT SP chunk-size [SP "LAST"]`.
+    private static func chunk(_ argument: Span<UInt8>) throws(SMTPSyntaxError) -> ChunkCommand {
+        var end = 0
+        while end < argument.count, argument[end] != UInt8(ascii: " ") { end += 1 }
+        var start = end
+        while start < argument.count, argument[start] == UInt8(ascii: " ") { start += 1 }
+        // More than fits into an Int is more than anybody waits for.
+        guard let digits = String(validating: argument.extracting(0..<end)), digits.utf8.allSatisfy(\.isASCIIDigit),
+            let size = Int(digits)
+        else { throw .badChunk }
+        guard start < argument.count else { return ChunkCommand(size: size, isLast: false) }
+        let word = String(validating: argument.extracting(start..<argument.count))
+        guard word?.asciiLowercased() == "last" else { throw .badChunk }
+        return ChunkCommand(size: size, isLast: true)
+    }
+
     /// RFC 4954 section 4: `AUTH SP mechanism [SP initial-response]`.
     private static func auth(_ argument: Span<UInt8>) throws(SMTPSyntaxError) -> SMTPCommand {
         var end = 0
@@ -188,7 +220,7 @@ extension SMTPCommand {
 
 /// The verbs, for a comparison on octets.
 private enum Verb: String, CaseIterable {
-    case ehlo, helo, starttls, auth, mail, rcpt, data, rset, noop, vrfy, expn, help, quit
+    case ehlo, helo, starttls, auth, mail, rcpt, data, bdat, rset, noop, vrfy, expn, help, quit
 
     /// The verb that `octets` spell in any case.
     init?(folding octets: Span<UInt8>) {

@@ -7,6 +7,8 @@ package enum ServiceExtension: String, CaseIterable, Sendable {
     case eightBitMIME = "8BITMIME"
     /// RFC 2920.
     case pipelining = "PIPELINING"
+    /// RFC 3030, but for its BINARYMIME.
+    case chunking = "CHUNKING"
     /// RFC 2034.
     case enhancedStatusCodes = "ENHANCEDSTATUSCODES"
     /// RFC 6531.
@@ -27,7 +29,7 @@ package enum ServiceExtension: String, CaseIterable, Sendable {
         case .smtpUTF8: ["SMTPUTF8"]
         case .authentication: ["AUTH"]
         case .size: ["SIZE"]
-        case .pipelining, .enhancedStatusCodes, .startTLS, .limits: []
+        case .pipelining, .chunking, .enhancedStatusCodes, .startTLS, .limits: []
         }
     }
 

@@ -83,17 +83,19 @@ extension SMTPServerMachine {
             command = "RCPT"
             address = "<\(name)>"
             transaction?.hasRefused = true
-        case .data: command = "DATA"
+        case .data: command = chunk == nil ? "DATA" : "BDAT"
         case .message(let submission), .end(let submission):
             command = "DATA"
             sender = submission.sender
         }
-        refuse(
-            Refusal(reply: reply, command: command, address: address, sender: sender, login: user?.login),
-            into: &output)
+        let refusal = Refusal(
+            reply: reply, command: command, address: address, sender: sender, login: user?.login)
         // RFC 5321 section 3.8; 521 as Postfix has it, but in place of the greeting, where RFC 7504 section 3 waits for
         // QUIT.
-        if reply.code == 421 || reply.code == 521 && question != .connect { enter(.closing(.refused)) }
+        let endsSession = reply.code == 421 || reply.code == 521 && question != .connect
+        if question == .data, chunk != nil, !endsSession { return skip(with: refusal) }
+        refuse(refusal, into: &output)
+        if endsSession { enter(.closing(.refused)) }
         if case .message = question, case .command = phase { enter(.discarding) }
     }
 }

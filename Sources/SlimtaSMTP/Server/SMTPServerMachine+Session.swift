@@ -48,6 +48,7 @@ extension SMTPServerMachine {
                 command = try SMTPCommand(
                     parsing: octets.readableBytesUInt8Span, lenientPaths: configuration.lenientPaths)
             } catch {
+                if error == .badChunk { return chunkWithoutSize(into: &output) }
                 if error == .unrecognized, Self.isHTTP(octets) {
                     // Somebody's browser was made to talk to us: nothing in its request is to count as a command.
                     return enter(.closing(.protocolViolation("an HTTP request")))
@@ -74,7 +75,7 @@ extension SMTPServerMachine {
         let verb = text.prefix { $0 != " " && $0 != ":" }.uppercased()
         switch verb {
         case "MAIL", "RCPT": return (verb, text.firstIndex(of: ":").map { String(text[$0...].dropFirst().prefix(320)) })
-        case "EHLO", "HELO", "STARTTLS", "AUTH", "DATA", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT":
+        case "EHLO", "HELO", "STARTTLS", "AUTH", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT":
             return (verb, nil)
         default: return ("unknown", nil)
         }
@@ -88,7 +89,10 @@ extension SMTPServerMachine {
     }
 
     mutating func perform(_ command: SMTPCommand, into output: inout ByteBuffer) {
-        if isTurnedAway, command != .quit { return refuse(.badSequence, into: &output) }
+        if isTurnedAway, command != .quit {
+            if case .bdat(let chunk) = command { return skip(chunk, .badSequence, into: &output) }
+            return refuse(.badSequence, into: &output)
+        }
         switch command {
         case .ehlo(let name): ask(.hello(name: name, isExtended: true), into: &output)
         case .helo(let name): ask(.hello(name: name, isExtended: false), into: &output)
@@ -98,6 +102,7 @@ extension SMTPServerMachine {
         case .mail(let mail): self.mail(mail, into: &output)
         case .rcpt(let path): rcpt(path, into: &output)
         case .data: data(into: &output)
+        case .bdat(let chunk): bdat(chunk, into: &output)
         case .rset:
             transaction = nil
             write(Reply(250, .init(2, 0, 0), "Ok"), into: &output)
@@ -111,7 +116,7 @@ extension SMTPServerMachine {
                 Reply(
                     214, .init(2, 0, 0),
                     lines: [
-                        "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
+                        "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT",
                         "Extensions: " + ServiceExtension.allCases.map(\.rawValue).joined(separator: " "),
                         "Mail submission, RFC 6409",
                     ]), into: &output)
@@ -138,7 +143,7 @@ extension SMTPServerMachine {
             // RFC 9422 section 4.2: how many recipients a transaction has; of transactions there may be any number.
             case .limits: "\(one.rawValue) RCPTMAX=\(configuration.recipients)"
             case .size: "\(one.rawValue) \(configuration.messageSize)"
-            case .eightBitMIME, .pipelining, .enhancedStatusCodes, .smtpUTF8, .startTLS: one.rawValue
+            case .eightBitMIME, .pipelining, .chunking, .enhancedStatusCodes, .smtpUTF8, .startTLS: one.rawValue
             }
         }
     }
@@ -148,7 +153,7 @@ extension SMTPServerMachine {
         switch one {
         case .startTLS: isExtended && configuration.tls == .startTLS && tls == nil
         case .authentication: !listed.isEmpty
-        case .eightBitMIME, .pipelining, .enhancedStatusCodes, .smtpUTF8, .limits, .size: isExtended
+        case .eightBitMIME, .pipelining, .chunking, .enhancedStatusCodes, .smtpUTF8, .limits, .size: isExtended
         }
     }
 

@@ -29,7 +29,9 @@ extension SMTPServerMachine {
 
     mutating func rcpt(_ path: RecipientPath, into output: inout ByteBuffer) {
         // Its recipients must not be held twice when one is added to them.
-        guard let (count, hasUTF8) = transaction.map({ ($0.recipients.count, $0.mail.smtpUTF8) }) else {
+        guard let (count, hasUTF8) = transaction.map({ ($0.recipients.count, $0.mail.smtpUTF8) }),
+            transaction?.chunks == nil
+        else {
             return refuse(.badSequence, into: &output)
         }
         let recipient: Mailbox
@@ -60,41 +62,43 @@ extension SMTPServerMachine {
     }
 
     mutating func data(into output: inout ByteBuffer) {
-        guard let transaction else { return refuse(.badSequence, into: &output) }
+        // RFC 3030 section 2: a message comes by DATA or by BDAT.
+        guard let transaction, transaction.chunks == nil else { return refuse(.badSequence, into: &output) }
         guard !transaction.recipients.isEmpty else {
             // RFC 5321 section 3.3: 554 where recipients were refused, 503 where there were none.
             return refuse(
-                transaction.hasRefused
-                    ? .noValidRecipients
-                    : Reply(503, .init(5, 5, 1), "No recipients given"), into: &output)
+                transaction.hasRefused ? .noValidRecipients : .noRecipients, into: &output)
         }
         ask(.data, into: &output)
     }
 
     mutating func contentMayCome(into output: inout ByteBuffer) {
+        if let chunk { return chunksMayCome(chunk) }
         commands = 0
         write(Reply(354, nil, "Start mail input; end with <CRLF>.<CRLF>"), into: &output)
         enter(.data(DataReader(limit: configuration.messageSize)))
     }
 
-    mutating func dataEnded(_ reader: DataReader, into output: inout ByteBuffer) {
+    mutating func dataEnded(_ content: Content, into output: inout ByteBuffer) {
         guard let transaction else { preconditionFailure("data without a transaction") }
         self.transaction = nil
+        let command = transaction.chunks == nil ? "DATA" : "BDAT"
         let mail = transaction.mail
-        if let fault = reader.fault {
+        if let fault = content.fault {
             enter(.command)
             refuse(
-                Refusal(reply: fault.reply, command: "DATA", address: nil, sender: mail.sender, login: user?.login),
+                Refusal(reply: fault.reply, command: command, address: nil, sender: mail.sender, login: user?.login),
                 into: &output)
-            if reader.hasBareLineEnd { endForLineEnds(into: &output) }
+            if content.endsSession { endForLineEnds(into: &output) }
             return
         }
+        hasContent = false
         enter(.command)
         ask(
             .message(
                 Submission(
                     sender: mail.sender, recipients: transaction.recipients.eachOnce,
-                    body: reader.hasEightBit ? .eightBitMIME : mail.body, smtpUTF8: mail.smtpUTF8,
+                    body: content.hasEightBit ? .eightBitMIME : mail.body, smtpUTF8: mail.smtpUTF8,
                     submitter: mail.submitter, clientName: clientName ?? "",
                     protocolWord: protocolWord(isUTF8: mail.smtpUTF8), tls: tls,
                     login: user?.login, senders: configuration.transactionRules.header(of: user))), into: &output)

@@ -51,6 +51,8 @@ package struct SMTPServerMachine: Sendable {
         case clientClosed
         /// A command or a message had a bare CR, a bare LF or a NUL: where what follows it begins is anybody's guess.
         case lineEnds
+        /// BDAT without a size: where what follows it begins is anybody's guess.
+        case chunkSize
         /// A reply of 421 from a policy or the queue.
         case refused
         /// The client broke the protocol in a way that leaves nothing to talk about.
@@ -60,7 +62,7 @@ package struct SMTPServerMachine: Sendable {
         /// read, it would be reset, and the reply lost. Who is silent, or sends without ever reading, is not waited for.
         package var mayInterrupt: Bool {
             switch self {
-            case .tooManyErrors, .tooManyCommands, .shutdown, .lineEnds, .refused: true
+            case .tooManyErrors, .tooManyCommands, .shutdown, .lineEnds, .chunkSize, .refused: true
             case .quit, .timeout, .clientClosed, .protocolViolation: false
             }
         }
@@ -122,16 +124,29 @@ package struct SMTPServerMachine: Sendable {
         /// `isOpen`: the question has been given out, and its answer is waited for.
         case asking(Question, isOpen: Bool)
         case data(DataReader)
+        /// The octets of ``chunk`` come.
+        case chunk
         /// The end was found, and the content before it has been given out.
-        case dataEnded(DataReader)
+        case dataEnded(Content)
         /// The whole message was refused, and the driver has not been told yet.
         case discarding
         case closing(CloseReason)
         case closed
     }
 
+    /// What was found out of a message that has come as a whole.
+    struct Content: Sendable {
+        /// Why it is refused.
+        var fault: DataReader.Fault?
+        var hasEightBit: Bool
+        /// Nothing that comes behind it is read.
+        var endsSession: Bool
+    }
+
     struct Transaction: Sendable {
         var mail: MailCommand
+        /// Of a message that comes by BDAT: from its first chunk on.
+        var chunks: ChunkReader?
         var recipients: [Mailbox] = []
         /// Whether a RCPT was refused: the text of DATA's refusal depends on it.
         var hasRefused = false
@@ -152,6 +167,10 @@ package struct SMTPServerMachine: Sendable {
     /// Whether the client was refused before it was greeted: all that is left to it is QUIT (RFC 5321 section 3.1).
     var isTurnedAway = false
     var transaction: Transaction?
+    /// That of the last BDAT, until it is answered.
+    var chunk: Chunk?
+    /// Whether content of chunks may have been given out whose message has not ended.
+    var hasContent = false
     /// How many transactions have been begun, or tried.
     package internal(set) var transactionNumber: UInt64 = 0
     /// 5xx replies since the last accepted message.
@@ -199,7 +218,7 @@ package struct SMTPServerMachine: Sendable {
             switch phase {
             case .startingTLS, .tlsHandshake: .handshake
             case .command, .authenticating: .command
-            case .data: .content
+            case .data, .chunk: .content
             case .asking, .dataEnded, .discarding, .closing, .closed: .nothing
             }
         return Wait(kind: kind, number: waitNumber)
@@ -262,7 +281,7 @@ package struct SMTPServerMachine: Sendable {
         switch phase {
         case .closing, .closed: return
         case .startingTLS, .tlsHandshake: break  // Nobody could read a reply.
-        case .command, .authenticating, .asking, .data, .dataEnded, .discarding:
+        case .command, .authenticating, .asking, .data, .chunk, .dataEnded, .discarding:
             end(.timeout, .init(4, 4, 2), "Connection timed out", into: &output)
             return
         }
@@ -313,6 +332,10 @@ package struct SMTPServerMachine: Sendable {
             case .closing(let reason):
                 phase = .closed
                 return .close(reason)
+            case .command where hasContent && transaction?.chunks == nil:
+                // RSET, EHLO, or a chunk that was refused.
+                hasContent = false
+                return .discardContent
             case .command:
                 if isDraining, transaction == nil {
                     end(.shutdown, .init(4, 3, 2), "Service shutting down", into: &output)
@@ -337,7 +360,7 @@ package struct SMTPServerMachine: Sendable {
                 let hadFault = reader.fault != nil
                 var content = ByteBuffer()
                 let isEnd = reader.read(&input, into: &content)
-                phase = isEnd ? .dataEnded(reader) : .data(reader)
+                phase = isEnd ? .dataEnded(Content(reader)) : .data(reader)
                 if reader.fault != nil {
                     if !hadFault { return .discardContent }
                 } else if content.readableBytes > 0 {
@@ -346,11 +369,19 @@ package struct SMTPServerMachine: Sendable {
                 if isEnd { continue }
                 guard isInputClosed else { return .wait }
                 enter(.closing(.clientClosed))
+            case .chunk:
+                if let content = readChunk() { return .content(content) }
+                if chunk?.remaining == 0 {
+                    if let rest = chunkEnded(into: &output) { return .content(rest) }
+                    continue
+                }
+                guard isInputClosed else { return .wait }
+                enter(.closing(.clientClosed))
             case .discarding:
                 enter(.command)
                 return .discardContent
-            case .dataEnded(let reader):
-                dataEnded(reader, into: &output)
+            case .dataEnded(let content):
+                dataEnded(content, into: &output)
             }
         }
     }
@@ -421,6 +452,13 @@ package struct SMTPServerMachine: Sendable {
     mutating func endForLineEnds(into output: inout ByteBuffer) {
         guard case .command = phase else { return }
         end(.lineEnds, .init(4, 7, 0), "Nothing is read behind a wrong line end, closing connection", into: &output)
+    }
+}
+
+extension SMTPServerMachine.Content {
+    /// Of DATA: two servers that read on behind a wrong line end would not read the same.
+    fileprivate init(_ reader: DataReader) {
+        self.init(fault: reader.fault, hasEightBit: reader.hasEightBit, endsSession: reader.hasBareLineEnd)
     }
 }
 

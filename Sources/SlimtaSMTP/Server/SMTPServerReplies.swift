@@ -36,6 +36,8 @@ extension Reply {
     package static let tooManyFailedLogins = Reply(421, .init(4, 7, 0), "Too many failed logins")
     /// RFC 5321 section 3.3: none of the recipients was accepted.
     package static let noValidRecipients = Reply(554, .init(5, 5, 1), "No valid recipients")
+    /// The same where nobody was named.
+    static let noRecipients = Reply(503, .init(5, 5, 1), "No recipients given")
 }
 
 extension DataReader.Fault {
@@ -58,6 +60,7 @@ extension SMTPSyntaxError {
         case .badSender: Reply(501, .init(5, 1, 7), "Bad sender address syntax")
         case .badRecipient: Reply(501, .init(5, 1, 3), "Bad recipient address syntax")
         case .unknownParameter(let name): .unknownParameter(name)
+        case .badChunk: Reply(501, .init(5, 5, 4), "Syntax error: BDAT has a number of octets, and LAST or nothing")
         case .badParameter: Reply(501, .init(5, 5, 4), "Syntax error in parameters or arguments")
         case .needsSMTPUTF8: Reply(553, .init(5, 6, 7), "Non-ASCII address needs SMTPUTF8")
         }

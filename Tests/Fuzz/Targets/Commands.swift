@@ -89,6 +89,9 @@ private func checkCommand(_ text: [UInt8], isLenient: Bool) throws {
         words = "RCPT TO:<\(word)>"
         try hold(word.lowercased() == "postmaster", "\(word) for postmaster")
     case .data: words = "DATA"
+    case .bdat(let chunk):
+        words = "BDAT \(chunk.size)" + (chunk.isLast ? " LAST" : "")
+        try hold(chunk.size >= 0, "\(chunk) has a size")
     case .rset: words = "RSET"
     case .noop: words = "NOOP"
     case .vrfy: words = "VRFY x"

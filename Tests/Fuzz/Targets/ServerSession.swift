@@ -55,6 +55,15 @@ private struct ServerSession {
         Array("Subject: x\r\n\r\nbody\r\n.\r\nMAIL FROM:<z@x.org>\r\n".utf8),
     ]
 
+    /// Chunks as they should be, and as they should not.
+    private static let chunks: [[UInt8]] = [
+        "BDAT 6\r\nabcd\r\n", "BDAT 6 LAST\r\nefgh\r\n", "BDAT 0 LAST\r\n", "BDAT 0\r\n", "BDAT 3\r\n..\r",
+        "bdat 3 last\r\n\nx\u{0}",
+        "BDAT 6\r\nQUIT\r\n", "BDAT 4 LAST\r\n.\r\n.", "BDAT 2 LAST\r\n\u{E9}", "BDAT 12 LAST\r\nabcdefghij\r\n",
+        "BDAT x\r\n",
+        "BDAT 200000\r\n", "BDAT 9223372036854775807 LAST\r\n", "BDAT 5\r\nab",
+    ].map { Array($0.utf8) }
+
     let configuration: SMTPServerConfiguration
     let isTrusted: Bool
     private(set) var events: [Event] = []
@@ -122,6 +131,7 @@ private struct ServerSession {
             case 6:
                 let count = choices.number(below: 6)
                 try send((0...count).flatMap { _ in Array((choices.one(of: Self.lines) + "\r\n").utf8) })
+            case 7, 8: try send(choices.one(of: Self.chunks))
             default: try send(Array((choices.one(of: Self.lines) + "\r\n").utf8))
             }
             try perform()
@@ -278,6 +288,14 @@ private struct Listener {
     /// Behind 354: the content so far; nil: commands.
     private var content: [UInt8]?
     private var isDiscarded = false
+    /// Of a message that comes by BDAT: what its chunks had that were taken; nil: there are none.
+    private var chunks: [UInt8]?
+    /// Content of the chunk that is not answered yet.
+    private var given: [UInt8] = []
+    /// What the client says next is a response (RFC 4954).
+    private var isInDialogue = false
+    /// A chunk was answered before its octets had come: nothing is read behind that.
+    private var mustEnd = false
     /// The last reply refused a message.
     private var wasRefused = false
     private var submission: SMTPServerMachine.Submission?
@@ -309,8 +327,13 @@ private struct Listener {
                 stored = if case .reply(let reply) = answer, reply.code / 100 != 3 { Int(reply.code) } else { 451 }
             }
         case .content(let octets):
-            try hold(content != nil && !isDiscarded, "content without 354, or behind a refusal")
-            content? += octets
+            if content == nil {
+                try hold(mail != nil && !recipients.isEmpty && chunk != nil, "content without 354 or BDAT")
+                given += octets
+            } else {
+                try hold(!isDiscarded, "content behind a refusal")
+                content? += octets
+            }
         case .discard:
             try hold(content != nil || wasRefused, "content is discarded where none is")
             wasRefused = false
@@ -319,11 +342,12 @@ private struct Listener {
             try hold(isTLSAgreed && pending.isEmpty && !isEncrypted, "TLS begins with \(pending) unread")
         case .established:
             (isEncrypted, isLoggedIn, mail, recipients, pending, content) = (true, false, nil, [], [], nil)
+            (chunks, given, isInDialogue) = (nil, [], false)
             awaitsGreeting = session.configuration.tls == .immediate
         case .rest:
             try hold(!awaitsGreeting, "no greeting")
             if content == nil {
-                try hold(!pending.contains(10), "a command without a reply")
+                try hold(chunk.map { !$0.isWhole } ?? !pending.contains(10), "a command without a reply")
             } else {
                 try hold(dataOfRFC5321(pending) == nil, "a message without a reply")
             }
@@ -340,11 +364,7 @@ private struct Listener {
             try hold(configuration.authentication != .none, "AUTH where it is not offered")
             try hold(isEncrypted || configuration.allowsPlaintextAuthentication, "a password in clear")
         case .message(let asked), .end(let asked):
-            guard let content, !isDiscarded, let read = dataOfRFC5321(pending) else {
-                throw Broken(description: "no message to be stored")
-            }
-            try same(content, read.content, "the content and what was sent")
-            try hold(content.count <= session.configuration.messageSize, "a message that is too large")
+            try checkContent()
             try hold(
                 mail.map { $0.contains("<\(asked.sender?.text ?? "")>") || $0.contains(asked.sender?.text ?? "") }
                     ?? false, "the sender \(mail ?? "")")
@@ -372,12 +392,16 @@ private struct Listener {
             return
         }
         if content != nil { return try hearFinal(code) }
+        try hold(!mustEnd, "\(code) behind a chunk that was not read")
         guard let end = pending.firstIndex(of: 10) else { throw Broken(description: "\(code) \(text) to no command") }
+        if let chunk { return try hear(code, to: chunk) }
+        isInDialogue = code == 334
         let line = String(decoding: pending[..<end], as: UTF8.self)
         pending.removeFirst(end + 1)
         switch code {
         case 354:
             try hold(mail != nil && !recipients.isEmpty && line.uppercased().hasPrefix("DATA"), "354 to \(line)")
+            try hold(chunks == nil, "DATA behind BDAT")
             (content, isDiscarded, stored, submission) = ([], false, nil, nil)
         case 221: isEnding = true
         case 235: isLoggedIn = true
@@ -390,17 +414,88 @@ private struct Listener {
         }
     }
 
+    /// BDAT, as RFC 3030 section 2 has it, at the beginning of what is pending.
+    private struct Chunk {
+        /// nil: its size is no number.
+        var octets: [UInt8]?
+        var isLast = false
+        var isWhole = false
+        /// Of the command and its octets.
+        var length = 0
+    }
+
+    private var chunk: Chunk? {
+        // A line of 2048 octets is too long, whatever it begins with.
+        guard !isInDialogue, let end = pending.firstIndex(of: 10), end < 2048 else { return nil }
+        let words = String(decoding: pending[..<end], as: UTF8.self).uppercased().split(whereSeparator: \.isWhitespace)
+        guard words.first == "BDAT", !pending[..<end].contains(0) else { return nil }
+        var chunk = Chunk(length: end + 1)
+        guard words.count > 1, words.count < 4, words[1].allSatisfy({ "0123456789".contains($0) }),
+            let size = Int(words[1]),
+            words.count == 2 || words[2] == "LAST"
+        else { return chunk }
+        chunk.isLast = words.count == 3
+        let rest = pending[(end + 1)...]
+        chunk.isWhole = rest.count >= size
+        let octets = Array(rest.prefix(size))
+        chunk.octets = octets
+        chunk.length += octets.count
+        return chunk
+    }
+
+    private mutating func checkContent() throws {
+        if let content {
+            guard !isDiscarded, let read = dataOfRFC5321(pending) else {
+                throw Broken(description: "no message to be stored")
+            }
+            try same(content, read.content, "the content and what was sent")
+            return try hold(content.count <= session.configuration.messageSize, "a message that is too large")
+        }
+        guard let chunk, let octets = chunk.octets, chunk.isLast, chunk.isWhole else {
+            throw Broken(description: "no chunk to end the message")
+        }
+        let sent = (chunks ?? []) + octets
+        let isEnded = sent.isEmpty || sent.suffix(2) == [13, 10]
+        try same((chunks ?? []) + given, sent + (isEnded ? [] : [13, 10]), "the content and what was sent in chunks")
+        try hold(sent.count <= session.configuration.messageSize, "chunks that are too large")
+        for (index, octet) in sent.enumerated() {
+            let isBare =
+                octet == 0 || octet == 10 && (index == 0 || sent[index - 1] != 13)
+                || octet == 13 && (index + 1 == sent.count || sent[index + 1] != 10)
+            try hold(!isBare, "a wrong line end in chunks")
+        }
+    }
+
+    private mutating func hear(_ code: Int, to chunk: Chunk) throws {
+        pending.removeFirst(chunk.length)
+        if !chunk.isWhole { mustEnd = true }
+        if code == 250, !chunk.isLast {
+            try hold(chunk.isWhole && mail != nil && !recipients.isEmpty, "a chunk outside of a transaction")
+            try same(given, chunk.octets ?? [], "the content and the chunk")
+            (chunks, given) = ((chunks ?? []) + given, [])
+            return
+        }
+        if let stored {
+            try same(code, stored, "the storage's answer and the reply to the last chunk")
+        } else {
+            try hold(code >= 400, "\(code) for chunks that were not stored")
+        }
+        (mail, recipients, chunks, given, stored, wasRefused) = (nil, [], nil, [], nil, code >= 400)
+    }
+
     private mutating func hearYes(_ verb: String, _ line: String) throws {
         if verb.hasPrefix("MAIL") {
             try hold(mail == nil, "a transaction within another")
             try hold(session.isTrusted || isLoggedIn, "a stranger may send")
             mail = line
         } else if verb.hasPrefix("RCPT") {
-            try hold(mail != nil, "RCPT without MAIL")
+            try hold(mail != nil && chunks == nil, "RCPT without MAIL, or behind BDAT")
             recipients.append(line)
             try hold(recipients.count <= session.configuration.recipients, "\(recipients.count) recipients")
         } else if verb.hasPrefix("RSET") || verb.hasPrefix("EHLO") || verb.hasPrefix("HELO") {
-            (mail, recipients) = (nil, [])
+            // What had come of a message is nothing any more.
+            if chunks != nil { wasRefused = true }
+            (mail, recipients, chunks, given) = (nil, [], nil, [])
         }
     }
 
