@@ -121,6 +121,7 @@ def test_who_guesses(typist):
 def test_sites(typist):
     """The MX of this machine is known by the messages that it was sent before."""
     name = shlex.quote(typist.type("slimtad site list").splitlines()[0].split("\t")[0])
+    assert "\t" in typist.type("slimtad site list", "slimtad site list --here")
     host = "mx.example.net"
     assert f"nothing is known of a site {host}" in typist.type(f"slimtad site show {host}", status=69)
     limits = "--connections 15 --rate 6000/m --messages 90 --recipients 80"
