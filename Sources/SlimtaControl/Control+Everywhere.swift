@@ -24,9 +24,9 @@ extension Control {
 
     /// Asks the others, then this node: {"nodes": [{"node", "status", "answer"}], "silent": [{"node", "reason"}]}, with this node's
     /// refusal, and its status, if all have refused. A queue that is one machine's alone is answered for as ever.
-    func answerEverywhere(_ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
+    func respondEverywhere(to request: ControlRequest) async -> HTTPResponse {
         guard let storage = storage as? any SharedBackend, let me = storage.status().node?.name else {
-            return try await answer(request)
+            return await respondHere(to: request)
         }
         let by = await daemon.userName(request.peer.uid)
         let others: [NodeAnswer]
@@ -37,7 +37,7 @@ extension Control {
             others = []
             silent = [.silence("all other nodes", "cannot be asked: \(error.text)")]
         }
-        let here = await respond(to: request)
+        let here = await respondHere(to: request)
         var answers = [JSON.answer(of: me, here)]
         for other in others {
             if let json = other.text.flatMap({ try? JSON(parsing: Array($0.utf8)) }), json["status"].integer != nil {
@@ -53,7 +53,7 @@ extension Control {
         return HTTPResponse(.object(members), status: isDone ? 200 : here.status)
     }
 
-    /// Answers another node's daemon.
+    /// Answers another node's daemon, for this node alone: else each would ask all others again.
     func answer(_ question: NodeQuestion) async -> String {
         guard let json = try? JSON(parsing: Array(question.text.utf8)),
             let request = ControlRequest(json, by: question.by),
@@ -61,7 +61,7 @@ extension Control {
         else {
             return JSON.answer(.error(404, "its slimtad is of another release and does not know this command")).line
         }
-        return JSON.answer(await respond(to: request)).line
+        return JSON.answer(await respondHere(to: request)).line
     }
 }
 

@@ -84,15 +84,19 @@ package final class Control: ControlService {
     /// Answers a request; a mistake in it is an answer too.
     package func respond(to request: ControlRequest) async -> HTTPResponse {
         do throws(Refusal) {
-            if let each = try forEachNode(request) { return try await answerEverywhere(each) }
-            return try await answer(request)
+            if let each = try forEachNode(request) { return await respondEverywhere(to: each) }
         } catch {
             return .error(error.status, error.text)
         }
+        return await respondHere(to: request)
     }
 
-    /// Answers for this node alone.
-    func answer(_ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
+    /// As `respond`, for this node alone.
+    func respondHere(to request: ControlRequest) async -> HTTPResponse {
+        do throws(Refusal) { return try await answer(request) } catch { return .error(error.status, error.text) }
+    }
+
+    private func answer(_ request: ControlRequest) async throws(Refusal) -> HTTPResponse {
         let query = request.query
         switch (request.method, request.path) {
         case (.get, ["status"]): return HTTPResponse(try await status(query))
@@ -186,7 +190,11 @@ package final class Control: ControlService {
     /// Writes down who asked for a change; returns the name.
     @discardableResult
     func log(_ request: ControlRequest, _ command: String) async -> String {
-        let name = if let asker = request.asker { asker } else { await daemon.userName(request.peer.uid) }
+        if let asker = request.asker {
+            logger.notice("command", metadata: ["command": "\(command)", "by": "\(asker)"])
+            return asker
+        }
+        let name = await daemon.userName(request.peer.uid)
         logger.notice("command", metadata: ["command": "\(command)", "by": "\(name)", "pid": "\(request.peer.pid)"])
         return name
     }

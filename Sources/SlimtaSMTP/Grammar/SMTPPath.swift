@@ -44,7 +44,7 @@ extension MailCommand {
                     throw .badParameter
                 }
                 submitter = name
-            default: preconditionFailure("a parameter that is in the table alone")
+            default: throw .unknownParameter(parameter.keyword)
             }
         }
         guard smtpUTF8 || sender?.needsSMTPUTF8 != true else { throw .needsSMTPUTF8 }

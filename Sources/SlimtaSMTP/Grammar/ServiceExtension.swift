@@ -17,7 +17,7 @@ package enum ServiceExtension: String, CaseIterable, Sendable {
     case authentication = "AUTH"
     /// RFC 9422.
     case limits = "LIMITS"
-    /// RFC 1870.
+    /// RFC 1870. Always offered, and so the last one: clients of GNU SASL look for STARTTLS with a line behind it.
     case size = "SIZE"
 
     /// The parameters of MAIL that come with it, in upper case.

@@ -135,7 +135,7 @@ extension SMTPServerMachine {
         ServiceExtension.allCases.filter(offers).map { one in
             switch one {
             case .authentication: "\(one.rawValue) \(listed.map(\.rawValue).joined(separator: " "))"
-            // RFC 9422 section 4.2: how many recipients a transaction has; of transactions there may be any number.
+            // RFC 9422 section 4: how many recipients a transaction has; of transactions there may be any number.
             case .limits: "\(one.rawValue) RCPTMAX=\(configuration.recipients)"
             case .size: "\(one.rawValue) \(configuration.messageSize)"
             case .eightBitMIME, .pipelining, .enhancedStatusCodes, .smtpUTF8, .startTLS: one.rawValue

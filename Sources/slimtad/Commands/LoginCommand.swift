@@ -47,7 +47,7 @@ struct LoginCommand: ParsableCommand {
         func run() {
             let answers = orExit { () throws(Failure) in
                 let query = [HTTPTarget.Parameter("limit", "\(limit)")] + (held ? [.init("held", "yes")] : [])
-                return try daemon(options, "login list").askNodes(.get, ["logins"], query, here: here)
+                return try daemon(options, "login list").askNodes(.get, ["logins"], query, here: here.here)
             }
             if options.json { print(answers.whole.line) } else { LoginCommand.table(answers) }
             for part in answers.parts where !options.json && !part.answer["counting"].isTrue {
@@ -69,7 +69,7 @@ struct LoginCommand: ParsableCommand {
 
         func run() {
             let answers = orExit { () throws(Failure) in
-                try daemon(options, "login show").askNodes(.get, ["logins"], [.init("login", name)], here: here)
+                try daemon(options, "login show").askNodes(.get, ["logins"], [.init("login", name)], here: here.here)
             }
             if options.json {
                 print(answers.whole.line)
@@ -98,7 +98,7 @@ struct LoginCommand: ParsableCommand {
         @Argument(help: "The login, or the address of who has none.")
         var name: String
 
-        func run() { LoginCommand.change(.hold, name, options, here) }
+        func run() { LoginCommand.change(.hold, name, options, here: here.here) }
     }
 
     struct Release: ParsableCommand {
@@ -112,7 +112,7 @@ struct LoginCommand: ParsableCommand {
         @Argument(help: "The login, or the address of who has none.")
         var name: String
 
-        func run() { LoginCommand.change(.release, name, options, here) }
+        func run() { LoginCommand.change(.release, name, options, here: here.here) }
     }
 
     struct Bounce: ParsableCommand {
@@ -134,7 +134,8 @@ struct LoginCommand: ParsableCommand {
                     try Terminal.confirm(LoginAction.bounce.rawValue) { "all held mail of \(name.visible)" }
                 }
             }
-            LoginCommand.change(.bounce, name, options)
+            // Mail is all nodes', and seen to by the one that is asked.
+            LoginCommand.change(.bounce, name, options, here: true)
         }
     }
 
@@ -142,15 +143,11 @@ struct LoginCommand: ParsableCommand {
         try RunningDaemon.need(try ConfigurationFile.find(options.config.path), for: what)
     }
 
-    /// - Parameter here: nil: it is about mail, which is all nodes' and done by the one that is asked.
-    private static func change(_ action: LoginAction, _ name: String, _ options: Options, _ here: HereOption? = nil) {
+    private static func change(_ action: LoginAction, _ name: String, _ options: Options, here: Bool) {
         let answers = orExit { () throws(Failure) -> NodeAnswers in
-            var only = HereOption()
-            only.here = here?.here ?? true
-            let daemon = try daemon(options, "login \(action.rawValue)")
             // As of a message that is not in the queue.
-            return try daemon.askNodes(
-                .post, ["logins", action.rawValue], [.init("login", name)], here: only, unknown: 1)
+            try daemon(options, "login \(action.rawValue)").askNodes(
+                .post, ["logins", action.rawValue], [.init("login", name)], here: here, unknown: 1)
         }
         if options.json { print(answers.whole.line) }
         var failures = 0

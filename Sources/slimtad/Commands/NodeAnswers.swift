@@ -76,11 +76,11 @@ extension RunningDaemon {
     ///
     /// - Parameter unknown: the exit status where none knows what is meant; nil: that is thrown too.
     func askNodes(
-        _ method: ControlRequest.Method, _ path: [String], _ query: [HTTPTarget.Parameter] = [], here: HereOption,
+        _ method: ControlRequest.Method, _ path: [String], _ query: [HTTPTarget.Parameter] = [], here: Bool,
         unknown: Int32? = nil
     ) throws(Failure) -> NodeAnswers {
         let (status, answer) = try self.answer(
-            method, path, query + (here.here ? [] : [.init("nodes", "all")]))
+            method, path, query + (here ? [] : [.init("nodes", "all")]))
         let answers = NodeAnswers(answer)
         if status == 200 { return answers }
         // Who did not answer might have known of it.

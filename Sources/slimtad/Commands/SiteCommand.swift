@@ -38,7 +38,7 @@ struct SiteCommand: ParsableCommand {
 
         func run() {
             let answers = orExit { () throws(Failure) in
-                try daemon(options, "site list").askNodes(.get, ["sites"], here: here)
+                try daemon(options, "site list").askNodes(.get, ["sites"], here: here.here)
             }
             if options.json { print(answers.whole.line) } else { SiteCommand.table(answers) }
             answers.close()
@@ -58,7 +58,7 @@ struct SiteCommand: ParsableCommand {
 
         func run() {
             let answers = orExit { () throws(Failure) in
-                try daemon(options, "site show").askNodes(.get, ["sites"], [.init("name", name)], here: here)
+                try daemon(options, "site show").askNodes(.get, ["sites"], [.init("name", name)], here: here.here)
             }
             SiteCommand.tell(answers, options)
             answers.close()
@@ -100,7 +100,7 @@ struct SiteCommand: ParsableCommand {
                 ] {
                     if let value { query.append(.init(key, value)) }
                 }
-                return try daemon(options, "site set").askNodes(.post, ["sites", "set"], query, here: here)
+                return try daemon(options, "site set").askNodes(.post, ["sites", "set"], query, here: here.here)
             }
             SiteCommand.tell(answers, options)
             answers.close(tellsUnknown: true)
@@ -121,7 +121,7 @@ struct SiteCommand: ParsableCommand {
         func run() {
             let answers = orExit { () throws(Failure) in
                 try daemon(options, "site forget").askNodes(
-                    .post, ["sites", "forget"], [.init("name", name)], here: here)
+                    .post, ["sites", "forget"], [.init("name", name)], here: here.here)
             }
             if options.json {
                 print(answers.whole.line)
